@@ -1,0 +1,28 @@
+"""Plain training on one worker, seen as a rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distkeras.algorithms.base import Algorithm, Commit, State, Vector
+
+
+@dataclass(frozen=True)
+class Sequential(Algorithm):
+    """One worker trains as if it were alone: `c <- x`, and the worker keeps its weights to the bit.
+
+    The exchange only reports progress and keeps a center to restart from. With several workers each commit
+    overwrites the others': the trainers use it with one worker alone.
+
+    Args:
+        communication_window: minibatch steps between two reports.
+    """
+
+    communication_window: int | None = 50
+
+    def commit(self, local: Vector, anchor: Vector, num_steps: int) -> Vector:
+        return local
+
+    def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
+        center[:] = message
+        return center

@@ -1,0 +1,277 @@
+"""The center variable: takes requests, gives answers, decides. No socket, no thread, no clock of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.layout import shard_bounds
+from distkeras.center.messages import (
+    DRIVER,
+    Answer,
+    Done,
+    Exchange,
+    Exchanged,
+    Fail,
+    Join,
+    Joined,
+    Leave,
+    Poll,
+    Polled,
+    Pull,
+    Pulled,
+    Refused,
+    Request,
+)
+from distkeras.center.shard import Shard
+from distkeras.events import Event, Window, WorkerFailed, WorkerJoined, WorkerLeft
+
+
+class ProtocolError(Exception):
+    """No worker of this job sends such a request: unknown worker, wrong sequence or size."""
+
+
+@dataclass
+class Place:
+    """Where a worker stands: the line of the ledger that makes a commit count exactly once."""
+
+    lock: threading.RLock
+    sequence: int = 0
+    epoch: int = 0
+    step: int = 0
+    left: bool = False
+
+
+@dataclass
+class Journal:
+    """The events since the driver last asked; what it has seen is dropped."""
+
+    clock: Callable[[], float]
+    num_updates: int = 0
+    _first: int = 0
+    _events: list[Event] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, *events: Event, updates: int = 0) -> None:
+        """Append `events` and count `updates` of the center."""
+        with self._lock:
+            self._events.extend(events)
+            self.num_updates += updates
+
+    def read(self, since: int) -> Polled:
+        """Return the events from number `since` on, and forget those before."""
+        with self._lock:
+            seen = min(max(0, since - self._first), len(self._events))
+            del self._events[:seen]
+            self._first += seen
+            return Polled(list(self._events), self._first + len(self._events), self.num_updates)
+
+
+class Center:
+    """The server's mind: deterministic, so that the simulator and the tests drive what production runs.
+
+    `handle` may be called from several threads, one a worker. A synchronous rule answers a worker when the
+    round is complete: then the call that completes it returns the answers of all.
+
+    Args:
+        algorithm: the rule.
+        initial: the first center, shape (size,); copied.
+        num_workers: workers of the job, numbered from 0.
+        num_trainable: leading elements that the rule governs; the rest are averaged. Default: all.
+        num_shards: parts of the center; default by size.
+        quorum: messages that complete a synchronous round; default: one of every live worker. A message that
+            comes after its round counts in the next.
+        clock: seconds since the epoch, for the events' timestamps.
+
+    Raises:
+        ValueError: a quorum for an asynchronous rule or not in 1..num_workers.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        initial: Vector,
+        num_workers: int,
+        *,
+        clock: Callable[[], float],
+        num_trainable: int | None = None,
+        num_shards: int | None = None,
+        quorum: int | None = None,
+    ) -> None:
+        if quorum is not None and not (algorithm.synchronous and 1 <= quorum <= num_workers):
+            raise ValueError(
+                "`quorum` must lie between 1 and `num_workers`, and belongs to synchronous rules alone. "
+                f"Received: quorum={quorum}, num_workers={num_workers}, algorithm={algorithm!r}"
+            )
+        self.algorithm = algorithm
+        self.num_workers = num_workers
+        self.quorum = quorum
+        self.journal = Journal(clock)
+        self._center = np.array(initial, np.float32)
+        trainable = self._center.size if num_trainable is None else num_trainable
+        self._bounds = shard_bounds(self._center.size, num_shards)
+        self.shards = [
+            Shard(algorithm, self._center[low:high], min(max(trainable - low, 0), high - low))
+            for low, high in self._bounds
+        ]
+        # A synchronous round moves all its workers at once, so they share one lock.
+        shared = threading.RLock()
+        self._places = [
+            Place(shared if algorithm.synchronous else threading.RLock()) for _ in range(num_workers)
+        ]
+        self._round: dict[int, Exchange] = {}
+
+    @property
+    def size(self) -> int:
+        """Elements of the center."""
+        return self._center.size
+
+    @property
+    def num_updates(self) -> int:
+        """Commits applied so far; a synchronous round counts once."""
+        return self.journal.num_updates
+
+    def snapshot(self) -> Vector:
+        """Return a copy of the center."""
+        copy = np.empty_like(self._center)
+        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
+            shard.read(copy[low:high])
+        return copy
+
+    def handle(self, request: Request) -> list[Answer]:
+        """Take one request; return who is to be told what (for a synchronous rule perhaps nobody yet).
+
+        Raises:
+            ProtocolError: the request is not one that a worker of this job sends. The center is untouched.
+        """
+        match request:
+            case Exchange():
+                return self._exchange(request)
+            case Join():
+                return self._join(request)
+            case Leave():
+                return self._leave(request)
+            case Fail():
+                self._place(request.worker)
+                self.journal.add(WorkerFailed(request.worker, request.error, self.journal.clock()))
+                return [(request.worker, Done())]
+            case Pull():
+                return [(DRIVER, Pulled(self.snapshot(), self.num_updates))]
+            case Poll():
+                return [(DRIVER, self.journal.read(request.since))]
+
+    def _place(self, worker: int) -> Place:
+        if not 0 <= worker < self.num_workers:
+            raise ProtocolError(f"Expected a worker in 0..{self.num_workers - 1}. Received: worker={worker}")
+        return self._places[worker]
+
+    def _join(self, request: Join) -> list[Answer]:
+        worker, place = request.worker, self._place(request.worker)
+        with place.lock:
+            # What a predecessor had in an open round was never answered: its replacement trains it again.
+            self._round.pop(worker, None)
+            place.left = False
+            center = np.empty_like(self._center)
+            self._pull(worker, center)
+            self.journal.add(
+                WorkerJoined(worker, request.attempt, place.epoch, place.step, self.journal.clock())
+            )
+            return [(worker, Joined(center, place.sequence, place.epoch, place.step))]
+
+    def _leave(self, request: Leave) -> list[Answer]:
+        place = self._place(request.worker)
+        with place.lock:
+            if not place.left:
+                place.left = True
+                for shard in self.shards:
+                    shard.forget(request.worker)
+                self.journal.add(WorkerLeft(request.worker, self.journal.clock()))
+            return [(request.worker, Done()), *self._close_round()]
+
+    def _exchange(self, request: Exchange) -> list[Answer]:
+        worker, place = request.worker, self._place(request.worker)
+        if request.message.shape != self._center.shape:
+            raise ProtocolError(f"Expected {self.size} elements. Received: {request.message.shape}")
+        with place.lock:
+            if request.sequence == place.sequence and request.sequence > 0:
+                self._pull(worker, request.message)
+                return [(worker, Exchanged(request.message, 0, restart=True))]
+            if request.sequence != place.sequence + 1:
+                raise ProtocolError(
+                    f"Expected commit {place.sequence + 1} of worker {worker}. Received: {request.sequence}"
+                )
+            if not _finite(request.message):
+                return [(worker, Refused("the message holds NaN or infinity"))]
+            if self.algorithm.synchronous:
+                self._round[worker] = request
+                return self._close_round()
+            staleness = 0
+            for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
+                part = request.message[low:high]
+                behind = shard.exchange(
+                    part, worker, request.num_steps, request.num_samples, self.num_workers
+                )
+                staleness = max(staleness, behind)
+            self.journal.add(self._advance(request, staleness), updates=1)
+            return [(worker, Exchanged(request.message, staleness))]
+
+    def _close_round(self) -> list[Answer]:
+        """Apply the open round if it is complete, and answer its workers."""
+        live = sum(not place.left for place in self._places)
+        if not self._round or len(self._round) < min(self.quorum or live, live):
+            return []
+        # By worker, not by arrival: the sum of floats depends on the order.
+        messages = [self._round[worker] for worker in sorted(self._round)]
+        self._round = {}
+        workers = [message.worker for message in messages]
+        behind = [max(shard.staleness_of(worker) for shard in self.shards) for worker in workers]
+        mean = _mean(messages, self.algorithm.weighted)
+        num_steps = max(message.num_steps for message in messages)
+        num_samples = sum(message.num_samples for message in messages)
+        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
+            shard.exchange_round(mean[low:high], workers, num_steps, num_samples)
+        mean.flags.writeable = False
+        windows = [self._advance(*pair) for pair in zip(messages, behind, strict=True)]
+        self.journal.add(*windows, updates=1)
+        return [
+            (worker, Exchanged(mean, staleness)) for worker, staleness in zip(workers, behind, strict=True)
+        ]
+
+    def _pull(self, worker: int, out: Vector) -> None:
+        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
+            shard.pull(worker, out[low:high])
+
+    def _advance(self, request: Exchange, staleness: int) -> Window:
+        place = self._places[request.worker]
+        place.sequence, place.epoch, place.step = request.sequence, request.epoch, request.step
+        return Window(
+            worker=request.worker,
+            epoch=request.window_epoch,
+            iteration=request.sequence - 1,
+            steps=request.num_steps,
+            samples=request.num_samples,
+            metrics=request.metrics,
+            staleness=staleness,
+            timestamp=self.journal.clock(),
+        )
+
+
+def _finite(message: Vector) -> bool:
+    """Whether no element is NaN or infinite: one pass, no temporary (a NaN or infinity stays in the sum)."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(message.sum()))
+
+
+def _mean(messages: list[Exchange], weighted: bool) -> Vector:
+    if len(messages) == 1:
+        return messages[0].message.copy()
+    weights = np.array([message.num_samples if weighted else 1 for message in messages], np.float32)
+    weights /= weights.sum()
+    mean = messages[0].message * weights[0]
+    for message, weight in zip(messages[1:], weights[1:], strict=True):
+        mean += message.message * weight
+    return mean

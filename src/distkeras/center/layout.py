@@ -1,0 +1,106 @@
+"""How a model's weights lie in one flat float32 vector, and how that vector is cut into shards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from distkeras.algorithms import Vector
+
+SHARD_BYTES = 4 * 2**20
+"""Largest shard: small enough for two exchanges to work on a large center side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One weight of the model: its place in the vector."""
+
+    path: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Trainable weights first, then the statistics: float weights that no gradient moves.
+
+    Integer weights (seeds, counters) have no place here: they stay local to each worker.
+
+    Args:
+        trainable: path and shape of each trainable weight, in the model's order.
+        statistics: path and shape of each float weight that is not trainable.
+    """
+
+    trainable: tuple[tuple[str, tuple[int, ...]], ...]
+    statistics: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def num_trainable(self) -> int:
+        """Elements that the rule governs: the first part of the vector."""
+        return sum(math.prod(shape) for _, shape in self.trainable)
+
+    @property
+    def size(self) -> int:
+        """Elements of the whole vector."""
+        return self.num_trainable + sum(math.prod(shape) for _, shape in self.statistics)
+
+    def slots(self) -> Iterator[Slot]:
+        """Yield every weight's place, in order."""
+        offset = 0
+        for path, shape in (*self.trainable, *self.statistics):
+            yield (slot := Slot(path, shape, offset))
+            offset += slot.size
+
+    def pack(self, weights: Sequence[np.ndarray]) -> Vector:
+        """Return `weights` (in the layout's order) as one new vector.
+
+        Raises:
+            ValueError: a weight is missing, too many, or of another shape.
+        """
+        slots = list(self.slots())
+        if len(weights) != len(slots):
+            raise ValueError(f"Expected {len(slots)} weights. Received: {len(weights)}")
+        vector = np.empty(self.size, np.float32)
+        for slot, weight in zip(slots, weights, strict=True):
+            if tuple(weight.shape) != slot.shape:
+                raise ValueError(
+                    f"Expected shape {slot.shape} for {slot.path!r}. Received: {tuple(weight.shape)}"
+                )
+            vector[slot.offset : slot.offset + slot.size] = weight.ravel()
+        return vector
+
+    def unpack(self, vector: Vector) -> list[Vector]:
+        """Return views of `vector`, one a weight, in the layout's order.
+
+        Raises:
+            ValueError: `vector` has another size.
+        """
+        if vector.shape != (self.size,):
+            raise ValueError(f"Expected a vector of shape ({self.size},). Received: {vector.shape}")
+        return [vector[slot.offset : slot.offset + slot.size].reshape(slot.shape) for slot in self.slots()]
+
+
+def shard_bounds(size: int, num_shards: int | None = None) -> list[tuple[int, int]]:
+    """Cut `size` elements into contiguous shards of equal size to within one element.
+
+    Args:
+        size: elements of the vector.
+        num_shards: how many; default: as few as keep each within `SHARD_BYTES`. Never more than elements.
+
+    Returns:
+        The half-open range of each shard.
+    """
+    if num_shards is None:
+        num_shards = math.ceil(size * np.dtype(np.float32).itemsize / SHARD_BYTES)
+    count = max(1, min(num_shards, size))
+    edges = [size * index // count for index in range(count + 1)]
+    return list(pairwise(edges))

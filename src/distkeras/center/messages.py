@@ -1,0 +1,142 @@
+"""What is said to the center and what it answers. The wire carries exactly these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from distkeras.algorithms import Vector
+from distkeras.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A worker asks for the center and for the place to start from.
+
+    Attributes:
+        worker: its index.
+        attempt: 0 for the first process that trains as this worker, more for those that replace it.
+    """
+
+    worker: int
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A worker commits a window and asks for the reply.
+
+    Attributes:
+        worker: its index.
+        sequence: number of this commit of this worker, from 1; a repeated one is answered, not applied.
+        num_steps: minibatches in the window.
+        num_samples: rows in the window.
+        epoch: epoch of the next minibatch.
+        step: index in that epoch of the next minibatch: where a replacement goes on.
+        message: the rule's message for the trainable part, then the worker's statistics as they are. The
+            center may overwrite it.
+        metrics: what Keras reports over the window.
+        window_epoch: epoch in which the window ended.
+    """
+
+    worker: int
+    sequence: int
+    num_steps: int
+    num_samples: int
+    epoch: int
+    step: int
+    message: Vector
+    metrics: dict[str, float] = field(default_factory=dict)
+    window_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A worker has committed its last window: nobody waits for it any more."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """A worker stops on an exception; `error` is its traceback."""
+
+    worker: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Someone who trains nothing (the driver) asks for the center."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """The driver asks for the events since number `since`."""
+
+    since: int = 0
+
+
+Request = Join | Exchange | Leave | Fail | Pull | Poll
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Answers `Join`: the center, the sequence last applied, and the minibatch to go on with."""
+
+    center: Vector
+    sequence: int
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """Answers `Exchange`.
+
+    Attributes:
+        reply: the rule's reply for the trainable part, then the center's statistics; where `restart`, the
+            whole center.
+        restart: the commit had been applied before and its reply is lost: start anew from the center.
+    """
+
+    reply: Vector
+    staleness: int
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answers an `Exchange` whose message must not be applied; the center is untouched."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Answers `Leave` and `Fail`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """Answers `Pull`."""
+
+    center: Vector
+    num_updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Answers `Poll`: the events since then, the number to ask from next, commits applied so far."""
+
+    events: list[Event]
+    next: int
+    num_updates: int
+
+
+Reply = Joined | Exchanged | Refused | Done | Pulled | Polled
+
+DRIVER = -1
+"""The `worker` of answers to those who are none."""
+
+Answer = tuple[int, Reply]
+"""A worker's index and what it is told."""

@@ -1,0 +1,61 @@
+"""The frozen records that everything reports and `monitor` reads. Imports nothing of this project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One communication window, committed to the center exactly once.
+
+    Attributes:
+        worker: index of the worker, 0-based.
+        epoch: epoch in which the window ended, 0-based.
+        iteration: number of this worker's window in the job, 0-based.
+        steps: minibatches in the window; the last one of an epoch may be partial.
+        samples: rows in the window.
+        metrics: every metric Keras reports over the window, `loss` included.
+        staleness: commits applied to the center between this worker's last pull and this commit.
+        timestamp: seconds since the Unix epoch at which the center took the commit.
+    """
+
+    worker: int
+    epoch: int
+    iteration: int
+    steps: int
+    samples: int
+    metrics: dict[str, float]
+    staleness: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """A worker stopped on an exception of its own; `error` is its traceback, whole."""
+
+    worker: int
+    error: str
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJoined:
+    """A worker asked for the center: its first attempt, or a later one that resumes at (epoch, step)."""
+
+    worker: int
+    attempt: int
+    epoch: int
+    step: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeft:
+    """A worker has committed its last window."""
+
+    worker: int
+    timestamp: float
+
+
+Event = Window | WorkerFailed | WorkerJoined | WorkerLeft
