@@ -1,1 +1,1 @@
-"""Distributed Keras: train Keras 3 models on Apache Spark DataFrames with optimizers that rarely communicate."""
+"""Distributed Keras: train Keras 3 models on Spark DataFrames with optimizers that rarely communicate."""

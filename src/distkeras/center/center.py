@@ -271,7 +271,7 @@ def _mean(messages: list[Exchange], weighted: bool) -> Vector:
         return messages[0].message.copy()
     weights = np.array([message.num_samples if weighted else 1 for message in messages], np.float32)
     weights /= weights.sum()
-    mean = messages[0].message * weights[0]
+    mean: Vector = messages[0].message * weights[0]
     for message, weight in zip(messages[1:], weights[1:], strict=True):
         mean += message.message * weight
     return mean
