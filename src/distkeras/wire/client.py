@@ -1,0 +1,131 @@
+"""A worker's line to the center: reconnects, resends, and never lets a commit count twice."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distkeras.center.messages import Request
+from distkeras.wire import frames
+from distkeras.wire.connection import Connection
+
+
+class ServerLost(ConnectionError):
+    """The parameter server could not be reached for as long as the client was told to try."""
+
+
+class JobStopped(Exception):
+    """The server said that the job is over: the driver stopped it, or another worker failed."""
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where the parameter server listens, and what proves that one belongs to the job.
+
+    Attributes:
+        host: name or address as the workers reach it.
+        port: TCP port.
+        token: the job's secret.
+        size: elements of the center.
+    """
+
+    host: str
+    port: int
+    token: bytes
+    size: int
+
+    def __repr__(self) -> str:
+        return f"ServerAddress({self.host}:{self.port})"  # The token is a secret: not in logs.
+
+
+class Client:
+    """One connection to the center, kept alive over cuts.
+
+    A request whose reply did not arrive is sent again over a new connection: the ledger knows whether the
+    first was applied.
+
+    Args:
+        address: the server.
+        patience: seconds to go on trying to reach the server before `ServerLost`.
+        timeout: seconds to wait for one reply. A synchronous round waits for its slowest worker.
+        sleep: replaced in tests.
+    """
+
+    def __init__(
+        self,
+        address: ServerAddress,
+        *,
+        patience: float = 60.0,
+        timeout: float = 600.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._address = address
+        self._patience = patience
+        self._timeout = timeout
+        self._sleep = sleep
+        self._buffer = np.empty(address.size, np.float32)
+        self._connection: Connection | None = None
+
+    def call(self, request: Request) -> Any:
+        """Send `request` and return the reply. A vector in it is overwritten by the next call.
+
+        Raises:
+            JobStopped: the server ended the job.
+            ServerLost: the server cannot be reached.
+            AuthenticationError: the other side is not the server of this job.
+        """
+        deadline: float | None = None  # Counted from the first failure, not from the start of a long wait.
+        pause = 0.05
+        while True:
+            try:
+                reply = self._exchange(request)
+            except OSError as error:
+                self.close()
+                deadline = deadline or time.monotonic() + self._patience
+                if time.monotonic() > deadline:
+                    raise ServerLost(
+                        f"The parameter server at {self._address.host}:{self._address.port} could not be "
+                        f"reached for {self._patience:.0f} s: {error}. Check that the executors may open TCP "
+                        "connections to that address (see the parameters `server_host` and `server_port`)."
+                    ) from error
+                self._sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, 5.0)
+            else:
+                if isinstance(reply, frames.Stopped):
+                    raise JobStopped(reply.reason)
+                return reply
+
+    def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _exchange(self, request: Request) -> Any:
+        if self._connection is None:
+            self._connection = self._connect()
+        self._connection.send(request)
+        return self._connection.receive(self._buffer)
+
+    def _connect(self) -> Connection:
+        sock = socket.create_connection((self._address.host, self._address.port), timeout=10.0)
+        connection = Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT)
+        try:
+            connection.prove_to_server(self._address.token)
+        except BaseException:
+            connection.close()
+            raise
+        sock.settimeout(self._timeout)
+        return connection

@@ -1,0 +1,137 @@
+"""One TCP connection: authenticated, then frames in both directions."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import secrets
+import socket
+from typing import Any
+
+import numpy as np
+
+from distkeras.algorithms import Vector
+from distkeras.wire import frames
+
+NONCE_BYTES = 32
+TOKEN_BYTES = 32
+GREETING = b"distkeras/1\n"
+KEEPALIVE_SECONDS = 10
+
+
+class AuthenticationError(Exception):
+    """The other side does not know the job's token."""
+
+
+class Connection:
+    """Frames over one socket.
+
+    Args:
+        sock: a connected TCP socket; closed with the connection.
+        kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
+        max_text: most bytes of text that an arriving frame may have.
+    """
+
+    def __init__(self, sock: socket.socket, kinds: dict[int, type], max_text: int) -> None:
+        self.sock = sock
+        self._kinds = kinds
+        self._max_text = max_text
+        self._header = bytearray(frames.HEADER.size)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # A host that vanished without a word is noticed within about a minute, however long a reply may take.
+        for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+            if hasattr(socket, option):  # Linux
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVE_SECONDS)
+
+    def send(self, message: frames.Message) -> None:
+        """Send one frame, whole.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+        head, vector = frames.encode(message)
+        if vector is None:
+            self.sock.sendall(head)
+            return
+        # One system call for both parts, so that a small vector does not wait for a second packet.
+        sent = self.sock.sendmsg([head, vector.data])
+        if sent < len(head):
+            self.sock.sendall(head[sent:])
+            sent = len(head)
+        offset = sent - len(head)
+        if offset < vector.nbytes:
+            self.sock.sendall(vector.data.cast("B")[offset:])
+
+    def receive(self, buffer: Vector) -> Any:
+        """Receive one frame; its vector, if it has one, is read into `buffer`, which the message then holds.
+
+        Raises:
+            FrameError: what arrived is no frame.
+            ConnectionError: the other side has closed the connection.
+            OSError: the connection is gone, or silent for longer than its timeout.
+        """
+        self._fill(memoryview(self._header))
+        cls, text_length, length = frames.parse_header(
+            bytes(self._header), self._kinds, self._max_text, buffer.nbytes
+        )
+        text = bytearray(text_length)
+        self._fill(memoryview(text))
+        if length:
+            self._fill(buffer.data.cast("B"))
+            if not np.little_endian:
+                buffer.byteswap(inplace=True)
+        return frames.parse(cls, bytes(text), buffer)
+
+    def prove_to_client(self, token: bytes) -> None:
+        """The server's side of the handshake: challenge, check, answer the client's challenge.
+
+        Raises:
+            AuthenticationError: the client does not know the token.
+        """
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        self.sock.sendall(GREETING + nonce)
+        answer = self._read(NONCE_BYTES + hashlib.sha256().digest_size)
+        theirs, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
+        if not hmac.compare_digest(proof, _proof(token, b"client", nonce, theirs)):
+            raise AuthenticationError("Expected a proof of the job's token. Received: a wrong one")
+        self.sock.sendall(_proof(token, b"server", theirs, nonce))
+
+    def prove_to_server(self, token: bytes) -> None:
+        """The client's side of the handshake. The token itself is never sent.
+
+        Raises:
+            AuthenticationError: the server does not know the token, or is no server of this protocol.
+        """
+        greeting = self._read(len(GREETING))
+        if greeting != GREETING:
+            raise AuthenticationError(f"Expected a server that says {GREETING!r}. Received: {greeting!r}")
+        theirs = self._read(NONCE_BYTES)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        self.sock.sendall(nonce + _proof(token, b"client", theirs, nonce))
+        proof = self._read(hashlib.sha256().digest_size)
+        if not hmac.compare_digest(proof, _proof(token, b"server", nonce, theirs)):
+            raise AuthenticationError("Expected the server to prove the job's token. Received: a wrong proof")
+
+    def close(self) -> None:
+        """Close the socket; a thread that waits on it wakes up with an error."""
+        with contextlib.suppress(OSError):  # The other side may have been faster.
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray(size)
+        self._fill(memoryview(data))
+        return bytes(data)
+
+    def _fill(self, view: memoryview) -> None:
+        while view:
+            count = self.sock.recv_into(view)
+            if count == 0:
+                raise ConnectionError("The other side closed the connection.")
+            view = view[count:]
+
+
+def _proof(token: bytes, side: bytes, challenge: bytes, nonce: bytes) -> bytes:
+    return hmac.digest(token, side + challenge + nonce, "sha256")

@@ -1,0 +1,149 @@
+"""Frames: a fixed header, a little JSON, and at most one float32 vector. Nothing is ever unpickled.
+
+    magic 4 | kind 1 | reserved 1 | text length 4 | vector bytes 8   (network byte order)
+    text: the message's fields as a JSON object, UTF-8
+    vector: little-endian float32
+
+A frame's kind decides which fields it has and whether it carries a vector; every length is checked before
+a byte of it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+import types
+import typing
+from typing import Any
+
+import numpy as np
+
+from distkeras import events
+from distkeras.algorithms import Vector
+from distkeras.center import messages
+
+MAGIC = b"DKF1"
+HEADER = struct.Struct("!4sBBIQ")
+MAX_REQUEST_TEXT = 64 * 2**10
+MAX_REPLY_TEXT = 64 * 2**20
+_LITTLE_FLOAT = np.dtype("<f4")
+
+
+class FrameError(Exception):
+    """Bytes that are no frame of this protocol. The connection that brought them is closed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stopped:
+    """The server's last word: the job is over, nobody is to commit any more."""
+
+    reason: str
+
+
+Message = messages.Request | messages.Reply | Stopped
+
+REQUESTS: dict[int, type] = dict(enumerate(typing.get_args(messages.Request), start=1))
+REPLIES: dict[int, type] = dict(enumerate((*typing.get_args(messages.Reply), Stopped), start=65))
+_KIND_OF = {cls: kind for kind, cls in (REQUESTS | REPLIES).items()}
+_EVENTS = {cls.__name__: cls for cls in typing.get_args(events.Event)}
+
+
+def _schema(cls: type) -> tuple[str | None, dict[str, Any]]:
+    """The name of the field that holds the vector, if any, and the types of the others."""
+    hints = typing.get_type_hints(cls)
+    vectors = [name for name, hint in hints.items() if hint == Vector]
+    return (vectors[0] if vectors else None), {name: hint for name, hint in hints.items() if hint != Vector}
+
+
+_SCHEMAS = {cls: _schema(cls) for cls in (*_KIND_OF, *_EVENTS.values())}
+
+
+def encode(message: Message) -> tuple[bytes, Vector | None]:
+    """Return header and text as bytes, and the vector that follows them."""
+    vector_field, fields = _SCHEMAS[type(message)]
+    text = json.dumps({name: _plain(getattr(message, name)) for name in fields}).encode()
+    vector = None
+    if vector_field is not None:
+        vector = np.ascontiguousarray(getattr(message, vector_field), _LITTLE_FLOAT)
+    length = 0 if vector is None else vector.nbytes
+    return HEADER.pack(MAGIC, _KIND_OF[type(message)], 0, len(text), length) + text, vector
+
+
+def parse_header(
+    header: bytes, kinds: dict[int, type], max_text: int, vector_bytes: int
+) -> tuple[type, int, int]:
+    """Return the frame's type, the length of its text and of its vector.
+
+    Args:
+        header: `HEADER.size` bytes.
+        kinds: what may come: `REQUESTS` or `REPLIES`.
+        max_text: most bytes of text.
+        vector_bytes: exact size of the vector of those frames that have one.
+
+    Raises:
+        FrameError: anything that is not exactly as it must be.
+    """
+    magic, kind, reserved, text_length, length = HEADER.unpack(header)
+    if magic != MAGIC or reserved != 0:
+        raise FrameError(f"Expected a frame that begins with {MAGIC!r}. Received: {header!r}")
+    cls = kinds.get(kind)
+    if cls is None:
+        raise FrameError(f"Expected a frame of kind {sorted(kinds)}. Received: kind={kind}")
+    if text_length > max_text:
+        raise FrameError(f"Expected at most {max_text} bytes of text. Received: {text_length}")
+    expected = 0 if _SCHEMAS[cls][0] is None else vector_bytes
+    if length != expected:
+        raise FrameError(f"Expected {expected} bytes of vector in a {cls.__name__}. Received: {length}")
+    return cls, text_length, length
+
+
+def parse(cls: type, text: bytes, vector: Vector | None) -> Any:
+    """Return the message of type `cls`.
+
+    Raises:
+        FrameError: the text is not a JSON object of exactly the fields of `cls`, each of its type.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"Expected JSON in a {cls.__name__}: {error}") from error
+    vector_field, _ = _SCHEMAS[cls]
+    fields = _checked(cls, values)
+    if vector_field is not None:
+        fields[vector_field] = vector
+    return cls(**fields)
+
+
+def _checked(cls: type, values: Any) -> dict[str, Any]:
+    _, hints = _SCHEMAS[cls]
+    if not isinstance(values, dict) or values.keys() != hints.keys():
+        raise FrameError(
+            f"Expected the fields {list(hints)} in a {cls.__name__}. Received: {str(values)[:200]}"
+        )
+    return {name: _typed(hint, values[name], f"{cls.__name__}.{name}") for name, hint in hints.items()}
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """Return `value` if it is of type `hint`, one of the few that messages are made of."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    if origin is dict and isinstance(value, dict):
+        return {_typed(args[0], key, where): _typed(args[1], item, where) for key, item in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_typed(args[0], item, where) for item in value]
+    if origin is types.UnionType and isinstance(value, list) and len(value) == 2 and value[0] in _EVENTS:
+        event = _EVENTS[value[0]]
+        return event(**_checked(event, value[1]))
+    raise FrameError(f"Expected {hint} in {where}. Received: {str(value)[:200]}")
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it; an event as its name and its fields."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    name = type(value).__name__
+    return [name, dataclasses.asdict(value)] if name in _EVENTS else value
