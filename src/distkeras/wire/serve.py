@@ -1,4 +1,4 @@
-"""The parameter server's process: `python -m distkeras.wire.serve`.
+"""The parameter server's process: `python -m distkeras.wire`.
 
 Reads its job from standard input (the driver's own words, hence trusted; nothing that arrives by network is
 unpickled), writes its port to standard output, and serves until standard input ends. The pipe ends with the
@@ -80,7 +80,3 @@ def main() -> None:
     server.close()
     # Threads may still be inside a send to a dead peer: they must not keep the process.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
