@@ -1,0 +1,22 @@
+"""The same rules and the same center under a virtual clock: hundreds of workers in one process."""
+
+from distkeras.simulation.conditions import Failures, Network
+from distkeras.simulation.problem import Problem, Quadratic, Replica
+from distkeras.simulation.result import Result
+from distkeras.simulation.simulator import simulate
+from distkeras.simulation.step_time import Constant, Exponential, Gamma, Heterogeneous, StepTime
+
+__all__ = [
+    "Constant",
+    "Exponential",
+    "Failures",
+    "Gamma",
+    "Heterogeneous",
+    "Network",
+    "Problem",
+    "Quadratic",
+    "Replica",
+    "Result",
+    "StepTime",
+    "simulate",
+]

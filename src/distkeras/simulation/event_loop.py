@@ -1,0 +1,241 @@
+"""The heap of what is on its way to the server, and the center that takes it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from distkeras.algorithms import Vector
+from distkeras.center import Center
+from distkeras.center.messages import (
+    DRIVER,
+    Exchange,
+    Exchanged,
+    Join,
+    Joined,
+    Poll,
+    Polled,
+    Refused,
+    Reply,
+)
+from distkeras.simulation.conditions import Failures, Network
+from distkeras.simulation.problem import Problem, Replica
+from distkeras.simulation.recorder import Recorder
+from distkeras.simulation.result import Result
+from distkeras.simulation.step_time import WindowTime
+
+POLL_EVERY = 1024
+"""Commits after which the center's journal is read, so that it does not grow with the run."""
+
+
+class Arrival(Enum):
+    """What of a worker arrives at the server."""
+
+    COMMIT = "commit"
+    DUPLICATE = "duplicate"
+    JOIN = "join"
+
+
+@dataclass
+class VirtualClock:
+    """The time, as the center reads it."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        """Return the virtual seconds since the start."""
+        return self.now
+
+
+@dataclass(frozen=True)
+class Inner:
+    """How every worker trains a window: gradient descent, the window's steps, and the seed of its chance."""
+
+    learning_rate: float
+    momentum: float
+    window: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Worker:
+    """One simulated worker. While it trains it holds one vector, `weights`, perhaps shared with others."""
+
+    weights: Vector
+    replica: Replica
+    local: Vector | None = None
+    message: Vector | None = None
+    sent: Exchange | None = None
+    sequence: int = 0
+    samples: int = 0
+    attempt: int = 0
+
+
+@dataclass
+class Simulation:
+    """Runs the workers of one job in the order in which their messages arrive.
+
+    A window is trained when its commit arrives, from the weights that its worker had stored: nothing that
+    happens in between can change it.
+    """
+
+    center: Center
+    clock: VirtualClock
+    problem: Problem
+    inner: Inner
+    window_time: WindowTime
+    network: Network
+    failures: Failures
+    faults: np.random.Generator
+    recorder: Recorder
+    diverged: bool = False
+
+    def __post_init__(self) -> None:
+        self._heap: list[tuple[float, int, int, Arrival]] = []
+        self._pushed = 0
+        self._server_free = 0.0
+        self._num_trainable = self.problem.num_trainable
+        self._transfer = self.network.transfer(4 * self.center.size)
+        self._joined: tuple[int, Vector] | None = None
+
+    def commits(self, num_commits: int) -> Iterator[None]:
+        """Run, and yield after each commit, until there are `num_commits` or the center refuses one."""
+        self.recorder.evaluate(self.center.snapshot())
+        self._workers = [self._start(worker) for worker in range(self.center.num_workers)]
+        for worker in range(self.center.num_workers):
+            self._begin_window(worker, 0.0)
+        version, seen = 0, 0
+        while version < num_commits and not self.diverged:
+            time, _, worker, arrival = heapq.heappop(self._heap)
+            # First come, first served: a message waits for those that came before it.
+            self._server_free = max(time, self._server_free) + self.network.service
+            self.clock.now = self._server_free
+            self._arrive(worker, arrival)
+            if self.center.num_updates > version:
+                version = self.center.num_updates
+                if version % POLL_EVERY == 0:
+                    seen = self._drop_journal(seen)
+                yield
+        self.recorder.evaluate(self.center.snapshot())
+
+    def result(self) -> Result:
+        """Return the trajectory so far."""
+        return self.recorder.result(self.center.algorithm, self.center.num_workers, self.diverged)
+
+    def _push(self, time: float, worker: int, arrival: Arrival) -> None:
+        # What arrives at one moment is served in the order in which it was sent.
+        heapq.heappush(self._heap, (time, self._pushed, worker, arrival))
+        self._pushed += 1
+
+    def _start(self, worker: int, attempt: int = 0) -> Worker:
+        """Join the center as a new process of `worker`."""
+        [(_, joined)] = self.center.handle(Join(worker, attempt))
+        if not isinstance(joined, Joined):
+            raise TypeError(f"Expected Joined. Received: {joined!r}")
+        version = self.center.num_updates
+        if self._joined is None or self._joined[0] != version:
+            joined.center.flags.writeable = False
+            self._joined = (version, joined.center)
+        inner = self.inner
+        replica = Replica(
+            worker=worker,
+            num_workers=self.center.num_workers,
+            learning_rate=inner.learning_rate,
+            momentum=inner.momentum,
+            seed=(inner.seed, 2, worker, attempt),
+        )
+        # Workers that join at one version share one copy of it.
+        return Worker(self._joined[1], replica, sequence=joined.sequence, attempt=attempt)
+
+    def _begin_window(self, worker: int, now: float) -> None:
+        """Send the worker's next window on its way, or its death."""
+        failures = self.failures
+        seconds = self.window_time(worker, self.inner.window)
+        if failures.straggle and self.faults.random() < failures.straggle:
+            seconds *= failures.slowdown
+        if failures.crash and self.faults.random() < failures.crash:
+            lived = seconds * self.faults.random()
+            self._push(now + lived + failures.restart + self.network.latency, worker, Arrival.JOIN)
+        else:
+            self._push(now + seconds + self._transfer, worker, Arrival.COMMIT)
+
+    def _arrive(self, worker: int, arrival: Arrival) -> None:
+        if arrival is Arrival.JOIN:
+            self.recorder.num_crashes += 1
+            self.recorder.bytes_received += 4 * self.center.size
+            self._workers[worker] = self._start(worker, self._workers[worker].attempt + 1)
+            self._begin_window(worker, self.clock.now + self._transfer)
+            return
+        state = self._workers[worker]
+        if arrival is Arrival.DUPLICATE:
+            self.recorder.num_duplicates += 1
+        else:
+            self._train(worker, state)
+        if state.sent is None:
+            raise RuntimeError(f"Worker {worker} has nothing to send.")
+        self.recorder.bytes_sent += 4 * self.center.size
+        self._exchange(state.sent)
+
+    def _train(self, worker: int, state: Worker) -> None:
+        """Train the worker's window, and write its commit."""
+        inner, split = self.inner, self._num_trainable
+        local, state.samples = self.problem.train(state.weights, inner.window, state.replica)
+        message = self.center.algorithm.commit(local[:split], state.weights[:split], inner.window)
+        state.local, state.message = local, message
+        state.sequence += 1
+        state.sent = Exchange(
+            worker=worker,
+            sequence=state.sequence,
+            num_steps=inner.window,
+            num_samples=state.samples,
+            epoch=0,
+            step=state.sequence * inner.window,
+            message=np.concatenate((message, local[split:])),  # a copy: the center overwrites it
+        )
+
+    def _exchange(self, request: Exchange) -> None:
+        """Hand the center a commit, note what it did, and send its answers back."""
+        version = self.center.num_updates
+        answers = self.center.handle(request)
+        if self.center.num_updates > version:
+            told = [answer.staleness for _, answer in answers if isinstance(answer, Exchanged)]
+            samples = sum(self._workers[worker].samples for worker, _ in answers)
+            committer = DRIVER if self.center.algorithm.synchronous else request.worker
+            if self.recorder.add(self.clock.now, samples, committer, max(told)):
+                self.recorder.evaluate(self.center.snapshot())
+        for worker, answer in answers:
+            self._receive(worker, answer)
+
+    def _receive(self, worker: int, answer: Reply) -> None:
+        if isinstance(answer, Refused):
+            self.diverged = True
+            return
+        if not isinstance(answer, Exchanged):
+            raise TypeError(f"Expected Exchanged. Received: {answer!r}")
+        lost = self.failures.lost_reply
+        if lost and self.faults.random() < lost:
+            self._push(self.clock.now + self.failures.timeout + self._transfer, worker, Arrival.DUPLICATE)
+            return
+        self.recorder.bytes_received += answer.reply.nbytes
+        state = self._workers[worker]
+        state.weights = answer.reply if answer.restart else self._adopt(state, answer.reply)
+        state.local = state.message = state.sent = None
+        self._begin_window(worker, self.clock.now + self._transfer)
+
+    def _adopt(self, state: Worker, reply: Vector) -> Vector:
+        if state.local is None or state.message is None:
+            raise RuntimeError("A reply came for a commit that was never sent.")
+        split = self._num_trainable
+        weights = self.center.algorithm.adopt(state.local[:split], state.message, reply[:split])
+        return weights if split == reply.size else np.concatenate((weights, reply[split:]))
+
+    def _drop_journal(self, seen: int) -> int:
+        """Read the center's journal, so that it forgets; return the number to read from next."""
+        [(_, polled)] = self.center.handle(Poll(seen))
+        if not isinstance(polled, Polled):
+            raise TypeError(f"Expected Polled. Received: {polled!r}")
+        return polled.next

@@ -1,0 +1,136 @@
+"""What the workers of a simulation train: the protocol, and the quadratic of the papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from distkeras.algorithms import Vector
+
+
+@dataclass
+class Replica:
+    """What a problem knows of the worker that trains it.
+
+    Attributes:
+        worker: its index.
+        num_workers: workers of the job.
+        learning_rate: of the inner optimizer.
+        momentum: of the inner optimizer; above 0, the step is Nesterov's:
+            `v <- momentum v - learning_rate grad f(x + momentum v); x <- x + v`.
+        seed: of this process's own source of chance.
+        memory: what the problem keeps from one window to the next (a velocity, a place in the data): lost
+            when the worker dies.
+    """
+
+    worker: int
+    num_workers: int
+    learning_rate: float
+    momentum: float
+    seed: tuple[int, ...]
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """This worker's own source of chance."""
+        return np.random.default_rng(self.seed)
+
+
+class Problem(Protocol):
+    """What is trained. Two methods and two sizes; see `Quadratic` for the shortest."""
+
+    @property
+    def initial(self) -> Vector:
+        """The first center, shape (d,)."""
+        ...
+
+    @property
+    def num_trainable(self) -> int:
+        """Leading elements that gradients move; the rest are statistics, averaged over workers."""
+        ...
+
+    def steps_per_epoch(self, num_workers: int) -> int:
+        """Return the steps of one worker's epoch: the window of a rule whose window is `None`."""
+        ...
+
+    def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
+        """Train `num_steps` steps from `weights`; return the new weights and the rows seen.
+
+        Must not change `weights`: other workers may hold the same array.
+        """
+        ...
+
+    def evaluate(self, weights: Vector) -> dict[str, float]:
+        """Return what is to be known of a center, `"loss"` included."""
+        ...
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """`f(w) = sum(curvature * w ** 2) / 2`, with Gaussian noise on the gradient. The minimum is at 0.
+
+    Args:
+        curvature: h, a number or shape (d,).
+        noise: standard deviation of the gradient's noise, each element.
+        start: the first center, a number or shape (d,).
+
+    Raises:
+        ValueError: shapes that do not go together, or a negative noise.
+    """
+
+    curvature: float | npt.ArrayLike = 1.0
+    noise: float = 0.0
+    start: float | npt.ArrayLike = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise < float("inf"):
+            raise ValueError(f"`noise` must be at least 0 and finite. Received: noise={self.noise!r}")
+        if self.initial.ndim != 1:
+            raise ValueError(
+                "`curvature` and `start` must be numbers or vectors of one length. "
+                f"Received: curvature={self.curvature!r}, start={self.start!r}"
+            )
+
+    @cached_property
+    def _curvature(self) -> Vector:
+        return np.atleast_1d(np.asarray(self.curvature, np.float32))
+
+    @cached_property
+    def initial(self) -> Vector:
+        """The first center."""
+        shape = np.broadcast_shapes(self._curvature.shape, np.shape(self.start))
+        return np.broadcast_to(np.asarray(self.start, np.float32), shape).copy()
+
+    @property
+    def num_trainable(self) -> int:
+        """All of it."""
+        return self.initial.size
+
+    def steps_per_epoch(self, num_workers: int) -> int:
+        """Return 1: there is no data."""
+        return 1
+
+    def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
+        """Take `num_steps` gradient steps, one row each."""
+        curvature, rate, momentum = self._curvature, replica.learning_rate, replica.momentum
+        for _ in range(num_steps):
+            velocity = replica.memory.get("velocity") if momentum else None
+            ahead = weights if velocity is None else weights + momentum * velocity
+            gradient = curvature * ahead
+            if self.noise:
+                gradient += self.noise * replica.rng.standard_normal(gradient.size, np.float32)
+            step = -rate * gradient
+            if momentum:
+                step = step if velocity is None else step + momentum * velocity
+                replica.memory["velocity"] = step
+            weights = weights + step
+        return weights, num_steps
+
+    def evaluate(self, weights: Vector) -> dict[str, float]:
+        """Return the loss."""
+        wide = weights.astype(np.float64)
+        return {"loss": 0.5 * float(np.dot(self._curvature * wide, wide))}

@@ -1,0 +1,93 @@
+"""Writes down a simulation as it goes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm, Vector
+from distkeras.simulation.problem import Problem
+from distkeras.simulation.result import Result
+
+KEEP_BYTES = 2**30
+"""The most that kept centers may take."""
+
+
+class Recorder:
+    """Keeps a line a commit, and evaluates the center now and then.
+
+    Args:
+        problem: evaluates the center.
+        num_commits: commits to come at most.
+        evaluate_every: commits between two evaluations.
+        keep_centers: keep every evaluated center, not only the last.
+
+    Raises:
+        ValueError: the centers to keep would take more than `KEEP_BYTES`.
+    """
+
+    def __init__(self, problem: Problem, num_commits: int, evaluate_every: int, keep_centers: bool) -> None:
+        rows = 1 + -(-num_commits // evaluate_every)
+        num_bytes = rows * problem.initial.nbytes
+        if keep_centers and num_bytes > KEEP_BYTES:
+            raise ValueError(
+                f"{rows} centers would take {num_bytes / 2**30:.1f} GiB: pass a larger `evaluate_every`, or "
+                f"keep_centers=False. Received: evaluate_every={evaluate_every}, num_commits={num_commits}"
+            )
+        self._problem = problem
+        self._num_commits = num_commits
+        self._evaluate_every = evaluate_every
+        self._keep_centers = keep_centers
+        self._times = [0.0]
+        self._samples = [0]
+        self._workers: list[int] = []
+        self._staleness: list[int] = []
+        self._versions: list[int] = []
+        self._centers: list[Vector] = []
+        self._reports: list[dict[str, float]] = []
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.num_crashes = 0
+        self.num_duplicates = 0
+
+    def add(self, time: float, samples: int, worker: int, staleness: int) -> bool:
+        """Note a commit; return whether the center is to be evaluated now."""
+        self._times.append(time)
+        self._samples.append(self._samples[-1] + samples)
+        self._workers.append(worker)
+        self._staleness.append(staleness)
+        version = len(self._workers)
+        return version % self._evaluate_every == 0 or version == self._num_commits
+
+    def evaluate(self, center: Vector) -> None:
+        """Note what the problem says of `center`, the last version; twice for one version counts once."""
+        version = len(self._workers)
+        if self._versions and self._versions[-1] == version:
+            return
+        if not self._keep_centers:
+            self._centers.clear()
+        self._centers.append(center)
+        self._versions.append(version)
+        self._reports.append(self._problem.evaluate(center))
+
+    def result(self, algorithm: Algorithm, num_workers: int, diverged: bool) -> Result:
+        """Return what was written down."""
+        metrics = {
+            name: np.array([report[name] for report in self._reports], np.float64) for name in self._reports[0]
+        }
+        return Result(
+            algorithm=algorithm,
+            num_workers=num_workers,
+            times=np.array(self._times, np.float64),
+            samples=np.array(self._samples, np.int64),
+            workers=np.array(self._workers, np.int64),
+            staleness=np.array(self._staleness, np.int64),
+            versions=np.array(self._versions, np.int64),
+            centers=np.stack(self._centers),
+            losses=metrics.pop("loss"),
+            metrics=metrics,
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+            num_crashes=self.num_crashes,
+            num_duplicates=self.num_duplicates,
+            diverged=diverged,
+        )

@@ -1,0 +1,107 @@
+"""What a simulation hands back: the trajectory of the center, and what it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distkeras.algorithms import Algorithm, Vector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The history of a center over n commits (a synchronous round is one commit), evaluated E times.
+
+    With `evaluate_every=1`, E = n + 1, and row k everywhere is the center after k commits. A run that diverged
+    ends at its last finite commit: its n is smaller than `num_commits`.
+
+    Attributes:
+        algorithm: the rule.
+        num_workers: workers of the job.
+        times: virtual seconds at which each version of the center came to be, shape (n + 1,); the first is 0.
+        samples: rows behind each version, shape (n + 1,).
+        workers: who committed, shape (n,); -1 for a synchronous round.
+        staleness: of each commit, shape (n,); of a round's oldest message.
+        versions: the commits after which the center was evaluated, shape (E,).
+        centers: the center then, shape (E, d); without `keep_centers` the last alone, shape (1, d).
+        losses: of the center then, shape (E,).
+        metrics: everything else the problem reports of a center, by name, each of shape (E,).
+        bytes_sent: bytes of the messages that workers sent, repeated ones included.
+        bytes_received: bytes of the replies that workers received.
+        num_crashes: windows that died with their worker.
+        num_duplicates: commits that came again, and were answered but not applied.
+        diverged: whether the center refused a message for NaN or infinity, which ends the run.
+    """
+
+    algorithm: Algorithm
+    num_workers: int
+    times: Floats
+    samples: Integers
+    workers: Integers
+    staleness: Integers
+    versions: Integers
+    centers: npt.NDArray[np.float32]
+    losses: Floats
+    metrics: dict[str, Floats]
+    bytes_sent: int
+    bytes_received: int
+    num_crashes: int
+    num_duplicates: int
+    diverged: bool
+
+    @property
+    def num_commits(self) -> int:
+        """Commits applied to the center."""
+        return self.workers.size
+
+    @property
+    def center(self) -> Vector:
+        """The last center, shape (d,)."""
+        return self.centers[-1]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row a version: commit, time, samples, worker, staleness, loss and the other metrics.
+
+        Missing are the worker and the staleness of version 0, and the loss where it was not evaluated.
+        """
+        import pandas as pd
+
+        commits = np.arange(1, self.num_commits + 1)
+        frame = pd.DataFrame({"time": self.times, "samples": self.samples})
+        frame["worker"] = pd.Series(self.workers, index=commits, dtype="Int64")
+        frame["staleness"] = pd.Series(self.staleness, index=commits, dtype="Int64")
+        for name, values in {"loss": self.losses, **self.metrics}.items():
+            frame[name] = pd.Series(values, index=self.versions)
+        return frame.rename_axis("commit").reset_index()
+
+    def plot(self) -> Any:
+        """Return a Matplotlib figure: loss against virtual time and against samples, and the staleness."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("`plot` needs Matplotlib: pip install 'distkeras[plot]'") from error
+        figure = Figure(figsize=(12, 3.5), layout="constrained")
+        by_time, by_samples, histogram = figure.subplots(1, 3)
+        for axes, along, label in (
+            (by_time, self.times, "virtual time [s]"),
+            (by_samples, self.samples, "samples"),
+        ):
+            axes.plot(along[self.versions], self.losses)
+            axes.set(xlabel=label, ylabel="loss")
+            if np.all(self.losses > 0):
+                axes.set_yscale("log")
+        bins = np.arange(self.staleness.max(initial=0) + 2) - 0.5
+        histogram.hist(self.staleness, bins=bins)
+        histogram.set(xlabel="staleness", ylabel="commits")
+        outcome = ", diverged" if self.diverged else ""
+        figure.suptitle(f"{self.algorithm.name}, {self.num_workers} workers{outcome}")
+        return figure
