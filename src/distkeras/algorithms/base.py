@@ -36,6 +36,15 @@ class Commit:
     num_workers: int
     pulled: Vector | None = None
 
+    def movement(self, center: Vector) -> Vector:
+        """Return `center - pulled`, a new array: how far the center moved since this worker received it."""
+        if self.pulled is None:
+            raise ValueError(
+                "The center this worker received was not kept: set `needs_pulled = True` on the rule. "
+                f"Received: {self!r}"
+            )
+        return center - self.pulled
+
 
 @dataclass(frozen=True)
 class Algorithm:
@@ -77,21 +86,29 @@ class Algorithm:
         """The class name, as it stands in tables and reports."""
         return type(self).__name__
 
+    def for_workers(self, num_workers: int) -> Algorithm:
+        """Return the rule with the defaults that depend on the number of workers filled in. Default: itself.
+
+        Whoever runs a rule calls this once, on both sides: workers and center must agree.
+        """
+        return self
+
     def init(self, center: Vector) -> State:
         """Return the server's state for a shard that starts at `center`. Default: none."""
         return {}
 
     def commit(self, local: Vector, anchor: Vector, num_steps: int) -> Vector:
-        """Return the message a worker sends after `num_steps` steps. Must not change its arguments.
+        """Return the message a worker sends after `num_steps` steps, as a new array: it may be overwritten.
 
-        Default: the delta `local - anchor`.
+        Must not change its arguments. Default: the delta `local - anchor`.
         """
         return local - anchor
 
-    def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
+    def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector | None:
         """Change `center` in place by `message` and return the reply, which may be `center` itself.
 
-        `message` may be overwritten.
+        `None` discards the message: the reply is the center, and no worker's staleness grows by it.
+        `message` may be overwritten, and so may the arrays of `state`.
         """
         raise NotImplementedError(
             f"{self.name} has no rule: define apply(self, center, message, commit, state)."

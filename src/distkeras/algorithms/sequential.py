@@ -21,8 +21,11 @@ class Sequential(Algorithm):
     communication_window: int | None = 50
 
     def commit(self, local: Vector, anchor: Vector, num_steps: int) -> Vector:
-        return local
+        return local.copy()
 
     def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
         center[:] = message
         return center
+
+    def adopt(self, local: Vector, message: Vector, reply: Vector) -> Vector:
+        return local

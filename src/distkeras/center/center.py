@@ -107,7 +107,7 @@ class Center:
                 "`quorum` must lie between 1 and `num_workers`, and belongs to synchronous rules alone. "
                 f"Received: quorum={quorum}, num_workers={num_workers}, algorithm={algorithm!r}"
             )
-        self.algorithm = algorithm
+        self.algorithm = algorithm.for_workers(num_workers)
         self.num_workers = num_workers
         self.quorum = quorum
         self.journal = Journal(clock)
@@ -115,7 +115,7 @@ class Center:
         trainable = self._center.size if num_trainable is None else num_trainable
         self._bounds = shard_bounds(self._center.size, num_shards)
         self.shards = [
-            Shard(algorithm, self._center[low:high], min(max(trainable - low, 0), high - low))
+            Shard(self.algorithm, self._center[low:high], min(max(trainable - low, 0), high - low))
             for low, high in self._bounds
         ]
         # A synchronous round moves all its workers at once, so they share one lock.

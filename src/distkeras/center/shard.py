@@ -81,6 +81,9 @@ class Shard:
             message[split:] = self._statistics
         rule_message = message[:split]
         reply = self.algorithm.apply(self._trainable, rule_message, commit, self.state)
+        if reply is None:
+            rule_message[:] = self._trainable
+            return
         if reply is not rule_message:
             rule_message[:] = reply
         self.version += 1

@@ -1,0 +1,38 @@
+"""Ringmaster ASGD: The First Asynchronous SGD with Optimal Time Complexity, Maranjyan et al., ICML 2025."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distkeras.algorithms.base import Algorithm, Commit, State, Vector
+from distkeras.algorithms.intervals import check_interval
+
+
+@dataclass(frozen=True)
+class Ringmaster(Algorithm):
+    """A delta is added unless it is too stale: `c <- c + d` where `tau < R`; else it is discarded.
+
+    Either way the worker goes on from the center. A discarded commit does not count as one: no worker grows
+    staler by it, so that not all can be discarded for ever. A worker that stalls loses the window it was in.
+
+    Args:
+        communication_window: minibatch steps between two exchanges of one worker.
+        delay_threshold: `R`, in commits, at least 1; default twice the number of workers, so that only
+            stragglers lose (the mean staleness is one less than the number of workers).
+
+    Reference: Maranjyan et al. 2025 (2501.16168), algorithm 4.
+    """
+
+    communication_window: int | None = 5
+    delay_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.delay_threshold is not None:
+            check_interval(self, "delay_threshold", "[1, inf]")
+
+    def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector | None:
+        if commit.staleness >= (self.delay_threshold or 2 * commit.num_workers):
+            return None
+        center += message
+        return center
