@@ -1,0 +1,72 @@
+"""The replica on TensorFlow: one graph for the step, one to read the weights and one to write them."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from distkeras.algorithms import Vector
+from distkeras.worker.model import weights_of
+from distkeras.worker.replica import Batch, Replica
+
+
+@final
+class TensorFlowReplica(Replica):
+    """The variables stay in the model; a graph assigns to them in place."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(model)
+        trainable, statistics = weights_of(model)
+        self._weights = [*trainable, *statistics]
+        self._sizes = [slot.size for slot in self.layout.slots()]
+        self._flatten = tf.function(self._make_flat)
+        signature = [tf.TensorSpec([self.layout.size], tf.float32)]
+        self._assign = tf.function(self._assign_parts, input_signature=signature)
+
+    def read(self) -> Vector:
+        vector: Vector = self._flatten().numpy()
+        return vector
+
+    def write(self, vector: Vector) -> None:
+        # A copy that TensorFlow owns: a variable may keep the very memory of the array.
+        self._assign(tf.constant(np.array(self._checked(vector), np.float32)))
+
+    def sync(self) -> None:
+        """Nothing to do: the model's variables are the replica's."""
+
+    def _prepare(self) -> None:
+        self._train_step = self._counted_step
+        if not self.model.run_eagerly:
+            self._train_step = tf.function(
+                self._counted_step, reduce_retracing=True, jit_compile=self.model.jit_compile, autograph=False
+            )
+        self._reset = tf.function(self.model.reset_metrics, autograph=False)
+
+    def _counted_step(self, batch: Batch) -> dict[str, Any]:
+        # Python runs this when TensorFlow traces it, which is when it compiles.
+        self.num_compilations += 1
+        logs: dict[str, Any] = self.model.train_step(batch)
+        return logs
+
+    def _step(self, batch: Batch) -> dict[str, Any]:
+        logs: dict[str, Any] = self._train_step(batch)
+        return logs
+
+    def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
+        fetched: dict[str, Any] = tf.nest.map_structure(np.asarray, logs)
+        return fetched
+
+    def _reset_metrics(self) -> None:
+        self._reset()
+
+    def _make_flat(self) -> tf.Tensor:
+        parts = [tf.reshape(tf.cast(weight.value, tf.float32), [-1]) for weight in self._weights]
+        return tf.concat(parts, 0)
+
+    def _assign_parts(self, vector: tf.Tensor) -> None:
+        parts = tf.split(vector, self._sizes)
+        for weight, part in zip(self._weights, parts, strict=True):
+            weight.value.assign(tf.cast(tf.reshape(part, weight.shape), weight.dtype))

@@ -1,0 +1,60 @@
+"""The replica on PyTorch: Keras's eager step, without the loop around it."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import keras
+import numpy as np
+import torch
+
+from distkeras.algorithms import Vector
+from distkeras.worker.model import weights_of
+from distkeras.worker.replica import Batch, Replica
+
+
+@final
+class TorchReplica(Replica):
+    """The variables stay in the model; `jit_compile=True` compiles the step as Keras does."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(model)
+        trainable, statistics = weights_of(model)
+        self._weights: list[torch.Tensor] = [weight.value for weight in (*trainable, *statistics)]
+        self._sizes = [slot.size for slot in self.layout.slots()]
+        self._staged = torch.empty(self.layout.size, dtype=torch.float32, device="cpu")
+
+    @torch.no_grad()
+    def read(self) -> Vector:
+        flat = torch.cat([weight.detach().reshape(-1).to(torch.float32) for weight in self._weights])
+        vector: Vector = flat.cpu().numpy()
+        return vector
+
+    @torch.no_grad()
+    def write(self, vector: Vector) -> None:
+        np.copyto(self._staged.numpy(), self._checked(vector))
+        device = self._weights[0].device if self._weights else self._staged.device
+        parts = self._staged.to(device).split(self._sizes)
+        for weight, part in zip(self._weights, parts, strict=True):
+            weight.copy_(part.view(weight.shape))
+
+    def sync(self) -> None:
+        """Nothing to do: the model's variables are the replica's."""
+
+    def _prepare(self) -> None:
+        # PyTorch modules inside the model ask for it, as in `fit`.
+        self.model.train()
+        self._train_step = self.model.train_step
+        if self.model.jit_compile:
+            self._train_step = torch.compile(self.model.train_step)
+
+    def _step(self, batch: Batch) -> dict[str, Any]:
+        logs: dict[str, Any] = self._train_step(batch)
+        return logs
+
+    def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
+        fetched: dict[str, Any] = keras.tree.map_structure(keras.ops.convert_to_numpy, logs)
+        return fetched
+
+    def _reset_metrics(self) -> None:
+        self.model.reset_metrics()

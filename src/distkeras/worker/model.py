@@ -1,0 +1,332 @@
+"""How a Keras model travels from the driver to a worker, and how its weights lie in one flat vector."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tempfile
+import types
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import keras
+import numpy as np
+
+from distkeras.algorithms import Vector
+from distkeras.center.layout import Layout
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as a Spark closure carries it: plain bytes and numbers, picklable by `pickle`.
+
+    Attributes:
+        archive: Keras's own `.keras` file: architecture, weights, assets.
+        seeds: state of every seed generator (dropout and the like), which the archive leaves out.
+        settings: the arguments of `compile`, serialized by Keras: optimizer, loss, metrics and the rest.
+        custom_objects: classes and functions that the model or its settings name, pickled by value where
+            another process could not import them.
+    """
+
+    archive: bytes
+    seeds: tuple[tuple[int, ...], ...]
+    settings: dict[str, Any]
+    custom_objects: bytes
+
+
+def freeze(
+    model: keras.Model,
+    worker_optimizer: str | keras.optimizers.Optimizer | None = None,
+    loss: Any = None,
+    metrics: Any = None,
+    loss_weights: Any = None,
+    custom_objects: Mapping[str, Any] | None = None,
+    input_shape: Any = None,
+) -> ModelSpec:
+    """Return what a worker needs to train a copy of `model`. What is given wins over what was compiled.
+
+    The optimizer, loss and metrics travel as their configuration, so that each worker makes fresh ones and
+    those of the caller stay as they are.
+
+    Args:
+        model: any Keras model whose class Keras can save; built if it is not yet and `input_shape` is given.
+        worker_optimizer: name or object; `None`: the compiled one.
+        loss: name, function or object, or a list or dict of them as `compile` takes; `None`: the compiled one.
+        metrics: as `compile` takes; `None`: the compiled ones, if the loss is the compiled one too.
+        loss_weights: as `compile` takes; `None`: the compiled ones, if the loss is the compiled one too.
+        custom_objects: classes and functions by the name Keras saves them under, where they are not
+            registered with `keras.saving.register_keras_serializable`.
+        input_shape: shape with the batch dimension (or a dict or list of shapes), for an unbuilt model.
+
+    Raises:
+        ValueError: the model is unbuilt and cannot be built, or has no optimizer or loss.
+    """
+    ensure_built(model, input_shape)
+    live = _live_settings(model)
+    given: dict[str, Any] = {
+        "optimizer": None if worker_optimizer is None else keras.optimizers.get(worker_optimizer),
+        "loss": loss,
+        "metrics": metrics,
+        "loss_weights": loss_weights,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = dict(model.get_compile_config() or {}) if model.compiled else {}
+    if loss is not None:
+        # Weights and metrics were matched to the outputs of the old loss.
+        settings |= {"loss_weights": None, "metrics": None, "weighted_metrics": None}
+    settings |= {name: keras.saving.serialize_keras_object(value) for name, value in given.items()}
+    _check_settings(model, settings)
+    if not _custom_compile(model):
+        settings["auto_scale_loss"] = _scales_loss(model)
+    archive = _archive(model)
+    objects = _objects_of(model, [live, given], [_config_of(archive), settings]) | dict(custom_objects or {})
+    return ModelSpec(archive, _seeds_of(model), settings, cloudpickle.dumps(objects))
+
+
+def thaw(spec: ModelSpec) -> keras.Model:
+    """Return the model of `spec`, compiled, with the weights and seed states it was frozen with."""
+    objects: dict[str, Any] = cloudpickle.loads(spec.custom_objects)
+    model = _load(spec.archive, spec.seeds, objects)
+    _compile(model, spec.settings, objects)
+    return model
+
+
+def clone_with(
+    model: keras.Model, vector: Vector, custom_objects: Mapping[str, Any] | None = None
+) -> keras.Model:
+    """Return a new model like `model` with the weights of `vector`; `model` stays as it is.
+
+    The new one is compiled if `model` is, with a fresh optimizer.
+
+    Args:
+        model: a built model.
+        vector: its weights by `layout_of(model)`, shape (size,).
+        custom_objects: as in `freeze`.
+
+    Raises:
+        ValueError: `vector` has another size than the layout.
+    """
+    archive = _archive(model)
+    settings: dict[str, Any] = dict(model.get_compile_config() or {}) if model.compiled else {}
+    objects = _objects_of(model, [_live_settings(model)], [_config_of(archive), settings])
+    objects |= dict(custom_objects or {})
+    clone = _load(archive, _seeds_of(model), objects)
+    set_vector(clone, vector)
+    if settings:
+        if not _custom_compile(model):
+            settings["auto_scale_loss"] = _scales_loss(model)
+        _compile(clone, settings, objects)
+    return clone
+
+
+def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
+    """Build `model` if it is not.
+
+    Args:
+        model: the model; it is changed only if it is unbuilt.
+        input_shape: shape with the batch dimension, or a dict or list of shapes.
+
+    Raises:
+        ValueError: it is unbuilt and no `input_shape` is given, or the one given does not build it.
+    """
+    if not _is_built(model) and input_shape is not None:
+        model.build(input_shape)
+    if not _is_built(model):
+        raise ValueError(
+            f"Expected a built model: the weights of {model.name!r} do not exist yet, so they cannot be sent "
+            "to the workers. Begin it with `keras.Input(shape)`, call it once on a batch, or give "
+            f"`input_shape` with the batch dimension, such as (None, 784). Received: input_shape={input_shape}"
+        )
+
+
+def layout_of(model: keras.Model) -> Layout:
+    """Return where each weight of a built `model` lies in the flat vector.
+
+    Trainable weights, then other float weights (the statistics); integers and seeds are left out.
+    """
+    trainable, statistics = weights_of(model)
+    return Layout(
+        tuple((weight.path, tuple(weight.shape)) for weight in trainable),
+        tuple((weight.path, tuple(weight.shape)) for weight in statistics),
+    )
+
+
+def weights_of(model: keras.Model) -> tuple[list[keras.Variable], list[keras.Variable]]:
+    """Return the trainable weights and the statistics of `model`, in the layout's order."""
+    statistics = [weight for weight in model.non_trainable_variables if is_statistic(weight)]
+    return list(model.trainable_variables), statistics
+
+
+def is_statistic(variable: keras.Variable) -> bool:
+    """Whether a variable that is not trainable has a place in the vector."""
+    return bool(keras.backend.is_float_dtype(variable.dtype))
+
+
+def initial_vector(model: keras.Model) -> Vector:
+    """Return the weights of `model` as one new vector, shape (size,)."""
+    trainable, statistics = weights_of(model)
+    weights = [keras.ops.convert_to_numpy(weight) for weight in (*trainable, *statistics)]
+    return layout_of(model).pack(weights)
+
+
+def set_vector(model: keras.Model, vector: Vector) -> None:
+    """Set the weights of `model` from `vector`, shape (size,)."""
+    trainable, statistics = weights_of(model)
+    values = layout_of(model).unpack(np.asarray(vector))
+    for weight, value in zip((*trainable, *statistics), values, strict=True):
+        # A copy: JAX and TensorFlow may keep the very memory of an aligned array.
+        weight.assign(value.copy())
+
+
+def reseed(model: keras.Model, worker: int) -> None:
+    """Let the seed generators of `model` draw what no other worker draws.
+
+    Worker 0 keeps the model's own state, so that one worker alone equals plain Keras. The same worker gets
+    the same state every time.
+
+    Args:
+        model: a thawed model; its seed generators are changed in place.
+        worker: index of the worker.
+    """
+    if worker == 0:
+        return
+    for variable in _seed_states(model):
+        seed, *rest = (int(value) for value in keras.ops.convert_to_numpy(variable))
+        mixed = np.random.SeedSequence([seed % 2**32, worker]).generate_state(1)
+        # 31 bits: seed states are uint32, int32 or int64, by backend.
+        variable.assign(np.array([int(mixed[0]) >> 1, *rest], variable.dtype))
+
+
+def _is_built(model: keras.Model) -> bool:
+    return bool(model.built) and all(layer.built for layer in model._flatten_layers())
+
+
+def _check_settings(model: keras.Model, settings: dict[str, Any]) -> None:
+    """Refuse a model that could not be trained, on the driver rather than in every worker."""
+    if settings.get("optimizer") is None:
+        raise ValueError(
+            f"Expected an optimizer for the workers: compile {model.name!r} or give `worker_optimizer`, "
+            "a name such as 'adam' or a Keras optimizer. Received: worker_optimizer=None"
+        )
+    own_loss = any(
+        getattr(type(model), name) is not getattr(keras.Model, name)
+        for name in ("train_step", "compute_loss", "compile")
+    )
+    # A model may also bring all its loss by `add_loss` from within its layers.
+    if settings.get("loss") is None and not model.compiled and not own_loss:
+        raise ValueError(
+            f"Expected a loss: compile {model.name!r} or give `loss`, a name such as 'mse' or a Keras loss. "
+            "Received: loss=None"
+        )
+
+
+def _custom_compile(model: keras.Model) -> bool:
+    return type(model).compile_from_config is not keras.Model.compile_from_config
+
+
+def _scales_loss(model: keras.Model) -> bool:
+    """Whether `compile` was told to scale the loss of a float16 model: its configuration does not say."""
+    if not model.compiled or model.dtype_policy.name != "mixed_float16":
+        return True
+    return isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def _compile(model: keras.Model, settings: dict[str, Any], objects: dict[str, Any]) -> None:
+    """Compile `model` as `settings` say, with a fresh optimizer, loss and metrics."""
+    with keras.saving.custom_object_scope(objects):
+        if _custom_compile(model):
+            model.compile_from_config(settings)
+            return
+        # The settings come from the driver's own closure, so a lambda in them is the user's own.
+        arguments = {
+            name: keras.saving.deserialize_keras_object(value, safe_mode=False)
+            for name, value in settings.items()
+        }
+        model.compile(**arguments)
+
+
+def _archive(model: keras.Model) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def _load(archive: bytes, seeds: tuple[tuple[int, ...], ...], objects: dict[str, Any]) -> keras.Model:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        path.write_bytes(archive)
+        # The archive comes from the driver's own closure, so a lambda in it is the user's own.
+        model = keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=False)
+    for variable, state in zip(_seed_states(model), seeds, strict=True):
+        variable.assign(np.array(state, np.int64).astype(variable.dtype))
+    return model
+
+
+def _config_of(archive: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        config: dict[str, Any] = json.loads(file.read("config.json"))
+    return config
+
+
+def _seed_states(model: keras.Model) -> list[keras.Variable]:
+    """The variables of `model` that are no weights: what its seed generators hold."""
+    weights = {id(weight) for weight in model.weights}
+    states = {id(variable): variable for variable in model.variables if id(variable) not in weights}
+    return list(states.values())
+
+
+def _seeds_of(model: keras.Model) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        tuple(int(value) for value in keras.ops.convert_to_numpy(variable))
+        for variable in _seed_states(model)
+    )
+
+
+def _live_settings(model: keras.Model) -> Any:
+    """The objects `model` was compiled with: a function's configuration holds its bare name alone."""
+    settings = getattr(model, "_compile_config", None) if model.compiled else None
+    return {} if settings is None else settings.config
+
+
+def _objects_of(model: keras.Model, live: list[Any], configs: list[Any]) -> dict[str, Any]:
+    """Return the classes and functions not of Keras that `model` and its settings are made of, by name."""
+    objects: dict[str, Any] = {}
+    for config in configs:
+        for name, found in _named_objects(config):
+            objects[name] = found
+    instances = [type(layer) for layer in model._flatten_layers()]
+    functions = [leaf for leaf in keras.tree.flatten(live) if isinstance(leaf, types.FunctionType)]
+    classes = [type(leaf) for leaf in keras.tree.flatten(live) if hasattr(leaf, "get_config")]
+    for found in (*instances, *classes, *functions):
+        objects[keras.saving.get_registered_name(found)] = found
+    return {name: found for name, found in objects.items() if not _is_of_keras(found)}
+
+
+def _named_objects(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a Keras configuration names and this process can find: registered, or in `__main__`."""
+    if isinstance(config, list | tuple):
+        for value in config:
+            yield from _named_objects(value)
+    if not isinstance(config, dict):
+        return
+    class_name, inner = config.get("class_name"), config.get("config")
+    if isinstance(class_name, str):
+        is_function = class_name == "function" and isinstance(inner, str)
+        name = inner if is_function else config.get("registered_name") or class_name
+        found = keras.saving.get_registered_object(name)
+        if found is None and config.get("module") in (None, "__main__", "builtins"):
+            found = getattr(sys.modules.get("__main__"), inner if is_function else class_name, None)
+        if found is not None:
+            yield name, found
+    for value in config.values():
+        yield from _named_objects(value)
+
+
+def _is_of_keras(found: Any) -> bool:
+    return str(getattr(found, "__module__", "")).partition(".")[0] == "keras"

@@ -1,0 +1,166 @@
+"""The replica: a worker's copy of the model and its compiled training step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import keras
+import numpy as np
+
+from distkeras.algorithms import Vector
+from distkeras.worker.model import layout_of
+
+Arrays = Any
+"""An array, or a list or dict of arrays: what Keras takes as `x` or `y`."""
+
+Batch = tuple[Arrays, Arrays, Arrays]
+"""Inputs, targets and sample weights of one minibatch."""
+
+
+class Replica(ABC):
+    """A compiled Keras model that trains by Keras's own `train_step`, in a bare loop.
+
+    The optimizer's state stays here. After a write the weights are the new ones, and the optimizer goes on
+    with what it has.
+
+    On JAX the weights live outside the model while it trains; `sync` brings them back.
+
+    Args:
+        model: a built and compiled model, the replica's own from now on.
+
+    Attributes:
+        layout: where each weight lies in the vector.
+        num_compilations: how often the step was compiled: once for each shape of a minibatch on JAX and
+            TensorFlow; 0 on PyTorch, whose step is eager.
+
+    Raises:
+        ValueError: the model is not compiled.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        if not model.compiled:
+            raise ValueError(
+                f"Expected a compiled model: call compile() first. Received: model={model.name!r}"
+            )
+        self.model = model
+        self.layout = layout_of(model)
+        self.num_compilations = 0
+        self._logs: dict[str, Any] | None = None
+        self._prepared = False
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+
+    def train(self, x: Arrays, y: Arrays = None, sample_weight: Arrays = None) -> None:
+        """Train one minibatch. The step may still run when this returns.
+
+        Args:
+            x: inputs, an array or a list or dict of arrays, shape (batch, ...). Like `y` and
+                `sample_weight` it must not be changed before the next `read` or `metrics` returns.
+            y: targets.
+            sample_weight: weight of each row, shape (batch,).
+        """
+        batch = (x, y, sample_weight)
+        if not self._prepared:
+            # Loss and metrics make their variables by the shapes of the data, before anything is compiled.
+            self.model._symbolic_build(data_batch=batch)
+            self._prepare()
+            self._prepared = True
+        self._logs = self._step(batch)
+
+    def metrics(self) -> dict[str, float]:
+        """Return every metric over the steps since the last call, `loss` first, and reset them.
+
+        Empty if there was no step. A metric of several values gives each a number: `f1_0`, `f1_1`.
+        """
+        if self._logs is None:
+            return {}
+        logs, self._logs = self._logs, None
+        values = _named_values(self._fetch(logs))
+        self._reset_metrics()
+        loss = {"loss": values.pop("loss")} if "loss" in values else {}
+        return loss | values
+
+    @abstractmethod
+    def read(self) -> Vector:
+        """Return the weights as one new vector, shape (size,)."""
+
+    @abstractmethod
+    def write(self, vector: Vector) -> None:
+        """Set the weights from `vector`, shape (size,), which the caller may change afterwards.
+
+        Raises:
+            ValueError: it has another size.
+        """
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Bring weights, optimizer state and metrics into `model`, where they hold until the next step."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Compile, or get ready to: all variables exist now."""
+
+    @abstractmethod
+    def _step(self, batch: Batch) -> dict[str, Any]:
+        """Train one minibatch; return Keras's logs, still on the device."""
+
+    @abstractmethod
+    def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Return `logs` as NumPy arrays, waiting for the step."""
+
+    @abstractmethod
+    def _reset_metrics(self) -> None:
+        """Begin the metrics anew."""
+
+    def _checked(self, vector: Vector) -> Vector:
+        if vector.shape != (self.layout.size,):
+            raise ValueError(
+                f"Expected a vector of shape ({self.layout.size},): the weights of {self.model.name!r}. "
+                f"Received: shape={vector.shape}"
+            )
+        return vector
+
+
+def make_replica(model: keras.Model) -> Replica:
+    """Return the replica of `model` for Keras's backend.
+
+    Args:
+        model: a built and compiled model.
+
+    Raises:
+        ValueError: the backend cannot train.
+    """
+    backend = keras.backend.backend()
+    match backend:
+        case "jax":
+            from distkeras.worker.backends.jax_replica import JaxReplica
+
+            return JaxReplica(model)
+        case "tensorflow":
+            from distkeras.worker.backends.tensorflow_replica import TensorFlowReplica
+
+            return TensorFlowReplica(model)
+        case "torch":
+            from distkeras.worker.backends.torch_replica import TorchReplica
+
+            return TorchReplica(model)
+    raise ValueError(
+        "Expected a Keras backend that trains: set KERAS_BACKEND to 'jax', 'tensorflow' or 'torch'. "
+        f"Received: backend={backend!r}"
+    )
+
+
+def _named_values(logs: dict[str, Any]) -> dict[str, float]:
+    """Flatten `logs` to numbers: metrics may be dicts, or arrays of one value per class."""
+    values: dict[str, float] = {}
+    for name, log in logs.items():
+        if isinstance(log, dict):
+            values |= _named_values(log)
+            continue
+        array = np.asarray(log)
+        if array.size == 1:
+            values[name] = float(array.reshape(()))
+        else:
+            values |= {f"{name}_{index}": float(value) for index, value in enumerate(array.ravel())}
+    return values

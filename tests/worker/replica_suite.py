@@ -1,0 +1,391 @@
+"""Tests of the replica, run by test_replica.py on every backend."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from distkeras.worker.model import freeze, initial_vector, reseed, thaw
+from distkeras.worker.replica import make_replica
+
+BACKEND = keras.backend.backend()
+ROWS, BATCH = 30, 8  # the last minibatch has 6 rows
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    keras.utils.set_random_seed(7)
+
+
+def dense_model():
+    return keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dense(6, activation="relu"), keras.layers.Dense(3)], name="dense"
+    )
+
+
+def compiled_dense(optimizer="sgd", **settings):
+    model = dense_model()
+    settings = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)} | settings
+    model.compile(optimizer, **settings)
+    return model
+
+
+def dense_data(weighted=False):
+    draw = np.random.default_rng(3)
+    x = draw.normal(size=(ROWS, 5)).astype(np.float32)
+    y = draw.integers(0, 3, ROWS).astype(np.int32)
+    weights = draw.uniform(0.1, 2.0, ROWS).astype(np.float32) if weighted else None
+    return x, y, weights
+
+
+def batches(x, y, weights=None, size=BATCH):
+    """Minibatches of 8 rows and a last one of 6."""
+    for start in range(0, ROWS, size):
+        rows = slice(start, start + size)
+        yield keras.tree.map_structure(lambda part: None if part is None else part[rows], (x, y, weights))
+
+
+def assert_trains_like_keras(model, data):
+    """A replica and `train_on_batch` see the same minibatches: weights and metrics must agree at each."""
+    spec = freeze(model)
+    plain, replica = thaw(spec), make_replica(thaw(spec))
+    for batch in batches(*data):
+        replica.train(*batch)
+        expected = plain.train_on_batch(*batch, return_dict=True)
+        measured = replica.metrics()
+        assert next(iter(measured)) == "loss"
+        assert set(measured) == set(expected)
+        for name, value in expected.items():
+            assert measured[name] == pytest.approx(float(value), rel=2e-5, abs=1e-6), name
+    start = initial_vector(model)
+    assert np.abs(replica.read() - start).max() > 1e-3
+    np.testing.assert_allclose(replica.read(), initial_vector(plain), rtol=2e-5, atol=2e-6)
+    replica.sync()
+    np.testing.assert_array_equal(initial_vector(replica.model), replica.read())
+    plain_state, state = seed_states(plain), seed_states(replica.model)
+    assert [value.tolist() for value in state] == [value.tolist() for value in plain_state]
+
+
+def seed_states(model):
+    found = [variable for variable in model.variables if "seed_generator_state" in variable.path]
+    return [keras.ops.convert_to_numpy(variable) for variable in found]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.SGD(0.05),
+        lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+        lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.01, 2, 0.9)),
+    ],
+)
+def test_dense_model_trains_like_keras(optimizer):
+    assert_trains_like_keras(compiled_dense(optimizer(), metrics=["accuracy"]), dense_data())
+
+
+def test_weighted_rows_train_like_keras():
+    model = compiled_dense("adam", metrics=["accuracy"], weighted_metrics=["sparse_categorical_crossentropy"])
+    assert_trains_like_keras(model, dense_data(weighted=True))
+
+
+def test_convolutions_batch_normalization_and_dropout_train_like_keras():
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(4, 3, kernel_regularizer="l2"),
+            keras.layers.BatchNormalization(momentum=0.8),
+            keras.layers.ReLU(),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.4, seed=11),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    _, y, _ = dense_data()
+    x = np.random.default_rng(5).normal(size=(ROWS, 6, 6, 1)).astype(np.float32)
+    assert_trains_like_keras(model, (x, y))
+
+
+def test_model_of_named_inputs_and_outputs_trains_like_keras():
+    left, right = keras.Input((4,), name="left"), keras.Input((2,), name="right")
+    joined = keras.layers.Concatenate()([keras.layers.Dense(5, activation="tanh")(left), right])
+    outputs = {
+        "score": keras.layers.Dense(1, name="score")(joined),
+        "kind": keras.layers.Dense(3, activation="softmax", name="kind")(joined),
+    }
+    model = keras.Model({"left": left, "right": right}, outputs)
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        loss={"score": "mse", "kind": "sparse_categorical_crossentropy"},
+        loss_weights={"score": 0.5, "kind": 2.0},
+        metrics={"score": ["mae"], "kind": ["accuracy"]},
+    )
+    draw = np.random.default_rng(9)
+    x = {"left": draw.normal(size=(ROWS, 4)), "right": draw.normal(size=(ROWS, 2))}
+    y = {"score": draw.normal(size=(ROWS, 1)), "kind": draw.integers(0, 3, ROWS)}
+    x = {name: part.astype(np.float32) for name, part in x.items()}
+    y = {"score": y["score"].astype(np.float32), "kind": y["kind"].astype(np.int32)}
+    assert_trains_like_keras(model, (x, y))
+
+
+@keras.saving.register_keras_serializable("suite")
+class Doubled(keras.Model):
+    """A subclass that trains on doubled targets by a `train_step` of its own, on every backend."""
+
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.hidden = keras.layers.Dense(units, activation="tanh")
+        self.outer = keras.layers.Dense(1)
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+        self.outer.build((input_shape[0], self.units))
+
+    def call(self, x):
+        return self.outer(self.hidden(x))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+    def train_step(self, *arguments):
+        *state, (x, y, weights) = arguments
+        return super().train_step(*state, (x, 2.0 * y, weights))
+
+
+def test_subclass_with_its_own_train_step_trains_like_keras():
+    model = Doubled()
+    model.build((None, 5))
+    model.compile(keras.optimizers.SGD(0.05), "mse", metrics=["mae"])
+    x, y, _ = dense_data()
+    data = (x, y[:, None].astype(np.float32))
+    assert_trains_like_keras(model, data)
+    ordinary = keras.Sequential([keras.Input((5,)), model.hidden, model.outer])
+    ordinary.compile(keras.optimizers.SGD(0.05), "mse")
+    replica, other = make_replica(thaw(freeze(model))), make_replica(thaw(freeze(ordinary)))
+    for x_part, y_part, _ in batches(*data):
+        replica.train(x_part, y_part)
+        other.train(x_part, 2.0 * y_part)
+    np.testing.assert_allclose(replica.read(), other.read(), rtol=2e-5, atol=2e-6)
+
+
+def test_metrics_are_of_the_steps_since_the_last_call():
+    spec = freeze(compiled_dense(keras.optimizers.SGD(0.0), metrics=["accuracy"]))
+    replica, model = make_replica(thaw(spec)), thaw(spec)
+    assert replica.metrics() == {}
+    x, y, _ = dense_data()
+    for x_part, y_part, _ in batches(x, y):
+        replica.train(x_part, y_part)
+    loss, accuracy = model.evaluate(x, y, verbose=0)
+    assert replica.metrics() == pytest.approx({"loss": loss, "accuracy": accuracy}, rel=1e-5)
+    assert replica.metrics() == {}
+    replica.train(x[:8], y[:8])
+    loss, accuracy = model.evaluate(x[:8], y[:8], verbose=0)
+    assert replica.metrics() == pytest.approx({"loss": loss, "accuracy": accuracy}, rel=1e-5)
+
+
+def test_metric_of_several_values_gives_each_a_number():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy", metrics=[keras.metrics.F1Score(average=None, name="f1")])
+    replica = make_replica(thaw(freeze(model)))
+    x, y, _ = dense_data()
+    replica.train(x, np.eye(2, dtype=np.float32)[y % 2])
+    assert list(replica.metrics()) == ["loss", "f1_0", "f1_1"]
+
+
+def test_what_is_written_is_read_exactly():
+    model = compiled_dense("adam")
+    replica = make_replica(thaw(freeze(model)))
+    np.testing.assert_array_equal(replica.read(), initial_vector(model))
+    vector = np.random.default_rng(1).normal(size=replica.layout.size).astype(np.float32)
+    replica.write(vector)
+    np.testing.assert_array_equal(replica.read(), vector)
+    x, y, _ = dense_data()
+    replica.train(x, y)
+    assert np.abs(replica.read() - vector).max() > 0
+    replica.write(vector)
+    np.testing.assert_array_equal(replica.read(), vector)
+
+
+def test_order_of_the_vector_is_that_of_the_layout():
+    model = keras.Sequential(
+        [keras.Input((5,)), keras.layers.BatchNormalization(), keras.layers.Dense(3)], name="ordered"
+    )
+    model.compile("sgd", "mse")
+    replica = make_replica(thaw(freeze(model)))
+    vector = np.arange(replica.layout.size, dtype=np.float32)
+    replica.write(vector)
+    replica.sync()
+    weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in replica.model.weights}
+    for (path, shape), part in zip(
+        (*replica.layout.trainable, *replica.layout.statistics), replica.layout.unpack(vector), strict=True
+    ):
+        assert weights[path].shape == shape
+        np.testing.assert_array_equal(weights[path], part)
+    np.testing.assert_array_equal(initial_vector(replica.model), vector)
+
+
+def aligned(size):
+    """A vector at an address that XLA would share rather than copy."""
+    memory = np.zeros(size * 4 + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size * 4].view(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (64,)])
+def test_writer_may_reuse_its_vector(shape):
+    if len(shape) == 1:
+        model = keras.Sequential([keras.Input(shape), keras.layers.BatchNormalization(center=False)])
+    else:
+        model = keras.Sequential([keras.Input(shape[:1]), keras.layers.Dense(shape[1])])
+    model.compile("sgd", "mse")
+    replica = make_replica(thaw(freeze(model)))
+    vector = aligned(replica.layout.size)
+    vector[:] = 0.25
+    replica.write(vector)
+    vector[:] = 9.0
+    first = replica.read()
+    np.testing.assert_array_equal(first, np.full(replica.layout.size, 0.25, np.float32))
+    replica.train(np.ones((4, shape[0]), np.float32), np.ones((4, shape[-1]), np.float32))
+    assert np.abs(replica.read()).max() < 9.0
+    assert (vector == 9.0).all()
+
+
+def test_reader_owns_its_vector():
+    replica = make_replica(thaw(freeze(compiled_dense())))
+    x, y, _ = dense_data()
+    before = replica.read()
+    kept = before.copy()
+    replica.train(x, y)
+    np.testing.assert_array_equal(before, kept)
+    before[:] = 7.0
+    assert (replica.read() != 7.0).all()
+
+
+def test_vector_of_another_size_is_refused():
+    replica = make_replica(thaw(freeze(compiled_dense())))
+    size = replica.layout.size
+    for wrong in (np.zeros(size + 1, np.float32), np.zeros((size, 1), np.float32), np.zeros(0, np.float32)):
+        with pytest.raises(ValueError, match=rf"shape \({size},\).*Received"):
+            replica.write(wrong)
+
+
+def test_weights_of_other_types_are_cast():
+    policy = keras.DTypePolicy("bfloat16")
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, dtype=policy), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    replica = make_replica(thaw(freeze(model)))
+    vector = np.linspace(-1, 1, replica.layout.size, dtype=np.float32)
+    replica.write(vector)
+    back = replica.read()
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back[:24], vector[:24], rtol=2**-8)
+    np.testing.assert_array_equal(back[24:], vector[24:])
+
+
+def test_nothing_but_a_partial_minibatch_compiles_again(compilations):
+    replica = make_replica(thaw(freeze(compiled_dense("adam", metrics=["accuracy"]))))
+    x, y, _ = dense_data()
+
+    def window():
+        for x_part, y_part, _ in list(batches(x, y))[:3]:
+            replica.train(x_part, y_part)
+        replica.write(replica.read() * np.float32(0.5))
+        return replica.metrics()
+
+    window()
+    expected = 0 if BACKEND == "torch" else 1
+    assert replica.num_compilations == expected
+    before = compilations()
+    window()
+    window()
+    assert compilations() == before
+    assert replica.num_compilations == expected
+    replica.train(x[:6], y[:6])
+    after_partial = compilations()
+    window()
+    replica.train(x[:6], y[:6])
+    assert replica.num_compilations == 2 * expected
+    assert compilations() == after_partial
+
+
+@pytest.fixture
+def compilations():
+    """Counts what XLA really compiles; on other backends the replica's own count must do."""
+    durations = []
+    if BACKEND == "jax":
+        import jax
+
+        def listen(name, _seconds, **_details):
+            if "backend_compile" in name:
+                durations.append(name)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+    return lambda: len(durations)
+
+
+def test_compilations_are_seen_by_the_counter(compilations):
+    if BACKEND == "jax":
+        import jax
+
+        before = compilations()
+        jax.jit(lambda value: value * 17.5)(np.float32(3))
+        assert compilations() == before + 1
+    else:
+        assert compilations() == 0
+
+
+def test_optimizer_state_stays_after_a_write():
+    model = compiled_dense(keras.optimizers.SGD(0.1, momentum=0.9))
+    replica = make_replica(thaw(freeze(model)))
+    x, y, _ = dense_data()
+    start = replica.read()
+    replica.train(x, y)
+    first = replica.read() - start
+    replica.write(start)
+    replica.train(x, y)
+    # The same gradient again: v <- 0.9 v + first.
+    np.testing.assert_allclose(replica.read() - start, 1.9 * first, rtol=1e-4, atol=1e-6)
+
+
+def test_synced_model_goes_on_like_the_replica():
+    replica = make_replica(thaw(freeze(compiled_dense("adam"))))
+    x, y, _ = dense_data()
+    replica.train(x, y)
+    replica.sync()
+    assert int(replica.model.optimizer.iterations) == 1
+    np.testing.assert_array_equal(initial_vector(replica.model), replica.read())
+    replica.train(x, y)
+    replica.sync()
+    assert int(replica.model.optimizer.iterations) == 2
+
+
+def test_workers_draw_other_masks_and_worker_zero_those_of_keras():
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dropout(0.5, seed=3), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    spec = freeze(model)
+    x, y = np.ones((4, 20), np.float32), np.ones((4, 1), np.float32)
+    vectors = []
+    for worker in (0, 1, 2, 1):
+        copy = thaw(spec)
+        reseed(copy, worker)
+        replica = make_replica(copy)
+        replica.train(x, y)
+        vectors.append(replica.read())
+    plain = thaw(spec)
+    plain.train_on_batch(x, y)
+    np.testing.assert_allclose(vectors[0], initial_vector(plain), rtol=1e-5, atol=1e-7)
+    assert np.abs(vectors[1] - vectors[0]).max() > 1e-4
+    assert np.abs(vectors[2] - vectors[1]).max() > 1e-4
+    np.testing.assert_array_equal(vectors[3], vectors[1])
+
+
+def test_step_that_runs_eagerly_trains_like_keras():
+    model = compiled_dense("sgd", run_eagerly=True, metrics=["accuracy"])
+    assert_trains_like_keras(model, dense_data())
+
+
+def test_model_that_is_not_compiled_is_refused():
+    with pytest.raises(ValueError, match="compiled model"):
+        make_replica(dense_model())
