@@ -1,6 +1,7 @@
 """The same rules and the same center under a virtual clock: hundreds of workers in one process."""
 
 from distkeras.simulation.conditions import Failures, Network
+from distkeras.simulation.keras_problem import KerasProblem
 from distkeras.simulation.problem import Problem, Quadratic, Replica
 from distkeras.simulation.result import Result
 from distkeras.simulation.simulator import simulate
@@ -12,6 +13,7 @@ __all__ = [
     "Failures",
     "Gamma",
     "Heterogeneous",
+    "KerasProblem",
     "Network",
     "Problem",
     "Quadratic",

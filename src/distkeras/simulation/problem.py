@@ -119,11 +119,11 @@ class Quadratic:
         curvature, rate, momentum = self._curvature, replica.learning_rate, replica.momentum
         for _ in range(num_steps):
             velocity = replica.memory.get("velocity") if momentum else None
-            ahead = weights if velocity is None else weights + momentum * velocity
+            ahead: Vector = weights if velocity is None else weights + momentum * velocity
             gradient = curvature * ahead
             if self.noise:
                 gradient += self.noise * replica.rng.standard_normal(gradient.size, np.float32)
-            step = -rate * gradient
+            step: Vector = -rate * gradient
             if momentum:
                 step = step if velocity is None else step + momentum * velocity
                 replica.memory["velocity"] = step

@@ -72,7 +72,8 @@ class Recorder:
     def result(self, algorithm: Algorithm, num_workers: int, diverged: bool) -> Result:
         """Return what was written down."""
         metrics = {
-            name: np.array([report[name] for report in self._reports], np.float64) for name in self._reports[0]
+            name: np.array([report[name] for report in self._reports], np.float64)
+            for name in self._reports[0]
         }
         return Result(
             algorithm=algorithm,

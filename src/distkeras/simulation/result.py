@@ -21,8 +21,8 @@ Integers = npt.NDArray[np.int64]
 class Result:
     """The history of a center over n commits (a synchronous round is one commit), evaluated E times.
 
-    With `evaluate_every=1`, E = n + 1, and row k everywhere is the center after k commits. A run that diverged
-    ends at its last finite commit: its n is smaller than `num_commits`.
+    With `evaluate_every=1`, E = n + 1, and row k of `centers` is the center after k commits. A run that
+    diverged ends at its last finite message: its n is smaller than `num_commits`.
 
     Attributes:
         algorithm: the rule.
@@ -66,7 +66,8 @@ class Result:
     @property
     def center(self) -> Vector:
         """The last center, shape (d,)."""
-        return self.centers[-1]
+        last: Vector = self.centers[-1]
+        return last
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row a version: commit, time, samples, worker, staleness, loss and the other metrics.

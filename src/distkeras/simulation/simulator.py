@@ -40,8 +40,9 @@ def simulate(
     only time is virtual. The same arguments give the same trajectory, bit for bit. A message of NaN or
     infinity, which the center refuses, ends the run: `result.diverged`.
 
-    Memory: one float32 vector of the model's size a worker, shared by those that hold the same version of the
-    center; a second one for rules that need the pulled center, and two more a worker that waits for its round.
+    Memory: one float32 vector of the model's size a worker, shared by those that hold the same version of
+    the center; a second one for rules that need the pulled center; three more for a worker that waits for its
+    round to close.
 
     Args:
         algorithm: the rule. Its `communication_window` counts steps; `None` is one epoch of the problem.
@@ -95,8 +96,13 @@ def simulate(
         num_shards=num_shards,
         quorum=quorum,
     )
-    window = algorithm.communication_window or problem.steps_per_epoch(num_workers)
-    inner = Inner(learning_rate, 0.0, window, seed)
+    inner = Inner(
+        learning_rate=learning_rate,
+        # A rule's `momentum` is that of its inner step: outer momenta are called `outer_momentum`.
+        momentum=getattr(algorithm, "momentum", 0.0),
+        window=algorithm.communication_window or problem.steps_per_epoch(num_workers),
+        seed=seed,
+    )
     chance, faults = (np.random.default_rng((seed, stream)) for stream in (0, 1))
     simulation = Simulation(
         center=center,

@@ -1,0 +1,175 @@
+"""A real Keras model with real gradients as the problem of a simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distkeras.algorithms import Vector
+from distkeras.simulation.gradients import differentiable
+from distkeras.simulation.problem import Replica
+
+Array = npt.NDArray[Any]
+
+EVALUATE_ROWS = 2048
+"""Rows of one forward pass of an evaluation."""
+
+
+class KerasProblem:
+    """A Keras model that each worker trains on its share of the rows, by gradient descent or a Keras optimizer.
+
+    Worker i of N trains rows i, i + N, i + 2N ..., shuffled anew each epoch; a minibatch may span two epochs.
+    A worker that dies loses its place in the data, its optimizer's state and its window.
+
+    Memory: besides the simulator's vector a worker, its velocity (a rule with momentum) or its optimizer's
+    variables. On TensorFlow and PyTorch the model serves all workers in turn, so that its own weights are
+    undefined afterwards: `load(result.center)`.
+
+    Args:
+        model: a built Keras model; its weights are the first center.
+        x: inputs, shape (rows, ...).
+        y: targets, shape (rows, ...).
+        loss: a Keras loss or its name.
+        batch_size: rows of a minibatch.
+        optimizer: a Keras optimizer or its name; `simulate` then does not use its `learning_rate`. Default:
+            gradient descent.
+        validation: `(x, y)` on which a center is evaluated; default: the training data.
+        metrics: Keras metrics or their names (of the classes, in snake case: not the shorthand "accuracy"),
+            reported over the validation data.
+
+    Raises:
+        ValueError: a model that is not built, or arrays of different lengths.
+
+    Example:
+        >>> problem = KerasProblem(model, x, y, loss="sparse_categorical_crossentropy",
+        ...                        validation=(x_test, y_test), metrics=["sparse_categorical_accuracy"])
+        >>> result = simulate(ADAG(), problem, num_workers=16, num_commits=400, learning_rate=0.1,
+        ...                   evaluate_every=50)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        x: Array,
+        y: Array,
+        *,
+        loss: Any,
+        batch_size: int = 32,
+        optimizer: Any = None,
+        validation: tuple[Array, Array] | None = None,
+        metrics: Sequence[Any] = (),
+    ) -> None:
+        import keras
+
+        if not model.built:
+            raise ValueError(f"Build the model before, for example with `keras.Input`. Received: {model!r}")
+        self._x, self._y = _same_length("x", x, y)
+        self._validation = _same_length("validation", *(validation or (x, y)))
+        if not 1 <= batch_size:
+            raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}")
+        self._batch_size = batch_size
+        if optimizer is not None:
+            given = keras.optimizers.get(optimizer)
+            optimizer = type(given).from_config(given.get_config())
+        self._loss = keras.losses.get(loss)
+        self._metrics = [keras.metrics.get(metric) for metric in metrics]
+        self._model = differentiable(model, self._loss, optimizer)
+        self._optimizer = optimizer
+        self._initial, self._local, self._state = self._model.initial()
+
+    @property
+    def initial(self) -> Vector:
+        """The model's weights when the problem was made."""
+        return self._initial
+
+    @property
+    def num_trainable(self) -> int:
+        """Elements of the trainable weights; those of BatchNorm's and other statistics follow them."""
+        return self._model.layout.num_trainable
+
+    def steps_per_epoch(self, num_workers: int) -> int:
+        """Return the minibatches in a worker's share of the rows."""
+        return math.ceil(len(self._x) / num_workers / self._batch_size)
+
+    def load(self, weights: Vector) -> None:
+        """Write a center into the model."""
+        self._model.load(weights)
+
+    def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
+        """Train `num_steps` minibatches of the worker's share."""
+        if self._optimizer is not None and replica.momentum:
+            raise ValueError(
+                "The rule brings Nesterov momentum of its own: leave out the problem's `optimizer`. "
+                f"Received: optimizer={self._optimizer!r}, momentum={replica.momentum}"
+            )
+        split = self.num_trainable
+        weights = weights.copy()
+        memory = replica.memory
+        local = memory.get("local", self._local)
+        for _ in range(num_steps):
+            rows = self._rows(replica)
+            at = weights
+            if replica.momentum:
+                velocity = memory.setdefault("velocity", np.zeros(split, np.float32))
+                velocity *= replica.momentum
+                at = weights.copy()
+                at[:split] += velocity
+            gradient, statistics, local = self._model.gradient(at, local, self._x[rows], self._y[rows])
+            self._step(weights[:split], gradient, replica)
+            weights[split:] = statistics
+        memory["local"] = local
+        return weights, num_steps * self._batch_size
+
+    def evaluate(self, weights: Vector) -> dict[str, float]:
+        """Return the loss (without regularizers) and the metrics on the validation data."""
+        from keras import ops
+
+        x, y = self._validation
+        for metric in self._metrics:
+            metric.reset_state()
+        total = 0.0
+        for low in range(0, len(x), EVALUATE_ROWS):
+            batch = y[low : low + EVALUATE_ROWS]
+            output = self._model.predict(weights, x[low : low + EVALUATE_ROWS])
+            total += float(ops.convert_to_numpy(ops.mean(self._loss(batch, output)))) * len(batch)
+            for metric in self._metrics:
+                metric.update_state(batch, output)
+        return {"loss": total / len(x), **{metric.name: float(metric.result()) for metric in self._metrics}}
+
+    def _step(self, trainable: Vector, gradient: Vector, replica: Replica) -> None:
+        """Move `trainable` in place."""
+        if self._optimizer is not None:
+            state = replica.memory.get("optimizer", self._state)
+            replica.memory["optimizer"], trainable[:] = self._model.apply(state, gradient, trainable)
+        elif replica.momentum:
+            velocity = replica.memory["velocity"]
+            velocity -= replica.learning_rate * gradient
+            trainable += velocity
+        else:
+            trainable -= replica.learning_rate * gradient
+
+    def _rows(self, replica: Replica) -> npt.NDArray[np.intp]:
+        """Return the next minibatch of the worker's share."""
+        memory = replica.memory
+        rows: npt.NDArray[np.intp] = memory.get("rows", np.zeros(0, np.intp))
+        while rows.size < self._batch_size:
+            share = np.arange(replica.worker, len(self._x), replica.num_workers)
+            if not share.size:
+                raise ValueError(f"{len(self._x)} rows are too few for {replica.num_workers} workers.")
+            rows = np.concatenate((rows, replica.rng.permutation(share)))
+        memory["rows"] = rows[self._batch_size :]
+        return rows[: self._batch_size]
+
+
+def _same_length(name: str, x: Array, y: Array) -> tuple[Array, Array]:
+    x, y = np.asarray(x), np.asarray(y)
+    if len(x) != len(y) or not len(x):
+        raise ValueError(
+            f"`{name}` needs inputs and targets of one length, at least 1. "
+            f"Received: {len(x)} and {len(y)} rows"
+        )
+    return x, y
