@@ -1,0 +1,87 @@
+"""Which columns of a DataFrame feed which inputs and outputs of a model, and in what form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a Keras model.
+
+    Attributes:
+        name: the name of its layer.
+        shape: of one row, without the batch; `None` stands for an unknown length, or for an unknown shape.
+        dtype: as Keras names it.
+        key: the name under which the model takes or gives it in a dict; `None` where it stands in a list or
+            alone.
+    """
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: str = "float32"
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the prepared DataFrame, and the form in which the model gets it.
+
+    Attributes:
+        name: in the prepared DataFrame.
+        shape: of one row, as the model takes it.
+        dtype: NumPy's name of the type that the model gets, or `"string"`.
+        key: the name under which the model takes it in a dict; `None` where it stands in a list or alone.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    key: str | None = None
+
+    @property
+    def width(self) -> int:
+        """Numbers in one row."""
+        return math.prod(self.shape)
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The NumPy type that the model gets: strings travel as objects."""
+        return np.dtype(object if self.dtype == "string" else self.dtype)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a worker trains on, in the order of the model's inputs and outputs."""
+
+    features: tuple[Column, ...]
+    labels: tuple[Column, ...] = ()
+    sample_weight: Column | None = None
+
+    @property
+    def all(self) -> tuple[Column, ...]:
+        """Features, labels, weight."""
+        return (*self.features, *self.labels, *([self.sample_weight] if self.sample_weight else []))
+
+    @property
+    def by_name(self) -> dict[str, Column]:
+        """The columns to read, by name: one that feeds both an input and an output stands once."""
+        return {column.name: column for column in reversed(self.all)}
+
+
+def nesting(shape: tuple[int, ...], depth: int) -> tuple[int, ...] | None:
+    """Return the lengths that an array nested `depth` deep must have, level by level, to fill `shape`.
+
+    A flat array fills any shape; a nested one must have the shape's own lengths, ones apart.
+    `None`: none fills it.
+    """
+    if depth == 1:
+        return (math.prod(shape),)
+    if depth == len(shape):
+        return shape
+    longer_than_one = tuple(length for length in shape if length != 1)
+    return longer_than_one if depth == len(longer_than_one) else None

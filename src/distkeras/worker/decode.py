@@ -1,0 +1,138 @@
+"""Arrow record batches as NumPy arrays, without a copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from distkeras.worker.columns import Column, Columns, nesting
+
+Table = dict[str, npt.NDArray[Any]]
+"""Rows by column name: each array has the shape (rows, numbers in a row) and the type in which it travels."""
+
+
+def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first_row: int = 0) -> Table:
+    """Return the rows of `batch` as views of its memory (booleans and strings are copied).
+
+    Args:
+        batch: has at least `columns`, each a number, a list of numbers (nested or not), bytes, or strings.
+        columns: what to read.
+        partition: where the rows come from, for the error.
+        first_row: number of rows of the partition that came before, for the error.
+
+    Raises:
+        ValueError: a column is missing, a value is null, or a row has another length than the model takes.
+        TypeError: a column has a type that holds no numbers.
+    """
+    table = {}
+    for column in columns.by_name.values():
+        index = batch.schema.get_field_index(column.name)
+        if index < 0:
+            raise ValueError(f"Expected a column {column.name!r}. Received: {batch.schema.names}")
+        place = _Place(column, partition, first_row)
+        table[column.name] = _rows(batch.column(index), place)
+    return table
+
+
+class _Place:
+    """Says where in the data a fault lies."""
+
+    def __init__(self, column: Column, partition: int, first_row: int) -> None:
+        self.column = column
+        self.partition = partition
+        self.first_row = first_row
+
+    def fault(self, row: int, found: str, expected: str) -> ValueError:
+        return ValueError(
+            f"Column {self.column.name!r}, partition {self.partition}, row {self.first_row + row}: "
+            f"found {found}, expected {expected}."
+        )
+
+    def no_nulls(self, array: pa.Array, per_row: int) -> None:
+        """Refuse an array with a null, `per_row` of whose elements make a row."""
+        if array.null_count:
+            row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False))) // per_row
+            what = "a null" if per_row == 1 else "a null inside the array"
+            raise self.fault(row, what, "a value: drop or fill the nulls before training")
+
+    def uniform(self, offsets: npt.NDArray[Any], length: int, per_row: int) -> None:
+        """Refuse lists that are not all `length` long."""
+        lengths = np.diff(offsets)
+        wrong = lengths != length
+        if wrong.any():
+            index = int(np.argmax(wrong))
+            raise self.fault(
+                index // per_row, f"{lengths[index]} values", f"{length} (shape {self.column.shape})"
+            )
+
+
+def _rows(array: pa.Array, place: _Place) -> npt.NDArray[Any]:
+    rows, width = len(array), place.column.width
+    place.no_nulls(array, 1)
+    if pa.types.is_fixed_size_binary(array.type) or _is_binary(array.type):
+        return _bytes(array, place).reshape(rows, width)
+    depth, leaf_type = 0, array.type
+    while _is_list(leaf_type):
+        depth, leaf_type = depth + 1, leaf_type.value_type
+    if depth == 0 and width != 1 and rows:
+        raise place.fault(0, "a single value", f"{width} values (shape {place.column.shape})")
+    lengths = nesting(place.column.shape, depth) if depth else ()
+    if lengths is None:
+        raise place.fault(0, f"an array nested {depth} deep", f"one that fills shape {place.column.shape}")
+    per_row = 1
+    for length in lengths:
+        array = _flatten(array, length, per_row, place)
+        per_row *= length
+        place.no_nulls(array, per_row)
+    return _numbers(array, place).reshape(rows, width)
+
+
+def _flatten(array: pa.Array, length: int, per_row: int, place: _Place) -> pa.Array:
+    """Return the elements of the lists in `array`, each of which must be `length` long."""
+    if pa.types.is_fixed_size_list(array.type):
+        size = array.type.list_size
+        place.uniform(np.array([0, size] if len(array) else []), length, per_row)
+        return array.values.slice(array.offset * size, len(array) * size)
+    # `offsets` honours the slice that the array is; `values` does not.
+    offsets = array.offsets.to_numpy()
+    place.uniform(offsets, length, per_row)
+    return array.values.slice(offsets[0], offsets[-1] - offsets[0])
+
+
+def _bytes(array: pa.Array, place: _Place) -> npt.NDArray[np.uint8]:
+    rows, width = len(array), place.column.width
+    if rows == 0:
+        return np.empty(0, np.uint8)
+    if pa.types.is_fixed_size_binary(array.type):
+        size = array.type.byte_width
+        place.uniform(np.array([0, size]), width, 1)
+        return np.frombuffer(array.buffers()[1], np.uint8, rows * size, array.offset * size)
+    wide = pa.types.is_large_binary(array.type)
+    _, offset_buffer, data = array.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int64 if wide else np.int32)
+    offsets = offsets[array.offset : array.offset + rows + 1]
+    place.uniform(offsets, width, 1)
+    return np.frombuffer(data, np.uint8, rows * width, offsets[0]) if width else np.empty(0, np.uint8)
+
+
+def _numbers(array: pa.Array, place: _Place) -> npt.NDArray[Any]:
+    kind = array.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return np.asarray(array.to_numpy())
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.asarray(array.to_numpy(zero_copy_only=False))
+    raise TypeError(
+        f"Column {place.column.name!r}: expected numbers, booleans, bytes or strings. Received: {kind}"
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

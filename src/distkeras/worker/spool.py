@@ -1,0 +1,146 @@
+"""A partition's rows on the worker's local disk, from which later epochs are read."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import tempfile
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from distkeras.worker.decode import Table
+
+RESERVE_BYTES = 256 * 2**20
+"""Free disk space that a spool leaves to the others on the machine."""
+
+
+class SpoolFullError(OSError):
+    """The worker's local disk has no room for its share of the rows."""
+
+
+class Spool:
+    """Appends rows; then maps them to memory, column by column, as one array each.
+
+    Its files have no name: whenever the process ends, and however, the system frees their space.
+    Memory in use is the system's page cache, which gives way when others need it.
+
+    Args:
+        directory: on a local disk; default: the one of Spark's local directories with the most room, or the
+            system's temporary directory.
+
+    Raises:
+        SpoolFullError: an append would leave less than `RESERVE_BYTES` free.
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        self.directory = directory or spool_directory()
+        self._files: dict[str, IO[bytes]] = {}
+        self._forms: dict[str, tuple[np.dtype[Any], int]] = {}
+        self._free = 0
+        self.num_rows = 0
+        self.num_bytes = 0
+
+    def append(self, table: Table) -> None:
+        """Add the rows of `table`, whose columns must be the same each time."""
+        pieces: list[tuple[str, memoryview]] = []
+        num_rows = 0
+        for name, rows in table.items():
+            num_rows = len(rows)
+            self._forms.setdefault(name, (rows.dtype, rows.shape[1]))
+            if rows.dtype.hasobject:
+                texts = [str(text).encode() for text in rows.flat]
+                pieces.append((name, memoryview(b"".join(texts))))
+                pieces.append((_lengths(name), _raw(np.array([len(text) for text in texts], np.int64))))
+            else:
+                pieces.append((name, _raw(rows)))
+        self._claim(sum(piece.nbytes for _, piece in pieces))
+        for name, piece in pieces:
+            self._file(name).write(piece)
+        self.num_rows += num_rows
+
+    def read(self) -> Spooled:
+        """Return every row appended so far, mapped, by column."""
+        table: Spooled = {}
+        for name, (dtype, width) in self._forms.items():
+            if dtype.hasobject:
+                lengths = np.frombuffer(self._map(_lengths(name)), np.int64)
+                table[name] = Texts(lengths, self._map(name), width)
+            else:
+                table[name] = np.frombuffer(self._map(name), dtype).reshape(self.num_rows, width)
+        return table
+
+    def close(self) -> None:
+        """Free the disk space. Rows that are still in use stay readable until they are dropped."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def _file(self, name: str) -> IO[bytes]:
+        if name not in self._files:
+            self._files[name] = tempfile.TemporaryFile(dir=self.directory)  # noqa: SIM115 (until `close`)
+        return self._files[name]
+
+    def _claim(self, num_bytes: int) -> None:
+        """Ask the disk anew only when what was free at the last look may be used up by now."""
+        if num_bytes > self._free:
+            free = shutil.disk_usage(self.directory).free - RESERVE_BYTES
+            if num_bytes > free:
+                raise SpoolFullError(
+                    f"No room to spool this worker's rows: {self.directory} has "
+                    f"{(free + RESERVE_BYTES) // 2**20} MiB free after {self.num_bytes // 2**20} MiB of rows, "
+                    f"and {RESERVE_BYTES // 2**20} MiB must stay free. Point SPARK_LOCAL_DIRS to a larger disk, "
+                    "use more workers, or train for one epoch (which spools nothing)."
+                )
+            self._free = min(free, RESERVE_BYTES // 4 + num_bytes)
+        self._free -= num_bytes
+        self.num_bytes += num_bytes
+
+    def _map(self, name: str) -> mmap.mmap | bytes:
+        file = self._files[name]
+        file.flush()
+        if os.fstat(file.fileno()).st_size == 0:
+            return b""  # mmap refuses an empty file
+        # A private copy-on-write map: writable arrays (PyTorch warns of others) that never change the file.
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+class Texts:
+    """Strings in memory-mapped UTF-8, indexed by row like a NumPy array."""
+
+    def __init__(self, lengths: npt.NDArray[np.int64], data: mmap.mmap | bytes, width: int) -> None:
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        self._texts = pa.Array.from_buffers(pa.large_string(), len(lengths), buffers)
+        self._width = width
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        if isinstance(rows, slice):
+            first, end, _ = rows.indices(len(self._texts) // self._width)
+            texts = self._texts.slice(first * self._width, (end - first) * self._width)
+        else:
+            texts = self._texts.take(pa.array((rows[:, None] * self._width + np.arange(self._width)).ravel()))
+        return np.asarray(texts.to_numpy(zero_copy_only=False)).reshape(-1, self._width)
+
+
+Spooled = dict[str, npt.NDArray[Any] | Texts]
+"""Every row of a partition, mapped, by column."""
+
+
+def spool_directory() -> str:
+    """Return the one of Spark's local directories with the most free space, else the temporary directory."""
+    listed = os.environ.get("LOCAL_DIRS") or os.environ.get("SPARK_LOCAL_DIRS") or ""
+    usable = [path for path in listed.split(",") if path and os.access(path, os.W_OK)]
+    return max(usable, key=lambda path: shutil.disk_usage(path).free, default=tempfile.gettempdir())
+
+
+def _raw(rows: npt.NDArray[Any]) -> memoryview:
+    flat: Any = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+    return memoryview(flat)
+
+
+def _lengths(name: str) -> str:
+    return f"{name} (lengths)"
