@@ -1,0 +1,20 @@
+"""What a user calls: one class per distributed optimizer, and the history of a training."""
+
+from distkeras.algorithms import REGISTRY
+from distkeras.trainers.distributed import DistributedTrainer
+from distkeras.trainers.history import Averaged, History
+from distkeras.trainers.rules import RuleTrainer, trainer_of
+from distkeras.trainers.single import SingleTrainer
+
+_NAMED_OTHERWISE = {"Averaging", "Sequential"}  # AveragingTrainer and SingleTrainer
+_OF_RULES: dict[str, type[RuleTrainer]] = {
+    name: trainer_of(rule) for name, rule in REGISTRY.items() if name not in _NAMED_OTHERWISE
+}
+globals().update(_OF_RULES)
+
+__all__ = ["Averaged", "DistributedTrainer", "History", "SingleTrainer", *_OF_RULES]
+
+
+def __getattr__(name: str) -> type[RuleTrainer]:
+    # Never reached for a rule of the registry; it tells type checkers that any such name is a trainer.
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,123 @@
+"""One training on Spark: the server up, the stage run, the events read, the center pulled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import cloudpickle
+
+from distkeras.algorithms import Vector
+from distkeras.center.messages import Poll, Polled, Pull, Pulled
+from distkeras.cluster.probe import check_executors
+from distkeras.cluster.server import ServerOptions, ServerProcess, server_host
+from distkeras.cluster.slots import check_slots
+from distkeras.cluster.stage import Stage
+from distkeras.events import Event, WorkerFailed
+from distkeras.wire.client import Client
+from distkeras.worker.task import Envelope
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from distkeras.worker.task import Task
+
+POLL_SECONDS = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerError(RuntimeError):
+    """A worker stopped on an exception; the message holds its traceback, whole."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, and how it lies on Spark.
+
+    Attributes:
+        task: what every worker trains.
+        frame: the prepared rows; partition i goes to worker i.
+        initial: the first center.
+        num_trainable: its leading elements that the rule governs.
+        num_workers: partitions of `frame`.
+        backend: Keras backend of the workers.
+        quorum: messages that complete a synchronous round, `None` for all.
+        options: of the parameter server.
+    """
+
+    task: Task
+    frame: DataFrame
+    initial: Vector
+    num_trainable: int
+    num_workers: int
+    backend: str
+    quorum: int | None = None
+    options: ServerOptions = field(default_factory=ServerOptions)
+
+    def run(self, on_event: Callable[[Event], None]) -> Pulled:
+        """Train to the end and return the last center.
+
+        Ctrl-C, or any other exception in the driver, ends workers, server and Spark job before it goes on.
+
+        Args:
+            on_event: told of every event, in the order in which the center took them.
+
+        Raises:
+            WorkerError: an exception in a worker.
+            ServerFailed: the parameter server's process ended.
+        """
+        spark = self.frame.sparkSession
+        barrier = self.task.algorithm.synchronous
+        check_slots(spark, self.num_workers, barrier=barrier)
+        check_executors(spark, self.backend)
+        with ServerProcess(
+            self.task.algorithm,
+            self.initial,
+            self.num_trainable,
+            self.num_workers,
+            host=self.options.host or server_host(spark),
+            options=self.options,
+            quorum=self.quorum,
+        ) as server:
+            envelope = Envelope(
+                task=cloudpickle.dumps(self.task),
+                server=server.address,
+                patience=self.options.patience,
+                backend=self.backend,
+                threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
+            )
+            stage = Stage(self.frame, envelope, barrier=barrier)
+            stage.start()
+            try:
+                with Client(server.address, patience=0.0) as client:
+                    return _watch(stage, server, client, on_event)
+            except BaseException as error:
+                server.stop(f"The driver ended the job: {type(error).__name__}")
+                stage.cancel()
+                raise
+
+
+def _watch(stage: Stage, server: ServerProcess, client: Client, on_event: Callable[[Event], None]) -> Pulled:
+    """Read events until the stage has ended; raise the first failure."""
+    since, ended = 0, False
+    while not ended:
+        # Asked for once more after the end, so that the last events are read too.
+        ended = stage.wait(POLL_SECONDS)
+        server.check()
+        polled: Polled = client.call(Poll(since))
+        since = polled.next
+        for event in polled.events:
+            if isinstance(event, WorkerFailed):
+                raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
+            on_event(event)
+    if stage.error is not None:
+        raise stage.error
+    if stage.failures:
+        worker, error = stage.failures[0]
+        raise WorkerError(f"Worker {worker} failed:\n{error}")
+    pulled: Pulled = client.call(Pull())
+    # The client's buffer holds it until the next call: the caller's own copy.
+    return Pulled(pulled.center.copy(), pulled.num_updates)

@@ -1,0 +1,48 @@
+"""Whether the cluster can run as many workers at once as were asked for."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from pyspark.sql.utils import is_remote
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+
+class NotEnoughSlots(ValueError):
+    """A synchronous rule needs all its workers at once, and the cluster has not as many slots."""
+
+
+def count_slots(spark: SparkSession) -> int | None:
+    """Tasks that the cluster can run at once now; None where it cannot be asked (Spark Connect)."""
+    if is_remote():
+        return None
+    context = spark.sparkContext._jsc.sc()
+    profile = context.resourceProfileManager().defaultResourceProfile()
+    return int(context.maxNumConcurrentTasks(profile))
+
+
+def check_slots(spark: SparkSession, num_workers: int, *, barrier: bool) -> None:
+    """Refuse a barrier stage that could never start; warn of workers that would run one after another.
+
+    Raises:
+        NotEnoughSlots: `barrier`, and fewer slots than workers.
+    """
+    slots = count_slots(spark)
+    if slots is None or slots >= num_workers:
+        return
+    if barrier:
+        raise NotEnoughSlots(
+            f"A synchronous algorithm needs {num_workers} task slots at once, one a worker. Received: a "
+            f"Spark application with {slots}. Lower `num_workers`, or give the application more executor cores."
+        )
+    logger.warning(
+        "%d workers share %d task slots: some start when others have finished. "
+        "Lower `num_workers`, or give the application more executor cores.",
+        num_workers,
+        slots,
+    )

@@ -1,0 +1,78 @@
+"""The workers as one Spark stage: a task a partition, run in a thread so that the driver can watch it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyspark import InheritableThread, TaskContext
+
+from distkeras.worker import task as worker_task
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from distkeras.worker.task import Envelope
+
+SCHEMA = "worker int, error string"
+GRACE_SECONDS = 5.0
+
+
+class Stage:
+    """Trains on every partition of `frame`: partition i is worker i.
+
+    Spark tries a task again whose process died; an exception of the task itself comes back as a row.
+
+    Args:
+        frame: the prepared rows, one partition a worker.
+        envelope: what each worker is told.
+        barrier: start all workers together, and all again when one is lost.
+    """
+
+    def __init__(self, frame: DataFrame, envelope: Envelope, *, barrier: bool) -> None:
+        self._spark = frame.sparkSession
+        self._tag = f"distkeras-{uuid.uuid4()}"
+        self._result = frame.mapInArrow(_partition_function(envelope), SCHEMA, barrier=barrier)
+        self._done = threading.Event()
+        self.error: BaseException | None = None
+        self.failures: list[tuple[int, str]] = []
+        self._thread = InheritableThread(target=self._run, daemon=True, session=self._spark)
+
+    def start(self) -> None:
+        """Submit the stage to Spark."""
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for at most `seconds`; return whether the stage has ended."""
+        return self._done.wait(seconds)
+
+    def cancel(self) -> None:
+        """Wait a little for workers that were told to stop, then have Spark end those that are left."""
+        if not self._done.wait(GRACE_SECONDS):
+            self._spark.interruptTag(self._tag)
+            self._done.wait(GRACE_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            self._spark.addTag(self._tag)
+            rows = self._result.collect()
+            self.failures = sorted((row.worker, row.error) for row in rows if row.error is not None)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._done.set()
+
+
+def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # pyspark's own type is private
+    def train_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        context = TaskContext.get()
+        worker, attempt = context.partitionId(), context.attemptNumber()
+        error = worker_task.run(envelope, worker, attempt, batches)
+        yield pa.RecordBatch.from_pydict(
+            {"worker": pa.array([worker], pa.int32()), "error": pa.array([error], pa.string())}
+        )
+
+    return train_partition

@@ -1,0 +1,107 @@
+"""What happened in a training: one record a communication window."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from distkeras.events import Window
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """The windows of one iteration, over all workers that got so far.
+
+    Attributes:
+        iteration: number of the window within its worker, 0-based.
+        workers: how many workers have this iteration.
+        samples: rows in these windows together.
+        metrics: mean of each metric, every worker's weighted by its rows; NaN stays NaN.
+        staleness: mean staleness.
+        timestamp: seconds since the Unix epoch of the last of these windows.
+    """
+
+    iteration: int
+    workers: int
+    samples: int
+    metrics: dict[str, float]
+    staleness: float
+    timestamp: float
+
+
+class History(list[Window]):
+    """The committed windows of a training, a list in the order in which the center took them."""
+
+    def executor(self, worker: int) -> History:
+        """Return the windows of one worker, in its order."""
+        return History(window for window in self if window.worker == worker)
+
+    def averaged(self) -> list[Averaged]:
+        """Return one record an iteration, averaged over all workers that have it."""
+        groups: defaultdict[int, list[Window]] = defaultdict(list)
+        for window in self:
+            groups[window.iteration].append(window)
+        return [_average(iteration, groups[iteration]) for iteration in sorted(groups)]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table: a row a window, a column a field and a metric; `time` in seconds from 0."""
+        import pandas as pd
+
+        rows = []
+        for window in self:
+            row = asdict(window)
+            metrics = row.pop("metrics")
+            rows.append({**row, **metrics})
+        table = pd.DataFrame(rows)
+        if len(table):
+            table.insert(0, "time", table["timestamp"] - table["timestamp"].min())
+        return table
+
+    def plot(self, smooth: int = 10) -> Figure:
+        """Plot every metric against time, one line a worker.
+
+        Args:
+            smooth: windows in the running mean of each line.
+
+        Raises:
+            ImportError: matplotlib is missing (`pip install distkeras[plot]`).
+        """
+        from matplotlib.figure import Figure
+
+        table = self.to_pandas()
+        metrics = list(dict.fromkeys(name for window in self for name in window.metrics))
+        figure = Figure(figsize=(5.5 * max(1, len(metrics)), 4), layout="constrained")
+        for index, metric in enumerate(metrics, start=1):
+            axes = figure.add_subplot(1, len(metrics), index)
+            for worker, rows in table.groupby("worker"):
+                line = rows[metric].rolling(smooth, min_periods=1).mean()
+                axes.plot(rows["time"], line, linewidth=1.2, label=f"worker {worker}")
+            axes.set_xlabel("seconds since the first commit")
+            axes.set_ylabel(metric)
+            axes.grid(alpha=0.3)
+            if table["worker"].nunique() <= 12:
+                axes.legend()
+        return figure
+
+
+def _average(iteration: int, windows: list[Window]) -> Averaged:
+    samples = sum(window.samples for window in windows)
+    names = dict.fromkeys(name for window in windows for name in window.metrics)
+    metrics = {}
+    for name in names:
+        having = [window for window in windows if name in window.metrics]
+        weight = sum(window.samples for window in having)
+        metrics[name] = sum(window.metrics[name] * window.samples for window in having) / weight
+    return Averaged(
+        iteration=iteration,
+        workers=len(windows),
+        samples=samples,
+        metrics=metrics,
+        staleness=sum(window.staleness for window in windows) / len(windows),
+        timestamp=max(window.timestamp for window in windows),
+    )

@@ -1,0 +1,38 @@
+"""Plain training of one replica, without a distributed optimizer: what all others are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from distkeras.algorithms import Sequential
+from distkeras.trainers.distributed import DistributedTrainer
+
+REPORT_STEPS = 50
+
+
+class SingleTrainer(DistributedTrainer):
+    """Trains on one worker, minibatch after minibatch: `x <- inner(x)`, as `keras.Model.fit` does.
+
+    Args:
+        keras_model: as in `DistributedTrainer`.
+        worker_optimizer: as in `DistributedTrainer`.
+        loss: as in `DistributedTrainer`.
+        **options: the options of `DistributedTrainer`, without `num_workers` and `quorum`. The history has
+            one record for every 50 minibatches.
+    """
+
+    def __init__(
+        self,
+        keras_model: keras.Model,
+        worker_optimizer: str | keras.optimizers.Optimizer | None = None,
+        loss: Any = None,
+        **options: Any,
+    ) -> None:
+        if options.setdefault("num_workers", 1) != 1:
+            raise ValueError(
+                "`SingleTrainer` trains on one worker; for more choose DOWNPOUR, ADAG, AEASGD or another "
+                f"distributed trainer. Received: num_workers={options['num_workers']!r}"
+            )
+        super().__init__(keras_model, Sequential(REPORT_STEPS), worker_optimizer, loss, **options)

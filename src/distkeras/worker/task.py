@@ -1,0 +1,150 @@
+"""What runs inside one Spark task: set up the process, train, report. Called once a partition."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distkeras.algorithms import Algorithm
+from distkeras.center.messages import Fail
+from distkeras.wire import frames
+from distkeras.wire.client import Client, JobStopped, ServerAddress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from distkeras.worker.columns import Columns
+    from distkeras.worker.model import ModelSpec
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker of a job trains.
+
+    Attributes:
+        model: architecture, weights and compile settings.
+        algorithm: the rule.
+        columns: how rows become the model's inputs and labels.
+        batch_size: rows a minibatch.
+        num_epoch: passes over the partition.
+        shuffle: visit the rows in another order every epoch.
+        seed: of the shuffle.
+    """
+
+    model: ModelSpec
+    algorithm: Algorithm
+    columns: Columns
+    batch_size: int
+    num_epoch: int
+    shuffle: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What travels inside Spark's closure, and the settings that come before the task can be opened.
+
+    Attributes:
+        task: a pickled `Task`: opening it may import Keras, which reads its backend at import.
+        server: where the center is.
+        patience: seconds to try to reach it.
+        backend: Keras backend.
+        threads: cores that the worker may use.
+    """
+
+    task: bytes
+    server: ServerAddress
+    patience: float
+    backend: str
+    threads: int
+
+
+def prepare_process(backend: str, threads: int) -> None:
+    """Choose the Keras backend and hold its threads to `threads` cores. Before anything imports Keras.
+
+    Raises:
+        RuntimeError: this process has imported Keras with another backend.
+    """
+    if "keras" in sys.modules:
+        import keras
+
+        if keras.backend.backend() != backend:
+            raise RuntimeError(
+                f"Expected Keras on {backend!r} in this Python worker. Received: it was imported with "
+                f"{keras.backend.backend()!r} before. Spark reuses its Python workers: set "
+                "`spark.python.worker.reuse` to false, or train with one backend a Spark application."
+            )
+        return
+    count = str(threads)
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ["NPROC"] = count  # XLA's pool; it has no other setting.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = count
+    os.environ["TF_NUM_INTRAOP_THREADS"] = count
+    os.environ["TF_NUM_INTEROP_THREADS"] = count
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if backend == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_num_interop_threads(threads)
+
+
+def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.RecordBatch]) -> str | None:
+    """Train as `worker` on `batches` to the end.
+
+    An exception is reported to the center, whence the driver learns of it at once, and returned; it is not
+    raised, since Spark would train the same error again.
+
+    Returns:
+        The traceback of the exception that ended the training, or None.
+    """
+    with Client(envelope.server, patience=envelope.patience) as client:
+        try:
+            prepare_process(envelope.backend, envelope.threads)
+            _train(pickle.loads(envelope.task), worker, attempt, batches, client)
+        except JobStopped:
+            return None  # The driver knows why.
+        except Exception:
+            error = traceback.format_exc()
+            _report(envelope.server, worker, error)
+            return error
+    return None
+
+
+def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBatch], client: Client) -> None:
+    # Imported here: Keras must not be imported before `prepare_process`.
+    from distkeras.worker.feed import Feed
+    from distkeras.worker.loop import Loop
+    from distkeras.worker.model import reseed, thaw
+    from distkeras.worker.replica import make_replica
+
+    with Feed(
+        batches,
+        task.columns,
+        batch_size=task.batch_size,
+        partition=worker,
+        shuffle=task.shuffle,
+        seed=task.seed,
+        num_epoch=task.num_epoch,
+    ) as feed:
+        model = thaw(task.model)
+        reseed(model, worker)
+        loop = Loop(
+            make_replica(model), feed, task.algorithm, client.call, worker=worker, num_epoch=task.num_epoch
+        )
+        loop.run(attempt)
+
+
+def _report(server: ServerAddress, worker: int, error: str) -> None:
+    """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
+    # The end of a traceback tells the most; a frame's text is bounded.
+    tail = error[-frames.MAX_REQUEST_TEXT // 8 :]
+    with contextlib.suppress(OSError, JobStopped), Client(server, patience=0.0) as client:
+        client.call(Fail(worker, tail))

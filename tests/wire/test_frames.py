@@ -1,0 +1,110 @@
+"""Frames: what goes in comes out, and nothing else gets in."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distkeras import events
+from distkeras.center import messages
+from distkeras.wire import frames
+
+WHOLE = st.integers(0, 2**40)
+NUMBERS = st.floats(allow_nan=False)
+WINDOWS = st.builds(
+    events.Window,
+    worker=WHOLE,
+    epoch=WHOLE,
+    iteration=WHOLE,
+    steps=WHOLE,
+    samples=WHOLE,
+    metrics=st.dictionaries(st.text(max_size=9), NUMBERS, max_size=3),
+    staleness=WHOLE,
+    timestamp=NUMBERS,
+)
+FAILURES = st.builds(events.WorkerFailed, worker=WHOLE, error=st.text(), timestamp=NUMBERS)
+
+
+def round_trip(message, kinds):
+    head, vector = frames.encode(message)
+    size = 0 if vector is None else vector.nbytes
+    cls, text_length, length = frames.parse_header(
+        head[: frames.HEADER.size], kinds, frames.MAX_REPLY_TEXT, size
+    )
+    text = head[frames.HEADER.size :]
+    assert (len(text), length) == (text_length, size)
+    return frames.parse(cls, text, vector)
+
+
+@given(st.lists(st.one_of(WINDOWS, FAILURES), max_size=4), WHOLE, WHOLE)
+def test_events_arrive_as_they_were_sent(sent, following, updates):
+    message = messages.Polled(sent, following, updates)
+    assert round_trip(message, frames.REPLIES) == message
+
+
+@given(st.lists(st.floats(width=32), max_size=20), WHOLE, WHOLE)
+def test_a_commit_arrives_as_it_was_sent(values, worker, sequence):
+    vector = np.array(values, np.float32)
+    message = messages.Exchange(worker, sequence, 3, 96, 1, 2, vector, {"loss": 0.5}, 1)
+    received = round_trip(message, frames.REQUESTS)
+    np.testing.assert_array_equal(received.message, vector)
+    assert (received.worker, received.sequence, received.metrics) == (worker, sequence, {"loss": 0.5})
+
+
+def test_a_metric_that_is_not_a_number_arrives_as_such():
+    message = messages.Exchange(0, 1, 1, 1, 0, 1, np.zeros(1, np.float32), {"auc": math.nan})
+    assert math.isnan(round_trip(message, frames.REQUESTS).metrics["auc"])
+
+
+@given(st.binary(min_size=frames.HEADER.size, max_size=frames.HEADER.size))
+def test_random_bytes_are_no_header(data):
+    with pytest.raises(frames.FrameError):
+        frames.parse_header(data, frames.REQUESTS, frames.MAX_REQUEST_TEXT, 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text_length", "length", "complaint"),
+    [
+        (messages.Exchange, 10, 12, "8 bytes of vector"),
+        (messages.Join, 10, 8, "0 bytes of vector"),
+        (messages.Join, frames.MAX_REQUEST_TEXT + 1, 0, "bytes of text"),
+        (messages.Pulled, 10, 8, "kind"),
+    ],
+)
+def test_a_length_or_kind_that_is_not_as_it_must_be_is_refused(kind, text_length, length, complaint):
+    number = next(n for n, cls in (frames.REQUESTS | frames.REPLIES).items() if cls is kind)
+    header = frames.HEADER.pack(frames.MAGIC, number, 0, text_length, length)
+    with pytest.raises(frames.FrameError, match=complaint):
+        frames.parse_header(header, frames.REQUESTS, frames.MAX_REQUEST_TEXT, 8)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        {"worker": 0},
+        {"worker": 0, "attempt": 0, "more": 1},
+        {"worker": "0", "attempt": 0},
+        {"worker": True, "attempt": 0},
+        {"worker": 0.5, "attempt": 0},
+    ],
+)
+def test_fields_of_another_name_or_type_are_refused(fields):
+    with pytest.raises(frames.FrameError, match="Expected"):
+        frames.parse(messages.Join, json.dumps(fields).encode(), None)
+
+
+@given(st.binary(max_size=60))
+def test_random_text_is_refused(data):
+    with pytest.raises(frames.FrameError):
+        frames.parse(messages.Join, data, None)
+
+
+def test_deeply_nested_text_is_refused():
+    with pytest.raises(frames.FrameError):
+        frames.parse(messages.Join, b"[" * 60_000, None)

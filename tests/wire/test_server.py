@@ -1,0 +1,345 @@
+"""Client and server over real sockets: exactly once over cuts, closed to strangers, nobody left waiting."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import pytest
+
+from distkeras.algorithms import DOWNPOUR, Algorithm
+from distkeras.center import Center
+from distkeras.center.messages import Exchange, Join, Joined, Leave, Poll, Pull
+from distkeras.events import Window, WorkerFailed
+from distkeras.wire import frames
+from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
+from distkeras.wire.connection import AuthenticationError, Connection
+from distkeras.wire.server import Server
+
+TOKEN = b"t" * 32
+
+
+@dataclass(frozen=True)
+class Mean(Algorithm):
+    """c <- c + mean(d), a synchronous rule."""
+
+    synchronous = True
+
+    def apply(self, center, message, commit, state):
+        center += message
+        return center
+
+
+@dataclass(frozen=True)
+class Broken(Algorithm):
+    def apply(self, center, message, commit, state):
+        raise KeyError("no such thing")
+
+
+@contextmanager
+def serving(algorithm=None, num_workers=2, size=4):
+    algorithm = DOWNPOUR() if algorithm is None else algorithm
+    center = Center(algorithm, np.zeros(size, np.float32), num_workers, clock=time.time)
+    server = Server(center, TOKEN, "127.0.0.1")
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield server, center, ServerAddress("127.0.0.1", server.port, TOKEN, size)
+    finally:
+        server.close()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def commit(worker, sequence, value=1.0, size=4):
+    return Exchange(worker, sequence, 1, 32, 0, sequence, np.full(size, value, np.float32), {"loss": 0.5})
+
+
+def test_commits_of_two_workers_add_up():
+    with serving() as (_, center, address), Client(address) as first, Client(address) as second:
+        first.call(Join(0))
+        second.call(Join(1))
+        first.call(commit(0, 1))
+        reply = second.call(commit(1, 1, 2.0))
+        assert reply.reply.tolist() == [3.0] * 4
+        assert reply.staleness == 1
+        assert center.num_updates == 2
+
+
+def test_a_commit_whose_reply_was_lost_is_resent_and_counts_once():
+    with serving() as (_, center, address), Client(address) as client:
+        client.call(Join(0))
+        client._connection.send(commit(0, 1))
+        while center.num_updates == 0:
+            time.sleep(0.01)
+        client.close()  # The reply is on the wire; the worker never sees it.
+        reply = client.call(commit(0, 1))
+        assert reply.restart
+        assert reply.reply.tolist() == [1.0] * 4
+        assert center.num_updates == 1
+
+
+def test_a_connection_cut_in_the_middle_of_a_commit_applies_nothing():
+    with serving(size=1000) as (_, center, address):
+        with Client(address) as client:
+            client.call(Join(0))
+            head, vector = frames.encode(commit(0, 1, size=1000))
+            client._connection.sock.sendall(head + vector.tobytes()[:-1])
+        with Client(address) as client:
+            assert client.call(Pull()).center.tolist() == [0.0] * 1000
+            assert client.call(commit(0, 1, size=1000)).reply.tolist() == [1.0] * 1000
+        assert center.num_updates == 1
+
+
+def test_a_cut_connection_is_opened_again():
+    with serving() as (_, center, address), Client(address) as client:
+        client.call(Join(0))
+        client._connection.sock.shutdown(socket.SHUT_RDWR)
+        assert client.call(commit(0, 1)).reply.tolist() == [1.0] * 4
+        assert center.num_updates == 1
+
+
+def test_a_server_that_is_not_there_is_an_error_that_says_what_to_check():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        pytest.raises(ServerLost, match=r"could not be reached.*Check that the executors"),
+        Client(ServerAddress("127.0.0.1", port, TOKEN, 4), patience=0.2) as client,
+    ):
+        client.call(Join(0))
+
+
+def test_a_client_with_the_wrong_token_gets_nothing():
+    with serving() as (_, center, address):
+        stranger = ServerAddress(address.host, address.port, b"s" * 32, address.size)
+        with pytest.raises(ServerLost), Client(stranger, patience=0.0) as client:
+            client.call(commit(0, 1))
+        assert center.num_updates == 0
+
+
+def test_a_server_with_the_wrong_token_is_not_believed():
+    with socket.create_server(("127.0.0.1", 0)) as impostor:
+
+        def pretend():
+            sock, _ = impostor.accept()
+            with sock:
+                sock.sendall(b"distkeras/1\n" + bytes(32))
+                sock.recv(64, socket.MSG_WAITALL)
+                sock.sendall(bytes(32))
+
+        thread = threading.Thread(target=pretend)
+        thread.start()
+        address = ServerAddress("127.0.0.1", impostor.getsockname()[1], TOKEN, 4)
+        with pytest.raises(AuthenticationError, match="prove"), Client(address) as client:
+            client.call(Join(0))
+        thread.join(5)
+
+
+def test_the_token_is_in_no_log():
+    assert "tttt" not in repr(ServerAddress("h", 1, TOKEN, 4))
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"GET / HTTP/1.1\r\n\r\n" + bytes(40),
+        frames.HEADER.pack(frames.MAGIC, 2, 0, 2, 2**62) + b"{}",
+        frames.HEADER.pack(frames.MAGIC, 2, 0, 2**32 - 1, 16),
+        frames.HEADER.pack(frames.MAGIC, 1, 0, 2, 0) + b"{}",
+        frames.HEADER.pack(frames.MAGIC, 66, 0, 2, 16) + b"{}" + bytes(16),
+    ],
+)
+def test_rubbish_ends_the_connection_and_leaves_the_center(rubbish):
+    with serving() as (_, center, address), Client(address) as client:
+        client.call(Join(0))
+        client._connection.sock.sendall(rubbish)
+        client._connection.sock.settimeout(5)
+        with pytest.raises(ConnectionError):
+            client._connection.receive(np.empty(4, np.float32))
+        assert center.num_updates == 0
+        assert center.snapshot().tolist() == [0.0] * 4
+
+
+def test_a_commit_out_of_sequence_ends_the_connection():
+    with serving() as (_, center, address), Client(address, patience=0.0) as client:
+        client.call(Join(0))
+        with pytest.raises(ServerLost):
+            client.call(commit(0, 7))
+        assert center.num_updates == 0
+
+
+def test_workers_of_a_synchronous_round_are_answered_together():
+    with serving(Mean()) as (_, center, address), Client(address) as first, Client(address) as second:
+        first.call(Join(0))
+        second.call(Join(1))
+        replies = []
+        thread = threading.Thread(target=lambda: replies.append(first.call(commit(0, 1, 1.0)).reply.tolist()))
+        thread.start()
+        replies.append(second.call(commit(1, 1, 3.0)).reply.tolist())
+        thread.join(5)
+        assert replies == [[2.0] * 4, [2.0] * 4]
+        assert center.num_updates == 1
+
+
+def test_a_worker_that_leaves_completes_the_round_of_the_others():
+    with serving(Mean()) as (_, _, address), Client(address) as first, Client(address) as second:
+        first.call(Join(0))
+        second.call(Join(1))
+        replies = []
+        thread = threading.Thread(target=lambda: replies.append(first.call(commit(0, 1, 1.0)).reply.tolist()))
+        thread.start()
+        second.call(Leave(1))
+        thread.join(5)
+        assert replies == [[1.0] * 4]
+
+
+def test_a_reconnected_worker_of_an_open_round_is_the_one_that_is_answered():
+    with serving(Mean()) as (_, center, address), Client(address) as second:
+        second.call(Join(1))
+        with Client(address) as cut:
+            cut.call(Join(0))
+            cut._connection.send(commit(0, 1, 5.0))
+            while not center._round:
+                time.sleep(0.01)
+        with Client(address) as again:
+            replies = []
+            thread = threading.Thread(target=lambda: replies.append(again.call(commit(0, 1, 5.0))))
+            thread.start()
+            assert second.call(commit(1, 1, 1.0)).reply.tolist() == [3.0] * 4
+            thread.join(5)
+            assert [reply.reply.tolist() for reply in replies] == [[3.0] * 4]
+
+
+def test_stopping_the_job_wakes_those_who_wait_and_tells_the_others():
+    with serving(Mean()) as (server, _, address), Client(address) as first, Client(address) as second:
+        first.call(Join(0))
+        stopped = []
+
+        def wait():
+            try:
+                first.call(commit(0, 1))
+            except JobStopped as stop:
+                stopped.append(str(stop))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.1)
+        server.stop("enough")
+        thread.join(5)
+        assert stopped == ["enough"]
+        with pytest.raises(JobStopped, match="enough"):
+            second.call(Join(1))
+        assert second.call(Pull()).num_updates == 0  # The driver may still ask.
+
+
+def test_an_exception_in_the_rule_reaches_the_driver_with_its_traceback():
+    with serving(Broken()) as (_, _, address), Client(address) as client:
+        client.call(Join(0))
+        client.call(commit(0, 1))
+        failures = [event for event in client.call(Poll()).events if isinstance(event, WorkerFailed)]
+        assert len(failures) == 1
+        assert "no such thing" in failures[0].error
+        assert "in apply" in failures[0].error
+
+
+def test_the_driver_reads_every_event_once():
+    with serving() as (_, _, address), Client(address) as client, Client(address) as driver:
+        client.call(Join(0))
+        client.call(commit(0, 1))
+        first = driver.call(Poll())
+        assert [type(event).__name__ for event in first.events] == ["WorkerJoined", "Window"]
+        client.call(commit(0, 2))
+        second = driver.call(Poll(first.next))
+        assert [event.iteration for event in second.events if isinstance(event, Window)] == [1]
+        assert driver.call(Poll(second.next)).events == []
+
+
+def test_many_workers_exchange_side_by_side():
+    with serving(num_workers=32, size=1000) as (_, center, address):
+
+        def work(worker):
+            with Client(address) as client:
+                client.call(Join(worker))
+                for sequence in range(1, 11):
+                    client.call(commit(worker, sequence, size=1000))
+                client.call(Leave(worker))
+
+        threads = [threading.Thread(target=work, args=(worker,)) for worker in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert center.num_updates == 320
+        assert center.snapshot().tolist() == [320.0] * 1000
+
+
+def test_a_silent_stranger_is_dropped(monkeypatch):
+    monkeypatch.setattr("distkeras.wire.server.HANDSHAKE_SECONDS", 0.2)
+    with serving() as (_, _, address), socket.create_connection((address.host, address.port)) as sock:
+        sock.settimeout(5)
+        greeting = b""
+        while chunk := sock.recv(4096):  # Ends when the server hangs up.
+            greeting += chunk
+        assert len(greeting) == len(b"distkeras/1\n") + 32
+
+
+def test_the_server_process_ends_with_a_driver_that_was_killed(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(
+        textwrap.dedent("""
+        import sys, time
+        import numpy as np
+        from distkeras.algorithms import DOWNPOUR
+        from distkeras.cluster.server import ServerOptions, ServerProcess
+
+        server = ServerProcess(DOWNPOUR(), np.zeros(4, np.float32), 4, 1,
+                               host="127.0.0.1", options=ServerOptions())
+        print(server._process.pid, flush=True)
+        time.sleep(60)
+        """)
+    )
+    driver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    pid = int(driver.stdout.readline())
+    assert psutil.pid_exists(pid)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    _, alive = psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    assert alive == []
+
+
+def test_a_joined_worker_is_given_a_center_that_later_commits_do_not_change():
+    with serving() as (_, _, address), Client(address) as first, Client(address) as second:
+        joined = first.call(Join(0))
+        assert isinstance(joined, Joined)
+        second.call(Join(1))
+        second.call(commit(1, 1))
+        assert joined.center.tolist() == [0.0] * 4
+
+
+def test_a_frame_is_sent_whole_when_the_socket_takes_it_in_parts():
+    left, right = socket.socketpair(socket.AF_UNIX)
+    # TCP options do not apply here: the connection is made without them.
+    sender, receiver = Connection.__new__(Connection), Connection.__new__(Connection)
+    for connection, sock, kinds in ((sender, left, frames.REPLIES), (receiver, right, frames.REQUESTS)):
+        connection.sock, connection._kinds = sock, kinds
+        connection._max_text, connection._header = 2**16, bytearray(frames.HEADER.size)
+    size = 3_000_000
+    message = commit(0, 1, 0.5, size)
+    thread = threading.Thread(target=sender.send, args=(message,))
+    thread.start()
+    received = receiver.receive(np.empty(size, np.float32))
+    thread.join(5)
+    assert received.message.sum() == size / 2
+    left.close()
+    right.close()
