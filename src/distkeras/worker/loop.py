@@ -135,13 +135,13 @@ class Loop:
             self._continue_from(reply.reply)
             return
         split = self._split
-        adopted = self._algorithm.adopt(local[:split], message[:split], reply.reply[:split])
         if split == local.size:
+            adopted = self._algorithm.adopt(local, message, reply.reply)
             if adopted is not local:
                 self._continue_from(adopted)
             return
         weights = reply.reply.copy()
-        weights[:split] = adopted
+        weights[:split] = self._algorithm.adopt(local[:split], message[:split], reply.reply[:split])
         self._continue_from(weights)
 
     def _continue_from(self, weights: Vector) -> None:

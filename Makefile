@@ -1,0 +1,44 @@
+# make demo: train on MNIST.  make test: the whole test suite.  Both make .venv first if it is missing.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: demo demo-all test lint types format benchmarks java clean
+
+demo: $(VENV)/installed-demo java
+	$(BIN)/python examples/demo.py
+
+demo-all: $(VENV)/installed-demo java
+	$(BIN)/python examples/demo.py --all
+
+test: $(VENV)/installed-dev java
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+java:
+	@scripts/ensure-java
+
+$(BIN)/python:
+	"$$(scripts/find-python)" -m venv $(VENV)
+
+$(VENV)/installed-demo: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[jax,plot]'
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,96 @@
+"""The shape of the house: imports point one way, and importing the package stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "distkeras"
+
+# What each package may import of this project, and which of the heavy libraries.
+ALLOWED = {
+    "events": set(),
+    "algorithms": set(),
+    "center": {"algorithms", "events"},
+    "wire": {"algorithms", "center", "events"},
+    "worker": {"algorithms", "center", "wire", "events"},
+    "cluster": {"algorithms", "center", "wire", "worker", "events"},
+    "monitor": {"events"},
+    "simulation": {"algorithms", "center", "events"},
+    "trainers": {"algorithms", "center", "wire", "worker", "cluster", "monitor", "events"},
+    "__init__": set(),
+}
+LIBRARIES = {
+    "pyspark": {"cluster"},
+    "keras": {"worker", "trainers", "simulation"},
+    "socket": {"wire"},
+}
+
+
+def files():
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def package_of(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Yield every module that `path` imports at run time, also inside functions."""
+    for node in _runtime_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _runtime_nodes(node):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _runtime_nodes(child)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_one_way(path):
+    package = package_of(path)
+    own = {name.split(".")[1] for name in imports_of(path) if name.startswith("distkeras.")}
+    assert own - {package} <= ALLOWED[package], (
+        f"{package} must not import {own - {package} - ALLOWED[package]}"
+    )
+
+
+@pytest.mark.parametrize("library", sorted(LIBRARIES))
+def test_a_library_is_imported_only_where_it_belongs(library):
+    users = {
+        package_of(path) for path in files() if library in {name.split(".")[0] for name in imports_of(path)}
+    }
+    assert users <= LIBRARIES[library]
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "wire").glob("*.py")), ids=lambda path: path.name)
+def test_nothing_on_the_wire_is_unpickled_or_evaluated(path):
+    if path.name == "serve.py":  # Reads the driver's own words from a pipe, before the port is open.
+        return
+    names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+    modules = {name.split(".")[0] for name in imports_of(path)}
+    assert not names & {"eval", "exec", "compile", "__import__"}
+    assert not modules & {"pickle", "cloudpickle", "marshal", "shelve", "dill", "joblib"}
+
+
+def test_importing_the_package_imports_neither_keras_nor_pyspark_nor_a_backend():
+    code = "import sys, distkeras; print(*sorted(name for name in sys.modules if '.' not in name))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not set(loaded.split()) & {"keras", "pyspark", "jax", "tensorflow", "torch", "numpy", "pandas"}
+
+
+def test_the_server_process_imports_neither_keras_nor_pyspark():
+    code = "import sys, distkeras.wire.serve; print(*sorted(name for name in sys.modules if '.' not in name))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not set(loaded.split()) & {"keras", "pyspark", "jax", "tensorflow", "torch", "pandas", "pyarrow"}
