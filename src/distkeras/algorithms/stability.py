@@ -1,0 +1,171 @@
+"""Where a rule diverges: what is known of quadratics, as closed forms, transition matrices and a warning.
+
+On `f = h x^2 / 2` a step of gradient descent multiplies the distance to the optimum by `1 - rate`, with
+`rate = learning_rate * curvature` (the papers' eta h). A rule is then a linear map of the center and the
+workers' weights; it is stable where no eigenvalue of that map exceeds 1 in size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from distkeras.algorithms.adag import ADAG
+from distkeras.algorithms.base import Algorithm
+from distkeras.algorithms.downpour import DOWNPOUR
+from distkeras.algorithms.dynsgd import DynSGD
+from distkeras.algorithms.easgd import EASGD
+
+Matrix = npt.NDArray[np.float64]
+
+
+def window_decay(rate: float, num_steps: int | None) -> float:
+    """Return what a window leaves of the distance to the optimum: `(1 - rate)^num_steps`; 0 for an epoch."""
+    return 0.0 if num_steps is None else (1 - rate) ** num_steps
+
+
+def commit_gain(algorithm: Algorithm, num_workers: int, rate: float) -> float | None:
+    """Return the part of the distance to the optimum that one commit in turn adds to the center.
+
+    `k = 1 - (1 - rate)^H` for DOWNPOUR, `k / H` for ADAG, `k / num_workers` for DynSGD (whose staleness is
+    `num_workers - 1` when workers commit in turn); `None` for other rules.
+    """
+    window = algorithm.communication_window
+    gain = 1 - window_decay(rate, window)
+    match algorithm:
+        case DOWNPOUR():
+            return gain
+        case ADAG():
+            return 0.0 if window is None else gain / window
+        case DynSGD():
+            return gain / num_workers
+    return None
+
+
+def round_robin_limit(num_workers: int) -> float:
+    """Return the gain that diverges when workers commit in turn: `2 sin(pi / (2 (2 N - 1)))`."""
+    return 2 * math.sin(math.pi / (2 * (2 * num_workers - 1)))
+
+
+def easgd_limit(num_workers: int, rate: float) -> float:
+    """Return the alpha at which the paper's synchronous EASGD diverges, for `0 < rate < 2`.
+
+    `(4 - 2 rate) / (2 (N + 1) - N rate)`: there a worker's gradient and its elastic force are both taken at
+    the weights before the step (Zhang et al. 2015, supplement).
+    """
+    return (4 - 2 * rate) / (2 * (num_workers + 1) - num_workers * rate)
+
+
+def easgd_window_limit(num_workers: int, decay: float) -> float:
+    """Return the alpha at which EASGD diverges when the elastic force is taken after a window, as here.
+
+    `2 (1 + a) / (N (1 + a) + 2 a)` with the window's decay `a`, by the criterion of Jury on the map of the
+    center and the workers' mean; where `a` is negative also `(1 - a) / (-a (N + 1))`.
+    """
+    slope = num_workers * (1 + decay) + 2 * decay
+    limit = 2 * (1 + decay) / slope if slope > 0 else math.inf
+    return limit if decay >= 0 else min(limit, (decay - 1) / (decay * (num_workers + 1)))
+
+
+def aeasgd_limit(rate: float) -> float:
+    """Return the largest stable alpha of atomic round-robin AEASGD, whatever the number of workers.
+
+    `(4 - 2 rate) / (4 - rate)` for `0 <= rate <= 2`, with gradient and force taken at the same weights. With
+    the force taken after the window, as here, every alpha in [0, 1] is stable: both maps are contractions.
+    """
+    return (4 - 2 * rate) / (4 - rate)
+
+
+def round_robin_matrix(num_workers: int, gain: float) -> Matrix:
+    """Return the map of (c_t, ..., c_(t-N+1)) over one commit: `c_(t+1) = c_t - gain c_(t-N+1)`."""
+    matrix = np.eye(num_workers, k=-1)
+    matrix[0, 0] += 1
+    matrix[0, -1] -= gain
+    return matrix
+
+
+def easgd_matrix(num_workers: int, rate: float, alpha: float) -> Matrix:
+    """Return the map of (c, x_1, ..., x_N) over one round of the paper's synchronous EASGD."""
+    matrix = np.diag(np.full(num_workers + 1, 1 - rate - alpha))
+    matrix[0, :] = matrix[:, 0] = alpha
+    matrix[0, 0] = 1 - num_workers * alpha
+    return matrix
+
+
+def aeasgd_matrix(num_workers: int, rate: float, alpha: float) -> Matrix:
+    """Return the map of (c, x_1, ..., x_N) over one turn of each worker of the paper's AEASGD."""
+    matrix = np.eye(num_workers + 1)
+    for worker in range(1, num_workers + 1):
+        turn = np.eye(num_workers + 1)
+        turn[0, 0], turn[0, worker] = 1 - alpha, alpha
+        turn[worker, 0], turn[worker, worker] = alpha, 1 - rate - alpha
+        matrix = turn @ matrix
+    return matrix
+
+
+def spectral_radius(matrix: Matrix) -> float:
+    """Return the size of the largest eigenvalue: below 1 the map converges, above it diverges."""
+    return float(np.abs(np.linalg.eigvals(matrix)).max())
+
+
+def warn_if_unstable(
+    algorithm: Algorithm, num_workers: int, learning_rate: float, curvature: float = 1.0
+) -> str | None:
+    """Return a message where the rule is known to diverge, `None` where it is stable or nothing is known.
+
+    Only `learning_rate * curvature` counts. The curvature is the largest eigenvalue of the loss's Hessian;
+    nobody knows it beforehand, and 1 is the figure of a well-scaled problem: normalized inputs, plain SGD at
+    0.1. Adam's learning rate is a length of step, not a rate: for it the verdict is a rule of thumb, and at
+    the usual 0.001 only very long windows on many workers are warned of.
+
+    Args:
+        algorithm: the rule.
+        num_workers: workers of the job.
+        learning_rate: of the inner optimizer, above 0.
+        curvature: the largest curvature of the loss that training is expected to meet.
+    """
+    rate = learning_rate * curvature
+    if rate >= 2:
+        return (
+            f"Even one worker diverges: learning_rate * curvature = {rate:.3g} is not below 2. "
+            f"Use a learning rate below {2 / curvature:.3g}."
+        )
+    if isinstance(algorithm, EASGD):
+        return _warn_of_elastic(algorithm, num_workers, rate)
+    gain, limit = commit_gain(algorithm, num_workers, rate), round_robin_limit(num_workers)
+    if gain is None or gain <= limit:
+        return None
+    return (
+        f"{algorithm!r} is unstable with {num_workers} workers at learning_rate * curvature = {rate:.3g}: "
+        f"a commit adds {gain:.3g} of the distance to the optimum, {gain / limit:.2f} times what workers "
+        f"that commit in turn can bear ({limit:.3g}). Use {_stable_choices(algorithm, num_workers, rate)}."
+    )
+
+
+def _warn_of_elastic(algorithm: EASGD, num_workers: int, rate: float) -> str | None:
+    alpha = algorithm.for_workers(num_workers).alpha
+    limit = easgd_window_limit(num_workers, window_decay(rate, algorithm.communication_window))
+    if alpha is None or alpha <= limit:
+        return None
+    return (
+        f"{algorithm!r} is unstable with {num_workers} workers at learning_rate * curvature = {rate:.3g}: "
+        f"`alpha` must stay below {limit:.3g}. Use alpha={0.9 / num_workers:.3g}, which is the default."
+    )
+
+
+def _stable_choices(algorithm: Algorithm, num_workers: int, rate: float) -> str:
+    """Name the rules and the number of workers that are stable where `algorithm` is not."""
+    window, limit = algorithm.communication_window, round_robin_limit(num_workers)
+    choices = ["AEASGD (stable with any number of workers)"]
+    for rule in (DynSGD(window), ADAG(window)):
+        gain = commit_gain(rule, num_workers, rate)
+        if gain is not None and gain <= limit:
+            choices.append(f"{rule.name} ({gain / limit:.2f} times)")
+    for fewer in range(num_workers - 1, 0, -1):
+        gain = commit_gain(algorithm, fewer, rate)
+        if gain is not None and gain <= round_robin_limit(fewer):
+            choices.append(f"at most {fewer} {'worker' if fewer == 1 else 'workers'}")
+            break
+    return ", ".join([*choices, "or a lower learning rate"])
