@@ -43,7 +43,13 @@ def batches(x, y, weights=None, size=BATCH):
     """Minibatches of 8 rows and a last one of 6."""
     for start in range(0, ROWS, size):
         rows = slice(start, start + size)
-        yield keras.tree.map_structure(lambda part: None if part is None else part[rows], (x, y, weights))
+        yield tuple(cut(part, rows) for part in (x, y, weights))
+
+
+def cut(part, rows):
+    if isinstance(part, dict):
+        return {name: value[rows] for name, value in part.items()}
+    return None if part is None else part[rows]
 
 
 def assert_trains_like_keras(model, data):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import tempfile
 import types
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
+from distkeras.worker.settings import Remade, compile_by, is_of_keras, pack, settings_of
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class ModelSpec:
     Attributes:
         archive: Keras's own `.keras` file: architecture, weights, assets.
         seeds: state of every seed generator (dropout and the like), which the archive leaves out.
-        settings: the arguments of `compile`, serialized by Keras: optimizer, loss, metrics and the rest.
-        custom_objects: classes and functions that the model or its settings name, pickled by value where
+        settings: pickled arguments of `compile`: optimizer, loss, metrics and the rest.
+        custom_objects: pickled classes and functions that the model or its settings name; by value where
             another process could not import them.
     """
 
     archive: bytes
     seeds: tuple[tuple[int, ...], ...]
-    settings: dict[str, Any]
+    settings: bytes
     custom_objects: bytes
 
 
@@ -56,7 +56,7 @@ def freeze(
     Args:
         model: any Keras model whose class Keras can save; built if it is not yet and `input_shape` is given.
         worker_optimizer: name or object; `None`: the compiled one.
-        loss: name, function or object, or a list or dict of them as `compile` takes; `None`: the compiled one.
+        loss: as `compile` takes: a name, function or object, or a list or dict; `None`: the compiled one.
         metrics: as `compile` takes; `None`: the compiled ones, if the loss is the compiled one too.
         loss_weights: as `compile` takes; `None`: the compiled ones, if the loss is the compiled one too.
         custom_objects: classes and functions by the name Keras saves them under, where they are not
@@ -67,32 +67,25 @@ def freeze(
         ValueError: the model is unbuilt and cannot be built, or has no optimizer or loss.
     """
     ensure_built(model, input_shape)
-    live = _live_settings(model)
-    given: dict[str, Any] = {
-        "optimizer": None if worker_optimizer is None else keras.optimizers.get(worker_optimizer),
-        "loss": loss,
-        "metrics": metrics,
-        "loss_weights": loss_weights,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    settings: dict[str, Any] = dict(model.get_compile_config() or {}) if model.compiled else {}
+    settings = settings_of(model)
     if loss is not None:
-        # Weights and metrics were matched to the outputs of the old loss.
+        # Weights and metrics were matched to the outputs by the old loss.
         settings |= {"loss_weights": None, "metrics": None, "weighted_metrics": None}
-    settings |= {name: keras.saving.serialize_keras_object(value) for name, value in given.items()}
-    _check_settings(model, settings)
-    if not _custom_compile(model):
-        settings["auto_scale_loss"] = _scales_loss(model)
+    given = {"loss": loss, "metrics": metrics, "loss_weights": loss_weights}
+    if worker_optimizer is not None:
+        given["optimizer"] = keras.optimizers.get(worker_optimizer)
+    settings |= {name: pack(value) for name, value in given.items() if value is not None}
+    _check_settings(model, settings, dict(custom_objects or {}))
     archive = _archive(model)
-    objects = _objects_of(model, [live, given], [_config_of(archive), settings]) | dict(custom_objects or {})
-    return ModelSpec(archive, _seeds_of(model), settings, cloudpickle.dumps(objects))
+    objects = _objects_of([model, given], [_config_of(archive), settings]) | dict(custom_objects or {})
+    return ModelSpec(archive, _seeds_of(model), cloudpickle.dumps(settings), cloudpickle.dumps(objects))
 
 
 def thaw(spec: ModelSpec) -> keras.Model:
     """Return the model of `spec`, compiled, with the weights and seed states it was frozen with."""
     objects: dict[str, Any] = cloudpickle.loads(spec.custom_objects)
     model = _load(spec.archive, spec.seeds, objects)
-    _compile(model, spec.settings, objects)
+    compile_by(model, cloudpickle.loads(spec.settings), objects)
     return model
 
 
@@ -111,16 +104,13 @@ def clone_with(
     Raises:
         ValueError: `vector` has another size than the layout.
     """
+    settings = settings_of(model)
     archive = _archive(model)
-    settings: dict[str, Any] = dict(model.get_compile_config() or {}) if model.compiled else {}
-    objects = _objects_of(model, [_live_settings(model)], [_config_of(archive), settings])
-    objects |= dict(custom_objects or {})
+    objects = _objects_of([model], [_config_of(archive), settings]) | dict(custom_objects or {})
     clone = _load(archive, _seeds_of(model), objects)
     set_vector(clone, vector)
     if settings:
-        if not _custom_compile(model):
-            settings["auto_scale_loss"] = _scales_loss(model)
-        _compile(clone, settings, objects)
+        compile_by(clone, settings, objects)
     return clone
 
 
@@ -135,12 +125,13 @@ def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
         ValueError: it is unbuilt and no `input_shape` is given, or the one given does not build it.
     """
     if not _is_built(model) and input_shape is not None:
-        model.build(input_shape)
+        model(_symbolic(input_shape))
     if not _is_built(model):
         raise ValueError(
             f"Expected a built model: the weights of {model.name!r} do not exist yet, so they cannot be sent "
             "to the workers. Begin it with `keras.Input(shape)`, call it once on a batch, or give "
-            f"`input_shape` with the batch dimension, such as (None, 784). Received: input_shape={input_shape}"
+            "`input_shape` with the batch dimension, such as (None, 784). "
+            f"Received: input_shape={input_shape}"
         )
 
 
@@ -206,7 +197,7 @@ def _is_built(model: keras.Model) -> bool:
     return bool(model.built) and all(layer.built for layer in model._flatten_layers())
 
 
-def _check_settings(model: keras.Model, settings: dict[str, Any]) -> None:
+def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects: dict[str, Any]) -> None:
     """Refuse a model that could not be trained, on the driver rather than in every worker."""
     if settings.get("optimizer") is None:
         raise ValueError(
@@ -217,37 +208,16 @@ def _check_settings(model: keras.Model, settings: dict[str, Any]) -> None:
         getattr(type(model), name) is not getattr(keras.Model, name)
         for name in ("train_step", "compute_loss", "compile")
     )
-    # A model may also bring all its loss by `add_loss` from within its layers.
+    # Whoever compiled without a loss has one in the layers, by `add_loss`.
     if settings.get("loss") is None and not model.compiled and not own_loss:
         raise ValueError(
             f"Expected a loss: compile {model.name!r} or give `loss`, a name such as 'mse' or a Keras loss. "
             "Received: loss=None"
         )
-
-
-def _custom_compile(model: keras.Model) -> bool:
-    return type(model).compile_from_config is not keras.Model.compile_from_config
-
-
-def _scales_loss(model: keras.Model) -> bool:
-    """Whether `compile` was told to scale the loss of a float16 model: its configuration does not say."""
-    if not model.compiled or model.dtype_policy.name != "mixed_float16":
-        return True
-    return isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-
-
-def _compile(model: keras.Model, settings: dict[str, Any], objects: dict[str, Any]) -> None:
-    """Compile `model` as `settings` say, with a fresh optimizer, loss and metrics."""
-    with keras.saving.custom_object_scope(objects):
-        if _custom_compile(model):
-            model.compile_from_config(settings)
-            return
-        # The settings come from the driver's own closure, so a lambda in them is the user's own.
-        arguments = {
-            name: keras.saving.deserialize_keras_object(value, safe_mode=False)
-            for name, value in settings.items()
-        }
-        model.compile(**arguments)
+    with keras.saving.custom_object_scope(custom_objects):
+        for name in keras.tree.flatten(settings.get("loss")):
+            if isinstance(name, str):
+                keras.losses.get(name)
 
 
 def _archive(model: keras.Model) -> bytes:
@@ -288,45 +258,55 @@ def _seeds_of(model: keras.Model) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def _live_settings(model: keras.Model) -> Any:
-    """The objects `model` was compiled with: a function's configuration holds its bare name alone."""
-    settings = getattr(model, "_compile_config", None) if model.compiled else None
-    return {} if settings is None else settings.config
+def _symbolic(shape: Any) -> Any:
+    """Return inputs without values for `shape`: a tuple, or a dict or list of them."""
+    if isinstance(shape, dict):
+        return {name: _symbolic(part) for name, part in shape.items()}
+    if any(isinstance(part, list | tuple) for part in shape):
+        return [_symbolic(part) for part in shape]
+    return keras.KerasTensor(tuple(shape))
 
 
-def _objects_of(model: keras.Model, live: list[Any], configs: list[Any]) -> dict[str, Any]:
-    """Return the classes and functions not of Keras that `model` and its settings are made of, by name."""
-    objects: dict[str, Any] = {}
-    for config in configs:
-        for name, found in _named_objects(config):
-            objects[name] = found
-    instances = [type(layer) for layer in model._flatten_layers()]
-    functions = [leaf for leaf in keras.tree.flatten(live) if isinstance(leaf, types.FunctionType)]
-    classes = [type(leaf) for leaf in keras.tree.flatten(live) if hasattr(leaf, "get_config")]
-    for found in (*instances, *classes, *functions):
-        objects[keras.saving.get_registered_name(found)] = found
-    return {name: found for name, found in objects.items() if not _is_of_keras(found)}
+def _objects_of(live: list[Any], configs: list[Any]) -> dict[str, Any]:
+    """Return the classes and functions not of Keras that `configs` name: registered, or found in `live`."""
+    found: dict[str, Any] = {}
+    _collect(live, found, set())
+    names = set(_names(configs))
+    objects = {name: keras.saving.get_registered_object(name) or found.get(name) for name in names}
+    return {name: value for name, value in objects.items() if value is not None and not is_of_keras(value)}
 
 
-def _named_objects(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a Keras configuration names and this process can find: registered, or in `__main__`."""
+def _collect(value: Any, found: dict[str, Any], seen: set[int]) -> None:
+    """Put into `found` every function that Keras objects in `value` hold, and their classes, by name."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    parts: Iterable[Any] = ()
+    if isinstance(value, types.FunctionType):
+        found.setdefault(keras.saving.get_registered_name(value), value)
+    elif isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif hasattr(value, "get_config") and not isinstance(value, type):
+        found.setdefault(keras.saving.get_registered_name(type(value)), type(value))
+        parts = vars(value).values()
+    for part in parts:
+        _collect(part, found, seen)
+
+
+def _names(config: Any) -> Iterator[str]:
+    """Yield the names by which a Keras configuration calls for classes and functions."""
+    if isinstance(config, Remade):
+        yield from _names(config.config)
     if isinstance(config, list | tuple):
         for value in config:
-            yield from _named_objects(value)
-    if not isinstance(config, dict):
-        return
-    class_name, inner = config.get("class_name"), config.get("config")
-    if isinstance(class_name, str):
-        is_function = class_name == "function" and isinstance(inner, str)
-        name = inner if is_function else config.get("registered_name") or class_name
-        found = keras.saving.get_registered_object(name)
-        if found is None and config.get("module") in (None, "__main__", "builtins"):
-            found = getattr(sys.modules.get("__main__"), inner if is_function else class_name, None)
-        if found is not None:
-            yield name, found
-    for value in config.values():
-        yield from _named_objects(value)
-
-
-def _is_of_keras(found: Any) -> bool:
-    return str(getattr(found, "__module__", "")).partition(".")[0] == "keras"
+            yield from _names(value)
+    if isinstance(config, dict):
+        class_name, inner = config.get("class_name"), config.get("config")
+        if class_name == "function" and isinstance(inner, str):
+            yield inner
+        elif isinstance(class_name, str):
+            yield config.get("registered_name") or class_name
+        for value in config.values():
+            yield from _names(value)

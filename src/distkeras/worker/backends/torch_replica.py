@@ -24,19 +24,19 @@ class TorchReplica(Replica):
         self._sizes = [slot.size for slot in self.layout.slots()]
         self._staged = torch.empty(self.layout.size, dtype=torch.float32, device="cpu")
 
-    @torch.no_grad()
     def read(self) -> Vector:
-        flat = torch.cat([weight.detach().reshape(-1).to(torch.float32) for weight in self._weights])
+        with torch.no_grad():
+            flat = torch.cat([weight.reshape(-1).to(torch.float32) for weight in self._weights])
         vector: Vector = flat.cpu().numpy()
         return vector
 
-    @torch.no_grad()
     def write(self, vector: Vector) -> None:
         np.copyto(self._staged.numpy(), self._checked(vector))
         device = self._weights[0].device if self._weights else self._staged.device
         parts = self._staged.to(device).split(self._sizes)
-        for weight, part in zip(self._weights, parts, strict=True):
-            weight.copy_(part.view(weight.shape))
+        with torch.no_grad():
+            for weight, part in zip(self._weights, parts, strict=True):
+                weight.copy_(part.view(weight.shape))
 
     def sync(self) -> None:
         """Nothing to do: the model's variables are the replica's."""

@@ -1,0 +1,320 @@
+"""Tests of how a model travels, run by test_model.py on every backend."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from distkeras.worker.model import (
+    clone_with,
+    ensure_built,
+    freeze,
+    initial_vector,
+    layout_of,
+    reseed,
+    set_vector,
+    thaw,
+)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    keras.utils.set_random_seed(7)
+
+
+def plain_model():
+    return keras.Sequential(
+        [
+            keras.Input((5,)),
+            keras.layers.Dense(6, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3, activation="softmax"),
+        ],
+        name="plain",
+    )
+
+
+def state_of(model):
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
+
+
+def assert_same_state(model, state):
+    for variable, value in zip(model.variables, state, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+def travel(spec):
+    return thaw(pickle.loads(pickle.dumps(spec)))
+
+
+def test_layout_puts_trainable_weights_first_and_leaves_seeds_out():
+    layout = layout_of(plain_model())
+    names = [path.rpartition("/")[2] for path, _ in layout.trainable]
+    assert names == ["kernel", "bias", "gamma", "beta", "kernel", "bias"]
+    assert [path.rpartition("/")[2] for path, _ in layout.statistics] == ["moving_mean", "moving_variance"]
+    assert layout.trainable[0][1] == (5, 6)
+    assert layout.num_trainable == 5 * 6 + 6 + 6 + 6 + 6 * 3 + 3
+    assert layout.size == layout.num_trainable + 12
+
+
+def test_integer_weights_have_no_place_in_the_layout():
+    class Counting(keras.layers.Layer):
+        def build(self, input_shape):
+            self.calls = self.add_weight(shape=(), dtype="int32", trainable=False, initializer="zeros")
+            self.seen = self.add_weight(shape=(2,), trainable=False, initializer="zeros")
+
+        def call(self, x):
+            return x
+
+    layout = layout_of(keras.Sequential([keras.Input((2,)), Counting(), keras.layers.Dense(1)]))
+    assert [shape for _, shape in layout.statistics] == [(2,)]
+
+
+def test_frozen_layer_of_a_model_is_no_trainable_weight():
+    model = plain_model()
+    model.layers[0].trainable = False
+    layout = layout_of(model)
+    assert layout.num_trainable == 6 + 6 + 6 * 3 + 3
+    assert layout.size == layout_of(plain_model()).size
+
+
+def test_thawed_model_has_every_weight_and_seed_bit_for_bit():
+    model = plain_model()
+    set_vector(model, np.random.default_rng(0).normal(size=layout_of(model).size).astype(np.float32))
+    reseed(model, 5)
+    state = state_of(model)
+    copy = travel(freeze(model, "sgd", "mse"))
+    assert copy is not model
+    assert copy.compiled
+    assert_same_state(copy, state)
+    assert_same_state(model, state)
+    assert not model.compiled
+
+
+def test_settings_given_win_over_the_compiled_ones():
+    model = plain_model()
+    model.compile(keras.optimizers.SGD(0.5), "mse", metrics=["mae"])
+    copy = travel(freeze(model, keras.optimizers.Adam(0.25)))
+    assert isinstance(copy.optimizer, keras.optimizers.Adam)
+    assert float(copy.optimizer.learning_rate) == 0.25
+    copy = travel(freeze(model, loss="sparse_categorical_crossentropy", metrics=["accuracy"]))
+    assert isinstance(copy.optimizer, keras.optimizers.SGD)
+    assert float(copy.optimizer.learning_rate) == 0.5
+    logs = copy.train_on_batch(np.ones((4, 5), np.float32), np.array([0, 1, 2, 0]), return_dict=True)
+    assert set(logs) == {"loss", "accuracy"}
+    assert logs["loss"] == pytest.approx(np.log(3), abs=1.5)
+
+
+def test_compiled_settings_travel_whole():
+    inputs = keras.Input((3,))
+    outputs = [keras.layers.Dense(1, name="a")(inputs), keras.layers.Dense(1, name="b")(inputs)]
+    model = keras.Model(inputs, outputs)
+    model.compile(
+        keras.optimizers.SGD(0.125),
+        loss=["mse", keras.losses.Huber(delta=0.5)],
+        loss_weights=[0.25, 4.0],
+        metrics=[["mae"], None],
+        weighted_metrics=[None, ["mae"]],
+        run_eagerly=True,
+    )
+    copy = travel(freeze(model))
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    y = [np.ones((4, 1), np.float32), np.zeros((4, 1), np.float32)]
+    expected = model.train_on_batch(x, y, return_dict=True)
+    assert copy.train_on_batch(x, y, return_dict=True) == pytest.approx(expected, rel=1e-5)
+    assert copy.run_eagerly
+
+
+def test_objects_of_the_caller_stay_as_they_are():
+    model = plain_model()
+    optimizer, metric = keras.optimizers.Adam(0.01), keras.metrics.MeanAbsoluteError()
+    loss = keras.losses.MeanSquaredError()
+    before = optimizer.get_config()
+    copies = [travel(freeze(model, optimizer, loss, [metric])) for _ in range(2)]
+    for copy in copies:
+        copy.train_on_batch(np.ones((4, 5), np.float32), np.ones((4, 3), np.float32))
+    assert not optimizer.built
+    assert int(optimizer.iterations) == 0
+    assert optimizer.get_config() == before
+    assert float(metric.result()) == 0.0
+    assert copies[0].optimizer is not optimizer
+    assert copies[0].optimizer is not copies[1].optimizer
+
+
+def test_optimizer_of_a_trained_model_starts_afresh():
+    model = plain_model()
+    model.compile("adam", "mse")
+    x, y = np.ones((4, 5), np.float32), np.ones((4, 3), np.float32)
+    model.train_on_batch(x, y)
+    spec = freeze(model)
+    assert int(travel(spec).optimizer.iterations) == 0
+    assert int(model.optimizer.iterations) == 1
+    assert_same_state(travel(spec), state_of(model))
+
+
+def test_model_defined_in_main_works_in_another_process(tmp_path):
+    file = tmp_path / "frozen.pickle"
+    script = Path(__file__).with_name("frozen_in_main.py")
+    subprocess.run([sys.executable, str(script), str(file)], check=True, timeout=120)
+    spec, vector, x, y, outputs, losses = pickle.loads(file.read_bytes())
+    assert keras.saving.get_registered_object("notebook>Scaled") is None
+    model = thaw(spec)
+    np.testing.assert_array_equal(initial_vector(model), vector)
+    np.testing.assert_allclose(model.predict(x, verbose=0), outputs, rtol=1e-6)
+    measured = [model.train_on_batch(x, y, return_dict=True)["loss"] for _ in range(3)]
+    assert measured == pytest.approx(losses, rel=1e-5)
+    vector[:] = 2.0
+    np.testing.assert_array_equal(initial_vector(clone_with(model, vector)), vector)
+
+
+class Unregistered(keras.Model):
+    """A subclass that Keras does not know, with a layer it builds when it is called."""
+
+    def __init__(self, units=2, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.dense = keras.layers.Dense(units)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def get_config(self):
+        return {"units": self.units}
+
+
+def test_subclass_built_by_an_input_shape_travels():
+    model = Unregistered(3)
+    copy = travel(freeze(model, "sgd", "mse", input_shape=(None, 4)))
+    assert isinstance(copy, keras.Model)
+    assert layout_of(copy).size == 4 * 3 + 3
+    assert_same_state(copy, state_of(model))
+
+
+def test_given_custom_objects_travel():
+    def tripled(x):
+        return 3.0 * x
+
+    layer = keras.layers.Dense(2, activation=tripled)
+    model = keras.Sequential([keras.Input((2,)), layer])
+    copy = travel(freeze(model, "sgd", "mse", custom_objects={"tripled": tripled}))
+    x = np.ones((1, 2), np.float32)
+    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_lambda_in_the_model_and_in_the_loss_travels():
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Lambda(lambda x: 2.0 * x), keras.layers.Dense(1)]
+    )
+    copy = travel(freeze(model, "sgd", lambda y, p: keras.ops.mean((y - p) ** 4, axis=-1)))
+    x = np.ones((1, 2), np.float32)
+    outputs = model.predict(x, verbose=0)
+    loss = copy.train_on_batch(x, np.zeros((1, 1), np.float32), return_dict=True)["loss"]
+    assert float(loss) == pytest.approx(float(outputs[0, 0]) ** 4, rel=1e-5)
+
+
+@keras.saving.register_keras_serializable("suite")
+class OwnCompile(keras.Model):
+    """A model whose compile() takes an argument of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def compile(self, strength, **kwargs):
+        super().compile(**kwargs)
+        self.strength = strength
+
+    def get_config(self):
+        return {}
+
+    def get_compile_config(self):
+        return super().get_compile_config() | {"strength": self.strength}
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+
+def test_model_with_its_own_compile_travels():
+    model = OwnCompile()
+    model.compile(strength=4.0, optimizer="sgd", loss="mse")
+    assert travel(freeze(model, input_shape=(None, 3))).strength == 4.0
+
+
+def test_model_that_hides_how_it_is_compiled_is_refused_with_the_way_out():
+    class Hiding(keras.Sequential):
+        def compile(self, strength, **kwargs):
+            super().compile(**kwargs)
+
+    model = Hiding([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(1.0, optimizer="sgd", loss="mse")
+    with pytest.raises(ValueError, match=r"compile_from_config.*Hiding"):
+        freeze(model)
+
+
+def test_unbuilt_model_is_refused_with_the_way_out():
+    model = keras.Sequential([keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"input_shape.*Received"):
+        freeze(model, "sgd", "mse")
+    ensure_built(model, (None, 3))
+    assert layout_of(model).size == 8
+
+
+def test_model_without_optimizer_or_loss_is_refused_with_the_way_out():
+    with pytest.raises(ValueError, match="worker_optimizer"):
+        freeze(plain_model(), loss="mse")
+    with pytest.raises(ValueError, match="`loss`"):
+        freeze(plain_model(), "sgd")
+    with pytest.raises(ValueError, match="no_such_optimizer"):
+        freeze(plain_model(), "no_such_optimizer", "mse")
+    with pytest.raises(ValueError, match="no_such_loss"):
+        freeze(plain_model(), "sgd", "no_such_loss")
+
+
+def test_clone_takes_the_vector_and_leaves_the_model_alone():
+    model = plain_model()
+    state = state_of(model)
+    vector = np.arange(layout_of(model).size, dtype=np.float32) + 1
+    clone = clone_with(model, vector)
+    np.testing.assert_array_equal(initial_vector(clone), vector)
+    vector[:] = 0.0
+    assert initial_vector(clone).min() == 1.0
+    assert_same_state(model, state)
+    assert not model.compiled
+    assert not clone.compiled
+    assert [layer.name for layer in clone.layers] == [layer.name for layer in model.layers]
+    with pytest.raises(ValueError, match="Expected a vector of shape"):
+        clone_with(model, vector[1:])
+
+
+def test_clone_of_a_compiled_model_is_compiled_alike():
+    model = plain_model()
+    model.compile(keras.optimizers.Adam(0.5), "mse", metrics=["mae"])
+    clone = clone_with(model, initial_vector(model))
+    assert not model.optimizer.built
+    x, y = np.ones((4, 5), np.float32), np.ones((4, 3), np.float32)
+    assert clone.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))
+    assert float(clone.optimizer.learning_rate) == 0.5
+
+
+def test_seeds_of_workers_differ_and_are_the_same_every_time():
+    model = plain_model()
+    spec = freeze(model, "sgd", "mse")
+    seeds = []
+    for worker in (0, 1, 2, 1):
+        copy = travel(spec)
+        reseed(copy, worker)
+        np.testing.assert_array_equal(initial_vector(copy), initial_vector(model))
+        seeds.append([state.tolist() for state in state_of(copy) if state.dtype.kind in "iu"])
+    assert seeds[0] == [state.tolist() for state in state_of(model) if state.dtype.kind in "iu"]
+    assert seeds[1] == seeds[3]
+    assert len({str(seed) for seed in seeds}) == 3
