@@ -43,6 +43,7 @@ class Place:
     sequence: int = 0
     epoch: int = 0
     step: int = 0
+    joined: bool = False
     left: bool = False
 
 
@@ -174,7 +175,7 @@ class Center:
         with place.lock:
             # What a predecessor had in an open round was never answered: its replacement trains it again.
             self._round.pop(worker, None)
-            place.left = False
+            place.joined, place.left = True, False
             center = np.empty_like(self._center)
             self._pull(worker, center)
             self.journal.add(
@@ -186,7 +187,8 @@ class Center:
         place = self._place(request.worker)
         with place.lock:
             if not place.left:
-                place.left = True
+                place.joined, place.left = False, True
+                self._round.pop(request.worker, None)
                 for shard in self.shards:
                     shard.forget(request.worker)
                 self.journal.add(WorkerLeft(request.worker, self.journal.clock()))
@@ -196,7 +198,16 @@ class Center:
         worker, place = request.worker, self._place(request.worker)
         if request.message.shape != self._center.shape:
             raise ProtocolError(f"Expected {self.size} elements. Received: {request.message.shape}")
+        if request.num_steps < 1 or request.num_samples < 0:
+            raise ProtocolError(
+                "Expected a window of at least one step. "
+                f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}"
+            )
         with place.lock:
+            if not place.joined:
+                raise ProtocolError(
+                    f"Expected worker {worker} to join first. Received: commit {request.sequence}"
+                )
             if request.sequence == place.sequence and request.sequence > 0:
                 self._pull(worker, request.message)
                 return [(worker, Exchanged(request.message, 0, restart=True))]
@@ -270,6 +281,8 @@ def _mean(messages: list[Exchange], weighted: bool) -> Vector:
     if len(messages) == 1:
         return messages[0].message.copy()
     weights = np.array([message.num_samples if weighted else 1 for message in messages], np.float32)
+    if not weights.any():  # no samples to weigh by
+        weights[:] = 1
     weights /= weights.sum()
     mean: Vector = messages[0].message * weights[0]
     for message, weight in zip(messages[1:], weights[1:], strict=True):

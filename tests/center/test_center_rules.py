@@ -1,0 +1,359 @@
+"""What the center does with rounds, replacements, repeated and senseless commits, whatever the rule."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from distkeras.algorithms import AEASGD, DCASGD, DOWNPOUR, EASGD, DynSGD, LocalSGD, SlowMo
+from distkeras.center import Center, ProtocolError
+from distkeras.center.messages import (
+    DRIVER,
+    Done,
+    Exchange,
+    Exchanged,
+    Fail,
+    Join,
+    Leave,
+    Poll,
+    Pull,
+    Refused,
+)
+from distkeras.events import Window, WorkerFailed, WorkerJoined, WorkerLeft
+
+
+def start(algorithm, initial=(0.0,), num_workers=3, **options):
+    """Return a center that all workers have joined."""
+    center = Center(algorithm, np.array(initial, np.float32), num_workers, clock=lambda: 7.0, **options)
+    for worker in range(num_workers):
+        center.handle(Join(worker))
+    return center
+
+
+def message(worker, sequence, value, *, samples=1, steps=1, epoch=0, step=0):
+    return Exchange(worker, sequence, steps, samples, epoch, step, np.atleast_1d(np.float32(value)))
+
+
+def answered(answers):
+    return [worker for worker, _ in answers]
+
+
+def value(center):
+    return float(center.snapshot()[0])
+
+
+# Synchronous rounds.
+
+
+def test_round_waits_for_every_worker_and_answers_all_at_once():
+    center = start(LocalSGD())
+    assert center.handle(message(1, 1, 3.0)) == []
+    assert center.handle(message(0, 1, 6.0)) == []
+    assert value(center) == 0.0
+    assert center.num_updates == 0
+    answers = center.handle(message(2, 1, 0.0))
+    assert answered(answers) == [0, 1, 2]
+    assert [float(answer.reply[0]) for _, answer in answers] == [3.0, 3.0, 3.0]
+    assert value(center) == 3.0
+    assert center.num_updates == 1
+
+
+def test_round_does_not_depend_on_the_order_of_arrival():
+    values = {0: 0.1, 1: 1e7, 2: -0.3}
+    centers = set()
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        center = start(SlowMo())
+        for worker in order:
+            center.handle(message(worker, 1, values[worker], samples=worker + 1))
+        centers.add(center.snapshot().tobytes())
+    assert len(centers) == 1
+
+
+def test_quorum_completes_a_round_and_the_late_message_counts_in_the_next():
+    center = start(LocalSGD(), quorum=2)
+    center.handle(message(0, 1, 2.0))
+    assert answered(center.handle(message(2, 1, 4.0))) == [0, 2]
+    assert value(center) == 3.0
+    assert center.handle(message(1, 1, 10.0)) == []
+    answers = center.handle(message(0, 2, 2.0))
+    assert [(worker, answer.staleness) for worker, answer in answers] == [(0, 0), (1, 1)]
+    assert value(center) == 3.0 + (2 + 10) / 2
+
+
+def test_quorum_that_live_workers_cannot_reach_is_lowered_to_them():
+    center = start(LocalSGD(), quorum=3)
+    center.handle(Leave(0))
+    center.handle(message(1, 1, 2.0))
+    assert answered(center.handle(message(2, 1, 4.0))) == [1, 2]
+
+
+@pytest.mark.parametrize(("algorithm", "quorum"), [(LocalSGD(), 0), (LocalSGD(), 4), (DOWNPOUR(), 1)])
+def test_senseless_quorum_is_refused(algorithm, quorum):
+    with pytest.raises(ValueError, match=f"Received: quorum={quorum}, num_workers=3"):
+        start(algorithm, quorum=quorum)
+
+
+def test_worker_that_leaves_completes_the_round_of_the_others():
+    center = start(LocalSGD())
+    center.handle(message(0, 1, 2.0))
+    center.handle(message(1, 1, 4.0))
+    answers = center.handle(Leave(2))
+    assert answers[0] == (2, Done())
+    assert answered(answers) == [2, 0, 1]
+    assert value(center) == 3.0
+
+
+def test_rejoining_worker_takes_its_unanswered_message_back():
+    center = start(LocalSGD())
+    center.handle(message(0, 1, 100.0))
+    center.handle(message(1, 1, 4.0))
+    ((_, joined),) = center.handle(Join(0, attempt=1))
+    assert joined.sequence == 0
+    assert center.handle(message(2, 1, 2.0)) == []
+    answers = center.handle(message(0, 1, 6.0))
+    assert answered(answers) == [0, 1, 2]
+    assert value(center) == 4.0
+
+
+def test_message_resent_into_an_open_round_counts_once():
+    center = start(LocalSGD())
+    for _ in range(3):
+        assert center.handle(message(0, 1, 3.0)) == []
+    center.handle(message(1, 1, 6.0))
+    assert answered(center.handle(message(2, 1, 0.0))) == [0, 1, 2]
+    assert value(center) == 3.0
+    ((_, answer),) = center.handle(message(0, 1, 3.0))
+    assert answer.restart
+    assert float(answer.reply[0]) == 3.0
+    assert value(center) == 3.0
+
+
+def test_round_of_easgd_answers_with_the_center_before_it():
+    center = start(EASGD(alpha=0.25), num_workers=2)
+    center.handle(message(0, 1, 1.0))
+    answers = center.handle(message(1, 1, 3.0))
+    assert [float(answer.reply[0]) for _, answer in answers] == [0.0, 0.0]
+    assert value(center) == 1.0
+
+
+def test_center_fills_in_what_depends_on_the_number_of_workers():
+    assert start(EASGD(), num_workers=3).algorithm.alpha == pytest.approx(0.3)
+
+
+# Exactly once.
+
+
+def test_replacement_is_told_where_its_predecessor_stood():
+    center = start(DOWNPOUR())
+    center.handle(message(1, 1, 1.0, epoch=0, step=5))
+    center.handle(message(1, 2, 1.0, epoch=2, step=3))
+    ((_, joined),) = center.handle(Join(1, attempt=1))
+    assert (joined.sequence, joined.epoch, joined.step) == (2, 2, 3)
+    assert float(joined.center[0]) == 2.0
+
+
+def test_repeated_commit_is_answered_with_the_whole_center_and_resets_the_staleness():
+    center = start(DynSGD())
+    center.handle(message(0, 1, 1.0))
+    center.handle(message(1, 1, 1.0))
+    ((_, answer),) = center.handle(message(0, 1, 1.0))
+    assert answer.restart
+    assert float(answer.reply[0]) == 1.5
+    ((_, answer),) = center.handle(message(0, 2, 1.0))
+    assert answer.staleness == 0
+    assert value(center) == 2.5
+
+
+@pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("sequence", [-1, 0, 2])
+def test_commit_out_of_sequence_is_refused(algorithm, sequence):
+    center = start(algorithm)
+    with pytest.raises(ProtocolError, match=f"Expected commit 1 of worker 0. Received: {sequence}"):
+        center.handle(message(0, sequence, 1.0))
+    assert value(center) == 0.0
+
+
+@pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
+def test_commit_of_a_worker_that_has_not_joined_is_refused_and_loses_nobody_elses(algorithm):
+    center = Center(algorithm, np.zeros(1, np.float32), 2, clock=lambda: 7.0)
+    center.handle(Join(0))
+    center.handle(message(0, 1, 2.0))
+    with pytest.raises(ProtocolError, match="Expected worker 1 to join first"):
+        center.handle(message(1, 1, 1.0))
+    center.handle(Join(1))
+    center.handle(message(1, 1, 4.0))
+    assert value(center) == (3.0 if algorithm.synchronous else 6.0)
+
+
+@pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
+def test_commit_of_a_worker_that_has_left_is_refused_until_it_joins_again(algorithm):
+    center = start(algorithm, num_workers=2)
+    center.handle(Leave(1))
+    with pytest.raises(ProtocolError, match="Expected worker 1 to join first"):
+        center.handle(message(1, 1, 1.0))
+    center.handle(Join(1, attempt=1))
+    center.handle(message(1, 1, 4.0))
+    center.handle(message(0, 1, 2.0))
+    assert value(center) == (3.0 if algorithm.synchronous else 6.0)
+
+
+def test_worker_that_leaves_a_round_it_is_in_takes_its_message_back():
+    center = start(LocalSGD(), num_workers=2)
+    center.handle(message(1, 1, 100.0))
+    assert center.handle(Leave(1)) == [(1, Done())]
+    assert answered(center.handle(message(0, 1, 2.0))) == [0]
+    assert value(center) == 2.0
+
+
+@pytest.mark.parametrize("worker", [-1, 3])
+@pytest.mark.parametrize("request_of", [Join, Leave, lambda worker: message(worker, 1, 1.0)])
+def test_unknown_worker_is_refused(worker, request_of):
+    with pytest.raises(ProtocolError, match=rf"0..2. Received: worker={worker}"):
+        start(DOWNPOUR()).handle(request_of(worker))
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_message_of_another_size_is_refused(size):
+    center = start(DOWNPOUR(), initial=(1.0, 2.0))
+    with pytest.raises(ProtocolError, match="Expected 2 elements"):
+        center.handle(message(0, 1, np.ones(size)))
+    np.testing.assert_array_equal(center.snapshot(), [1.0, 2.0])
+
+
+@pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
+@pytest.mark.parametrize(("steps", "samples"), [(0, 1), (-1, 5), (1, -2)])
+def test_window_without_a_step_is_refused(algorithm, steps, samples):
+    center = start(algorithm, num_workers=1)
+    with pytest.raises(ProtocolError, match="at least one step"):
+        center.handle(message(0, 1, 1.0, steps=steps, samples=samples))
+    assert value(center) == 0.0
+
+
+def test_messages_of_no_samples_weigh_alike():
+    center = start(LocalSGD(), num_workers=2)
+    center.handle(message(0, 1, 2.0, samples=0))
+    center.handle(message(1, 1, 4.0, samples=0))
+    assert value(center) == 3.0
+
+
+# Poison.
+
+
+@pytest.mark.parametrize("algorithm", [DOWNPOUR(), AEASGD(), LocalSGD()], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 3], ids=["in the weights", "in the statistics"])
+def test_message_that_is_not_finite_is_refused_and_changes_nothing(algorithm, poison, at):
+    center = start(algorithm, initial=np.ones(4), num_workers=1, num_trainable=3)
+    values = np.full(4, 2.0, np.float32)
+    ((_, answer),) = center.handle(message(0, 1, np.where(np.arange(4) == at, poison, values)))
+    assert answer == Refused("the message holds NaN or infinity")
+    np.testing.assert_array_equal(center.snapshot(), np.ones(4))
+    assert center.num_updates == 0
+    ((_, answer),) = center.handle(message(0, 1, values))  # the number is free for a sound one
+    assert isinstance(answer, Exchanged)
+
+
+def test_infinities_that_cancel_are_refused():
+    center = start(DOWNPOUR(), initial=(0.0, 0.0))
+    ((_, answer),) = center.handle(message(0, 1, [np.inf, -np.inf]))
+    assert isinstance(answer, Refused)
+
+
+# The centers that workers hold.
+
+
+def live_versions(center):
+    return {id(pulled) for shard in center.shards for _, pulled in shard._pulls.values()}
+
+
+def test_center_keeps_at_most_one_version_a_worker():
+    center = start(DCASGD(), initial=(0.0,), num_workers=4)
+    assert len(live_versions(center)) == 1
+    random, sequence = np.random.default_rng(3), [0] * 4
+    for _ in range(60):
+        worker = int(random.integers(4))
+        sequence[worker] += 1
+        center.handle(message(worker, sequence[worker], 0.1))
+        assert len(live_versions(center)) <= 4
+    for worker in range(4):
+        center.handle(Leave(worker))
+    assert live_versions(center) == set()
+
+
+def test_rule_that_asks_sees_the_center_its_worker_received_unchanged():
+    seen = []
+
+    class Watching(DCASGD):
+        def apply(self, center, message, commit, state):
+            seen.append((commit.worker, float(commit.pulled[0]), commit.pulled.flags.writeable))
+            return super().apply(center, message, commit, state)
+
+    center = start(Watching(lambda_=0.0), num_workers=2)
+    center.handle(message(0, 1, 1.0))
+    center.handle(message(0, 2, 1.0))
+    center.handle(message(1, 1, 1.0))
+    center.handle(message(0, 3, 1.0))
+    assert seen == [(0, 0.0, False), (0, 1.0, False), (1, 0.0, False), (0, 2.0, False)]
+
+
+def test_rule_that_does_not_ask_costs_no_copy_of_the_center():
+    assert live_versions(start(DOWNPOUR())) == {id(None)}
+
+
+# Reports.
+
+
+def test_events_tell_the_job_and_are_forgotten_once_read():
+    center = start(DOWNPOUR(), num_workers=1)
+    center.handle(message(0, 1, 1.0, samples=32, steps=5))
+    center.handle(Fail(0, "Traceback"))
+    center.handle(Leave(0))
+    ((worker, polled),) = center.handle(Poll(0))
+    assert worker == DRIVER
+    assert polled.events == [
+        WorkerJoined(0, 0, 0, 0, 7.0),
+        Window(0, 0, 0, 5, 32, {}, 0, 7.0),
+        WorkerFailed(0, "Traceback", 7.0),
+        WorkerLeft(0, 7.0),
+    ]
+    assert (polled.next, polled.num_updates) == (4, 1)
+    assert center.handle(Poll(2))[0][1].events == polled.events[2:]
+    assert center.handle(Poll(4))[0][1].events == []
+
+
+def test_pull_of_the_driver_is_a_copy():
+    center = start(DOWNPOUR())
+    center.handle(message(0, 1, 1.0))
+    ((worker, pulled),) = center.handle(Pull())
+    assert (worker, float(pulled.center[0]), pulled.num_updates) == (DRIVER, 1.0, 1)
+    pulled.center[:] = 5
+    assert value(center) == 1.0
+
+
+# Threads.
+
+
+@pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
+def test_workers_in_threads_lose_no_commit(algorithm):
+    num_workers, num_commits = 4, 50
+    center = start(algorithm, initial=np.zeros(64), num_workers=num_workers, num_shards=4)
+    turns = [threading.Event() for _ in range(num_workers)]
+
+    def work(worker):
+        template = message(worker, 1, np.ones(64))
+        for sequence in range(1, num_commits + 1):
+            turns[worker].clear()
+            request = replace(template, sequence=sequence, message=np.ones(64, np.float32))
+            for other in answered(center.handle(request)):
+                turns[other].set()
+            assert turns[worker].wait(30)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(num_workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    total = num_commits if algorithm.synchronous else num_commits * num_workers
+    np.testing.assert_array_equal(center.snapshot(), np.full(64, total, np.float32))
+    assert center.num_updates == total
