@@ -91,9 +91,9 @@ class Spool:
             if num_bytes > free:
                 raise SpoolFullError(
                     f"No room to spool this worker's rows: {self.directory} has "
-                    f"{(free + RESERVE_BYTES) // 2**20} MiB free after {self.num_bytes // 2**20} MiB of rows, "
-                    f"and {RESERVE_BYTES // 2**20} MiB must stay free. Point SPARK_LOCAL_DIRS to a larger disk, "
-                    "use more workers, or train for one epoch (which spools nothing)."
+                    f"{(free + RESERVE_BYTES) // 2**20} MiB free after {self.num_bytes // 2**20} MiB of "
+                    f"rows, and {RESERVE_BYTES // 2**20} MiB must stay free. Point SPARK_LOCAL_DIRS to a "
+                    "larger disk, use more workers, or train for one epoch (which spools nothing)."
                 )
             self._free = min(free, RESERVE_BYTES // 4 + num_bytes)
         self._free -= num_bytes

@@ -1,0 +1,193 @@
+"""From a user's DataFrame to one partition a worker, checked before any worker starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+
+from distkeras.cluster import partitions, validate
+from distkeras.cluster.partitions import LOGGER
+from distkeras.cluster.source import Facts, Source, facts, questions, source_of
+from distkeras.cluster.validate import Names
+from distkeras.worker.columns import Column, Columns, TensorSpec
+
+Losses = str | Sequence[str | None] | Mapping[str, str | None] | None
+"""Name of the loss of all outputs, of each in order, or of each by name; `None`: one that has no name."""
+
+WEIGHT = TensorSpec("sample_weight", ())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows that fit the model, ready to train on.
+
+    Attributes:
+        frame: the columns that are needed, as they travel; partition i goes to worker i.
+        columns: what they feed.
+        num_rows: in all.
+        rows_per_partition: each worker's.
+    """
+
+    frame: DataFrame
+    columns: Columns
+    num_rows: int
+    rows_per_partition: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One column of the user's, and what it is for."""
+
+    source: Source
+    spec: TensorSpec
+    role: str
+    loss: str | None = None
+
+    def resolve(self, found: Facts) -> Column:
+        """Return the form in which the model gets the column, or raise what is wrong with it."""
+        validate.check_nulls(self.source, found)
+        if self.role == "label":
+            return validate.label(self.source, found, self.spec, self.loss)
+        return validate.feature(self.source, found, self.spec)
+
+
+def prepare(
+    df: DataFrame,
+    *,
+    features_col: Names,
+    label_col: Names | None,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    loss: Losses,
+    num_workers: int,
+    sample_weight_col: str | None = None,
+    shuffle: bool = False,
+    seed: int | None = None,
+    batch_size: int = 32,
+) -> Prepared:
+    """Check that `df` can train the model, and lay it out for `num_workers` workers.
+
+    One pass over the plan counts the rows of each partition and looks at every value that must be right. The
+    plan is evaluated again for training: cache it where that is expensive or not deterministic. Partitions
+    are used as they are, joined, or, where neither is even, dealt out anew; without `shuffle` one worker gets
+    the rows in their order. What was done goes to the log `distkeras.cluster`.
+
+    Args:
+        df: the rows.
+        features_col: columns for the model's inputs.
+        label_col: columns for its outputs; `None`: there are no labels.
+        inputs: of the model.
+        outputs: of the model.
+        loss: of the outputs, by Keras's names: what labels they take.
+        num_workers: partitions to make, each with a row at least.
+        sample_weight_col: a number for each row.
+        shuffle: deal rows to workers at random.
+        seed: for that.
+        batch_size: rows by which workers may differ before partitions are dealt anew.
+
+    Raises:
+        ValueError: an unknown column; rows, labels or nulls that do not fit the model; too few rows.
+        TypeError: a column of a type that the model cannot take.
+    """
+    if num_workers < 1:
+        raise ValueError(f"`num_workers` must be at least 1. Received: num_workers={num_workers}")
+    uses = _uses(df, features_col, label_col, tuple(inputs), tuple(outputs), loss, sample_weight_col)
+    sources = {use.source.name: use.source for use in uses}
+    frame = partitions.gather(df.select(*(source.column for source in sources.values())), num_workers)
+    rows = _examine(frame, uses)
+    counts = {row["partition"]: row["rows"] for row in rows}
+    num_rows = sum(counts.values())
+    if num_rows < num_workers:
+        what = "is empty" if num_rows == 0 else f"has {num_rows} row(s) for {num_workers} workers"
+        raise ValueError(
+            f"The DataFrame {what}. Expected at least one row a worker: train on more rows, or with fewer "
+            f"workers. Received: num_workers={num_workers}"
+        )
+    found = {name: facts(source, f"{i}_", rows) for i, (name, source) in enumerate(sources.items())}
+    resolved = [use.resolve(found[use.source.name]) for use in uses]
+    if not shuffle and partitions.is_even(counts, num_workers, batch_size):
+        shares = tuple(counts[index] for index in range(num_workers))
+        LOGGER.info("%d rows in the partitions as they come: %s", num_rows, shares)
+    else:
+        frame, shares = partitions.deal(frame, counts, num_workers, (seed or 0) if shuffle else None)
+        LOGGER.info("%d rows dealt to %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
+    frame, resolved = _travel(frame, uses, resolved)
+    return Prepared(frame, _columns(uses, resolved), num_rows, shares)
+
+
+def _uses(
+    df: DataFrame,
+    features_col: Names,
+    label_col: Names | None,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    loss: Losses,
+    sample_weight_col: str | None,
+) -> list[_Use]:
+    """Return every column that is needed, in the order of inputs and outputs, its type checked."""
+    fields = {field.name: field for field in df.schema.fields}
+
+    def source(name: str, argument: str) -> Source:
+        return source_of(validate.find(name, fields, argument))
+
+    uses = []
+    for name, spec in zip(validate.match(features_col, inputs, "features_col", "input"), inputs, strict=True):
+        uses.append(_Use(source(name, "features_col"), spec, "feature"))
+    if label_col is not None:
+        names = validate.match(label_col, outputs, "label_col", "output")
+        for index, (name, spec) in enumerate(zip(names, outputs, strict=True)):
+            uses.append(_Use(source(name, "label_col"), spec, "label", _loss_of(loss, spec, index)))
+    if sample_weight_col is not None:
+        uses.append(_Use(source(sample_weight_col, "sample_weight_col"), WEIGHT, "weight"))
+    for use in uses:
+        # What a label must be, its loss decides; but no loss takes strings.
+        dtype = "float32" if use.role == "label" else use.spec.dtype
+        validate.check_leaf(use.source, dtype, f"{use.spec.name!r}")
+    return uses
+
+
+def _loss_of(loss: Losses, spec: TensorSpec, index: int) -> str | None:
+    if loss is None or isinstance(loss, str):
+        return loss
+    if isinstance(loss, Mapping):
+        return loss.get(spec.key or spec.name, loss.get(spec.name))
+    return loss[index] if index < len(loss) else None
+
+
+def _examine(frame: DataFrame, uses: list[_Use]) -> list[Row]:
+    """Count the rows of each partition that has any, and ask what the checks need of each column."""
+    sources = {use.source.name: use.source for use in uses}
+    # Numbers matter where they are classes, and where a fraction would be lost.
+    judged = {use.source.name for use in uses if use.role == "label" or "int" in use.spec.dtype}
+    asked = [F.count(F.lit(1)).alias("rows")]
+    for index, (name, source) in enumerate(sources.items()):
+        for question, answer in questions(source, name in judged).items():
+            asked.append(answer.alias(f"{index}_{question}"))
+    rows: list[Row] = frame.groupBy(F.spark_partition_id().alias("partition")).agg(*asked).collect()
+    return rows
+
+
+def _travel(frame: DataFrame, uses: list[_Use], resolved: list[Column]) -> tuple[DataFrame, list[Column]]:
+    """Cast every column; one that is used in two types travels twice, under two names."""
+    casts: dict[str, SparkColumn] = {}
+    first_type: dict[str, str] = {}
+    named = []
+    for use, column in zip(uses, resolved, strict=True):
+        name, kind = use.source.name, use.source.travel_type(column.dtype)
+        if first_type.setdefault(name, kind) != kind:
+            name = f"{name} as {kind}"
+        casts[name] = use.source.cast(column.dtype).alias(name)
+        named.append(replace(column, name=name))
+    return frame.select(*casts.values()), named
+
+
+def _columns(uses: list[_Use], resolved: list[Column]) -> Columns:
+    def of(role: str) -> tuple[Column, ...]:
+        return tuple(column for use, column in zip(uses, resolved, strict=True) if use.role == role)
+
+    weight = of("weight")
+    return Columns(of("feature"), of("label"), weight[0] if weight else None)

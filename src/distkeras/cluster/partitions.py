@@ -1,0 +1,107 @@
+"""One partition a worker, as even as a batch, in an order that a second evaluation repeats."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import logging
+import re
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+
+LOGGER = logging.getLogger("distkeras.cluster")
+
+TOLERANCE = 0.05
+"""Workers may differ by this share of their rows: evening it out costs a shuffle of all the data."""
+
+_ROW, _WORKER = "__distkeras_row", "__distkeras_worker"
+
+
+def gather(frame: DataFrame, num_workers: int) -> DataFrame:
+    """Return `frame` in at most `num_workers` partitions, which are the same whenever it is evaluated.
+
+    Partitions are joined where that takes no shuffle. Where Spark may choose their number anew each time
+    (after a join, say), they are dealt out once.
+    """
+    if num_workers > 1 and _replanned(frame):
+        LOGGER.info("Spark may replan the partitions: repartitioning to %d", num_workers)
+        frame = frame.repartition(num_workers)
+    return frame.coalesce(num_workers)
+
+
+def is_even(counts: dict[int, int], num_workers: int, batch_size: int) -> bool:
+    """Whether the partitions that `gather` gave may go to the workers as they are.
+
+    Args:
+        counts: rows of each partition that has any.
+        num_workers: how many there must be.
+        batch_size: rows by which they may differ, or `TOLERANCE` of the mean if that is more.
+    """
+    if len(counts) < num_workers:
+        return False
+    allowed = max(batch_size, TOLERANCE * sum(counts.values()) / num_workers)
+    return max(counts.values()) - min(counts.values()) <= allowed
+
+
+def deal(
+    frame: DataFrame, counts: dict[int, int], num_workers: int, seed: int | None
+) -> tuple[DataFrame, tuple[int, ...]]:
+    """Deal the rows to `num_workers` partitions like cards, and sort each.
+
+    Partitions differ by one row at most. Sorted, a partition has the same rows in the same order for a task
+    that replaces a lost one, whatever order the shuffle's blocks arrive in.
+
+    Args:
+        frame: from `gather`.
+        counts: rows of each of its partitions.
+        num_workers: how many partitions.
+        seed: deal each round in a random rotation, and order a worker's rows at random; `None`: deal in turn
+            and keep the order.
+
+    Returns:
+        The dealt rows, and how many each worker gets.
+    """
+    num_rows = sum(counts.values())
+    offsets = [0, *itertools.accumulate(counts.get(index, 0) for index in range(max(counts) + 1))]
+    # Row number within the partition: the lower 33 bits.
+    row = F.monotonically_increasing_id().bitwiseAND(2**33 - 1) + _pick(offsets, F.spark_partition_id())
+    order: Column = F.col(_ROW)
+    worker = F.pmod(F.col(_ROW), F.lit(num_workers))
+    if seed is not None:
+        order = F.xxhash64(F.col(_ROW), F.lit(seed))
+        turn = F.pmod(F.xxhash64(F.floor(F.col(_ROW) / num_workers), F.lit(seed)), F.lit(num_workers))
+        # The last round is not full: in turn, so that everyone's number of rows is known.
+        last_round = num_rows - num_rows % num_workers
+        worker = F.when(F.col(_ROW) < last_round, F.pmod(worker + turn, F.lit(num_workers))).otherwise(worker)
+    dealt = frame.withColumn(_ROW, row)
+    if num_workers > 1:
+        keys = _partition_keys(frame, num_workers)
+        dealt = dealt.withColumn(_WORKER, _pick(keys, worker.cast("int"))).repartition(num_workers, _WORKER)
+    dealt = dealt.sortWithinPartitions(order).drop(_ROW, _WORKER)
+    share, rest = divmod(num_rows, num_workers)
+    return dealt, tuple(share + (index < rest) for index in range(num_workers))
+
+
+def _pick(values: list[int], index: Column) -> Column:
+    return F.get(F.array(*(F.lit(value).cast("bigint") for value in values)), index)
+
+
+def _partition_keys(frame: DataFrame, num_partitions: int) -> list[int]:
+    """Return, for each partition, a number that Spark's hash partitioning sends there."""
+    numbers = frame.sparkSession.range(64 * num_partitions)  # One is missing with probability exp(-64).
+    rows = numbers.select("id", F.pmod(F.hash("id"), F.lit(num_partitions)).alias("partition")).collect()
+    keys = {row["partition"]: row["id"] for row in rows}
+    return [keys[index] for index in range(num_partitions)]
+
+
+def _replanned(frame: DataFrame) -> bool:
+    """Whether adaptive execution may choose other partitions at the next evaluation.
+
+    It keeps its hands off shuffles to a number that the user gave.
+    """
+    plan = io.StringIO()
+    with contextlib.redirect_stdout(plan):
+        frame.explain()  # The one public way to a plan that Spark Connect has too.
+    return bool(re.search(r"(?m)^[^A-Za-z]*Exchange (?!.*REPARTITION_BY_NUM)", plan.getvalue()))

@@ -1,0 +1,83 @@
+"""What a Keras model takes and gives, as plain records that travel without Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from distkeras.worker.columns import TensorSpec
+
+Specs = tuple[TensorSpec, ...]
+
+ANY_INPUT = (TensorSpec("input", None),)
+ANY_OUTPUT = (TensorSpec("output", None),)
+
+
+def model_signature(model: keras.Model) -> tuple[Specs, Specs]:
+    """Return the inputs and the outputs of `model`, in its order.
+
+    A functional or sequential model says itself what they are. Of a subclassed model, the shapes that it was
+    built with tell the inputs, and a symbolic call the outputs. Where nothing is known, the shape is `None`
+    and any column is let through.
+    """
+    if getattr(model, "inputs", None):
+        # A sequential model names its outputs only in the functional one inside it.
+        symbolic = getattr(model, "_functional", model)
+        inputs = _specs(symbolic.input, [tensor.name for tensor in symbolic.inputs])
+        return inputs, _specs(symbolic.output, symbolic.output_names)
+    return _built_signature(model)
+
+
+def _built_signature(model: keras.Model) -> tuple[Specs, Specs]:
+    config = model.get_build_config() if model.built else None
+    shapes = (config or {}).get("input_shape")
+    if not shapes:
+        return ANY_INPUT, ANY_OUTPUT
+    tensors = _symbolic(shapes)
+    try:
+        outputs = model.compute_output_spec(tensors)
+    except (NotImplementedError, TypeError, ValueError):
+        # A `call` that cannot be traced without data: the first minibatch will tell.
+        return _specs(tensors, None), ANY_OUTPUT
+    return _specs(tensors, None), _specs(outputs, None, prefix="output")
+
+
+def _symbolic(shapes: Any) -> Any:
+    """Return tensors of `shapes` (one, or a list or dict of them), for any batch size."""
+    if isinstance(shapes, dict):
+        return {key: _symbolic(shape) for key, shape in shapes.items()}
+    if all(length is None or isinstance(length, int) for length in shapes):
+        return keras.KerasTensor((None, *shapes[1:]))
+    return [_symbolic(shape) for shape in shapes]
+
+
+def _specs(struct: Any, names: list[str] | None, prefix: str = "input") -> Specs:
+    """Return the specs of one tensor, or of a list or dict of them; `names` are in the flattened order."""
+    leaves = list(_leaves(struct, None))
+    if names is None:
+        names = [
+            key or (prefix if len(leaves) == 1 else f"{prefix}_{i}") for i, (key, _) in enumerate(leaves)
+        ]
+    # A batch axis of known length and a ragged axis are alike here: rows come one by one.
+    return tuple(
+        TensorSpec(name, tuple(tensor.shape[1:]), _dtype(tensor.dtype), key)
+        for name, (key, tensor) in zip(names, leaves, strict=True)
+    )
+
+
+def _leaves(struct: Any, key: str | None) -> Iterator[tuple[str | None, Any]]:
+    if isinstance(struct, dict):
+        for name in sorted(struct):  # Keras flattens dicts by key.
+            yield from _leaves(struct[name], name)
+    elif isinstance(struct, (list, tuple)):
+        for part in struct:
+            yield from _leaves(part, key)
+    else:
+        yield key, struct
+
+
+def _dtype(dtype: str) -> str:
+    """Half precision is Keras's own cast, inside the model: rows come in single."""
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
