@@ -132,7 +132,7 @@ class JaxModel(Differentiable):
 
 
 class EagerModel(Differentiable):
-    """TensorFlow and PyTorch: weights are written into the model, which thereby serves all workers in turn."""
+    """TensorFlow and PyTorch: weights are written into the model, which serves all workers in turn."""
 
     @abstractmethod
     def _flat_gradient(self, x: Array, y: Array) -> Vector:

@@ -20,7 +20,7 @@ EVALUATE_ROWS = 2048
 
 
 class KerasProblem:
-    """A Keras model that each worker trains on its share of the rows, by gradient descent or a Keras optimizer.
+    """A Keras model that each worker trains on its share of rows, by gradient descent or a Keras optimizer.
 
     Worker i of N trains rows i, i + N, i + 2N ..., shuffled anew each epoch; a minibatch may span two epochs.
     A worker that dies loses its place in the data, its optimizer's state and its window.
@@ -69,7 +69,7 @@ class KerasProblem:
             raise ValueError(f"Build the model before, for example with `keras.Input`. Received: {model!r}")
         self._x, self._y = _same_length("x", x, y)
         self._validation = _same_length("validation", *(validation or (x, y)))
-        if not 1 <= batch_size:
+        if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}")
         self._batch_size = batch_size
         if optimizer is not None:

@@ -89,7 +89,8 @@ class Quadratic:
     def __post_init__(self) -> None:
         if not 0 <= self.noise < float("inf"):
             raise ValueError(f"`noise` must be at least 0 and finite. Received: noise={self.noise!r}")
-        if self.initial.ndim != 1:
+        shapes = {np.shape(self.curvature), np.shape(self.start)} - {()}
+        if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
             raise ValueError(
                 "`curvature` and `start` must be numbers or vectors of one length. "
                 f"Received: curvature={self.curvature!r}, start={self.start!r}"
@@ -102,8 +103,8 @@ class Quadratic:
     @cached_property
     def initial(self) -> Vector:
         """The first center."""
-        shape = np.broadcast_shapes(self._curvature.shape, np.shape(self.start))
-        return np.broadcast_to(np.asarray(self.start, np.float32), shape).copy()
+        start, _ = np.broadcast_arrays(np.asarray(self.start, np.float32), self._curvature)
+        return start.copy()
 
     @property
     def num_trainable(self) -> int:
