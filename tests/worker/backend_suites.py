@@ -14,19 +14,37 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BACKENDS = ("jax", "tensorflow", "torch")
 SUITES = ("model_suite.py", "replica_suite.py")
-THREADS = {
-    "OMP_NUM_THREADS": "1",
+ON_ONE_BACKEND = "torch"
+"""Where the tests of a model's travel all run: it compiles nothing, so they are fast."""
+ON_EVERY_BACKEND = (
+    "test_thawed_model_has_every_weight_and_seed_bit_for_bit",
+    "test_model_defined_in_main_works_in_another_process",
+    "test_seeds_of_workers_differ_and_are_the_same_every_time",
+)
+"""Those of them that depend on the backend."""
+ENVIRONMENT = {
+    "OMP_NUM_ENVIRONMENT": "1",
     "NPROC": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_NUM_INTRAOP_ENVIRONMENT": "1",
+    "TF_NUM_INTEROP_ENVIRONMENT": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    # Tiny models: compiling takes longer than running.
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 }
 
 
-def cases(suite: str) -> list[str]:
-    """Names of the tests in `suite`, without importing Keras here."""
+def cases(suite: str) -> list[tuple[str, str]]:
+    """Backend and name of each test in `suite` that is to run, without importing Keras here."""
     tree = ast.parse((HERE / suite).read_text())
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[:5] == "test_"]
+    names = [
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[:5] == "test_"
+    ]
+    return [(backend, name) for backend in BACKENDS for name in names if runs_on(backend, suite, name)]
+
+
+def runs_on(backend: str, suite: str, name: str) -> bool:
+    """Whether the test `name` of `suite` is to run on `backend`."""
+    return suite != "model_suite.py" or backend == ON_ONE_BACKEND or name in ON_EVERY_BACKEND
 
 
 @functools.cache
@@ -38,9 +56,12 @@ def report(backend: str) -> dict[str, str]:
             # Keras imports it wherever it is installed, to look at types: seconds in every process.
             (Path(folder) / "tensorflow.py").write_text("raise ImportError('not in this test')")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={path}"]
+        chosen = [
+            f"{HERE / suite}::{case}" for suite in SUITES for where, case in cases(suite) if where == backend
+        ]
         run = subprocess.run(
-            [*command, *(str(HERE / suite) for suite in SUITES)],
-            env=os.environ | THREADS | {"KERAS_BACKEND": backend, "PYTHONPATH": folder},
+            [*command, *chosen],
+            env=os.environ | ENVIRONMENT | {"KERAS_BACKEND": backend, "PYTHONPATH": folder},
             capture_output=True,
             text=True,
             timeout=300,

@@ -52,7 +52,13 @@ def cubic(y_true, y_pred):
 if __name__ == "__main__":
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(3), Scaled(), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3),
+            Scaled(),
+            keras.layers.Dropout(0.5, seed=4),
+            keras.layers.Dense(1),
+        ]
     )
     model.compile(keras.optimizers.SGD(Halving()), cubic, metrics=["mae"])
     x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)

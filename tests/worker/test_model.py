@@ -1,8 +1,7 @@
 import pytest
-from backend_suites import BACKENDS, cases, check
+from backend_suites import cases, check
 
 
-@pytest.mark.parametrize("case", cases("model_suite.py"))
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("backend", "case"), cases("model_suite.py"))
 def test_model(backend, case):
     check(backend, case)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-import types
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
-from distkeras.worker.settings import Remade, compile_by, is_of_keras, pack, settings_of
+from distkeras.worker.custom_objects import objects_of
+from distkeras.worker.settings import compile_by, pack, settings_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def freeze(
     settings |= {name: pack(value) for name, value in given.items() if value is not None}
     _check_settings(model, settings, dict(custom_objects or {}))
     archive = _archive(model)
-    objects = _objects_of([model, given], [_config_of(archive), settings]) | dict(custom_objects or {})
+    objects = objects_of([model, given], [_config_of(archive), settings]) | dict(custom_objects or {})
     return ModelSpec(archive, _seeds_of(model), cloudpickle.dumps(settings), cloudpickle.dumps(objects))
 
 
@@ -106,7 +106,7 @@ def clone_with(
     """
     settings = settings_of(model)
     archive = _archive(model)
-    objects = _objects_of([model], [_config_of(archive), settings]) | dict(custom_objects or {})
+    objects = objects_of([model], [_config_of(archive), settings]) | dict(custom_objects or {})
     clone = _load(archive, _seeds_of(model), objects)
     set_vector(clone, vector)
     if settings:
@@ -188,9 +188,17 @@ def reseed(model: keras.Model, worker: int) -> None:
         return
     for variable in _seed_states(model):
         seed, *rest = (int(value) for value in keras.ops.convert_to_numpy(variable))
-        mixed = np.random.SeedSequence([seed % 2**32, worker]).generate_state(1)
-        # 31 bits: seed states are uint32, int32 or int64, by backend.
-        variable.assign(np.array([int(mixed[0]) >> 1, *rest], variable.dtype))
+        variable.assign(np.array([_mixed(seed, worker), *rest], variable.dtype))
+    if keras.backend.backend() == "torch":
+        import torch
+
+        # A Dropout without a seed draws from PyTorch's own generator, which begins alike in every process.
+        torch.manual_seed(_mixed(torch.initial_seed(), worker))
+
+
+def _mixed(seed: int, worker: int) -> int:
+    """31 bits of `seed` and `worker`: seed states are uint32, int32 or int64, by backend."""
+    return int(np.random.SeedSequence([seed % 2**32, worker]).generate_state(1)[0]) >> 1
 
 
 def _is_built(model: keras.Model) -> bool:
@@ -265,48 +273,3 @@ def _symbolic(shape: Any) -> Any:
     if any(isinstance(part, list | tuple) for part in shape):
         return [_symbolic(part) for part in shape]
     return keras.KerasTensor(tuple(shape))
-
-
-def _objects_of(live: list[Any], configs: list[Any]) -> dict[str, Any]:
-    """Return the classes and functions not of Keras that `configs` name: registered, or found in `live`."""
-    found: dict[str, Any] = {}
-    _collect(live, found, set())
-    names = set(_names(configs))
-    objects = {name: keras.saving.get_registered_object(name) or found.get(name) for name in names}
-    return {name: value for name, value in objects.items() if value is not None and not is_of_keras(value)}
-
-
-def _collect(value: Any, found: dict[str, Any], seen: set[int]) -> None:
-    """Put into `found` every function that Keras objects in `value` hold, and their classes, by name."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    parts: Iterable[Any] = ()
-    if isinstance(value, types.FunctionType):
-        found.setdefault(keras.saving.get_registered_name(value), value)
-    elif isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, list | tuple):
-        parts = value
-    elif hasattr(value, "get_config") and not isinstance(value, type):
-        found.setdefault(keras.saving.get_registered_name(type(value)), type(value))
-        parts = vars(value).values()
-    for part in parts:
-        _collect(part, found, seen)
-
-
-def _names(config: Any) -> Iterator[str]:
-    """Yield the names by which a Keras configuration calls for classes and functions."""
-    if isinstance(config, Remade):
-        yield from _names(config.config)
-    if isinstance(config, list | tuple):
-        for value in config:
-            yield from _names(value)
-    if isinstance(config, dict):
-        class_name, inner = config.get("class_name"), config.get("config")
-        if class_name == "function" and isinstance(inner, str):
-            yield inner
-        elif isinstance(class_name, str):
-            yield config.get("registered_name") or class_name
-        for value in config.values():
-            yield from _names(value)

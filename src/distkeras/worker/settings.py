@@ -78,11 +78,6 @@ def pack(value: Any) -> Any:
     return value
 
 
-def is_of_keras(found: Any) -> bool:
-    """Whether a class or function comes with Keras."""
-    return str(getattr(found, "__module__", "")).partition(".")[0] == "keras"
-
-
 def _unpack(value: Any) -> Any:
     match value:
         case dict():
