@@ -88,7 +88,7 @@ def check_nulls(source: Source, facts: Facts) -> None:
     if facts.inner_nulls:
         raise ValueError(
             f"Column {source.name!r} has a null inside the array in {facts.inner_nulls} row(s). Expected no "
-            f"null. Drop these rows: df.where(exists({source.name!r}, isnull)) shows them; or fill them."
+            f"null. Fill them, or keep the other rows: df.where(F.forall({source.name!r}, F.isnotnull))."
         )
 
 
