@@ -86,6 +86,7 @@ class Center:
         num_shards: parts of the center; default by size.
         quorum: messages that complete a synchronous round; default: one of every live worker. A message that
             comes after its round counts in the next.
+        first_worker: index of the first of its workers.
         clock: seconds since the epoch, for the events' timestamps.
 
     Raises:
@@ -102,6 +103,7 @@ class Center:
         num_trainable: int | None = None,
         num_shards: int | None = None,
         quorum: int | None = None,
+        first_worker: int = 0,
     ) -> None:
         if quorum is not None and not (algorithm.synchronous and 1 <= quorum <= num_workers):
             raise ValueError(
@@ -111,6 +113,7 @@ class Center:
         self.algorithm = algorithm.for_workers(num_workers)
         self.num_workers = num_workers
         self.quorum = quorum
+        self._first_worker = first_worker
         self.journal = Journal(clock)
         self._center = np.array(initial, np.float32)
         trainable = self._center.size if num_trainable is None else num_trainable
@@ -166,9 +169,13 @@ class Center:
                 return [(DRIVER, self.journal.read(request.since))]
 
     def _place(self, worker: int) -> Place:
-        if not 0 <= worker < self.num_workers:
-            raise ProtocolError(f"Expected a worker in 0..{self.num_workers - 1}. Received: worker={worker}")
-        return self._places[worker]
+        index = worker - self._first_worker
+        if not 0 <= index < self.num_workers:
+            last = self._first_worker + self.num_workers - 1
+            raise ProtocolError(
+                f"Expected a worker in {self._first_worker}..{last}. Received: worker={worker}"
+            )
+        return self._places[index]
 
     def _join(self, request: Join) -> list[Answer]:
         worker, place = request.worker, self._place(request.worker)
@@ -257,7 +264,7 @@ class Center:
             shard.pull(worker, out[low:high])
 
     def _advance(self, request: Exchange, staleness: int) -> Window:
-        place = self._places[request.worker]
+        place = self._place(request.worker)
         place.sequence, place.epoch, place.step = request.sequence, request.epoch, request.step
         return Window(
             worker=request.worker,

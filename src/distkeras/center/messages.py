@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from distkeras.algorithms import Vector
 from distkeras.events import Event
 
+DRIVER = -1
+"""The `worker` of those who are none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
@@ -66,7 +69,9 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Someone who trains nothing (the driver) asks for the center."""
+    """Someone who trains nothing (the driver) asks for the center; of an ensemble, for that of `member`."""
+
+    member: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +139,6 @@ class Polled:
 
 
 Reply = Joined | Exchanged | Refused | Done | Pulled | Polled
-
-DRIVER = -1
-"""The `worker` of answers to those who are none."""
 
 Answer = tuple[int, Reply]
 """A worker's index and what it is told."""

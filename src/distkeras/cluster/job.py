@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cloudpickle
+import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.messages import Poll, Polled, Pull, Pulled
@@ -34,13 +35,21 @@ class WorkerError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a job leaves: the last center, shaped as the first was, and the commits it took."""
+
+    center: Vector
+    num_updates: int
+
+
+@dataclass(frozen=True)
 class Job:
     """What is trained, and how it lies on Spark.
 
     Attributes:
         task: what every worker trains.
         frame: the prepared rows; partition i goes to worker i.
-        initial: the first center.
+        initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
         num_trainable: its leading elements that the rule governs.
         num_workers: partitions of `frame`.
         backend: Keras backend of the workers.
@@ -57,8 +66,8 @@ class Job:
     quorum: int | None = None
     options: ServerOptions = field(default_factory=ServerOptions)
 
-    def run(self, on_event: Callable[[Event], None]) -> Pulled:
-        """Train to the end and return the last center.
+    def run(self, on_event: Callable[[Event], None]) -> Outcome:
+        """Train to the end and return the last center, or centers.
 
         Ctrl-C, or any other exception in the driver, ends workers, server and Spark job before it goes on.
 
@@ -93,15 +102,23 @@ class Job:
             stage.start()
             try:
                 with Client(server.address, patience=0.0) as client:
-                    return _watch(stage, server, client, on_event)
+                    num_updates = _watch(stage, server, client, on_event)
+                    return Outcome(self._pull(client), num_updates)
             except BaseException as error:
                 server.stop(f"The driver ended the job: {type(error).__name__}")
                 stage.cancel()
                 raise
 
+    def _pull(self, client: Client) -> Vector:
+        centers = np.empty_like(self.initial)
+        for member, center in enumerate(np.atleast_2d(centers)):
+            pulled: Pulled = client.call(Pull(member))
+            center[:] = pulled.center
+        return centers
 
-def _watch(stage: Stage, server: ServerProcess, client: Client, on_event: Callable[[Event], None]) -> Pulled:
-    """Read events until the stage has ended; raise the first failure."""
+
+def _watch(stage: Stage, server: ServerProcess, client: Client, on_event: Callable[[Event], None]) -> int:
+    """Read events until the stage has ended; return the number of updates, or raise the first failure."""
     since, ended = 0, False
     while not ended:
         # Asked for once more after the end, so that the last events are read too.
@@ -118,6 +135,4 @@ def _watch(stage: Stage, server: ServerProcess, client: Client, on_event: Callab
     if stage.failures:
         worker, error = stage.failures[0]
         raise WorkerError(f"Worker {worker} failed:\n{error}")
-    pulled: Pulled = client.call(Pull())
-    # The client's buffer holds it until the next call: the caller's own copy.
-    return Pulled(pulled.center.copy(), pulled.num_updates)
+    return polled.num_updates

@@ -57,7 +57,7 @@ class ServerProcess:
 
     Args:
         algorithm: the rule.
-        initial: the first center.
+        initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
         num_trainable: its leading elements that the rule governs.
         num_workers: workers of the job.
         host: address to bind.
@@ -94,7 +94,7 @@ class ServerProcess:
         except BaseException:
             self.close()
             raise
-        self.address = ServerAddress(host, port, token, initial.size)
+        self.address = ServerAddress(host, port, token, initial.shape[-1])
 
     def _start(self, job: bytes) -> int:
         stdin, stdout = self._process.stdin, self._process.stdout

@@ -38,7 +38,7 @@ def check_slots(spark: SparkSession, num_workers: int, *, barrier: bool) -> None
     if barrier:
         raise NotEnoughSlots(
             f"A synchronous algorithm needs {num_workers} task slots at once, one a worker. Received: a "
-            f"Spark application with {slots}. Lower `num_workers`, or give the application more executor cores."
+            f"Spark application with {slots}. Lower `num_workers`, or give it more executor cores."
         )
     logger.warning(
         "%d workers share %d task slots: some start when others have finished. "

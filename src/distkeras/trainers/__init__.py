@@ -1,7 +1,10 @@
 """What a user calls: one class per distributed optimizer, and the history of a training."""
 
 from distkeras.algorithms import REGISTRY
+from distkeras.trainers.averaging import AveragingTrainer
+from distkeras.trainers.base import Trainer
 from distkeras.trainers.distributed import DistributedTrainer
+from distkeras.trainers.ensemble import EnsembleTrainer, merge
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.rules import RuleTrainer, trainer_of
 from distkeras.trainers.single import SingleTrainer
@@ -12,7 +15,17 @@ _OF_RULES: dict[str, type[RuleTrainer]] = {
 }
 globals().update(_OF_RULES)
 
-__all__ = ["Averaged", "DistributedTrainer", "History", "SingleTrainer", *_OF_RULES]
+__all__ = [
+    "Averaged",
+    "AveragingTrainer",
+    "DistributedTrainer",
+    "EnsembleTrainer",
+    "History",
+    "SingleTrainer",
+    "Trainer",
+    "merge",
+    *_OF_RULES,
+]
 
 
 def __getattr__(name: str) -> type[RuleTrainer]:

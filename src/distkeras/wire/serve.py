@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import Center
+from distkeras.center import Center, Independent
 from distkeras.wire.server import Server
 
 LENGTH = struct.Struct("!Q")
@@ -31,7 +31,7 @@ class ServerJob:
 
     Attributes:
         algorithm: the rule.
-        initial: the first center.
+        initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
         num_trainable: its leading elements that the rule governs.
         num_workers: workers of the job.
         quorum: messages that complete a synchronous round, `None` for all.
@@ -59,11 +59,11 @@ def read_job(stream: BinaryIO) -> ServerJob:
     return job
 
 
-def main() -> None:
-    """Serve one job."""
-    logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
-    job = read_job(sys.stdin.buffer)
-    center = Center(
+def make_center(job: ServerJob) -> Center | Independent:
+    """Return the center that `job` asks for."""
+    if job.initial.ndim == 2:
+        return Independent(job.algorithm, job.initial, num_trainable=job.num_trainable, clock=time.time)
+    return Center(
         job.algorithm,
         job.initial,
         job.num_workers,
@@ -71,7 +71,13 @@ def main() -> None:
         quorum=job.quorum,
         clock=time.time,
     )
-    server = Server(center, job.token, job.host, job.ports)
+
+
+def main() -> None:
+    """Serve one job."""
+    logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
+    job = read_job(sys.stdin.buffer)
+    server = Server(make_center(job), job.token, job.host, job.ports)
     threading.Thread(target=server.serve, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)
     # One line each: "stop REASON" ends the job for the workers, the end of the stream ends the process.

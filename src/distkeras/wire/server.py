@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from distkeras.center import Center, ProtocolError
+from distkeras.center import Center, Independent, ProtocolError
 from distkeras.center.messages import DRIVER, Fail, Refused, Reply, Request
 from distkeras.wire import frames
 from distkeras.wire.connection import AuthenticationError, Connection
@@ -31,7 +31,7 @@ class _Caller:
 
 
 class Server:
-    """Serves a `Center` on one TCP port until it is closed.
+    """Serves a center on one TCP port until it is closed.
 
     A connection must prove the job's token before its first frame is read; whatever is not exactly a frame of
     the protocol ends the connection and leaves the center untouched. A message is applied after its last byte
@@ -47,7 +47,9 @@ class Server:
         OSError: none of the ports is free.
     """
 
-    def __init__(self, center: Center, token: bytes, host: str, ports: tuple[int, ...] = (0,)) -> None:
+    def __init__(
+        self, center: Center | Independent, token: bytes, host: str, ports: tuple[int, ...] = (0,)
+    ) -> None:
         self._center = center
         self._token = token
         self._listener = _listen(host, ports)

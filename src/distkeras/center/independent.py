@@ -1,0 +1,51 @@
+"""A center of its own for every worker: the members of an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.center import Center, Journal, ProtocolError
+from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
+
+
+class Independent:
+    """Hands every request to the center of its worker; all write one journal.
+
+    Args:
+        algorithm: the rule of each center.
+        initial: the first centers, shape (workers, size); copied.
+        num_trainable: as in `Center`.
+        clock: as in `Center`.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, initial: Vector, *, num_trainable: int, clock: Callable[[], float]
+    ) -> None:
+        self.journal = Journal(clock)
+        self._centers = [
+            Center(algorithm, row, 1, num_trainable=num_trainable, first_worker=worker, clock=clock)
+            for worker, row in enumerate(np.atleast_2d(initial))
+        ]
+        for center in self._centers:
+            center.journal = self.journal
+
+    @property
+    def size(self) -> int:
+        """Elements of each center."""
+        return self._centers[0].size
+
+    def handle(self, request: Request) -> list[Answer]:
+        """Take one request; return who is to be told what.
+
+        Raises:
+            ProtocolError: as `Center.handle`, or a worker that has no center.
+        """
+        if isinstance(request, Poll):
+            return [(DRIVER, self.journal.read(request.since))]
+        member = request.member if isinstance(request, Pull) else request.worker
+        if not 0 <= member < len(self._centers):
+            raise ProtocolError(f"Expected a worker in 0..{len(self._centers) - 1}. Received: {member}")
+        return self._centers[member].handle(request)

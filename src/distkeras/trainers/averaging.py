@@ -1,0 +1,33 @@
+"""Model averaging, once an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from distkeras.algorithms import Averaging
+from distkeras.trainers.distributed import DistributedTrainer
+
+
+class AveragingTrainer(DistributedTrainer):
+    """Every worker trains an epoch on its share, then all go on from the mean: `c <- mean(x_i)`.
+
+    The mean is weighted by rows. Synchronous: a barrier stage; when a worker is lost, all start again from the
+    last mean.
+
+    Args:
+        keras_model: as in `DistributedTrainer`.
+        worker_optimizer: as in `DistributedTrainer`.
+        loss: as in `DistributedTrainer`.
+        **options: the options of `DistributedTrainer`.
+    """
+
+    def __init__(
+        self,
+        keras_model: keras.Model,
+        worker_optimizer: str | keras.optimizers.Optimizer | None = None,
+        loss: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(keras_model, Averaging(), worker_optimizer, loss, **options)

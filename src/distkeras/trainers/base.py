@@ -1,0 +1,186 @@
+"""What all trainers share: the model, the data, the run, and what it leaves behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from distkeras.algorithms import Algorithm, Vector
+from distkeras.cluster.data import Prepared, prepare
+from distkeras.cluster.job import Job
+from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.validate import Names
+from distkeras.events import Event, Window
+from distkeras.monitor.progress import ProgressBar
+from distkeras.trainers.history import Averaged, History
+from distkeras.trainers.losses import loss_names
+from distkeras.worker.model import freeze, layout_of, set_vector, thaw
+from distkeras.worker.signature import model_signature
+from distkeras.worker.task import Task
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+Arrange = Callable[["DataFrame", int], tuple["DataFrame", int]]
+
+
+class Trainer:
+    """Abstract: runs a rule on Spark and keeps the history. `DistributedTrainer` documents the arguments."""
+
+    def __init__(
+        self,
+        keras_model: keras.Model,
+        algorithm: Algorithm,
+        worker_optimizer: str | keras.optimizers.Optimizer | None = None,
+        loss: Any = None,
+        *,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        num_workers: int = 2,
+        batch_size: int = 32,
+        features_col: Names = "features",
+        label_col: Names = "label",
+        sample_weight_col: str | None = None,
+        num_epoch: int = 1,
+        seed: int | None = None,
+        custom_objects: Mapping[str, Any] | None = None,
+        quorum: int | None = None,
+        server: ServerOptions | None = None,
+        verbose: int | str = "auto",
+    ) -> None:
+        if not isinstance(keras_model, keras.Model):
+            raise TypeError(f"`keras_model` must be a Keras model. Received: {type(keras_model)}")
+        if not isinstance(algorithm, Algorithm):
+            raise TypeError(
+                "`algorithm` must be an instance of a distkeras.algorithms.Algorithm, such as "
+                f"algorithms.ADAG(communication_window=12). Received: algorithm={algorithm!r}"
+            )
+        for name, value in (
+            ("num_workers", num_workers),
+            ("batch_size", batch_size),
+            ("num_epoch", num_epoch),
+        ):
+            check_positive_integer(name, value)
+        if metrics is None and loss is not None:
+            metrics = ["accuracy"]
+        self.keras_model = keras_model
+        self.algorithm = algorithm
+        self.num_workers = num_workers
+        self.batch_size = batch_size
+        self.features_col = features_col
+        self.label_col = label_col
+        self.sample_weight_col = sample_weight_col
+        self.num_epoch = num_epoch
+        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self.quorum = quorum
+        self.server = server or ServerOptions()
+        self.verbose = verbose
+        self._spec = freeze(keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects)
+        self._loss_names = loss_names(keras_model, loss)
+        self._history = History()
+        self._num_updates = 0
+        self._training_time = 0.0
+
+    @property
+    def num_updates(self) -> int:
+        """Commits that the center took in the last training; a synchronous round counts once."""
+        return self._num_updates
+
+    def _run(
+        self, dataframe: DataFrame, shuffle: bool, initial: Vector, arrange: Arrange | None = None
+    ) -> Vector:
+        """Train on `dataframe` from the first center, or centers, `initial`; return the last.
+
+        Args:
+            dataframe: the rows.
+            shuffle: as in `DistributedTrainer.train`.
+            initial: shape (size,), or (num_workers, size) for a center of its own for every worker.
+            arrange: makes the workers' partitions of the prepared rows, and says how many rows that gives.
+        """
+        started = time.monotonic()
+        self._history, self._num_updates = History(), 0
+        prepared = self._prepare(dataframe, shuffle, self.num_workers if arrange is None else 1)
+        frame, num_rows = prepared.frame, prepared.num_rows
+        if arrange is not None:
+            frame, num_rows = arrange(frame, num_rows)
+        job = Job(
+            task=Task(
+                model=self._spec,
+                algorithm=self.algorithm,
+                columns=prepared.columns,
+                batch_size=self.batch_size,
+                num_epoch=self.num_epoch,
+                shuffle=shuffle,
+                seed=self.seed,
+            ),
+            frame=frame,
+            initial=initial,
+            num_trainable=layout_of(self.keras_model).num_trainable,
+            num_workers=self.num_workers,
+            backend=keras.backend.backend(),
+            quorum=self.quorum,
+            options=self.server,
+        )
+        with ProgressBar(type(self).__name__, num_rows * self.num_epoch, show=_shown(self.verbose)) as bar:
+
+            def take(event: Event) -> None:
+                bar(event)
+                if isinstance(event, Window):
+                    self._history.append(event)
+
+            outcome = job.run(take)
+        self._num_updates = outcome.num_updates
+        self._training_time = time.monotonic() - started
+        return outcome.center
+
+    def _prepare(self, dataframe: DataFrame, shuffle: bool, num_partitions: int) -> Prepared:
+        inputs, outputs = model_signature(self.keras_model)
+        return prepare(
+            dataframe,
+            features_col=self.features_col,
+            label_col=self.label_col,
+            inputs=inputs,
+            outputs=outputs,
+            loss=self._loss_names,
+            num_workers=num_partitions,
+            shuffle=shuffle,
+            seed=self.seed,
+            sample_weight_col=self.sample_weight_col,
+            batch_size=self.batch_size,
+        )
+
+    def _model_with(self, center: Vector) -> keras.Model:
+        """Return a new, compiled model with the weights of `center`."""
+        model = thaw(self._spec)
+        set_vector(model, center)
+        return model
+
+    def get_training_time(self) -> float:
+        """Seconds that the last `train` took, all of it: preparation, start of the workers, training."""
+        return self._training_time
+
+    def get_history(self) -> History:
+        """The windows of the last training, in the order in which the center took them."""
+        return self._history
+
+    def get_averaged_history(self) -> list[Averaged]:
+        """One record an iteration, averaged over all workers."""
+        return self._history.averaged()
+
+    def get_executor_history(self, executor_id: int) -> History:
+        """The windows of one worker."""
+        return self._history.executor(executor_id)
+
+
+def check_positive_integer(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def _shown(verbose: int | str) -> bool | None:
+    return None if verbose == "auto" else bool(verbose)

@@ -1,0 +1,145 @@
+"""Independent models, trained side by side, and one model that asks them all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal
+
+import keras
+import numpy as np
+
+from distkeras.algorithms import Sequential, Vector
+from distkeras.trainers.base import Trainer, check_positive_integer
+from distkeras.trainers.single import REPORT_STEPS
+from distkeras.worker.model import initial_vector
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+Data = Literal["share", "all", "bootstrap"]
+
+
+class EnsembleTrainer(Trainer):
+    """Trains `num_ensembles` models that know nothing of each other, each as one worker of its own.
+
+    The members start from different random weights, drawn by the model's own initializers.
+
+    Args:
+        keras_model: the architecture of every member; its weights are not used.
+        worker_optimizer: as in `DistributedTrainer`.
+        loss: as in `DistributedTrainer`.
+        num_ensembles: members.
+        data: what each member sees: "share": a part of the rows of its own; "all": every row; "bootstrap": as
+            many rows as there are, drawn with replacement.
+        **options: the options of `DistributedTrainer`, without `num_workers` and `quorum`.
+
+    Raises:
+        ValueError: `num_ensembles` is not a positive integer, or `data` none of the three.
+
+    Example:
+        ```python
+        trainer = EnsembleTrainer(model, "adam", "sparse_categorical_crossentropy", num_ensembles=5)
+        members = trainer.train(df)
+        together = merge(members)
+        ```
+    """
+
+    def __init__(
+        self,
+        keras_model: keras.Model,
+        worker_optimizer: str | keras.optimizers.Optimizer | None = None,
+        loss: Any = None,
+        *,
+        num_ensembles: int = 2,
+        data: Data = "share",
+        **options: Any,
+    ) -> None:
+        check_positive_integer("num_ensembles", num_ensembles)
+        if data not in ("share", "all", "bootstrap"):
+            raise ValueError(f'`data` must be "share", "all" or "bootstrap". Received: data={data!r}')
+        if options.setdefault("num_workers", num_ensembles) != num_ensembles:
+            raise ValueError(
+                "`EnsembleTrainer` has one worker a member: give `num_ensembles` alone. "
+                f"Received: num_workers={options['num_workers']!r}, num_ensembles={num_ensembles!r}"
+            )
+        super().__init__(keras_model, Sequential(REPORT_STEPS), worker_optimizer, loss, **options)
+        self.num_ensembles = num_ensembles
+        self.data: Data = data
+
+    def train(self, dataframe: DataFrame, shuffle: bool = False) -> list[keras.Model]:
+        """Train all members on `dataframe` and return them: new, compiled Keras models.
+
+        Args:
+            dataframe: the rows.
+            shuffle: as in `DistributedTrainer.train`.
+
+        Raises:
+            ValueError, TypeError, WorkerError: as `DistributedTrainer.train`.
+        """
+        arrange = None if self.data == "share" else self._arrange
+        centers = self._run(dataframe, shuffle, self._initial(), arrange)
+        return [self._model_with(center) for center in centers]
+
+    def _initial(self) -> Vector:
+        """The first weights of every member, shape (num_ensembles, size)."""
+        return np.stack(
+            [_drawn_anew(self.keras_model, self.seed + member) for member in range(self.num_ensembles)]
+        )
+
+    def _arrange(self, frame: DataFrame, num_rows: int) -> tuple[DataFrame, int]:
+        """One partition a member, each with all the rows or with as many drawn from them."""
+        members = [frame] * self.num_ensembles
+        if self.data == "bootstrap":
+            members = [
+                frame.sample(withReplacement=True, fraction=1.0, seed=self.seed + member)
+                for member in range(self.num_ensembles)
+            ]
+        return reduce(lambda left, right: left.union(right), members), num_rows * self.num_ensembles
+
+
+def merge(members: Sequence[keras.Model], by: Literal["average", "vote"] = "average") -> keras.Model:
+    """Return one model over the inputs of `members` that combines their outputs.
+
+    Args:
+        members: models of the same inputs and outputs.
+        by: "average": the mean of their outputs. "vote": the share of the members whose largest output it is,
+            for classifiers with one output per class.
+
+    Raises:
+        ValueError: no members, or `by` is neither.
+    """
+    if not members or by not in ("average", "vote"):
+        raise ValueError(
+            'Expected at least one model, and `by` "average" or "vote". '
+            f"Received: {len(members)} models, by={by!r}"
+        )
+    combine = _vote if by == "vote" else _average
+    inputs = keras.tree.map_structure(
+        lambda given: keras.Input(given.shape[1:], dtype=given.dtype, name=given.name), members[0].input
+    )
+    outputs = [member(inputs) for member in members]
+    return keras.Model(inputs, keras.tree.map_structure(lambda *each: combine(list(each)), *outputs))
+
+
+def _average(outputs: list[Any]) -> Any:
+    return outputs[0] if len(outputs) == 1 else keras.layers.Average()(outputs)
+
+
+def _vote(outputs: list[Any]) -> Any:
+    return _average([keras.ops.one_hot(keras.ops.argmax(output, -1), output.shape[-1]) for output in outputs])
+
+
+def _drawn_anew(model: keras.Model, seed: int) -> Vector:
+    """Return weights of a model like `model`, as its initializers draw them by `seed`."""
+    # Keras draws the seeds of unseeded initializers from Python's generator: lent, and given back.
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        fresh = type(model).from_config(model.get_config())
+        if not fresh.built:
+            fresh.build_from_config(model.get_build_config())
+        return initial_vector(fresh)
+    finally:
+        random.setstate(state)

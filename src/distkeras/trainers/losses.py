@@ -1,0 +1,44 @@
+"""What a loss is called: the data is checked against it before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+LossNames = str | None | list[Any] | dict[str, Any]
+
+
+def loss_names(model: keras.Model, loss: Any) -> LossNames:
+    """Return Keras's name of each loss in snake case, in the structure given; None where it has none.
+
+    Args:
+        model: its compiled loss counts where `loss` is None.
+        loss: as `keras.Model.compile` takes it.
+    """
+    if loss is None and model.compiled:
+        loss = (model.get_compile_config() or {}).get("loss")
+    return _name(loss)
+
+
+def _name(loss: Any) -> LossNames:
+    if loss is None or isinstance(loss, str):
+        return loss
+    if isinstance(loss, Mapping) and "class_name" in loss:  # Keras's own serialized form.
+        config = loss.get("config")
+        return _snake(config if loss["class_name"] == "function" else loss["class_name"])
+    if isinstance(loss, Mapping):
+        return {name: _name(value) for name, value in loss.items()}
+    if isinstance(loss, list | tuple):
+        return [_name(value) for value in loss]
+    return _snake(
+        type(loss).__name__ if isinstance(loss, keras.losses.Loss) else getattr(loss, "__name__", "")
+    )
+
+
+def _snake(name: Any) -> str | None:
+    if not isinstance(name, str) or not name:
+        return None
+    text = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    return text.removeprefix("_")
