@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pytest
 
-from distkeras.algorithms import DOWNPOUR, EAMSGD, EASGD, REGISTRY, Algorithm, DynSGD, LocalSGD
+from distkeras.algorithms import DCASGD, DOWNPOUR, EAMSGD, EASGD, REGISTRY, Algorithm, DynSGD, LocalSGD
 from distkeras.simulation import (
     Constant,
     Exponential,
@@ -127,6 +129,14 @@ def test_momentum_of_a_rule_is_nesterovs_inner_step():
     assert result.num_commits == 2
 
 
+def test_learning_rate_is_the_rules_own_unless_another_is_given():
+    rule = DCASGD(communication_window=1, learning_rate=0.25)
+    assert run(rule, num_workers=1, num_commits=1, learning_rate=None).center[0] == 0.75
+    assert run(rule, num_workers=1, num_commits=1, learning_rate=0.5).center[0] == 0.5
+    plain = run(DOWNPOUR(communication_window=1), num_workers=1, num_commits=1, learning_rate=None)
+    assert plain.center[0] == np.float32(0.99)
+
+
 def test_gradient_noise_has_the_standard_deviation_asked_for():
     result = run(problem=Quadratic(np.zeros(20_000), noise=0.5), num_workers=1, num_commits=1)
     assert result.center.std() == pytest.approx(0.1 * 0.5 * 2**0.5, rel=0.02)
@@ -243,6 +253,42 @@ def test_no_fault_puts_a_worker_into_a_round_twice(failures):
     assert len(problem.seen) == 80 * 4
     for start in range(0, 320, 4):
         assert sorted(worker for worker, _ in problem.seen[start : start + 4]) == [0, 1, 2, 3]
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(
+    num_workers=st.integers(1, 9),
+    synchronous=st.booleans(),
+    step_time=st.sampled_from([Constant(), Exponential(), Gamma(), Heterogeneous()]),
+    network=st.builds(Network, latency=st.floats(0, 5), service=st.floats(0, 2)),
+    failures=st.builds(
+        Failures,
+        crash=st.floats(0, 0.5),
+        restart=st.floats(0, 9),
+        straggle=st.floats(0, 0.5),
+        lost_reply=st.floats(0, 0.5),
+        timeout=st.floats(0, 9),
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_whatever_befalls_each_window_counts_once_and_time_goes_forward(
+    num_workers, synchronous, step_time, network, failures, seed
+):
+    problem = Watched()
+    result = run(
+        (CountRounds if synchronous else CountSteps)(2),
+        problem,
+        num_workers=num_workers,
+        num_commits=40,
+        step_time=step_time,
+        network=network,
+        failures=failures,
+        seed=seed,
+    )
+    assert result.centers[:, 0].tolist() == [1 + 2 * commit for commit in range(41)]
+    assert len(problem.seen) * 2 == result.samples[-1] == 80 * (num_workers if synchronous else 1)
+    assert np.all(np.diff(result.times) >= network.service - 1e-9)
+    assert result.times[1] >= network.latency + network.service
 
 
 def test_a_worker_that_died_starts_from_the_center_as_it_then_is():

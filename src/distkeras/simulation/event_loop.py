@@ -95,6 +95,7 @@ class Simulation:
     diverged: bool = False
 
     def __post_init__(self) -> None:
+        self._workers: list[Worker] = []
         self._heap: list[tuple[float, int, int, Arrival]] = []
         self._pushed = 0
         self._server_free = 0.0
@@ -105,8 +106,8 @@ class Simulation:
     def commits(self, num_commits: int) -> Iterator[None]:
         """Run, and yield after each commit, until there are `num_commits` or the center refuses one."""
         self.recorder.evaluate(self.center.snapshot())
-        self._workers = [self._start(worker) for worker in range(self.center.num_workers)]
         for worker in range(self.center.num_workers):
+            self._workers.append(self._start(worker))
             self._begin_window(worker, 0.0)
         version, seen = 0, 0
         while version < num_commits and not self.diverged:

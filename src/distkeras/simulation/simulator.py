@@ -23,7 +23,7 @@ def simulate(
     *,
     num_workers: int,
     num_commits: int,
-    learning_rate: float = 0.01,
+    learning_rate: float | None = None,
     step_time: StepTime | None = None,
     network: Network | None = None,
     failures: Failures | None = None,
@@ -49,7 +49,8 @@ def simulate(
         problem: what is trained.
         num_workers: simulated workers, all alive from time 0.
         num_commits: commits to the center, or rounds of a synchronous rule.
-        learning_rate: of the inner optimizer, gradient descent unless the problem brings its own.
+        learning_rate: of the inner optimizer, gradient descent unless the problem brings its own. Default:
+            the rule's own `learning_rate` where it has one, else 0.01.
         step_time: seconds of a step; default: `Gamma()`, a homogeneous cluster of 1 second a step.
         network: latency, bandwidth and service time of the server; default: none.
         failures: crashes, stragglers and lost replies; default: none.
@@ -74,13 +75,9 @@ def simulate(
         >>> result.centers.ravel().tolist(), result.times.tolist()
         ([1.0, 0.5, 0.25], [0.0, 1.0, 2.0])
     """
-    for name, value in (
-        ("num_workers", num_workers),
-        ("num_commits", num_commits),
-        ("evaluate_every", evaluate_every),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    _check_counts(num_workers=num_workers, num_commits=num_commits, evaluate_every=evaluate_every)
+    if learning_rate is None:
+        learning_rate = getattr(algorithm, "learning_rate", 0.01)
     if not 0 <= learning_rate < float("inf"):
         raise ValueError(
             f"`learning_rate` must be at least 0 and finite. Received: learning_rate={learning_rate!r}"
@@ -120,6 +117,12 @@ def simulate(
         for _ in simulation.commits(num_commits):
             advance()
         return simulation.result()
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
 
 
 @contextmanager

@@ -1,0 +1,105 @@
+"""Speed of the simulator: commits a second on the 1-d quadratic, and memory a worker on an MLP. JSON out.
+
+python benchmarks/simulate.py [--num-commits 20000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+import tracemalloc
+from dataclasses import dataclass
+
+import numpy as np
+
+from distkeras.algorithms import AEASGD, DOWNPOUR, Algorithm, GapAware, LocalSGD, Vector
+from distkeras.simulation import Exponential, Quadratic, Replica, simulate
+
+MLP_WEIGHTS = 784 * 500 + 500 + 500 * 500 + 500 + 500 * 10 + 10
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A model of the MLP's size whose training costs nothing but new weights."""
+
+    initial: Vector
+
+    @property
+    def num_trainable(self) -> int:
+        """All of it."""
+        return self.initial.size
+
+    def steps_per_epoch(self, num_workers: int) -> int:
+        """Return 1."""
+        return 1
+
+    def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
+        """Return a copy."""
+        return weights.copy(), num_steps
+
+    def evaluate(self, weights: Vector) -> dict[str, float]:
+        """Return a loss of 0."""
+        return {"loss": 0.0}
+
+
+def commits_per_second(num_workers: int, num_commits: int) -> float:
+    """Measure one run of DOWNPOUR with a window of 1, everything recorded."""
+    began = time.perf_counter()
+    simulate(
+        DOWNPOUR(communication_window=1),
+        Quadratic(),
+        num_workers=num_workers,
+        num_commits=num_commits,
+        learning_rate=0.3 / num_workers,
+        step_time=Exponential(),
+    )
+    return num_commits / (time.perf_counter() - began)
+
+
+def megabytes_per_worker(algorithm: Algorithm, few: int = 8, many: int = 40) -> float:
+    """Return what one more worker adds to the peak, once each holds weights of its own."""
+    peaks = []
+    for num_workers in (few, many):
+        problem = Idle(np.zeros(MLP_WEIGHTS, np.float32))
+        tracemalloc.start()
+        num_commits = 2 if algorithm.synchronous else 3 * num_workers
+        simulate(
+            algorithm,
+            problem,
+            num_workers=num_workers,
+            num_commits=num_commits,
+            evaluate_every=num_commits,
+            keep_centers=False,
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return (peaks[1] - peaks[0]) / (many - few) / 1e6
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--num-commits", type=int, default=20_000)
+    num_commits: int = parser.parse_args().num_commits
+    commits_per_second(8, 1000)  # warm the caches
+    report = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "num_commits": num_commits,
+        "quadratic_commits_per_second": {
+            num_workers: round(commits_per_second(num_workers, num_commits))
+            for num_workers in (1, 8, 64, 1024)
+        },
+        "mlp_megabytes": round(4 * MLP_WEIGHTS / 1e6, 2),
+        "mlp_megabytes_per_worker": {
+            algorithm.name: round(megabytes_per_worker(algorithm), 2)
+            for algorithm in (DOWNPOUR(), AEASGD(), GapAware(), LocalSGD())
+        },
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
