@@ -162,16 +162,17 @@ def test_diloco():
 
 
 def test_fedadam():
-    rule = FedAdam(outer_learning_rate=0.1, beta_1=0.5, beta_2=0.75, epsilon=1.0)
+    rule = FedAdam(outer_learning_rate=0.1, beta_1=0.5, beta_2=0.75, epsilon=0.5)
     job = Job(rule, [1.0], 2)
     commit(job, A, 3.0)
     commit(job, B, 5.0)
-    # D = 3, m = 0.5 * 3 = 1.5, v = 0.75 * 1^2 + 0.25 * 9 = 3, c = 1 + 0.1 * 1.5 / (sqrt(3) + 1).
-    check(job, 1.0549038105676658, a=1.0549038105676658)
-    commit(job, A, 2.0549038)
-    commit(job, B, 2.0549038)
-    # D = 1, m = 0.75 + 0.5 = 1.25, v = 2.25 + 0.25 = 2.5, c += 0.125 / (sqrt(2.5) + 1) = 0.0484...
-    check(job, 1.0549038105676658 + 0.125 / 2.5811388300841898)
+    # D = 3, m = 0.5 * 3 = 1.5, v = 0.75 * 0.5^2 + 0.25 * 9 = 2.4375, c = 1 + 0.1 * 1.5 / (sqrt(v) + 0.5).
+    first = 1 + 0.15 / (2.4375**0.5 + 0.5)
+    check(job, first, a=first)
+    commit(job, A, first + 1)
+    commit(job, B, first + 1)
+    # D = 1, m = 0.75 + 0.5 = 1.25, v = 0.75 * 2.4375 + 0.25 = 2.078125.
+    check(job, first + 0.125 / (2.078125**0.5 + 0.5))
 
 
 def test_fedadam_first_moves_by_one_tenth_over_the_root_of_one_hundredth():
@@ -224,15 +225,15 @@ def test_ringmaster_discards_what_is_as_stale_as_its_threshold():
 
 
 def test_ringmaster_by_default_bears_a_staleness_below_twice_the_workers():
-    job = Job(Ringmaster(), [0.0], 2)
-    for _ in range(3):
+    job = Job(Ringmaster(), [0.0], 3)
+    for _ in range(5):
         commit(job, A, job.anchor[A] + 1)
-    commit(job, B, 1.0)  # tau = 3 < 4
-    check(job, 4.0)
-    for _ in range(4):
+    commit(job, B, 1.0)  # tau = 5 < 6
+    check(job, 6.0)
+    for _ in range(6):
         commit(job, A, job.anchor[A] + 1)
-    commit(job, B, 100.0)  # tau = 4
-    check(job, 8.0, b=8.0)
+    commit(job, B, 100.0)  # tau = 6
+    check(job, 12.0, b=12.0)
 
 
 def test_every_rule_has_its_golden_numbers():

@@ -218,6 +218,40 @@ def test_rule_has_at_most_twenty_lines(rule):
     assert len(lines) <= 20
 
 
+@pytest.mark.parametrize(
+    ("rule", "values"),
+    [
+        (EAMSGD, {"momentum": 1.0}),
+        (SlowMo, {"outer_momentum": 1}),
+        (AEASGD, {"rho": math.inf}),
+        (AEASGD, {"rho": 0}),
+        (AdaptiveADAG, {"gamma": 0.0}),
+        (EASGD, {"alpha": 0.0}),
+        (EASGD, {"alpha": 1.1}),
+        (Ringmaster, {"delay_threshold": 0}),
+        (DelayedNesterov, {"period": 0}),
+    ],
+)
+def test_bound_that_does_not_belong_to_the_interval_is_refused(rule, values):
+    with pytest.raises(ValueError, match="must lie in"):
+        rule(**values)
+
+
+@pytest.mark.parametrize(
+    ("rule", "values"),
+    [
+        (EAMSGD, {"momentum": 0}),
+        (EASGD, {"alpha": 1}),
+        (AEASGD, {"rho": 1, "learning_rate": 1}),
+        (AdaptiveADAG, {"gamma": math.inf}),
+        (DCASGD, {"lambda_": 0}),
+        (Ringmaster, {"delay_threshold": 1}),
+    ],
+)
+def test_bound_that_belongs_to_the_interval_is_taken(rule, values):
+    assert dataclasses.asdict(rule(**values)).items() >= values.items()
+
+
 def test_moving_rate_beyond_one_is_refused_with_both_factors():
     with pytest.raises(ValueError, match=r"learning_rate=0\.5, rho=5\.0"):
         AEASGD(learning_rate=0.5)
