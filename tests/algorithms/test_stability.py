@@ -381,6 +381,8 @@ def test_warning_of_easgd_names_the_bound_of_alpha():
 @pytest.mark.parametrize("name", ["Sequential", "AEASGD", "FedAdam", "DOWNPOUR"])
 def test_learning_rate_that_diverges_alone_is_warned_of_whatever_the_rule(name):
     assert "Use a learning rate below 0.2" in warn_if_unstable(get(name), 1, 0.25, curvature=10.0)
+    assert warn_if_unstable(get(name), 1, 2.0) is not None
+    assert warn_if_unstable(get(name), 1, 1.9) is None
 
 
 def test_no_warning_where_nothing_is_known():
