@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +382,15 @@ def test_shuffle_reorders_the_rows_of_a_single_worker(spark: SparkSession) -> No
     rows = partitions_of(prepared(numbered(spark, 50, 2), shuffle=True))[0]
     assert rows != list(range(50))
     assert sorted(rows) == list(range(50))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_barrier_stage_takes_the_partitions(spark: SparkSession, workers: int) -> None:
+    result = prepared(numbered(spark, 40, 4), num_workers=workers, barrier=True)
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch([pa.array([sum(batch.num_rows for batch in batches)])], names=["rows"])
+
+    found = result.frame.mapInArrow(count, "rows long", barrier=True).collect()
+    assert [row["rows"] for row in found] == list(result.rows_per_partition) == [40 // workers] * workers
+    assert all(rows == sorted(rows) for rows in partitions_of(result).values())

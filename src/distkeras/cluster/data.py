@@ -67,6 +67,7 @@ def prepare(
     sample_weight_col: str | None = None,
     shuffle: bool = False,
     seed: int | None = None,
+    barrier: bool = False,
     batch_size: int = 32,
 ) -> Prepared:
     """Check that `df` can train the model, and lay it out for `num_workers` workers.
@@ -87,6 +88,7 @@ def prepare(
         sample_weight_col: a number for each row.
         shuffle: deal rows to workers at random.
         seed: for that.
+        barrier: the workers will run as a barrier stage: Spark refuses joined partitions there, so deal anew.
         batch_size: rows by which workers may differ before partitions are dealt anew.
 
     Raises:
@@ -109,11 +111,11 @@ def prepare(
         )
     found = {name: facts(source, f"{i}_", rows) for i, (name, source) in enumerate(sources.items())}
     resolved = [use.resolve(found[use.source.name]) for use in uses]
-    if not shuffle and partitions.is_even(counts, num_workers, batch_size):
+    if not (shuffle or barrier) and partitions.is_even(counts, num_workers, batch_size):
         shares = tuple(counts[index] for index in range(num_workers))
         LOGGER.info("%d rows in the partitions as they come: %s", num_rows, shares)
     else:
-        frame, shares = partitions.deal(frame, counts, num_workers, (seed or 0) if shuffle else None)
+        frame, shares = partitions.deal(frame, counts, num_workers, (seed or 0) if shuffle else None, barrier)
         LOGGER.info("%d rows dealt to %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
     frame, resolved = _travel(frame, uses, resolved)
     return Prepared(frame, _columns(uses, resolved), num_rows, shares)

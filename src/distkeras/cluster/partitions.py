@@ -46,7 +46,7 @@ def is_even(counts: dict[int, int], num_workers: int, batch_size: int) -> bool:
 
 
 def deal(
-    frame: DataFrame, counts: dict[int, int], num_workers: int, seed: int | None
+    frame: DataFrame, counts: dict[int, int], num_workers: int, seed: int | None, barrier: bool = False
 ) -> tuple[DataFrame, tuple[int, ...]]:
     """Deal the rows to `num_workers` partitions like cards, and sort each.
 
@@ -59,6 +59,7 @@ def deal(
         num_workers: how many partitions.
         seed: deal each round in a random rotation, and order a worker's rows at random; `None`: deal in turn
             and keep the order.
+        barrier: go through a shuffle even to a single partition.
 
     Returns:
         The dealt rows, and how many each worker gets.
@@ -76,7 +77,7 @@ def deal(
         last_round = num_rows - num_rows % num_workers
         worker = F.when(F.col(_ROW) < last_round, F.pmod(worker + turn, F.lit(num_workers))).otherwise(worker)
     dealt = frame.withColumn(_ROW, row)
-    if num_workers > 1:
+    if num_workers > 1 or barrier:
         keys = _partition_keys(frame, num_workers)
         dealt = dealt.withColumn(_WORKER, _pick(keys, worker.cast("int"))).repartition(num_workers, _WORKER)
     dealt = dealt.sortWithinPartitions(order).drop(_ROW, _WORKER)
