@@ -40,9 +40,12 @@ class JaxReplica(Replica):
 
     def read(self) -> Vector:
         trainable, others, _, _ = self._state
-        flat = self._flatten([*trainable, *(others[index] for index in self._statistics)])
-        # On the CPU the view is of JAX's own memory, which nobody may write to.
-        return np.array(flat)
+        weights = [*trainable, *(others[index] for index in self._statistics)]
+        if jax.default_backend() == "cpu":
+            # Here an array is a view of JAX's own memory: NumPy joins them five times as fast as XLA.
+            parts = [np.asarray(weight).ravel() for weight in weights]
+            return np.concatenate(parts, dtype=np.float32, casting="unsafe")
+        return np.array(self._flatten(weights))
 
     def write(self, vector: Vector) -> None:
         # A copy that JAX owns: on the CPU it reads an array's memory in place, and later than now.
