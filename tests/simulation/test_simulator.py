@@ -1,6 +1,7 @@
 """The event loop: clock, network, faults, rounds, and what a result holds."""
 
 import dataclasses
+import doctest
 
 import hypothesis
 import hypothesis.strategies as st
@@ -432,3 +433,9 @@ def test_a_number_out_of_range_is_named(options, words):
 def test_conditions_out_of_range_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_example_in_the_docstring_runs():
+    from distkeras.simulation import simulator
+
+    assert doctest.testmod(simulator) == doctest.TestResults(failed=0, attempted=4)
