@@ -2,7 +2,7 @@
 
 from distkeras.algorithms import REGISTRY
 from distkeras.trainers.averaging import AveragingTrainer
-from distkeras.trainers.base import Trainer
+from distkeras.trainers.base import Trainer, UnstableWarning
 from distkeras.trainers.distributed import DistributedTrainer
 from distkeras.trainers.ensemble import EnsembleTrainer, merge
 from distkeras.trainers.history import Averaged, History
@@ -23,6 +23,7 @@ __all__ = [
     "History",
     "SingleTrainer",
     "Trainer",
+    "UnstableWarning",
     "merge",
     *_OF_RULES,
 ]

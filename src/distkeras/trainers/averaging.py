@@ -13,8 +13,8 @@ from distkeras.trainers.distributed import DistributedTrainer
 class AveragingTrainer(DistributedTrainer):
     """Every worker trains an epoch on its share, then all go on from the mean: `c <- mean(x_i)`.
 
-    The mean is weighted by rows. Synchronous: a barrier stage; when a worker is lost, all start again from the
-    last mean.
+    The mean is weighted by rows. Synchronous: a barrier stage; when a worker is lost, all start again from
+    the last mean.
 
     Args:
         keras_model: as in `DistributedTrainer`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.algorithms.stability import warn_if_unstable
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job
 from distkeras.cluster.server import ServerOptions
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 Arrange = Callable[["DataFrame", int], tuple["DataFrame", int]]
+
+
+class UnstableWarning(UserWarning):
+    """The theory of the rule says that training will diverge at these parameters."""
 
 
 class Trainer:
@@ -81,6 +87,7 @@ class Trainer:
         self.verbose = verbose
         self._spec = freeze(keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects)
         self._loss_names = loss_names(keras_model, loss)
+        self._warn_if_unstable(worker_optimizer)
         self._history = History()
         self._num_updates = 0
         self._training_time = 0.0
@@ -110,7 +117,7 @@ class Trainer:
         job = Job(
             task=Task(
                 model=self._spec,
-                algorithm=self.algorithm,
+                algorithm=self.algorithm.for_workers(self.num_workers),
                 columns=prepared.columns,
                 batch_size=self.batch_size,
                 num_epoch=self.num_epoch,
@@ -136,6 +143,17 @@ class Trainer:
         self._num_updates = outcome.num_updates
         self._training_time = time.monotonic() - started
         return outcome.center
+
+    def _warn_if_unstable(self, worker_optimizer: str | keras.optimizers.Optimizer | None) -> None:
+        if worker_optimizer is None:
+            optimizer = self.keras_model.optimizer
+        else:
+            optimizer = keras.optimizers.get(worker_optimizer)
+        rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
+        if isinstance(rate, float | int):  # A schedule has no one rate.
+            warning = warn_if_unstable(self.algorithm, self.num_workers, float(rate))
+            if warning is not None:
+                warnings.warn(warning, UnstableWarning, stacklevel=4)
 
     def _prepare(self, dataframe: DataFrame, shuffle: bool, num_partitions: int) -> Prepared:
         inputs, outputs = model_signature(self.keras_model)

@@ -1,0 +1,291 @@
+"""Training on Spark as a user does it: accuracy, history, models of any kind, errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import keras
+import numpy as np
+import one_worker
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+
+import distkeras
+from distkeras.algorithms import DynSGD, LocalSGD
+from distkeras.cluster.job import WorkerError
+from distkeras.cluster.slots import NotEnoughSlots
+
+HERE = Path(__file__).parent
+DATA = HERE.parents[1] / "examples" / "data"
+
+
+@pytest.fixture(scope="module")
+def mnist(spark):
+    frame = spark.read.parquet(str(DATA / "train.parquet")).limit(6000).repartition(2).cache()
+    frame.count()
+    yield frame
+    frame.unpersist()
+
+
+@pytest.fixture
+def blobs(spark):
+    generator = np.random.default_rng(1)
+    label = np.arange(256) % 2
+    x = generator.normal(size=(256, 4)) + 2 * label[:, None]
+    rows = pd.DataFrame({"features": list(x), "label": label})
+    return spark.createDataFrame(rows).repartition(2)
+
+
+def mnist_model():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((784,)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def small_model():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
+
+
+def test_one_worker_equals_plain_keras_on_jax(spark):
+    one_worker.check(spark)
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "torch"])
+def test_one_worker_equals_plain_keras(backend):
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, HERE / "one_worker.py"], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert f"equal on {backend}" in done.stdout
+
+
+def test_two_workers_learn_mnist_and_the_history_tells_how(mnist):
+    trainer = distkeras.DOWNPOUR(
+        keras_model=mnist_model(),
+        worker_optimizer=keras.optimizers.SGD(0.1),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        num_workers=2,
+        batch_size=32,
+        features_col="image",
+        label_col="label",
+        num_epoch=3,
+        communication_window=16,
+        seed=0,
+    )
+    trained = trainer.train(mnist, shuffle=False)
+    x = np.stack([np.frombuffer(row.image, np.uint8) for row in mnist.limit(500).collect()])
+    y = np.array([row.label for row in mnist.limit(500).collect()])
+    _, accuracy = trained.evaluate(x.astype(np.float32), y, verbose=0)
+    assert accuracy > 0.88
+    history = trainer.get_history()
+    assert sum(window.samples for window in history) == 3 * 6000
+    assert {window.worker for window in history} == {0, 1}
+    assert set(history[0].metrics) == {"loss", "accuracy"}
+    assert all(window.timestamp <= later.timestamp for window, later in pairwise(history))
+    for worker in (0, 1):
+        own = trainer.get_executor_history(worker)
+        assert [window.iteration for window in own] == list(range(len(own)))
+        assert sum(window.samples for window in own) == 3 * 3000
+    averaged = trainer.get_averaged_history()
+    assert averaged[0].workers == 2
+    assert averaged[0].metrics["loss"] > averaged[-1].metrics["loss"]
+    assert trainer.num_updates == len(history)
+    assert trainer.get_training_time() > 0
+    table = history.to_pandas()
+    assert len(table) == len(history)
+    assert {"time", "worker", "epoch", "iteration", "loss", "accuracy", "staleness"} <= set(table.columns)
+
+
+def test_a_synchronous_rule_trains_in_a_barrier_stage(blobs):
+    trainer = distkeras.DistributedTrainer(
+        small_model(), LocalSGD(communication_window=2), "sgd", "binary_crossentropy", batch_size=16
+    )
+    trainer.train(blobs)
+    rounds = 256 // 2 // 16 // 2
+    assert trainer.num_updates == rounds
+    assert len(trainer.get_history()) == 2 * rounds
+    assert {window.staleness for window in trainer.get_history()} == {0}
+
+
+def test_a_worker_with_fewer_rows_does_not_leave_the_others_waiting(blobs):
+    uneven = blobs.where("label = 0").limit(101)
+    trainer = distkeras.LocalSGD(
+        small_model(), "sgd", "binary_crossentropy", communication_window=1, batch_size=1
+    )
+    trainer.train(uneven)
+    assert sum(window.samples for window in trainer.get_history()) == 101
+
+
+def test_more_workers_than_slots_are_trained_one_after_another(blobs, caplog):
+    trainer = distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy", num_workers=3)
+    trainer.train(blobs)
+    assert {window.worker for window in trainer.get_history()} == {0, 1, 2}
+    assert "3 workers share 2 task slots" in caplog.text
+
+
+def test_a_barrier_stage_that_could_never_start_is_refused_at_once(blobs):
+    trainer = distkeras.LocalSGD(small_model(), "sgd", "binary_crossentropy", num_workers=3)
+    with pytest.raises(NotEnoughSlots, match=r"3 task slots.*application with 2"):
+        trainer.train(blobs)
+
+
+def test_a_compiled_model_needs_neither_optimizer_nor_loss(blobs):
+    model = small_model()
+    model.compile("adam", "binary_crossentropy", metrics=["mae"])
+    trainer = distkeras.DOWNPOUR(model, num_workers=2)
+    trained = trainer.train(blobs)
+    assert set(trainer.get_history()[0].metrics) == {"loss", "mae"}
+    assert trained.evaluate(np.zeros((4, 4)), np.zeros(4), verbose=0)
+
+
+def test_batch_normalization_statistics_are_averaged(spark):
+    rows = pd.DataFrame({"features": [[10.0]] * 640, "label": [1.0] * 640})
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.BatchNormalization(momentum=0.5), keras.layers.Dense(1)]
+    )
+    trained = distkeras.DOWNPOUR(model, "sgd", "mse", num_workers=2, batch_size=16, num_epoch=2).train(
+        spark.createDataFrame(rows)
+    )
+    mean = float(keras.ops.convert_to_numpy(trained.layers[0].moving_mean)[0])
+    assert mean == pytest.approx(10.0, abs=0.05)
+
+
+def test_several_inputs_and_outputs_by_name(spark):
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(128, 3)), generator.normal(size=128)
+    rows = pd.DataFrame({"left": list(a), "right": b, "total": a.sum(1) + b, "sign": (b > 0).astype(int)})
+    first, second = keras.Input((3,), name="a"), keras.Input((1,), name="b")
+    joined = keras.layers.Concatenate()([first, second])
+    model = keras.Model(
+        {"a": first, "b": second},
+        {
+            "sum": keras.layers.Dense(1, name="sum")(joined),
+            "sign": keras.layers.Dense(2, activation="softmax", name="sign")(joined),
+        },
+    )
+    trainer = distkeras.DOWNPOUR(
+        model,
+        "adam",
+        {"sum": "mse", "sign": "sparse_categorical_crossentropy"},
+        metrics={"sum": ["mae"], "sign": ["accuracy"]},
+        features_col={"a": "left", "b": "right"},
+        label_col={"sum": "total", "sign": "sign"},
+        batch_size=16,
+    )
+    trainer.train(spark.createDataFrame(rows))
+    assert {"loss", "sum_mae", "sign_accuracy"} <= set(trainer.get_history()[0].metrics)
+
+
+def test_a_subclassed_model_of_this_very_script_trains(blobs):
+    @keras.saving.register_keras_serializable("test")
+    class Scorer(keras.Model):
+        def __init__(self, width=8, **options):
+            super().__init__(**options)
+            self.width = width
+            self.inner = keras.layers.Dense(width, activation="relu")
+            self.outer = keras.layers.Dense(1, activation="sigmoid")
+
+        def call(self, x):
+            return self.outer(self.inner(x))
+
+        def get_config(self):
+            return super().get_config() | {"width": self.width}
+
+    model = Scorer()
+    model(np.zeros((1, 4)))
+    trained = distkeras.DOWNPOUR(model, "adam", "binary_crossentropy", num_epoch=5).train(blobs)
+    assert isinstance(trained, Scorer)
+
+
+def test_a_rule_of_the_user_reaches_server_and_workers(blobs):
+    from dataclasses import dataclass
+
+    from distkeras.algorithms import Algorithm
+
+    @dataclass(frozen=True)
+    class Damped(Algorithm):
+        communication_window: int = 4
+        factor: float = 0.5
+
+        def apply(self, center, message, commit, state):
+            center += self.factor * message
+            return center
+
+    trainer = distkeras.DistributedTrainer(small_model(), Damped(), "sgd", "binary_crossentropy")
+    trainer.train(blobs)
+    assert trainer.num_updates == len(trainer.get_history()) > 0
+
+
+def test_an_exception_of_the_users_own_rule_reaches_the_user(blobs):
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Faulty(DynSGD):
+        def apply(self, center, message, commit, state):
+            raise LookupError("a fault of my own making")
+
+    trainer = distkeras.DistributedTrainer(small_model(), Faulty(), "sgd", "binary_crossentropy")
+    with pytest.raises(WorkerError, match="a fault of my own making") as caught:
+        trainer.train(blobs)
+    assert str(caught.value).count("LookupError") == 1
+
+
+def test_an_exception_in_a_worker_reaches_the_user_once_with_its_traceback(blobs):
+    class Faulty(keras.Model):
+        def train_step(self, *arguments):
+            raise LookupError("a fault in the step")
+
+    inputs = keras.Input((4,))
+    model = Faulty(inputs, keras.layers.Dense(1)(inputs))
+    trainer = distkeras.DOWNPOUR(model, "sgd", "mse", custom_objects={"Faulty": Faulty})
+    with pytest.raises(WorkerError, match="a fault in the step") as caught:
+        trainer.train(blobs)
+    text = str(caught.value)
+    assert "in train_step" in text
+    assert text.count("LookupError: a fault in the step") == 1
+
+
+def test_a_row_of_another_length_is_named_before_training(spark):
+    rows = pd.DataFrame({"features": [[1.0] * 4] * 40 + [[1.0] * 3], "label": [0.0] * 41})
+    trainer = distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy")
+    with pytest.raises(ValueError, match=r"features.*4"):
+        trainer.train(spark.createDataFrame(rows))
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_an_error(blobs):
+    exploding = blobs.withColumn("features", F.transform("features", lambda value: value * 1e30))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    trainer = distkeras.DOWNPOUR(model, keras.optimizers.SGD(1e3), "mse")
+    with pytest.raises(WorkerError, match="loss became"):
+        trainer.train(exploding)
+
+
+def test_nothing_is_left_of_a_training(blobs):
+    import psutil
+
+    def servers():
+        return [p for p in psutil.Process().children() if "distkeras.wire" in " ".join(p.cmdline())]
+
+    distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy").train(blobs)
+    assert servers() == []
+
+
+def test_star_import_brings_the_trainers():
+    names = {}
+    exec("from distkeras.trainers import *", names)
+    assert {"DOWNPOUR", "SingleTrainer", "AveragingTrainer", "EnsembleTrainer", "ADAG"} <= set(names)
