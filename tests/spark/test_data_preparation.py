@@ -301,6 +301,10 @@ def test_binary_labels_outside_0_to_1_are_refused(spark: SparkSession) -> None:
     refused(labelled(spark, "-1"), "from -1 to -1", "Map the classes", loss="binary_crossentropy")
 
 
+def test_label_that_is_not_a_number_is_refused(spark: SparkSession) -> None:
+    refused(labelled(spark, "double('nan')"), "'y' has the label NaN")
+
+
 def test_fraction_for_an_input_of_integers_is_refused(spark: SparkSession) -> None:
     df = spark.sql("select array(1.0D, 2.5D) as x, 1.0D as y")
     refused(df, "'x' has a number that is no integer", "int32", inputs=(TensorSpec("in", (2,), "int32"),))

@@ -142,11 +142,15 @@ def label(source: Source, facts: Facts, spec: TensorSpec, loss: str | None) -> C
     plain = ALIASES.get(plain, plain)
     if plain in SPARSE:
         return _class_label(source, facts, spec)
+    if facts.high is not None and math.isnan(facts.high):  # To Spark, NaN is the greatest number.
+        raise ValueError(
+            f"Column {source.name!r} has the label NaN. Expected numbers: drop these rows, or fill them."
+        )
     dtype = "float64" if spec.dtype == "float64" else "float32"
     if plain in ONE_HOT:
         _check_one_hot(source, facts, spec, str(loss))
     target = f"output {spec.name!r} of the model with loss {loss!r}"
-    if plain in BINARY and ((facts.low or 0) < 0 or (facts.high or 0) > 1):
+    if plain in BINARY and not ((facts.low or 0) >= 0 and (facts.high or 0) <= 1):
         raise ValueError(
             f"Column {source.name!r} has labels from {facts.low:g} to {facts.high:g}. Expected 0 to 1: "
             f"{target}. Map the classes to 0 and 1."
