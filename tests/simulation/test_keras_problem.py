@@ -42,7 +42,7 @@ def test_momentum_of_a_rule_is_nesterovs_step_of_the_model(backend):
 def test_workers_learn_with_dropout_and_batch_statistics(backend):
     check = checks(backend)["learning"]
     assert check["samples"] == [512 * commit for commit in range(13)]
-    assert check["accuracy"][0] < 0.65 < 0.85 < check["accuracy"][-1]
+    assert check["accuracy"][0] < 0.6 < 0.8 < check["accuracy"][-1]
     assert check["losses"][-1] < check["losses"][1] < check["losses"][0]
     assert check["statistics_moved"] > 0.05
     assert check["same"]
