@@ -132,6 +132,7 @@ def test_stream_is_shuffled_within_its_windows() -> None:
         list(range(first, min(first + 48, 200))) for first in range(0, 200, 48)
     ]
     assert all(window != sorted(window) for window in windows)
+    assert len({tuple(row % 48 for row in window) for window in windows}) == len(windows)
 
 
 def test_partition_too_large_for_memory_is_shuffled_by_blocks_from_everywhere(
