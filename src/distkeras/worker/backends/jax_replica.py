@@ -48,7 +48,7 @@ class JaxReplica(Replica):
         return np.array(self._flatten(weights))
 
     def write(self, vector: Vector) -> None:
-        # A copy that JAX owns: on the CPU it reads an array's memory in place, and later than now.
+        # A copy that JAX owns: it may read an array in place, and later than now.
         parts = self._split(np.array(self._checked(vector), np.float32))
         trainable, others, optimizer, metrics = self._state
         count = len(trainable)

@@ -31,8 +31,8 @@ class TensorFlowReplica(Replica):
         return vector
 
     def write(self, vector: Vector) -> None:
-        # A copy that TensorFlow owns: a variable may keep the very memory of the array.
-        self._assign(tf.constant(np.array(self._checked(vector), np.float32)))
+        # `constant` copies; `convert_to_tensor` need not.
+        self._assign(tf.constant(self._checked(vector), tf.float32))
 
     def sync(self) -> None:
         """Nothing to do: the model's variables are the replica's."""
