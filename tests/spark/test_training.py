@@ -242,7 +242,7 @@ def test_an_exception_of_the_users_own_rule_reaches_the_user(blobs):
     trainer = distkeras.DistributedTrainer(small_model(), Faulty(), "sgd", "binary_crossentropy")
     with pytest.raises(WorkerError, match="a fault of my own making") as caught:
         trainer.train(blobs)
-    assert str(caught.value).count("LookupError") == 1
+    assert str(caught.value).count("LookupError: a fault of my own making") == 1
 
 
 def test_an_exception_in_a_worker_reaches_the_user_once_with_its_traceback(blobs):

@@ -169,6 +169,7 @@ class Trainer:
             seed=self.seed,
             sample_weight_col=self.sample_weight_col,
             batch_size=self.batch_size,
+            barrier=self.algorithm.synchronous,
         )
 
     def _model_with(self, center: Vector) -> keras.Model:

@@ -27,7 +27,9 @@ def _name(loss: Any) -> LossNames:
         return loss
     if isinstance(loss, Mapping) and "class_name" in loss:  # Keras's own serialized form.
         config = loss.get("config")
-        return _snake(config if loss["class_name"] == "function" else loss["class_name"])
+        if loss["class_name"] == "function":
+            return _snake(config)
+        return _class_name(loss["class_name"], config if isinstance(config, Mapping) else {})
     if isinstance(loss, Mapping):
         return {name: _name(value) for name, value in loss.items()}
     if isinstance(loss, list | tuple):
