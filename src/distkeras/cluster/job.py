@@ -81,7 +81,8 @@ class Job:
         spark = self.frame.sparkSession
         barrier = self.task.algorithm.synchronous
         check_slots(spark, self.num_workers, barrier=barrier)
-        check_executors(spark, self.backend)
+        threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
+        check_executors(spark, self.backend, threads, self.num_workers)
         with ServerProcess(
             self.task.algorithm,
             self.initial,
@@ -96,7 +97,7 @@ class Job:
                 server=server.address,
                 patience=self.options.patience,
                 backend=self.backend,
-                threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
+                threads=threads,
             )
             stage = Stage(self.frame, envelope, barrier=barrier)
             stage.start()

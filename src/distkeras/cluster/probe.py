@@ -9,47 +9,55 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-MODULES = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
+SCHEMA = "python string, missing string"
 
-_checked: set[tuple[str, str]] = set()
+_ready: set[tuple[str, str, int]] = set()
 
 
 class ExecutorsNotReady(RuntimeError):
     """The Python of the executors lacks a package that training needs."""
 
 
-def check_executors(spark: SparkSession, backend: str) -> None:
-    """Ask a Python worker whether it finds Keras, the backend and this package. Once an application.
+def check_executors(spark: SparkSession, backend: str, threads: int, num_workers: int) -> None:
+    """Find out whether the executors can train, and have their Python workers import Keras already.
+
+    One task a worker, all at once: so that workers start to train together, not each when its imports are
+    done. Done once for a Spark application, a backend and a number of workers.
 
     Raises:
-        ExecutorsNotReady: it does not; the message names what is missing, and which Python it is.
+        ExecutorsNotReady: a package is missing; the message names it, and which Python lacks it.
     """
-    key = (spark.conf.get("spark.app.id", "") or "", backend)
-    if key in _checked:
+    key = (spark.conf.get("spark.app.id", "") or "", backend, num_workers)
+    if key in _ready:
         return
-    needed = ["distkeras", "keras", *([MODULES[backend]] if backend in MODULES else [])]
-    row = spark.range(0, 1, 1, 1).mapInArrow(_finder(needed), "python string, missing string").first()
-    if row is None or row.missing:
-        missing = "unknown" if row is None else row.missing
-        raise ExecutorsNotReady(
-            f"Expected the executors' Python to have {', '.join(needed)}. Received: {missing} missing in "
-            f"{row.python if row else 'it'}. Install `distkeras[{backend}]` there, or point "
-            "`spark.pyspark.python` (or PYSPARK_PYTHON, before the session is made) at an environment "
-            "that has it."
-        )
-    _checked.add(key)
+    needed = ["distkeras", "keras", backend]
+    tasks = spark.range(0, num_workers, 1, num_workers)
+    for row in tasks.mapInArrow(_importer(needed, backend, threads), SCHEMA).collect():
+        if row.missing:
+            raise ExecutorsNotReady(
+                f"Expected the executors' Python to have {', '.join(needed)}. Received: {row.missing} "
+                f"missing in {row.python}. Install `distkeras[{backend}]` there, or point "
+                "`spark.pyspark.python` (or PYSPARK_PYTHON, before the session is made) at an environment that has it."
+            )
+    _ready.add(key)
 
 
-def _finder(modules: list[str]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _importer(
+    modules: list[str], backend: str, threads: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     # A nested function travels by value: it runs where this package is not installed.
-    def find(batches: Iterator[Any]) -> Iterator[Any]:
+    def import_all(batches: Iterator[Any]) -> Iterator[Any]:
         import importlib.util
         import sys
 
         import pyarrow
 
         missing = ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
+        if not missing:
+            from distkeras.worker.task import prepare_process
+
+            prepare_process(backend, threads)
         for _ in batches:
             yield pyarrow.RecordBatch.from_pydict({"python": [sys.executable], "missing": [missing]})
 
-    return find
+    return import_all

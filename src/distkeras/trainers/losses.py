@@ -34,9 +34,14 @@ def _name(loss: Any) -> LossNames:
         return {name: _name(value) for name, value in loss.items()}
     if isinstance(loss, list | tuple):
         return [_name(value) for value in loss]
-    return _snake(
-        type(loss).__name__ if isinstance(loss, keras.losses.Loss) else getattr(loss, "__name__", "")
-    )
+    if isinstance(loss, keras.losses.Loss):
+        return _class_name(type(loss).__name__, vars(loss).get("_fn_kwargs", {}))
+    return _snake(getattr(loss, "__name__", ""))
+
+
+def _class_name(name: str, config: Mapping[str, Any]) -> str | None:
+    # A loss that skips a class takes labels outside the classes: there is nothing to check them against.
+    return None if config.get("ignore_class") is not None else _snake(name)
 
 
 def _snake(name: Any) -> str | None:

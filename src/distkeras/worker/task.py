@@ -66,7 +66,7 @@ class Envelope:
 
 
 def prepare_process(backend: str, threads: int) -> None:
-    """Choose the Keras backend and hold its threads to `threads` cores. Before anything imports Keras.
+    """Import Keras with this backend, its threads held to `threads` cores. Before anything else imports it.
 
     Raises:
         RuntimeError: this process has imported Keras with another backend.
@@ -89,11 +89,20 @@ def prepare_process(backend: str, threads: int) -> None:
     os.environ["TF_NUM_INTRAOP_THREADS"] = count
     os.environ["TF_NUM_INTEROP_THREADS"] = count
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if backend == "jax" and threads == 1:
+        import jax
+
+        # Else JAX computes in a second thread while Python prepares the next step: 1.12 cores for one worker,
+        # and workers that share a machine slow each other down by a fifth.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     if backend == "torch":
         import torch
 
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(threads)
+    import keras
+
+    keras.ops.zeros(1)  # The backend starts up at its first array.
 
 
 def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.RecordBatch]) -> str | None:
