@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
+from distkeras.worker.archive import config_of, without_initializers
 from distkeras.worker.custom_objects import objects_of
 from distkeras.worker.settings import compile_by, pack, settings_of
 
@@ -77,14 +75,21 @@ def freeze(
     settings |= {name: pack(value) for name, value in given.items() if value is not None}
     _check_settings(model, settings, dict(custom_objects or {}))
     archive = _archive(model)
-    objects = objects_of([model, given], [_config_of(archive), settings]) | dict(custom_objects or {})
+    objects = objects_of([model, given], [config_of(archive), settings]) | dict(custom_objects or {})
     return ModelSpec(archive, _seeds_of(model), cloudpickle.dumps(settings), cloudpickle.dumps(objects))
 
 
-def thaw(spec: ModelSpec) -> keras.Model:
-    """Return the model of `spec`, compiled, with the weights and seed states it was frozen with."""
+def thaw(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
+    """Return the model of `spec`, compiled, with the weights and seed states it was frozen with.
+
+    Args:
+        spec: what `freeze` returned.
+        blank: leave out the random first weights, for a model whose weights come from elsewhere anyway:
+            compiling the initializers is most of the time that a new process takes to load a small model.
+            The model's own configuration then names other initializers than the user's.
+    """
     objects: dict[str, Any] = cloudpickle.loads(spec.custom_objects)
-    model = _load(spec.archive, spec.seeds, objects)
+    model = _load(without_initializers(spec.archive) if blank else spec.archive, spec.seeds, objects)
     compile_by(model, cloudpickle.loads(spec.settings), objects)
     return model
 
@@ -106,7 +111,7 @@ def clone_with(
     """
     settings = settings_of(model)
     archive = _archive(model)
-    objects = objects_of([model], [_config_of(archive), settings]) | dict(custom_objects or {})
+    objects = objects_of([model], [config_of(archive), settings]) | dict(custom_objects or {})
     clone = _load(archive, _seeds_of(model), objects)
     set_vector(clone, vector)
     if settings:
@@ -244,12 +249,6 @@ def _load(archive: bytes, seeds: tuple[tuple[int, ...], ...], objects: dict[str,
     for variable, state in zip(_seed_states(model), seeds, strict=True):
         variable.assign(np.array(state, np.int64).astype(variable.dtype))
     return model
-
-
-def _config_of(archive: bytes) -> dict[str, Any]:
-    with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        config: dict[str, Any] = json.loads(file.read("config.json"))
-    return config
 
 
 def _seed_states(model: keras.Model) -> list[keras.Variable]:

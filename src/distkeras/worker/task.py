@@ -143,7 +143,7 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
         seed=task.seed,
         num_epoch=task.num_epoch,
     ) as feed:
-        model = thaw(task.model)
+        model = thaw(task.model, blank=True)  # The center has the weights.
         reseed(model, worker)
         loop = Loop(
             make_replica(model), feed, task.algorithm, client.call, worker=worker, num_epoch=task.num_epoch
