@@ -86,6 +86,14 @@ class Algorithm:
         """The class name, as it stands in tables and reports."""
         return type(self).__name__
 
+    @property
+    def inner_momentum(self) -> float:
+        """Nesterov momentum that every worker adds to its Keras optimizer. Default: 0, none.
+
+        Optimizers that have momentum of their own are refused where it is not 0.
+        """
+        return 0.0
+
     def for_workers(self, num_workers: int) -> Algorithm:
         """Return the rule with the defaults that depend on the number of workers filled in. Default: itself.
 

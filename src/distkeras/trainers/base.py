@@ -21,6 +21,7 @@ from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
 from distkeras.worker.model import freeze, layout_of, set_vector, thaw
+from distkeras.worker.nesterov import check_no_momentum
 from distkeras.worker.signature import model_signature
 from distkeras.worker.task import Task
 
@@ -87,7 +88,7 @@ class Trainer:
         self.verbose = verbose
         self._spec = freeze(keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects)
         self._loss_names = loss_names(keras_model, loss)
-        self._warn_if_unstable(worker_optimizer)
+        self._check_optimizer(worker_optimizer)
         self._history = History()
         self._num_updates = 0
         self._training_time = 0.0
@@ -144,11 +145,12 @@ class Trainer:
         self._training_time = time.monotonic() - started
         return outcome.center
 
-    def _warn_if_unstable(self, worker_optimizer: str | keras.optimizers.Optimizer | None) -> None:
+    def _check_optimizer(self, worker_optimizer: str | keras.optimizers.Optimizer | None) -> None:
         if worker_optimizer is None:
             optimizer = self.keras_model.optimizer
         else:
             optimizer = keras.optimizers.get(worker_optimizer)
+        check_no_momentum(optimizer, self.algorithm)
         rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
         if isinstance(rate, float | int):  # A schedule has no one rate.
             warning = warn_if_unstable(self.algorithm, self.num_workers, float(rate))

@@ -10,6 +10,7 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.worker.model import layout_of
+from distkeras.worker.nesterov import nesterov_of
 
 Arrays = Any
 """An array, or a list or dict of arrays: what Keras takes as `x` or `y`."""
@@ -22,7 +23,8 @@ class Replica(ABC):
     """A compiled Keras model that trains by Keras's own `train_step`, in a bare loop.
 
     The optimizer's state stays here. After a write the weights are the new ones, and the optimizer goes on
-    with what it has.
+    with what it has. With `nesterov.add_momentum` the model's variables look ahead of the weights by
+    `momentum * velocity`; `read` and `write` mean the weights.
 
     On JAX the weights live outside the model while it trains; `sync` brings them back.
 
@@ -50,6 +52,9 @@ class Replica(ABC):
         self._prepared = False
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
+        nesterov = nesterov_of(model)
+        self._momentum = nesterov.momentum if nesterov else 0.0
+        self._velocities: list[keras.Variable] = list(nesterov.velocities) if nesterov else []
 
     def train(self, x: Arrays, y: Arrays = None, sample_weight: Arrays = None) -> None:
         """Train one minibatch. The step may still run when this returns.

@@ -132,6 +132,7 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
     from distkeras.worker.feed import Feed
     from distkeras.worker.loop import Loop
     from distkeras.worker.model import reseed, thaw
+    from distkeras.worker.nesterov import add_momentum
     from distkeras.worker.replica import make_replica
 
     with Feed(
@@ -145,6 +146,7 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
     ) as feed:
         model = thaw(task.model, blank=True)  # The center has the weights.
         reseed(model, worker)
+        add_momentum(model, task.algorithm.inner_momentum)
         loop = Loop(
             make_replica(model), feed, task.algorithm, client.call, worker=worker, num_epoch=task.num_epoch
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from typing import Any, final
 
@@ -35,22 +36,32 @@ class JaxReplica(Replica):
             index for index, variable in enumerate(model.non_trainable_variables) if is_statistic(variable)
         ]
         trainable, statistics = weights_of(model)
-        self._flatten = jax.jit(_flatten)
-        self._split = jax.jit(_splitter([*trainable, *statistics]))
+        self._flatten = jax.jit(partial(_flatten, momentum=self._momentum))
+        self._split = jax.jit(partial(_splitter([*trainable, *statistics]), momentum=self._momentum))
+        velocities = {id(variable) for variable in self._velocities}
+        self._velocity_indices = [
+            index
+            for index, variable in enumerate(model.optimizer.variables if velocities else [])
+            if id(variable) in velocities
+        ]
 
     def read(self) -> Vector:
-        trainable, others, _, _ = self._state
+        trainable, others, optimizer, _ = self._state
+        velocities = [optimizer[index] for index in self._velocity_indices]
         weights = [*trainable, *(others[index] for index in self._statistics)]
         if jax.default_backend() == "cpu":
             # Here an array is a view of JAX's own memory: NumPy joins them five times as fast as XLA.
-            parts = [np.asarray(weight).ravel() for weight in weights]
-            return np.concatenate(parts, dtype=np.float32, casting="unsafe")
-        return np.array(self._flatten(weights))
+            vector = _join(weights)
+            if velocities:
+                vector[: self.layout.num_trainable] -= self._momentum * _join(velocities)
+            return vector
+        return np.array(self._flatten(weights, velocities))
 
     def write(self, vector: Vector) -> None:
         # A copy that JAX owns: it may read an array in place, and later than now.
-        parts = self._split(np.array(self._checked(vector), np.float32))
+        owned = np.array(self._checked(vector), np.float32)
         trainable, others, optimizer, metrics = self._state
+        parts = self._split(owned, [optimizer[index] for index in self._velocity_indices])
         count = len(trainable)
         others = list(others)
         for index, part in zip(self._statistics, parts[count:], strict=True):
@@ -105,17 +116,32 @@ def _values(variables: list[keras.Variable]) -> list[jax.Array]:
     return [variable.value for variable in variables]
 
 
-def _flatten(weights: list[jax.Array]) -> jax.Array:
+def _join(arrays: list[jax.Array]) -> Vector:
+    parts = [np.asarray(array).ravel() for array in arrays]
+    return np.concatenate(parts, dtype=np.float32, casting="unsafe")
+
+
+def _flatten(weights: list[jax.Array], velocities: list[jax.Array], momentum: float) -> jax.Array:
+    """Join `weights`, brought back from `momentum` times the velocities of the first of them."""
+    weights = list(weights)
+    for index, velocity in enumerate(velocities):
+        weights[index] -= momentum * velocity
     return jnp.concatenate([weight.astype(jnp.float32).ravel() for weight in weights])
 
 
-def _splitter(variables: list[keras.Variable]) -> Callable[[jax.Array], list[jax.Array]]:
-    """Return the function that cuts a vector into weights of the shapes and types of `variables`."""
+def _splitter(variables: list[keras.Variable]) -> Callable[..., list[jax.Array]]:
+    """Return the function that cuts a vector into weights of the shapes and types of `variables`.
+
+    The first of them are put ahead by `momentum` times their velocities.
+    """
     shapes = [(tuple(variable.shape), variable.dtype) for variable in variables]
     edges = list(accumulate(int(np.prod(shape)) for shape, _ in shapes))[:-1]
 
-    def split(vector: jax.Array) -> list[jax.Array]:
-        parts = jnp.split(vector, edges)
-        return [part.reshape(shape).astype(dtype) for part, (shape, dtype) in zip(parts, shapes, strict=True)]
+    def split(vector: jax.Array, velocities: list[jax.Array], momentum: float) -> list[jax.Array]:
+        cut = zip(jnp.split(vector, edges), shapes, strict=True)
+        parts = [part.reshape(shape).astype(dtype) for part, (shape, dtype) in cut]
+        for index, velocity in enumerate(velocities):
+            parts[index] += momentum * velocity
+        return parts
 
     return split

@@ -63,10 +63,14 @@ class TensorFlowReplica(Replica):
         self._reset()
 
     def _make_flat(self) -> tf.Tensor:
-        parts = [tf.reshape(tf.cast(weight.value, tf.float32), [-1]) for weight in self._weights]
-        return tf.concat(parts, 0)
+        weights = [weight.value for weight in self._weights]
+        for index, velocity in enumerate(self._velocities):
+            weights[index] = weights[index] - self._momentum * velocity.value
+        return tf.concat([tf.reshape(tf.cast(weight, tf.float32), [-1]) for weight in weights], 0)
 
     def _assign_parts(self, vector: tf.Tensor) -> None:
         parts = tf.split(vector, self._sizes)
         for weight, part in zip(self._weights, parts, strict=True):
             weight.value.assign(tf.cast(tf.reshape(part, weight.shape), weight.dtype))
+        for weight, velocity in zip(self._weights, self._velocities, strict=False):  # the trainable ones
+            weight.value.assign_add(self._momentum * velocity.value)

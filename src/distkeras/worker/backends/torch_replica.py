@@ -22,11 +22,14 @@ class TorchReplica(Replica):
         trainable, statistics = weights_of(model)
         self._weights: list[torch.Tensor] = [weight.value for weight in (*trainable, *statistics)]
         self._sizes = [slot.size for slot in self.layout.slots()]
+        self._velocity_values: list[torch.Tensor] = [velocity.value for velocity in self._velocities]
         self._staged = torch.empty(self.layout.size, dtype=torch.float32, device="cpu")
 
     def read(self) -> Vector:
         with torch.no_grad():
-            flat = torch.cat([weight.reshape(-1).to(torch.float32) for weight in self._weights])
+            flat = _join(self._weights)
+            if self._velocities:
+                flat[: self.layout.num_trainable].sub_(_join(self._velocity_values), alpha=self._momentum)
         vector: Vector = flat.cpu().numpy()
         return vector
 
@@ -37,6 +40,8 @@ class TorchReplica(Replica):
         with torch.no_grad():
             for weight, part in zip(self._weights, parts, strict=True):
                 weight.copy_(part.view(weight.shape))
+            for weight, velocity in zip(self._weights, self._velocity_values, strict=False):  # trainable ones
+                weight.add_(velocity, alpha=self._momentum)
 
     def sync(self) -> None:
         """Nothing to do: the model's variables are the replica's."""
@@ -58,3 +63,7 @@ class TorchReplica(Replica):
 
     def _reset_metrics(self) -> None:
         self.model.reset_metrics()
+
+
+def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.reshape(-1).to(torch.float32) for tensor in tensors])

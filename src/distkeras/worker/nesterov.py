@@ -1,0 +1,154 @@
+"""Nesterov momentum around a Keras optimizer, for rules that ask for it: the inner step of EAMSGD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, final
+
+import keras
+from keras import ops
+
+from distkeras.algorithms import Algorithm
+
+OWN_MOMENTUM = ("momentum", "beta_1", "adam_beta_1")
+"""What Keras optimizers call their momentum: SGD and RMSprop, the family of Adam and Lion, Muon."""
+
+
+@final
+class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not typed
+    """A Keras optimizer with Nesterov momentum: `v <- momentum v - eta grad f(x + momentum v); x <- x + v`.
+
+    The variables hold `y = x + momentum v`, the point at which the gradient is taken, so that any
+    `train_step` serves. The given optimizer steps from `y` as it is, with its own learning rate, clipping,
+    weight decay, constraints and state. Where it arrives is the new `x`, and `v` is the way that `x` went:
+
+        x' = inner(y);  v' = x' - x = x' - y + momentum v;  y' = x' + momentum v'
+
+    With `SGD(eta)` these are the equations above.
+
+    Args:
+        inner_optimizer: a Keras optimizer without momentum, not built yet.
+        momentum: in (0, 1).
+
+    Attributes:
+        velocities: `v`, a variable for each that the optimizer was built with, in their order.
+
+    Raises:
+        ValueError: `momentum` lies outside (0, 1).
+
+    Reference: Zhang et al. 2015, Deep Learning with Elastic Averaging SGD, equations of EAMSGD.
+    """
+
+    def __init__(self, inner_optimizer: keras.optimizers.Optimizer, momentum: float) -> None:
+        if not 0 < momentum < 1:
+            raise ValueError(f"`momentum` must lie in (0, 1). Received: momentum={momentum!r}")
+        super().__init__(learning_rate=0.0)  # Keras wants one; the inner optimizer's is used.
+        self.inner_optimizer = inner_optimizer
+        self.momentum = momentum
+        self.velocities: list[keras.Variable] = []
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        self.inner_optimizer.build(variables)
+        self.velocities = [self.add_variable_from_reference(each, name="velocity") for each in variables]
+        super().build(variables)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return [*super().variables, *self.inner_optimizer.variables]
+
+    @property
+    def iterations(self) -> Any:
+        return self.inner_optimizer.iterations
+
+    @property
+    def learning_rate(self) -> Any:
+        return self.inner_optimizer.learning_rate
+
+    def scale_loss(self, loss: Any) -> Any:
+        return self.inner_optimizer.scale_loss(loss)
+
+    def apply(
+        self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> None:
+        if len(grads) == 0:
+            return
+        variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
+        if not self.built:
+            self.build(variables)
+        velocities = [self.velocities[self._get_variable_index(each)] for each in variables]
+        before = [ops.copy(each) for each in variables]
+        self.inner_optimizer.apply(grads, variables)
+        for variable, old, velocity in zip(variables, before, velocities, strict=True):
+            moved = variable - old + self.momentum * velocity
+            velocity.assign(moved)
+            variable.assign(variable + self.momentum * moved)
+
+
+def add_momentum(model: keras.Model, momentum: float) -> None:
+    """Let the optimizer of `model` step with Nesterov momentum; 0 leaves it as it is.
+
+    Args:
+        model: compiled, its optimizer not built yet.
+        momentum: in [0, 1).
+    """
+    if momentum == 0:
+        return
+    optimizer = model.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        # Inside of it, so that a step that is skipped for infinite gradients leaves the velocity alone.
+        optimizer.inner_optimizer = Nesterov(optimizer.inner_optimizer, momentum)
+    else:
+        model.optimizer = Nesterov(optimizer, momentum)
+
+
+def nesterov_of(model: keras.Model) -> Nesterov | None:
+    """Return what `add_momentum` has put around the optimizer of `model`, if it has."""
+    optimizer = model.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer if isinstance(optimizer, Nesterov) else None
+
+
+def check_no_momentum(optimizer: keras.optimizers.Optimizer | None, algorithm: Algorithm) -> None:
+    """Refuse an optimizer to which `algorithm` cannot add its `inner_momentum`.
+
+    Raises:
+        ValueError: the rule has inner momentum, and the optimizer momentum of its own, in whatever it wraps
+            too; or it accumulates gradients; or there is none.
+    """
+    if algorithm.inner_momentum == 0:
+        return
+    brings = f"{algorithm.name} brings Nesterov momentum of its own (momentum={algorithm.inner_momentum})"
+    if optimizer is None:
+        raise ValueError(
+            f"{brings} to the model's `optimizer`, and this model has none: compile it with one. "
+            "Received: optimizer=None"
+        )
+    settings = dict(_settings(optimizer.get_config()))
+    name = type(optimizer).__name__
+    for key in OWN_MOMENTUM:
+        if settings.get(key):
+            raise ValueError(
+                f"{brings}, so the Keras optimizer must have none: momentum would be applied twice. Give one "
+                "without, such as keras.optimizers.SGD(learning_rate=0.1), or choose AEASGD, which takes any "
+                f"optimizer. Received: {name} with {key}={settings[key]!r}"
+            )
+    if steps := settings.get("gradient_accumulation_steps"):
+        raise ValueError(
+            f"{brings}, and would move the weights by it at every minibatch, also where the Keras optimizer "
+            "only accumulates gradients. Raise `batch_size` instead, or choose AEASGD, which takes any "
+            f"optimizer. Received: {name} with gradient_accumulation_steps={steps!r}"
+        )
+
+
+def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every name and value in a configuration that are not zero, those of optimizers inside it too."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            if isinstance(value, dict | list | tuple):
+                yield from _settings(value)
+            elif value:
+                yield name, value
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _settings(value)
