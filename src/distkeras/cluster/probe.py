@@ -36,8 +36,8 @@ def check_executors(spark: SparkSession, backend: str, threads: int, num_workers
         if row.missing:
             raise ExecutorsNotReady(
                 f"Expected the executors' Python to have {', '.join(needed)}. Received: {row.missing} "
-                f"missing in {row.python}. Install `distkeras[{backend}]` there, or point "
-                "`spark.pyspark.python` (or PYSPARK_PYTHON, before the session is made) at an environment that has it."
+                f"missing in {row.python}. Install `distkeras[{backend}]` there, or, before the session is "
+                "made, point PYSPARK_PYTHON or `spark.pyspark.python` at an environment that has it."
             )
     _ready.add(key)
 

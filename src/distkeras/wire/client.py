@@ -69,17 +69,19 @@ class Client:
         self._patience = patience
         self._timeout = timeout
         self._sleep = sleep
-        self._buffer = np.empty(address.size, np.float32)
+        # Two, in turn: what one reply brought stays while the next request, made of it, is under way.
+        self._buffers = [np.empty(address.size, np.float32) for _ in range(2)]
         self._connection: Connection | None = None
 
     def call(self, request: Request) -> Any:
-        """Send `request` and return the reply. A vector in it is overwritten by the next call.
+        """Send `request` and return the reply. A vector in it is overwritten by the call after the next.
 
         Raises:
             JobStopped: the server ended the job.
             ServerLost: the server cannot be reached.
             AuthenticationError: the other side is not the server of this job.
         """
+        self._buffers.reverse()
         deadline: float | None = None  # Counted from the first failure, not from the start of a long wait.
         pause = 0.05
         while True:
@@ -117,7 +119,7 @@ class Client:
         if self._connection is None:
             self._connection = self._connect()
         self._connection.send(request)
-        return self._connection.receive(self._buffer)
+        return self._connection.receive(self._buffers[0])
 
     def _connect(self) -> Connection:
         sock = socket.create_connection((self._address.host, self._address.port), timeout=10.0)

@@ -8,7 +8,8 @@ import zipfile
 from typing import Any
 
 CONFIG = "config.json"
-ZEROS: dict[str, Any] = {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
+INITIALIZERS = "keras.initializers"
+ZEROS: dict[str, Any] = {"module": INITIALIZERS, "class_name": "Zeros", "config": {}, "registered_name": None}
 
 
 def config_of(archive: bytes) -> dict[str, Any]:
@@ -46,4 +47,4 @@ def _zeroed(config: Any, *, own: bool = False) -> Any:
 
 
 def _is_of_keras(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("module") == "keras.initializers"
+    return isinstance(value, dict) and value.get("module") == INITIALIZERS

@@ -62,7 +62,7 @@ class Loop:
         self._worker = worker
         self._num_epoch = num_epoch
         self._split = replica.layout.num_trainable
-        self._anchor: Vector = np.empty(replica.layout.size, np.float32)
+        self._anchor: Vector = np.empty(0, np.float32)
         self._sequence = 0
         self._window = Window()
 
@@ -145,9 +145,9 @@ class Loop:
         self._continue_from(weights)
 
     def _continue_from(self, weights: Vector) -> None:
-        # Copied, since the reply's buffer belongs to the connection.
-        np.copyto(self._anchor, weights)
-        self._replica.write(self._anchor)
+        # Not copied: the client keeps a reply until the call after the next, as long as an anchor lives.
+        self._anchor = weights
+        self._replica.write(weights)
 
 
 def _diverged(what: str) -> str:

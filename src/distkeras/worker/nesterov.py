@@ -78,10 +78,31 @@ class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is no
         velocities = [self.velocities[self._get_variable_index(each)] for each in variables]
         before = [ops.copy(each) for each in variables]
         self.inner_optimizer.apply(grads, variables)
-        for variable, old, velocity in zip(variables, before, velocities, strict=True):
-            moved = variable - old + self.momentum * velocity
-            velocity.assign(moved)
-            variable.assign(variable + self.momentum * moved)
+        step = _step_on_torch if keras.backend.backend() == "torch" else _step
+        step(variables, before, velocities, self.momentum)
+
+
+def _step(
+    variables: list[keras.Variable], before: list[Any], velocities: list[keras.Variable], momentum: float
+) -> None:
+    """Bring `variables` from the new `x` to the new `y`, and the velocities up to date."""
+    for variable, old, velocity in zip(variables, before, velocities, strict=True):
+        moved = variable - old + momentum * velocity
+        velocity.assign(moved)
+        variable.assign(variable + momentum * moved)
+
+
+def _step_on_torch(
+    variables: list[keras.Variable], before: list[Any], velocities: list[keras.Variable], momentum: float
+) -> None:
+    """`_step` of all weights in one call each: eagerly, one after the other takes thirty times as long."""
+    import torch
+
+    with torch.no_grad():
+        ahead, moved = [each.value for each in variables], [each.value for each in velocities]
+        torch._foreach_mul_(moved, momentum)
+        torch._foreach_add_(moved, torch._foreach_sub(ahead, before))
+        torch._foreach_add_(ahead, moved, alpha=momentum)
 
 
 def add_momentum(model: keras.Model, momentum: float) -> None:
