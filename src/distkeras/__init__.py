@@ -16,7 +16,7 @@ _SUBPACKAGES = ("algorithms", "center", "cluster", "monitor", "simulation", "tra
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return import_module(f"distkeras.{name}")
-    if name[:1].isupper():
+    if name[:1].isupper() or name == "merge":
         trainers = import_module("distkeras.trainers")
         if name in trainers.__all__:
             return getattr(trainers, name)
