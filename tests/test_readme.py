@@ -1,0 +1,49 @@
+"""What the documents say works: their Python blocks run, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+]
+
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"```.*?```|`[^`\n]*`|<!--.*?-->", re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def python_blocks(path):
+    """Return each block, after as many empty lines as come before it: errors name the document's line."""
+    text = path.read_text()
+    return [
+        "\n" * text.count("\n", 0, match.start(1)) + match.group(1) for match in PYTHON_BLOCK.finditer(text)
+    ]
+
+
+def links(path):
+    """Return where the document's links lead within the repository."""
+    targets = LINK.findall(CODE.sub("", path.read_text()))
+    return [target.partition("#")[0] for target in targets if not target.startswith(("http", "#"))]
+
+
+@pytest.mark.parametrize(("name", "at_least"), [("README.md", 5), ("docs/simulator.md", 5)])
+def test_python_blocks_run_as_they_stand(spark, monkeypatch, name, at_least):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")  # and put it back when a block has set it
+    blocks = python_blocks(ROOT / name)
+    assert len(blocks) >= at_least
+    namespace = {"__name__": "__main__"}  # classes of a block travel by value, as from a notebook
+    for block in blocks:
+        exec(compile(block, ROOT / name, "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(path):
+    missing = [target for target in links(path) if not (path.parent / target).exists()]
+    assert missing == []
