@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+from distkeras.algorithms import REGISTRY
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -47,3 +51,12 @@ def test_python_blocks_run_as_they_stand(spark, monkeypatch, name, at_least):
 def test_links_lead_to_files_that_are_there(path):
     missing = [target for target in links(path) if not (path.parent / target).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name != "Sequential"])
+def test_every_rule_is_documented_with_its_defaults(name):
+    text = (ROOT / "docs" / "algorithms.md").read_text()
+    (section,) = re.findall(rf"^### {name}\b.*?(?=^##)", text, re.MULTILINE | re.DOTALL)
+    defaults = section.partition("- Defaults:")[2].partition("\n- ")[0]
+    stated = dict(re.findall(r"`(\w+)=([^`]+)`", defaults))
+    assert {field: ast.literal_eval(value) for field, value in stated.items()} == asdict(REGISTRY[name]())
