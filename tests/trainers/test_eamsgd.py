@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import keras
+import numpy as np
+import pandas as pd
 import pytest
 
 from distkeras import AEASGD, EAMSGD, DistributedTrainer
@@ -96,3 +98,25 @@ def test_the_trained_model_has_the_users_optimizer():
     assert isinstance(trained.optimizer, keras.optimizers.SGD)
     assert trained.optimizer.momentum == 0
     assert float(trained.optimizer.learning_rate) == 0.25
+
+
+def test_workers_on_spark_take_the_step_of_the_paper(spark):
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")]
+    )
+    x = np.random.default_rng(3).normal(size=(16, 3)).astype(np.float32)
+    y = x @ np.array([0.5, -1.0, 2.0], np.float32)
+    rows = spark.createDataFrame(pd.DataFrame({"features": list(x.astype(float)), "label": y}))
+    # One minibatch an epoch, one exchange in all, and an alpha of 1: the center takes the worker's weights.
+    options = {"num_workers": 1, "batch_size": 16, "num_epoch": 5, "communication_window": 5}
+    trainer = EAMSGD(
+        model, keras.optimizers.SGD(0.05), "mse", **options, rho=10.0, learning_rate=0.1, verbose=0
+    )
+    trained = trainer.train(rows)
+    weights, velocity = np.ones(3), np.zeros(3)
+    for _ in range(5):
+        ahead = weights + 0.9 * velocity
+        velocity = 0.9 * velocity - 0.05 * 2 * x.T @ (x @ ahead - y) / 16
+        weights = weights + velocity
+    np.testing.assert_allclose(trained.get_weights()[0].ravel(), weights, rtol=1e-4, atol=1e-5)
+    assert trainer.num_updates == 1
