@@ -19,6 +19,9 @@ class Independent:
         initial: the first centers, shape (workers, size); copied.
         num_trainable: as in `Center`.
         clock: as in `Center`.
+
+    Attributes:
+        journal: the events of all members.
     """
 
     def __init__(

@@ -17,7 +17,13 @@ SHARD_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One weight of the model: its place in the vector."""
+    """One weight of the model: its place in the vector.
+
+    Attributes:
+        path: Keras's name of the weight.
+        shape: of the weight.
+        offset: index of its first element.
+    """
 
     path: str
     shape: tuple[int, ...]

@@ -86,7 +86,14 @@ Request = Join | Exchange | Leave | Fail | Pull | Poll
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Answers `Join`: the center, the sequence last applied, and the minibatch to go on with."""
+    """Answers `Join`.
+
+    Attributes:
+        center: shape (size,).
+        sequence: number of this worker's last applied commit; 0: none.
+        epoch: epoch of the minibatch to go on with.
+        step: its index in that epoch.
+    """
 
     center: Vector
     sequence: int
@@ -100,7 +107,8 @@ class Exchanged:
 
     Attributes:
         reply: the rule's reply for the trainable part, then the center's statistics; where `restart`, the
-            whole center.
+            whole center. Shape (size,).
+        staleness: of the commit; 0 where `restart`.
         restart: the commit had been applied before and its reply is lost: start anew from the center.
     """
 
@@ -123,7 +131,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """Answers `Pull`."""
+    """Answers `Pull`: the center, shape (size,), and the commits applied so far; a round counts once."""
 
     center: Vector
     num_updates: int

@@ -46,6 +46,13 @@ class Shard:
     ) -> int:
         """Apply the `message` of one worker and overwrite it with the reply.
 
+        Args:
+            message: this shard's part, trainable elements first, then statistics as the worker has them.
+            worker: its index; it must have pulled.
+            num_steps: minibatch steps behind the message.
+            num_samples: rows behind the message.
+            num_workers: workers of the job.
+
         Returns:
             The staleness of the message: commits applied here since the worker last pulled.
         """

@@ -75,8 +75,10 @@ class Job:
             on_event: told of every event, in the order in which the center took them.
 
         Raises:
-            WorkerError: an exception in a worker.
-            ServerFailed: the parameter server's process ended.
+            NotEnoughSlots: a synchronous rule has more workers than the cluster has task slots.
+            ExecutorsNotReady: a package is missing in the executors' Python.
+            WorkerError: an exception in a worker, or in the rule on the server.
+            ServerFailed: the parameter server's process did not start, or ended.
         """
         spark = self.frame.sparkSession
         barrier = self.task.algorithm.synchronous

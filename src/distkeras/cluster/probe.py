@@ -24,6 +24,12 @@ def check_executors(spark: SparkSession, backend: str, threads: int, num_workers
     One task a worker, all at once: so that workers start to train together, not each when its imports are
     done. Done once for a Spark application, a backend and a number of workers.
 
+    Args:
+        spark: the session.
+        backend: Keras backend, which is also the name of its package.
+        threads: cores of one worker.
+        num_workers: tasks to start.
+
     Raises:
         ExecutorsNotReady: a package is missing; the message names it, and which Python lacks it.
     """

@@ -44,7 +44,10 @@ class DistributedTrainer(Trainer):
     Raises:
         TypeError: `keras_model` is no Keras model, or `algorithm` no rule.
         ValueError: a count that is not a positive integer, a model that is neither built nor can be, an
-            optimizer or loss that is missing.
+            optimizer or loss that is missing, momentum that would be applied twice.
+
+    Warns:
+        UnstableWarning: the theory of the rule says that training diverges at these parameters.
 
     Example:
         ```python
@@ -64,6 +67,9 @@ class DistributedTrainer(Trainer):
 
         Raises:
             ValueError, TypeError: data that does not fit model and loss; before any worker starts.
-            WorkerError: an exception in a worker, with its traceback.
+            NotEnoughSlots: a synchronous rule has more workers than the cluster has task slots.
+            ExecutorsNotReady: a package is missing in the executors' Python.
+            WorkerError: an exception in a worker, or in the rule on the server, with its traceback.
+            ServerFailed: the parameter server's process ended before the job.
         """
         return self._model_with(self._run(dataframe, shuffle, initial_vector(self.keras_model)))

@@ -21,6 +21,9 @@ class SingleTrainer(DistributedTrainer):
         loss: as in `DistributedTrainer`.
         **options: the options of `DistributedTrainer`, without `num_workers` and `quorum`. The history has
             one record for every 50 minibatches.
+
+    Raises:
+        ValueError: `num_workers` is not 1, or as `DistributedTrainer`.
     """
 
     def __init__(

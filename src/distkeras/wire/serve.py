@@ -51,7 +51,11 @@ class ServerJob:
 
 
 def read_job(stream: BinaryIO) -> ServerJob:
-    """Read the job that the driver wrote."""
+    """Read the job that the driver wrote.
+
+    Raises:
+        TypeError: it wrote something else.
+    """
     (length,) = LENGTH.unpack(stream.read(LENGTH.size))
     job = pickle.loads(stream.read(length))
     if not isinstance(job, ServerJob):

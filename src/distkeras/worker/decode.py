@@ -96,7 +96,7 @@ def _flatten(array: pa.Array, length: int, per_row: int, place: _Place) -> pa.Ar
         size = array.type.list_size
         place.uniform(np.array([0, size] if len(array) else []), length, per_row)
         return array.values.slice(array.offset * size, len(array) * size)
-    # `offsets` honours the slice that the array is; `values` does not.
+    # `offsets` honors the slice that the array is; `values` does not.
     offsets = array.offsets.to_numpy()
     place.uniform(offsets, length, per_row)
     return array.values.slice(offsets[0], offsets[-1] - offsets[0])
