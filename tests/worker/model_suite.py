@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from distkeras.worker.model import (
-    clone_with,
     ensure_built,
     freeze,
     initial_vector,
@@ -170,8 +169,6 @@ def test_model_defined_in_main_works_in_another_process(tmp_path):
     np.testing.assert_allclose(model.predict(x, verbose=0), outputs, rtol=1e-6)
     measured = [model.train_on_batch(x, y, return_dict=True)["loss"] for _ in range(3)]
     assert measured == pytest.approx(losses, rel=1e-5)
-    vector[:] = 2.0
-    np.testing.assert_array_equal(initial_vector(clone_with(model, vector)), vector)
 
 
 class Unregistered(keras.Model):
@@ -280,30 +277,15 @@ def test_model_without_optimizer_or_loss_is_refused_with_the_way_out():
         freeze(plain_model(), "sgd", "no_such_loss")
 
 
-def test_clone_takes_the_vector_and_leaves_the_model_alone():
+def test_weights_are_set_to_a_copy_of_the_vector():
     model = plain_model()
-    state = state_of(model)
     vector = np.arange(layout_of(model).size, dtype=np.float32) + 1
-    clone = clone_with(model, vector)
-    np.testing.assert_array_equal(initial_vector(clone), vector)
+    set_vector(model, vector)
+    np.testing.assert_array_equal(initial_vector(model), vector)
     vector[:] = 0.0
-    assert initial_vector(clone).min() == 1.0
-    assert_same_state(model, state)
-    assert not model.compiled
-    assert not clone.compiled
-    assert [layer.name for layer in clone.layers] == [layer.name for layer in model.layers]
+    assert initial_vector(model).min() == 1.0
     with pytest.raises(ValueError, match="Expected a vector of shape"):
-        clone_with(model, vector[1:])
-
-
-def test_clone_of_a_compiled_model_is_compiled_alike():
-    model = plain_model()
-    model.compile(keras.optimizers.Adam(0.5), "mse", metrics=["mae"])
-    clone = clone_with(model, initial_vector(model))
-    assert not model.optimizer.built
-    x, y = np.ones((4, 5), np.float32), np.ones((4, 3), np.float32)
-    assert clone.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))
-    assert float(clone.optimizer.learning_rate) == 0.5
+        set_vector(model, vector[1:])
 
 
 def test_seeds_of_workers_differ_and_are_the_same_every_time():

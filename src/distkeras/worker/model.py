@@ -94,31 +94,6 @@ def thaw(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
     return model
 
 
-def clone_with(
-    model: keras.Model, vector: Vector, custom_objects: Mapping[str, Any] | None = None
-) -> keras.Model:
-    """Return a new model like `model` with the weights of `vector`; `model` stays as it is.
-
-    The new one is compiled if `model` is, with a fresh optimizer.
-
-    Args:
-        model: a built model.
-        vector: its weights by `layout_of(model)`, shape (size,).
-        custom_objects: as in `freeze`.
-
-    Raises:
-        ValueError: `vector` has another size than the layout.
-    """
-    settings = settings_of(model)
-    archive = _archive(model)
-    objects = objects_of([model], [config_of(archive), settings]) | dict(custom_objects or {})
-    clone = _load(archive, _seeds_of(model), objects)
-    set_vector(clone, vector)
-    if settings:
-        compile_by(clone, settings, objects)
-    return clone
-
-
 def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
     """Build `model` if it is not.
 
@@ -171,7 +146,11 @@ def initial_vector(model: keras.Model) -> Vector:
 
 
 def set_vector(model: keras.Model, vector: Vector) -> None:
-    """Set the weights of `model` from `vector`, shape (size,)."""
+    """Set the weights of `model` from `vector`, shape (size,).
+
+    Raises:
+        ValueError: `vector` has another size than the layout.
+    """
     trainable, statistics = weights_of(model)
     values = layout_of(model).unpack(np.asarray(vector))
     for weight, value in zip((*trainable, *statistics), values, strict=True):
