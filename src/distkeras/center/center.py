@@ -105,11 +105,7 @@ class Center:
         quorum: int | None = None,
         first_worker: int = 0,
     ) -> None:
-        if quorum is not None and not (algorithm.synchronous and 1 <= quorum <= num_workers):
-            raise ValueError(
-                "`quorum` must lie between 1 and `num_workers`, and belongs to synchronous rules alone. "
-                f"Received: quorum={quorum}, num_workers={num_workers}, algorithm={algorithm!r}"
-            )
+        check_quorum(algorithm, num_workers, quorum)
         self.algorithm = algorithm.for_workers(num_workers)
         self.num_workers = num_workers
         self.quorum = quorum
@@ -275,6 +271,15 @@ class Center:
             metrics=request.metrics,
             staleness=staleness,
             timestamp=self.journal.clock(),
+        )
+
+
+def check_quorum(algorithm: Algorithm, num_workers: int, quorum: int | None) -> None:
+    """Raise ValueError unless `quorum` is None, or lies in 1..num_workers for a synchronous rule."""
+    if quorum is not None and not (algorithm.synchronous and 1 <= quorum <= num_workers):
+        raise ValueError(
+            "`quorum` must lie between 1 and `num_workers`, and belongs to synchronous rules alone. "
+            f"Received: quorum={quorum}, num_workers={num_workers}, algorithm={algorithm!r}"
         )
 
 

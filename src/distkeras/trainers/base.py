@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.algorithms.stability import warn_if_unstable
+from distkeras.center import check_quorum
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job
 from distkeras.cluster.server import ServerOptions
@@ -72,6 +74,7 @@ class Trainer:
             ("num_epoch", num_epoch),
         ):
             check_positive_integer(name, value)
+        check_quorum(algorithm, num_workers, quorum)
         if metrics is None and loss is not None:
             metrics = ["accuracy"]
         self.keras_model = keras_model
@@ -155,7 +158,7 @@ class Trainer:
         if isinstance(rate, float | int):  # A schedule has no one rate.
             warning = warn_if_unstable(self.algorithm, self.num_workers, float(rate))
             if warning is not None:
-                warnings.warn(warning, UnstableWarning, stacklevel=4)
+                warnings.warn(warning, UnstableWarning, stacklevel=_levels_to_user())
 
     def _prepare(self, dataframe: DataFrame, shuffle: bool, num_partitions: int) -> Prepared:
         inputs, outputs = model_signature(self.keras_model)
@@ -201,6 +204,14 @@ def check_positive_integer(name: str, value: object) -> None:
     """Raise ValueError unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def _levels_to_user() -> int:
+    """How far up the stack the first line is that is not of this project."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _shown(verbose: int | str) -> bool | None:

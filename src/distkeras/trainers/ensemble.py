@@ -108,7 +108,7 @@ def merge(members: Sequence[keras.Model], by: Literal["average", "vote"] = "aver
             for classifiers with one output per class.
 
     Raises:
-        ValueError: no members, or `by` is neither.
+        ValueError: no members, `by` is neither, or the members are neither Sequential nor functional models.
     """
     if not members or by not in ("average", "vote"):
         raise ValueError(
@@ -117,10 +117,21 @@ def merge(members: Sequence[keras.Model], by: Literal["average", "vote"] = "aver
         )
     combine = _vote if by == "vote" else _average
     inputs = keras.tree.map_structure(
-        lambda given: keras.Input(given.shape[1:], dtype=given.dtype, name=given.name), members[0].input
+        lambda given: keras.Input(given.shape[1:], dtype=given.dtype, name=given.name), _inputs_of(members[0])
     )
     outputs = [member(inputs) for member in members]
     return keras.Model(inputs, keras.tree.map_structure(lambda *each: combine(list(each)), *outputs))
+
+
+def _inputs_of(model: keras.Model) -> Any:
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0]
+    if getattr(model, "inputs", None):
+        return model.input
+    raise ValueError(
+        "Expected Sequential or functional models: the inputs of others are not known. "
+        f"Received: {type(model)}"
+    )
 
 
 def _average(outputs: list[Any]) -> Any:

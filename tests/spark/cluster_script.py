@@ -1,0 +1,194 @@
+"""Trains on `local-cluster[2,1,1024]`: executors in JVMs and working directories of their own.
+
+Run by test_processes.py, since a process has one Spark. Arguments: what to do, and a folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import psutil
+from pyspark.sql import SparkSession
+
+import distkeras
+from distkeras.trainers import base
+
+ROWS, EPOCHS = 2000, 3
+
+
+def make_session():
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    # `local-cluster` starts its executors by Spark's own scripts.
+    import pyspark
+
+    os.environ.setdefault("SPARK_HOME", os.path.dirname(pyspark.__file__))
+    session = (
+        SparkSession.builder.master("local-cluster[2,1,1024]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.executor.memory", "1g")
+        .config("spark.log.level", "OFF")
+        .getOrCreate()
+    )
+    # The second executor may come late; a rule that needs both must not be refused for that.
+    deadline = time.monotonic() + 60
+    while (
+        session.sparkContext._jsc.sc().maxNumConcurrentTasks(
+            session.sparkContext._jsc.sc().resourceProfileManager().defaultResourceProfile()
+        )
+        < 2
+    ):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the executors did not come up")
+        time.sleep(0.1)
+    return session
+
+
+def slow_model(pause):
+    """A model whose steps take a while, so that there is time to kill a worker in the middle."""
+
+    class Slow(keras.Model):
+        def train_step(self, *arguments):
+            import jax
+
+            def wait():
+                import time
+
+                time.sleep(pause)
+
+            jax.debug.callback(wait)
+            return super().train_step(*arguments)
+
+    inputs = keras.Input((4,))
+    return Slow(inputs, keras.layers.Dense(1)(inputs)), {"Slow": Slow}
+
+
+def make_trainer(trainer, pause, **options):
+    model, custom_objects = slow_model(pause)
+    return getattr(distkeras, trainer)(
+        model,
+        "sgd",
+        "mse",
+        batch_size=20,
+        communication_window=5,
+        num_epoch=EPOCHS,
+        custom_objects=custom_objects,
+        seed=0,
+        **options,
+    )
+
+
+def make_frame(spark):
+    generator = np.random.default_rng(0)
+    rows = pd.DataFrame({"features": list(generator.normal(size=(ROWS, 4))), "label": np.zeros(ROWS)})
+    return spark.createDataFrame(rows).repartition(2)
+
+
+def python_workers():
+    """The Python processes that Spark's executors run, without the daemons that fork them."""
+    everyone = psutil.Process().children(recursive=True)
+    return [p for p in everyone if p.ppid() in {q.pid for q in everyone if "pyspark.daemon" in cmd(q)}]
+
+
+def cmd(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def check_windows(trainer):
+    """Every window of both workers is in the history exactly once."""
+    history = trainer.get_history()
+    for worker in (0, 1):
+        own = trainer.get_executor_history(worker)
+        assert [window.iteration for window in own] == list(range(len(own))), own
+    assert sum(window.samples for window in history) == ROWS * EPOCHS
+    assert trainer.num_updates == len(history) or trainer.algorithm.synchronous
+
+
+def plain(spark):
+    for name in ("DOWNPOUR", "LocalSGD"):
+        trainer = make_trainer(name, 0.0)
+        trainer.train(make_frame(spark))
+        check_windows(trainer)
+    print("trained")
+
+
+def kill_worker(spark, name):
+    """SIGKILL one Python worker in the middle; Spark starts it again and nothing is lost or doubled."""
+    killed = []
+    trainer = make_trainer(name, 0.01)
+    joined = []
+    bar = base.ProgressBar
+
+    class Watching(bar):
+        def __call__(self, event):
+            if type(event).__name__ == "WorkerJoined":
+                joined.append(event)
+            super().__call__(event)
+
+    base.ProgressBar = Watching
+
+    def kill():
+        while len(trainer.get_history()) < 12:
+            time.sleep(0.02)
+        victim = python_workers()[0]
+        victim.kill()
+        killed.append(victim.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    trainer.train(make_frame(spark))
+    thread.join()
+    check_windows(trainer)
+    assert killed
+    again = [event for event in joined if event.attempt > 0 or (event.epoch, event.step) != (0, 0)]
+    assert again, joined
+    assert any((event.epoch, event.step) != (0, 0) for event in again), again
+    print("survived")
+
+
+def train_for_long(spark, folder):
+    """Train until something ends this process; tell the test which processes there are."""
+    trainer = make_trainer("DOWNPOUR", 0.2)
+
+    def tell():
+        while len(trainer.get_history()) < 3:
+            time.sleep(0.02)
+        everyone = psutil.Process().children(recursive=True)
+        (folder / "pids.part").write_text(" ".join(str(p.pid) for p in everyone))
+        (folder / "pids.part").rename(folder / "pids")
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        trainer.train(make_frame(spark))
+    except KeyboardInterrupt:
+        servers = [p for p in psutil.Process().children(recursive=True) if "distkeras.wire" in cmd(p)]
+        print("interrupted with", len(servers), "servers and", len(python_workers()), "workers")
+        spark.stop()
+
+
+def main():
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    spark = make_session()
+    if what == "plain":
+        plain(spark)
+    elif what == "kill":
+        kill_worker(spark, sys.argv[3])
+    else:
+        train_for_long(spark, folder)
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Executors in processes of their own, workers that are killed, drivers that are interrupted or killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+SCRIPT = Path(__file__).parent / "cluster_script.py"
+
+
+def run(folder, *arguments):
+    """Run the script in `folder`, from where nothing of this checkout is importable by accident."""
+    done = subprocess.run(
+        [sys.executable, SCRIPT, arguments[0], folder, *arguments[1:]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_trains_on_executors_with_directories_of_their_own(tmp_path):
+    assert "trained" in run(tmp_path, "plain")
+
+
+@pytest.mark.parametrize("trainer", ["DOWNPOUR", "LocalSGD"])
+def test_a_killed_worker_resumes_and_no_window_is_lost_or_doubled(tmp_path, trainer):
+    assert "survived" in run(tmp_path, "kill", trainer)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_survives_a_driver_that_is_interrupted_or_killed(tmp_path, how):
+    driver = subprocess.Popen(
+        [sys.executable, SCRIPT, "long", tmp_path], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "pids").exists():
+            assert time.monotonic() < deadline
+            assert driver.poll() is None
+            time.sleep(0.1)
+        processes = [psutil.Process(int(pid)) for pid in (tmp_path / "pids").read_text().split()]
+        assert any("distkeras.wire" in " ".join(p.cmdline()) for p in processes)
+        os.kill(driver.pid, how)
+        output, _ = driver.communicate(timeout=60)
+        if how == signal.SIGINT:
+            assert "interrupted with 0 servers and 0 workers" in output
+        _, alive = psutil.wait_procs(processes, timeout=60)
+        assert alive == []
+    finally:
+        driver.kill()
+        driver.wait()

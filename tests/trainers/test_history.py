@@ -1,0 +1,69 @@
+"""The history: by worker, by iteration over all workers, as a table, as a picture."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from distkeras.events import Window
+from distkeras.trainers import History
+
+
+def window(worker, iteration, loss, samples=10, staleness=0, timestamp=100.0):
+    return Window(worker, 0, iteration, 1, samples, {"loss": loss}, staleness, timestamp)
+
+
+@pytest.fixture
+def history():
+    return History(
+        [
+            window(0, 0, 4.0, samples=30, timestamp=100.0),
+            window(1, 0, 2.0, samples=10, staleness=1, timestamp=101.0),
+            window(2, 0, 6.0, samples=10, staleness=2, timestamp=102.0),
+            window(1, 1, 1.0, timestamp=103.0),
+        ]
+    )
+
+
+def test_the_average_is_over_all_workers_weighted_by_their_rows(history):
+    first, second = history.averaged()
+    assert (first.iteration, first.workers, first.samples) == (0, 3, 50)
+    assert first.metrics["loss"] == pytest.approx((4 * 30 + 2 * 10 + 6 * 10) / 50)
+    assert first.staleness == 1.0
+    assert first.timestamp == 102.0
+    assert (second.workers, second.metrics["loss"]) == (1, 1.0)
+
+
+def test_a_loss_that_is_no_number_is_not_averaged_away(history):
+    history.append(window(3, 0, math.nan))
+    assert math.isnan(history.averaged()[0].metrics["loss"])
+
+
+def test_one_executor_alone(history):
+    assert [w.iteration for w in history.executor(1)] == [0, 1]
+    assert history.executor(7) == []
+
+
+def test_the_table_has_a_row_a_window_and_time_from_zero(history):
+    table = history.to_pandas()
+    assert table["time"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert table["loss"].tolist() == [4.0, 2.0, 6.0, 1.0]
+    assert table["staleness"].tolist() == [0, 1, 2, 0]
+
+
+def test_the_table_of_no_windows_is_empty():
+    assert len(History().to_pandas()) == 0
+
+
+def test_the_plot_has_a_line_a_worker_and_axes_a_metric(history):
+    figure = history.plot()
+    (axes,) = figure.axes
+    assert len(axes.lines) == 3
+    assert axes.get_ylabel() == "loss"
+    assert "seconds" in axes.get_xlabel()
+
+
+def test_windows_without_a_metric_do_not_count_for_it():
+    mixed = History([window(0, 0, 1.0), Window(1, 0, 0, 1, 10, {"loss": 3.0, "auc": 0.5}, 0, 100.0)])
+    assert mixed.averaged()[0].metrics == {"loss": 2.0, "auc": 0.5}

@@ -1,0 +1,215 @@
+"""What trainers take and refuse, before any Spark is needed."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import distkeras
+from distkeras import algorithms
+from distkeras.trainers import UnstableWarning
+from distkeras.trainers.losses import loss_names
+
+
+def model(units=1):
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(units)])
+
+
+RULES = sorted(set(algorithms.REGISTRY) - {"Averaging", "Sequential"})
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_has_a_trainer_of_its_name_with_its_parameters(name):
+    rule = algorithms.REGISTRY[name]
+    trainer = getattr(distkeras, name)
+    assert trainer(model(), "sgd", "mse").algorithm == rule()
+    parameters = inspect.signature(trainer).parameters
+    assert parameters["communication_window"].default == rule().communication_window
+    assert {"keras_model", "worker_optimizer", "loss", "num_workers", "features_col"} <= set(parameters)
+    assert "algorithm" not in parameters
+    assert rule.__doc__.splitlines()[0] in trainer.__doc__
+    assert pickle.loads(pickle.dumps(trainer)) is trainer
+
+
+def test_hyper_parameters_reach_the_rule_and_options_the_trainer():
+    trainer = distkeras.AEASGD(
+        model(), "sgd", "mse", rho=2.0, learning_rate=0.2, communication_window=3, num_workers=7
+    )
+    assert trainer.algorithm == algorithms.AEASGD(3, rho=2.0, learning_rate=0.2)
+    assert trainer.num_workers == 7
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(TypeError, match="num_worker"):
+        distkeras.DOWNPOUR(model(), "sgd", "mse", num_worker=2)
+
+
+@pytest.mark.parametrize("name", ["num_workers", "batch_size", "num_epoch", "communication_window"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True])
+def test_counts_must_be_positive_integers(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive integer.*Received: {name}="):
+        distkeras.DOWNPOUR(model(), "sgd", "mse", **{name: value})
+
+
+def test_something_that_is_no_keras_model_is_refused():
+    with pytest.raises(TypeError, match="Keras model"):
+        distkeras.DOWNPOUR("model.h5", "sgd", "mse")
+
+
+def test_something_that_is_no_rule_is_refused():
+    with pytest.raises(TypeError, match=r"algorithms\.Algorithm"):
+        distkeras.DistributedTrainer(model(), "adag", "sgd", "mse")
+    with pytest.raises(TypeError, match=r"algorithms\.Algorithm"):
+        distkeras.DistributedTrainer(model(), algorithms.ADAG, "sgd", "mse")
+
+
+def test_a_model_that_is_not_built_is_refused():
+    with pytest.raises(ValueError, match="built"):
+        distkeras.DOWNPOUR(keras.Sequential([keras.layers.Dense(1)]), "sgd", "mse")
+
+
+def test_a_missing_optimizer_or_loss_is_refused():
+    with pytest.raises(ValueError, match="worker_optimizer"):
+        distkeras.DOWNPOUR(model(), loss="mse")
+    with pytest.raises(ValueError, match="`loss`"):
+        distkeras.DOWNPOUR(model(), "sgd")
+
+
+def test_a_single_trainer_has_one_worker():
+    assert distkeras.SingleTrainer(model(), "sgd", "mse").num_workers == 1
+    with pytest.raises(ValueError, match="one worker"):
+        distkeras.SingleTrainer(model(), "sgd", "mse", num_workers=2)
+
+
+def test_a_quorum_belongs_to_synchronous_rules():
+    with pytest.raises(ValueError, match="synchronous"):
+        distkeras.DOWNPOUR(model(), "sgd", "mse", quorum=1)
+    with pytest.raises(ValueError, match="quorum"):
+        distkeras.LocalSGD(model(), "sgd", "mse", num_workers=2, quorum=3)
+    assert distkeras.LocalSGD(model(), "sgd", "mse", num_workers=3, quorum=2).quorum == 2
+
+
+def test_parameters_in_the_unstable_region_are_warned_of():
+    with pytest.warns(UnstableWarning, match="DOWNPOUR.*unstable with 20 workers"):
+        distkeras.DOWNPOUR(model(), keras.optimizers.SGD(0.1), "mse", num_workers=20, communication_window=10)
+
+
+def test_the_warning_points_at_the_line_of_the_user():
+    options = {"num_workers": 20}
+    with pytest.warns(UnstableWarning) as caught:
+        distkeras.DOWNPOUR(model(), keras.optimizers.SGD(0.5), "mse", **options)
+    with pytest.warns(UnstableWarning) as direct:
+        distkeras.DistributedTrainer(
+            model(), algorithms.DOWNPOUR(), keras.optimizers.SGD(0.5), "mse", **options
+        )
+    for record in (*caught, *direct):
+        if record.category is UnstableWarning:
+            assert record.filename == __file__
+
+
+@pytest.mark.parametrize("name", ["DynSGD", "ADAG", "AEASGD"])
+def test_stable_parameters_are_not_warned_of(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnstableWarning)
+        getattr(distkeras, name)(model(), keras.optimizers.SGD(0.1), "mse", num_workers=20)
+
+
+def test_the_unstable_region_is_that_of_the_compiled_optimizer_where_none_is_given():
+    compiled = model()
+    compiled.compile(keras.optimizers.SGD(0.1), "mse")
+    with pytest.warns(UnstableWarning):
+        distkeras.DOWNPOUR(compiled, num_workers=20, communication_window=10)
+
+
+def test_a_learning_rate_schedule_is_not_judged():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnstableWarning)
+        distkeras.DOWNPOUR(model(), keras.optimizers.SGD(schedule), "mse", num_workers=20)
+
+
+def test_losses_are_named_as_keras_names_them():
+    one = model()
+    losses = keras.losses
+    assert loss_names(one, "mse") == "mse"
+    assert loss_names(one, losses.SparseCategoricalCrossentropy()) == "sparse_categorical_crossentropy"
+    assert loss_names(one, losses.SparseCategoricalCrossentropy(ignore_class=-1)) is None
+    assert loss_names(one, losses.mean_squared_error) == "mean_squared_error"
+    assert loss_names(one, {"a": "mse", "b": losses.Huber()}) == {"a": "mse", "b": "huber"}
+    assert loss_names(one, None) is None
+    one.compile("sgd", losses.CategoricalCrossentropy())
+    assert loss_names(one, None) == "categorical_crossentropy"
+
+
+def constant_classifier(values):
+    """A model that answers `values` whatever it is given."""
+    inputs = keras.Input((2,), name="x")
+    dense = keras.layers.Dense(len(values), kernel_initializer="zeros")
+    outputs = dense(inputs)
+    dense.set_weights([np.zeros((2, len(values))), np.array(values)])
+    return keras.Model(inputs, outputs)
+
+
+def test_a_merged_model_averages_its_members():
+    merged = distkeras.merge([constant_classifier([0.9, 0.1]), constant_classifier([0.3, 0.7])])
+    np.testing.assert_allclose(merged.predict(np.zeros((1, 2)), verbose=0), [[0.6, 0.4]], rtol=1e-6)
+
+
+def test_a_merged_model_can_vote():
+    members = [constant_classifier(values) for values in ([0.9, 0.1], [0.4, 0.6], [0.45, 0.55])]
+    merged = distkeras.merge(members, by="vote")
+    np.testing.assert_allclose(merged.predict(np.zeros((1, 2)), verbose=0), [[1 / 3, 2 / 3]], rtol=1e-6)
+
+
+def test_sequential_members_are_merged_and_the_result_is_saved_and_loaded(tmp_path):
+    members = [model(), model()]
+    merged = distkeras.merge(members)
+    x = np.ones((3, 4), np.float32)
+    expected = (members[0].predict(x, verbose=0) + members[1].predict(x, verbose=0)) / 2
+    merged.save(tmp_path / "merged.keras")
+    loaded = keras.saving.load_model(tmp_path / "merged.keras")
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, rtol=1e-5)
+
+
+def test_members_with_several_outputs_are_merged_output_by_output():
+    def two_outputs():
+        inputs = {"a": keras.Input((1,), name="a"), "b": keras.Input((1,), name="b")}
+        return keras.Model(
+            inputs, {"p": keras.layers.Dense(1)(inputs["a"]), "q": keras.layers.Dense(2)(inputs["b"])}
+        )
+
+    members = [two_outputs(), two_outputs()]
+    data = {"a": np.ones((2, 1)), "b": np.ones((2, 1))}
+    answers = [member.predict(data, verbose=0) for member in members]
+    merged = distkeras.merge(members).predict(data, verbose=0)
+    for name in ("p", "q"):
+        np.testing.assert_allclose(merged[name], (answers[0][name] + answers[1][name]) / 2, rtol=1e-5)
+
+
+def test_nothing_cannot_be_merged():
+    with pytest.raises(ValueError, match="at least one model"):
+        distkeras.merge([])
+
+
+def test_members_start_from_different_weights_and_the_seed_decides_them():
+    def starts(seed):
+        return distkeras.EnsembleTrainer(model(8), "sgd", "mse", num_ensembles=3, seed=seed)._initial()
+
+    first = starts(1)
+    assert first.shape == (3, 40)
+    assert len({row.tobytes() for row in first}) == 3
+    np.testing.assert_array_equal(first, starts(1))
+    assert not np.array_equal(first, starts(2))
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_ensembles": 0}, {"data": "some"}, {"num_ensembles": 2, "num_workers": 3}]
+)
+def test_an_ensemble_of_impossible_options_is_refused(options):
+    with pytest.raises(ValueError, match="Received"):
+        distkeras.EnsembleTrainer(model(), "sgd", "mse", **options)
