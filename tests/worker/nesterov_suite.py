@@ -164,6 +164,13 @@ def test_a_step_skipped_for_infinite_gradients_leaves_weights_and_velocity():
     np.testing.assert_array_equal(velocity_of(replica), velocity)
 
 
+def test_the_learning_rate_is_that_of_the_given_optimizer():
+    optimizer = Nesterov(keras.optimizers.SGD(0.25), MOMENTUM)
+    assert float(optimizer.learning_rate) == 0.25
+    optimizer.learning_rate = 0.5
+    assert float(optimizer.inner_optimizer.learning_rate) == 0.5
+
+
 def test_no_momentum_leaves_the_optimizer_as_it_is():
     replica = looking_ahead(linear_model(), keras.optimizers.Adam(RATE), momentum=0.0)
     assert type(replica.model.optimizer).__name__ == "Adam"

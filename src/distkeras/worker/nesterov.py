@@ -64,6 +64,10 @@ class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is no
     def learning_rate(self) -> Any:
         return self.inner_optimizer.learning_rate
 
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.inner_optimizer.learning_rate = learning_rate
+
     def scale_loss(self, loss: Any) -> Any:
         return self.inner_optimizer.scale_loss(loss)
 
