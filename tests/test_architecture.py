@@ -22,11 +22,15 @@ ALLOWED = {
     "monitor": {"events"},
     "simulation": {"algorithms", "center", "events"},
     "trainers": {"algorithms", "center", "wire", "worker", "cluster", "monitor", "events"},
+    "transformers": {"cluster"},
+    "evaluators": {"cluster"},
+    "utils": {"events", "trainers"},
+    "predictors": {"cluster", "worker"},
     "__init__": set(),
 }
 LIBRARIES = {
-    "pyspark": {"cluster"},
-    "keras": {"worker", "trainers", "simulation"},
+    "pyspark": {"cluster", "evaluators", "predictors", "transformers", "utils"},
+    "keras": {"worker", "trainers", "simulation", "predictors", "utils"},
     "socket": {"wire"},
 }
 

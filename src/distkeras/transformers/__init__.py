@@ -1,0 +1,25 @@
+"""The DataFrame transformers of dist-keras, by their names: native Spark expressions, usable in a Pipeline.
+
+Each is a `pyspark.ml` Transformer with Params; its constructor takes the arguments that users of dist-keras
+know, which may also be set later. Vectors give vectors, arrays give arrays, and a null stays null.
+"""
+
+from distkeras.transformers.base import ColumnTransformer
+from distkeras.transformers.binary_label import BinaryLabelTransformer
+from distkeras.transformers.dense import DenseTransformer
+from distkeras.transformers.label_index import LabelIndexTransformer
+from distkeras.transformers.min_max import MinMaxTransformer
+from distkeras.transformers.one_hot import OneHotTransformer
+from distkeras.transformers.reshape import ReshapeTransformer
+from distkeras.transformers.standard import StandardTransformer
+
+__all__ = [
+    "BinaryLabelTransformer",
+    "ColumnTransformer",
+    "DenseTransformer",
+    "LabelIndexTransformer",
+    "MinMaxTransformer",
+    "OneHotTransformer",
+    "ReshapeTransformer",
+    "StandardTransformer",
+]

@@ -1,0 +1,93 @@
+"""Flat rows as nested arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from pyspark.ml.param.shared import Param, Params, TypeConverters
+from pyspark.sql import Column
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+from pyspark.sql import types as T  # noqa: N812
+
+from distkeras.cluster.source import Source
+from distkeras.transformers.base import ColumnTransformer, check_numbers, let
+
+
+def _shape(value: Any) -> list[int]:
+    lengths: list[int] = TypeConverters.toListInt(value)
+    if not lengths or any(n < 1 and n != -1 for n in lengths) or lengths.count(-1) > 1:
+        raise ValueError(
+            "Expected a shape of positive lengths, one of which may be -1 (what the others leave). "
+            f"Received: shape={value!r}"
+        )
+    return lengths
+
+
+@final
+class ReshapeTransformer(ColumnTransformer):
+    """Gives each row as an array nested to `shape`, row-major as in NumPy.
+
+    A row that does not fill the shape ends the Spark job with an error. The trainers and `ModelPredictor`
+    need no reshaping: they bring flat rows to the input shape of the model by themselves.
+
+    Args:
+        input_col: vectors or arrays of numbers.
+        output_col: arrays, nested as deep as `shape` is long; double for vectors, else of the same type.
+        shape: lengths; one may be -1.
+
+    Raises:
+        ValueError: from the constructor: no such shape.
+        TypeError: from `transform`: the column holds no vectors or arrays of numbers.
+    """
+
+    shape: Param[list[int]] = Param(Params._dummy(), "shape", "lengths; one may be -1", _shape)
+
+    def __init__(
+        self,
+        input_col: str | None = None,
+        output_col: str | None = None,
+        shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self._set_given(
+            input_col=input_col, output_col=output_col, shape=list(shape) if shape is not None else None
+        )
+
+    def _expression(self, source: Source, field: T.StructField) -> Column:
+        check_numbers(source, field, self, depth=(1,))
+        shape: list[int] = self._value("shape")
+        known = math.prod(length for length in shape if length != -1)
+
+        def nested(values: Column) -> Column:
+            size = F.size(values)
+            fills = (size % known == 0) & (size > 0) if -1 in shape else size == known
+            message = F.concat(
+                F.lit(
+                    f"ReshapeTransformer: expected rows that fill shape {tuple(shape)} in column "
+                    f"{source.name!r}. Received: "
+                ),
+                size.cast("string"),
+                F.lit(" values"),
+            )
+            free = (size / known).cast("int")
+            whole = F.when(values.isNotNull() & ~fills, F.raise_error(message)).otherwise(values)
+            return _nested(whole, [free if length == -1 else F.lit(length) for length in shape])
+
+        return let(source.array("float64"), nested)
+
+
+def _nested(values: Column, lengths: list[Column]) -> Column:
+    """Group flat `values` from the innermost axis out; the first axis is what remains."""
+    for length in reversed(lengths[1:]):
+        values = let(values, _grouping(length))
+    return values
+
+
+def _grouping(length: Column) -> Callable[[Column], Column]:
+    def group(flat: Column) -> Column:
+        count = (F.size(flat) / length).cast("int")
+        return F.transform(F.sequence(F.lit(0), count - 1), lambda i: F.slice(flat, i * length + 1, length))
+
+    return group

@@ -1,0 +1,108 @@
+"""Columns brought to mean 0 and deviation 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+from pyspark.ml.functions import array_to_vector
+from pyspark.ml.param.shared import HasInputCols, Param, Params, TypeConverters
+from pyspark.ml.stat import Summarizer
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+
+from distkeras.cluster.source import Source, source_of
+from distkeras.cluster.validate import find
+from distkeras.transformers.base import ParamsTransformer, as_kind, check_numbers, elementwise
+
+
+@final
+class StandardTransformer(ParamsTransformer, HasInputCols):  # type: ignore[misc]
+    """`x' = (x - mean) / deviation` of each column, over the rows of the DataFrame that it is given.
+
+    The deviation is that of the population. A vector or array column is standardized element by element.
+    Where the deviation is zero, every number becomes 0, as in Spark's own `StandardScaler`. Nulls stay null
+    and count in neither statistic (an array with a null inside is refused); a NaN makes its whole column, or
+    element, NaN.
+
+    `transform` makes one pass over all columns to find the statistics, each time it is called: rows for
+    training and rows for testing are brought to mean 0 each by themselves. To apply the statistics of one
+    DataFrame to another, use `pyspark.ml.feature.StandardScaler`.
+
+    Args:
+        columns: names of columns of numbers, vectors or arrays.
+        suffix: of the names of the new columns.
+
+    Raises:
+        ValueError: from `transform`: an unknown column; a streaming DataFrame, whose rows never end.
+        TypeError: from `transform`: a column that does not hold numbers.
+    """
+
+    suffix: Param[str] = Param(
+        Params._dummy(), "suffix", "added to the name of each column", TypeConverters.toString
+    )
+
+    def __init__(self, columns: Sequence[str] | None = None, suffix: str = "_normalized") -> None:
+        super().__init__()
+        self._setDefault(suffix="_normalized")
+        if columns is not None:
+            self._set(inputCols=[columns] if isinstance(columns, str) else list(columns))
+        self._set(suffix=suffix)
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        if dataset.isStreaming:
+            raise ValueError(
+                "StandardTransformer: expected a DataFrame that ends, since mean and deviation are those of "
+                "all rows. Received: a streaming one. Fit a pyspark.ml.feature.StandardScaler on past rows."
+            )
+        fields = {field.name: field for field in dataset.schema.fields}
+        sources = []
+        for name in self._value("inputCols"):
+            field = find(name, fields, "columns")
+            source = source_of(field)
+            check_numbers(source, field, self, depth=(0, 1))
+            sources.append(source)
+        if not sources:
+            return dataset
+        found = dataset.agg(*(_statistics(source).alias(str(i)) for i, source in enumerate(sources))).first()
+        suffix = self._value("suffix")
+        return dataset.withColumns(
+            {
+                source.name + suffix: _standardized(source, statistics)
+                for source, statistics in zip(sources, found or (), strict=True)
+            }
+        )
+
+
+def _statistics(source: Source) -> Column:
+    """Mean and variance of a column, as an aggregate."""
+    if not source.depth:
+        number = source.column.cast("double")
+        return F.struct(F.avg(number).alias("mean"), F.stddev_pop(number).alias("deviation"))
+    vector = source.column if source.vector else array_to_vector(source.column.cast("array<double>"))
+    return Summarizer.metrics("mean", "variance", "count").summary(
+        F.when(source.column.isNotNull(), vector) if not source.vector else vector
+    )
+
+
+def _standardized(source: Source, found: Any) -> Column:
+    if not source.depth:
+        mean, deviation = found["mean"], found["deviation"]
+        return elementwise(source, lambda x: _scaled(x, F.lit(mean), F.lit(deviation)))
+    # Spark summarizes with the variance of a sample.
+    count = max(1, found["count"])
+    deviations = np.sqrt(found["variance"].toArray() * (count - 1) / count)
+    pairs = zip(found["mean"].toArray(), deviations, strict=True)
+    statistics = F.array(
+        *(F.struct(F.lit(float(m)).alias("m"), F.lit(float(d)).alias("d")) for m, d in pairs)
+    )
+    array = F.zip_with(source.array("float64"), statistics, lambda x, by: _scaled(x, by["m"], by["d"]))
+    if not source.vector and source.leaf.typeName() == "float":
+        array = array.cast("array<float>")
+    return as_kind(source, array)
+
+
+def _scaled(x: Column, mean: Column, deviation: Column) -> Column:
+    zero = F.when(x.isNotNull(), F.lit(0.0))
+    return F.when(deviation == 0, zero).otherwise((x - mean) / deviation)
