@@ -174,7 +174,9 @@ def train_for_long(spark, folder):
         trainer.train(make_frame(spark))
     except KeyboardInterrupt:
         servers = [p for p in psutil.Process().children(recursive=True) if "distkeras.wire" in cmd(p)]
-        print("interrupted with", len(servers), "servers and", len(python_workers()), "workers")
+        # Spark keeps its Python workers for the next job; they must not train on.
+        jobs = spark.sparkContext.statusTracker().getActiveJobsIds()
+        print("interrupted with", len(servers), "servers and", len(jobs), "jobs")
         spark.stop()
 
 

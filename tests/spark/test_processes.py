@@ -53,7 +53,7 @@ def test_nothing_survives_a_driver_that_is_interrupted_or_killed(tmp_path, how):
         os.kill(driver.pid, how)
         output, _ = driver.communicate(timeout=60)
         if how == signal.SIGINT:
-            assert "interrupted with 0 servers and 0 workers" in output
+            assert "interrupted with 0 servers and 0 jobs" in output
         _, alive = psutil.wait_procs(processes, timeout=60)
         assert alive == []
     finally:

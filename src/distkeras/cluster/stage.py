@@ -35,7 +35,10 @@ class Stage:
     def __init__(self, frame: DataFrame, envelope: Envelope, *, barrier: bool) -> None:
         self._spark = frame.sparkSession
         self._tag = f"distkeras-{uuid.uuid4()}"
-        self._result = frame.mapInArrow(_partition_function(envelope), SCHEMA, barrier=barrier)
+        trained = frame.mapInArrow(_partition_function(envelope), SCHEMA, barrier=barrier)
+        # Spark gives up on a barrier stage that is a job's last when a task of it is lost; one whose rows go
+        # through a shuffle it starts again.
+        self._result = trained.repartition(1) if barrier else trained
         self._done = threading.Event()
         self.error: BaseException | None = None
         self.failures: list[tuple[int, str]] = []
