@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +14,12 @@ import keras
 import numpy as np
 import one_worker
 import pandas as pd
+import psutil
 import pytest
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 import distkeras
 from distkeras.algorithms import DynSGD, LocalSGD
-from distkeras.cluster.job import WorkerError
 from distkeras.cluster.slots import NotEnoughSlots
 
 HERE = Path(__file__).parent
@@ -240,7 +242,7 @@ def test_an_exception_of_the_users_own_rule_reaches_the_user(blobs):
             raise LookupError("a fault of my own making")
 
     trainer = distkeras.DistributedTrainer(small_model(), Faulty(), "sgd", "binary_crossentropy")
-    with pytest.raises(WorkerError, match="a fault of my own making") as caught:
+    with pytest.raises(distkeras.WorkerError, match="a fault of my own making") as caught:
         trainer.train(blobs)
     assert str(caught.value).count("LookupError: a fault of my own making") == 1
 
@@ -253,7 +255,7 @@ def test_an_exception_in_a_worker_reaches_the_user_once_with_its_traceback(blobs
     inputs = keras.Input((4,))
     model = Faulty(inputs, keras.layers.Dense(1)(inputs))
     trainer = distkeras.DOWNPOUR(model, "sgd", "mse", custom_objects={"Faulty": Faulty})
-    with pytest.raises(WorkerError, match="a fault in the step") as caught:
+    with pytest.raises(distkeras.WorkerError, match="a fault in the step") as caught:
         trainer.train(blobs)
     text = str(caught.value)
     assert "in train_step" in text
@@ -271,13 +273,30 @@ def test_a_loss_that_is_no_number_ends_the_training_with_an_error(blobs):
     exploding = blobs.withColumn("features", F.transform("features", lambda value: value * 1e30))
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     trainer = distkeras.DOWNPOUR(model, keras.optimizers.SGD(1e3), "mse")
-    with pytest.raises(WorkerError, match="loss became"):
+    with pytest.raises(distkeras.WorkerError, match="loss became"):
         trainer.train(exploding)
 
 
-def test_nothing_is_left_of_a_training(blobs):
-    import psutil
+def test_a_killed_server_ends_the_training_with_an_error_that_says_so(blobs):
+    trainer = distkeras.DOWNPOUR(
+        small_model(), "sgd", "binary_crossentropy", communication_window=1, num_epoch=200
+    )
 
+    def kill():
+        while len(trainer.get_history()) < 3:
+            time.sleep(0.01)
+        for process in psutil.Process().children():
+            if "distkeras.wire" in " ".join(process.cmdline()):
+                process.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises((distkeras.ServerFailed, distkeras.WorkerError), match=r"killed by signal 9|server"):
+        trainer.train(blobs)
+    thread.join()
+
+
+def test_nothing_is_left_of_a_training(blobs):
     def servers():
         return [p for p in psutil.Process().children() if "distkeras.wire" in " ".join(p.cmdline())]
 

@@ -95,7 +95,6 @@ def simulate(
     )
     inner = Inner(
         learning_rate=learning_rate,
-        # A rule's `momentum` is that of its inner step: outer momenta are called `outer_momentum`.
         momentum=algorithm.inner_momentum,
         window=algorithm.communication_window or problem.steps_per_epoch(num_workers),
         seed=seed,

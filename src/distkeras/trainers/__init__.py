@@ -1,6 +1,8 @@
 """What a user calls: one class per distributed optimizer, and the history of a training."""
 
 from distkeras.algorithms import REGISTRY
+from distkeras.cluster.job import WorkerError
+from distkeras.cluster.server import ServerFailed, ServerOptions
 from distkeras.trainers.averaging import AveragingTrainer
 from distkeras.trainers.base import Trainer, UnstableWarning
 from distkeras.trainers.distributed import DistributedTrainer
@@ -21,9 +23,12 @@ __all__ = [
     "DistributedTrainer",
     "EnsembleTrainer",
     "History",
+    "ServerFailed",
+    "ServerOptions",
     "SingleTrainer",
     "Trainer",
     "UnstableWarning",
+    "WorkerError",
     "merge",
     *_OF_RULES,
 ]

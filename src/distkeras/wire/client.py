@@ -94,7 +94,7 @@ class Client:
                     raise ServerLost(
                         f"The parameter server at {self._address.host}:{self._address.port} could not be "
                         f"reached for {self._patience:.0f} s: {error}. Check that the executors may open TCP "
-                        "connections to that address (see the parameters `server_host` and `server_port`)."
+                        "connections to that address; `ServerOptions(host=..., ports=...)` gives another."
                     ) from error
                 self._sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, 5.0)

@@ -58,10 +58,10 @@ class JaxReplica(Replica):
         return np.array(self._flatten(weights, velocities))
 
     def write(self, vector: Vector) -> None:
-        # A copy that JAX owns: it may read an array in place, and later than now.
-        owned = np.array(self._checked(vector), np.float32)
         trainable, others, optimizer, metrics = self._state
-        parts = self._split(owned, [optimizer[index] for index in self._velocity_indices])
+        parts = self._split(self._checked(vector), [optimizer[index] for index in self._velocity_indices])
+        # JAX may read the caller's array in place: not after this returns.
+        jax.block_until_ready(parts)
         count = len(trainable)
         others = list(others)
         for index, part in zip(self._statistics, parts[count:], strict=True):

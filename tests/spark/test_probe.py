@@ -1,0 +1,19 @@
+"""What the executors lack is found out before any worker starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from distkeras.cluster import probe
+from distkeras.cluster.probe import ExecutorsNotReady, check_executors
+
+
+def test_a_backend_that_the_executors_lack_is_named_with_their_python(spark):
+    with pytest.raises(ExecutorsNotReady, match=r"no_such_backend missing in .*python.*Install"):
+        check_executors(spark, "no_such_backend", 1, 2)
+
+
+def test_executors_that_are_ready_are_asked_once(spark, monkeypatch):
+    check_executors(spark, "jax", 1, 2)
+    monkeypatch.setattr(probe, "_importer", None)  # A second time it would be needed.
+    check_executors(spark, "jax", 1, 2)
