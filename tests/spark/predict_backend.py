@@ -1,13 +1,12 @@
-"""Predicts on Spark with the backend of the environment and compares with Keras: run by test_predictors.py."""
+"""Predicts as a Spark task does, on the backend of the environment, and compares with Keras: a test runs it."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
-from distkeras.cluster.session import local_session
-from distkeras.predictors import ModelPredictor
+from distkeras.predictors import predict_udf
 
 
 def main() -> None:
@@ -16,14 +15,10 @@ def main() -> None:
         [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(3)]
     )
     x = np.random.default_rng(0).normal(size=(50, 64)).astype("float32")
-    spark = local_session(1)
-    frame = spark.createDataFrame(pd.DataFrame({"features": list(x)})).coalesce(1)
-    rows = ModelPredictor(model, batch_size=32).predict(frame).collect()
-    # One thread in the worker, and two in this process: sums may be taken in another order.
+    answers = predict_udf(model, batch_size=32).func(pa.array(list(x)))
     expected = model.predict(x.reshape(-1, 8, 8, 1), batch_size=32, verbose=0)
-    np.testing.assert_allclose(np.array([row.prediction for row in rows]), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(np.array(answers.to_pylist(), "float32"), expected)
     print(f"equal on {keras.backend.backend()}")
-    spark.stop()
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_every_backend_predicts_the_bits_of_keras(backend):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert f"equal on {backend}" in done.stdout
@@ -108,7 +108,8 @@ def test_all_other_columns_stay_as_they_are(spark):
     frame = spark.sql(
         "select array(1, 2) as x, named_struct('a', array(map('k', 1.5D)), 'b', null) as nested, "
         "cast('2024-05-06' as date) as day, timestamp_ntz '2024-05-06 07:08:09' as moment, "
-        "12.34BD as price, x'00ff' as bytes, interval '2' hour as span, cast(null as string) as none, 1 as `a.b`"
+        "12.34BD as price, x'00ff' as bytes, interval '2' hour as span, cast(null as string) as none, "
+        "1 as `a.b`"
     )
     frame = frame.withColumn("sparse", F.lit(None)).withColumn("vector", array_to_vector("x"))
     frame = frame.withColumn("id", F.lit(7).alias("id", metadata={"unit": "none"}))
@@ -144,10 +145,8 @@ def test_images_as_bytes_and_as_nested_arrays_fill_the_input(spark):
 
 
 def test_sequences_may_be_of_different_lengths(spark):
-    inputs = keras.Input((None,), dtype="int32")
-    steps = keras.layers.Lambda(lambda x: keras.ops.cast(x[..., None], "float32"), output_shape=(None, 1))(
-        inputs
-    )
+    inputs = keras.Input((None,))
+    steps = keras.layers.Reshape((-1, 1))(inputs)
     model = keras.Model(inputs, {"steps": steps, "mean": keras.layers.GlobalAveragePooling1D()(steps)})
     rows = [([1, 2, 3],), ([4],), ([7, 8, 9],), ([2, 4],)]
     frame = spark.createDataFrame(rows, "tokens array<int>").coalesce(1)

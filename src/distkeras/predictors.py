@@ -1,0 +1,302 @@
+"""Predictors add the outputs of a Keras model to a DataFrame as columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import keras
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.ml.functions import array_to_vector
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+
+from distkeras.cluster.source import SPARK_TYPES, source_of
+from distkeras.cluster.validate import Names, check_leaf, find, match
+from distkeras.worker.answers import Answer
+from distkeras.worker.columns import TensorSpec
+from distkeras.worker.model import ensure_built
+from distkeras.worker.predict import Prediction, Predictor, archive_of, predict_stream
+from distkeras.worker.signature import model_signature
+
+Output = Literal["array", "vector", "scalar"]
+
+MINIBATCH_BYTES = 32 * 2**20
+"""What the layers' outputs to one minibatch may take, so that they stay near the processor."""
+
+LARGEST_MINIBATCH = 4096
+
+NUMPY_TYPES = {
+    "float": "float32",
+    "double": "float64",
+    "boolean": "bool",
+    "tinyint": "int8",
+    "smallint": "int16",
+    "int": "int32",
+    "bigint": "int64",
+}
+
+
+class ModelPredictor:
+    """Adds the outputs of a Keras model to a DataFrame, in one pass over its rows.
+
+    Only the columns that the model takes go to Python, as Arrow batches; all others, and the order of the
+    rows, stay as they are. A Python worker process loads the model once, keeps it for later tasks, and runs
+    Keras's own `predict_step` on as many cores as Spark gives a task (`spark.task.cpus`). Streaming
+    DataFrames work too. A task that is lost is run again by Spark.
+
+    On the minibatches that `keras.Model.predict` would make, predictions are the same bits; a partial
+    minibatch is filled up on JAX and may round differently.
+
+    Args:
+        keras_model: a built model, compiled or not; or several of the same inputs and outputs, whose outputs
+            are averaged (`EnsembleTrainer`).
+        features_col: column of the model's input, or one for each, in its order or by name. Numbers, arrays,
+            Spark ML vectors, bytes, or strings for a model that takes them; flat rows fill the input's shape.
+            Sequences of unknown length may differ from row to row.
+        output_col: name of the new column, or one for each output; a single name and several outputs give
+            `<output_col>_<name of the output>`.
+        output: "array": nested as the output is. "vector": a Spark ML vector, for outputs of one axis.
+            "scalar": a number, for outputs of one value.
+        batch_size: rows that the model takes at once; default: as many as the outputs of its layers fit
+            `MINIBATCH_BYTES`, at most `LARGEST_MINIBATCH`.
+        custom_objects: classes and functions that the model names, where they are not registered with Keras.
+
+    Raises:
+        TypeError: `keras_model` is no Keras model.
+        ValueError: the model is not built; no models, or unlike ones; `output` does not fit the model.
+
+    Example:
+        ```python
+        predicted = ModelPredictor(model, features_col="features").predict(df)
+        ```
+    """
+
+    def __init__(
+        self,
+        keras_model: keras.Model | Sequence[keras.Model],
+        features_col: Names = "features",
+        output_col: Names = "prediction",
+        *,
+        output: Output = "array",
+        batch_size: int | None = None,
+        custom_objects: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.features_col = features_col
+        self.output_col = output_col
+        self.output = output
+        models = _checked_models(keras_model)
+        self._inputs, self._outputs = model_signature(models[0])
+        self._answers = tuple(_answer(spec, output, str(index)) for index, spec in enumerate(self._outputs))
+        self._features = match(features_col, self._inputs, "features_col", "input")
+        self._output_names = _output_names(output_col, self._outputs)
+        self._batch_size = _batch_size(models, batch_size)
+        self._archives = tuple(archive_of(model, custom_objects) for model in models)
+
+    def predict(self, dataframe: DataFrame) -> DataFrame:
+        """Return the rows of `dataframe` with the predictions as further columns; nothing is computed yet.
+
+        When the rows are read, one that is null or does not fill the model's input ends the Spark job with an
+        error that names column, partition and row.
+
+        Raises:
+            ValueError: an unknown column, or an output column that is there already.
+            TypeError: a column of a type that the model cannot take.
+        """
+        taken = set(dataframe.columns) & set(self._output_names)
+        if taken:
+            raise ValueError(
+                f"The DataFrame has a column {sorted(taken)[0]!r} already: drop it, or choose another "
+                f"`output_col`. Received: output_col={self.output_col!r}"
+            )
+        prediction = self._prediction(dataframe.sparkSession)
+        # Else Spark may run the model twice, once for a filter on its answer and once for the answer.
+        udf = F.arrow_udf(_stream_function(prediction), _type_of(self._answers)).asNondeterministic()
+        answer = udf(F.struct(*self._casts(dataframe)))
+        if len(self._answers) == 1:
+            (name,) = self._output_names
+            return dataframe.select("*", self._finished(answer).alias(name))
+        together = dataframe.select("*", answer.alias(_unused("predictions", dataframe.columns)))
+        struct = together[together.columns[-1]]
+        rest = [together[f"`{name.replace('`', '``')}`"] for name in dataframe.columns]
+        return together.select(
+            *rest,
+            *(
+                self._finished(struct[found.name]).alias(name)
+                for found, name in zip(self._answers, self._output_names, strict=True)
+            ),
+        )
+
+    def _casts(self, dataframe: DataFrame) -> list[Column]:
+        fields = {field.name: field for field in dataframe.schema.fields}
+        casts = []
+        for index, (name, spec) in enumerate(zip(self._features, self._inputs, strict=True)):
+            source = source_of(find(name, fields, "features_col"))
+            check_leaf(source, spec.dtype, f"input {spec.name!r} of the model")
+            casts.append(source.cast(spec.dtype).alias(str(index)))
+        return casts
+
+    def _prediction(self, spark: SparkSession) -> Prediction:
+        return Prediction(
+            models=self._archives,
+            backend=keras.backend.backend(),
+            threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
+            inputs=self._inputs,
+            columns=_apart(self._features),
+            answers=self._answers,
+            batch_size=self._batch_size,
+        )
+
+    def _finished(self, answer: Column) -> Column:
+        return array_to_vector(answer) if self.output == "vector" else answer
+
+
+def predict_udf(
+    keras_model: keras.Model | Sequence[keras.Model],
+    *,
+    output: Literal["array", "scalar"] = "array",
+    batch_size: int | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Callable[..., Column]:
+    """Return a function of columns, one for each input of the model, for SQL and for expressions.
+
+    A model of several outputs gives a struct, with a field for each by its name. Where a predicate asks for
+    the prediction too, Spark may run the model twice: `ModelPredictor` never does.
+
+    Args:
+        keras_model: as in `ModelPredictor`.
+        output: as in `ModelPredictor`.
+        batch_size: as in `ModelPredictor`.
+        custom_objects: as in `ModelPredictor`.
+
+    Raises:
+        TypeError, ValueError: as `ModelPredictor`.
+
+    Example:
+        ```python
+        spark.udf.register("score", predict_udf(model, output="scalar"))
+        spark.sql("SELECT id, score(features) AS score FROM rows")
+        ```
+    """
+    models = _checked_models(keras_model)
+    inputs, outputs = model_signature(models[0])
+    spark = SparkSession.getActiveSession()
+    prediction = Prediction(
+        models=tuple(archive_of(model, custom_objects) for model in models),
+        backend=keras.backend.backend(),
+        threads=int((spark.conf.get("spark.task.cpus", "1") if spark else None) or 1),
+        inputs=inputs,
+        columns=_apart([spec.name for spec in inputs]),
+        answers=tuple(_answer(spec, output, spec.key or spec.name) for spec in outputs),
+        batch_size=_batch_size(models, batch_size),
+    )
+
+    def predict(*columns: pa.Array) -> pa.Array:
+        return Predictor(prediction)(list(columns))
+
+    udf: Callable[..., Column] = F.arrow_udf(predict, _type_of(prediction.answers))
+    return udf
+
+
+def _stream_function(prediction: Prediction) -> Callable[[Iterator[pa.Array]], Iterator[pa.Array]]:
+    def predict(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
+        context = TaskContext.get()
+        return predict_stream(prediction, batches, context.partitionId() if context else 0)
+
+    return predict
+
+
+def _checked_models(given: keras.Model | Sequence[keras.Model]) -> list[keras.Model]:
+    models = list(given) if isinstance(given, list | tuple) else [given]
+    for model in models:
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                f"`keras_model` must be a Keras model, or a list of them. Received: {type(model)}"
+            )
+        ensure_built(model)
+    forms = {
+        tuple(tuple((spec.shape, spec.dtype, spec.key) for spec in specs) for specs in model_signature(model))
+        for model in models
+    }
+    if len(forms) != 1:
+        raise ValueError(
+            "Expected one model at least, all of the same inputs and outputs. "
+            f"Received: {len(models)} models of {len(forms)} forms"
+        )
+    return models
+
+
+def _answer(spec: TensorSpec, output: str, name: str) -> Answer:
+    """Return how the output `spec` becomes a column.
+
+    Raises:
+        ValueError: it does not fit `output`.
+        TypeError: its type has no column.
+    """
+    kind = SPARK_TYPES.get(spec.dtype, "")
+    if kind not in NUMPY_TYPES:
+        raise TypeError(f"Output {spec.name!r} of the model is of {spec.dtype}, which no column can hold.")
+    known = [length for length in spec.shape or () if length is not None]
+    several = spec.shape is not None and (len(known) < len(spec.shape) or any(n != 1 for n in known))
+    fits = {"array": True, "vector": spec.shape is None or len(spec.shape) <= 1, "scalar": not several}
+    if output not in fits or not fits[output]:
+        mend = "" if output in fits else f" Expected one of {list(get_args(Output))}."
+        raise ValueError(
+            f"Output {spec.name!r} of the model has shape {spec.shape} a row.{mend} "
+            f"Received: output={output!r}"
+        )
+    depth = 0 if output == "scalar" else max(1, len(spec.shape or ()))
+    return Answer(name, depth, NUMPY_TYPES[kind])
+
+
+def _type_of(answers: Sequence[Answer]) -> str:
+    """Return the Spark type of the answers."""
+    names = {numpy: spark for spark, numpy in NUMPY_TYPES.items()}
+    types = ["array<" * answer.depth + names[answer.dtype] + ">" * answer.depth for answer in answers]
+    if len(types) == 1:
+        return types[0]
+    fields = (f"`{answer.name}`: {kind}" for answer, kind in zip(answers, types, strict=True))
+    return f"struct<{', '.join(fields)}>"
+
+
+def _output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
+    if isinstance(given, str) and len(outputs) > 1:
+        return [f"{given}_{spec.key or spec.name}" for spec in outputs]
+    return match(given, tuple(outputs), "output_col", "output")
+
+
+def _batch_size(models: Sequence[keras.Model], given: int | None) -> int:
+    if given is not None:
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={given!r}")
+        return given
+    row = max(_row_bytes(model) for model in models)
+    size = min(LARGEST_MINIBATCH, max(1, MINIBATCH_BYTES // max(1, row)))
+    return 1 << (size.bit_length() - 1)
+
+
+def _row_bytes(model: keras.Model) -> int:
+    """Return what the outputs of all layers to one row take, as far as they are known."""
+    total = 0
+    for layer in model._flatten_layers():
+        for tensor in keras.tree.flatten(getattr(layer, "output", None)):
+            if tensor is not None:
+                lengths = [length or 1 for length in tensor.shape[1:]]
+                total += 4 * math.prod(lengths)
+    return total
+
+
+def _apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Return `names`, those that stand twice with their number."""
+    return tuple(
+        name if list(names).count(name) == 1 else f"{name} (input {index})"
+        for index, name in enumerate(names)
+    )
+
+
+def _unused(name: str, taken: Sequence[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name

@@ -1,0 +1,53 @@
+"""Outputs of a model as Arrow arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How one output becomes a column.
+
+    Attributes:
+        name: of the field, where the model has several outputs.
+        depth: levels of arrays; 0: a single number.
+        dtype: NumPy's name of the numbers.
+    """
+
+    name: str
+    depth: int
+    dtype: str
+
+    def empty(self) -> pa.Array:
+        """Return the answers to no rows."""
+        return to_arrow(np.empty((0,) + (1,) * self.depth, self.dtype), self)
+
+
+def to_arrow(output: npt.NDArray[Any], answer: Answer) -> pa.Array:
+    """Return `output`, shape (rows, ...), as an array with a value or a nested list a row.
+
+    Raises:
+        ValueError: a row holds another number of axes, or of values, than the answer has room for.
+    """
+    num_rows, shape = len(output), output.shape[1:]
+    if answer.depth == 1:
+        shape = (math.prod(shape),)
+    if len(shape) != answer.depth and math.prod(shape) != 1:
+        raise ValueError(
+            f"Expected {answer.depth} axes a row of output {answer.name!r}. Received: shape {shape}"
+        )
+    if answer.depth == 0:
+        shape = ()
+    array = pa.array(np.ascontiguousarray(output, answer.dtype).reshape(-1))
+    counts = [num_rows * math.prod(shape[:level]) for level in range(len(shape))]
+    for count, length in zip(reversed(counts), reversed(shape), strict=True):
+        offsets = pa.array(np.arange(count + 1, dtype=np.int64) * length).cast(pa.int32())
+        array = pa.ListArray.from_arrays(offsets, array)
+    return array
