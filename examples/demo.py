@@ -168,6 +168,7 @@ def plot(outcomes: list[Outcome], path: Path) -> None:
             smooth = table[metric].rolling(max(1, len(table) // 40), min_periods=1).mean()
             workers = f"{outcome.workers} worker{'s' if outcome.workers > 1 else ''}"
             axes.plot(table["time"], smooth, linewidth=1.2, label=f"{outcome.name}, {workers}")
+        axes.set_yscale("log" if metric == "loss" else "linear")
         axes.set_xlabel("seconds since the first commit")
         axes.set_ylabel(f"training {metric}")
         axes.grid(alpha=0.3)

@@ -191,6 +191,18 @@ def test_members_with_several_outputs_are_merged_output_by_output():
         np.testing.assert_allclose(merged[name], (answers[0][name] + answers[1][name]) / 2, rtol=1e-5)
 
 
+def test_members_of_one_name_are_merged(tmp_path):
+    member = model()
+    member.save(tmp_path / "member.keras")
+    members = [keras.saving.load_model(tmp_path / "member.keras") for _ in range(3)]
+    merged = distkeras.merge(members)
+    x = np.ones((3, 4), np.float32)
+    np.testing.assert_allclose(merged.predict(x, verbose=0), member.predict(x, verbose=0), rtol=1e-5)
+    merged.save(tmp_path / "merged.keras")
+    loaded = keras.saving.load_model(tmp_path / "merged.keras")
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), member.predict(x, verbose=0), rtol=1e-5)
+
+
 def test_nothing_cannot_be_merged():
     with pytest.raises(ValueError, match="at least one model"):
         distkeras.merge([])

@@ -116,21 +116,28 @@ def merge(members: Sequence[keras.Model], by: Literal["average", "vote"] = "aver
             f"Received: {len(members)} models, by={by!r}"
         )
     combine = _vote if by == "vote" else _average
-    inputs = keras.tree.map_structure(
-        lambda given: keras.Input(given.shape[1:], dtype=given.dtype, name=given.name), _inputs_of(members[0])
-    )
-    outputs = [member(inputs) for member in members]
+    inputs = _inputs_like(members[0])
+    # Each in a model of another name: members of one training are all called the same.
+    named = [_named(member, f"member_{index}") for index, member in enumerate(members)]
+    outputs = [member(inputs) for member in named]
     return keras.Model(inputs, keras.tree.map_structure(lambda *each: combine(list(each)), *outputs))
 
 
-def _inputs_of(model: keras.Model) -> Any:
-    if isinstance(model, keras.Sequential):
-        return model.inputs[0]
-    if getattr(model, "inputs", None):
-        return model.input
-    raise ValueError(
-        "Expected Sequential or functional models: the inputs of others are not known. "
-        f"Received: {type(model)}"
+def _named(model: keras.Model, name: str) -> keras.Model:
+    inputs = _inputs_like(model)
+    return keras.Model(inputs, model(inputs), name=name)
+
+
+def _inputs_like(model: keras.Model) -> Any:
+    """Return new inputs of the names, shapes and structure of those of `model`."""
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "Expected Sequential or functional models: the inputs of others are not known. "
+            f"Received: {type(model)}"
+        )
+    old = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return keras.tree.map_structure(
+        lambda given: keras.Input(given.shape[1:], dtype=given.dtype, name=given.name), old
     )
 
 
