@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -12,13 +11,14 @@ from pyspark import TaskContext
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+from pyspark.sql import types as T  # noqa: N812
 
-from distkeras.cluster.source import SPARK_TYPES, source_of
+from distkeras.cluster.source import source_of
 from distkeras.cluster.validate import Names, check_leaf, find, match
 from distkeras.worker.answers import Answer
 from distkeras.worker.columns import TensorSpec
 from distkeras.worker.model import ensure_built
-from distkeras.worker.predict import Prediction, Predictor, archive_of, predict_stream
+from distkeras.worker.predict import Prediction, Predictor, activation_bytes, archive_of, predict_stream
 from distkeras.worker.signature import model_signature
 
 Output = Literal["array", "vector", "scalar"]
@@ -26,16 +26,26 @@ Output = Literal["array", "vector", "scalar"]
 MINIBATCH_BYTES = 32 * 2**20
 """What the layers' outputs to one minibatch may take, so that they stay near the processor."""
 
-LARGEST_MINIBATCH = 4096
+LARGEST_MINIBATCH = 2048
 
-NUMPY_TYPES = {
-    "float": "float32",
-    "double": "float64",
-    "boolean": "bool",
-    "tinyint": "int8",
-    "smallint": "int16",
-    "int": "int32",
-    "bigint": "int64",
+COLUMN_TYPES: dict[str, T.DataType] = {
+    "float32": T.FloatType(),
+    "float64": T.DoubleType(),
+    "bool": T.BooleanType(),
+    "int8": T.ByteType(),
+    "int16": T.ShortType(),
+    "int32": T.IntegerType(),
+    "int64": T.LongType(),
+}
+"""The Spark type of each type of number that an output may become."""
+
+WIDENED = {
+    "float16": "float32",
+    "bfloat16": "float32",
+    "uint8": "int16",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
 }
 
 
@@ -235,8 +245,8 @@ def _answer(spec: TensorSpec, output: str, name: str) -> Answer:
         ValueError: it does not fit `output`.
         TypeError: its type has no column.
     """
-    kind = SPARK_TYPES.get(spec.dtype, "")
-    if kind not in NUMPY_TYPES:
+    dtype = WIDENED.get(spec.dtype, spec.dtype)
+    if dtype not in COLUMN_TYPES:
         raise TypeError(f"Output {spec.name!r} of the model is of {spec.dtype}, which no column can hold.")
     known = [length for length in spec.shape or () if length is not None]
     several = spec.shape is not None and (len(known) < len(spec.shape) or any(n != 1 for n in known))
@@ -248,17 +258,18 @@ def _answer(spec: TensorSpec, output: str, name: str) -> Answer:
             f"Received: output={output!r}"
         )
     depth = 0 if output == "scalar" else max(1, len(spec.shape or ()))
-    return Answer(name, depth, NUMPY_TYPES[kind])
+    return Answer(name, depth, dtype)
 
 
-def _type_of(answers: Sequence[Answer]) -> str:
+def _type_of(answers: Sequence[Answer]) -> T.DataType:
     """Return the Spark type of the answers."""
-    names = {numpy: spark for spark, numpy in NUMPY_TYPES.items()}
-    types = ["array<" * answer.depth + names[answer.dtype] + ">" * answer.depth for answer in answers]
-    if len(types) == 1:
-        return types[0]
-    fields = (f"`{answer.name}`: {kind}" for answer, kind in zip(answers, types, strict=True))
-    return f"struct<{', '.join(fields)}>"
+    types = []
+    for answer in answers:
+        kind = COLUMN_TYPES[answer.dtype]
+        for _ in range(answer.depth):
+            kind = T.ArrayType(kind)
+        types.append(T.StructField(answer.name, kind))
+    return types[0].dataType if len(types) == 1 else T.StructType(types)
 
 
 def _output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
@@ -272,20 +283,9 @@ def _batch_size(models: Sequence[keras.Model], given: int | None) -> int:
         if isinstance(given, bool) or not isinstance(given, int) or given < 1:
             raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={given!r}")
         return given
-    row = max(_row_bytes(model) for model in models)
+    row = max(activation_bytes(model) for model in models)
     size = min(LARGEST_MINIBATCH, max(1, MINIBATCH_BYTES // max(1, row)))
     return 1 << (size.bit_length() - 1)
-
-
-def _row_bytes(model: keras.Model) -> int:
-    """Return what the outputs of all layers to one row take, as far as they are known."""
-    total = 0
-    for layer in model._flatten_layers():
-        for tensor in keras.tree.flatten(getattr(layer, "output", None)):
-            if tensor is not None:
-                lengths = [length or 1 for length in tensor.shape[1:]]
-                total += 4 * math.prod(lengths)
-    return total
 
 
 def _apart(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Predicts as a Spark task does, on the backend of the environment, and compares with Keras: a test runs it."""
+"""Predicts as a Spark task does, on any backend, and compares with Keras; a test runs it."""
 
 from __future__ import annotations
 

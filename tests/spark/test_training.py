@@ -167,6 +167,39 @@ def test_batch_normalization_statistics_are_averaged(spark):
     assert mean == pytest.approx(10.0, abs=0.05)
 
 
+@pytest.mark.parametrize(("data", "rows"), [("share", 256), ("all", 512), ("bootstrap", None)])
+def test_members_of_an_ensemble_are_independent(blobs, data, rows):
+    trainer = distkeras.EnsembleTrainer(
+        small_model(), "sgd", "binary_crossentropy", num_ensembles=2, data=data, batch_size=16, seed=4
+    )
+    members = trainer.train(blobs)
+    assert len(members) == 2
+    first, second = (member.get_weights()[0] for member in members)
+    assert not np.array_equal(first, second)
+    trained = sum(window.samples for window in trainer.get_history())
+    assert trained == rows or (rows is None and 400 < trained < 620)
+    assert {window.staleness for window in trainer.get_history()} == {0}
+    x = np.ones((2, 4), np.float32)
+    mean = np.mean([member.predict(x, verbose=0) for member in members], axis=0)
+    np.testing.assert_allclose(distkeras.merge(members).predict(x, verbose=0), mean, rtol=1e-5)
+
+
+def test_averaging_has_one_round_an_epoch(blobs):
+    trainer = distkeras.AveragingTrainer(small_model(), "sgd", "binary_crossentropy", num_epoch=3)
+    trainer.train(blobs)
+    assert trainer.num_updates == 3
+    assert [window.epoch for window in trainer.get_executor_history(0)] == [0, 1, 2]
+
+
+def test_a_quorum_of_one_does_not_wait(blobs):
+    trainer = distkeras.LocalSGD(
+        small_model(), "sgd", "binary_crossentropy", communication_window=2, batch_size=16, quorum=1
+    )
+    trainer.train(blobs)
+    assert sum(window.samples for window in trainer.get_history()) == 256
+    assert trainer.num_updates == len(trainer.get_history()) == 8
+
+
 def test_several_inputs_and_outputs_by_name(spark):
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(128, 3)), generator.normal(size=128)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import tempfile
 import zipfile
 from collections import OrderedDict
@@ -104,6 +105,18 @@ def archive_of(model: keras.Model, custom_objects: Mapping[str, Any] | None = No
         data = path.read_bytes()
     objects = objects_of([model], [config_of(data)]) | dict(custom_objects or {})
     return Archive(without_initializers(data), cloudpickle.dumps(objects))
+
+
+def activation_bytes(model: keras.Model) -> int:
+    """Return what the outputs of all layers to one row take, as far as they are known."""
+    import keras
+
+    total = 0
+    for layer in model._flatten_layers():
+        for tensor in keras.tree.flatten(getattr(layer, "output", None)):
+            if tensor is not None:
+                total += 4 * math.prod(length or 1 for length in tensor.shape[1:])
+    return total
 
 
 class Predictor:
