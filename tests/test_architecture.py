@@ -78,7 +78,7 @@ def test_a_library_is_imported_only_where_it_belongs(library):
     assert users <= LIBRARIES[library]
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "wire").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((SOURCE / "wire").rglob("*.py")), ids=lambda path: path.name)
 def test_nothing_on_the_wire_is_unpickled_or_evaluated(path):
     if path.name == "serve.py":  # Reads the driver's own words from a pipe, before the port is open.
         return

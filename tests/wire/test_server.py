@@ -334,6 +334,7 @@ def test_a_frame_is_sent_whole_when_the_socket_takes_it_in_parts():
     for connection, sock, kinds in ((sender, left, frames.REPLIES), (receiver, right, frames.REQUESTS)):
         connection.sock, connection._kinds = sock, kinds
         connection._max_text, connection._header = 2**16, bytearray(frames.HEADER.size)
+        connection._packing = None
     size = 3_000_000
     message = commit(0, 1, 0.5, size)
     thread = threading.Thread(target=sender.send, args=(message,))

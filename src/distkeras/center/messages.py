@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from distkeras.algorithms import Vector
 from distkeras.events import Event
 
@@ -25,6 +28,14 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """A message as it travels where the job compresses: the number of its codec, and its bytes."""
+
+    codec: int
+    data: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """A worker commits a window and asks for the reply.
 
@@ -39,6 +50,8 @@ class Exchange:
             center may overwrite it.
         metrics: what Keras reports over the window.
         window_epoch: epoch in which the window ended.
+        encoded: what travels in place of `message`, which is what it decodes to. For the wire alone: it
+            arrives as `None`.
     """
 
     worker: int
@@ -50,6 +63,7 @@ class Exchange:
     message: Vector
     metrics: dict[str, float] = field(default_factory=dict)
     window_epoch: int = 0
+    encoded: Encoded | None = None
 
 
 @dataclass(frozen=True, slots=True)

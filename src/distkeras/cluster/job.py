@@ -93,6 +93,7 @@ class Job:
             host=self.options.host or server_host(spark),
             options=self.options,
             quorum=self.quorum,
+            compression=self.task.compression,
         ) as server:
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),

@@ -13,6 +13,7 @@ import cloudpickle
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.wire.client import ServerAddress
+from distkeras.wire.codecs import Codec
 from distkeras.wire.connection import TOKEN_BYTES
 from distkeras.wire.serve import LENGTH, ServerJob
 
@@ -63,6 +64,7 @@ class ServerProcess:
         host: address to bind.
         options: ports.
         quorum: messages that complete a synchronous round, `None` for all.
+        compression: the codec of the workers' messages, `None` for none.
 
     Raises:
         ServerFailed: the process did not come up.
@@ -78,10 +80,21 @@ class ServerProcess:
         host: str,
         options: ServerOptions,
         quorum: int | None = None,
+        compression: Codec | None = None,
     ) -> None:
         token = secrets.token_bytes(TOKEN_BYTES)
         job = cloudpickle.dumps(
-            ServerJob(algorithm, initial, num_trainable, num_workers, quorum, token, host, options.ports)
+            ServerJob(
+                algorithm,
+                initial,
+                num_trainable,
+                num_workers,
+                quorum,
+                token,
+                host,
+                options.ports,
+                compression,
+            )
         )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "distkeras.wire"],

@@ -22,6 +22,9 @@ from distkeras.events import Event, Window
 from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
+from distkeras.wire import codecs
+from distkeras.wire.codecs import Codec
+from distkeras.worker.compress import check_compressible
 from distkeras.worker.model import freeze, layout_of, set_vector, thaw
 from distkeras.worker.nesterov import check_no_momentum
 from distkeras.worker.signature import model_signature
@@ -58,6 +61,7 @@ class Trainer:
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
         quorum: int | None = None,
+        compression: str | Codec | None = None,
         server: ServerOptions | None = None,
         verbose: int | str = "auto",
     ) -> None:
@@ -75,6 +79,9 @@ class Trainer:
         ):
             check_positive_integer(name, value)
         check_quorum(algorithm, num_workers, quorum)
+        self.compression = codecs.get(compression)
+        if self.compression is not None:
+            check_compressible(algorithm.for_workers(num_workers))
         if metrics is None and loss is not None:
             metrics = ["accuracy"]
         self.keras_model = keras_model
@@ -127,6 +134,7 @@ class Trainer:
                 num_epoch=self.num_epoch,
                 shuffle=shuffle,
                 seed=self.seed,
+                compression=self.compression,
             ),
             frame=frame,
             initial=initial,

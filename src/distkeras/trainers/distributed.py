@@ -38,13 +38,18 @@ class DistributedTrainer(Trainer):
         seed: of shuffling and of rows' way to workers. Default: a random one.
         custom_objects: classes and functions of the model that are not registered with Keras, by name.
         quorum: for synchronous rules: messages that complete a round. Default: one of every worker.
+        compression: how workers compress their messages: "int8" (a quarter of the bytes; the one to begin
+            with), "bf16", "fp16", "sign", "topk", or an instance such as `wire.codecs.TopK(density=0.05)`.
+            What one message loses is added to the next; replies stay float32. Default: no compression. Not
+            for rules that send weights, not deltas: the elastic ones, `Averaging` and `Sequential`.
         server: where the parameter server listens.
         verbose: 0: silent; 1: a progress bar; "auto": a bar where there is a terminal or a notebook.
 
     Raises:
         TypeError: `keras_model` is no Keras model, or `algorithm` no rule.
         ValueError: a count that is not a positive integer, a model that is neither built nor can be, an
-            optimizer or loss that is missing, momentum that would be applied twice.
+            optimizer or loss that is missing, momentum that would be applied twice, an unknown compression
+            or one for a rule that sends weights.
 
     Warns:
         UnstableWarning: the theory of the rule says that training diverges at these parameters.

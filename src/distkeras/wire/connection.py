@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.center.messages import Exchange
 from distkeras.wire import frames
+from distkeras.wire.codecs import CodecError, Packing
 
 NONCE_BYTES = 32
 TOKEN_BYTES = 32
@@ -31,12 +33,17 @@ class Connection:
         sock: a connected TCP socket; closed with the connection.
         kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
         max_text: most bytes of text that an arriving frame may have.
+        packing: how the messages of arriving `Exchange`s are compressed; `None`: not at all.
     """
 
-    def __init__(self, sock: socket.socket, kinds: dict[int, type], max_text: int) -> None:
+    def __init__(
+        self, sock: socket.socket, kinds: dict[int, type], max_text: int, packing: Packing | None = None
+    ) -> None:
         self.sock = sock
         self._kinds = kinds
         self._max_text = max_text
+        self._packing = packing
+        self._packed = np.empty(0, np.uint8)
         self._header = bytearray(frames.HEADER.size)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -65,24 +72,40 @@ class Connection:
             self.sock.sendall(vector.data.cast("B")[offset:])
 
     def receive(self, buffer: Vector) -> Any:
-        """Receive one frame; its vector, if it has one, is read into `buffer`, which the message then holds.
+        """Receive one frame; its vector, if it has one, is put into `buffer`, which the message then holds.
 
         Raises:
             FrameError: what arrived is no frame.
             ConnectionError: the other side has closed the connection.
             OSError: the connection is gone, or silent for longer than its timeout.
         """
+        packing = self._packing
         self._fill(memoryview(self._header))
         cls, text_length, length = frames.parse_header(
-            bytes(self._header), self._kinds, self._max_text, buffer.nbytes
+            bytes(self._header),
+            self._kinds,
+            self._max_text,
+            buffer.nbytes,
+            None if packing is None else (packing.codec.number, packing.num_bytes),
         )
         text = bytearray(text_length)
         self._fill(memoryview(text))
-        if length:
+        if packing is not None and cls is Exchange:
+            self._receive_packed(packing, buffer)
+        elif length:
             self._fill(buffer.data.cast("B"))
             if not np.little_endian:
                 buffer.byteswap(inplace=True)
         return frames.parse(cls, bytes(text), buffer)
+
+    def _receive_packed(self, packing: Packing, buffer: Vector) -> None:
+        if self._packed.size != packing.num_bytes:  # Not before the first: it is as large as the message.
+            self._packed = np.empty(packing.num_bytes, np.uint8)
+        self._fill(self._packed.data)
+        try:
+            packing.decode(self._packed, buffer)
+        except CodecError as error:
+            raise frames.FrameError(str(error)) from error
 
     def prove_to_client(self, token: bytes) -> None:
         """The server's side of the handshake: challenge, check, answer the client's challenge.

@@ -1,8 +1,8 @@
 """Frames: a fixed header, a little JSON, and at most one float32 vector. Nothing is ever unpickled.
 
-    magic 4 | kind 1 | reserved 1 | text length 4 | vector bytes 8   (network byte order)
+    magic 4 | kind 1 | codec 1 | text length 4 | vector bytes 8   (network byte order)
     text: the message's fields as a JSON object, UTF-8
-    vector: little-endian float32
+    vector: little-endian float32; where the codec is not 0, an `Exchange`'s message as that codec has it
 
 A frame's kind decides which fields it has and whether it carries a vector; every length is checked before
 a byte of it is read.
@@ -18,6 +18,7 @@ import typing
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from distkeras import events
 from distkeras.algorithms import Vector
@@ -27,6 +28,7 @@ MAGIC = b"DKF1"
 HEADER = struct.Struct("!4sBBIQ")
 MAX_REQUEST_TEXT = 64 * 2**10
 MAX_REPLY_TEXT = 64 * 2**20
+UNCODED = 0
 _LITTLE_FLOAT = np.dtype("<f4")
 
 
@@ -53,25 +55,35 @@ def _schema(cls: type) -> tuple[str | None, dict[str, Any]]:
     """The name of the field that holds the vector, if any, and the types of the others."""
     hints = typing.get_type_hints(cls)
     vectors = [name for name, hint in hints.items() if hint == Vector]
-    return (vectors[0] if vectors else None), {name: hint for name, hint in hints.items() if hint != Vector}
+    binary = (Vector, messages.Encoded | None)
+    return (vectors[0] if vectors else None), {
+        name: hint for name, hint in hints.items() if hint not in binary
+    }
 
 
 _SCHEMAS = {cls: _schema(cls) for cls in (*_KIND_OF, *_EVENTS.values())}
 
 
-def encode(message: Message) -> tuple[bytes, Vector | None]:
-    """Return header and text as bytes, and the vector that follows them."""
+def encode(message: Message) -> tuple[bytes, npt.NDArray[Any] | None]:
+    """Return header and text as bytes, and the vector that follows them: float32, or a codec's bytes."""
     vector_field, fields = _SCHEMAS[type(message)]
     text = json.dumps({name: _plain(getattr(message, name)) for name in fields}).encode()
-    vector = None
-    if vector_field is not None:
+    vector: npt.NDArray[Any] | None = None
+    codec = UNCODED
+    if isinstance(message, messages.Exchange) and message.encoded is not None:
+        codec, vector = message.encoded.codec, message.encoded.data
+    elif vector_field is not None:
         vector = np.ascontiguousarray(getattr(message, vector_field), _LITTLE_FLOAT)
     length = 0 if vector is None else vector.nbytes
-    return HEADER.pack(MAGIC, _KIND_OF[type(message)], 0, len(text), length) + text, vector
+    return HEADER.pack(MAGIC, _KIND_OF[type(message)], codec, len(text), length) + text, vector
 
 
 def parse_header(
-    header: bytes, kinds: dict[int, type], max_text: int, vector_bytes: int
+    header: bytes,
+    kinds: dict[int, type],
+    max_text: int,
+    vector_bytes: int,
+    packed: tuple[int, int] | None = None,
 ) -> tuple[type, int, int]:
     """Return the frame's type, the length of its text and of its vector.
 
@@ -80,19 +92,24 @@ def parse_header(
         kinds: what may come: `REQUESTS` or `REPLIES`.
         max_text: most bytes of text.
         vector_bytes: exact size of the vector of those frames that have one.
+        packed: number of the codec in which the message of an `Exchange` travels, and its exact size then.
 
     Raises:
         FrameError: anything that is not exactly as it must be.
     """
-    magic, kind, reserved, text_length, length = HEADER.unpack(header)
-    if magic != MAGIC or reserved != 0:
+    magic, kind, codec, text_length, length = HEADER.unpack(header)
+    if magic != MAGIC:
         raise FrameError(f"Expected a frame that begins with {MAGIC!r}. Received: {header!r}")
     cls = kinds.get(kind)
     if cls is None:
         raise FrameError(f"Expected a frame of kind {sorted(kinds)}. Received: kind={kind}")
     if text_length > max_text:
         raise FrameError(f"Expected at most {max_text} bytes of text. Received: {text_length}")
-    expected = 0 if _SCHEMAS[cls][0] is None else vector_bytes
+    expected_codec, expected = UNCODED, 0 if _SCHEMAS[cls][0] is None else vector_bytes
+    if cls is messages.Exchange and packed is not None:
+        expected_codec, expected = packed
+    if codec != expected_codec:
+        raise FrameError(f"Expected codec {expected_codec} in a {cls.__name__}. Received: {codec}")
     if length != expected:
         raise FrameError(f"Expected {expected} bytes of vector in a {cls.__name__}. Received: {length}")
     return cls, text_length, length

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center import Center, Independent
+from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.server import Server
 
 LENGTH = struct.Struct("!Q")
@@ -38,6 +39,7 @@ class ServerJob:
         token: the job's secret.
         host: address to bind.
         ports: candidates for the port; 0 lets the system choose.
+        compression: the codec of the workers' messages, `None` for none.
     """
 
     algorithm: Algorithm
@@ -48,6 +50,14 @@ class ServerJob:
     token: bytes
     host: str
     ports: tuple[int, ...] = (0,)
+    compression: Codec | None = None
+
+    @property
+    def packing(self) -> Packing | None:
+        """How the workers' messages travel; `None`: as they are."""
+        if self.compression is None:
+            return None
+        return Packing(self.compression, self.initial.shape[-1], self.num_trainable)
 
 
 def read_job(stream: BinaryIO) -> ServerJob:
@@ -81,7 +91,7 @@ def main() -> None:
     """Serve one job."""
     logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
     job = read_job(sys.stdin.buffer)
-    server = Server(make_center(job), job.token, job.host, job.ports)
+    server = Server(make_center(job), job.token, job.host, job.ports, job.packing)
     threading.Thread(target=server.serve, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)
     # One line each: "stop REASON" ends the job for the workers, the end of the stream ends the process.

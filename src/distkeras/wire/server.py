@@ -15,6 +15,7 @@ import numpy as np
 from distkeras.center import Center, Independent, ProtocolError
 from distkeras.center.messages import DRIVER, Fail, Refused, Reply, Request
 from distkeras.wire import frames
+from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import AuthenticationError, Connection
 
 HANDSHAKE_SECONDS = 10.0
@@ -42,16 +43,23 @@ class Server:
         token: the job's secret.
         host: address to bind, and no other.
         ports: candidates, tried in order; 0 lets the system choose.
+        packing: how workers compress their messages; `None`: not at all.
 
     Raises:
         OSError: none of the ports is free.
     """
 
     def __init__(
-        self, center: Center | Independent, token: bytes, host: str, ports: tuple[int, ...] = (0,)
+        self,
+        center: Center | Independent,
+        token: bytes,
+        host: str,
+        ports: tuple[int, ...] = (0,),
+        packing: Packing | None = None,
     ) -> None:
         self._center = center
         self._token = token
+        self._packing = packing
         self._listener = _listen(host, ports)
         self.port: int = self._listener.getsockname()[1]
         self._callers: set[_Caller] = set()
@@ -91,7 +99,7 @@ class Server:
             caller.connection.close()
 
     def _serve_connection(self, sock: socket.socket, peer: object) -> None:
-        connection = Connection(sock, frames.REQUESTS, frames.MAX_REQUEST_TEXT)
+        connection = Connection(sock, frames.REQUESTS, frames.MAX_REQUEST_TEXT, self._packing)
         caller = _Caller(connection)
         with self._lock:
             self._callers.add(caller)

@@ -10,11 +10,14 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused
+from distkeras.wire.codecs import Packing
+from distkeras.worker.compress import Feedback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from distkeras.center.messages import Request
+    from distkeras.wire.codecs import Codec
     from distkeras.worker.feed import Feed
     from distkeras.worker.replica import Replica
 
@@ -43,6 +46,7 @@ class Loop:
         call: sends a request to the center and returns the reply.
         worker: index of this worker.
         num_epoch: passes over the feed.
+        compression: the codec of its messages, as the server has it; `None` for none.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Loop:
         *,
         worker: int,
         num_epoch: int,
+        compression: Codec | None = None,
     ) -> None:
         self._replica = replica
         self._feed = feed
@@ -62,6 +67,9 @@ class Loop:
         self._worker = worker
         self._num_epoch = num_epoch
         self._split = replica.layout.num_trainable
+        self._feedback: Feedback | None = None
+        if compression is not None:
+            self._feedback = Feedback(Packing(compression, replica.layout.size, self._split))
         self._anchor: Vector = np.empty(0, np.float32)
         self._sequence = 0
         self._window = Window()
@@ -104,6 +112,7 @@ class Loop:
             raise TrainingDiverged(_diverged(f"The loss became {metrics['loss']} {where}."))
         local = self._replica.read()
         message = self._message(local, window.steps)
+        encoded = None if self._feedback is None else self._feedback.encode(message)
         reply = self._call(
             Exchange(
                 worker=self._worker,
@@ -115,6 +124,7 @@ class Loop:
                 message=message,
                 metrics=metrics,
                 window_epoch=epoch,
+                encoded=encoded,
             )
         )
         if isinstance(reply, Refused):

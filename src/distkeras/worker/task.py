@@ -19,6 +19,7 @@ from distkeras.wire.client import Client, JobStopped, ServerAddress
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from distkeras.wire.codecs import Codec
     from distkeras.worker.columns import Columns
     from distkeras.worker.model import ModelSpec
 
@@ -35,6 +36,7 @@ class Task:
         num_epoch: passes over the partition.
         shuffle: visit the rows in another order every epoch.
         seed: of the shuffle.
+        compression: the codec of its messages, `None` for none.
     """
 
     model: ModelSpec
@@ -44,6 +46,7 @@ class Task:
     num_epoch: int
     shuffle: bool
     seed: int
+    compression: Codec | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,13 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
         reseed(model, worker)
         add_momentum(model, task.algorithm.inner_momentum)
         loop = Loop(
-            make_replica(model), feed, task.algorithm, client.call, worker=worker, num_epoch=task.num_epoch
+            make_replica(model),
+            feed,
+            task.algorithm,
+            client.call,
+            worker=worker,
+            num_epoch=task.num_epoch,
+            compression=task.compression,
         )
         loop.run(attempt)
 

@@ -1,0 +1,245 @@
+"""Compressed training: error feedback loses nothing, over a real socket too."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distkeras import algorithms
+from distkeras.algorithms import DOWNPOUR, LocalSGD
+from distkeras.center import Center, Layout
+from distkeras.center.messages import Encoded, Exchange, Join, Pull
+from distkeras.wire import codecs, frames
+from distkeras.wire.client import Client, ServerAddress, ServerLost
+from distkeras.wire.codecs import BF16, FP16, Int8, Packing, Sign, TopK
+from distkeras.wire.server import Server
+from distkeras.worker.compress import Feedback, check_compressible
+from distkeras.worker.loop import Loop, TrainingDiverged
+from distkeras.worker.minibatch import Minibatch
+
+TOKEN = b"t" * 32
+CODECS = [*(codec() for codec in codecs.REGISTRY.values()), TopK(density=0.3)]
+EVERY_CODEC = pytest.mark.parametrize("codec", CODECS, ids=repr)
+
+
+@contextmanager
+def serving(codec, size, num_trainable=None, algorithm=None, num_workers=1):
+    num_trainable = size if num_trainable is None else num_trainable
+    initial = np.zeros(size, np.float32)
+    center = Center(
+        algorithm or DOWNPOUR(), initial, num_workers, num_trainable=num_trainable, clock=time.time
+    )
+    packing = None if codec is None else Packing(codec, size, num_trainable)
+    server = Server(center, TOKEN, "127.0.0.1", packing=packing)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield center, ServerAddress("127.0.0.1", server.port, TOKEN, size)
+    finally:
+        server.close()
+        thread.join(5)
+
+
+class Quadratic:
+    """Gradient descent on `|w - target|^2 / 2`; its one statistic counts the steps."""
+
+    def __init__(self, target, rate=0.1):
+        self.layout = Layout((("w", target.shape),), (("count", (1,)),))
+        self.target = target
+        self.rate = rate
+        self.weights = np.zeros(target.size + 1, np.float32)
+
+    def train(self, x, y=None, sample_weight=None):
+        self.weights[:-1] -= self.rate * (self.weights[:-1] - self.target)
+        self.weights[-1] += 1
+
+    def read(self):
+        return self.weights.copy()
+
+    def write(self, vector):
+        self.weights = vector.copy()
+
+    def metrics(self):
+        return {"loss": 0.0}
+
+
+@dataclass
+class Steps:
+    number: int
+
+    def epoch(self, epoch, start=0):
+        for _ in range(start, self.number):
+            yield Minibatch(None, None, None, 32)
+
+
+def commit(sequence, message, encoded=None):
+    return Exchange(0, sequence, 1, 32, 0, sequence, message, encoded=encoded)
+
+
+@EVERY_CODEC
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2500), st.integers(1, 12), st.integers(-6, 2), st.integers(0, 2**32))
+def test_what_was_fed_is_what_was_decoded_plus_the_residual(codec, size, windows, exponent, seed):
+    feedback = Feedback(Packing(codec, size, size))
+    fed, decoded = np.zeros(size), np.zeros(size)
+    generator = np.random.default_rng(seed)
+    largest = 0.0
+    for _ in range(windows):
+        message = (generator.standard_normal(size) * 10.0**exponent).astype(np.float32)
+        fed += message
+        feedback.encode(message)
+        decoded += message
+        largest = max(largest, np.abs(message).max(initial=0), np.abs(feedback.residual).max(initial=0))
+    np.testing.assert_allclose(fed, decoded + feedback.residual, rtol=0, atol=windows * largest * 2.0**-23)
+
+
+@EVERY_CODEC
+def test_the_message_becomes_what_the_bytes_decode_to(codec):
+    packing = Packing(codec, 2000, 1990)
+    feedback = Feedback(packing)
+    generator = np.random.default_rng(1)
+    for _ in range(3):
+        message = generator.standard_normal(2000).astype(np.float32)
+        encoded = feedback.encode(message)
+        decoded = np.empty_like(message)
+        packing.decode(encoded.data, decoded)
+        np.testing.assert_array_equal(message, decoded)
+        assert encoded.codec == codec.number
+        assert not feedback.residual[1990:].any()  # The statistics.
+
+
+@pytest.mark.parametrize("codec", [FP16(), BF16(), Int8(), Sign(), TopK(density=0.3)], ids=repr)
+def test_downpour_converges_over_a_real_socket(codec):
+    target = np.linspace(-1, 1, 300, dtype=np.float32)
+    replica = Quadratic(target)
+    with serving(codec, 301, 300) as (center, address), Client(address) as client:
+        feed = Steps(1600)
+        Loop(replica, feed, DOWNPOUR(4), client.call, worker=0, num_epoch=1, compression=codec).run()
+        assert center.num_updates == 400
+        np.testing.assert_allclose(center.snapshot()[:300], target, atol=0.02)
+        assert center.snapshot()[300] == 1600.0
+
+
+def test_error_feedback_sends_at_last_what_the_codec_alone_would_drop_for_ever():
+    target = np.full(300, 1.0, np.float32)
+    target[:150] = 100.0
+    packing = Packing(TopK(density=0.5), 300, 300)
+    feedback, lossy, whole = Feedback(packing), np.zeros(300, np.float32), np.zeros(300, np.float32)
+    data = np.empty(packing.num_bytes, np.uint8)
+    for _ in range(4):
+        message = target.copy()
+        feedback.encode(message)
+        whole += message
+        packing.encode(target, data)
+        packing.decode(data, message)
+        lossy += message
+    assert not lossy[150:].any()
+    np.testing.assert_allclose(whole + feedback.residual, 4 * target)
+
+
+def test_both_sides_hold_the_decoded_message():
+    seen = []
+
+    @dataclass(frozen=True)
+    class Adopting(DOWNPOUR):
+        def adopt(self, local, message, reply):
+            seen.append(message.copy())
+            return reply
+
+    replica = Quadratic(np.linspace(-1, 1, 300, dtype=np.float32))
+    with serving(Int8(), 301, 300) as (center, address), Client(address) as client:
+        Loop(replica, Steps(8), Adopting(4), client.call, worker=0, num_epoch=1, compression=Int8()).run()
+        np.testing.assert_allclose(center.snapshot()[:300], sum(seen), rtol=1e-6)
+
+
+def test_workers_of_a_synchronous_round_compress_too():
+    targets = [np.full(20, 1.0, np.float32), np.full(20, 3.0, np.float32)]
+    with serving(Int8(), 21, 20, LocalSGD(5), num_workers=2) as (center, address):
+
+        def work(worker):
+            with Client(address) as client:
+                replica = Quadratic(targets[worker])
+                options = {"worker": worker, "num_epoch": 1, "compression": Int8()}
+                Loop(replica, Steps(200), LocalSGD(5), client.call, **options).run()
+
+        threads = [threading.Thread(target=work, args=(worker,)) for worker in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert center.num_updates == 40
+        np.testing.assert_allclose(center.snapshot()[:20], 2.0, atol=0.01)
+
+
+def test_a_compressed_commit_whose_reply_was_lost_counts_once():
+    with serving(Int8(), 100) as (center, address), Client(address) as client:
+        feedback = Feedback(Packing(Int8(), 100, 100))
+        client.call(Join(0))
+        message = np.linspace(0, 1, 100, dtype=np.float32)
+        request = commit(1, message, feedback.encode(message))
+        client._connection.send(request)
+        while center.num_updates == 0:
+            time.sleep(0.01)
+        client.close()  # The reply is on the wire; the worker never sees it.
+        assert client.call(request).restart
+        np.testing.assert_array_equal(center.snapshot(), message)
+
+
+@pytest.mark.parametrize(
+    ("job", "sent"),
+    [(Int8(), None), (Int8(), FP16()), (FP16(), BF16()), (None, Int8()), (TopK(), TopK(density=0.5))],
+    ids=repr,
+)
+def test_a_message_in_another_codec_than_the_jobs_is_refused(job, sent):
+    message = np.ones(100, np.float32)
+    encoded = None if sent is None else Feedback(Packing(sent, 100, 100)).encode(message)
+    with serving(job, 100) as (center, address), Client(address, patience=0.0) as client:
+        client.call(Join(0))
+        with pytest.raises(ServerLost):
+            client.call(commit(1, message, encoded))
+        assert center.num_updates == 0
+
+
+def test_bytes_that_no_encoder_wrote_end_the_connection():
+    rubbish = Encoded(TopK.number, np.full(TopK().encoded_bytes(100), 255, np.uint8))
+    with serving(TopK(), 100) as (center, address), Client(address, patience=0.0) as client:
+        client.call(Join(0))
+        with pytest.raises(ServerLost):
+            client.call(commit(1, np.ones(100, np.float32), rubbish))
+        assert not center.snapshot().any()
+
+
+def test_only_exchanges_travel_compressed():
+    with serving(Int8(), 100) as (_, address), Client(address) as client:
+        assert client.call(Join(0)).center.tolist() == [0.0] * 100
+        assert client.call(Pull()).center.tolist() == [0.0] * 100
+    header = frames.HEADER.pack(frames.MAGIC, 1, Int8.number, 2, 0)
+    with pytest.raises(frames.FrameError, match=r"Expected codec 0 in a Join. Received: 3"):
+        frames.parse_header(header, frames.REQUESTS, 10, 400, (Int8.number, 104))
+
+
+@EVERY_CODEC
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_the_center(codec, value):
+    replica = Quadratic(np.ones(300, np.float32))
+    replica.train = lambda *_: replica.weights.__setitem__(7, value)
+    with serving(codec, 301, 300) as (center, address), Client(address) as client:
+        with pytest.raises(TrainingDiverged, match="refused the update"):
+            Loop(replica, Steps(4), DOWNPOUR(4), client.call, worker=0, num_epoch=1, compression=codec).run()
+        assert not center.snapshot().any()
+
+
+def test_rules_that_send_weights_are_refused():
+    weights = {"AEASGD", "EAMSGD", "EASGD", "Averaging", "Sequential"}
+    for name in weights:
+        with pytest.raises(ValueError, match=rf"{name} sends weights.*Received: algorithm={name}\("):
+            check_compressible(algorithms.REGISTRY[name]())
+    for name in set(algorithms.REGISTRY) - weights:
+        check_compressible(algorithms.REGISTRY[name]())
