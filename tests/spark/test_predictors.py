@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pyspark.errors import PySparkException
 from pyspark.ml.functions import array_to_vector
@@ -18,6 +20,7 @@ from pyspark.ml.linalg import DenseVector, Vectors
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 from distkeras.predictors import ModelPredictor, predict_udf
+from distkeras.worker import predict as worker_predict
 
 HERE = Path(__file__).parent
 ROWS = 100
@@ -216,6 +219,24 @@ def test_a_plan_that_is_not_deterministic_is_read_once(spark):
 
 def test_no_rows_give_no_rows(df, model):
     assert ModelPredictor(model).predict(df.limit(0)).collect() == []
+
+
+def test_a_python_process_loads_a_model_once_and_keeps_a_few(monkeypatch):
+    loads, load = [], keras.saving.load_model
+    monkeypatch.setattr(
+        keras.saving, "load_model", lambda *args, **kw: (loads.append(1), load(*args, **kw))[1]
+    )
+    monkeypatch.setattr(worker_predict, "_kept", OrderedDict())
+    rows = pa.array([[1.0, 2.0]])
+    single, doubled = adder(), adder()
+    doubled.set_weights([np.full((2, 1), 2.0), np.zeros(1)])
+    for model, answer in ((single, 3.0), (single, 3.0), (doubled, 6.0)):
+        for _ in range(2):
+            assert predict_udf(model, output="scalar").func(rows).to_pylist() == [answer]
+    assert len(loads) == 2
+    monkeypatch.setattr(worker_predict, "KEPT_MODELS", 1)
+    predict_udf(adder()).func(rows)
+    assert len(worker_predict._kept) == 1
 
 
 # --- refusals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
 from pyspark.ml.param.shared import Param, Params, TypeConverters
@@ -73,21 +73,21 @@ class ReshapeTransformer(ColumnTransformer):
             )
             free = (size / known).cast("int")
             whole = F.when(values.isNotNull() & ~fills, F.raise_error(message)).otherwise(values)
-            return _nested(whole, [free if length == -1 else F.lit(length) for length in shape])
+            lengths = [free if length == -1 else length for length in shape]
+            return let(whole, lambda flat: F.when(flat.isNotNull(), _nested(flat, lengths, F.lit(0))))
 
         return let(source.array("float64"), nested)
 
 
-def _nested(values: Column, lengths: list[Column]) -> Column:
-    """Group flat `values` from the innermost axis out; the first axis is what remains."""
-    for length in reversed(lengths[1:]):
-        values = let(values, _grouping(length))
-    return values
+def _nested(flat: Column, lengths: list[int | Column], place: Column) -> Column:
+    """Return the part of `flat` that is number `place` of those that `lengths` cut it into, nested."""
+    first, *rest = lengths
 
+    def part(index: Column) -> Column:
+        # Elements one by one: Spark's `slice` copies the whole array each time.
+        inner = place * F.lit(first) + index
+        return _nested(flat, rest, inner) if rest else flat[inner]
 
-def _grouping(length: Column) -> Callable[[Column], Column]:
-    def group(flat: Column) -> Column:
-        count = (F.size(flat) / length).cast("int")
-        return F.transform(F.sequence(F.lit(0), count - 1), lambda i: F.slice(flat, i * length + 1, length))
-
-    return group
+    if isinstance(first, int) and first == 1:
+        return F.array(part(F.lit(0)))
+    return F.transform(F.sequence(F.lit(0), F.lit(first) - 1), part)
