@@ -19,11 +19,11 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center
-from distkeras.center.messages import Exchange, Join, Joined, Leave, Poll, Pull
+from distkeras.center.messages import DRIVER, Exchange, Exchanged, Join, Joined, Leave, Poll, Pull
 from distkeras.events import Window, WorkerFailed
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
-from distkeras.wire.connection import AuthenticationError, Connection
+from distkeras.wire.connection import NONCE_BYTES, SESSION_BYTES, AuthenticationError, Connection
 from distkeras.wire.server import Server
 
 TOKEN = b"t" * 32
@@ -134,7 +134,7 @@ def test_a_server_with_the_wrong_token_is_not_believed():
             sock, _ = impostor.accept()
             with sock:
                 sock.sendall(b"distkeras/1\n" + bytes(32))
-                sock.recv(64, socket.MSG_WAITALL)
+                sock.recv(NONCE_BYTES + SESSION_BYTES + 32, socket.MSG_WAITALL)
                 sock.sendall(bytes(32))
 
         thread = threading.Thread(target=pretend)
@@ -218,6 +218,90 @@ def test_a_reconnected_worker_of_an_open_round_is_the_one_that_is_answered():
             assert second.call(commit(1, 1, 1.0)).reply.tolist() == [3.0] * 4
             thread.join(5)
             assert [reply.reply.tolist() for reply in replies] == [[3.0] * 4]
+
+
+@pytest.mark.parametrize("algorithm", [DOWNPOUR(), Mean()])
+@pytest.mark.parametrize("late", [commit(0, 1, 9.0), Leave(0), Join(0)])
+def test_a_process_that_was_replaced_is_stopped_and_disturbs_nobody(algorithm, late):
+    with serving(algorithm, 1) as (_, center, address), Client(address) as old, Client(address) as new:
+        old.call(Join(0))
+        new.call(Join(0, 1))
+        with pytest.raises(JobStopped, match="Another process"):
+            old.call(late)
+        assert new.call(commit(0, 1)).reply.tolist() == [1.0] * 4
+        assert not new.call(commit(0, 2)).restart
+        assert center.num_updates == 2
+
+
+def test_an_answer_to_a_cut_connection_is_not_taken_for_that_of_the_next_round():
+    with serving(Mean()) as (server, center, address), Client(address) as first, Client(address) as second:
+        first.call(Join(0))
+        second.call(Join(1))
+
+        def round_of(sequence):
+            replies = []
+            thread = threading.Thread(target=lambda: replies.append(first.call(commit(0, sequence))))
+            thread.start()
+            second.call(commit(1, sequence))
+            thread.join(5)
+            return replies[0].reply.tolist()
+
+        assert round_of(1) == [1.0] * 4
+        handle = center.handle
+
+        def slowly(request):
+            # Another thread has closed round 1 and brings its answer only now.
+            server._distribute([(0, Exchanged(np.full(4, 7, np.float32), 0))], server._waiting[0], DRIVER)
+            return handle(request)
+
+        center.handle = slowly
+        assert first.call(commit(0, 1)).restart
+        center.handle = handle
+        assert round_of(2) == [2.0] * 4
+
+
+def test_a_round_may_last_longer_than_timeout_and_patience_together():
+    with (
+        serving(Mean()) as (_, _, address),
+        Client(address, timeout=0.1, patience=0.0) as first,
+        Client(address) as second,
+    ):
+        first.call(Join(0))
+        second.call(Join(1))
+        replies = []
+        thread = threading.Thread(target=lambda: replies.append(first.call(commit(0, 1)).reply.tolist()))
+        thread.start()
+        time.sleep(0.6)
+        second.call(commit(1, 1, 3.0))
+        thread.join(5)
+        assert replies == [[2.0] * 4]
+
+
+def test_a_connection_that_breaks_off_before_it_is_accepted_does_not_close_the_port():
+    center = Center(DOWNPOUR(), np.zeros(4, np.float32), 1, clock=time.time)
+    server = Server(center, TOKEN, "127.0.0.1")
+    listener = server._listener
+
+    class BreaksOffOnce:
+        accepted = 0
+
+        def __getattr__(self, name):
+            return getattr(listener, name)
+
+        def accept(self):
+            self.accepted += 1
+            if self.accepted == 1:
+                raise ConnectionAbortedError("gone already")
+            return listener.accept()
+
+    server._listener = BreaksOffOnce()
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    with Client(ServerAddress("127.0.0.1", server.port, TOKEN, 4), patience=5.0) as client:
+        client.call(Join(0))
+    server.close()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_stopping_the_job_wakes_those_who_wait_and_tells_the_others():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 
 from distkeras.center.messages import Request
 from distkeras.wire import frames
-from distkeras.wire.connection import Connection
+from distkeras.wire.connection import SESSION_BYTES, Connection
 
 
 class ServerLost(ConnectionError):
@@ -53,7 +54,8 @@ class Client:
     Args:
         address: the server.
         patience: seconds to go on trying to reach the server before `ServerLost`.
-        timeout: seconds to wait for one reply. A synchronous round waits for its slowest worker.
+        timeout: seconds to wait for one reply before it is asked for anew, as often as it takes: a
+            synchronous round waits for its slowest worker.
         sleep: replaced in tests.
     """
 
@@ -69,6 +71,7 @@ class Client:
         self._patience = patience
         self._timeout = timeout
         self._sleep = sleep
+        self._session = secrets.token_bytes(SESSION_BYTES)
         # Two, in turn: what one reply brought stays while the next request, made of it, is under way.
         self._buffers = [np.empty(address.size, np.float32) for _ in range(2)]
         self._connection: Connection | None = None
@@ -77,7 +80,7 @@ class Client:
         """Send `request` and return the reply. A vector in it is overwritten by the call after the next.
 
         Raises:
-            JobStopped: the server ended the job.
+            JobStopped: the server ended the job, or another process has taken this worker's place.
             ServerLost: the server cannot be reached.
             AuthenticationError: the other side is not the server of this job.
         """
@@ -88,7 +91,11 @@ class Client:
             try:
                 reply = self._exchange(request)
             except OSError as error:
+                reached = self._connection is not None
                 self.close()
+                if reached and isinstance(error, TimeoutError):  # It has nothing to say yet: ask anew.
+                    deadline, pause = None, 0.05
+                    continue
                 deadline = deadline or time.monotonic() + self._patience
                 if time.monotonic() > deadline:
                     raise ServerLost(
@@ -125,7 +132,7 @@ class Client:
         sock = socket.create_connection((self._address.host, self._address.port), timeout=10.0)
         connection = Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT)
         try:
-            connection.prove_to_server(self._address.token)
+            connection.prove_to_server(self._address.token, self._session)
         except BaseException:
             connection.close()
             raise

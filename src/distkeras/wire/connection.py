@@ -17,6 +17,7 @@ from distkeras.wire import frames
 from distkeras.wire.codecs import CodecError, Packing
 
 NONCE_BYTES = 32
+SESSION_BYTES = 16
 TOKEN_BYTES = 32
 GREETING = b"distkeras/1\n"
 KEEPALIVE_SECONDS = 10
@@ -107,22 +108,30 @@ class Connection:
         except CodecError as error:
             raise frames.FrameError(str(error)) from error
 
-    def prove_to_client(self, token: bytes) -> None:
+    def prove_to_client(self, token: bytes) -> bytes:
         """The server's side of the handshake: challenge, check, answer the client's challenge.
+
+        Returns:
+            The client's session.
 
         Raises:
             AuthenticationError: the client does not know the token.
         """
         nonce = secrets.token_bytes(NONCE_BYTES)
         self.sock.sendall(GREETING + nonce)
-        answer = self._read(NONCE_BYTES + hashlib.sha256().digest_size)
-        theirs, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
+        theirs = self._read(NONCE_BYTES + SESSION_BYTES)
+        proof = self._read(hashlib.sha256().digest_size)
         if not hmac.compare_digest(proof, _proof(token, b"client", nonce, theirs)):
             raise AuthenticationError("Expected a proof of the job's token. Received: a wrong one")
         self.sock.sendall(_proof(token, b"server", theirs, nonce))
+        return theirs[NONCE_BYTES:]
 
-    def prove_to_server(self, token: bytes) -> None:
+    def prove_to_server(self, token: bytes, session: bytes) -> None:
         """The client's side of the handshake. The token itself is never sent.
+
+        Args:
+            token: the job's secret.
+            session: `SESSION_BYTES` that all connections of one client have in common, and no other's.
 
         Raises:
             AuthenticationError: the server does not know the token, or is no server of this protocol.
@@ -131,7 +140,7 @@ class Connection:
         if greeting != GREETING:
             raise AuthenticationError(f"Expected a server that says {GREETING!r}. Received: {greeting!r}")
         theirs = self._read(NONCE_BYTES)
-        nonce = secrets.token_bytes(NONCE_BYTES)
+        nonce = secrets.token_bytes(NONCE_BYTES) + session
         self.sock.sendall(nonce + _proof(token, b"client", theirs, nonce))
         proof = self._read(hashlib.sha256().digest_size)
         if not hmac.compare_digest(proof, _proof(token, b"server", nonce, theirs)):

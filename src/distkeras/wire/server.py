@@ -7,18 +7,20 @@ import logging
 import queue
 import socket
 import threading
+import time
 import traceback
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from distkeras.center import Center, Independent, ProtocolError
-from distkeras.center.messages import DRIVER, Fail, Refused, Reply, Request
+from distkeras.center.messages import DRIVER, Answer, Fail, Join, Refused, Reply, Request
 from distkeras.wire import frames
 from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import AuthenticationError, Connection
 
 HANDSHAKE_SECONDS = 10.0
+REPLACED = frames.Stopped("Another process, or a newer connection, speaks for this worker now.")
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ class _Caller:
     """One connection, and the replies that are for it."""
 
     connection: Connection
+    session: bytes = b""
     replies: queue.SimpleQueue[Reply | frames.Stopped] = field(default_factory=queue.SimpleQueue)
 
 
@@ -37,6 +40,9 @@ class Server:
     A connection must prove the job's token before its first frame is read; whatever is not exactly a frame of
     the protocol ends the connection and leaves the center untouched. A message is applied after its last byte
     has arrived.
+
+    Of the processes that train as one worker the last to join is heard, and its newest connection: Spark does
+    not always end a task's process before it starts the next. The others are told to stop.
 
     Args:
         center: what it serves.
@@ -64,8 +70,12 @@ class Server:
         self.port: int = self._listener.getsockname()[1]
         self._callers: set[_Caller] = set()
         self._waiting: dict[int, _Caller] = {}
+        self._newest: dict[bytes, _Caller] = {}  # by session
+        self._owners: dict[int, bytes] = {}  # of each worker, the session
+        self._replaced: set[bytes] = set()
         self._lock = threading.Lock()
         self._stopped: frames.Stopped | None = None
+        self._closed = False
 
     def serve(self) -> None:
         """Accept connections until `close`."""
@@ -73,22 +83,26 @@ class Server:
             try:
                 sock, peer = self._listener.accept()
             except OSError:
-                if self._stopped is not None:
+                if self._closed:
                     return
-                raise
+                # A connection that broke off, or no file descriptor for now: the others must not suffer.
+                logger.warning("Could not accept a connection:", exc_info=True)
+                time.sleep(0.1)
+                continue
             threading.Thread(target=self._serve_connection, args=(sock, peer), daemon=True).start()
 
     def stop(self, reason: str) -> None:
         """Answer every request from now on, and every one that waits, with `Stopped`."""
         with self._lock:
             self._stopped = frames.Stopped(reason)
-            waiting, self._waiting = list(self._waiting.values()), {}
-        for caller in waiting:
-            caller.replies.put(self._stopped)
+            for caller in self._waiting.values():
+                caller.replies.put(self._stopped)
+            self._waiting.clear()
 
     def close(self) -> None:
         """Stop, and close the port and all connections."""
         self.stop("The parameter server was closed.")
+        self._closed = True
         # A plain close leaves a thread in accept() asleep.
         with contextlib.suppress(OSError):  # macOS refuses it on a listener; there close alone is enough.
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -105,7 +119,9 @@ class Server:
             self._callers.add(caller)
         try:
             sock.settimeout(HANDSHAKE_SECONDS)
-            connection.prove_to_client(self._token)
+            caller.session = connection.prove_to_client(self._token)
+            with self._lock:
+                self._newest[caller.session] = caller
             sock.settimeout(None)
             buffer = np.empty(self._center.size, np.float32)
             while True:
@@ -117,20 +133,14 @@ class Server:
         finally:
             with self._lock:
                 self._callers.discard(caller)
+                if self._newest.get(caller.session) is caller:
+                    del self._newest[caller.session]
             connection.close()
 
     def _answer(self, caller: _Caller, request: Request) -> Reply | frames.Stopped:
         worker = getattr(request, "worker", DRIVER)
-        if worker != DRIVER:
-            with self._lock:
-                if self._stopped is not None:
-                    return self._stopped
-                # Only the newest connection of a worker is answered: an older one was cut, and its thread,
-                # if it still waits for a round, may end.
-                cut = self._waiting.get(worker)
-                self._waiting[worker] = caller
-                if cut is not None and cut is not caller:
-                    cut.replies.put(frames.Stopped("A newer connection of this worker has taken over."))
+        if worker != DRIVER and (refusal := self._admit(caller, worker, request)) is not None:
+            return refusal
         try:
             answers = self._center.handle(request)
         except ProtocolError:
@@ -140,16 +150,41 @@ class Server:
             text = f"The parameter server failed on {type(request).__name__}:\n{traceback.format_exc()}"
             self._center.handle(Fail(max(worker, 0), text))
             return Refused(f"the parameter server failed: {error!r}")
-        own: Reply | None = None
-        for receiver, reply in answers:
-            if receiver == worker:
-                own = reply
-                continue
-            with self._lock:
-                waiting = self._waiting.get(receiver)
-            if waiting is not None:
-                waiting.replies.put(reply)
+        own = self._distribute(answers, caller, worker)
         return caller.replies.get() if own is None else own
+
+    def _admit(self, caller: _Caller, worker: int, request: Request) -> frames.Stopped | None:
+        """Let `caller` speak for `worker` and wait for an answer, or say why not."""
+        with self._lock:
+            if self._stopped is not None:
+                return self._stopped
+            owner = self._owners.setdefault(worker, caller.session)
+            if isinstance(request, Join) and owner != caller.session and caller.session not in self._replaced:
+                self._replaced.add(owner)
+                self._owners[worker] = caller.session
+            if caller.session in self._replaced or self._newest.get(caller.session) is not caller:
+                return REPLACED
+            cut = self._waiting.get(worker)
+            self._waiting[worker] = caller
+            if cut is not None and cut is not caller:
+                cut.replies.put(REPLACED)  # Its thread, if it still waits for a round, may end.
+            return None
+
+    def _distribute(self, answers: list[Answer], caller: _Caller, worker: int) -> Reply | None:
+        """Hand the `answers` to those who wait for them; return that of `caller`, if it is among them."""
+        own: Reply | None = None
+        with self._lock:
+            for receiver, reply in answers:
+                if receiver == worker:
+                    own = reply
+                elif (waiting := self._waiting.pop(receiver, None)) is not None:
+                    waiting.replies.put(reply)
+            if own is not None:
+                if self._waiting.get(worker) is caller:
+                    del self._waiting[worker]
+                # A round's answer may have come too, meant for the connection before: not for the next round.
+                caller.replies = queue.SimpleQueue()
+        return own
 
 
 def _listen(host: str, ports: tuple[int, ...]) -> socket.socket:
