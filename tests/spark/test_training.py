@@ -123,6 +123,21 @@ def test_a_synchronous_rule_trains_in_a_barrier_stage(blobs):
     assert {window.staleness for window in trainer.get_history()} == {0}
 
 
+def test_workers_that_compress_their_messages_learn(blobs):
+    keras.utils.set_random_seed(1)
+    normalized = keras.layers.BatchNormalization(momentum=0.5)  # Its statistics travel beside the deltas.
+    model = keras.Sequential([keras.Input((4,)), normalized, keras.layers.Dense(1, activation="sigmoid")])
+    trainer = distkeras.DOWNPOUR(
+        model, keras.optimizers.SGD(0.3), "binary_crossentropy", num_epoch=6, compression="int8"
+    )
+    trained = trainer.train(blobs)
+    rows = blobs.collect()
+    x, y = np.stack([row.features for row in rows]), np.array([row.label for row in rows])
+    assert trained.evaluate(x, y, verbose=0)[1] > 0.95
+    np.testing.assert_allclose(trained.layers[0].moving_mean, x.mean(axis=0), atol=0.5)
+    assert trainer.num_updates == len(trainer.get_history()) == 2 * 5
+
+
 def test_a_worker_with_fewer_rows_does_not_leave_the_others_waiting(blobs):
     uneven = blobs.where("label = 0").limit(101)
     trainer = distkeras.LocalSGD(

@@ -14,6 +14,7 @@ import distkeras
 from distkeras import algorithms
 from distkeras.trainers import UnstableWarning
 from distkeras.trainers.losses import loss_names
+from distkeras.wire.codecs import Int8, TopK
 
 
 def model(units=1):
@@ -92,6 +93,20 @@ def test_a_quorum_belongs_to_synchronous_rules():
     with pytest.raises(ValueError, match="quorum"):
         distkeras.LocalSGD(model(), "sgd", "mse", num_workers=2, quorum=3)
     assert distkeras.LocalSGD(model(), "sgd", "mse", num_workers=3, quorum=2).quorum == 2
+
+
+def test_compression_is_found_by_name_or_given():
+    assert distkeras.DOWNPOUR(model(), "sgd", "mse").compression is None
+    assert distkeras.LocalSGD(model(), "sgd", "mse", compression="int8").compression == Int8()
+    assert distkeras.ADAG(model(), "sgd", "mse", compression=TopK(0.1)).compression == TopK(density=0.1)
+
+
+def test_compression_of_an_unknown_name_or_of_a_rule_that_sends_weights_is_refused():
+    with pytest.raises(ValueError, match=r"Did you mean 'int8'.*Received: compression='int4'"):
+        distkeras.DOWNPOUR(model(), "sgd", "mse", compression="int4")
+    for trainer in (distkeras.AEASGD, distkeras.EASGD, distkeras.AveragingTrainer, distkeras.SingleTrainer):
+        with pytest.raises(ValueError, match=r"sends weights.*Use `compression=None`"):
+            trainer(model(), "sgd", "mse", compression="int8")
 
 
 def test_parameters_in_the_unstable_region_are_warned_of():

@@ -15,6 +15,8 @@ from distkeras.wire.codecs.base import BLOCK, CHUNK
 
 CODECS = [*(codec() for codec in codecs.REGISTRY.values()), TopK(density=0.3), TopK(density=1)]
 SIZES = [0, 1, 7, 8, 9, BLOCK - 1, BLOCK, BLOCK + 1, CHUNK, CHUNK + BLOCK + 3, 200_003]
+# Time is no matter here: other work on the machine must fail no example.
+UNHURRIED = settings(deadline=None)
 EVERY_CODEC = pytest.mark.parametrize("codec", CODECS, ids=repr)
 
 vectors = st.builds(
@@ -101,6 +103,7 @@ def test_a_nan_as_graphics_processors_write_it_stays_one(codec):
     assert np.isnan(round_trip(codec, vector)[69_000])
 
 
+@UNHURRIED
 @given(vectors)
 def test_half_precisions_are_within_their_bounds(vector):
     assert (np.abs(round_trip(FP16(), vector) - vector) <= np.abs(vector) * 2.0**-11 + 2.0**-25).all()
@@ -117,6 +120,7 @@ def test_fp16_cannot_hold_more_than_65504_and_says_so_by_infinity():
     assert round_trip(FP16(), np.array([65504, 1e5], np.float32)).tolist() == [65504, np.inf]
 
 
+@UNHURRIED
 @given(vectors)
 def test_int8_errs_by_at_most_half_a_step_of_its_block(vector):
     decoded = round_trip(Int8(), vector)
@@ -139,6 +143,7 @@ def test_int8_of_values_below_the_normal_numbers_is_finite():
     np.testing.assert_allclose(round_trip(Int8(), vector), vector, atol=np.finfo(np.float32).tiny / 2)
 
 
+@UNHURRIED
 @given(vectors)
 def test_sign_has_exactly_its_relative_error(vector):
     decoded = round_trip(Sign(), vector)
@@ -156,14 +161,15 @@ def test_sign_golden_numbers():
     assert round_trip(Sign(), vector).tolist() == [2, -2, 2, 2, -2]
 
 
+@UNHURRIED
 @given(vectors, st.sampled_from([0.001, 0.01, 0.3, 1]))
 def test_top_k_keeps_exactly_the_largest_and_is_within_its_bound(vector, density):
     codec = TopK(density)
     k, decoded = codec.kept(vector.size), round_trip(codec, vector)
-    expected = np.zeros_like(vector)
-    largest = np.argsort(-np.abs(vector), kind="stable")[:k]
-    expected[largest] = vector[largest]
-    np.testing.assert_array_equal(decoded, expected)
+    kept = decoded != 0
+    assert kept.sum() == k
+    np.testing.assert_array_equal(decoded[kept], vector[kept])
+    assert np.abs(vector[kept]).min(initial=np.inf) >= np.abs(vector[~kept]).max(initial=0)
     error = ((decoded - vector).astype(float) ** 2).sum()
     assert error <= (1 - k / max(vector.size, 1)) * (vector.astype(float) ** 2).sum() * (1 + 1e-6)
 
@@ -193,7 +199,7 @@ def test_an_index_beyond_the_vector_is_refused():
 
 
 @EVERY_CODEC
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_bytes_of_the_right_number_decode_or_are_refused(codec, data):
     size = data.draw(st.integers(0, 40))

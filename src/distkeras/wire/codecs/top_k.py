@@ -24,8 +24,10 @@ class TopK(Codec):
     Squared relative error at most `1 - k / size`. Ratio `1 / (2 density)`: 50 at the default. What is not
     finite counts as largest. All else waits in the error feedback until it has grown large enough.
 
-    The momentum correction and the sparsity warm-up of Deep Gradient Compression (Lin et al. 2018,
-    1712.01887) are not part of this codec: for long sparse runs raise `density` first.
+    What waits adds up: a value is sent about every `1 / density` windows, and training overshoots where that
+    many windows of the inner learning rate would. Then raise `density` or lower the rate. The momentum
+    correction and the sparsity warm-up of Deep Gradient Compression (Lin et al. 2018, 1712.01887) are not
+    part of this codec.
 
     Args:
         density: the part of the values that is sent, in (0, 1].
