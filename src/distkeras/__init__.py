@@ -10,7 +10,20 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("algorithms", "center", "cluster", "monitor", "simulation", "trainers", "wire", "worker")
+_SUBPACKAGES = (
+    "algorithms",
+    "center",
+    "cluster",
+    "evaluators",
+    "monitor",
+    "predictors",
+    "simulation",
+    "trainers",
+    "transformers",
+    "utils",
+    "wire",
+    "worker",
+)
 
 
 def __getattr__(name: str) -> Any:
