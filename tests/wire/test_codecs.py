@@ -110,6 +110,21 @@ def test_half_precisions_are_within_their_bounds(vector):
     assert (np.abs(round_trip(BF16(), vector) - vector) <= np.abs(vector) * 2.0**-8).all()
 
 
+def test_fp16_has_the_bits_of_numpys_cast_and_decodes_every_half():
+    halves = np.arange(2**16, dtype="<u2")
+    halves = halves[~np.isnan(halves.view("<f2"))]
+    singles = halves.view("<f2").astype(np.float32)
+    np.testing.assert_array_equal(round_trip(FP16(), singles).view(np.uint32), singles.view(np.uint32))
+    with np.errstate(all="ignore"):
+        middles = np.append(singles, np.float32(65520)) + np.append(singles[1:], [0, 0]).astype(np.float32)
+        middles /= 2  # Ties, and what lies just beside them.
+        for vector in (middles, np.nextafter(middles, np.float32(0)), np.nextafter(middles, np.float32(1e9))):
+            vector = vector[~np.isnan(vector)]
+            np.testing.assert_array_equal(
+                encoded(FP16(), vector).view("<u2"), vector.astype("<f2").view("<u2")
+            )
+
+
 def test_bf16_rounds_to_nearest_and_ties_to_even():
     ulp = 2.0**-7
     vector = np.array([1 + ulp / 2, 1 + 3 * ulp / 2, 1 + 0.51 * ulp, 1 + 0.49 * ulp, -1.5], np.float32)

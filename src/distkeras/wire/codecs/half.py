@@ -10,14 +10,19 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.wire.codecs.base import CHUNK, Bytes, Codec
 
-_LITTLE_HALF = np.dtype("<f2")
 _LITTLE_SHORT = np.dtype("<u2")
 _QUIET_NAN = 0x7FC0
+
+_HALF_NAN, _HALF_INFINITY = 0x7E00, 0x7C00
+_SMALLEST_NORMAL_HALF = 0x38800000  # 2^-14, as the bits of a single
+_REBIAS = 0x38000000  # what the exponents' offsets differ by
+_BITS_OF_ONE_HALF = 0x3F000000
+_EVERY_HALF = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class FP16(Codec):
-    """IEEE half precision: relative error at most 2^-11, absolute at most 2^-25 near zero. Ratio 2.
+    """IEEE half precision, to nearest even: relative error at most 2^-11, absolute 2^-25 near zero. Ratio 2.
 
     Values beyond 65504 become infinite, and the center refuses the message: for updates that large take BF16.
     """
@@ -29,18 +34,47 @@ class FP16(Codec):
         return 2 * size
 
     def encode(self, vector: Vector, out: Bytes) -> None:
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            np.copyto(out.view(_LITTLE_HALF), vector, casting="same_kind")
+        # NumPy's own cast gives the same bits, at a twentieth of the speed for values below 2^-14, which many
+        # updates are.
+        bits, halves = vector.view(np.int32), out.view(_LITTLE_SHORT)
+        spare = np.empty((3, min(CHUNK, vector.size)), np.int32)
+        for low in range(0, vector.size, CHUNK):
+            part = bits[low : low + CHUNK]
+            size, half, subnormal = spare[:, : part.size]
+            np.bitwise_and(part, 0x7FFFFFFF, out=size)
+            np.right_shift(size, 13, out=half)
+            half &= 1
+            half += size
+            half -= _REBIAS - 0xFFF
+            half >>= 13
+            np.minimum(half, _HALF_INFINITY, out=half)
+            # Added to 0.5, whose last bit is worth 2^-24, a smaller value is rounded as a subnormal half is.
+            # The larger of both results is the right one; a mask would cost more than all the rest.
+            np.minimum(size, _SMALLEST_NORMAL_HALF, out=subnormal)
+            rounded = subnormal.view(np.float32)
+            rounded += np.float32(0.5)
+            subnormal -= _BITS_OF_ONE_HALF
+            np.maximum(half, subnormal, out=half)
+            nan = np.isnan(vector[low : low + CHUNK])
+            if nan.any():
+                half[nan] = _HALF_NAN
+            np.right_shift(part, 16, out=size)
+            size &= 0x8000
+            half |= size
+            np.copyto(halves[low : low + CHUNK], half, casting="unsafe")
 
     def decode(self, data: Bytes, out: Vector) -> None:
-        np.copyto(out, data.view(_LITTLE_HALF))
+        halves = data.view(_LITTLE_SHORT)
+        for low in range(0, out.size, CHUNK):
+            # "clip" clips nothing here: it spares `out` a copy.
+            np.take(_EVERY_HALF, halves[low : low + CHUNK], out=out[low : low + CHUNK], mode="clip")
 
 
 @dataclass(frozen=True)
 class BF16(Codec):
     """The upper 16 bits of single precision, rounded to nearest even: relative error at most 2^-8. Ratio 2.
 
-    Same range as single precision, and several times faster than FP16 where the processor has no half type.
+    Same range as single precision, and faster than FP16.
     """
 
     name: ClassVar[str] = "bf16"
