@@ -20,6 +20,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 import distkeras
 from distkeras.algorithms import DynSGD, LocalSGD
+from distkeras.cluster.partitions import copy_to_all
 from distkeras.cluster.slots import NotEnoughSlots
 
 HERE = Path(__file__).parent
@@ -182,7 +183,7 @@ def test_batch_normalization_statistics_are_averaged(spark):
     assert mean == pytest.approx(10.0, abs=0.05)
 
 
-@pytest.mark.parametrize(("data", "rows"), [("share", 256), ("all", 512), ("bootstrap", None)])
+@pytest.mark.parametrize(("data", "rows"), [("share", 128), ("all", 256), ("bootstrap", None)])
 def test_members_of_an_ensemble_are_independent(blobs, data, rows):
     trainer = distkeras.EnsembleTrainer(
         small_model(), "sgd", "binary_crossentropy", num_ensembles=2, data=data, batch_size=16, seed=4
@@ -191,12 +192,31 @@ def test_members_of_an_ensemble_are_independent(blobs, data, rows):
     assert len(members) == 2
     first, second = (member.get_weights()[0] for member in members)
     assert not np.array_equal(first, second)
-    trained = sum(window.samples for window in trainer.get_history())
-    assert trained == rows or (rows is None and 400 < trained < 620)
+    for member in (0, 1):
+        trained = sum(window.samples for window in trainer.get_executor_history(member))
+        assert trained == rows or (rows is None and 200 < trained < 320 and trained != 256)
     assert {window.staleness for window in trainer.get_history()} == {0}
     x = np.ones((2, 4), np.float32)
     mean = np.mean([member.predict(x, verbose=0) for member in members], axis=0)
     np.testing.assert_allclose(distkeras.merge(members).predict(x, verbose=0), mean, rtol=1e-5)
+
+
+def test_the_copies_of_an_ensemble_are_all_rows_or_a_sample_of_them(blobs):
+    rows = blobs.select("label").withColumn("id", F.monotonically_increasing_id()).coalesce(1)
+    every, counts = copy_to_all(rows, 3, None)
+    partitions = every.withColumn("p", F.spark_partition_id()).collect()
+    assert counts == (256, 256, 256)
+    ids = [[row.id for row in partitions if row.p == p] for p in range(3)]
+    assert ids[0] == ids[1] == ids[2] == sorted(set(ids[0]))
+    sampled, counts = copy_to_all(rows, 3, 5)
+    partitions = sampled.withColumn("p", F.spark_partition_id()).collect()
+    drawn = [[row.id for row in partitions if row.p == p] for p in range(3)]
+    assert tuple(map(len, drawn)) == counts
+    for ids in drawn:
+        # With replacement, a share of 1/e of the rows is missing, and as many stand once.
+        assert 256 * 0.25 < 256 - len(set(ids)) < 256 * 0.5
+        assert len(ids) > len(set(ids))
+    assert drawn[0] != drawn[1] != drawn[2]
 
 
 def test_averaging_has_one_round_an_epoch(blobs):
@@ -342,6 +362,35 @@ def test_a_killed_server_ends_the_training_with_an_error_that_says_so(blobs):
     with pytest.raises((distkeras.ServerFailed, distkeras.WorkerError), match=r"killed by signal 9|server"):
         trainer.train(blobs)
     thread.join()
+
+
+def test_speculation_is_refused_for_asynchronous_rules(spark, blobs):
+    spark.conf.set("spark.speculation", "true")
+    try:
+        with pytest.raises(ValueError, match=r"spark\.speculation"):
+            distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy").train(blobs)
+    finally:
+        spark.conf.unset("spark.speculation")
+
+
+def test_a_stage_that_ends_without_all_its_workers_is_no_success(blobs, monkeypatch):
+    from distkeras.cluster import stage
+
+    whole = stage._partition_function
+
+    def only_the_first(envelope):
+        train = whole(envelope)
+
+        def maybe(batches):
+            from pyspark import TaskContext
+
+            yield from train(batches) if TaskContext.get().partitionId() == 0 else ()
+
+        return maybe
+
+    monkeypatch.setattr(stage, "_partition_function", only_the_first)
+    with pytest.raises(distkeras.WorkerError, match=r"workers \[1\] had not finished"):
+        distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy").train(blobs)
 
 
 def test_nothing_is_left_of_a_training(blobs):

@@ -223,6 +223,29 @@ def test_nothing_cannot_be_merged():
         distkeras.merge([])
 
 
+def test_members_of_a_model_with_custom_objects_are_drawn_too():
+    class Scaled(keras.layers.Dense):
+        pass
+
+    custom = keras.Sequential([keras.Input((4,)), Scaled(1)])
+    trainer = distkeras.EnsembleTrainer(custom, "sgd", "mse", custom_objects={"Scaled": Scaled}, seed=0)
+    assert trainer._initial().shape == (2, 5)
+
+
+def test_a_model_of_several_outputs_has_no_accuracy_by_default():
+    inputs = keras.Input((2,))
+    two = keras.Model(inputs, [keras.layers.Dense(1)(inputs), keras.layers.Dense(1)(inputs)])
+    trainer = distkeras.DOWNPOUR(two, "sgd", ["mse", "mse"])
+    trained = trainer._model_with(np.zeros(6, np.float32))
+    trained.train_on_batch(np.zeros((2, 2)), [np.zeros((2, 1)), np.zeros((2, 1))])
+
+
+def test_a_model_is_built_by_the_shape_that_is_given():
+    unbuilt = keras.Sequential([keras.layers.Dense(1)])
+    trainer = distkeras.DOWNPOUR(unbuilt, "sgd", "mse", input_shape=(None, 3))
+    assert trainer._model_with(np.zeros(4, np.float32)).count_params() == 4
+
+
 def test_members_start_from_different_weights_and_the_seed_decides_them():
     def starts(seed):
         return distkeras.EnsembleTrainer(model(8), "sgd", "mse", num_ensembles=3, seed=seed)._initial()

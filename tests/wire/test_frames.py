@@ -105,6 +105,13 @@ def test_random_text_is_refused(data):
         frames.parse(messages.Join, data, None)
 
 
+def test_more_text_than_the_other_side_takes_is_refused_before_it_is_sent():
+    metrics = {f"f1_{index}": 0.5 for index in range(5000)}
+    message = messages.Exchange(0, 1, 1, 1, 0, 1, np.zeros(1, np.float32), metrics)
+    with pytest.raises(frames.FrameError, match="at most 65536 bytes"):
+        frames.encode(message)
+
+
 def test_deeply_nested_text_is_refused():
     with pytest.raises(frames.FrameError):
         frames.parse(messages.Join, b"[" * 60_000, None)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from distkeras.worker import spool
 from distkeras.worker.columns import Column, Columns
-from distkeras.worker.feed import Feed
+from distkeras.worker.feed import Feed, SourceLost
 from distkeras.worker.minibatch import Minibatch
 
 X = Column("x", (2,), "float32")
@@ -238,7 +238,7 @@ def test_error_of_the_source_reaches_the_consumer_after_the_rows_before_it() -> 
     with Feed(broken(), BOTH, batch_size=4, partition=0) as feed:
         minibatches = feed.epoch(0)
         assert labels(iter([next(minibatches), next(minibatches)])) == list(range(8))
-        with pytest.raises(OSError, match="the socket closed"):
+        with pytest.raises(SourceLost, match="the socket closed"):
             next(minibatches)
 
 
@@ -335,3 +335,32 @@ def test_killed_worker_leaves_nothing_on_disk(tmp_path: Path) -> None:
     os.kill(worker.pid, signal.SIGKILL)
     worker.communicate()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_fails_is_told_from_an_error_in_the_rows() -> None:
+    def cut() -> Iterator[pa.RecordBatch]:
+        yield from batches(10)
+        raise OSError("the socket was closed")
+
+    with (
+        Feed(cut(), BOTH, batch_size=4, partition=3) as feed,
+        pytest.raises(SourceLost, match="the socket was closed"),
+    ):
+        labels(feed.epoch(0))
+
+
+@pytest.mark.parametrize("counted", [9, 11])
+def test_rows_that_are_not_those_that_were_counted_are_an_error(counted: int) -> None:
+    with (
+        Feed(batches(10), BOTH, batch_size=4, partition=3, num_rows=counted) as feed,
+        pytest.raises(SourceLost, match=f"Partition 3 brought 10 rows; {counted} were counted"),
+    ):
+        labels(feed.epoch(0))
+
+
+def test_a_resumed_worker_whose_rows_are_cut_off_does_not_take_the_rest_for_all() -> None:
+    with (
+        Feed(batches(7), BOTH, batch_size=4, partition=0, num_rows=10) as feed,
+        pytest.raises(SourceLost),
+    ):
+        labels(feed.epoch(1))

@@ -208,6 +208,20 @@ def test_sequential_training_never_writes_the_weights_after_the_first_center():
     assert center.snapshot().tolist() == [9.0]
 
 
+def test_a_worker_that_keeps_its_weights_counts_each_delta_once():
+    @dataclass(frozen=True)
+    class Kept(Algorithm):
+        def apply(self, center, message, commit, state):
+            center += message
+            return center
+
+        def adopt(self, local, message, reply):
+            return local
+
+    _, center = run(Kept(communication_window=1), rows=4, num_epoch=1)
+    assert center.snapshot().tolist() == [4.0]
+
+
 def test_a_rule_of_the_user_runs_as_it_stands():
     @dataclass(frozen=True)
     class Half(Algorithm):

@@ -13,15 +13,15 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center.messages import Poll, Polled, Pull, Pulled
 from distkeras.cluster.probe import check_executors
-from distkeras.cluster.server import ServerOptions, ServerProcess, server_host
+from distkeras.cluster.server import ServerOptions, ServerProcess, addresses
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import Stage
-from distkeras.events import Event, WorkerFailed
-from distkeras.wire.client import Client
+from distkeras.events import Event, WorkerFailed, WorkerLeft
+from distkeras.wire.client import Client, ServerLost
 from distkeras.worker.task import Envelope
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from distkeras.worker.task import Task
 
@@ -78,19 +78,23 @@ class Job:
             NotEnoughSlots: a synchronous rule has more workers than the cluster has task slots.
             ExecutorsNotReady: a package is missing in the executors' Python.
             WorkerError: an exception in a worker, or in the rule on the server.
+            ValueError: Spark's speculation is on for an asynchronous rule.
             ServerFailed: the parameter server's process did not start, or ended.
         """
         spark = self.frame.sparkSession
         barrier = self.task.algorithm.synchronous
+        _refuse_speculation(spark, barrier)
         check_slots(spark, self.num_workers, barrier=barrier)
         threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
         check_executors(spark, self.backend, threads, self.num_workers)
+        host, bind = addresses(spark, self.options)
         with ServerProcess(
             self.task.algorithm,
             self.initial,
             self.num_trainable,
             self.num_workers,
-            host=self.options.host or server_host(spark),
+            host=host,
+            bind=bind,
             options=self.options,
             quorum=self.quorum,
             compression=self.task.compression,
@@ -106,11 +110,15 @@ class Job:
             stage.start()
             try:
                 with Client(server.address, patience=0.0) as client:
-                    num_updates = _watch(stage, server, client, on_event)
+                    num_updates = _watch(stage, server, client, self.num_workers, on_event)
                     return Outcome(self._pull(client), num_updates)
             except BaseException as error:
                 server.stop(f"The driver ended the job: {type(error).__name__}")
                 stage.cancel()
+                if isinstance(error, ServerLost):
+                    server.check(
+                        seconds=1.0
+                    )  # It had ended: say how, instead of what that looked like from here.
                 raise
 
     def _pull(self, client: Client) -> Vector:
@@ -121,9 +129,24 @@ class Job:
         return centers
 
 
-def _watch(stage: Stage, server: ServerProcess, client: Client, on_event: Callable[[Event], None]) -> int:
+def _refuse_speculation(spark: SparkSession, barrier: bool) -> None:
+    if not barrier and spark.conf.get("spark.speculation", "false") == "true":
+        raise ValueError(
+            "Spark would start a second copy of a slow worker, and then end the one that trains. Set "
+            "`spark.speculation` to false for this application. Received: spark.speculation=true"
+        )
+
+
+def _watch(
+    stage: Stage,
+    server: ServerProcess,
+    client: Client,
+    num_workers: int,
+    on_event: Callable[[Event], None],
+) -> int:
     """Read events until the stage has ended; return the number of updates, or raise the first failure."""
     since, ended = 0, False
+    training = set(range(num_workers))
     while not ended:
         # Asked for once more after the end, so that the last events are read too.
         ended = stage.wait(POLL_SECONDS)
@@ -133,10 +156,14 @@ def _watch(stage: Stage, server: ServerProcess, client: Client, on_event: Callab
         for event in polled.events:
             if isinstance(event, WorkerFailed):
                 raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
+            if isinstance(event, WorkerLeft):
+                training.discard(event.worker)
             on_event(event)
     if stage.error is not None:
         raise stage.error
     if stage.failures:
         worker, error = stage.failures[0]
         raise WorkerError(f"Worker {worker} failed:\n{error}")
+    if training:
+        raise WorkerError(f"The Spark stage ended, but the workers {sorted(training)} had not finished.")
     return polled.num_updates

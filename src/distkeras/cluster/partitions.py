@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import logging
+import math
 import re
 
 from pyspark.sql import Column, DataFrame
@@ -16,7 +17,7 @@ LOGGER = logging.getLogger("distkeras.cluster")
 TOLERANCE = 0.05
 """Workers may differ by this share of their rows: evening it out costs a shuffle of all the data."""
 
-_ROW, _WORKER = "__distkeras_row", "__distkeras_worker"
+_ROW, _WORKER, _TIMES = "__distkeras_row", "__distkeras_worker", "__distkeras_times"
 
 
 def gather(frame: DataFrame, num_workers: int) -> DataFrame:
@@ -83,6 +84,32 @@ def deal(
     dealt = dealt.sortWithinPartitions(order).drop(_ROW, _WORKER)
     share, rest = divmod(num_rows, num_workers)
     return dealt, tuple(share + (index < rest) for index in range(num_workers))
+
+
+def copy_to_all(frame: DataFrame, num_workers: int, seed: int | None) -> tuple[DataFrame, tuple[int, ...]]:
+    """Give every worker all rows, or a bootstrap sample of them.
+
+    Args:
+        frame: one partition.
+        num_workers: partitions to make.
+        seed: draw each row for each worker a Poisson(1) number of times, which is sampling as many rows as
+            there are with replacement, their number being known only afterwards; `None`: all rows, in order.
+
+    Returns:
+        The partitions, the same for a task that replaces a lost one, and how many rows each worker gets.
+    """
+    every = F.explode(F.sequence(F.lit(0), F.lit(num_workers - 1)))
+    copies = frame.withColumn(_ROW, F.monotonically_increasing_id()).withColumn(_WORKER, every)
+    if seed is not None:
+        chance = F.pmod(F.xxhash64(_ROW, _WORKER, F.lit(seed)), F.lit(10**9)) / 10**9
+        below = itertools.accumulate(math.exp(-1) / math.factorial(times) for times in range(10))
+        times = sum(((chance >= F.lit(bound)).cast("int") for bound in below), F.lit(0))
+        copies = copies.withColumn(_TIMES, F.explode(F.array_repeat(F.lit(0), times))).drop(_TIMES)
+    counts = {row[_WORKER]: row["count"] for row in copies.groupBy(_WORKER).count().collect()}
+    keys = _partition_keys(frame, num_workers)
+    dealt = copies.withColumn(_WORKER, _pick(keys, F.col(_WORKER))).repartition(num_workers, _WORKER)
+    dealt = dealt.sortWithinPartitions(_ROW).drop(_ROW, _WORKER)
+    return dealt, tuple(counts.get(worker, 0) for worker in range(num_workers))
 
 
 def _pick(values: list[int], index: Column) -> Column:

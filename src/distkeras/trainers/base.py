@@ -33,7 +33,7 @@ from distkeras.worker.task import Task
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-Arrange = Callable[["DataFrame", int], tuple["DataFrame", int]]
+Arrange = Callable[["DataFrame"], tuple["DataFrame", tuple[int, ...]]]
 
 
 class UnstableWarning(UserWarning):
@@ -60,6 +60,7 @@ class Trainer:
         num_epoch: int = 1,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
+        input_shape: Any = None,
         quorum: int | None = None,
         compression: str | Codec | None = None,
         server: ServerOptions | None = None,
@@ -82,7 +83,7 @@ class Trainer:
         self.compression = codecs.get(compression)
         if self.compression is not None:
             check_compressible(algorithm.for_workers(num_workers))
-        if metrics is None and loss is not None:
+        if metrics is None and loss is not None and len(getattr(keras_model, "outputs", None) or [loss]) == 1:
             metrics = ["accuracy"]
         self.keras_model = keras_model
         self.algorithm = algorithm
@@ -96,7 +97,10 @@ class Trainer:
         self.quorum = quorum
         self.server = server or ServerOptions()
         self.verbose = verbose
-        self._spec = freeze(keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects)
+        self.custom_objects = custom_objects
+        self._spec = freeze(
+            keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
+        )
         self._loss_names = loss_names(keras_model, loss)
         self._check_optimizer(worker_optimizer)
         self._history = History()
@@ -117,19 +121,20 @@ class Trainer:
             dataframe: the rows.
             shuffle: as in `DistributedTrainer.train`.
             initial: shape (size,), or (num_workers, size) for a center of its own for every worker.
-            arrange: makes the workers' partitions of the prepared rows, and says how many rows that gives.
+            arrange: makes the workers' partitions of the prepared rows, and says how many rows each gets.
         """
         started = time.monotonic()
         self._history, self._num_updates = History(), 0
         prepared = self._prepare(dataframe, shuffle, self.num_workers if arrange is None else 1)
-        frame, num_rows = prepared.frame, prepared.num_rows
+        frame, rows = prepared.frame, prepared.rows_per_partition
         if arrange is not None:
-            frame, num_rows = arrange(frame, num_rows)
+            frame, rows = arrange(frame)
         job = Job(
             task=Task(
                 model=self._spec,
                 algorithm=self.algorithm.for_workers(self.num_workers),
                 columns=prepared.columns,
+                rows=rows,
                 batch_size=self.batch_size,
                 num_epoch=self.num_epoch,
                 shuffle=shuffle,
@@ -144,7 +149,8 @@ class Trainer:
             quorum=self.quorum,
             options=self.server,
         )
-        with ProgressBar(type(self).__name__, num_rows * self.num_epoch, show=_shown(self.verbose)) as bar:
+        total = sum(rows) * self.num_epoch
+        with ProgressBar(type(self).__name__, total, show=_shown(self.verbose)) as bar:
 
             def take(event: Event) -> None:
                 bar(event)

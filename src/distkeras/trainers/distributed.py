@@ -26,8 +26,8 @@ class DistributedTrainer(Trainer):
         worker_optimizer: the optimizer inside each worker: a name, a Keras optimizer (each worker makes a
             fresh one of its configuration), or None for the one that the model is compiled with.
         loss: a name, a Keras loss or a function, a list or dict of them; None for the compiled one.
-        metrics: as `keras.Model.compile` takes them. Default: accuracy, or the compiled ones where the loss
-            is the compiled one.
+        metrics: as `keras.Model.compile` takes them. Default: accuracy where the model has one output, or the
+            compiled ones where the loss is the compiled one.
         loss_weights: as `keras.Model.compile` takes them.
         num_workers: replicas, one a Spark task.
         batch_size: rows in a minibatch of one worker.
@@ -37,6 +37,8 @@ class DistributedTrainer(Trainer):
         num_epoch: passes over the data.
         seed: of shuffling and of rows' way to workers. Default: a random one.
         custom_objects: classes and functions of the model that are not registered with Keras, by name.
+        input_shape: shape with the batch dimension, such as (None, 784), to build a model that is not built
+            yet; the only thing that is ever changed in `keras_model`.
         quorum: for synchronous rules: messages that complete a round. Default: one of every worker.
         compression: how workers compress their messages: "int8" (a quarter of the bytes; the one to begin
             with), "bf16", "fp16", "sign", "topk", or an instance such as `wire.codecs.TopK(density=0.05)`.

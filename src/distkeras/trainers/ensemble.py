@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 
 from distkeras.algorithms import Sequential, Vector
+from distkeras.cluster.partitions import copy_to_all
 from distkeras.trainers.base import Trainer, check_positive_integer
 from distkeras.trainers.single import REPORT_STEPS
 from distkeras.worker.model import initial_vector
@@ -24,15 +24,16 @@ Data = Literal["share", "all", "bootstrap"]
 class EnsembleTrainer(Trainer):
     """Trains `num_ensembles` models that know nothing of each other, each as one worker of its own.
 
-    The members start from different random weights, drawn by the model's own initializers.
+    The members start from different random weights, drawn by the model's own initializers. Weights whose
+    initializer has a seed of its own start alike in all of them.
 
     Args:
         keras_model: the architecture of every member; its weights are not used.
         worker_optimizer: as in `DistributedTrainer`.
         loss: as in `DistributedTrainer`.
         num_ensembles: members.
-        data: what each member sees: "share": a part of the rows of its own; "all": every row; "bootstrap": as
-            many rows as there are, drawn with replacement.
+        data: what each member sees: "share": a part of the rows of its own; "all": every row; "bootstrap":
+            about as many rows as there are, drawn with replacement.
         **options: the options of `DistributedTrainer`, without `num_workers` and `quorum`.
 
     Raises:
@@ -85,18 +86,15 @@ class EnsembleTrainer(Trainer):
     def _initial(self) -> Vector:
         """The first weights of every member, shape (num_ensembles, size)."""
         return np.stack(
-            [_drawn_anew(self.keras_model, self.seed + member) for member in range(self.num_ensembles)]
-        )
-
-    def _arrange(self, frame: DataFrame, num_rows: int) -> tuple[DataFrame, int]:
-        """One partition a member, each with all the rows or with as many drawn from them."""
-        members = [frame] * self.num_ensembles
-        if self.data == "bootstrap":
-            members = [
-                frame.sample(withReplacement=True, fraction=1.0, seed=self.seed + member)
+            [
+                _drawn_anew(self.keras_model, self.seed + member, self.custom_objects)
                 for member in range(self.num_ensembles)
             ]
-        return reduce(lambda left, right: left.union(right), members), num_rows * self.num_ensembles
+        )
+
+    def _arrange(self, frame: DataFrame) -> tuple[DataFrame, tuple[int, ...]]:
+        """One partition a member, each with all the rows or with a sample of them."""
+        return copy_to_all(frame, self.num_ensembles, self.seed if self.data == "bootstrap" else None)
 
 
 def merge(members: Sequence[keras.Model], by: Literal["average", "vote"] = "average") -> keras.Model:
@@ -149,13 +147,14 @@ def _vote(outputs: list[Any]) -> Any:
     return _average([keras.ops.one_hot(keras.ops.argmax(output, -1), output.shape[-1]) for output in outputs])
 
 
-def _drawn_anew(model: keras.Model, seed: int) -> Vector:
+def _drawn_anew(model: keras.Model, seed: int, custom_objects: Mapping[str, Any] | None) -> Vector:
     """Return weights of a model like `model`, as its initializers draw them by `seed`."""
     # Keras draws the seeds of unseeded initializers from Python's generator: lent, and given back.
     state = random.getstate()
     random.seed(seed)
     try:
-        fresh = type(model).from_config(model.get_config())
+        with keras.saving.custom_object_scope(dict(custom_objects or {})):
+            fresh = type(model).from_config(model.get_config())
         if not fresh.built:
             fresh.build_from_config(model.get_build_config())
         return initial_vector(fresh)

@@ -65,9 +65,19 @@ _SCHEMAS = {cls: _schema(cls) for cls in (*_KIND_OF, *_EVENTS.values())}
 
 
 def encode(message: Message) -> tuple[bytes, npt.NDArray[Any] | None]:
-    """Return header and text as bytes, and the vector that follows them: float32, or a codec's bytes."""
+    """Return header and text as bytes, and the vector that follows them: float32, or a codec's bytes.
+
+    Raises:
+        FrameError: the text is longer than the other side takes.
+    """
     vector_field, fields = _SCHEMAS[type(message)]
+    limit = MAX_REQUEST_TEXT if type(message) in REQUESTS.values() else MAX_REPLY_TEXT
     text = json.dumps({name: _plain(getattr(message, name)) for name in fields}).encode()
+    if len(text) > limit:
+        raise FrameError(
+            f"Expected at most {limit} bytes of text in a {type(message).__name__}, a few metrics of "
+            f"one number each. Received: {len(text)} bytes"
+        )
     vector: npt.NDArray[Any] | None = None
     codec = UNCODED
     if isinstance(message, messages.Exchange) and message.encoded is not None:

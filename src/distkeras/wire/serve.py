@@ -94,7 +94,7 @@ def main() -> None:
     server = Server(make_center(job), job.token, job.host, job.ports, job.packing)
     threading.Thread(target=server.serve, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)
-    # One line each: "stop REASON" ends the job for the workers, the end of the stream ends the process.
+    # A line is a reason: it ends the job for the workers. The end of the stream ends the process.
     for line in sys.stdin.buffer:
         server.stop(line.decode().strip())
     server.close()

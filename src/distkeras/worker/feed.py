@@ -24,6 +24,10 @@ MEMORY_BYTES = 2**30
 """The largest partition that is permuted as a whole: its pages should stay in the system's cache."""
 
 
+class SourceLost(Exception):
+    """The record batches ended in the middle, or were not those that had been counted."""
+
+
 class Feed:
     """The minibatches of one partition, epoch by epoch.
 
@@ -47,6 +51,8 @@ class Feed:
         partition: index of the partition, for the order and for errors.
         shuffle: random order.
         seed: of the random orders.
+        num_rows: how many rows must arrive; `None`: unknown. A source that is cut off between two record
+            batches looks like one that has ended.
         num_epoch: epochs that will be asked for; 1 spools nothing. `None`: unknown.
         spool_dir: a directory on local disk; default: that of Spark.
         prefetch: prepare minibatches ahead in a thread while record batches arrive.
@@ -57,6 +63,7 @@ class Feed:
         ValueError: from `epoch`: a null, or a row of another length than the model takes; the message names
             column, partition and row.
         SpoolFullError: from `epoch`: the local disk has no room.
+        SourceLost: from `epoch`: reading the record batches failed, or `num_rows` of them did not come.
 
     Example:
         with Feed(batches, columns, batch_size=32, partition=0) as feed:
@@ -74,6 +81,7 @@ class Feed:
         partition: int,
         shuffle: bool = False,
         seed: int = 0,
+        num_rows: int | None = None,
         num_epoch: int | None = None,
         spool_dir: str | None = None,
         prefetch: bool = True,
@@ -83,6 +91,7 @@ class Feed:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
         self.num_rows: int | None = None
+        self._expected = num_rows
         self._batches = iter(batches)
         self._columns = columns
         self._batch_size = batch_size
@@ -156,7 +165,7 @@ class Feed:
 
     def _tables(self) -> Iterator[tuple[Table, int]]:
         """Yield the rows that have not arrived yet, and their number, record batch by record batch."""
-        for batch in self._batches:
+        for batch in _arriving(self._batches):
             if batch.num_rows == 0:
                 continue
             table = decode(batch, self._columns, partition=self._partition, first_row=self._arrived)
@@ -164,6 +173,11 @@ class Feed:
                 self._spool.append(table)
             self._arrived += batch.num_rows
             yield table, batch.num_rows
+        if self._expected is not None and self._arrived != self._expected:
+            raise SourceLost(
+                f"Partition {self._partition} brought {self._arrived} rows; {self._expected} were counted "
+                "before the training. If its plan gives other rows each time, cache the DataFrame or write it out."
+            )
         self.num_rows = self._arrived
 
     def _stream(self, start: int) -> Iterator[list[Minibatch]]:
@@ -211,6 +225,18 @@ class Feed:
             index = slice(some.start, some.stop) if isinstance(some, range) else some
             part = {name: column[index] for name, column in table.items()}
             yield list(self._cutter.cut(part, len(some)))
+
+
+def _arriving(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield `batches`; tell an error of the source from those of what is made of it."""
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise SourceLost(f"The rows stopped arriving: {error}") from error
+        yield batch
 
 
 def _grouped(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Table, int]]:

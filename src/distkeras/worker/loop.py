@@ -147,7 +147,9 @@ class Loop:
         split = self._split
         if split == local.size:
             adopted = self._algorithm.adopt(local, message, reply.reply)
-            if adopted is not local:
+            if adopted is local:
+                self._anchor = local
+            else:
                 self._continue_from(adopted)
             return
         weights = reply.reply.copy()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from distkeras.algorithms import Algorithm
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
-from distkeras.wire.client import Client, JobStopped, ServerAddress
+from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,7 @@ class Task:
         model: architecture, weights and compile settings.
         algorithm: the rule.
         columns: how rows become the model's inputs and labels.
+        rows: how many rows each worker's partition has, as they were counted before.
         batch_size: rows a minibatch.
         num_epoch: passes over the partition.
         shuffle: visit the rows in another order every epoch.
@@ -42,6 +43,7 @@ class Task:
     model: ModelSpec
     algorithm: Algorithm
     columns: Columns
+    rows: tuple[int, ...]
     batch_size: int
     num_epoch: int
     shuffle: bool
@@ -116,16 +118,25 @@ def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.Reco
 
     Returns:
         The traceback of the exception that ended the training, or None.
+
+    Raises:
+        SourceLost: the rows did not arrive as they were counted; whether to try again is Spark's to decide.
     """
+    from distkeras.worker.feed import SourceLost
+
     with Client(envelope.server, patience=envelope.patience) as client:
         try:
             prepare_process(envelope.backend, envelope.threads)
             _train(pickle.loads(envelope.task), worker, attempt, batches, client)
         except JobStopped:
             return None  # The driver knows why.
+        except SourceLost:
+            raise
+        except ServerLost:
+            return traceback.format_exc()
         except Exception:
             error = traceback.format_exc()
-            _report(envelope.server, worker, error)
+            _report(client, worker, error)
             return error
     return None
 
@@ -146,6 +157,7 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
         shuffle=task.shuffle,
         seed=task.seed,
         num_epoch=task.num_epoch,
+        num_rows=task.rows[worker],
     ) as feed:
         model = thaw(task.model, blank=True)  # The center has the weights.
         reseed(model, worker)
@@ -162,9 +174,9 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
         loop.run(attempt)
 
 
-def _report(server: ServerAddress, worker: int, error: str) -> None:
+def _report(client: Client, worker: int, error: str) -> None:
     """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
     # The end of a traceback tells the most; a frame's text is bounded.
     tail = error[-frames.MAX_REQUEST_TEXT // 8 :]
-    with contextlib.suppress(OSError, JobStopped), Client(server, patience=0.0) as client:
+    with contextlib.suppress(OSError, JobStopped):
         client.call(Fail(worker, tail))
