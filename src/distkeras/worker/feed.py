@@ -176,7 +176,7 @@ class Feed:
         if self._expected is not None and self._arrived != self._expected:
             raise SourceLost(
                 f"Partition {self._partition} brought {self._arrived} rows; {self._expected} were counted "
-                "before the training. If its plan gives other rows each time, cache the DataFrame or write it out."
+                "before the training. If its plan gives other rows each time, cache it or write it out."
             )
         self.num_rows = self._arrived
 

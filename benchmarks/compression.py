@@ -1,7 +1,7 @@
 """Speed of the codecs, in GB/s of float32: encode, decode, and all that a worker does (error feedback and a
 copy of the message), beside a copy alone. JSON out.
 
-python benchmarks/codecs.py [--sizes 2.6 40] [--repeats 7]
+python benchmarks/compression.py [--sizes 2.6 40] [--repeats 7]
 """
 
 from __future__ import annotations
