@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from difflib import get_close_matches as _closest
 
-from distkeras.algorithms.adag import ADAG
-from distkeras.algorithms.adaptive_adag import AdaptiveADAG
-from distkeras.algorithms.aeasgd import AEASGD
-from distkeras.algorithms.averaging import Averaging
-from distkeras.algorithms.base import Algorithm, Commit, State, Vector
-from distkeras.algorithms.dcasgd import DCASGD
-from distkeras.algorithms.delayed_nesterov import DelayedNesterov
-from distkeras.algorithms.diloco import DiLoCo
-from distkeras.algorithms.downpour import DOWNPOUR
-from distkeras.algorithms.dynsgd import DynSGD
-from distkeras.algorithms.eamsgd import EAMSGD
-from distkeras.algorithms.easgd import EASGD
-from distkeras.algorithms.fedadam import FedAdam
-from distkeras.algorithms.gap_aware import GapAware
-from distkeras.algorithms.local_sgd import LocalSGD
-from distkeras.algorithms.ringmaster import Ringmaster
-from distkeras.algorithms.sequential import Sequential
-from distkeras.algorithms.slowmo import SlowMo
+from distkeras.algorithms.adag import ADAG as ADAG
+from distkeras.algorithms.adaptive_adag import AdaptiveADAG as AdaptiveADAG
+from distkeras.algorithms.aeasgd import AEASGD as AEASGD
+from distkeras.algorithms.averaging import Averaging as Averaging
+from distkeras.algorithms.base import Algorithm as Algorithm
+from distkeras.algorithms.base import Commit as Commit
+from distkeras.algorithms.base import State as State
+from distkeras.algorithms.base import Vector as Vector
+from distkeras.algorithms.dcasgd import DCASGD as DCASGD
+from distkeras.algorithms.delayed_nesterov import DelayedNesterov as DelayedNesterov
+from distkeras.algorithms.diloco import DiLoCo as DiLoCo
+from distkeras.algorithms.downpour import DOWNPOUR as DOWNPOUR
+from distkeras.algorithms.dynsgd import DynSGD as DynSGD
+from distkeras.algorithms.eamsgd import EAMSGD as EAMSGD
+from distkeras.algorithms.easgd import EASGD as EASGD
+from distkeras.algorithms.fedadam import FedAdam as FedAdam
+from distkeras.algorithms.gap_aware import GapAware as GapAware
+from distkeras.algorithms.local_sgd import LocalSGD as LocalSGD
+from distkeras.algorithms.ringmaster import Ringmaster as Ringmaster
+from distkeras.algorithms.sequential import Sequential as Sequential
+from distkeras.algorithms.slowmo import SlowMo as SlowMo
 
 REGISTRY: dict[str, type[Algorithm]] = {
-    rule.__name__: rule
-    for rule in (
-        DOWNPOUR,
-        ADAG,
-        AdaptiveADAG,
-        DynSGD,
-        AEASGD,
-        EAMSGD,
-        EASGD,
-        Averaging,
-        LocalSGD,
-        SlowMo,
-        DiLoCo,
-        FedAdam,
-        DelayedNesterov,
-        GapAware,
-        DCASGD,
-        Ringmaster,
-        Sequential,
-    )
+    name: rule
+    for name, rule in list(globals().items())
+    if isinstance(rule, type) and issubclass(rule, Algorithm) and rule is not Algorithm
 }
-"""Every rule by name. A rule that stands here is covered by every law of the test suite."""
+"""Every rule that is imported above, by name: the import is its entry. All laws of the tests run on it."""
 
 
 def get(algorithm: str | Algorithm) -> Algorithm:
@@ -68,35 +54,8 @@ def get(algorithm: str | Algorithm) -> Algorithm:
     by_lower_case = {name.lower(): rule for name, rule in REGISTRY.items()}
     if algorithm.lower() in by_lower_case:
         return by_lower_case[algorithm.lower()]()
-    close = get_close_matches(algorithm.lower(), by_lower_case, n=1)
+    close = _closest(algorithm.lower(), by_lower_case, n=1)
     hint = (
         f"Did you mean {by_lower_case[close[0]].__name__!r}?" if close else f"Known: {', '.join(REGISTRY)}."
     )
     raise ValueError(f"No rule has the name {algorithm!r}. {hint} Received: algorithm={algorithm!r}")
-
-
-__all__ = [
-    "ADAG",
-    "AEASGD",
-    "DCASGD",
-    "DOWNPOUR",
-    "EAMSGD",
-    "EASGD",
-    "REGISTRY",
-    "AdaptiveADAG",
-    "Algorithm",
-    "Averaging",
-    "Commit",
-    "DelayedNesterov",
-    "DiLoCo",
-    "DynSGD",
-    "FedAdam",
-    "GapAware",
-    "LocalSGD",
-    "Ringmaster",
-    "Sequential",
-    "SlowMo",
-    "State",
-    "Vector",
-    "get",
-]
