@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="every trainer, not these two alone")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for plot and model")
     arguments = parser.parse_args()
-    spark: SparkSession = local_session(2)
+    spark: SparkSession = local_session(2, backend=keras.backend.backend())
     # Two equal parts, kept in memory: what is compared is training, not reading.
     data = spark.read.parquet(str(DATA / "train.parquet")).repartition(2).cache()
     rows = data.count()

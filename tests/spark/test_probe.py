@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from distkeras.cluster import probe
 from distkeras.cluster.probe import ExecutorsNotReady, check_executors
+from distkeras.cluster.session import local_session
 
 
 def test_a_backend_that_the_executors_lack_is_named_with_their_python(spark):
     with pytest.raises(ExecutorsNotReady, match=r"no_such_backend missing in .*python.*Install"):
         check_executors(spark, "no_such_backend", 1, 2)
+
+
+def test_a_local_session_makes_its_python_workers_ready_ahead(spark, monkeypatch):
+    asked = []
+    done = threading.Event()
+
+    def note(session, *arguments):
+        asked.append(arguments)
+        done.set()
+
+    monkeypatch.setattr(probe, "check_executors", note)
+    assert local_session(backend="jax") is spark
+    assert done.wait(20)
+    assert asked == [("jax", 1, 2)]
 
 
 def test_executors_that_are_ready_are_asked_once(spark, monkeypatch):

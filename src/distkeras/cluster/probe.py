@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "python string, missing string"
 
-_ready: set[tuple[str, str, int]] = set()
+_ready: dict[tuple[str, str], int] = {}
+_lock = threading.Lock()
 
 
 class ExecutorsNotReady(RuntimeError):
@@ -22,7 +24,8 @@ def check_executors(spark: SparkSession, backend: str, threads: int, num_workers
     """Find out whether the executors can train, and have their Python workers import Keras already.
 
     One task a worker, all at once: so that workers start to train together, not each when its imports are
-    done. Done once for a Spark application, a backend and a number of workers.
+    done. Done once for a Spark application, a backend and a number of workers; a second caller waits for the
+    first.
 
     Args:
         spark: the session.
@@ -33,9 +36,14 @@ def check_executors(spark: SparkSession, backend: str, threads: int, num_workers
     Raises:
         ExecutorsNotReady: a package is missing; the message names it, and which Python lacks it.
     """
-    key = (spark.conf.get("spark.app.id", "") or "", backend, num_workers)
-    if key in _ready:
-        return
+    key = (spark.conf.get("spark.app.id", "") or "", backend)
+    with _lock:
+        if _ready.get(key, 0) < num_workers:
+            _import_everywhere(spark, backend, threads, num_workers)
+            _ready[key] = num_workers
+
+
+def _import_everywhere(spark: SparkSession, backend: str, threads: int, num_workers: int) -> None:
     needed = ["distkeras", "keras", backend]
     tasks = spark.range(0, num_workers, 1, num_workers)
     for row in tasks.mapInArrow(_importer(needed, backend, threads), SCHEMA).collect():
@@ -45,7 +53,6 @@ def check_executors(spark: SparkSession, backend: str, threads: int, num_workers
                 f"missing in {row.python}. Install `distkeras[{backend}]` there, or, before the session is "
                 "made, point PYSPARK_PYTHON or `spark.pyspark.python` at an environment that has it."
             )
-    _ready.add(key)
 
 
 def _importer(

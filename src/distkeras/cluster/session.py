@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+logger = logging.getLogger(__name__)
 
-def local_session(cores: int | None = None, **settings: str) -> SparkSession:
+
+def local_session(cores: int | None = None, *, backend: str | None = None, **settings: str) -> SparkSession:
     """Return the active Spark session, or a new local one.
 
     Args:
         cores: task slots of a new one; default: all cores of this machine.
+        backend: have a Python worker for every slot import Keras with this backend in the background, while
+            the caller reads data and builds a model; each takes some 300 MB. Default: when training starts.
         **settings: further Spark settings of a new one, with `_` for `.` in their names.
     """
     # Else Spark would start the first python3 on the PATH, which need not be this environment's.
@@ -32,4 +38,19 @@ def local_session(cores: int | None = None, **settings: str) -> SparkSession:
     )
     for name, value in settings.items():
         builder = builder.config(name.replace("_", "."), value)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    if backend is not None:
+        threading.Thread(target=_warm, args=(session, backend), daemon=True).start()
+    return session
+
+
+def _warm(session: SparkSession, backend: str) -> None:
+    from distkeras.cluster.probe import check_executors
+    from distkeras.cluster.slots import count_slots
+
+    threads = int(session.conf.get("spark.task.cpus", "1") or 1)
+    try:
+        check_executors(session, backend, threads, count_slots(session) or 1)
+    except Exception as error:
+        # Training asks again, and raises: here nobody would see it.
+        logger.info("The Python workers could not be made ready ahead: %s", error)
