@@ -1,15 +1,39 @@
-"""What is inside Keras's own `.keras` file: its configuration, read and changed without loading the model."""
+"""Keras's own `.keras` file as bytes: written, loaded, and its configuration read and changed in between."""
 
 from __future__ import annotations
 
 import io
 import json
+import tempfile
 import zipfile
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 CONFIG = "config.json"
 INITIALIZERS = "keras.initializers"
 ZEROS: dict[str, Any] = {"module": INITIALIZERS, "class_name": "Zeros", "config": {}, "registered_name": None}
+
+
+def write_archive(model: keras.Model) -> bytes:
+    """Return `model` as Keras saves it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def load_archive(archive: bytes, custom_objects: dict[str, Any]) -> keras.Model:
+    """Return the model in `archive`, not compiled."""
+    import keras  # Not before `prepare_process`.
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        path.write_bytes(archive)
+        # The archive comes from the driver's own closure, so a lambda in it is the user's own.
+        return keras.saving.load_model(path, custom_objects=custom_objects, compile=False, safe_mode=False)
 
 
 def config_of(archive: bytes) -> dict[str, Any]:

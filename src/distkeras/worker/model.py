@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -14,7 +12,7 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
-from distkeras.worker.archive import config_of, without_initializers
+from distkeras.worker.archive import config_of, load_archive, without_initializers, write_archive
 from distkeras.worker.custom_objects import objects_of
 from distkeras.worker.settings import compile_by, pack, settings_of
 
@@ -74,7 +72,7 @@ def freeze(
         given["optimizer"] = keras.optimizers.get(worker_optimizer)
     settings |= {name: pack(value) for name, value in given.items() if value is not None}
     _check_settings(model, settings, dict(custom_objects or {}))
-    archive = _archive(model)
+    archive = write_archive(model)
     objects = objects_of([model, given], [config_of(archive), settings]) | dict(custom_objects or {})
     return ModelSpec(archive, _seeds_of(model), cloudpickle.dumps(settings), cloudpickle.dumps(objects))
 
@@ -212,19 +210,8 @@ def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects
                 keras.losses.get(name)
 
 
-def _archive(model: keras.Model) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        model.save(path)
-        return path.read_bytes()
-
-
 def _load(archive: bytes, seeds: tuple[tuple[int, ...], ...], objects: dict[str, Any]) -> keras.Model:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        path.write_bytes(archive)
-        # The archive comes from the driver's own closure, so a lambda in it is the user's own.
-        model = keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=False)
+    model = load_archive(archive, objects)
     for variable, state in zip(_seed_states(model), seeds, strict=True):
         variable.assign(np.array(state, np.int64).astype(variable.dtype))
     return model

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -19,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from distkeras.worker.answers import Answer, to_arrow
+from distkeras.worker.archive import config_of, load_archive, without_initializers, write_archive
 from distkeras.worker.columns import Columns, TensorSpec
 from distkeras.worker.decode import Table, decode
 from distkeras.worker.minibatch import Cutter
@@ -96,13 +95,9 @@ def archive_of(model: keras.Model, custom_objects: Mapping[str, Any] | None = No
         custom_objects: classes and functions that it names, where they are not registered with Keras.
     """
     # Imported here: Keras must not be imported before `prepare_process`.
-    from distkeras.worker.archive import config_of, without_initializers
     from distkeras.worker.custom_objects import objects_of
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        model.save(path)
-        data = path.read_bytes()
+    data = write_archive(model)
     objects = objects_of([model], [config_of(data)]) | dict(custom_objects or {})
     return Archive(without_initializers(data), cloudpickle.dumps(objects))
 
@@ -216,23 +211,14 @@ _kept: OrderedDict[str, list[keras.Model]] = OrderedDict()
 def _loaded(prediction: Prediction) -> list[keras.Model]:
     """Return the models of `prediction`, those of an earlier task of this process if they are still kept."""
     if prediction.key not in _kept:
-        _kept[prediction.key] = [_load(archive) for archive in prediction.models]
+        _kept[prediction.key] = [
+            load_archive(archive.model, cloudpickle.loads(archive.custom_objects))
+            for archive in prediction.models
+        ]
     _kept.move_to_end(prediction.key)
     while len(_kept) > KEPT_MODELS:
         _kept.popitem(last=False)
     return _kept[prediction.key]
-
-
-def _load(archive: Archive) -> keras.Model:
-    import keras
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        path.write_bytes(archive.model)
-        # The archive comes from the driver's own closure, so a lambda in it is the user's own.
-        return keras.saving.load_model(
-            path, custom_objects=cloudpickle.loads(archive.custom_objects), compile=False, safe_mode=False
-        )
 
 
 def _filled(rows: Array, num_rows: int) -> Array:
