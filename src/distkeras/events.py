@@ -58,4 +58,31 @@ class WorkerLeft:
     timestamp: float
 
 
-Event = Window | WorkerFailed | WorkerJoined | WorkerLeft
+@dataclass(frozen=True, slots=True)
+class ServerRestored:
+    """The server was started again from a snapshot: later windows do not count, and are trained again.
+
+    Attributes:
+        commits: windows of each worker that the center holds.
+        left: whether each worker has committed its last.
+        samples: rows behind all these windows.
+        num_updates: commits applied to the center; a synchronous round counts once.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    commits: list[int]
+    left: list[bool]
+    samples: int
+    num_updates: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFailed:
+    """A snapshot could not be written; training goes on, and the next is tried in its turn."""
+
+    error: str
+    timestamp: float
+
+
+Event = Window | WorkerFailed | WorkerJoined | WorkerLeft | ServerRestored | SnapshotFailed

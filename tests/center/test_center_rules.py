@@ -19,6 +19,7 @@ from distkeras.center.messages import (
     Poll,
     Pull,
     Refused,
+    Rejoin,
 )
 from distkeras.events import Window, WorkerFailed, WorkerJoined, WorkerLeft
 
@@ -175,23 +176,22 @@ def test_commit_out_of_sequence_is_refused(algorithm, sequence):
 
 
 @pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
-def test_commit_of_a_worker_that_has_not_joined_is_refused_and_loses_nobody_elses(algorithm):
+def test_worker_that_has_not_joined_is_told_to_and_loses_nobody_elses_commit(algorithm):
     center = Center(algorithm, np.zeros(1, np.float32), 2, clock=lambda: 7.0)
     center.handle(Join(0))
     center.handle(message(0, 1, 2.0))
-    with pytest.raises(ProtocolError, match="Expected worker 1 to join first"):
-        center.handle(message(1, 1, 1.0))
+    assert center.handle(message(1, 1, 1.0)) == [(1, Rejoin())]
+    assert center.handle(Leave(1)) == [(1, Rejoin())]
     center.handle(Join(1))
     center.handle(message(1, 1, 4.0))
     assert value(center) == (3.0 if algorithm.synchronous else 6.0)
 
 
 @pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
-def test_commit_of_a_worker_that_has_left_is_refused_until_it_joins_again(algorithm):
+def test_commit_of_a_worker_that_has_left_does_not_count_until_it_joins_again(algorithm):
     center = start(algorithm, num_workers=2)
     center.handle(Leave(1))
-    with pytest.raises(ProtocolError, match="Expected worker 1 to join first"):
-        center.handle(message(1, 1, 1.0))
+    assert center.handle(message(1, 1, 1.0)) == [(1, Rejoin())]
     center.handle(Join(1, attempt=1))
     center.handle(message(1, 1, 4.0))
     center.handle(message(0, 1, 2.0))

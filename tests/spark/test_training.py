@@ -345,13 +345,18 @@ def test_a_loss_that_is_no_number_ends_the_training_with_an_error(blobs):
         trainer.train(exploding)
 
 
-def test_a_killed_server_ends_the_training_with_an_error_that_says_so(blobs):
+def test_a_killed_server_is_started_again_and_no_window_is_lost_or_doubled(blobs):
     trainer = distkeras.DOWNPOUR(
-        small_model(), "sgd", "binary_crossentropy", communication_window=1, num_epoch=200
+        small_model(),
+        "sgd",
+        "binary_crossentropy",
+        communication_window=1,
+        num_epoch=100,
+        server=distkeras.ServerOptions(snapshots=distkeras.SnapshotOptions(commits=20)),
     )
 
     def kill():
-        while len(trainer.get_history()) < 3:
+        while len(trainer.get_history()) < 50:
             time.sleep(0.01)
         for process in psutil.Process().children():
             if "distkeras.wire" in " ".join(process.cmdline()):
@@ -359,9 +364,13 @@ def test_a_killed_server_ends_the_training_with_an_error_that_says_so(blobs):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    with pytest.raises((distkeras.ServerFailed, distkeras.WorkerError), match=r"killed by signal 9|server"):
-        trainer.train(blobs)
+    trainer.train(blobs)
     thread.join()
+    for worker in (0, 1):
+        own = trainer.get_executor_history(worker)
+        assert [window.iteration for window in own] == list(range(4 * 100))
+    assert trainer.num_updates == len(trainer.get_history())
+    assert sum(window.samples for window in trainer.get_history()) == 256 * 100
 
 
 def test_speculation_is_refused_for_asynchronous_rules(spark, blobs, monkeypatch):

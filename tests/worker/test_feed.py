@@ -273,7 +273,7 @@ def test_one_epoch_spools_nothing_and_cannot_be_read_again(monkeypatch: pytest.M
     monkeypatch.setattr(spool.Spool, "append", None)
     with Feed(batches(20), BOTH, batch_size=4, partition=0, num_epoch=1) as feed:
         assert labels(feed.epoch(0)) == list(range(20))
-        with pytest.raises(RuntimeError, match="Received: num_epoch=1, epoch=0"):
+        with pytest.raises(SourceLost, match="Received: num_epoch=1, epoch=0"):
             next(feed.epoch(0))
 
 

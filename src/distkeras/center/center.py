@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.layout import shard_bounds
+from distkeras.center.ledger import Journal, Line, Place
 from distkeras.center.messages import (
     DRIVER,
     Answer,
@@ -21,55 +23,19 @@ from distkeras.center.messages import (
     Joined,
     Leave,
     Poll,
-    Polled,
     Pull,
     Pulled,
     Refused,
+    Rejoin,
     Request,
 )
 from distkeras.center.shard import Shard
-from distkeras.events import Event, Window, WorkerFailed, WorkerJoined, WorkerLeft
+from distkeras.center.snapshot import CenterState, SnapshotError
+from distkeras.events import Window, WorkerFailed, WorkerJoined, WorkerLeft
 
 
 class ProtocolError(Exception):
     """No worker of this job sends such a request: unknown worker, wrong sequence or size."""
-
-
-@dataclass
-class Place:
-    """Where a worker stands: the line of the ledger that makes a commit count exactly once."""
-
-    lock: threading.RLock
-    sequence: int = 0
-    epoch: int = 0
-    step: int = 0
-    joined: bool = False
-    left: bool = False
-
-
-@dataclass
-class Journal:
-    """The events since the driver last asked; what it has seen is dropped."""
-
-    clock: Callable[[], float]
-    num_updates: int = 0
-    _first: int = 0
-    _events: list[Event] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, *events: Event, updates: int = 0) -> None:
-        """Append `events` and count `updates` of the center."""
-        with self._lock:
-            self._events.extend(events)
-            self.num_updates += updates
-
-    def read(self, since: int) -> Polled:
-        """Return the events from number `since` on, and forget those before."""
-        with self._lock:
-            seen = min(max(0, since - self._first), len(self._events))
-            del self._events[:seen]
-            self._first += seen
-            return Polled(list(self._events), self._first + len(self._events), self.num_updates)
 
 
 class Center:
@@ -131,6 +97,11 @@ class Center:
         return self._center.size
 
     @property
+    def members(self) -> list[Center]:
+        """Itself: the one center of a job that is no ensemble."""
+        return [self]
+
+    @property
     def num_updates(self) -> int:
         """Commits applied so far; a synchronous round counts once."""
         return self.journal.num_updates
@@ -141,6 +112,46 @@ class Center:
         for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
             shard.read(copy[low:high])
         return copy
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """Keep every commit out for the time of a `with` block: center and ledger agree in it."""
+        with contextlib.ExitStack() as stack:
+            for place in self._places:
+                stack.enter_context(place.lock)
+            yield
+
+    def state(self) -> CenterState:
+        """Return a copy of all that counts. What workers hold, and an open round, do not: they join anew."""
+        with self.still():
+            return CenterState(
+                center=self._center.copy(),
+                rule=[
+                    {name: np.array(value) for name, value in shard.state.items()} for shard in self.shards
+                ],
+                versions=[shard.version for shard in self.shards],
+                lines=[place.line for place in self._places],
+            )
+
+    def restore(self, state: CenterState) -> None:
+        """Go on from `state`, before the first request; every worker has to join again.
+
+        Raises:
+            SnapshotError: it is that of a center of another size, rule or number of workers.
+        """
+        own = [sorted(shard.state) for shard in self.shards]
+        theirs = [sorted(saved) for saved in state.rule]
+        found = (state.center.shape, len(state.lines), theirs)
+        if found != (self._center.shape, self.num_workers, own):
+            raise SnapshotError(
+                f"Expected a snapshot of {self.size} elements, {self.num_workers} workers and the rule's "
+                f"state {own}. Received: shape {state.center.shape}, {len(state.lines)} workers, {theirs}"
+            )
+        self._center[:] = state.center
+        for shard, saved, version in zip(self.shards, state.rule, state.versions, strict=True):
+            shard.state, shard.version = dict(saved), version
+        for place, line in zip(self._places, state.lines, strict=True):
+            place.line = line
 
     def handle(self, request: Request) -> list[Answer]:
         """Take one request; return who is to be told what (for a synchronous rule perhaps nobody yet).
@@ -178,19 +189,22 @@ class Center:
         with place.lock:
             # What a predecessor had in an open round was never answered: its replacement trains it again.
             self._round.pop(worker, None)
-            place.joined, place.left = True, False
+            place.joined, place.line = True, replace(place.line, left=False)
+            line = place.line
             center = np.empty_like(self._center)
             self._pull(worker, center)
             self.journal.add(
-                WorkerJoined(worker, request.attempt, place.epoch, place.step, self.journal.clock())
+                WorkerJoined(worker, request.attempt, line.epoch, line.step, self.journal.clock())
             )
-            return [(worker, Joined(center, place.sequence, place.epoch, place.step))]
+            return [(worker, Joined(center, line.sequence, line.epoch, line.step))]
 
     def _leave(self, request: Leave) -> list[Answer]:
         place = self._place(request.worker)
         with place.lock:
-            if not place.left:
-                place.joined, place.left = False, True
+            if not place.line.left:
+                if not place.joined:  # It joined a server that was killed since, and may have to train again.
+                    return [(request.worker, Rejoin())]
+                place.joined, place.line = False, replace(place.line, left=True)
                 self._round.pop(request.worker, None)
                 for shard in self.shards:
                     shard.forget(request.worker)
@@ -208,15 +222,14 @@ class Center:
             )
         with place.lock:
             if not place.joined:
-                raise ProtocolError(
-                    f"Expected worker {worker} to join first. Received: commit {request.sequence}"
-                )
-            if request.sequence == place.sequence and request.sequence > 0:
+                return [(worker, Rejoin())]
+            last = place.line.sequence
+            if request.sequence == last and request.sequence > 0:
                 self._pull(worker, request.message)
                 return [(worker, Exchanged(request.message, 0, restart=True))]
-            if request.sequence != place.sequence + 1:
+            if request.sequence != last + 1:
                 raise ProtocolError(
-                    f"Expected commit {place.sequence + 1} of worker {worker}. Received: {request.sequence}"
+                    f"Expected commit {last + 1} of worker {worker}. Received: {request.sequence}"
                 )
             if not _finite(request.message):
                 return [(worker, Refused("the message holds NaN or infinity"))]
@@ -235,7 +248,7 @@ class Center:
 
     def _close_round(self) -> list[Answer]:
         """Apply the open round if it is complete, and answer its workers."""
-        live = sum(not place.left for place in self._places)
+        live = sum(not place.line.left for place in self._places)
         if not self._round or len(self._round) < min(self.quorum or live, live):
             return []
         # By worker, not by arrival: the sum of floats depends on the order.
@@ -261,7 +274,8 @@ class Center:
 
     def _advance(self, request: Exchange, staleness: int) -> Window:
         place = self._place(request.worker)
-        place.sequence, place.epoch, place.step = request.sequence, request.epoch, request.step
+        samples = place.line.samples + request.num_samples
+        place.line = Line(request.sequence, request.epoch, request.step, samples)
         return Window(
             worker=request.worker,
             epoch=request.window_epoch,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.center import Center, Journal, ProtocolError
+from distkeras.center.center import Center, ProtocolError
+from distkeras.center.ledger import Journal
 from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
 
 
@@ -22,23 +23,24 @@ class Independent:
 
     Attributes:
         journal: the events of all members.
+        members: their centers.
     """
 
     def __init__(
         self, algorithm: Algorithm, initial: Vector, *, num_trainable: int, clock: Callable[[], float]
     ) -> None:
         self.journal = Journal(clock)
-        self._centers = [
+        self.members = [
             Center(algorithm, row, 1, num_trainable=num_trainable, first_worker=worker, clock=clock)
             for worker, row in enumerate(np.atleast_2d(initial))
         ]
-        for center in self._centers:
+        for center in self.members:
             center.journal = self.journal
 
     @property
     def size(self) -> int:
         """Elements of each center."""
-        return self._centers[0].size
+        return self.members[0].size
 
     def handle(self, request: Request) -> list[Answer]:
         """Take one request; return who is to be told what.
@@ -49,6 +51,6 @@ class Independent:
         if isinstance(request, Poll):
             return [(DRIVER, self.journal.read(request.since))]
         member = request.member if isinstance(request, Pull) else request.worker
-        if not 0 <= member < len(self._centers):
-            raise ProtocolError(f"Expected a worker in 0..{len(self._centers) - 1}. Received: {member}")
-        return self._centers[member].handle(request)
+        if not 0 <= member < len(self.members):
+            raise ProtocolError(f"Expected a worker in 0..{len(self.members) - 1}. Received: {member}")
+        return self.members[member].handle(request)

@@ -139,6 +139,14 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejoin:
+    """Answers `Exchange` and `Leave` of a worker that this server does not know: it was started again.
+
+    The worker joins, and goes on from the place that it is told, which may be one that it had left behind.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Answers `Leave` and `Fail`."""
 
@@ -160,7 +168,7 @@ class Polled:
     num_updates: int
 
 
-Reply = Joined | Exchanged | Refused | Done | Pulled | Polled
+Reply = Joined | Exchanged | Refused | Rejoin | Done | Pulled | Polled
 
 Answer = tuple[int, Reply]
 """A worker's index and what it is told."""

@@ -11,13 +11,14 @@ import cloudpickle
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import Poll, Polled, Pull, Pulled
+from distkeras.center.messages import Pull, Pulled
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.server import ServerOptions, ServerProcess, addresses
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import Stage
-from distkeras.events import Event, WorkerFailed, WorkerLeft
-from distkeras.wire.client import Client, ServerLost
+from distkeras.cluster.watch import Watch, WorkerError
+from distkeras.events import Event
+from distkeras.wire.client import Client
 from distkeras.worker.task import Envelope
 
 if TYPE_CHECKING:
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
 
     from distkeras.worker.task import Task
 
-POLL_SECONDS = 0.1
+ANSWER_SECONDS = 1.0
+
+__all__ = ["Job", "Outcome", "WorkerError"]
 
 logger = logging.getLogger(__name__)
-
-
-class WorkerError(RuntimeError):
-    """A worker stopped on an exception; the message holds its traceback, whole."""
 
 
 @dataclass(frozen=True)
@@ -109,22 +108,19 @@ class Job:
             stage = Stage(self.frame, envelope, barrier=barrier)
             stage.start()
             try:
-                with Client(server.address, patience=0.0) as client:
-                    num_updates = _watch(stage, server, client, self.num_workers, on_event)
-                    return Outcome(self._pull(client), num_updates)
+                with Client(server.address, patience=ANSWER_SECONDS) as client:
+                    watch = Watch(stage, server, client, self.num_workers, on_event)
+                    num_updates = watch.run()
+                    return Outcome(self._pull(watch), num_updates)
             except BaseException as error:
                 server.stop(f"The driver ended the job: {type(error).__name__}")
                 stage.cancel()
-                if isinstance(error, ServerLost):
-                    server.check(
-                        seconds=1.0
-                    )  # It had ended: say how, instead of what that looked like from here.
                 raise
 
-    def _pull(self, client: Client) -> Vector:
+    def _pull(self, watch: Watch) -> Vector:
         centers = np.empty_like(self.initial)
         for member, center in enumerate(np.atleast_2d(centers)):
-            pulled: Pulled = client.call(Pull(member))
+            pulled: Pulled = watch.ask(Pull(member))
             center[:] = pulled.center
         return centers
 
@@ -135,35 +131,3 @@ def _refuse_speculation(spark: SparkSession, barrier: bool) -> None:
             "Spark would start a second copy of a slow worker, and then end the one that trains. Set "
             "`spark.speculation` to false for this application. Received: spark.speculation=true"
         )
-
-
-def _watch(
-    stage: Stage,
-    server: ServerProcess,
-    client: Client,
-    num_workers: int,
-    on_event: Callable[[Event], None],
-) -> int:
-    """Read events until the stage has ended; return the number of updates, or raise the first failure."""
-    since, ended = 0, False
-    training = set(range(num_workers))
-    while not ended:
-        # Asked for once more after the end, so that the last events are read too.
-        ended = stage.wait(POLL_SECONDS)
-        server.check()
-        polled: Polled = client.call(Poll(since))
-        since = polled.next
-        for event in polled.events:
-            if isinstance(event, WorkerFailed):
-                raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
-            if isinstance(event, WorkerLeft):
-                training.discard(event.worker)
-            on_event(event)
-    if stage.error is not None:
-        raise stage.error
-    if stage.failures:
-        worker, error = stage.failures[0]
-        raise WorkerError(f"Worker {worker} failed:\n{error}")
-    if training:
-        raise WorkerError(f"The Spark stage ended, but the workers {sorted(training)} had not finished.")
-    return polled.num_updates

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
+import select
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import tempfile
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 from pyspark.sql.utils import is_remote
@@ -19,11 +23,15 @@ from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec
 from distkeras.wire.connection import TOKEN_BYTES
 from distkeras.wire.serve import LENGTH, ServerJob
+from distkeras.wire.store import SnapshotOptions
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 EXIT_SECONDS = 5.0
+START_SECONDS = 300.0  # A large snapshot may come from far away.
+
+logger = logging.getLogger(__name__)
 
 
 class ServerFailed(RuntimeError):
@@ -41,12 +49,17 @@ class ServerOptions:
             `spark.driver.bindAddress` where `host` is `spark.driver.host`.
         ports: candidates, tried in order, for networks that leave only some open; 0 lets the system choose.
         patience: seconds for which a worker tries to reach a server that does not answer.
+        snapshots: when the server writes down what it holds, and where; `None`: never, so that a server that
+            is killed ends the training.
+        restarts: how often a server that was killed is started again from its last snapshot.
     """
 
     host: str | None = None
     bind: str | None = None
     ports: tuple[int, ...] = (0,)
     patience: float = 60.0
+    snapshots: SnapshotOptions | None = field(default_factory=SnapshotOptions)
+    restarts: int = 3
 
 
 def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:
@@ -71,6 +84,7 @@ def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:
 class ServerProcess:
     """A parameter server in a process of its own, for the time of one `with` block.
 
+    When it is killed, `revive` starts it again from its last snapshot, on the same port with the same token.
     It ends with the block, and with the driver however that ends: its standard input is a pipe from here.
 
     Args:
@@ -83,6 +97,8 @@ class ServerProcess:
         options: ports.
         quorum: messages that complete a synchronous round, `None` for all.
         compression: the codec of the workers' messages, `None` for none.
+        settings: of the job, plain JSON, for the snapshots.
+        resume: number of the next event of a job that went before: go on from its last snapshot.
 
     Raises:
         ServerFailed: the process did not come up.
@@ -100,21 +116,65 @@ class ServerProcess:
         options: ServerOptions,
         quorum: int | None = None,
         compression: Codec | None = None,
+        settings: dict[str, Any] | None = None,
+        resume: int | None = None,
     ) -> None:
-        token = secrets.token_bytes(TOKEN_BYTES)
-        job = cloudpickle.dumps(
-            ServerJob(
-                algorithm,
-                initial,
-                num_trainable,
-                num_workers,
-                quorum,
-                token,
-                bind or host,
-                options.ports,
-                compression,
-            )
+        self._restarts_left = options.restarts if options.snapshots is not None else 0
+        self._folder: str | None = None
+        self._job = ServerJob(
+            algorithm,
+            initial,
+            num_trainable,
+            num_workers,
+            quorum,
+            secrets.token_bytes(TOKEN_BYTES),
+            bind or host,
+            options.ports,
+            compression,
+            snapshots=self._addressed(options.snapshots),
+            temporary=self._folder is not None,
+            restore=resume is not None,
+            since=resume or 0,
+            settings=settings or {},
         )
+        port = self._start()
+        self._job = replace(self._job, ports=(port,), restore=True)
+        self.address = ServerAddress(host, port, self._job.token, initial.shape[-1])
+
+    def _addressed(self, snapshots: SnapshotOptions | None) -> SnapshotOptions | None:
+        if snapshots is None or snapshots.address is not None:
+            return snapshots
+        self._folder = tempfile.mkdtemp(prefix="distkeras-")
+        return replace(snapshots, address=self._folder)
+
+    def revive(self, since: int, seconds: float = 0.0) -> bool:
+        """Start the process again from its last snapshot if it has ended, or ends within `seconds`.
+
+        Args:
+            since: number of the next event to be polled. The first one then tells what is trained again.
+            seconds: how long to wait for its end.
+
+        Returns:
+            Whether it was started again.
+
+        Raises:
+            ServerFailed: it has ended and may not be started again, or did not come up.
+        """
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        if self._restarts_left == 0 or code >= 0:
+            raise ServerFailed(_died(code))
+        self._restarts_left -= 1
+        logger.warning("%s It is started again from its last snapshot.", _died(code))
+        self._close_pipes()
+        self._job = replace(self._job, since=since)
+        self._start()
+        return True
+
+    def _start(self) -> int:
+        """Start the process and return its port."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "distkeras.wire"],
             stdin=subprocess.PIPE,
@@ -124,13 +184,12 @@ class ServerProcess:
             start_new_session=True,  # Ctrl-C is for the driver, which then ends this process in good order.
         )
         try:
-            port = self._start(job)
+            return self._hand_over(cloudpickle.dumps(self._job))
         except BaseException:
             self.close()
             raise
-        self.address = ServerAddress(host, port, token, initial.shape[-1])
 
-    def _start(self, job: bytes) -> int:
+    def _hand_over(self, job: bytes) -> int:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise ServerFailed("The parameter server's process has no pipes.")
@@ -139,15 +198,13 @@ class ServerProcess:
             stdin.flush()
         except BrokenPipeError as error:
             raise ServerFailed(_died(self._process.wait())) from error
+        readable, _, _ = select.select([stdout], [], [], START_SECONDS)
+        if not readable:
+            raise ServerFailed(f"The parameter server's process was not up after {START_SECONDS:.0f} s.")
         line = stdout.readline()
         if not line:
             raise ServerFailed(_died(self._process.wait()))
         return int(json.loads(line)["port"])
-
-    def check(self, seconds: float = 0.0) -> None:
-        """Raise ServerFailed if the process has ended, or ends within `seconds`."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            raise ServerFailed(_died(self._process.wait(seconds)))
 
     def stop(self, reason: str) -> None:
         """Tell every worker, at its next word, that the job is over. The driver may go on asking."""
@@ -159,15 +216,20 @@ class ServerProcess:
 
     def close(self) -> None:
         """End the process; by force if it does not within a few seconds."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # What was not read by a dead process is lost.
-                    pipe.close()
+        self._close_pipes()
         try:
             self._process.wait(EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)  # The process, if it was not killed, has done it.
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # What was not read by a dead process is lost.
+                    pipe.close()
 
     def __enter__(self) -> ServerProcess:
         return self

@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from distkeras.events import Event, Window
+from distkeras.events import Event, ServerRestored, Window
 
 
 class _Speed(ProgressColumn):
@@ -49,11 +49,13 @@ class ProgressBar:
         self._task = self._progress.add_task(title, total=total, loss="-")
 
     def __call__(self, event: Event) -> None:
-        """Advance by the rows of a committed window."""
+        """Advance by the rows of a committed window; go back where windows are trained again."""
         if isinstance(event, Window):
             loss = event.metrics.get("loss")
             text = "-" if loss is None else f"{loss:.4f}"
             self._progress.update(self._task, advance=event.samples, loss=text)
+        if isinstance(event, ServerRestored):
+            self._progress.update(self._task, completed=event.samples)
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()

@@ -10,6 +10,7 @@ from distkeras.trainers.ensemble import EnsembleTrainer, merge
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.rules import RuleTrainer, trainer_of
 from distkeras.trainers.single import SingleTrainer
+from distkeras.wire.store import SnapshotOptions
 
 _NAMED_OTHERWISE = {"Averaging", "Sequential"}  # AveragingTrainer and SingleTrainer
 _OF_RULES: dict[str, type[RuleTrainer]] = {
@@ -26,6 +27,7 @@ __all__ = [
     "ServerFailed",
     "ServerOptions",
     "SingleTrainer",
+    "SnapshotOptions",
     "Trainer",
     "UnstableWarning",
     "WorkerError",

@@ -18,7 +18,7 @@ from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job
 from distkeras.cluster.server import ServerOptions
 from distkeras.cluster.validate import Names
-from distkeras.events import Event, Window
+from distkeras.events import Event, ServerRestored, Window
 from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
@@ -156,6 +156,8 @@ class Trainer:
                 bar(event)
                 if isinstance(event, Window):
                     self._history.append(event)
+                if isinstance(event, ServerRestored):
+                    self._history.roll_back(event.commits)
 
             outcome = job.run(take)
         self._num_updates = outcome.num_updates

@@ -37,6 +37,10 @@ class Averaged:
 class History(list[Window]):
     """The committed windows of a training, a list in the order in which the center took them."""
 
+    def roll_back(self, commits: list[int]) -> None:
+        """Drop the windows that a restored server does not have: of worker i those from `commits[i]` on."""
+        self[:] = [window for window in self if window.iteration < commits[window.worker]]
+
     def executor(self, worker: int) -> History:
         """Return the windows of one worker, in its order."""
         return History(window for window in self if window.worker == worker)

@@ -11,17 +11,20 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import struct
 import sys
 import threading
 import time
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import Center, Independent
+from distkeras.center import Center, Independent, go_on, take
 from distkeras.wire.codecs import Codec, Packing
+from distkeras.wire.keeper import Keeper
 from distkeras.wire.server import Server
+from distkeras.wire.store import SnapshotOptions, Store
 
 LENGTH = struct.Struct("!Q")
 
@@ -40,6 +43,11 @@ class ServerJob:
         host: address to bind.
         ports: candidates for the port; 0 lets the system choose.
         compression: the codec of the workers' messages, `None` for none.
+        snapshots: when to write snapshots, and where: its address is set; `None` for none.
+        temporary: remove the folder of the snapshots at the end.
+        restore: go on from the last of them, where there is one.
+        since: events that the driver has seen of a server that was killed.
+        settings: of the job, plain JSON, for the snapshots.
     """
 
     algorithm: Algorithm
@@ -51,6 +59,11 @@ class ServerJob:
     host: str
     ports: tuple[int, ...] = (0,)
     compression: Codec | None = None
+    snapshots: SnapshotOptions | None = None
+    temporary: bool = False
+    restore: bool = False
+    since: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def packing(self) -> Packing | None:
@@ -87,16 +100,40 @@ def make_center(job: ServerJob) -> Center | Independent:
     )
 
 
+def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
+    """Bring `center` to its last snapshot, if `job` asks for that, and keep snapshots from now on.
+
+    Raises:
+        SnapshotError: the last one does not fit this job.
+    """
+    options = job.snapshots
+    if options is None or options.address is None:
+        return None
+    store = Store(options.address, options.keep)
+    if job.restore:
+        # Where there is none yet, it goes on from the very beginning.
+        go_on(center, store.newest() or take(center, job.settings), job.since)
+    keeper = Keeper(center, store, options, job.settings)
+    keeper.start()
+    return keeper
+
+
 def main() -> None:
     """Serve one job."""
     logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
     job = read_job(sys.stdin.buffer)
-    server = Server(make_center(job), job.token, job.host, job.ports, job.packing)
+    center = make_center(job)
+    keeper = make_keeper(job, center)
+    server = Server(center, job.token, job.host, job.ports, job.packing, keeper=keeper)
     threading.Thread(target=server.serve, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)
     # A line is a reason: it ends the job for the workers. The end of the stream ends the process.
     for line in sys.stdin.buffer:
         server.stop(line.decode().strip())
     server.close()
+    if keeper is not None:
+        keeper.close()
+    if job.temporary and job.snapshots is not None and job.snapshots.address is not None:
+        shutil.rmtree(job.snapshots.address, ignore_errors=True)  # The driver, if it lives, does it too.
     # Threads may still be inside a send to a dead peer: they must not keep the process.
     os._exit(0)

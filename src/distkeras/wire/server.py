@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from distkeras.center import Center, Independent, ProtocolError
-from distkeras.center.messages import DRIVER, Answer, Fail, Join, Refused, Reply, Request
+from distkeras.center.messages import DRIVER, Answer, Done, Fail, Join, Leave, Refused, Reply, Request
 from distkeras.wire import frames
 from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import AuthenticationError, Connection
+from distkeras.wire.keeper import Keeper
 
 HANDSHAKE_SECONDS = 10.0
 REPLACED = frames.Stopped("Another process, or a newer connection, speaks for this worker now.")
@@ -50,6 +51,7 @@ class Server:
         host: address to bind, and no other.
         ports: candidates, tried in order; 0 lets the system choose.
         packing: how workers compress their messages; `None`: not at all.
+        keeper: writes a snapshot before a worker may leave; `None`: nobody does.
 
     Raises:
         OSError: none of the ports is free.
@@ -62,8 +64,11 @@ class Server:
         host: str,
         ports: tuple[int, ...] = (0,),
         packing: Packing | None = None,
+        *,
+        keeper: Keeper | None = None,
     ) -> None:
         self._center = center
+        self._keeper = keeper
         self._token = token
         self._packing = packing
         self._listener = _listen(host, ports)
@@ -151,6 +156,9 @@ class Server:
             self._center.handle(Fail(max(worker, 0), text))
             return Refused(f"the parameter server failed: {error!r}")
         own = self._distribute(answers, caller, worker)
+        if self._keeper is not None and isinstance(request, Leave) and isinstance(own, Done):
+            # When its process has ended nobody can train its windows again.
+            self._keeper.keep()
         return caller.replies.get() if own is None else own
 
     def _admit(self, caller: _Caller, worker: int, request: Request) -> frames.Stopped | None:

@@ -116,7 +116,8 @@ class Feed:
         all rows have arrived.
 
         Raises:
-            RuntimeError: the rows have been streamed by and `num_epoch` was 1, so that nothing was kept.
+            SourceLost: the rows have been streamed by and `num_epoch` was 1, so that nothing was kept: to see
+                them again, the task must be started again.
         """
         if self._running is not None:
             self._running.close()
@@ -125,9 +126,10 @@ class Feed:
             yield from self._ahead(self._stream(start))
             return
         if self._spool is None:
-            raise RuntimeError(
+            raise SourceLost(
                 "The rows of this feed have been read once and were not kept. Expected one epoch, asked for "
-                f"once. Received: num_epoch=1, epoch={epoch}. Pass the number of epochs, or None."
+                f"once. Received: num_epoch=1, epoch={epoch}. Spark may start the task again (on the master "
+                "local[N] it never does: local[N, F] allows F failures of a task); more epochs keep the rows."
             )
         for chunk in self._replay(self._spool, epoch, start):
             yield from chunk

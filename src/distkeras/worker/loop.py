@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused
+from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin
 from distkeras.wire.codecs import Packing
 from distkeras.worker.compress import Feedback
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 class TrainingDiverged(ArithmeticError):
     """The loss or the weights are no longer finite."""
+
+
+class _Forgotten(Exception):
+    """The server was started again and does not know this worker."""
 
 
 @dataclass
@@ -80,15 +85,25 @@ class Loop:
         Raises:
             TrainingDiverged: the loss or the weights are NaN or infinite; they were not committed.
         """
-        place: Joined = self._call(Join(self._worker, attempt))
-        self._sequence = place.sequence
+        finished = False
+        while not finished:
+            place: Joined = self._call(Join(self._worker, attempt))
+            with contextlib.suppress(_Forgotten):  # Then it joins anew, at a place that it may have passed.
+                self._train_from(place)
+                finished = True
+
+    def _train_from(self, place: Joined) -> None:
+        self._sequence, self._window = place.sequence, Window()
+        if self._feedback is not None:  # What windows lost that are trained again would count twice.
+            self._feedback.residual[:] = 0
         self._continue_from(place.center)
         for epoch in range(place.epoch, self._num_epoch):
             first = place.step if epoch == place.epoch else 0
             self._run_epoch(epoch, first)
         if self._window.steps:
             self._commit(self._num_epoch - 1, self._num_epoch, 0)
-        self._call(Leave(self._worker))
+        if isinstance(self._call(Leave(self._worker)), Rejoin):
+            raise _Forgotten
 
     def _run_epoch(self, epoch: int, first: int) -> None:
         step = first
@@ -127,6 +142,8 @@ class Loop:
                 encoded=encoded,
             )
         )
+        if isinstance(reply, Rejoin):
+            raise _Forgotten
         if isinstance(reply, Refused):
             raise TrainingDiverged(_diverged(f"The server refused the update {where}: {reply.reason}."))
         self._adopt(local, message, reply)

@@ -1,0 +1,51 @@
+"""From a center to a snapshot and back: at one moment, of all members, ledger and journal together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from distkeras.center.center import Center
+from distkeras.center.independent import Independent
+from distkeras.center.snapshot import Snapshot, SnapshotError
+from distkeras.events import ServerRestored
+
+
+def take(center: Center | Independent, settings: Mapping[str, Any]) -> Snapshot:
+    """Return a snapshot of `center`; commits wait for as long as copying it to memory takes."""
+    with contextlib.ExitStack() as stack:
+        for member in center.members:
+            stack.enter_context(member.still())
+        states = [member.state() for member in center.members]
+        return Snapshot(states, center.journal.unread(), settings)
+
+
+def go_on(center: Center | Independent, snapshot: Snapshot, since: int = 0) -> None:
+    """Bring a new `center` to where `snapshot` was taken. What came after it is trained again.
+
+    Args:
+        center: that of the same job, before its first request.
+        snapshot: taken from its predecessor.
+        since: events that the driver has seen of the predecessor.
+
+    Raises:
+        SnapshotError: it does not fit this job.
+    """
+    if len(snapshot.members) != len(center.members):
+        raise SnapshotError(
+            f"Expected a snapshot of {len(center.members)} centers. Received: {len(snapshot.members)}"
+        )
+    for member, state in zip(center.members, snapshot.members, strict=True):
+        member.restore(state)
+    lines = [line for state in snapshot.members for line in state.lines]
+    center.journal.restore(snapshot.unread, since)
+    center.journal.add(
+        ServerRestored(
+            commits=[line.sequence for line in lines],
+            left=[line.left for line in lines],
+            samples=sum(line.samples for line in lines),
+            num_updates=snapshot.unread.num_updates,
+            timestamp=center.journal.clock(),
+        )
+    )

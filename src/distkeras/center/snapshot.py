@@ -1,0 +1,161 @@
+"""What a center holds, as arrays and plain numbers, and how that is written: no code in it, nothing pickled.
+
+A snapshot is a NumPy `.npz` archive: `facts`, a JSON text, and an array for each center and each array of a
+rule's state. The archive's end is written last and every array has a CRC-32, so that what was cut off or
+changed on its way is not taken for whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import typing
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distkeras import events
+from distkeras.algorithms import State, Vector
+from distkeras.center.ledger import Line
+from distkeras.center.messages import Polled
+
+VERSION = 1
+_EVENTS = {cls.__name__: cls for cls in typing.get_args(events.Event)}
+
+
+class SnapshotError(ValueError):
+    """A file that is no whole snapshot, or one that does not fit this job."""
+
+
+@dataclass(frozen=True)
+class CenterState:
+    """One center with its ledger, at one moment between two commits.
+
+    Attributes:
+        center: a copy, shape (size,).
+        rule: the rule's state, a shard each; copies.
+        versions: of the shards.
+        lines: the ledger, a line a worker.
+    """
+
+    center: Vector
+    rule: list[State]
+    versions: list[int]
+    lines: list[Line]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every worker has committed its last window."""
+        return all(line.left for line in self.lines)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a server needs to go on after it, or its machine, has died.
+
+    Attributes:
+        members: the center; of an ensemble, one a member.
+        unread: the events that the driver may not have seen, and the number of updates.
+        settings: of the job, plain JSON: it goes on only under the same.
+    """
+
+    members: list[CenterState]
+    unread: Polled
+    settings: Mapping[str, Any]
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write to `file`, which need not be seekable, without another copy of the arrays.
+
+        Raises:
+            TypeError: the rule's state holds something else than numbers.
+        """
+        arrays: dict[str, Any] = {}
+        for index, member in enumerate(self.members):
+            arrays[f"{index}/center"] = member.center
+            for shard, state in enumerate(member.rule):
+                for name, value in state.items():
+                    arrays[f"{index}/{shard}/{name}"] = _checked(name, value)
+        facts = {
+            "version": VERSION,
+            "finished": all(member.finished for member in self.members),
+            "settings": dict(self.settings),
+            "num_updates": self.unread.num_updates,
+            "next": self.unread.next,
+            "events": [[type(event).__name__, asdict(event)] for event in self.unread.events],
+            "members": [
+                {"versions": member.versions, "lines": [asdict(line) for line in member.lines]}
+                for member in self.members
+            ],
+        }
+        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        np.savez(file, **arrays)
+
+
+def read_facts(file: IO[bytes]) -> dict[str, Any]:
+    """Return the facts of a snapshot alone: `settings`, `finished`, `num_updates` and the ledger.
+
+    Raises:
+        SnapshotError: `file` is no snapshot, or not a whole one.
+    """
+    with _opened(file) as archive:
+        return _facts(archive)
+
+
+def read(file: IO[bytes]) -> Snapshot:
+    """Return the snapshot in `file`.
+
+    Raises:
+        SnapshotError: `file` is no snapshot, or not a whole one.
+    """
+    with _opened(file) as archive:
+        facts = _facts(archive)
+        members = [_member(archive, index, known) for index, known in enumerate(facts["members"])]
+        unread = [_EVENTS[name](**fields) for name, fields in facts["events"]]
+        return Snapshot(members, Polled(unread, facts["next"], facts["num_updates"]), facts["settings"])
+
+
+@contextlib.contextmanager
+def _opened(file: IO[bytes]) -> Iterator[Any]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            yield archive
+    except SnapshotError:
+        raise
+    except (
+        *(zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, TypeError, AttributeError),
+        RuntimeError,  # an encryption or a compression that a changed byte asks for
+    ) as error:
+        raise SnapshotError(f"Expected a whole snapshot. Received: {error!r}") from error
+
+
+def _facts(archive: Any) -> dict[str, Any]:
+    facts = json.loads(archive["facts"].tobytes())
+    if not isinstance(facts, dict) or facts.get("version") != VERSION:
+        raise SnapshotError(f"Expected a snapshot of version {VERSION}. Received: {str(facts)[:100]}")
+    return facts
+
+
+def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
+    rule: list[State] = [{} for _ in known["versions"]]
+    for key in archive.files:
+        owner, _, rest = key.partition("/")
+        shard, _, name = rest.partition("/")
+        if owner == str(index) and name:
+            rule[int(shard)][name] = archive[key]
+    lines = [Line(**line) for line in known["lines"]]
+    return CenterState(archive[f"{index}/center"], rule, known["versions"], lines)
+
+
+def _checked(name: str, value: object) -> npt.NDArray[Any]:
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        raise TypeError(
+            f"Expected arrays of numbers in the rule's state, so that a snapshot can hold them. "
+            f"Received: {name}={value!r}"
+        )
+    return array

@@ -1,0 +1,111 @@
+"""The driver's watch over a job: reads its events, starts a killed server again, notices the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from distkeras.center.messages import Poll, Polled, Request
+from distkeras.cluster.server import ServerProcess
+from distkeras.events import Event, ServerRestored, SnapshotFailed, WorkerFailed, WorkerLeft
+from distkeras.wire.client import Client, ServerLost
+
+POLL_SECONDS = 0.1
+DYING_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerError(RuntimeError):
+    """A worker stopped on an exception; the message holds its traceback, whole."""
+
+
+class Running(Protocol):
+    """The workers, wherever they run."""
+
+    error: BaseException | None
+    failures: list[tuple[int, str]]
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for at most `seconds`; return whether all have ended."""
+
+
+class Watch:
+    """Watches the workers of one job to their end.
+
+    Args:
+        stage: the workers.
+        server: the process of the center; started again when it was killed.
+        client: the driver's line to it.
+        num_workers: how many have to commit their last window.
+        on_event: told of every event, in the order in which the center took them.
+    """
+
+    def __init__(
+        self,
+        stage: Running,
+        server: ServerProcess,
+        client: Client,
+        num_workers: int,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._stage = stage
+        self._server = server
+        self._client = client
+        self._on_event = on_event
+        self._training = set(range(num_workers))
+        self._since = 0
+
+    def run(self) -> int:
+        """Read events until the workers have ended; return the number of updates.
+
+        Raises:
+            WorkerError: an exception in a worker or in the rule on the server, or a worker that did not
+                finish.
+            ServerFailed: the server ended and could not be started again.
+        """
+        ended = False
+        while not ended:
+            # Asked for once more after the end, so that the last events are read too.
+            ended = self._stage.wait(POLL_SECONDS)
+            polled: Polled = self.ask(Poll(self._since))
+            self._since = polled.next
+            for event in polled.events:
+                self._take(event)
+        if self._stage.error is not None:
+            raise self._stage.error
+        if self._stage.failures:
+            worker, error = self._stage.failures[0]
+            raise WorkerError(f"Worker {worker} failed:\n{error}")
+        if self._training:
+            raise WorkerError(
+                f"The Spark stage ended, but the workers {sorted(self._training)} had not finished."
+            )
+        return polled.num_updates
+
+    def ask(self, request: Request) -> Any:
+        """Send `request` to the server, which is started again if it has ended, and return the reply."""
+        seconds = 0.0
+        while True:
+            if self._server.revive(self._since, seconds):
+                self._client.close()  # Its connection ended with the old process.
+                seconds = 0.0
+            try:
+                return self._client.call(request)
+            except ServerLost:
+                if seconds:
+                    raise
+                seconds = DYING_SECONDS  # It may be about to end.
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case WorkerFailed():
+                raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
+            case WorkerLeft():
+                self._training.discard(event.worker)
+            case ServerRestored():
+                self._training = {worker for worker, left in enumerate(event.left) if not left}
+            case SnapshotFailed():
+                logger.warning("A snapshot could not be written: %s", event.error)
+        self._on_event(event)

@@ -1,0 +1,99 @@
+"""The thread of the server's process that writes snapshots."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from distkeras.center import Center, Independent, take
+from distkeras.events import SnapshotFailed
+from distkeras.wire.store import SnapshotOptions, Store
+
+LOOK_SECONDS = 0.1
+KEEP_SECONDS = 300.0
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Writes snapshots of a center in its turn, and when it is asked to.
+
+    A snapshot that cannot be written is reported by an event; training goes on, and the next is tried in its
+    turn.
+
+    Args:
+        center: whose.
+        store: where they go.
+        options: when.
+        settings: of the job; they are written too.
+    """
+
+    def __init__(
+        self,
+        center: Center | Independent,
+        store: Store,
+        options: SnapshotOptions,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._center = center
+        self._store = store
+        self._options = options
+        self._settings = settings
+        self._changed = threading.Condition()
+        self._asked = 0
+        self._kept = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="distkeras-snapshots", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def keep(self) -> None:
+        """Wait until a snapshot is written that has all that has happened before; or could not be."""
+        with self._changed:
+            self._asked += 1
+            ticket = self._asked
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._kept >= ticket or self._closed, KEEP_SECONDS):
+                self._report(f"It takes longer than {KEEP_SECONDS:.0f} s to write one.")
+
+    def close(self) -> None:
+        """Write no more; wait for one that is being written, but not for long."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        last_time, last_event = time.monotonic(), self._center.journal.next
+        last_update = self._center.journal.num_updates
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._asked > self._kept or self._closed, LOOK_SECONDS)
+                if self._closed:
+                    return
+                ticket = self._asked
+            journal, options = self._center.journal, self._options
+            due = options.seconds is not None and time.monotonic() >= last_time + options.seconds
+            due |= options.commits is not None and journal.num_updates >= last_update + options.commits
+            if ticket == self._kept and not (due and journal.next > last_event):
+                continue
+            last_time, last_event, last_update = time.monotonic(), journal.next, journal.num_updates
+            self._write()
+            with self._changed:
+                self._kept = ticket
+                self._changed.notify_all()
+
+    def _write(self) -> None:
+        try:
+            self._store.write(take(self._center, self._settings))
+        except Exception as error:  # Whatever a filesystem or a user's rule comes up with: the job goes on.
+            self._report(f"{type(error).__name__}: {error}")
+
+    def _report(self, error: str) -> None:
+        logger.warning("A snapshot could not be written to %s: %s", self._store.address, error)
+        self._center.journal.add(SnapshotFailed(error, self._center.journal.clock()))

@@ -1,0 +1,152 @@
+"""A job without Spark and Keras: the real server process, real worker processes, the driver's own watch."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import bare_worker
+import numpy as np
+from bare_worker import SIZE, Work
+
+from distkeras.algorithms import DOWNPOUR, Algorithm
+from distkeras.center.messages import Pull
+from distkeras.cluster.server import ServerOptions, ServerProcess
+from distkeras.cluster.watch import Watch
+from distkeras.events import Event, ServerRestored, Window
+from distkeras.trainers.history import History
+from distkeras.wire.client import Client
+
+
+class Workers:
+    """Worker processes; one that is killed is started again, as Spark does."""
+
+    def __init__(self, work: Work, num_workers: int) -> None:
+        self.error: BaseException | None = None
+        self.failures: list[tuple[int, str]] = []
+        self._job = work
+        self._attempts = dict.fromkeys(range(num_workers), 0)
+        self.processes = {worker: self._spawn(worker) for worker in range(num_workers)}
+
+    def _spawn(self, worker: int) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, bare_worker.__file__], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        process.stdin.write(pickle.dumps((self._job, worker, self._attempts[worker])))
+        process.stdin.close()
+        return process
+
+    def wait(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        for worker, process in list(self.processes.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            error = process.stderr.read().decode()
+            process.stderr.close()
+            del self.processes[worker]
+            if code < 0:
+                self._attempts[worker] += 1
+                self.processes[worker] = self._spawn(worker)
+            elif code > 0:
+                self.failures.append((worker, error))
+        return not self.processes
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+            process.stderr.close()
+
+
+@dataclass
+class Job:
+    """One job, while it runs and after."""
+
+    server: ServerProcess
+    workers: Workers
+    history: History = field(default_factory=History)
+    events: list[Event] = field(default_factory=list)
+    center: np.ndarray | None = None
+    num_updates: int = 0
+
+    def take(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Window):
+            self.history.append(event)
+        if isinstance(event, ServerRestored):
+            self.history.roll_back(event.commits)
+
+    def wait_for_windows(self, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(self.history) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{count} windows were expected. There are {len(self.history)}")
+            time.sleep(0.01)
+
+
+def run(
+    fault=lambda job: None,
+    *,
+    algorithm: Algorithm | None = None,
+    num_workers: int = 2,
+    num_batches: int = 30,
+    num_epoch: int = 2,
+    pause: float = 0.005,
+    options: ServerOptions | None = None,
+    through=lambda address: address,
+    **server_options,
+) -> Job:
+    """Train to the end while `fault(job)` runs in a thread; return the job.
+
+    Args:
+        through: gives the address by which workers reach the server, given its own.
+    """
+    algorithm = algorithm or DOWNPOUR(communication_window=2)
+    options = options or ServerOptions()
+    with ServerProcess(
+        algorithm,
+        np.zeros(SIZE, np.float32),
+        SIZE,
+        num_workers,
+        host="127.0.0.1",
+        options=options,
+        **server_options,
+    ) as server:
+        address = through(server.address)
+        work = Work(address, algorithm, num_batches, num_epoch, pause, options.patience)
+        job = Job(server, Workers(work, num_workers))
+        broken: list[BaseException] = []
+
+        def do():
+            try:
+                fault(job)
+            except BaseException as error:
+                broken.append(error)
+
+        thread = threading.Thread(target=do)
+        thread.start()
+        try:
+            with Client(server.address, patience=1.0) as client:
+                watch = Watch(job.workers, server, client, num_workers, job.take)
+                job.num_updates = watch.run()
+                job.center = watch.ask(Pull()).center.copy()
+        finally:
+            job.workers.end()
+            thread.join(60)
+        if broken:
+            raise broken[0]
+    return job
+
+
+def check(job: Job, total: int, num_workers: int = 2) -> None:
+    """Every window is in the center exactly once, and in the history once."""
+    assert job.center.tolist() == [float(total)] * SIZE
+    assert sum(window.steps for window in job.history) == total
+    for worker in range(num_workers):
+        iterations = [window.iteration for window in job.history if window.worker == worker]
+        assert iterations == list(range(len(iterations)))

@@ -1,0 +1,89 @@
+"""One worker without Spark and Keras, as a process of its own: it reads what to do from standard input.
+
+Every minibatch adds one to every weight, so with DOWNPOUR the center counts the minibatches that are in it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm
+from distkeras.center import Layout
+from distkeras.wire.client import Client, JobStopped, ServerAddress
+from distkeras.worker.loop import Loop
+from distkeras.worker.minibatch import Minibatch
+
+SIZE = 64
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every worker of a job does."""
+
+    address: ServerAddress
+    algorithm: Algorithm
+    num_batches: int
+    num_epoch: int
+    pause: float
+    patience: float
+
+
+class CountingReplica:
+    """Each minibatch adds one to every weight, and takes a while."""
+
+    def __init__(self, pause: float) -> None:
+        self.layout = Layout((("w", (SIZE,)),))
+        self.weights = np.zeros(SIZE, np.float32)
+        self.pause = pause
+
+    def train(self, x, y=None, sample_weight=None):
+        time.sleep(self.pause)
+        self.weights += 1
+
+    def read(self):
+        return self.weights.copy()
+
+    def write(self, vector):
+        self.weights = vector.copy()
+
+    def metrics(self):
+        return {"loss": 0.5}
+
+
+class NumberedFeed:
+    """So many minibatches of one row an epoch."""
+
+    def __init__(self, num_batches: int) -> None:
+        self.num_batches = num_batches
+
+    def epoch(self, epoch, start=0):
+        for step in range(start, self.num_batches):
+            yield Minibatch(step, None, None, 1)
+
+
+def main() -> None:
+    work, worker, attempt = pickle.load(sys.stdin.buffer)
+    with Client(work.address, patience=work.patience) as client:
+        loop = Loop(
+            CountingReplica(work.pause),
+            NumberedFeed(work.num_batches),
+            work.algorithm,
+            client.call,
+            worker=worker,
+            num_epoch=work.num_epoch,
+        )
+        try:
+            loop.run(attempt)
+        except JobStopped:
+            return
+
+
+if __name__ == "__main__":
+    import bare_worker
+
+    bare_worker.main()  # What is unpickled is of this module by its name.

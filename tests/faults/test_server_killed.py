@@ -1,0 +1,94 @@
+"""A server that is killed is started again; nothing is lost or counted twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import bare
+import pytest
+
+from distkeras.algorithms import DOWNPOUR, LocalSGD
+from distkeras.cluster.server import ServerFailed, ServerOptions
+from distkeras.events import ServerRestored
+from distkeras.wire.store import SnapshotOptions
+
+
+def kill_server(job, windows):
+    job.wait_for_windows(windows)
+    job.server._process.kill()
+
+
+def left_behind():
+    return set(Path(tempfile.gettempdir()).glob("distkeras-*"))
+
+
+@pytest.mark.parametrize("snapshots", [SnapshotOptions(), SnapshotOptions(commits=7)], ids=["none", "some"])
+def test_a_killed_server_goes_on_from_its_last_snapshot(snapshots):
+    before = left_behind()
+    options = ServerOptions(snapshots=snapshots)
+    job = bare.run(lambda job: kill_server(job, 20), options=options)
+    bare.check(job, 2 * 30 * 2)
+    (restored,) = [event for event in job.events if isinstance(event, ServerRestored)]
+    assert (sum(restored.commits) > 0) == (snapshots.commits is not None)
+    assert job.num_updates == len(job.history)
+    assert left_behind() <= before
+
+
+def test_a_killed_server_of_a_synchronous_rule_goes_on(tmp_path):
+    # The mean of workers that each add one a minibatch counts the minibatches of one worker.
+    options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path), commits=3))
+    job = bare.run(
+        lambda job: kill_server(job, 20), algorithm=LocalSGD(communication_window=2), options=options
+    )
+    assert job.center.tolist() == [60.0] * bare.SIZE
+    assert sum(window.steps for window in job.history) == 120
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_server_that_is_killed_as_the_last_worker_leaves_has_its_windows():
+    def fault(job):
+        job.wait_for_windows(60)
+        while len(job.workers.processes) > 1:  # One has left for good: nobody can train its windows again.
+            pass
+        job.server._process.kill()
+
+    job = bare.run(fault)
+    bare.check(job, 2 * 30 * 2)
+
+
+def test_a_server_that_is_killed_too_often_ends_the_job_with_an_error():
+    options = ServerOptions(restarts=1)
+
+    def fault(job):
+        kill_server(job, 5)
+        while not any(isinstance(event, ServerRestored) for event in job.events):
+            time.sleep(0.01)
+        job.server._process.kill()
+
+    with pytest.raises(ServerFailed, match="killed by signal 9"):
+        bare.run(fault, options=options, num_batches=200)
+
+
+def test_without_snapshots_a_killed_server_ends_the_job_with_an_error():
+    with pytest.raises(ServerFailed, match="killed by signal 9"):
+        bare.run(
+            lambda job: kill_server(job, 5),
+            options=ServerOptions(snapshots=None),
+            num_batches=200,
+            algorithm=DOWNPOUR(communication_window=1),
+        )
+
+
+def test_a_server_that_stands_still_for_a_while_is_waited_for():
+    def fault(job):
+        job.wait_for_windows(10)
+        os.kill(job.server._process.pid, signal.SIGSTOP)
+        time.sleep(2)
+        os.kill(job.server._process.pid, signal.SIGCONT)
+
+    job = bare.run(fault)
+    bare.check(job, 2 * 30 * 2)
