@@ -21,12 +21,20 @@ from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center
 from distkeras.center.messages import DRIVER, Exchange, Exchanged, Join, Joined, Leave, Poll, Pull
 from distkeras.events import Window, WorkerFailed
-from distkeras.wire import frames
+from distkeras.wire import frames, shared_memory
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 from distkeras.wire.connection import NONCE_BYTES, SESSION_BYTES, AuthenticationError, Connection
 from distkeras.wire.server import Server
 
 TOKEN = b"t" * 32
+TRANSPORT = "tcp"
+
+
+@pytest.fixture(autouse=True, params=["tcp", "shared memory"] if shared_memory.AVAILABLE else ["tcp"])
+def transport(request, monkeypatch):
+    """Every test of this file runs over every transport."""
+    monkeypatch.setattr(sys.modules[__name__], "TRANSPORT", request.param)
+    return request.param
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,12 @@ class Broken(Algorithm):
 def serving(algorithm=None, num_workers=2, size=4):
     algorithm = DOWNPOUR() if algorithm is None else algorithm
     center = Center(algorithm, np.zeros(size, np.float32), num_workers, clock=time.time)
-    server = Server(center, TOKEN, "127.0.0.1")
-    thread = threading.Thread(target=server.serve)
+    local_name = shared_memory.new_name() if TRANSPORT == "shared memory" else None
+    server = Server(center, TOKEN, "127.0.0.1", local_name=local_name)
+    thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
     try:
-        yield server, center, ServerAddress("127.0.0.1", server.port, TOKEN, size)
+        yield server, center, ServerAddress("127.0.0.1", server.port, TOKEN, size, local_name)
     finally:
         server.close()
         thread.join(5)
@@ -94,7 +103,8 @@ def test_a_connection_cut_in_the_middle_of_a_commit_applies_nothing():
         with Client(address) as client:
             client.call(Join(0))
             head, vector = frames.encode(commit(0, 1, size=1000))
-            client._connection.sock.sendall(head + vector.tobytes()[:-1])
+            frame = head if TRANSPORT == "shared memory" else head + vector.tobytes()
+            client._connection.sock.sendall(frame[:-1])
         with Client(address) as client:
             assert client.call(Pull()).center.tolist() == [0.0] * 1000
             assert client.call(commit(0, 1, size=1000)).reply.tolist() == [1.0] * 1000
@@ -280,7 +290,7 @@ def test_a_round_may_last_longer_than_timeout_and_patience_together():
 def test_a_connection_that_breaks_off_before_it_is_accepted_does_not_close_the_port():
     center = Center(DOWNPOUR(), np.zeros(4, np.float32), 1, clock=time.time)
     server = Server(center, TOKEN, "127.0.0.1")
-    listener = server._listener
+    listener = server._listeners[0]
 
     class BreaksOffOnce:
         accepted = 0
@@ -294,8 +304,8 @@ def test_a_connection_that_breaks_off_before_it_is_accepted_does_not_close_the_p
                 raise ConnectionAbortedError("gone already")
             return listener.accept()
 
-    server._listener = BreaksOffOnce()
-    thread = threading.Thread(target=server.serve)
+    server._listeners[0] = BreaksOffOnce()
+    thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
     with Client(ServerAddress("127.0.0.1", server.port, TOKEN, 4), patience=5.0) as client:
         client.call(Join(0))
@@ -413,12 +423,8 @@ def test_a_joined_worker_is_given_a_center_that_later_commits_do_not_change():
 
 def test_a_frame_is_sent_whole_when_the_socket_takes_it_in_parts():
     left, right = socket.socketpair(socket.AF_UNIX)
-    # TCP options do not apply here: the connection is made without them.
-    sender, receiver = Connection.__new__(Connection), Connection.__new__(Connection)
-    for connection, sock, kinds in ((sender, left, frames.REPLIES), (receiver, right, frames.REQUESTS)):
-        connection.sock, connection._kinds = sock, kinds
-        connection._max_text, connection._header = 2**16, bytearray(frames.HEADER.size)
-        connection._packing = None
+    sender = Connection(left, frames.REPLIES, 2**16)
+    receiver = Connection(right, frames.REQUESTS, 2**16)
     size = 3_000_000
     message = commit(0, 1, 0.5, size)
     thread = threading.Thread(target=sender.send, args=(message,))

@@ -19,6 +19,7 @@ import cloudpickle
 from pyspark.sql.utils import is_remote
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec
 from distkeras.wire.connection import TOKEN_BYTES
@@ -52,6 +53,8 @@ class ServerOptions:
         snapshots: when the server writes down what it holds, and where; `None`: never, so that a server that
             is killed ends the training.
         restarts: how often a server that was killed is started again from its last snapshot.
+        shared_memory: workers on the server's own machine, where that is Linux, exchange through memory that
+            both map, instead of TCP. Compressed messages always take TCP.
     """
 
     host: str | None = None
@@ -60,6 +63,7 @@ class ServerOptions:
     patience: float = 60.0
     snapshots: SnapshotOptions | None = field(default_factory=SnapshotOptions)
     restarts: int = 3
+    shared_memory: bool = True
 
 
 def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:
@@ -119,6 +123,7 @@ class ServerProcess:
         settings: dict[str, Any] | None = None,
         resume: int | None = None,
     ) -> None:
+        shared = options.shared_memory and compression is None
         self._restarts_left = options.restarts if options.snapshots is not None else 0
         self._folder: str | None = None
         self._job = ServerJob(
@@ -136,10 +141,11 @@ class ServerProcess:
             restore=resume is not None,
             since=resume or 0,
             settings=settings or {},
+            local_name=shared_memory.new_name() if shared else None,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)
-        self.address = ServerAddress(host, port, self._job.token, initial.shape[-1])
+        self.address = ServerAddress(host, port, self._job.token, initial.shape[-1], self._job.local_name)
 
     def _addressed(self, snapshots: SnapshotOptions | None) -> SnapshotOptions | None:
         if snapshots is None or snapshots.address is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 import socket
@@ -12,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from distkeras.algorithms import Vector
 from distkeras.center.messages import Request
-from distkeras.wire import frames
+from distkeras.wire import frames, shared_memory
 from distkeras.wire.connection import SESSION_BYTES, Connection
+
+CONNECT_SECONDS = 10.0
 
 
 class ServerLost(ConnectionError):
@@ -34,12 +38,14 @@ class ServerAddress:
         port: TCP port.
         token: the job's secret.
         size: elements of the center.
+        local_name: Unix socket of the server for workers on its own machine, if it has one.
     """
 
     host: str
     port: int
     token: bytes
     size: int
+    local_name: str | None = None
 
     def __repr__(self) -> str:
         return f"ServerAddress({self.host}:{self.port})"  # The token is a secret: not in logs.
@@ -72,19 +78,17 @@ class Client:
         self._timeout = timeout
         self._sleep = sleep
         self._session = secrets.token_bytes(SESSION_BYTES)
-        # Two, in turn: what one reply brought stays while the next request, made of it, is under way.
-        self._buffers = [np.empty(address.size, np.float32) for _ in range(2)]
+        self._buffer: Vector | None = None  # Not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
 
     def call(self, request: Request) -> Any:
-        """Send `request` and return the reply. A vector in it is overwritten by the call after the next.
+        """Send `request` and return the reply. A vector in it is overwritten by the next call.
 
         Raises:
             JobStopped: the server ended the job, or another process has taken this worker's place.
             ServerLost: the server cannot be reached.
             AuthenticationError: the other side is not the server of this job.
         """
-        self._buffers.reverse()
         deadline: float | None = None  # Counted from the first failure, not from the start of a long wait.
         pause = 0.05
         while True:
@@ -126,13 +130,29 @@ class Client:
         if self._connection is None:
             self._connection = self._connect()
         self._connection.send(request)
-        return self._connection.receive(self._buffers[0])
+        return self._connection.receive(self._vector(self._connection))
+
+    def _vector(self, connection: Connection) -> Vector:
+        if connection.shared is not None:
+            return connection.shared
+        if self._buffer is None:
+            self._buffer = np.empty(self._address.size, np.float32)
+        return self._buffer
 
     def _connect(self) -> Connection:
-        sock = socket.create_connection((self._address.host, self._address.port), timeout=10.0)
+        if self._address.local_name is not None:
+            with contextlib.suppress(OSError):  # The server is on another machine, or has ended.
+                return self._greet(shared_memory.connect(self._address.local_name, CONNECT_SECONDS))
+        return self._greet(
+            socket.create_connection((self._address.host, self._address.port), CONNECT_SECONDS)
+        )
+
+    def _greet(self, sock: socket.socket) -> Connection:
         connection = Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT)
         try:
             connection.prove_to_server(self._address.token, self._session)
+            if sock.family == socket.AF_UNIX:
+                connection.shared = shared_memory.accept(sock, self._address.size)
         except BaseException:
             connection.close()
             raise

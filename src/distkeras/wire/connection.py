@@ -1,4 +1,4 @@
-"""One TCP connection: authenticated, then frames in both directions."""
+"""One connection: authenticated, then frames in both directions."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ class Connection:
     """Frames over one socket.
 
     Args:
-        sock: a connected TCP socket; closed with the connection.
+        sock: a connected TCP or Unix socket; closed with the connection.
         kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
         max_text: most bytes of text that an arriving frame may have.
         packing: how the messages of arriving `Exchange`s are compressed; `None`: not at all.
+
+    Attributes:
+        shared: the vector of every frame, in either direction, where both sides are on one machine; else
+            `None`, and vectors follow their frames.
     """
 
     def __init__(
@@ -46,6 +50,9 @@ class Connection:
         self._packing = packing
         self._packed = np.empty(0, np.uint8)
         self._header = bytearray(frames.HEADER.size)
+        self.shared: Vector | None = None
+        if sock.family == socket.AF_UNIX:
+            return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # A host that vanished without a word is noticed within about a minute, however long a reply may take.
@@ -60,6 +67,10 @@ class Connection:
             OSError: the connection is gone.
         """
         head, vector = frames.encode(message)
+        if vector is not None and self.shared is not None:
+            if vector is not self.shared:
+                np.copyto(self.shared, vector)
+            vector = None
         if vector is None:
             self.sock.sendall(head)
             return
@@ -74,6 +85,8 @@ class Connection:
 
     def receive(self, buffer: Vector) -> Any:
         """Receive one frame; its vector, if it has one, is put into `buffer`, which the message then holds.
+
+        Where a vector is shared it is in its place already: `buffer` must be `shared`.
 
         Raises:
             FrameError: what arrived is no frame.
@@ -93,7 +106,7 @@ class Connection:
         self._fill(memoryview(text))
         if packing is not None and cls is Exchange:
             self._receive_packed(packing, buffer)
-        elif length:
+        elif length and buffer is not self.shared:
             self._fill(buffer.data.cast("B"))
             if not np.little_endian:
                 buffer.byteswap(inplace=True)

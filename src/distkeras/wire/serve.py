@@ -48,6 +48,7 @@ class ServerJob:
         restore: go on from the last of them, where there is one.
         since: events that the driver has seen of a server that was killed.
         settings: of the job, plain JSON, for the snapshots.
+        local_name: Unix socket for workers on the server's machine, `None` for none.
     """
 
     algorithm: Algorithm
@@ -64,6 +65,7 @@ class ServerJob:
     restore: bool = False
     since: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
+    local_name: str | None = None
 
     @property
     def packing(self) -> Packing | None:
@@ -124,7 +126,9 @@ def main() -> None:
     job = read_job(sys.stdin.buffer)
     center = make_center(job)
     keeper = make_keeper(job, center)
-    server = Server(center, job.token, job.host, job.ports, job.packing, keeper=keeper)
+    server = Server(
+        center, job.token, job.host, job.ports, job.packing, keeper=keeper, local_name=job.local_name
+    )
     threading.Thread(target=server.serve, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)
     # A line is a reason: it ends the job for the workers. The end of the stream ends the process.

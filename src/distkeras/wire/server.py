@@ -1,4 +1,4 @@
-"""The center behind a TCP port: one thread a connection, all arithmetic in `Center`."""
+"""The center behind a port: one thread a connection, all arithmetic in `Center`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from distkeras.center import Center, Independent, ProtocolError
 from distkeras.center.messages import DRIVER, Answer, Done, Fail, Join, Leave, Refused, Reply, Request
-from distkeras.wire import frames
+from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import AuthenticationError, Connection
 from distkeras.wire.keeper import Keeper
@@ -36,7 +36,7 @@ class _Caller:
 
 
 class Server:
-    """Serves a center on one TCP port until it is closed.
+    """Serves a center on one TCP port, and to this machine under a Unix name, until it is closed.
 
     A connection must prove the job's token before its first frame is read; whatever is not exactly a frame of
     the protocol ends the connection and leaves the center untouched. A message is applied after its last byte
@@ -52,9 +52,10 @@ class Server:
         ports: candidates, tried in order; 0 lets the system choose.
         packing: how workers compress their messages; `None`: not at all.
         keeper: writes a snapshot before a worker may leave; `None`: nobody does.
+        local_name: Unix socket by which workers on this machine share memory; `None`: they use TCP.
 
     Raises:
-        OSError: none of the ports is free.
+        OSError: none of the ports is free, or the local name is taken.
     """
 
     def __init__(
@@ -66,13 +67,16 @@ class Server:
         packing: Packing | None = None,
         *,
         keeper: Keeper | None = None,
+        local_name: str | None = None,
     ) -> None:
         self._center = center
         self._keeper = keeper
         self._token = token
         self._packing = packing
-        self._listener = _listen(host, ports)
-        self.port: int = self._listener.getsockname()[1]
+        self._listeners = [_listen(host, ports)]
+        self.port: int = self._listeners[0].getsockname()[1]
+        if local_name is not None:
+            self._listeners.append(shared_memory.listen(local_name))
         self._callers: set[_Caller] = set()
         self._waiting: dict[int, _Caller] = {}
         self._newest: dict[bytes, _Caller] = {}  # by session
@@ -84,9 +88,14 @@ class Server:
 
     def serve(self) -> None:
         """Accept connections until `close`."""
+        for listener in self._listeners[1:]:
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        self._accept(self._listeners[0])
+
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                sock, peer = self._listener.accept()
+                sock, peer = listener.accept()
             except OSError:
                 if self._closed:
                     return
@@ -108,10 +117,11 @@ class Server:
         """Stop, and close the port and all connections."""
         self.stop("The parameter server was closed.")
         self._closed = True
-        # A plain close leaves a thread in accept() asleep.
-        with contextlib.suppress(OSError):  # macOS refuses it on a listener; there close alone is enough.
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        for listener in self._listeners:
+            # A plain close leaves a thread in accept() asleep.
+            with contextlib.suppress(OSError):  # macOS refuses it on a listener; there close alone is enough.
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
         with self._lock:
             callers = list(self._callers)
         for caller in callers:
@@ -127,8 +137,12 @@ class Server:
             caller.session = connection.prove_to_client(self._token)
             with self._lock:
                 self._newest[caller.session] = caller
+            if sock.family == socket.AF_UNIX:
+                connection.shared = shared_memory.share(sock, self._center.size)
+                buffer = connection.shared
+            else:
+                buffer = np.empty(self._center.size, np.float32)
             sock.settimeout(None)
-            buffer = np.empty(self._center.size, np.float32)
             while True:
                 connection.send(self._answer(caller, connection.receive(buffer)))
         except (frames.FrameError, ProtocolError, AuthenticationError) as error:
