@@ -150,3 +150,20 @@ def check(job: Job, total: int, num_workers: int = 2) -> None:
     for worker in range(num_workers):
         iterations = [window.iteration for window in job.history if window.worker == worker]
         assert iterations == list(range(len(iterations)))
+
+
+def main() -> None:
+    """Train as a driver that something else kills; say when it has begun."""
+    options = pickle.load(sys.stdin.buffer)
+
+    def tell(job):
+        job.wait_for_windows(20)
+        print(job.server._process.pid, flush=True)
+
+    run(tell, options=options)
+
+
+if __name__ == "__main__":
+    import bare
+
+    bare.main()

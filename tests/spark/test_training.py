@@ -351,7 +351,7 @@ def test_a_killed_server_is_started_again_and_no_window_is_lost_or_doubled(blobs
         "sgd",
         "binary_crossentropy",
         communication_window=1,
-        num_epoch=100,
+        num_epoch=40,
         server=distkeras.ServerOptions(snapshots=distkeras.SnapshotOptions(commits=20)),
     )
 
@@ -368,9 +368,47 @@ def test_a_killed_server_is_started_again_and_no_window_is_lost_or_doubled(blobs
     thread.join()
     for worker in (0, 1):
         own = trainer.get_executor_history(worker)
-        assert [window.iteration for window in own] == list(range(4 * 100))
+        assert [window.iteration for window in own] == list(range(4 * 40))
     assert trainer.num_updates == len(trainer.get_history())
-    assert sum(window.samples for window in trainer.get_history()) == 256 * 100
+    assert sum(window.samples for window in trainer.get_history()) == 256 * 40
+
+
+def test_an_interrupted_training_is_resumed_with_its_seed_and_only_with_its_settings(
+    blobs, tmp_path, monkeypatch
+):
+    def make(**changed):
+        return distkeras.DOWNPOUR(
+            small_model(),
+            "sgd",
+            "binary_crossentropy",
+            communication_window=1,
+            num_epoch=30,
+            server=distkeras.ServerOptions(snapshots=distkeras.SnapshotOptions(str(tmp_path))),
+            **changed,
+        )
+
+    def append(history, window):
+        list.append(history, window)
+        if len(history) == 30:
+            raise KeyboardInterrupt
+
+    first, second = make(), make()
+    with monkeypatch.context() as patch:
+        patch.setattr(distkeras.History, "append", append)
+        with pytest.raises(KeyboardInterrupt):
+            first.train(blobs, shuffle=True)
+    with pytest.raises(ValueError, match="did not end"):
+        second.train(blobs, shuffle=True)
+    with pytest.raises(ValueError, match="Received: batch_size=16, which was 32; shuffle=False, which"):
+        make(batch_size=16).train(blobs, resume=True)
+    second.train(blobs, shuffle=True, resume=True)
+    assert second.seed == first.seed
+    for worker in (0, 1):
+        done = first.get_executor_history(worker)
+        own = [window.iteration for window in second.get_executor_history(worker)]
+        assert own == list(range(own[0], 4 * 30))
+        assert own[0] >= len(done)
+    assert second.num_updates == 2 * 4 * 30
 
 
 def test_speculation_is_refused_for_asynchronous_rules(spark, blobs, monkeypatch):

@@ -61,6 +61,8 @@ def test_what_was_cut_off_while_it_was_written_is_no_snapshot(tmp_path):
     store = Store(str(tmp_path))
     (tmp_path / "snapshot-0000000009.npz.part").write_bytes(b"half")
     assert store.newest() is None
+    Store(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_no_part_and_the_earlier_snapshots(tmp_path):
@@ -88,8 +90,9 @@ def test_a_snapshot_that_fails_is_reported_and_the_next_is_tried(tmp_path):
         raise OSError("No space left on device")
 
     store.write = fail
+    center.handle(Join(0))
     keeper.keep()
-    (event,) = center.handle(Poll(0))[0][1].events
+    event = center.handle(Poll(0))[0][1].events[-1]
     assert event == SnapshotFailed("OSError: No space left on device", 7.0)
     store.write = write
     keeper.keep()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
@@ -54,6 +54,8 @@ class Job:
         backend: Keras backend of the workers.
         quorum: messages that complete a synchronous round, `None` for all.
         options: of the parameter server.
+        settings: what a resumed training must have in common with the first, plain JSON.
+        resume: number of the next event of the training to go on with; `None`: a new one.
     """
 
     task: Task
@@ -64,6 +66,8 @@ class Job:
     backend: str
     quorum: int | None = None
     options: ServerOptions = field(default_factory=ServerOptions)
+    settings: dict[str, Any] = field(default_factory=dict)
+    resume: int | None = None
 
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -97,6 +101,8 @@ class Job:
             options=self.options,
             quorum=self.quorum,
             compression=self.task.compression,
+            settings=self.settings,
+            resume=self.resume,
         ) as server:
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),

@@ -16,6 +16,7 @@ from distkeras.algorithms.stability import warn_if_unstable
 from distkeras.center import check_quorum
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job
+from distkeras.cluster.resume import find_interrupted
 from distkeras.cluster.server import ServerOptions
 from distkeras.cluster.validate import Names
 from distkeras.events import Event, ServerRestored, Window
@@ -93,6 +94,7 @@ class Trainer:
         self.label_col = label_col
         self.sample_weight_col = sample_weight_col
         self.num_epoch = num_epoch
+        self._seeded = seed is not None
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.quorum = quorum
         self.server = server or ServerOptions()
@@ -113,7 +115,13 @@ class Trainer:
         return self._num_updates
 
     def _run(
-        self, dataframe: DataFrame, shuffle: bool, initial: Vector, arrange: Arrange | None = None
+        self,
+        dataframe: DataFrame,
+        shuffle: bool,
+        initial: Vector,
+        arrange: Arrange | None = None,
+        *,
+        resume: bool = False,
     ) -> Vector:
         """Train on `dataframe` from the first center, or centers, `initial`; return the last.
 
@@ -122,13 +130,20 @@ class Trainer:
             shuffle: as in `DistributedTrainer.train`.
             initial: shape (size,), or (num_workers, size) for a center of its own for every worker.
             arrange: makes the workers' partitions of the prepared rows, and says how many rows each gets.
+            resume: as in `DistributedTrainer.train`.
         """
         started = time.monotonic()
         self._history, self._num_updates = History(), 0
+        interrupted = find_interrupted(self.server, resume)
+        if interrupted is not None and not self._seeded:
+            self.seed = interrupted.settings["seed"]
         prepared = self._prepare(dataframe, shuffle, self.num_workers if arrange is None else 1)
         frame, rows = prepared.frame, prepared.rows_per_partition
         if arrange is not None:
             frame, rows = arrange(frame)
+        settings = self._settings(shuffle, rows)
+        if interrupted is not None:
+            interrupted.check(settings)
         job = Job(
             task=Task(
                 model=self._spec,
@@ -148,6 +163,8 @@ class Trainer:
             backend=keras.backend.backend(),
             quorum=self.quorum,
             options=self.server,
+            settings=settings,
+            resume=None if interrupted is None else interrupted.next,
         )
         total = sum(rows) * self.num_epoch
         with ProgressBar(type(self).__name__, total, show=_shown(self.verbose)) as bar:
@@ -163,6 +180,22 @@ class Trainer:
         self._num_updates = outcome.num_updates
         self._training_time = time.monotonic() - started
         return outcome.center
+
+    def _settings(self, shuffle: bool, rows: tuple[int, ...]) -> dict[str, Any]:
+        """What decides which minibatch is which, and what the center is: a resumed training has the same."""
+        layout = layout_of(self.keras_model)
+        return {
+            "algorithm": repr(self.algorithm.for_workers(self.num_workers)),
+            "batch_size": self.batch_size,
+            "compression": repr(self.compression),
+            "num_epoch": self.num_epoch,
+            "num_workers": self.num_workers,
+            "quorum": self.quorum,
+            "rows": list(rows),
+            "seed": self.seed,
+            "shuffle": shuffle,
+            "weights": [list(slot.shape) for slot in layout.slots()],
+        }
 
     def _check_optimizer(self, worker_optimizer: str | keras.optimizers.Optimizer | None) -> None:
         if worker_optimizer is None:

@@ -63,7 +63,7 @@ class DistributedTrainer(Trainer):
         ```
     """
 
-    def train(self, dataframe: DataFrame, shuffle: bool = False) -> keras.Model:
+    def train(self, dataframe: DataFrame, shuffle: bool = False, resume: bool = False) -> keras.Model:
         """Train on `dataframe` and return a new, compiled Keras model with the center's weights.
 
         Args:
@@ -71,12 +71,19 @@ class DistributedTrainer(Trainer):
                 Cache it where that is expensive, or where it is not deterministic.
             shuffle: deal the rows to the workers at random, and visit them in another order every epoch.
                 Default: in the order in which they come.
+            resume: go on with a training whose driver died, from its last snapshot, if there is one:
+                `server=ServerOptions(snapshots=SnapshotOptions(address))` says where. The data and the
+                trainer's arguments must be the same; the seed is taken from the snapshot where none is given.
+                The history then has the windows since that snapshot.
 
         Raises:
-            ValueError, TypeError: data that does not fit model and loss; before any worker starts.
+            ValueError, TypeError: data that does not fit model and loss, or the training that is resumed, or
+                an address with snapshots of one that did not end and is not resumed. No worker has started.
             NotEnoughSlots: a synchronous rule has more workers than the cluster has task slots.
             ExecutorsNotReady: a package is missing in the executors' Python.
             WorkerError: an exception in a worker, or in the rule on the server, with its traceback.
             ServerFailed: the parameter server's process ended before the job.
         """
-        return self._model_with(self._run(dataframe, shuffle, initial_vector(self.keras_model)))
+        return self._model_with(
+            self._run(dataframe, shuffle, initial_vector(self.keras_model), resume=resume)
+        )

@@ -69,18 +69,19 @@ class EnsembleTrainer(Trainer):
         self.num_ensembles = num_ensembles
         self.data: Data = data
 
-    def train(self, dataframe: DataFrame, shuffle: bool = False) -> list[keras.Model]:
+    def train(self, dataframe: DataFrame, shuffle: bool = False, resume: bool = False) -> list[keras.Model]:
         """Train all members on `dataframe` and return them: new, compiled Keras models.
 
         Args:
             dataframe: the rows.
             shuffle: as in `DistributedTrainer.train`.
+            resume: as in `DistributedTrainer.train`.
 
         Raises:
             ValueError, TypeError, WorkerError: as `DistributedTrainer.train`.
         """
         arrange = None if self.data == "share" else self._arrange
-        centers = self._run(dataframe, shuffle, self._initial(), arrange)
+        centers = self._run(dataframe, shuffle, self._initial(), arrange, resume=resume)
         return [self._model_with(center) for center in centers]
 
     def _initial(self) -> Vector:

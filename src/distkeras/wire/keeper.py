@@ -45,6 +45,7 @@ class Keeper:
         self._changed = threading.Condition()
         self._asked = 0
         self._kept = 0
+        self._written = center.journal.next  # What is in the last snapshot, or needs none.
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="distkeras-snapshots", daemon=True)
 
@@ -55,6 +56,8 @@ class Keeper:
     def keep(self) -> None:
         """Wait until a snapshot is written that has all that has happened before; or could not be."""
         with self._changed:
+            if self._written >= self._center.journal.next:
+                return
             self._asked += 1
             ticket = self._asked
             self._changed.notify_all()
@@ -69,20 +72,19 @@ class Keeper:
         self._thread.join(1.0)
 
     def _run(self) -> None:
-        last_time, last_event = time.monotonic(), self._center.journal.next
-        last_update = self._center.journal.num_updates
+        journal, options = self._center.journal, self._options
+        last_time, last_update = time.monotonic(), journal.num_updates
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._asked > self._kept or self._closed, LOOK_SECONDS)
                 if self._closed:
                     return
                 ticket = self._asked
-            journal, options = self._center.journal, self._options
             due = options.seconds is not None and time.monotonic() >= last_time + options.seconds
             due |= options.commits is not None and journal.num_updates >= last_update + options.commits
-            if ticket == self._kept and not (due and journal.next > last_event):
+            if ticket == self._kept and not (due and journal.next > self._written):
                 continue
-            last_time, last_event, last_update = time.monotonic(), journal.next, journal.num_updates
+            last_time, last_update = time.monotonic(), journal.num_updates
             self._write()
             with self._changed:
                 self._kept = ticket
@@ -90,7 +92,9 @@ class Keeper:
 
     def _write(self) -> None:
         try:
-            self._store.write(take(self._center, self._settings))
+            snapshot = take(self._center, self._settings)
+            self._store.write(snapshot)
+            self._written = snapshot.unread.next
         except Exception as error:  # Whatever a filesystem or a user's rule comes up with: the job goes on.
             self._report(f"{type(error).__name__}: {error}")
 

@@ -136,6 +136,8 @@ def main() -> None:
         server.stop(line.decode().strip())
     server.close()
     if keeper is not None:
+        if not job.temporary:  # Nothing is lost then of a training that is resumed.
+            keeper.keep()
         keeper.close()
     if job.temporary and job.snapshots is not None and job.snapshots.address is not None:
         shutil.rmtree(job.snapshots.address, ignore_errors=True)  # The driver, if it lives, does it too.

@@ -14,6 +14,7 @@ from distkeras.center.snapshot import Snapshot, SnapshotError, read, read_facts
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"snapshot-(\d{10})\.npz$")
+PART = ".npz.part"
 T = TypeVar("T")
 
 
@@ -69,6 +70,9 @@ class Store:
         self._keep = keep
         self._fs, self._folder = url_to_fs(address)
         self._fs.makedirs(self._folder, exist_ok=True)
+        for name in self._fs.ls(self._folder, detail=False):
+            if name.endswith(PART):  # Of a process that was killed over it.
+                self._fs.rm(name)
 
     def write(self, snapshot: Snapshot) -> str:
         """Add `snapshot`, remove what is older than the last few, and return the name of its file.
@@ -79,7 +83,7 @@ class Store:
         names = self._names()
         number = 1 + (int(_NAME.search(names[-1])[1]) if names else 0)  # type: ignore[index]
         name = f"{self._folder}/snapshot-{number:010d}.npz"
-        part = f"{name}.part"
+        part = name.removesuffix(".npz") + PART
         try:
             with self._fs.open(part, "wb") as file:
                 snapshot.write(file)

@@ -1,0 +1,68 @@
+"""Going on with a training whose driver has died, from its snapshots and with the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distkeras.cluster.server import ServerOptions
+from distkeras.wire.store import Store
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A training that ended before its time.
+
+    Attributes:
+        settings: what it was trained with.
+        next: number of the event after its last snapshot.
+    """
+
+    settings: Mapping[str, Any]
+    next: int
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError unless `settings` are those that it was trained with."""
+        differences = [
+            f"{name}={settings.get(name)!r}, which was {self.settings.get(name)!r}"
+            for name in sorted({*settings, *self.settings})
+            if settings.get(name) != self.settings.get(name)
+        ]
+        if differences:
+            raise ValueError(
+                "A training can be resumed with the data and the settings that it was begun with; else train "
+                f"anew, with another address for snapshots. Received: {'; '.join(differences)}"
+            )
+
+
+def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None:
+    """Return the training to go on with; `None`: there is none, so one begins.
+
+    Snapshots of a training that had ended are removed where another begins.
+
+    Raises:
+        ValueError: `resume` without an address for snapshots, or one that holds those of a training that did
+            not end and is not to be resumed.
+    """
+    snapshots = options.snapshots
+    if snapshots is None or snapshots.address is None:
+        if resume:
+            raise ValueError(
+                "Expected an address for snapshots to resume from: server=ServerOptions(snapshots="
+                f"SnapshotOptions('/a/folder')). Received: resume=True, snapshots={snapshots!r}"
+            )
+        return None
+    store = Store(snapshots.address, snapshots.keep)
+    facts = store.newest_facts()
+    if facts is None:
+        return None
+    if resume:
+        return Interrupted(facts["settings"], facts["next"])
+    if not facts["finished"]:
+        raise ValueError(
+            f"{snapshots.address} holds snapshots of a training that did not end. Go on with it by "
+            "train(..., resume=True), or remove them, or give another address. Received: resume=False"
+        )
+    store.clear()
+    return None
