@@ -26,11 +26,21 @@ ALLOWED = {
     "evaluators": {"cluster"},
     "utils": {"events", "trainers"},
     "predictors": {"cluster", "worker"},
+    "ml": {
+        "algorithms",
+        "wire",
+        "worker",
+        "cluster",
+        "trainers",
+        "predictors",
+        "transformers",
+        "__version__",
+    },
     "__init__": set(),
 }
 LIBRARIES = {
-    "pyspark": {"cluster", "evaluators", "predictors", "transformers", "utils"},
-    "keras": {"worker", "trainers", "simulation", "predictors", "utils"},
+    "pyspark": {"cluster", "evaluators", "ml", "predictors", "transformers", "utils"},
+    "keras": {"worker", "trainers", "simulation", "ml", "predictors", "utils"},
     "socket": {"wire"},
 }
 

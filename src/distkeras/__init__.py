@@ -15,6 +15,7 @@ _SUBPACKAGES = (
     "center",
     "cluster",
     "evaluators",
+    "ml",
     "monitor",
     "predictors",
     "simulation",

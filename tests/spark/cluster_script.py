@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pandas as pd
 import psutil
+from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
 import distkeras
@@ -124,6 +125,14 @@ def plain(spark):
     print("trained")
 
 
+def predict(spark, folder):
+    """Predict by the pipeline that another process saved, with executors that never saw it."""
+    rows = spark.read.parquet(str(folder / "rows"))
+    predicted = PipelineModel.load(str(folder / "pipeline")).transform(rows)
+    predicted.write.parquet(str(folder / "predicted"))
+    print("predicted")
+
+
 def kill_worker(spark, name):
     """SIGKILL one Python worker in the middle; Spark starts it again and nothing is lost or doubled."""
     killed = []
@@ -185,6 +194,7 @@ def main():
     spark = make_session()
     if what == "plain":
         plain(spark)
+        predict(spark, folder)
     elif what == "kill":
         kill_worker(spark, sys.argv[3])
     else:

@@ -9,8 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import psutil
 import pytest
+from pyspark.ml import PipelineModel
+
+from distkeras.ml import KerasClassificationModel
+from distkeras.transformers import MinMaxTransformer
 
 SCRIPT = Path(__file__).parent / "cluster_script.py"
 
@@ -28,8 +33,22 @@ def run(folder, *arguments):
     return done.stdout
 
 
-def test_trains_on_executors_with_directories_of_their_own(tmp_path):
-    assert "trained" in run(tmp_path, "plain")
+def test_trains_and_predicts_on_executors_with_directories_of_their_own(spark, tmp_path):
+    """The pipeline comes from this process, and predicts the same bits there."""
+    network = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3, "softmax")]
+    )
+    rows = spark.range(0, 500, 1, 2).selectExpr("id", "transform(array(1, 2, 3, 4), n -> rand(1) * n) AS x")
+    rows.write.parquet(str(tmp_path / "rows"))
+    rows = spark.read.parquet(str(tmp_path / "rows"))
+    scaler = MinMaxTransformer(0, 4, -1, 1, "x", "features")
+    pipeline = PipelineModel([scaler, KerasClassificationModel(network)])
+    pipeline.save(str(tmp_path / "pipeline"))
+    output = run(tmp_path, "plain")
+    assert "trained" in output
+    assert "predicted" in output
+    there = spark.read.parquet(str(tmp_path / "predicted")).orderBy("id").collect()
+    assert there == pipeline.transform(rows).orderBy("id").collect()
 
 
 @pytest.mark.parametrize("trainer", ["DOWNPOUR", "LocalSGD"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import logging
 import math
@@ -11,6 +9,7 @@ import re
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+from pyspark.sql.utils import is_remote
 
 LOGGER = logging.getLogger("distkeras.cluster")
 
@@ -129,7 +128,6 @@ def _replanned(frame: DataFrame) -> bool:
 
     It keeps its hands off shuffles to a number that the user gave.
     """
-    plan = io.StringIO()
-    with contextlib.redirect_stdout(plan):
-        frame.explain()  # The one public way to a plan that Spark Connect has too.
-    return bool(re.search(r"(?m)^[^A-Za-z]*Exchange (?!.*REPARTITION_BY_NUM)", plan.getvalue()))
+    # Not by `explain()`, which prints: several trainings at once would take each other's standard output.
+    plan = frame._explain_string() if is_remote() else frame._jdf.queryExecution().executedPlan().toString()
+    return bool(re.search(r"(?m)^[^A-Za-z]*Exchange (?!.*REPARTITION_BY_NUM)", plan))

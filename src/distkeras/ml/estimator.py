@@ -1,0 +1,214 @@
+"""A Keras model as a stage of Spark ML: trained by `fit`, on any distributed optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import keras
+from pyspark import keyword_only
+from pyspark.ml import Estimator
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+from pyspark.sql import types as T  # noqa: N812
+
+from distkeras.algorithms import Algorithm
+from distkeras.cluster.validate import Names, find
+from distkeras.ml.described import alive
+from distkeras.ml.evaluation import evaluate
+from distkeras.ml.model import KerasModel
+from distkeras.ml.params import PredictionParams, TrainingParams, accessors
+from distkeras.ml.persistence import KerasReadable, KerasWritable
+from distkeras.trainers import DistributedTrainer, ServerOptions
+from distkeras.transformers.base import value_of
+from distkeras.wire.codecs import Codec
+
+OPTIONS = {
+    "featuresCol": "features_col",
+    "labelCol": "label_col",
+    "weightCol": "sample_weight_col",
+    "metrics": "metrics",
+    "lossWeights": "loss_weights",
+    "numWorkers": "num_workers",
+    "batchSize": "batch_size",
+    "numEpoch": "num_epoch",
+    "seed": "seed",
+    "quorum": "quorum",
+    "compression": "compression",
+    "server": "server",
+    "verbose": "verbose",
+}
+"""The Params that are arguments of `DistributedTrainer` as they stand."""
+
+
+@accessors
+class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable, KerasReadable):  # type: ignore[misc]
+    """Trains any Keras model with any distributed optimizer; `fit` returns a `KerasModel`.
+
+    Every argument is a Param, with `getX` and `setX`; Params that are not set leave the choice to
+    `DistributedTrainer`, whose words they are, and which says what happens when a worker fails. Several `fit`
+    may run at once (`CrossValidator(parallelism=2)`): each has a parameter server of its own.
+
+    Args:
+        model: any built Keras model; it is left as it is.
+        algorithm: a rule of `distkeras.algorithms`, or its name. Default: `DynSGD()`, which bears any number
+            of workers.
+        communicationWindow: minibatch steps between two exchanges of a worker, instead of the rule's own.
+        workerOptimizer: name or Keras optimizer. Default: the one that the model is compiled with.
+        learningRate: of `workerOptimizer`, instead of its own.
+        loss: as `keras.Model.compile` takes it. Default: the compiled one.
+        metrics: as `keras.Model.compile` takes them. Default: as in `DistributedTrainer`.
+        lossWeights: as `keras.Model.compile` takes them.
+        featuresCol: column of the model's input; a list for several, or a dict by name.
+        labelCol: column of the labels, likewise.
+        predictionCol: column that the fitted model adds.
+        weightCol: column of a number by which each row's loss is weighed.
+        validationIndicatorCol: boolean column; rows where it is true are not trained on. After training, the
+            model has their loss and metrics as `validation_metrics`.
+        numWorkers: replicas, one a Spark task. Default: 2.
+        batchSize: rows in a minibatch of one worker. Default: 32.
+        numEpoch: passes over the data. Default: 1.
+        shuffle: whether rows come in random order. Default: True.
+        seed: of the shuffle. Default: a random one.
+        quorum: as in `DistributedTrainer`.
+        compression: as in `DistributedTrainer`.
+        server: as in `DistributedTrainer`.
+        verbose: whether to show a progress bar. Default: in a terminal or a notebook.
+        predictBatchSize: rows that the fitted model takes at once.
+
+    Raises:
+        TypeError: a Param of another type; from `fit`, as `DistributedTrainer`.
+        ValueError: a Param out of its range; from `fit`: no model, a validation column that is not there or
+            true in no row; else as `DistributedTrainer`.
+
+    Example:
+        ```python
+        estimator = KerasEstimator(model=model, algorithm=ADAG(), workerOptimizer="adam", loss="mse")
+        predicted = estimator.fit(df).transform(df)
+        ```
+    """
+
+    _model_class: ClassVar[type[KerasModel]] = KerasModel
+
+    @keyword_only  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        *,
+        model: keras.Model | None = None,
+        algorithm: Algorithm | str | None = None,
+        communicationWindow: int | None = None,
+        workerOptimizer: str | keras.optimizers.Optimizer | None = None,
+        learningRate: float | None = None,
+        loss: Any = None,
+        metrics: Any = None,
+        lossWeights: Any = None,
+        featuresCol: Names | None = None,
+        labelCol: Names | None = None,
+        predictionCol: str | None = None,
+        weightCol: str | None = None,
+        validationIndicatorCol: str | None = None,
+        numWorkers: int | None = None,
+        batchSize: int | None = None,
+        numEpoch: int | None = None,
+        shuffle: bool | None = None,
+        seed: int | None = None,
+        quorum: int | None = None,
+        compression: str | Codec | None = None,
+        server: ServerOptions | None = None,
+        verbose: bool | None = None,
+        predictBatchSize: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._begin(self._input_kwargs)
+
+    def _begin(self, given: dict[str, Any]) -> None:
+        """Set the defaults and the Params that were given."""
+        self._setDefault(
+            featuresCol="features",
+            labelCol="label",
+            predictionCol="prediction",
+            numWorkers=2,
+            batchSize=32,
+            numEpoch=1,
+            shuffle=True,
+        )
+        self._setDefault(algorithm="DynSGD")
+        self.setParams(**given)
+
+    def setParams(self, **params: Any) -> KerasEstimator:  # noqa: N802 (Spark's own name)
+        """Set several Params by name and return self; None leaves one as it is."""
+        self._set(**{name: value for name, value in params.items() if value is not None})
+        return self
+
+    def _fit(self, dataset: DataFrame) -> KerasModel:
+        train, validation = self._split(dataset)
+        trainer = self._trainer()
+        trained = trainer.train(train, shuffle=self.getOrDefault("shuffle"))
+        model = self._model_class._of(trained, self)
+        model.history = trainer.get_history()
+        if validation is not None:
+            model.validation_metrics = evaluate(
+                trained,
+                validation,
+                features_col=trainer.features_col,
+                label_col=trainer.label_col,
+                sample_weight_col=trainer.sample_weight_col,
+                num_partitions=trainer.num_workers,
+                batch_size=max(256, trainer.batch_size),
+            )
+        return model
+
+    def _split(self, dataset: DataFrame) -> tuple[DataFrame, DataFrame | None]:
+        """Return the rows to train on, and those to validate with."""
+        if not self.isDefined("validationIndicatorCol"):
+            return dataset, None
+        name = self.getOrDefault("validationIndicatorCol")
+        fields = {field.name: field for field in dataset.schema.fields}
+        field = find(name, fields, "validationIndicatorCol")
+        if not isinstance(field.dataType, T.BooleanType):
+            raise TypeError(
+                f"Expected booleans in `validationIndicatorCol`, true for the rows to validate with. "
+                f"Received: column {name!r} of {field.dataType.simpleString()}"
+            )
+        held = F.coalesce(F.col(f"`{name}`"), F.lit(False))
+        validation = dataset.where(held)
+        if validation.isEmpty():
+            raise ValueError(
+                f"Expected some rows to validate with. Received: `validationIndicatorCol`={name!r} is true "
+                "in no row."
+            )
+        return dataset.where(~held), validation
+
+    def _trainer(self) -> DistributedTrainer:
+        options = {
+            argument: alive(self.getOrDefault(name))
+            for name, argument in OPTIONS.items()
+            if self.isDefined(name)
+        }
+        return DistributedTrainer(
+            value_of(self, "model"), self._rule(), self._optimizer(), self._loss(), **options
+        )
+
+    def _rule(self) -> Algorithm:
+        rule: Algorithm = alive(self.getOrDefault("algorithm"))
+        if self.isDefined("communicationWindow"):
+            rule = dataclasses.replace(rule, communication_window=self.getOrDefault("communicationWindow"))
+        return rule
+
+    def _optimizer(self) -> str | keras.optimizers.Optimizer | None:
+        given = alive(self.getOrDefault("workerOptimizer")) if self.isDefined("workerOptimizer") else None
+        if not self.isDefined("learningRate"):
+            return given
+        model = value_of(self, "model")
+        compiled = model.optimizer if model.compiled else None
+        optimizer = compiled if given is None else keras.optimizers.get(given)
+        if optimizer is None:
+            raise ValueError(
+                "Expected a `workerOptimizer`, or a compiled model, whose rate `learningRate` can replace. "
+                f"Received: learningRate={self.getOrDefault('learningRate')!r} alone"
+            )
+        config = optimizer.get_config() | {"learning_rate": self.getOrDefault("learningRate")}
+        return type(optimizer).from_config(config)
+
+    def _loss(self) -> Any:
+        return alive(self.getOrDefault("loss")) if self.isDefined("loss") else None

@@ -1,0 +1,78 @@
+"""Loss and metrics of a Keras model over a DataFrame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import cloudpickle
+import keras
+import pyarrow as pa
+from pyspark import TaskContext
+
+from distkeras.cluster.data import prepare
+from distkeras.cluster.validate import Names
+from distkeras.trainers.losses import loss_names
+from distkeras.worker.evaluate import Evaluation, Sealed, partial_states, together
+from distkeras.worker.model import freeze
+from distkeras.worker.signature import model_signature
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def evaluate(
+    model: keras.Model,
+    dataframe: DataFrame,
+    *,
+    features_col: Names,
+    label_col: Names,
+    sample_weight_col: str | None = None,
+    num_partitions: int = 1,
+    batch_size: int = 256,
+) -> dict[str, float]:
+    """Return what `model.evaluate` would say of all rows, by name: `loss` and the compiled metrics.
+
+    Args:
+        model: a compiled model.
+        dataframe: the rows.
+        features_col: as in `DistributedTrainer`.
+        label_col: as in `DistributedTrainer`.
+        sample_weight_col: as in `DistributedTrainer`.
+        num_partitions: tasks to share the work, where there are as many rows.
+        batch_size: rows of a minibatch.
+
+    Raises:
+        ValueError, TypeError: data that does not fit the model; no rows.
+    """
+    some = dataframe.limit(num_partitions).count()
+    inputs, outputs = model_signature(model)
+    prepared = prepare(
+        dataframe,
+        features_col=features_col,
+        label_col=label_col,
+        inputs=inputs,
+        outputs=outputs,
+        loss=loss_names(model, None),
+        num_workers=max(1, some),
+        sample_weight_col=sample_weight_col,
+        batch_size=batch_size,
+    )
+    spark = dataframe.sparkSession
+    sealed = Sealed(
+        cloudpickle.dumps(Evaluation(freeze(model), prepared.columns, batch_size)),
+        keras.backend.backend(),
+        int(spark.conf.get("spark.task.cpus", "1") or 1),
+    )
+    rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
+    return together(model, prepared.columns, [json.loads(row.states) for row in rows])
+
+
+def _partition_function(sealed: Sealed) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def evaluate_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        context = TaskContext.get()
+        states = partial_states(sealed, context.partitionId() if context else 0, batches)
+        yield pa.RecordBatch.from_pydict({"states": [json.dumps(states)]})
+
+    return evaluate_partition

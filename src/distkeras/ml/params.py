@@ -1,0 +1,166 @@
+"""The Params of the estimators and their models."""
+
+# ruff: noqa: N815 (Params are named as Spark names its own)
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import keras
+from pyspark.ml.param.shared import (
+    HasFeaturesCol,
+    HasLabelCol,
+    HasPredictionCol,
+    HasProbabilityCol,
+    HasRawPredictionCol,
+    HasValidationIndicatorCol,
+    HasWeightCol,
+    Param,
+    Params,
+    TypeConverters,
+)
+
+from distkeras import algorithms
+from distkeras.cluster.server import ServerOptions
+from distkeras.ml.described import Described, alive, described
+from distkeras.transformers.base import finite, positive_integer
+from distkeras.wire import codecs
+
+P = TypeVar("P", bound=type[Params])
+
+
+def _names(value: Any) -> Any:
+    """Param converter: a column, a list of columns, or a dict of columns by name."""
+    if isinstance(value, str):
+        return value
+    parts = value.values() if isinstance(value, Mapping) else value
+    if isinstance(parts, str) or not all(isinstance(part, str) for part in parts):
+        raise TypeError(f"Expected a column, a list of columns, or a dict of columns. Received: {value!r}")
+    return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+def _model(value: Any) -> keras.Model:
+    if not isinstance(value, keras.Model):
+        raise TypeError(f"Expected a Keras model. Received: {type(value)}")
+    return value
+
+
+def _algorithm(value: Any) -> Any:
+    return described(algorithms.get(value) if isinstance(value, str) else value)
+
+
+def _compression(value: Any) -> Any:
+    if isinstance(value, str):
+        codecs.get(value)  # Refuses an unknown name here, rather than in the middle of a grid.
+    return described(value)
+
+
+def _server(value: Any) -> Any:
+    if not isinstance(value, ServerOptions | Described | dict):
+        raise TypeError(f"Expected distkeras.ServerOptions. Received: {value!r}")
+    return described(value)
+
+
+def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:
+    return Param(Params._dummy(), name, doc, converter)
+
+
+def accessors(cls: P) -> P:
+    """Give `cls` a `getX` and a `setX` for every Param, as Spark's own classes have them."""
+    for name in dir(cls):
+        if isinstance(getattr(cls, name), Param):
+            title = name[0].upper() + name[1:]
+            for prefix, make in (("get", _getter), ("set", _setter)):
+                if prefix + title not in vars(cls):
+                    setattr(cls, prefix + title, make(name))
+    return cls
+
+
+def _getter(name: str) -> Callable[[Params], Any]:
+    def get(self: Params) -> Any:
+        return alive(self.getOrDefault(name))
+
+    get.__doc__ = f"Return the value of `{name}`, or its default."
+    return get
+
+
+def _setter(name: str) -> Callable[[Params, Any], Params]:
+    def set_(self: Params, value: Any) -> Params:
+        return cast(Params, self._set(**{name: value}))
+
+    set_.__doc__ = f"Set `{name}` and return self."
+    return set_
+
+
+class PredictionParams(HasFeaturesCol, HasPredictionCol):  # type: ignore[misc]
+    """What a model needs to predict."""
+
+    featuresCol: Param[Any] = _param(
+        "featuresCol", "column of the model's input; a list for several inputs, or a dict by name", _names
+    )
+    predictBatchSize: Param[int] = _param(
+        "predictBatchSize",
+        "rows that the model takes at once to predict; unset: as many as suit the processor",
+        positive_integer,
+    )
+
+
+class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # type: ignore[misc]
+    """What an estimator needs to train. The words are those of `DistributedTrainer`."""
+
+    model: Param[keras.Model] = _param("model", "the Keras model to train; it is left as it is", _model)
+    labelCol: Param[Any] = _param(
+        "labelCol", "column of the labels; a list for several outputs, or a dict by name", _names
+    )
+    algorithm: Param[Any] = _param(
+        "algorithm", "the distributed optimizer: a rule of distkeras.algorithms, or its name", _algorithm
+    )
+    communicationWindow: Param[int] = _param(
+        "communicationWindow",
+        "minibatch steps between two exchanges of a worker, instead of the rule's own",
+        positive_integer,
+    )
+    workerOptimizer: Param[Any] = _param(
+        "workerOptimizer",
+        "the Keras optimizer inside each worker; unset: the one that the model is compiled with",
+        described,
+    )
+    learningRate: Param[float] = _param(
+        "learningRate", "learning rate of workerOptimizer, instead of its own", finite
+    )
+    loss: Param[Any] = _param(
+        "loss", "as keras.Model.compile takes it; unset: the one that the model is compiled with", described
+    )
+    metrics: Param[Any] = _param("metrics", "as keras.Model.compile takes them", described)
+    lossWeights: Param[Any] = _param("lossWeights", "as keras.Model.compile takes them", described)
+    numWorkers: Param[int] = _param("numWorkers", "replicas, one a Spark task", positive_integer)
+    batchSize: Param[int] = _param("batchSize", "rows in a minibatch of one worker", positive_integer)
+    numEpoch: Param[int] = _param("numEpoch", "passes over the data", positive_integer)
+    shuffle: Param[bool] = _param(
+        "shuffle", "whether rows come in random order, another one every epoch", TypeConverters.toBoolean
+    )
+    seed: Param[int] = _param(
+        "seed", "of shuffling and of rows' way to workers; unset: random", TypeConverters.toInt
+    )
+    quorum: Param[int] = _param(
+        "quorum", "messages that complete a synchronous round; unset: one of every worker", positive_integer
+    )
+    compression: Param[Any] = _param(
+        "compression", "how workers compress their messages: a name such as int8, or a codec", _compression
+    )
+    server: Param[Any] = _param("server", "where the parameter server listens: ServerOptions", _server)
+    verbose: Param[bool] = _param(
+        "verbose",
+        "whether to show a progress bar; unset: in a terminal or a notebook",
+        TypeConverters.toBoolean,
+    )
+
+
+class ClassifierParams(HasProbabilityCol, HasRawPredictionCol):  # type: ignore[misc]
+    """What classifiers and their models have beside."""
+
+    fromLogits: Param[bool] = _param(
+        "fromLogits",
+        "whether the model gives logits rather than probabilities; an estimator's default: as the loss says",
+        TypeConverters.toBoolean,
+    )

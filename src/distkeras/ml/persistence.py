@@ -1,0 +1,184 @@
+"""How estimators and models are saved: Spark's metadata as JSON, and Keras's own file beside it.
+
+    <address>/metadata/part-00000   class, uid, Params, versions; where Spark's pipelines look for it
+    <address>/model.keras           what `keras.saving.load_model` opens too
+
+Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import keras
+from pyspark.ml.util import (
+    DefaultParamsReader,
+    DefaultParamsWriter,
+    MLReadable,
+    MLReader,
+    MLWritable,
+    MLWriter,
+)
+
+from distkeras import __version__
+from distkeras.ml.storage import storage_of
+
+if TYPE_CHECKING:
+    from pyspark.ml.param import Params
+
+FORMAT = 1
+"""Of what is saved: raised when an older distkeras could no longer read it."""
+
+METADATA = "metadata/part-00000"
+ARCHIVE = "model.keras"
+
+
+class LoadError(ValueError):
+    """What was saved cannot be read: the message says what it is, and what was expected."""
+
+
+class KerasWritable(MLWritable):  # type: ignore[misc]
+    """Abstract: can be saved, alone and as a stage."""
+
+    def write(self) -> KerasWriter:
+        """Return the writer: `.write().overwrite().save(address)`."""
+        return KerasWriter(self)
+
+
+class KerasReadable(MLReadable):  # type: ignore[misc]
+    """Abstract: can be loaded."""
+
+    _compiled: ClassVar[bool] = True
+
+    @classmethod
+    def read(cls) -> KerasReader:
+        """Return the reader. `load(address)` is its short form.
+
+        Classes and functions of the user's that the model names must be registered with Keras, or given:
+        `with keras.saving.custom_object_scope({...}): PipelineModel.load(address)`.
+        """
+        return KerasReader(cls)
+
+
+class KerasWriter(MLWriter):  # type: ignore[misc]
+    """Saves an estimator or a model.
+
+    Args:
+        instance: what to save.
+    """
+
+    def __init__(self, instance: Params) -> None:
+        super().__init__()
+        self._instance = instance
+
+    def save(self, path: str) -> None:
+        """Save to the folder `path`, an address that Hadoop or fsspec knows.
+
+        Raises:
+            FileExistsError: there is something already, and `overwrite()` was not called.
+            ValueError: nobody knows the address.
+            TypeError: a Param has no JSON form.
+        """
+        storage = storage_of(self.sparkSession, path)
+        metadata = self._metadata()
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / ARCHIVE
+            text = Path(folder) / "metadata"
+            if self._instance.isDefined("model"):
+                self._instance.getOrDefault("model").save(archive)
+            text.write_text(metadata)
+            if storage.exists(path):
+                if not self.shouldOverwrite:
+                    raise FileExistsError(
+                        f"There is something at {path!r} already. To replace it: `.write().overwrite()"
+                        f".save(...)`. Received: path={path!r}"
+                    )
+                storage.delete(path)
+            if archive.exists():
+                storage.upload(archive, f"{path.rstrip('/')}/{ARCHIVE}")
+            storage.upload(text, f"{path.rstrip('/')}/{METADATA}")
+
+    def _metadata(self) -> str:
+        params = {
+            param.name: value for param, value in self._instance._paramMap.items() if param.name != "model"
+        }
+        extra: dict[str, Any] = {
+            "distkeras": {
+                "format": FORMAT,
+                "version": __version__,
+                "keras": keras.__version__,
+                "backend": keras.backend.backend(),
+                "model": self._instance.isDefined("model"),
+            }
+        }
+        if hasattr(self._instance, "validation_metrics"):
+            extra["distkeras"]["validationMetrics"] = self._instance.validation_metrics
+        text = DefaultParamsWriter._get_metadata_to_save(self._instance, self.sparkSession, extra, params)
+        return f"{text}\n"
+
+
+class KerasReader(MLReader):  # type: ignore[misc]
+    """Loads an estimator or a model.
+
+    Args:
+        cls: its class.
+    """
+
+    def __init__(self, cls: type[Any]) -> None:
+        super().__init__()
+        self._cls = cls
+
+    def load(self, path: str) -> Any:
+        """Return what was saved at `path`.
+
+        Raises:
+            LoadError: nothing of distkeras is there, or of another class or a newer format; the model names
+                a class that is not known here.
+        """
+        storage = storage_of(self.sparkSession, path)
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "metadata"
+            address = f"{path.rstrip('/')}/{METADATA}"
+            if not storage.exists(address):
+                raise LoadError(f"Nothing was saved here by distkeras: {address!r} does not exist.")
+            storage.download(address, text)
+            metadata = json.loads(text.read_text())
+            saved = self._checked(metadata, path)
+            instance = self._cls()
+            instance._resetUid(metadata["uid"])
+            DefaultParamsReader.getAndSetParams(instance, metadata)
+            if saved["model"]:
+                archive = Path(folder) / ARCHIVE
+                storage.download(f"{path.rstrip('/')}/{ARCHIVE}", archive)
+                instance._set(model=_loaded(archive, saved, path, self._cls._compiled))
+        if hasattr(instance, "validation_metrics"):
+            instance.validation_metrics = saved.get("validationMetrics", {})
+        return instance
+
+    def _checked(self, metadata: dict[str, Any], path: str) -> dict[str, Any]:
+        """Return what distkeras noted of itself."""
+        name = f"{self._cls.__module__}.{self._cls.__name__}"
+        saved: dict[str, Any] = metadata.get("distkeras", {})
+        if metadata.get("class") != name:
+            raise LoadError(f"Expected a {name} at {path!r}. Received: a {metadata.get('class')}")
+        if saved.get("format", FORMAT + 1) > FORMAT:
+            raise LoadError(
+                f"Expected format {FORMAT}, which distkeras {__version__} reads. Received: format "
+                f"{saved.get('format')} at {path!r}, saved by distkeras {saved.get('version')}. Upgrade."
+            )
+        return saved
+
+
+def _loaded(archive: Path, saved: dict[str, Any], path: str, compiled: bool) -> keras.Model:
+    try:
+        return keras.saving.load_model(archive, compile=compiled)
+    except Exception as error:
+        raise LoadError(
+            f"Keras {keras.__version__} cannot load the model at {path!r}, which Keras {saved.get('keras')} "
+            f"saved (distkeras {saved.get('version')}): {error}\nWhere it names a class of yours, "
+            "register it with `keras.saving.register_keras_serializable()`, or load inside "
+            "`keras.saving.custom_object_scope({...})`."
+        ) from error

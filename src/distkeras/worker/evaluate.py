@@ -1,0 +1,99 @@
+"""Loss and metrics over rows that lie in many partitions: states that add up, and what they say together."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from distkeras.worker.feed import Feed
+from distkeras.worker.minibatch import Cutter, Minibatch
+from distkeras.worker.task import prepare_process
+
+if TYPE_CHECKING:
+    import keras
+
+    from distkeras.worker.columns import Columns
+    from distkeras.worker.model import ModelSpec
+
+States = list[list[float]]
+"""What the variables of all metrics hold, each flat."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated.
+
+    Attributes:
+        model: architecture, weights and compile settings.
+        columns: how rows become the model's inputs and labels.
+        batch_size: rows a minibatch.
+    """
+
+    model: ModelSpec
+    columns: Columns
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """An evaluation as it travels, and what must be set up before it can be opened.
+
+    Attributes:
+        evaluation: a pickled `Evaluation`.
+        backend: Keras backend.
+        threads: cores that a worker may use.
+    """
+
+    evaluation: bytes
+    backend: str
+    threads: int
+
+
+def partial_states(sealed: Sealed, partition: int, batches: Iterator[pa.RecordBatch]) -> States:
+    """Return the states of the metrics after the rows of one partition."""
+    prepare_process(sealed.backend, sealed.threads)
+    from distkeras.worker.model import thaw
+
+    evaluation: Evaluation = pickle.loads(sealed.evaluation)
+    model = thaw(evaluation.model)
+    with Feed(
+        batches, evaluation.columns, batch_size=evaluation.batch_size, partition=partition, num_epoch=1
+    ) as feed:
+        for minibatch in feed.epoch(0):
+            _test(model, minibatch)
+    return [np.ravel(np.asarray(variable, np.float64)).tolist() for variable in model.metrics_variables]
+
+
+def together(model: keras.Model, columns: Columns, parts: Sequence[States]) -> dict[str, float]:
+    """Return loss and metrics of all rows, by name.
+
+    The state of a metric is a sum over rows, for every metric of Keras: the sum of the partitions' states is
+    the state after all rows.
+
+    Args:
+        model: a compiled model like the one evaluated; its metrics are changed.
+        columns: those of the evaluation.
+        parts: the states of each partition; one without rows has none.
+    """
+    _test(model, _of_zeros(columns))  # Metrics have no variables before the first minibatch.
+    sums = [sum(np.asarray(state) for state in each) for each in zip(*filter(None, parts), strict=True)]
+    for variable, total in zip(model.metrics_variables, sums, strict=True):
+        variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
+    return {name: float(value) for name, value in model.get_metrics_result().items()}
+
+
+def _test(model: keras.Model, minibatch: Minibatch) -> None:
+    model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight)
+
+
+def _of_zeros(columns: Columns) -> Minibatch:
+    table = {
+        name: np.zeros((1, column.width), column.numpy_dtype) for name, column in columns.by_name.items()
+    }
+    (minibatch,) = Cutter(columns, 1).cut(table, 1)
+    return minibatch
