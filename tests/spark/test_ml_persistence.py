@@ -202,7 +202,7 @@ def test_classes_of_the_user_are_found_by_keras_or_asked_for(df, tmp_path, spark
         assert (loaded.getAlgorithm(), loaded.getLoss()) == (Halved(3), squared)
         assert predictions(KerasModel.load(str(tmp_path / "model")), df) == predictions(model, df)
     forged = {"dataclass": "pathlib.Path", "config": {}}
-    with pytest.raises(ValueError, match="one of the kinds Algorithm"):
+    with pytest.raises(ValueError, match="a dataclass of distkeras"):
         KerasEstimator(algorithm=forged).getAlgorithm()
     lost = {"dataclass": "nowhere.Rule", "config": {}}
     with pytest.raises(ValueError, match=r"module 'nowhere'.*custom_object_scope"):

@@ -10,11 +10,7 @@ from typing import Any
 import keras
 
 from distkeras.algorithms import Algorithm
-from distkeras.cluster.server import ServerOptions
 from distkeras.wire.codecs import Codec
-
-KINDS = (Algorithm, ServerOptions, Codec)
-"""The dataclasses that a saved Param may name. Everything else that has a configuration is of Keras."""
 
 
 class Described(dict[str, Any]):
@@ -60,7 +56,7 @@ def described(value: Any) -> Any:
         if "dataclass" in value or "class_name" in value:
             return Described(value)
         return {str(name): described(part) for name, part in value.items()}
-    if isinstance(value, KINDS):
+    if _is_known(type(value)):
         return Described(_form_of(value), value)
     try:
         return Described(_form_of_keras(value), value)
@@ -119,11 +115,20 @@ def _dataclass_of(form: Described) -> Any:
                 f"`keras.saving.custom_object_scope({{{name!r}: {name}}})`. "
                 f"Received: {path!r}"
             ) from error
-    if not (isinstance(cls, type) and issubclass(cls, KINDS)):
-        kinds = ", ".join(kind.__name__ for kind in KINDS)
-        raise ValueError(f"Expected a class of one of the kinds {kinds}. Received: {path!r}")
+    if not _is_known(cls):
+        raise ValueError(
+            "Expected a dataclass of distkeras, or one that derives from its Algorithm or Codec. "
+            f"Received: {path!r}"
+        )
     # JSON has lists alone.
     arguments: dict[str, Any] = {
-        key: tuple(part) if isinstance(part, list) else part for key, part in config.items()
+        key: tuple(part) if isinstance(part, list) else alive(part) for key, part in described(config).items()
     }
     return cls(**arguments)
+
+
+def _is_known(cls: Any) -> bool:
+    """Whether a saved Param may name this dataclass; everything else that has a form is of Keras."""
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        return False
+    return issubclass(cls, Algorithm | Codec) or cls.__module__.partition(".")[0] == "distkeras"
