@@ -124,12 +124,17 @@ def test_a_synchronous_rule_trains_in_a_barrier_stage(blobs):
     assert {window.staleness for window in trainer.get_history()} == {0}
 
 
-def test_workers_that_compress_their_messages_learn(blobs):
+def test_workers_that_compress_and_encrypt_their_messages_learn(blobs):
     keras.utils.set_random_seed(1)
     normalized = keras.layers.BatchNormalization(momentum=0.5)  # Its statistics travel beside the deltas.
     model = keras.Sequential([keras.Input((4,)), normalized, keras.layers.Dense(1, activation="sigmoid")])
     trainer = distkeras.DOWNPOUR(
-        model, keras.optimizers.SGD(0.3), "binary_crossentropy", num_epoch=6, compression="int8"
+        model,
+        keras.optimizers.SGD(0.3),
+        "binary_crossentropy",
+        num_epoch=6,
+        compression="int8",
+        server=distkeras.ServerOptions(tls=True, checksum=True),
     )
     trained = trainer.train(blobs)
     rows = blobs.collect()

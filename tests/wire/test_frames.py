@@ -78,7 +78,7 @@ def test_random_bytes_are_no_header(data):
 )
 def test_a_length_or_kind_that_is_not_as_it_must_be_is_refused(kind, text_length, length, complaint):
     number = next(n for n, cls in (frames.REQUESTS | frames.REPLIES).items() if cls is kind)
-    header = frames.HEADER.pack(frames.MAGIC, number, 0, text_length, length)
+    header = frames.HEADER.pack(frames.MAGIC, frames.VERSION, number, 0, text_length, length, 0)
     with pytest.raises(frames.FrameError, match=complaint):
         frames.parse_header(header, frames.REQUESTS, frames.MAX_REQUEST_TEXT, 8)
 

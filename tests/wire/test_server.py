@@ -10,30 +10,27 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import psutil
 import pytest
+from serving import TOKEN, commit, serving
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center
-from distkeras.center.messages import DRIVER, Exchange, Exchanged, Join, Joined, Leave, Poll, Pull
+from distkeras.center.messages import DRIVER, Exchanged, Join, Joined, Leave, Poll, Pull
 from distkeras.events import Window, WorkerFailed
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
-from distkeras.wire.connection import NONCE_BYTES, SESSION_BYTES, AuthenticationError, Connection
+from distkeras.wire.connection import GREETING, NONCE_BYTES, SESSION_BYTES, AuthenticationError, Connection
 from distkeras.wire.server import Server
-
-TOKEN = b"t" * 32
-TRANSPORT = "tcp"
 
 
 @pytest.fixture(autouse=True, params=["tcp", "shared memory"] if shared_memory.AVAILABLE else ["tcp"])
 def transport(request, monkeypatch):
     """Every test of this file runs over every transport."""
-    monkeypatch.setattr(sys.modules[__name__], "TRANSPORT", request.param)
+    monkeypatch.setattr("serving.TRANSPORT", request.param)
     return request.param
 
 
@@ -52,26 +49,6 @@ class Mean(Algorithm):
 class Broken(Algorithm):
     def apply(self, center, message, commit, state):
         raise KeyError("no such thing")
-
-
-@contextmanager
-def serving(algorithm=None, num_workers=2, size=4):
-    algorithm = DOWNPOUR() if algorithm is None else algorithm
-    center = Center(algorithm, np.zeros(size, np.float32), num_workers, clock=time.time)
-    local_name = shared_memory.new_name() if TRANSPORT == "shared memory" else None
-    server = Server(center, TOKEN, "127.0.0.1", local_name=local_name)
-    thread = threading.Thread(target=server.serve, daemon=True)
-    thread.start()
-    try:
-        yield server, center, ServerAddress("127.0.0.1", server.port, TOKEN, size, local_name)
-    finally:
-        server.close()
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-def commit(worker, sequence, value=1.0, size=4):
-    return Exchange(worker, sequence, 1, 32, 0, sequence, np.full(size, value, np.float32), {"loss": 0.5})
 
 
 def test_commits_of_two_workers_add_up():
@@ -103,7 +80,7 @@ def test_a_connection_cut_in_the_middle_of_a_commit_applies_nothing():
         with Client(address) as client:
             client.call(Join(0))
             head, vector = frames.encode(commit(0, 1, size=1000))
-            frame = head if TRANSPORT == "shared memory" else head + vector.tobytes()
+            frame = head if client._connection.shared is not None else head + vector.tobytes()
             client._connection.sock.sendall(frame[:-1])
         with Client(address) as client:
             assert client.call(Pull()).center.tolist() == [0.0] * 1000
@@ -143,7 +120,7 @@ def test_a_server_with_the_wrong_token_is_not_believed():
         def pretend():
             sock, _ = impostor.accept()
             with sock:
-                sock.sendall(b"distkeras/1\n" + bytes(32))
+                sock.sendall(GREETING + bytes(32))
                 sock.recv(NONCE_BYTES + SESSION_BYTES + 32, socket.MSG_WAITALL)
                 sock.sendall(bytes(32))
 
@@ -163,10 +140,10 @@ def test_the_token_is_in_no_log():
     "rubbish",
     [
         b"GET / HTTP/1.1\r\n\r\n" + bytes(40),
-        frames.HEADER.pack(frames.MAGIC, 2, 0, 2, 2**62) + b"{}",
-        frames.HEADER.pack(frames.MAGIC, 2, 0, 2**32 - 1, 16),
-        frames.HEADER.pack(frames.MAGIC, 1, 0, 2, 0) + b"{}",
-        frames.HEADER.pack(frames.MAGIC, 66, 0, 2, 16) + b"{}" + bytes(16),
+        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 2, 0, 2, 2**62, 0) + b"{}",
+        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 2, 0, 2**32 - 1, 16, 0),
+        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 1, 0, 2, 0, 0) + b"{}",
+        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 66, 0, 2, 16, 0) + b"{}" + bytes(16),
     ],
 )
 def test_rubbish_ends_the_connection_and_leaves_the_center(rubbish):
@@ -378,13 +355,13 @@ def test_many_workers_exchange_side_by_side():
 
 
 def test_a_silent_stranger_is_dropped(monkeypatch):
-    monkeypatch.setattr("distkeras.wire.server.HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr("distkeras.wire.connection.HANDSHAKE_SECONDS", 0.2)
     with serving() as (_, _, address), socket.create_connection((address.host, address.port)) as sock:
         sock.settimeout(5)
         greeting = b""
         while chunk := sock.recv(4096):  # Ends when the server hangs up.
             greeting += chunk
-        assert len(greeting) == len(b"distkeras/1\n") + 32
+        assert len(greeting) == len(GREETING) + 32
 
 
 def test_the_server_process_ends_with_a_driver_that_was_killed(tmp_path):

@@ -220,7 +220,7 @@ def test_only_exchanges_travel_compressed():
     with serving(Int8(), 100) as (_, address), Client(address) as client:
         assert client.call(Join(0)).center.tolist() == [0.0] * 100
         assert client.call(Pull()).center.tolist() == [0.0] * 100
-    header = frames.HEADER.pack(frames.MAGIC, 1, Int8.number, 2, 0)
+    header = frames.HEADER.pack(frames.MAGIC, frames.VERSION, 1, Int8.number, 2, 0, 0)
     with pytest.raises(frames.FrameError, match=r"Expected codec 0 in a Join. Received: 3"):
         frames.parse_header(header, frames.REQUESTS, 10, 400, (Int8.number, 104))
 

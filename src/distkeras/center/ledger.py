@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from distkeras.center.messages import Polled
+from distkeras.center.messages import MAX_PAGE, Polled
 from distkeras.events import Event
 
 
@@ -60,12 +60,12 @@ class Journal:
             self.num_updates += updates
 
     def read(self, since: int) -> Polled:
-        """Return the events from number `since` on, and forget those before."""
+        """Return a page of the events from number `since` on, and forget those before."""
         with self._lock:
             seen = min(max(0, since - self._first), len(self._events))
             del self._events[:seen]
             self._first += seen
-            return self._unread()
+            return self._unread(MAX_PAGE)
 
     def unread(self) -> Polled:
         """Return the events that the driver may not have seen, and forget none."""
@@ -83,5 +83,6 @@ class Journal:
             self._first = since
             self.num_updates = kept.num_updates
 
-    def _unread(self) -> Polled:
-        return Polled(list(self._events), self._first + len(self._events), self.num_updates)
+    def _unread(self, limit: int | None = None) -> Polled:
+        events = self._events[:limit]
+        return Polled(events, self._first + len(events), self.num_updates)

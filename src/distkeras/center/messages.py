@@ -13,6 +13,9 @@ from distkeras.events import Event
 DRIVER = -1
 """The `worker` of those who are none."""
 
+MAX_PAGE = 256
+"""Most events in one answer to the driver: after a pause there may be more than a frame holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
@@ -161,7 +164,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """Answers `Poll`: the events since then, the number to ask from next, commits applied so far."""
+    """Answers `Poll`: at most `MAX_PAGE` events since then, the number to ask from next, commits so far."""
 
     events: list[Event]
     next: int

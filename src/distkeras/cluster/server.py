@@ -25,6 +25,7 @@ from distkeras.wire.codecs import Codec
 from distkeras.wire.connection import TOKEN_BYTES
 from distkeras.wire.serve import LENGTH, ServerJob
 from distkeras.wire.store import SnapshotOptions
+from distkeras.wire.tls import TLS, fingerprint_of, make_tls
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,6 +56,12 @@ class ServerOptions:
         restarts: how often a server that was killed is started again from its last snapshot.
         shared_memory: workers on the server's own machine, where that is Linux, exchange through memory that
             both map, instead of TCP. Compressed messages always take TCP.
+        tls: encrypt the connections: `True` for a certificate that is made for each job and pinned by the
+            workers (`pip install 'distkeras[tls]'` beside the driver), or a `TLS` of contexts of your own.
+        checksum: send a CRC-32 with every frame, for networks that damage data; TLS notices that by itself.
+
+    Raises:
+        TypeError: `tls` is neither a bool nor a `TLS`.
     """
 
     host: str | None = None
@@ -64,6 +71,15 @@ class ServerOptions:
     snapshots: SnapshotOptions | None = field(default_factory=SnapshotOptions)
     restarts: int = 3
     shared_memory: bool = True
+    tls: bool | TLS = False
+    checksum: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tls, bool | TLS):
+            raise TypeError(
+                "`tls` must be True, False or a distkeras.TLS: two functions that make the contexts of "
+                f"server and workers. Received: tls={self.tls!r}"
+            )
 
 
 def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:
@@ -98,7 +114,7 @@ class ServerProcess:
         num_workers: workers of the job.
         host: address at which the workers reach it.
         bind: address that it binds; default: `host`.
-        options: ports.
+        options: ports, encryption, checksums.
         quorum: messages that complete a synchronous round, `None` for all.
         compression: the codec of the workers' messages, `None` for none.
         settings: of the job, plain JSON, for the snapshots.
@@ -124,6 +140,8 @@ class ServerProcess:
         resume: int | None = None,
     ) -> None:
         shared = options.shared_memory and compression is None
+        tls = make_tls() if options.tls is True else options.tls or None
+        pin = b"" if tls is None else fingerprint_of(tls.server())
         self._restarts_left = options.restarts if options.snapshots is not None else 0
         self._folder: str | None = None
         self._job = ServerJob(
@@ -142,10 +160,21 @@ class ServerProcess:
             since=resume or 0,
             settings=settings or {},
             local_name=shared_memory.new_name() if shared else None,
+            checksum=options.checksum,
+            tls=tls,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)
-        self.address = ServerAddress(host, port, self._job.token, initial.shape[-1], self._job.local_name)
+        self.address = ServerAddress(
+            host,
+            port,
+            self._job.token,
+            initial.shape[-1],
+            self._job.local_name,
+            checksum=options.checksum,
+            tls=None if tls is None else tls.client,
+            pin=pin,
+        )
 
     def _addressed(self, snapshots: SnapshotOptions | None) -> SnapshotOptions | None:
         if snapshots is None or snapshots.address is not None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from distkeras.center.messages import Poll, Polled, Request
+from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
 from distkeras.cluster.server import ServerProcess
 from distkeras.events import Event, ServerRestored, SnapshotFailed, WorkerFailed, WorkerLeft
 from distkeras.wire.client import Client, ServerLost
@@ -65,12 +65,12 @@ class Watch:
                 finish.
             ServerFailed: the server ended and could not be started again.
         """
-        ended = False
-        while not ended:
+        ended, more = False, False
+        while more or not ended:
             # Asked for once more after the end, so that the last events are read too.
-            ended = self._stage.wait(POLL_SECONDS)
+            ended = self._stage.wait(0.0 if more else POLL_SECONDS)
             polled: Polled = self.ask(Poll(self._since))
-            self._since = polled.next
+            self._since, more = polled.next, len(polled.events) == MAX_PAGE
             for event in polled.events:
                 self._take(event)
         if self._stage.error is not None:

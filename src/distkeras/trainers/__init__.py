@@ -11,6 +11,7 @@ from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.rules import RuleTrainer, trainer_of
 from distkeras.trainers.single import SingleTrainer
 from distkeras.wire.store import SnapshotOptions
+from distkeras.wire.tls import TLS
 
 _NAMED_OTHERWISE = {"Averaging", "Sequential"}  # AveragingTrainer and SingleTrainer
 _OF_RULES: dict[str, type[RuleTrainer]] = {
@@ -19,6 +20,7 @@ _OF_RULES: dict[str, type[RuleTrainer]] = {
 globals().update(_OF_RULES)
 
 __all__ = [
+    "TLS",
     "Averaged",
     "AveragingTrainer",
     "DistributedTrainer",

@@ -6,6 +6,7 @@ import contextlib
 import random
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ class ServerAddress:
         token: the job's secret.
         size: elements of the center.
         local_name: Unix socket of the server for workers on its own machine, if it has one.
+        checksum: frames carry checksums.
+        tls: makes the context that encrypts the connection; `None`: nothing does.
+        pin: SHA-256 fingerprint of the server's certificate.
     """
 
     host: str
@@ -46,6 +50,9 @@ class ServerAddress:
     token: bytes
     size: int
     local_name: str | None = None
+    checksum: bool = False
+    tls: Callable[[], ssl.SSLContext] | None = None
+    pin: bytes = b""
 
     def __repr__(self) -> str:
         return f"ServerAddress({self.host}:{self.port})"  # The token is a secret: not in logs.
@@ -77,6 +84,7 @@ class Client:
         self._patience = patience
         self._timeout = timeout
         self._sleep = sleep
+        self._tls = None if address.tls is None else address.tls()
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._buffer: Vector | None = None  # Not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
@@ -94,7 +102,9 @@ class Client:
         while True:
             try:
                 reply = self._exchange(request)
-            except OSError as error:
+            except frames.TextTooLong:
+                raise
+            except (OSError, frames.FrameError) as error:
                 reached = self._connection is not None
                 self.close()
                 if reached and isinstance(error, TimeoutError):  # It has nothing to say yet: ask anew.
@@ -140,21 +150,21 @@ class Client:
         return self._buffer
 
     def _connect(self) -> Connection:
-        if self._address.local_name is not None:
+        address = self._address
+        if address.local_name is not None:
             with contextlib.suppress(OSError):  # The server is on another machine, or has ended.
-                return self._greet(shared_memory.connect(self._address.local_name, CONNECT_SECONDS))
-        return self._greet(
-            socket.create_connection((self._address.host, self._address.port), CONNECT_SECONDS)
-        )
+                return self._greet(shared_memory.connect(address.local_name, CONNECT_SECONDS))
+        return self._greet(socket.create_connection((address.host, address.port), CONNECT_SECONDS))
 
     def _greet(self, sock: socket.socket) -> Connection:
-        connection = Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT)
+        address = self._address
+        connection = Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT, checksum=address.checksum)
         try:
-            connection.prove_to_server(self._address.token, self._session)
+            connection.prove_to_server(address.token, self._session, self._tls, address.pin, address.host)
             if sock.family == socket.AF_UNIX:
                 connection.shared = shared_memory.accept(sock, self._address.size)
         except BaseException:
             connection.close()
             raise
-        sock.settimeout(self._timeout)
+        connection.sock.settimeout(self._timeout)
         return connection

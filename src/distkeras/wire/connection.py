@@ -1,4 +1,4 @@
-"""One connection: authenticated, then frames in both directions."""
+"""One connection: encrypted where the job asks for it, authenticated, then frames in both directions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import secrets
 import socket
+import ssl
+import time
 from typing import Any
 
 import numpy as np
@@ -15,26 +17,33 @@ from distkeras.algorithms import Vector
 from distkeras.center.messages import Exchange
 from distkeras.wire import frames
 from distkeras.wire.codecs import CodecError, Packing
+from distkeras.wire.tls import fingerprint
 
 NONCE_BYTES = 32
 SESSION_BYTES = 16
 TOKEN_BYTES = 32
-GREETING = b"distkeras/1\n"
+GREETING = b"distkeras/2\n"
+HANDSHAKE_SECONDS = 10.0
 KEEPALIVE_SECONDS = 10
+SMALL_BYTES = 16 * 2**10
 
 
 class AuthenticationError(Exception):
-    """The other side does not know the job's token."""
+    """The other side does not know the job's token, or is not the server that the job started."""
 
 
 class Connection:
     """Frames over one socket.
+
+    The handshake has one deadline for all its steps, counted from here: a peer that sends a byte now and then
+    gains no time by it.
 
     Args:
         sock: a connected TCP or Unix socket; closed with the connection.
         kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
         max_text: most bytes of text that an arriving frame may have.
         packing: how the messages of arriving `Exchange`s are compressed; `None`: not at all.
+        checksum: send checksums, and expect them.
 
     Attributes:
         shared: the vector of every frame, in either direction, where both sides are on one machine; else
@@ -42,16 +51,25 @@ class Connection:
     """
 
     def __init__(
-        self, sock: socket.socket, kinds: dict[int, type], max_text: int, packing: Packing | None = None
+        self,
+        sock: socket.socket,
+        kinds: dict[int, type],
+        max_text: int,
+        packing: Packing | None = None,
+        checksum: bool = False,
     ) -> None:
         self.sock = sock
+        self._deadline = time.monotonic() + HANDSHAKE_SECONDS
         self._kinds = kinds
         self._max_text = max_text
         self._packing = packing
+        # What stays on this machine is neither damaged on its way nor heard by others.
+        self._local = sock.family == socket.AF_UNIX
+        self._checksum = checksum and not self._local
         self._packed = np.empty(0, np.uint8)
         self._header = bytearray(frames.HEADER.size)
         self.shared: Vector | None = None
-        if sock.family == socket.AF_UNIX:
+        if self._local:
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -64,24 +82,37 @@ class Connection:
         """Send one frame, whole.
 
         Raises:
+            TextTooLong: the other side would not take it.
             OSError: the connection is gone.
         """
-        head, vector = frames.encode(message)
+        head, vector = frames.encode(message, self._checksum)
         if vector is not None and self.shared is not None:
             if vector is not self.shared:
                 np.copyto(self.shared, vector)
             vector = None
         if vector is None:
             self.sock.sendall(head)
-            return
+        elif isinstance(self.sock, ssl.SSLSocket):  # It has no sendmsg.
+            self._send_encrypted(head, vector.data.cast("B"))
+        else:
+            self._send_plain(head, vector.data.cast("B"))
+
+    def _send_plain(self, head: bytes, data: memoryview) -> None:
         # One system call for both parts, so that a small vector does not wait for a second packet.
-        sent = self.sock.sendmsg([head, vector.data])
+        sent = self.sock.sendmsg([head, data])
         if sent < len(head):
             self.sock.sendall(head[sent:])
             sent = len(head)
         offset = sent - len(head)
-        if offset < vector.nbytes:
-            self.sock.sendall(vector.data.cast("B")[offset:])
+        if offset < len(data):
+            self.sock.sendall(data[offset:])
+
+    def _send_encrypted(self, head: bytes, data: memoryview) -> None:
+        if len(data) <= SMALL_BYTES:
+            self.sock.sendall(head + data)
+        else:
+            self.sock.sendall(head)
+            self.sock.sendall(data)
 
     def receive(self, buffer: Vector) -> Any:
         """Receive one frame; its vector, if it has one, is put into `buffer`, which the message then holds.
@@ -95,87 +126,164 @@ class Connection:
         """
         packing = self._packing
         self._fill(memoryview(self._header))
+        header = bytes(self._header)
         cls, text_length, length = frames.parse_header(
-            bytes(self._header),
+            header,
             self._kinds,
             self._max_text,
             buffer.nbytes,
             None if packing is None else (packing.codec.number, packing.num_bytes),
         )
-        text = bytearray(text_length)
-        self._fill(memoryview(text))
+        text = self._text(text_length)
         if packing is not None and cls is Exchange:
-            self._receive_packed(packing, buffer)
-        elif length and buffer is not self.shared:
-            self._fill(buffer.data.cast("B"))
-            if not np.little_endian:
-                buffer.byteswap(inplace=True)
-        return frames.parse(cls, bytes(text), buffer)
+            self._receive_packed(packing, buffer, header, text)
+            return frames.parse(cls, text, buffer)
+        vector = buffer if length else None
+        if vector is not None and buffer is not self.shared:
+            self._fill(vector.data.cast("B"))
+        frames.check(header, text, vector, self._checksum)
+        if vector is not None and buffer is not self.shared and not np.little_endian:
+            vector.byteswap(inplace=True)
+        return frames.parse(cls, text, buffer)
 
-    def _receive_packed(self, packing: Packing, buffer: Vector) -> None:
+    def _text(self, length: int) -> bytes:
+        text = bytearray(length)
+        self._fill(memoryview(text))
+        return bytes(text)
+
+    def _receive_packed(self, packing: Packing, buffer: Vector, header: bytes, text: bytes) -> None:
         if self._packed.size != packing.num_bytes:  # Not before the first: it is as large as the message.
             self._packed = np.empty(packing.num_bytes, np.uint8)
         self._fill(self._packed.data)
+        frames.check(header, text, self._packed, self._checksum)
         try:
             packing.decode(self._packed, buffer)
         except CodecError as error:
             raise frames.FrameError(str(error)) from error
 
-    def prove_to_client(self, token: bytes) -> bytes:
+    def prove_to_client(self, token: bytes, tls: ssl.SSLContext | None = None) -> bytes:
         """The server's side of the handshake: challenge, check, answer the client's challenge.
+
+        Args:
+            token: the job's secret.
+            tls: encrypts all that follows; `None`: nothing.
 
         Returns:
             The client's session.
 
         Raises:
             AuthenticationError: the client does not know the token.
+            OSError: it has gone, does not speak TLS, or was not done in time.
         """
+        if tls is not None and not self._local:
+            self._encrypt(tls, None)
         nonce = secrets.token_bytes(NONCE_BYTES)
-        self.sock.sendall(GREETING + nonce)
+        self._write(GREETING + nonce)
         theirs = self._read(NONCE_BYTES + SESSION_BYTES)
         proof = self._read(hashlib.sha256().digest_size)
         if not hmac.compare_digest(proof, _proof(token, b"client", nonce, theirs)):
             raise AuthenticationError("Expected a proof of the job's token. Received: a wrong one")
-        self.sock.sendall(_proof(token, b"server", theirs, nonce))
+        self._write(_proof(token, b"server", theirs, nonce))
         return theirs[NONCE_BYTES:]
 
-    def prove_to_server(self, token: bytes, session: bytes) -> None:
+    def prove_to_server(
+        self,
+        token: bytes,
+        session: bytes,
+        tls: ssl.SSLContext | None = None,
+        pin: bytes = b"",
+        host: str = "",
+    ) -> None:
         """The client's side of the handshake. The token itself is never sent.
 
         Args:
             token: the job's secret.
             session: `SESSION_BYTES` that all connections of one client have in common, and no other's.
+            tls: encrypts all that follows; `None`: nothing.
+            pin: SHA-256 fingerprint of the one certificate that is believed.
+            host: the server's name, for contexts that verify it.
 
         Raises:
-            AuthenticationError: the server does not know the token, or is no server of this protocol.
+            AuthenticationError: the server does not know the token, shows another certificate, or is no
+                server of this protocol.
+            OSError: it has gone, or was not done in time.
         """
+        if tls is not None and not self._local:
+            self._encrypt(tls, host)
+            self._check_certificate(pin)
         greeting = self._read(len(GREETING))
         if greeting != GREETING:
-            raise AuthenticationError(f"Expected a server that says {GREETING!r}. Received: {greeting!r}")
+            raise AuthenticationError(
+                f"Expected a server that says {GREETING!r}: driver and executors need the same version of "
+                f"distkeras, and the same `tls`. Received: {greeting!r}"
+            )
         theirs = self._read(NONCE_BYTES)
         nonce = secrets.token_bytes(NONCE_BYTES) + session
-        self.sock.sendall(nonce + _proof(token, b"client", theirs, nonce))
+        self._write(nonce + _proof(token, b"client", theirs, nonce))
         proof = self._read(hashlib.sha256().digest_size)
         if not hmac.compare_digest(proof, _proof(token, b"server", nonce, theirs)):
             raise AuthenticationError("Expected the server to prove the job's token. Received: a wrong proof")
 
-    def close(self) -> None:
-        """Close the socket; a thread that waits on it wakes up with an error."""
+    def hang_up(self) -> None:
+        """End the connection, from any thread: the one that waits on it wakes up with an error."""
         with contextlib.suppress(OSError):  # The other side may have been faster.
-            self.sock.shutdown(socket.SHUT_RDWR)
+            # Not SSLSocket's own, which takes the encryption from under the thread that reads.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket. For the thread that uses it."""
+        self.hang_up()
         self.sock.close()
+
+    def _encrypt(self, context: ssl.SSLContext, host: str | None) -> None:
+        self._wait_for_the_rest()
+        plain = self.sock
+        self.sock = context.wrap_socket(
+            plain, server_side=host is None, do_handshake_on_connect=False, server_hostname=host
+        )
+        try:
+            self.sock.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise AuthenticationError(f"Expected a certificate that the context verifies: {error}") from error
+
+    def _check_certificate(self, pin: bytes) -> None:
+        certificate = (
+            self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
+        )
+        received = fingerprint(certificate or b"")
+        if not hmac.compare_digest(received, pin):
+            raise AuthenticationError(
+                f"Expected a server with the certificate {pin.hex()}. Received: {received.hex()}"
+            )
+
+    def _wait_for_the_rest(self) -> None:
+        """Let the next step of the handshake take no longer than is left of its time."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"The handshake took longer than {HANDSHAKE_SECONDS:.0f} s.")
+        self.sock.settimeout(left)
+
+    def _write(self, data: bytes) -> None:
+        self._wait_for_the_rest()
+        self.sock.sendall(data)
 
     def _read(self, size: int) -> bytes:
         data = bytearray(size)
-        self._fill(memoryview(data))
+        view = memoryview(data)
+        while view:
+            self._wait_for_the_rest()
+            view = self._receive_some(view)
         return bytes(data)
 
     def _fill(self, view: memoryview) -> None:
         while view:
-            count = self.sock.recv_into(view)
-            if count == 0:
-                raise ConnectionError("The other side closed the connection.")
-            view = view[count:]
+            view = self._receive_some(view)
+
+    def _receive_some(self, view: memoryview) -> memoryview:
+        count = self.sock.recv_into(view)
+        if count == 0:
+            raise ConnectionError("The other side closed the connection.")
+        return view[count:]
 
 
 def _proof(token: bytes, side: bytes, challenge: bytes, nonce: bytes) -> bytes:

@@ -1,8 +1,9 @@
 """Frames: a fixed header, a little JSON, and at most one float32 vector. Nothing is ever unpickled.
 
-    magic 4 | kind 1 | codec 1 | text length 4 | vector bytes 8   (network byte order)
+    magic 3 | version 1 | kind 1 | codec 1 | text length 4 | vector bytes 8 | checksum 4   (big-endian)
     text: the message's fields as a JSON object, UTF-8
     vector: little-endian float32; where the codec is not 0, an `Exchange`'s message as that codec has it
+    checksum: 0, or where the job asks for one, the CRC-32 of all the rest
 
 A frame's kind decides which fields it has and whether it carries a vector; every length is checked before
 a byte of it is read.
@@ -15,6 +16,7 @@ import json
 import struct
 import types
 import typing
+import zlib
 from typing import Any
 
 import numpy as np
@@ -23,17 +25,29 @@ import numpy.typing as npt
 from distkeras import events
 from distkeras.algorithms import Vector
 from distkeras.center import messages
+from distkeras.center.messages import MAX_PAGE
 
-MAGIC = b"DKF1"
-HEADER = struct.Struct("!4sBBIQ")
+MAGIC = b"DKF"
+VERSION = 2
+HEADER = struct.Struct("!3sBBBIQI")
+_BEFORE_CHECKSUM = struct.Struct("!3sBBBIQ")
+_CHECKSUM = struct.Struct("!I")
 MAX_REQUEST_TEXT = 64 * 2**10
-MAX_REPLY_TEXT = 64 * 2**20
+# A page of events, each of which came to the server as the text of a request.
+MAX_REPLY_TEXT = MAX_PAGE * MAX_REQUEST_TEXT
+# Characters of an error: JSON may write one as six bytes.
+MAX_ERROR = MAX_REQUEST_TEXT // 8
+MAX_INTEGER = 2**63
 UNCODED = 0
 _LITTLE_FLOAT = np.dtype("<f4")
 
 
 class FrameError(Exception):
     """Bytes that are no frame of this protocol. The connection that brought them is closed."""
+
+
+class TextTooLong(FrameError):
+    """A message of one's own that the other side would not take."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,17 +78,21 @@ def _schema(cls: type) -> tuple[str | None, dict[str, Any]]:
 _SCHEMAS = {cls: _schema(cls) for cls in (*_KIND_OF, *_EVENTS.values())}
 
 
-def encode(message: Message) -> tuple[bytes, npt.NDArray[Any] | None]:
+def encode(message: Message, checksum: bool = False) -> tuple[bytes, npt.NDArray[Any] | None]:
     """Return header and text as bytes, and the vector that follows them: float32, or a codec's bytes.
 
+    Args:
+        message: what to send.
+        checksum: whether the job asks for checksums.
+
     Raises:
-        FrameError: the text is longer than the other side takes.
+        TextTooLong: the text is longer than the other side takes.
     """
     vector_field, fields = _SCHEMAS[type(message)]
     limit = MAX_REQUEST_TEXT if type(message) in REQUESTS.values() else MAX_REPLY_TEXT
     text = json.dumps({name: _plain(getattr(message, name)) for name in fields}).encode()
     if len(text) > limit:
-        raise FrameError(
+        raise TextTooLong(
             f"Expected at most {limit} bytes of text in a {type(message).__name__}, a few metrics of "
             f"one number each. Received: {len(text)} bytes"
         )
@@ -85,7 +103,30 @@ def encode(message: Message) -> tuple[bytes, npt.NDArray[Any] | None]:
     elif vector_field is not None:
         vector = np.ascontiguousarray(getattr(message, vector_field), _LITTLE_FLOAT)
     length = 0 if vector is None else vector.nbytes
-    return HEADER.pack(MAGIC, _KIND_OF[type(message)], codec, len(text), length) + text, vector
+    start = _BEFORE_CHECKSUM.pack(MAGIC, VERSION, _KIND_OF[type(message)], codec, len(text), length)
+    return start + _CHECKSUM.pack(_checksum(start, text, vector) if checksum else 0) + text, vector
+
+
+def _checksum(start: bytes, text: bytes, vector: npt.NDArray[Any] | None) -> int:
+    checksum = zlib.crc32(text, zlib.crc32(start))
+    return checksum if vector is None else zlib.crc32(vector.data, checksum)
+
+
+def check(header: bytes, text: bytes, vector: npt.NDArray[Any] | None, checksum: bool) -> None:
+    """Raise FrameError unless the frame's checksum is right: 0 where the job asks for none.
+
+    Args:
+        header: `HEADER.size` bytes.
+        text: as it arrived.
+        vector: what follows the text, as it arrived; `None` for frames without one.
+        checksum: whether the job asks for checksums.
+    """
+    (received,) = _CHECKSUM.unpack(header[-_CHECKSUM.size :])
+    expected = _checksum(header[: -_CHECKSUM.size], text, vector) if checksum else 0
+    if received != expected:
+        raise FrameError(
+            f"Expected checksum {expected}; the frame was damaged on its way. Received: {received}"
+        )
 
 
 def parse_header(
@@ -107,9 +148,9 @@ def parse_header(
     Raises:
         FrameError: anything that is not exactly as it must be.
     """
-    magic, kind, codec, text_length, length = HEADER.unpack(header)
-    if magic != MAGIC:
-        raise FrameError(f"Expected a frame that begins with {MAGIC!r}. Received: {header!r}")
+    magic, version, kind, codec, text_length, length, _ = HEADER.unpack(header)
+    if (magic, version) != (MAGIC, VERSION):
+        raise FrameError(f"Expected a {MAGIC!r} frame of version {VERSION}. Received: {header!r}")
     cls = kinds.get(kind)
     if cls is None:
         raise FrameError(f"Expected a frame of kind {sorted(kinds)}. Received: kind={kind}")
@@ -156,7 +197,10 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is float and type(value) in (int, float):
         return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
+    if hint in (str, bool) and type(value) is hint:
+        return value
+    # Larger ones fit no counter, and would raise in the middle of the arithmetic.
+    if hint is int and type(value) is int and -MAX_INTEGER <= value < MAX_INTEGER:
         return value
     if origin is dict and isinstance(value, dict):
         return {_typed(args[0], key, where): _typed(args[1], item, where) for key, item in value.items()}

@@ -25,8 +25,11 @@ from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.server import Server
 from distkeras.wire.store import SnapshotOptions, Store
+from distkeras.wire.tls import TLS
 
 LENGTH = struct.Struct("!Q")
+SPARE_CONNECTIONS = 16
+"""Beside two a worker, one of which may be that of a process which was replaced: the driver's, for one."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class ServerJob:
         since: events that the driver has seen of a server that was killed.
         settings: of the job, plain JSON, for the snapshots.
         local_name: Unix socket for workers on the server's machine, `None` for none.
+        checksum: frames carry checksums.
+        tls: encrypts the connections; `None`: nothing does.
     """
 
     algorithm: Algorithm
@@ -66,6 +71,8 @@ class ServerJob:
     since: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     local_name: str | None = None
+    checksum: bool = False
+    tls: TLS | None = None
 
     @property
     def packing(self) -> Packing | None:
@@ -127,7 +134,16 @@ def main() -> None:
     center = make_center(job)
     keeper = make_keeper(job, center)
     server = Server(
-        center, job.token, job.host, job.ports, job.packing, keeper=keeper, local_name=job.local_name
+        center,
+        job.token,
+        job.host,
+        job.ports,
+        job.packing,
+        keeper=keeper,
+        local_name=job.local_name,
+        checksum=job.checksum,
+        tls=None if job.tls is None else job.tls.server(),
+        max_connections=2 * job.num_workers + SPARE_CONNECTIONS,
     )
     threading.Thread(target=server.serve, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import socket
+import ssl
 import threading
 import time
 import traceback
@@ -19,8 +20,9 @@ from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import AuthenticationError, Connection
 from distkeras.wire.keeper import Keeper
+from distkeras.wire.strangers import Stranger, Strangers
 
-HANDSHAKE_SECONDS = 10.0
+MAX_CONNECTIONS = 1024
 REPLACED = frames.Stopped("Another process, or a newer connection, speaks for this worker now.")
 
 logger = logging.getLogger(__name__)
@@ -38,9 +40,10 @@ class _Caller:
 class Server:
     """Serves a center on one TCP port, and to this machine under a Unix name, until it is closed.
 
-    A connection must prove the job's token before its first frame is read; whatever is not exactly a frame of
-    the protocol ends the connection and leaves the center untouched. A message is applied after its last byte
-    has arrived.
+    A connection must prove the job's token before its first frame is read (`Strangers` says what it may cost
+    before); whatever is not exactly a frame of the protocol ends the connection and leaves the center
+    untouched. A message is applied after its last byte has arrived. A client that connects anew ends its
+    connection before.
 
     Of the processes that train as one worker the last to join is heard, and its newest connection: Spark does
     not always end a task's process before it starts the next. The others are told to stop.
@@ -53,6 +56,9 @@ class Server:
         packing: how workers compress their messages; `None`: not at all.
         keeper: writes a snapshot before a worker may leave; `None`: nobody does.
         local_name: Unix socket by which workers on this machine share memory; `None`: they use TCP.
+        checksum: frames carry checksums.
+        tls: encrypts the connections; `None`: nothing does.
+        max_connections: with the token, at one time: each has a buffer as large as the center.
 
     Raises:
         OSError: none of the ports is free, or the local name is taken.
@@ -68,11 +74,18 @@ class Server:
         *,
         keeper: Keeper | None = None,
         local_name: str | None = None,
+        checksum: bool = False,
+        tls: ssl.SSLContext | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._center = center
         self._keeper = keeper
         self._token = token
         self._packing = packing
+        self._checksum = checksum
+        self._tls = tls
+        self._max_connections = max_connections
+        self._strangers = Strangers(time.monotonic)
         self._listeners = [_listen(host, ports)]
         self.port: int = self._listeners[0].getsockname()[1]
         if local_name is not None:
@@ -125,27 +138,32 @@ class Server:
         with self._lock:
             callers = list(self._callers)
         for caller in callers:
-            caller.connection.close()
+            caller.connection.hang_up()
 
     def _serve_connection(self, sock: socket.socket, peer: object) -> None:
-        connection = Connection(sock, frames.REQUESTS, frames.MAX_REQUEST_TEXT, self._packing)
+        try:
+            connection = Connection(
+                sock, frames.REQUESTS, frames.MAX_REQUEST_TEXT, self._packing, self._checksum
+            )
+        except OSError as error:  # It has gone already.
+            logger.debug("The connection from %s is gone: %s", peer, error)
+            sock.close()
+            return
         caller = _Caller(connection)
         with self._lock:
             self._callers.add(caller)
         try:
-            sock.settimeout(HANDSHAKE_SECONDS)
-            caller.session = connection.prove_to_client(self._token)
-            with self._lock:
-                self._newest[caller.session] = caller
+            if not self._let_in(caller, peer):
+                return
             if sock.family == socket.AF_UNIX:
                 connection.shared = shared_memory.share(sock, self._center.size)
                 buffer = connection.shared
             else:
                 buffer = np.empty(self._center.size, np.float32)
-            sock.settimeout(None)
+            connection.sock.settimeout(None)
             while True:
                 connection.send(self._answer(caller, connection.receive(buffer)))
-        except (frames.FrameError, ProtocolError, AuthenticationError) as error:
+        except (frames.FrameError, ProtocolError) as error:
             logger.warning("Closed the connection from %s: %s", peer, error)
         except OSError as error:
             logger.debug("The connection from %s is gone: %s", peer, error)
@@ -155,6 +173,40 @@ class Server:
                 if self._newest.get(caller.session) is caller:
                     del self._newest[caller.session]
             connection.close()
+
+    def _let_in(self, caller: _Caller, peer: object) -> bool:
+        """Make the handshake, and count `caller` among those who may speak; return whether it is one."""
+        connection = caller.connection
+        address = str(peer[0]) if isinstance(peer, tuple) else "this machine"
+        stranger = Stranger(address, connection.hang_up)
+        self._strangers.arrive(stranger)
+        try:
+            caller.session = connection.prove_to_client(self._token, self._tls)
+        except (AuthenticationError, ssl.SSLError, TimeoutError) as error:
+            self._turn_away(stranger, error)
+            return False
+        finally:
+            self._strangers.leave(stranger)
+        with self._lock:
+            before = self._newest.get(caller.session)
+            full = before is None and len(self._newest) >= self._max_connections
+            if not full:
+                self._newest[caller.session] = caller
+        if full:
+            logger.warning("Closed the connection from %s: there are %d", peer, self._max_connections)
+            return False
+        if before is not None:
+            before.connection.hang_up()
+        return True
+
+    def _turn_away(self, stranger: Stranger, error: Exception) -> None:
+        """Leave a stranger that failed without an answer for a while, unless its place is needed."""
+        pause, unlogged = self._strangers.fail(stranger.address)
+        if unlogged:
+            logger.warning(
+                "%d handshakes from %s failed, the last one so: %s", unlogged, stranger.address, error
+            )
+        stranger.gone.wait(pause)
 
     def _answer(self, caller: _Caller, request: Request) -> Reply | frames.Stopped:
         worker = getattr(request, "worker", DRIVER)
@@ -166,9 +218,11 @@ class Server:
             raise
         except Exception as error:
             # The rule is the user's own code: its traceback must reach the driver, and nobody may wait on.
-            text = f"The parameter server failed on {type(request).__name__}:\n{traceback.format_exc()}"
+            # The end of a traceback tells the most; a frame's text is bounded.
+            trace = traceback.format_exc()[-frames.MAX_ERROR :]
+            text = f"The parameter server failed on {type(request).__name__}:\n{trace}"
             self._center.handle(Fail(max(worker, 0), text))
-            return Refused(f"the parameter server failed: {error!r}")
+            return Refused(f"the parameter server failed: {error!r}"[: frames.MAX_ERROR])
         own = self._distribute(answers, caller, worker)
         if self._keeper is not None and isinstance(request, Leave) and isinstance(own, Done):
             # When its process has ended nobody can train its windows again.

@@ -177,6 +177,6 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
 def _report(client: Client, worker: int, error: str) -> None:
     """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
     # The end of a traceback tells the most; a frame's text is bounded.
-    tail = error[-frames.MAX_REQUEST_TEXT // 8 :]
+    tail = error[-frames.MAX_ERROR :]
     with contextlib.suppress(OSError, JobStopped):
         client.call(Fail(worker, tail))

@@ -1,0 +1,105 @@
+"""Those who have connected and not yet proved the job's token: few at a time, slower with every failure."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MAX_STRANGERS = 256
+MAX_ADDRESSES = 1024
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+FORGET_SECONDS = 60.0
+LOG_SECONDS = 10.0
+
+
+@dataclass(eq=False)
+class Stranger:
+    """A connection that has proved nothing.
+
+    Attributes:
+        address: where it comes from, without the port.
+        hang_up: ends the connection, from any thread.
+        gone: set when it was told to go.
+    """
+
+    address: str
+    hang_up: Callable[[], None]
+    gone: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class _Record:
+    failures: int = 0
+    last: float = 0.0
+    logged: float | None = None
+    unlogged: int = 0
+
+
+class Strangers:
+    """Bounds what peers without the token can cost, and locks out none that has it.
+
+    Whoever proves the token is let in at once, whatever others at the same address did: executors and a
+    misconfigured or hostile program may share one. Only those who fail wait, and the longer the more often
+    their address failed; while they wait, they count among the strangers. One stranger too many ends the
+    oldest of the address that has most of them.
+
+    Args:
+        clock: seconds, monotonic.
+        limit: strangers at one time.
+    """
+
+    def __init__(self, clock: Callable[[], float], limit: int = MAX_STRANGERS) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._strangers: OrderedDict[Stranger, None] = OrderedDict()
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._strangers)
+
+    def arrive(self, stranger: Stranger) -> None:
+        """Count a new `stranger`; another may have to go for it."""
+        with self._lock:
+            self._strangers[stranger] = None
+            evicted = self._oldest_of_the_busiest() if len(self._strangers) > self._limit else None
+            if evicted is not None:
+                del self._strangers[evicted]
+        if evicted is not None:
+            evicted.gone.set()
+            evicted.hang_up()
+
+    def leave(self, stranger: Stranger) -> None:
+        """Forget a stranger that proved the token, or whose connection has ended."""
+        with self._lock:
+            self._strangers.pop(stranger, None)
+
+    def fail(self, address: str) -> tuple[float, int]:
+        """Note a failure of `address`.
+
+        Returns:
+            How long to leave it without an answer, in seconds, and how many failures to write to the log now:
+            0 where a line was written a moment ago.
+        """
+        with self._lock:
+            now = self._clock()
+            record = self._records.setdefault(address, _Record())
+            self._records.move_to_end(address)
+            while len(self._records) > MAX_ADDRESSES:
+                self._records.popitem(last=False)
+            if now - record.last > FORGET_SECONDS:
+                record.failures = 0
+            record.failures, record.last = record.failures + 1, now
+            record.unlogged += 1
+            pause = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2.0 ** min(record.failures - 1, 30))
+            if record.logged is not None and now - record.logged < LOG_SECONDS:
+                return pause, 0
+            unlogged, record.logged, record.unlogged = record.unlogged, now, 0
+            return pause, unlogged
+
+    def _oldest_of_the_busiest(self) -> Stranger:
+        counts = Counter(stranger.address for stranger in self._strangers)
+        address, _ = counts.most_common(1)[0]
+        return next(stranger for stranger in self._strangers if stranger.address == address)

@@ -1,0 +1,107 @@
+"""What strangers can cost: little time, little memory, and no worker its place."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from dataclasses import replace
+
+import pytest
+from serving import Relay, commit, serving
+
+from distkeras.center.messages import Join, Pull
+from distkeras.wire.client import Client, ServerLost
+
+
+def test_a_stranger_that_sends_a_byte_now_and_then_gains_no_time(monkeypatch):
+    monkeypatch.setattr("distkeras.wire.connection.HANDSHAKE_SECONDS", 0.3)
+    with serving() as (_, _, address), socket.create_connection((address.host, address.port)) as sock:
+
+        def drip():
+            for _ in range(79):  # One byte less than a whole answer: the server would wait on.
+                sock.sendall(b"x")
+                time.sleep(0.05)
+
+        with pytest.raises(ConnectionError):
+            drip()
+
+
+def test_failures_of_others_at_its_address_do_not_delay_a_worker(caplog):
+    with serving() as (server, _, address), caplog.at_level(logging.WARNING):
+        for _ in range(12):
+            with socket.create_connection((address.host, address.port)) as sock:
+                sock.sendall(bytes(80))
+        while server._strangers._records.get("127.0.0.1") is None or len(server._strangers) < 1:
+            time.sleep(0.01)
+        with Client(address, patience=0.0) as client:
+            assert client.call(Join(0)).sequence == 0
+    assert sum("handshakes from 127.0.0.1 failed" in record.message for record in caplog.records) == 1
+
+
+def test_no_more_connections_than_the_job_can_have():
+    with serving(max_connections=2) as (_, _, address), Client(address) as first, Client(address) as second:
+        first.call(Join(0))
+        second.call(Join(1))
+        with pytest.raises(ServerLost), Client(address, patience=0.0) as third:
+            third.call(Pull())
+        first.close()
+        first.call(Pull())  # A client that connects anew takes no second place.
+        assert second.call(Pull()).num_updates == 0
+
+
+def test_a_flood_of_silent_strangers_locks_no_worker_out():
+    with serving() as (server, _, address):
+        flood = [socket.create_connection((address.host, address.port)) for _ in range(300)]
+        try:
+            with Client(address, patience=10.0) as client:
+                assert client.call(Join(0)).sequence == 0
+            assert len(server._strangers) <= 256
+        finally:
+            for sock in flood:
+                sock.close()
+
+
+def damage(number):
+    """Return a change that flips a bit of the given piece of data among those that hold a vector."""
+    seen = []
+
+    def change(data):
+        if len(data) > 2000:
+            seen.append(data)
+            if len(seen) == number:
+                return data[:1500] + bytes([data[1500] ^ 1]) + data[1501:]
+        return data
+
+    return change, seen
+
+
+def test_a_commit_that_was_damaged_on_its_way_is_sent_again_and_counts_once():
+    change, seen = damage(1)
+    with serving(size=1000, checksum=True) as (_, center, address):
+        with (
+            Relay(address.port, to_server=change) as relay,
+            Client(replace(address, port=relay.port)) as client,
+        ):
+            client.call(Join(0))
+            assert client.call(commit(0, 1, size=1000)).reply.tolist() == [1.0] * 1000
+        assert len(seen) == 2
+        assert center.num_updates == 1
+
+
+def test_a_damaged_reply_is_asked_for_again():
+    change, seen = damage(2)
+    with serving(size=1000, checksum=True) as (_, center, address):
+        with Relay(address.port, None, change) as relay, Client(replace(address, port=relay.port)) as client:
+            client.call(Join(0))
+            reply = client.call(commit(0, 1, size=1000))
+            assert (reply.restart, reply.reply.tolist()) == (True, [1.0] * 1000)
+        assert len(seen) == 3
+        assert center.num_updates == 1
+
+
+def test_a_server_that_expects_no_checksums_refuses_them():
+    with serving() as (_, center, address):
+        with pytest.raises(ServerLost), Client(replace(address, checksum=True), patience=0.0) as client:
+            client.call(Join(0))
+        assert center.journal.read(0).events == []
