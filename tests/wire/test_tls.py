@@ -6,6 +6,7 @@ import pickle
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -30,13 +31,10 @@ def impostor(context, seen):
 
     def pretend():
         sock, _ = listener.accept()
-        with listener, sock:
-            try:
-                with context.wrap_socket(sock, server_side=True) as encrypted:
-                    encrypted.sendall(bytes(64))
-                    seen.append(encrypted.recv(64))
-            except OSError as error:
-                seen.append(error)
+        # Hung up on with unread data, it may see a reset instead of the end.
+        with listener, suppress(ConnectionError), context.wrap_socket(sock, server_side=True) as encrypted:
+            encrypted.sendall(bytes(64))
+            seen.append(encrypted.recv(64))
 
     thread = threading.Thread(target=pretend)
     thread.start()
@@ -65,7 +63,7 @@ def test_a_man_in_the_middle_with_a_certificate_of_his_own_is_told_nothing(tls):
     with pytest.raises(AuthenticationError, match="certificate"), Client(address) as client:
         client.call(Join(0))
     thread.join(5)
-    assert seen == [b""]  # Neither a proof of the token nor a session.
+    assert b"".join(seen) == b""  # Neither a proof of the token nor a session.
 
 
 def test_a_client_that_does_not_encrypt_is_turned_away(tls, monkeypatch):
