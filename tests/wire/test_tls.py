@@ -31,8 +31,10 @@ def impostor(context, seen):
 
     def pretend():
         sock, _ = listener.accept()
+        encrypted = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         # Hung up on with unread data, it may see a reset instead of the end.
-        with listener, suppress(ConnectionError), context.wrap_socket(sock, server_side=True) as encrypted:
+        with listener, encrypted, suppress(OSError):
+            encrypted.do_handshake()
             encrypted.sendall(bytes(64))
             seen.append(encrypted.recv(64))
 
