@@ -15,6 +15,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.worker.columns import TensorSpec
 from distkeras.worker.feed import Feed
@@ -36,12 +37,12 @@ def prepared(
     outputs: tuple[TensorSpec, ...] = (ONE,),
     loss: Any = "mse",
     num_workers: int = 1,
+    sample_weight_col: str | None = None,
     **options: Any,
 ) -> Prepared:
     return prepare(
         df,
-        features_col=features,
-        label_col=label,
+        Roles(features, label, sample_weight_col),
         inputs=inputs,
         outputs=outputs,
         loss=loss,

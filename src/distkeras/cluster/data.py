@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster import partitions, validate
+from distkeras.cluster.arrays import Roles
 from distkeras.cluster.partitions import LOGGER
 from distkeras.cluster.source import Facts, Source, facts, questions, source_of
-from distkeras.cluster.validate import Names
 from distkeras.worker.columns import Column, Columns, TensorSpec
 
 Losses = str | Sequence[str | None] | Mapping[str, str | None] | None
@@ -57,14 +57,12 @@ class _Use:
 
 def prepare(
     df: DataFrame,
+    roles: Roles,
     *,
-    features_col: Names,
-    label_col: Names | None,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     loss: Losses,
     num_workers: int,
-    sample_weight_col: str | None = None,
     shuffle: bool = False,
     seed: int | None = None,
     barrier: bool = False,
@@ -79,13 +77,11 @@ def prepare(
 
     Args:
         df: the rows.
-        features_col: columns for the model's inputs.
-        label_col: columns for its outputs; `None`: there are no labels.
+        roles: columns for the model's inputs and outputs, and of a number for each row.
         inputs: of the model.
         outputs: of the model.
         loss: of the outputs, by Keras's names: what labels they take.
         num_workers: partitions to make, each with a row at least.
-        sample_weight_col: a number for each row.
         shuffle: deal rows to workers at random.
         seed: for that.
         barrier: the workers will run as a barrier stage: Spark refuses joined partitions there, so deal anew.
@@ -97,7 +93,7 @@ def prepare(
     """
     if num_workers < 1:
         raise ValueError(f"`num_workers` must be at least 1. Received: num_workers={num_workers}")
-    uses = _uses(df, features_col, label_col, tuple(inputs), tuple(outputs), loss, sample_weight_col)
+    uses = _uses(df, roles, tuple(inputs), tuple(outputs), loss)
     sources = {use.source.name: use.source for use in uses}
     frame = partitions.gather(df.select(*(source.column for source in sources.values())), num_workers)
     rows = _examine(frame, uses)
@@ -123,12 +119,10 @@ def prepare(
 
 def _uses(
     df: DataFrame,
-    features_col: Names,
-    label_col: Names | None,
+    roles: Roles,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
     loss: Losses,
-    sample_weight_col: str | None,
 ) -> list[_Use]:
     """Return every column that is needed, in the order of inputs and outputs, its type checked."""
     fields = {field.name: field for field in df.schema.fields}
@@ -137,14 +131,15 @@ def _uses(
         return source_of(validate.find(name, fields, argument))
 
     uses = []
-    for name, spec in zip(validate.match(features_col, inputs, "features_col", "input"), inputs, strict=True):
+    names = validate.match(roles.features_col, inputs, "features_col", "input")
+    for name, spec in zip(names, inputs, strict=True):
         uses.append(_Use(source(name, "features_col"), spec, "feature"))
-    if label_col is not None:
-        names = validate.match(label_col, outputs, "label_col", "output")
+    if roles.label_col is not None:
+        names = validate.match(roles.label_col, outputs, "label_col", "output")
         for index, (name, spec) in enumerate(zip(names, outputs, strict=True)):
             uses.append(_Use(source(name, "label_col"), spec, "label", _loss_of(loss, spec, index)))
-    if sample_weight_col is not None:
-        uses.append(_Use(source(sample_weight_col, "sample_weight_col"), WEIGHT, "weight"))
+    if roles.sample_weight_col is not None:
+        uses.append(_Use(source(roles.sample_weight_col, "sample_weight_col"), WEIGHT, "weight"))
     for use in uses:
         # What a label must be, its loss decides; but no loss takes strings.
         dtype = "float32" if use.role == "label" else use.spec.dtype

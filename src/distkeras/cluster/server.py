@@ -19,6 +19,7 @@ import cloudpickle
 from pyspark.sql.utils import is_remote
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.cluster.session import is_local
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec
@@ -95,7 +96,7 @@ def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:
             "Spark Connect does not tell how its executors reach this process. Give the trainer "
             "server=ServerOptions(host=...) with an address of this machine. Received: host=None"
         )
-    if spark.conf.get("spark.master", "local").split("[")[0] == "local":
+    if is_local(spark):
         return "127.0.0.1", options.bind or "127.0.0.1"
     host = str(spark.conf.get("spark.driver.host", "127.0.0.1"))
     return host, options.bind or str(spark.conf.get("spark.driver.bindAddress", host))

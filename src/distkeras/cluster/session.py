@@ -8,10 +8,17 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from pyspark.sql.utils import is_remote
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Whether the workers of `spark` run on this machine, in the same file system."""
+    return not is_remote() and str(spark.conf.get("spark.master", "local")).split("[")[0] == "local"
 
 
 def local_session(cores: int | None = None, *, backend: str | None = None, **settings: str) -> SparkSession:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.utils import is_remote
 
+from distkeras.cluster.session import is_local
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -29,10 +31,6 @@ def count_slots(spark: SparkSession) -> int | None:
     return int(context.maxNumConcurrentTasks(profile))
 
 
-def _may_grow(spark: SparkSession) -> bool:
-    return str(spark.conf.get("spark.master", "local")).split("[")[0] != "local"
-
-
 def check_slots(spark: SparkSession, num_workers: int, *, barrier: bool) -> None:
     """Refuse a barrier stage that could never start; warn of workers that would run one after another.
 
@@ -42,7 +40,7 @@ def check_slots(spark: SparkSession, num_workers: int, *, barrier: bool) -> None
     # Executors register one after another: a session that has just started may not have them all yet.
     deadline = time.monotonic() + REGISTRATION_SECONDS
     while (slots := count_slots(spark)) is not None and slots < num_workers:
-        if not barrier or not _may_grow(spark) or time.monotonic() > deadline:
+        if not barrier or is_local(spark) or time.monotonic() > deadline:
             break
         time.sleep(0.2)
     if slots is None or slots >= num_workers:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.source import SPARK_TYPES, Facts, Source
 from distkeras.worker.columns import Column, TensorSpec, nesting
+
+Field = TypeVar("Field")
+"""What a table says of a column."""
 
 Names = str | Sequence[str] | Mapping[str, str]
 """One column, several in the model's order, or by the name of the model's input or output."""
@@ -62,7 +66,7 @@ def match(given: Names, specs: tuple[TensorSpec, ...], argument: str, what: str)
     return columns
 
 
-def find(name: str, fields: Mapping[str, T.StructField], argument: str) -> T.StructField:
+def find(name: str, fields: Mapping[str, Field], argument: str) -> Field:
     """Return the field of the column `name`.
 
     Raises:

@@ -14,10 +14,12 @@ import numpy as np
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.algorithms.stability import warn_if_unstable
 from distkeras.center import check_quorum
+from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
-from distkeras.cluster.job import Job
-from distkeras.cluster.resume import find_interrupted
+from distkeras.cluster.job import Job, Outcome
+from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names
 from distkeras.events import Event, ServerRestored, Window
 from distkeras.monitor.progress import ProgressBar
@@ -56,7 +58,7 @@ class Trainer:
         num_workers: int = 2,
         batch_size: int = 32,
         features_col: Names = "features",
-        label_col: Names = "label",
+        label_col: Names | None = "label",
         sample_weight_col: str | None = None,
         num_epoch: int = 1,
         seed: int | None = None,
@@ -116,28 +118,49 @@ class Trainer:
 
     def _run(
         self,
-        dataframe: DataFrame,
+        data: TrainingData,
         shuffle: bool,
         initial: Vector,
         arrange: Arrange | None = None,
         *,
         resume: bool = False,
     ) -> Vector:
-        """Train on `dataframe` from the first center, or centers, `initial`; return the last.
+        """Train on `data` from the first center, or centers, `initial`; return the last.
 
         Args:
-            dataframe: the rows.
+            data: as in `DistributedTrainer.train`.
             shuffle: as in `DistributedTrainer.train`.
             initial: shape (size,), or (num_workers, size) for a center of its own for every worker.
             arrange: makes the workers' partitions of the prepared rows, and says how many rows each gets.
             resume: as in `DistributedTrainer.train`.
         """
+        if not isinstance(shuffle, bool):
+            raise TypeError(
+                "`shuffle` must be True or False; features and labels go together, in a tuple: "
+                f"train((x, y)). Received: shuffle of type {type(shuffle)}"
+            )
         started = time.monotonic()
         self._history, self._num_updates = History(), 0
         interrupted = find_interrupted(self.server, resume)
         if interrupted is not None and not self._seeded:
             self.seed = interrupted.settings["seed"]
-        prepared = self._prepare(dataframe, shuffle, self.num_workers if arrange is None else 1)
+        num_partitions = self.num_workers if arrange is None else 1
+        roles = Roles(self.features_col, self.label_col, self.sample_weight_col)
+        with as_frame(data, roles, num_partitions) as (frame, roles):
+            prepared = self._prepare(frame, roles, shuffle, num_partitions)
+            outcome = self._job(prepared, shuffle, initial, arrange, interrupted)
+        self._num_updates = outcome.num_updates
+        self._training_time = time.monotonic() - started
+        return outcome.center
+
+    def _job(
+        self,
+        prepared: Prepared,
+        shuffle: bool,
+        initial: Vector,
+        arrange: Arrange | None,
+        interrupted: Interrupted | None,
+    ) -> Outcome:
         frame, rows = prepared.frame, prepared.rows_per_partition
         if arrange is not None:
             frame, rows = arrange(frame)
@@ -176,10 +199,7 @@ class Trainer:
                 if isinstance(event, ServerRestored):
                     self._history.roll_back(event.commits)
 
-            outcome = job.run(take)
-        self._num_updates = outcome.num_updates
-        self._training_time = time.monotonic() - started
-        return outcome.center
+            return job.run(take)
 
     def _settings(self, shuffle: bool, rows: tuple[int, ...]) -> dict[str, Any]:
         """What decides which minibatch is which, and what the center is: a resumed training has the same."""
@@ -209,19 +229,17 @@ class Trainer:
             if warning is not None:
                 warnings.warn(warning, UnstableWarning, stacklevel=_levels_to_user())
 
-    def _prepare(self, dataframe: DataFrame, shuffle: bool, num_partitions: int) -> Prepared:
+    def _prepare(self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int) -> Prepared:
         inputs, outputs = model_signature(self.keras_model)
         return prepare(
-            dataframe,
-            features_col=self.features_col,
-            label_col=self.label_col,
+            frame,
+            roles,
             inputs=inputs,
             outputs=outputs,
             loss=self._loss_names,
             num_workers=num_partitions,
             shuffle=shuffle,
             seed=self.seed,
-            sample_weight_col=self.sample_weight_col,
             batch_size=self.batch_size,
             barrier=self.algorithm.synchronous,
         )

@@ -9,7 +9,8 @@ from distkeras.worker.model import initial_vector
 
 if TYPE_CHECKING:
     import keras
-    from pyspark.sql import DataFrame
+
+    from distkeras.cluster.tables import TrainingData
 
 
 class DistributedTrainer(Trainer):
@@ -63,11 +64,15 @@ class DistributedTrainer(Trainer):
         ```
     """
 
-    def train(self, dataframe: DataFrame, shuffle: bool = False, resume: bool = False) -> keras.Model:
+    def train(self, dataframe: TrainingData, shuffle: bool = False, resume: bool = False) -> keras.Model:
         """Train on `dataframe` and return a new, compiled Keras model with the center's weights.
 
         Args:
-            dataframe: the rows. The plan is evaluated twice: once to check and count them, once to train.
+            dataframe: the rows: a Spark DataFrame; the path of Parquet files, as Spark reads it; a table of
+                pyarrow, pandas, Polars or whatever else gives Arrow; or arrays: `(x, y)` or
+                `(x, y, sample_weight)` as `keras.Model.fit` takes them, or a dict of them by column. Where
+                there is no Spark session, a local one is made.
+                The plan of a DataFrame is evaluated twice: once to check and count the rows, once to train.
                 Cache it where that is expensive, or where it is not deterministic.
             shuffle: deal the rows to the workers at random, and visit them in another order every epoch.
                 Default: in the order in which they come.
@@ -77,8 +82,9 @@ class DistributedTrainer(Trainer):
                 The history then has the windows since that snapshot.
 
         Raises:
-            ValueError, TypeError: data that does not fit model and loss, or the training that is resumed, or
-                an address with snapshots of one that did not end and is not resumed. No worker has started.
+            ValueError, TypeError: data that is none, or does not fit model and loss, or the training that is
+                resumed, or an address with snapshots of one that did not end and is not resumed. No worker
+                has started.
             NotEnoughSlots: a synchronous rule has more workers than the cluster has task slots.
             ExecutorsNotReady: a package is missing in the executors' Python.
             WorkerError: an exception in a worker, or in the rule on the server, with its traceback.

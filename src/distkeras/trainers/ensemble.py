@@ -18,6 +18,8 @@ from distkeras.worker.model import initial_vector
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from distkeras.cluster.tables import TrainingData
+
 Data = Literal["share", "all", "bootstrap"]
 
 
@@ -69,11 +71,13 @@ class EnsembleTrainer(Trainer):
         self.num_ensembles = num_ensembles
         self.data: Data = data
 
-    def train(self, dataframe: DataFrame, shuffle: bool = False, resume: bool = False) -> list[keras.Model]:
+    def train(
+        self, dataframe: TrainingData, shuffle: bool = False, resume: bool = False
+    ) -> list[keras.Model]:
         """Train all members on `dataframe` and return them: new, compiled Keras models.
 
         Args:
-            dataframe: the rows.
+            dataframe: the rows, as in `DistributedTrainer.train`.
             shuffle: as in `DistributedTrainer.train`.
             resume: as in `DistributedTrainer.train`.
 

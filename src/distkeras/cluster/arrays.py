@@ -1,0 +1,133 @@
+"""Arrays in memory, as a Keras user has them, as a table that Arrow can stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from distkeras.cluster.validate import Names
+
+Array = npt.NDArray[Any]
+
+BATCH_BYTES = 16 * 2**20
+"""Rows become Arrow about this much at a time, whatever the size of the arrays."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what: the arguments of a trainer by the same names."""
+
+    features_col: Names
+    label_col: Names | None = "label"
+    sample_weight_col: str | None = None
+
+
+class ArrayTable:
+    """Arrays of as many rows each, as columns; nothing is copied before it is streamed.
+
+    Args:
+        arrays: by name of the column, each of shape (rows, ...). Rows of more than one number become lists,
+            those of uint8 bytes.
+
+    Raises:
+        ValueError: the arrays differ in rows, or one has none because it is a single number.
+        TypeError: an array of neither numbers, booleans nor strings.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self._arrays = {name: _as_array(name, array) for name, array in arrays.items()}
+        lengths = {name: len(array) for name, array in self._arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"Expected arrays of as many rows each. Received: rows={lengths}")
+        self.num_rows = next(iter(lengths.values()))
+        row_bytes = sum(array[:1].nbytes for array in self._arrays.values())
+        self.nbytes = row_bytes * self.num_rows
+        self._batch = max(1, BATCH_BYTES // max(1, row_bytes))
+
+    def read(self, first: int, end: int) -> pa.RecordBatchReader:
+        """Return a stream of the rows from `first` to before `end`."""
+        schema = self._rows(0, 0).schema
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for start in range(first, end, self._batch):
+                yield self._rows(start, min(end, start + self._batch))
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def _rows(self, first: int, end: int) -> pa.RecordBatch:
+        columns = {name: _column(array[first:end]) for name, array in self._arrays.items()}
+        return pa.RecordBatch.from_pydict(columns)
+
+
+def of_tuple(given: tuple[Any, ...]) -> tuple[ArrayTable, Roles]:
+    """Return `(x, y)` or `(x, y, sample_weight)`, as `keras.Model.fit` takes them, and what each column is.
+
+    Args:
+        given: `x` and `y` are an array, a list of arrays in the model's order, or a dict by the names of its
+            inputs or outputs; `y` may be `None`.
+
+    Raises:
+        ValueError: another number of parts, or as `ArrayTable`.
+        TypeError: as `ArrayTable`.
+    """
+    if not 1 <= len(given) <= 3:
+        raise ValueError(
+            f"Expected a tuple (x, y) or (x, y, sample_weight). Received: a tuple of {len(given)} parts"
+        )
+    x, y, weight = (*given, None, None)[:3]
+    arrays, features = _named(x, "x")
+    labels: Names | None = None
+    if y is not None:
+        more, labels = _named(y, "y")
+        arrays |= more
+    if weight is not None:
+        arrays["sample_weight"] = weight
+    return ArrayTable(arrays), Roles(features, labels, None if weight is None else "sample_weight")
+
+
+def _named(part: Any, name: str) -> tuple[dict[str, Any], Names]:
+    """Return the arrays of `part` by names of columns, and these names as a trainer takes them."""
+    if isinstance(part, Mapping):
+        columns = {key: f"{name} {key}" for key in part}
+        return {columns[key]: array for key, array in part.items()}, columns
+    if isinstance(part, list | tuple) and all(hasattr(array, "shape") for array in part):
+        names = [f"{name} {index}" for index in range(len(part))]
+        return dict(zip(names, part, strict=True)), names
+    return {name: part}, name
+
+
+def _as_array(name: str, given: Any) -> Array:
+    array = np.asarray(given)
+    if array.ndim == 0:
+        raise ValueError(f"Expected an array with a row for each sample as {name!r}. Received: {given!r}")
+    if array.dtype.kind not in "biufUO":
+        raise TypeError(
+            f"Expected numbers, booleans or strings in the array {name!r}. Received: dtype={array.dtype}"
+        )
+    return array
+
+
+def _column(rows: Array) -> pa.Array:
+    if rows.dtype == np.float16:
+        rows = rows.astype(np.float32)  # Spark has no half precision.
+    if rows.dtype.kind in "UO":
+        flat = pa.array(rows.ravel().tolist(), pa.string())
+    elif rows.dtype == np.uint8 and rows.ndim > 1:
+        return _bytes(np.ascontiguousarray(rows))
+    else:
+        flat = pa.array(np.ascontiguousarray(rows).ravel())
+    if rows.ndim == 1:
+        return flat
+    width = int(np.prod(rows.shape[1:]))
+    return pa.LargeListArray.from_arrays(pa.array(np.arange(len(rows) + 1) * width), flat)
+
+
+def _bytes(rows: npt.NDArray[np.uint8]) -> pa.Array:
+    width = int(np.prod(rows.shape[1:]))
+    offsets = pa.py_buffer(np.arange(len(rows) + 1) * width)
+    return pa.Array.from_buffers(pa.large_binary(), len(rows), [None, offsets, pa.py_buffer(rows)])

@@ -1,0 +1,172 @@
+"""What a user may train on besides a DataFrame: a path, whatever gives Arrow, and arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.interchange import from_dataframe
+from pyspark.sql import DataFrame, SparkSession
+
+from distkeras.cluster.arrays import BATCH_BYTES, ArrayTable, Roles, of_tuple
+from distkeras.cluster.partitions import LOGGER
+from distkeras.cluster.session import is_local, local_session
+from distkeras.cluster.validate import find
+
+FILE_BYTES = 96 * 2**20
+"""Largest file that is written for Spark: it splits those of more than 128 MiB, unevenly."""
+
+TrainingData = Any
+"""What `as_frame` takes."""
+
+Table: TypeAlias = pa.Table | pa.RecordBatchReader | ArrayTable
+
+
+@contextlib.contextmanager
+def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tuple[DataFrame, Roles]]:
+    """Lend `data` as a DataFrame, with what its columns are.
+
+    Data in this process goes through Parquet files where Spark runs in this process too, in a directory of
+    Spark's that is gone afterwards: that neither holds the rows in the JVM's memory nor copies them as a
+    whole. To a cluster they travel through the driver's memory. Where there is no Spark session, a local one
+    is made.
+
+    Args:
+        data: a DataFrame; the path of Parquet files, as Spark reads it; whatever gives Arrow by
+            `__arrow_c_stream__`, `__arrow_c_array__` or `__dataframe__` (pyarrow, pandas, Polars); arrays as
+            `(x, y)`, `(x, y, sample_weight)` or by name of the column. A stream is read once.
+        roles: which columns are what; a tuple says it itself.
+        num_workers: for how many workers files are written.
+
+    Raises:
+        TypeError: `data` is none of these.
+        ValueError: an unknown column; arrays that do not fit each other.
+    """
+    if isinstance(data, DataFrame):
+        yield data, roles
+        return
+    if isinstance(data, str | os.PathLike):
+        yield _session().read.parquet(os.fspath(data)), roles
+        return
+    table, roles = _table_of(data, roles)
+    session = _session()
+    if not is_local(session):
+        whole = table.read(0, table.num_rows) if isinstance(table, ArrayTable) else table
+        yield session.createDataFrame(whole if isinstance(whole, pa.Table) else whole.read_all()), roles
+        return
+    # Spark's own: it removes what a killed driver leaves there.
+    with tempfile.TemporaryDirectory(prefix="distkeras-", dir=session.sparkContext._temp_dir) as folder:
+        _write(table, Path(folder), num_workers, session.sparkContext.defaultParallelism)
+        yield session.read.parquet(folder), roles
+
+
+def _session() -> SparkSession:
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    LOGGER.info("There is no Spark session: a local one is made, with all cores of this machine")
+    return local_session()
+
+
+def _table_of(data: Any, roles: Roles) -> tuple[Table, Roles]:
+    if isinstance(data, tuple):
+        return of_tuple(data)
+    if isinstance(data, Mapping):
+        return ArrayTable({name: data[name] for name in _needed(list(data), roles)}), roles
+    if hasattr(data, "__arrow_c_stream__"):
+        # What has a length is in memory already: as a table its rows are known and can be shared out evenly.
+        stream = pa.table(data) if hasattr(data, "__len__") else pa.RecordBatchReader.from_stream(data)
+    elif hasattr(data, "__arrow_c_array__"):
+        stream = pa.Table.from_batches([pa.record_batch(data)])
+    elif hasattr(data, "__dataframe__"):
+        stream = from_dataframe(data)
+    else:
+        raise TypeError(_no_data(data))
+    names = _needed(stream.schema.names, roles)
+    return stream.select(names) if isinstance(stream, pa.Table) else _only(stream, names), roles
+
+
+def _needed(names: list[str], roles: Roles) -> list[str]:
+    """Return those of the columns `names` that have a role.
+
+    Raises:
+        ValueError: one that has is not among them.
+    """
+    fields = dict.fromkeys(names, "")
+    chosen: dict[str, None] = {}
+    for argument in ("features_col", "label_col", "sample_weight_col"):
+        given = getattr(roles, argument)
+        listed = [given] if isinstance(given, str) else [*(given or ())]
+        for name in given.values() if isinstance(given, Mapping) else listed:
+            find(name, fields, argument)
+            chosen[name] = None
+    return list(chosen)
+
+
+def _only(reader: pa.RecordBatchReader, names: list[str]) -> pa.RecordBatchReader:
+    schema = pa.schema([reader.schema.field(name) for name in names])
+    return pa.RecordBatchReader.from_batches(schema, (batch.select(names) for batch in reader))
+
+
+def _write(table: Table, folder: Path, num_workers: int, slots: int) -> None:
+    """Write Parquet files of equal rows, as many for each worker; a stream, whose rows are unknown, as one.
+
+    Spark makes a partition of each file of this size if there are no fewer than `slots`.
+    """
+    if isinstance(table, pa.RecordBatchReader):
+        _write_file(table, folder / "0.parquet")
+        return
+    count = 1  # For one worker, files would only put the order of the rows at risk.
+    if num_workers > 1:
+        per_worker = max(table.nbytes / num_workers / FILE_BYTES, slots / num_workers)
+        count = max(1, min(num_workers * math.ceil(per_worker), table.num_rows))
+    ends = [table.num_rows * index // count for index in range(count + 1)]
+    for index, (first, end) in enumerate(itertools.pairwise(ends)):
+        rows = table.read(first, end) if isinstance(table, ArrayTable) else table.slice(first, end - first)
+        _write_file(rows, folder / f"{index:05}.parquet")
+
+
+def _write_file(rows: pa.Table | pa.RecordBatchReader, path: Path) -> None:
+    reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
+    schema = pa.schema([(field.name, _readable(field.type)) for field in reader.schema])
+    # Plain values: what is read once is not worth packing.
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, store_schema=False) as file:
+        for batch in reader:
+            size = max(1, BATCH_BYTES * batch.num_rows // max(1, batch.nbytes))
+            file.write_batch(batch.cast(schema), row_group_size=size)
+
+
+def _readable(kind: pa.DataType) -> pa.DataType:
+    """Return the type that Spark can read in the place of `kind`."""
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.large_list(_readable(kind.value_type))
+    return kind
+
+
+def _no_data(data: Any) -> str:
+    mend = ""
+    if hasattr(data, "toDF"):
+        mend = " Make a DataFrame of the RDD with toDF()."
+    elif hasattr(data, "__array__"):
+        mend = " Give features and labels together: train((x, y))."
+    elif hasattr(data, "__iter__"):
+        mend = " Read it into arrays, or into Parquet files, first."
+    return (
+        "Expected a Spark DataFrame; the path of Parquet files; a table of pyarrow, pandas, Polars or "
+        "whatever else gives Arrow; or arrays, as (x, y), (x, y, sample_weight) or a dict by column."
+        f"{mend} Received: data of type {type(data)}"
+    )
