@@ -11,6 +11,7 @@ import keras
 import pyarrow as pa
 from pyspark import TaskContext
 
+from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import prepare
 from distkeras.cluster.validate import Names
 from distkeras.trainers.losses import loss_names
@@ -27,7 +28,7 @@ def evaluate(
     dataframe: DataFrame,
     *,
     features_col: Names,
-    label_col: Names,
+    label_col: Names | None,
     sample_weight_col: str | None = None,
     num_partitions: int = 1,
     batch_size: int = 256,
@@ -50,13 +51,11 @@ def evaluate(
     inputs, outputs = model_signature(model)
     prepared = prepare(
         dataframe,
-        features_col=features_col,
-        label_col=label_col,
+        Roles(features_col, label_col, sample_weight_col),
         inputs=inputs,
         outputs=outputs,
         loss=loss_names(model, None),
         num_workers=max(1, some),
-        sample_weight_col=sample_weight_col,
         batch_size=batch_size,
     )
     spark = dataframe.sparkSession
