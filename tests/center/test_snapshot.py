@@ -163,7 +163,7 @@ def test_the_facts_can_be_read_alone():
 def test_a_snapshot_of_another_job_is_refused():
     snapshot = take(make_center(DOWNPOUR()), {})
     for other in (make_center(DiLoCo()), make_center(DOWNPOUR(), num_workers=3)):
-        with pytest.raises(SnapshotError, match="Expected a snapshot of 6 elements"):
+        with pytest.raises(SnapshotError, match="Expected a snapshot of"):
             go_on(other, snapshot)
 
 

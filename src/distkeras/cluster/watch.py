@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
 from distkeras.cluster.server import ServerProcess
-from distkeras.events import Event, ServerRestored, SnapshotFailed, WorkerFailed, WorkerLeft
+from distkeras.events import Event, ServerRestored, SnapshotFailed, UpdateRefused, WorkerFailed, WorkerLeft
 from distkeras.wire.client import Client, ServerLost
 
 POLL_SECONDS = 0.1
@@ -108,4 +108,8 @@ class Watch:
                 self._training = {worker for worker, left in enumerate(event.left) if not left}
             case SnapshotFailed():
                 logger.warning("A snapshot could not be written: %s", event.error)
+            case UpdateRefused():
+                logger.warning(
+                    "Window %d of worker %d was refused: %s", event.iteration, event.worker, event.reason
+                )
         self._on_event(event)

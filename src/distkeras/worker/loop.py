@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin
+from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin, Skipped
 from distkeras.wire.codecs import Packing
 from distkeras.worker.compress import Feedback
 
@@ -123,8 +122,6 @@ class Loop:
         metrics = self._replica.metrics()
         self._sequence += 1
         where = f"in worker {self._worker}, epoch {epoch}, window {self._sequence - 1}"
-        if not math.isfinite(metrics.get("loss", 0.0)):
-            raise TrainingDiverged(_diverged(f"The loss became {metrics['loss']} {where}."))
         local = self._replica.read()
         message = self._message(local, window.steps)
         encoded = None if self._feedback is None else self._feedback.encode(message)
@@ -146,6 +143,11 @@ class Loop:
             raise _Forgotten
         if isinstance(reply, Refused):
             raise TrainingDiverged(_diverged(f"The server refused the update {where}: {reply.reason}."))
+        if isinstance(reply, Skipped):
+            if self._feedback is not None:  # It has what was wrong with the message.
+                self._feedback.residual[:] = 0
+            self._continue_from(reply.center)
+            return
         self._adopt(local, message, reply)
 
     def _message(self, local: Vector, num_steps: int) -> Vector:
