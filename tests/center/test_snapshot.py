@@ -176,6 +176,21 @@ def test_a_rules_state_that_is_no_array_of_numbers_is_named():
         take(make_center(Odd()), {}).write(io.BytesIO())
 
 
+def test_a_center_whose_rule_failed_half_way_is_not_kept():
+    class Fails(DOWNPOUR):
+        def apply(self, center, message, commit, state):
+            if center[0] > 0:  # The second shard.
+                raise ZeroDivisionError
+            return super().apply(center, message, commit, state)
+
+    center = make_center(Fails())
+    center.handle(Join(0))
+    with pytest.raises(ZeroDivisionError):
+        center.handle(commit(0, 1, 1))
+    with pytest.raises(SnapshotError, match="half applied"):
+        take(center, {})
+
+
 def test_no_snapshot_has_half_a_commit():
     """Every commit adds one to all of the center: whenever it is taken, the ledger says what its sum is."""
     center = Center(DOWNPOUR(), np.zeros(4096, np.float32), 3, clock=time.time, num_shards=64)

@@ -120,6 +120,14 @@ class Center:
         """Return a copy of the center."""
         return self._vector.read()
 
+    def expected(self) -> list[int]:
+        """Workers that have committed something, and not their last window."""
+        return [
+            worker
+            for worker, place in enumerate(self._places, start=self._first_worker)
+            if place.line.sequence and not place.line.left
+        ]
+
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
         """Keep every commit out for the time of a `with` block: center and ledger agree in it."""

@@ -7,6 +7,7 @@ import random
 import secrets
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import Request
+from distkeras.center.messages import Beat, Request
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.connection import SESSION_BYTES, Connection
 
@@ -88,6 +89,7 @@ class Client:
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._buffer: Vector | None = None  # Not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
+        self._in_use = threading.Lock()
 
     def call(self, request: Request) -> Any:
         """Send `request` and return the reply. A vector in it is overwritten by the next call.
@@ -97,6 +99,22 @@ class Client:
             ServerLost: the server cannot be reached.
             AuthenticationError: the other side is not the server of this job.
         """
+        with self._in_use:
+            return self._call(request)
+
+    def beat(self, worker: int) -> None:
+        """Tell the server that `worker` lives, unless a call is under way, which tells as much."""
+        if not self._in_use.acquire(blocking=False):
+            return
+        try:
+            if self._connection is not None:
+                self._exchange(Beat(worker))
+        except (OSError, frames.FrameError):
+            self.close()  # The next call opens another, or says what is wrong.
+        finally:
+            self._in_use.release()
+
+    def _call(self, request: Request) -> Any:
         deadline: float | None = None  # Counted from the first failure, not from the start of a long wait.
         pause = 0.05
         while True:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import Center, Independent, go_on, take
+from distkeras.center import BadUpdates, Center, Independent, go_on, take
+from distkeras.center.bad_updates import RAISE
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.server import Server
@@ -54,6 +55,9 @@ class ServerJob:
         local_name: Unix socket for workers on the server's machine, `None` for none.
         checksum: frames carry checksums.
         tls: encrypts the connections; `None`: nothing does.
+        bad_updates: what becomes of messages that are not finite, or too large.
+        without_lost: complete synchronous rounds without workers that are lost.
+        heartbeat: seconds of silence from which a worker counts as lost.
     """
 
     algorithm: Algorithm
@@ -73,6 +77,9 @@ class ServerJob:
     local_name: str | None = None
     checksum: bool = False
     tls: TLS | None = None
+    bad_updates: BadUpdates = RAISE
+    without_lost: bool = False
+    heartbeat: float = 30.0
 
     @property
     def packing(self) -> Packing | None:
@@ -98,7 +105,13 @@ def read_job(stream: BinaryIO) -> ServerJob:
 def make_center(job: ServerJob) -> Center | Independent:
     """Return the center that `job` asks for."""
     if job.initial.ndim == 2:
-        return Independent(job.algorithm, job.initial, num_trainable=job.num_trainable, clock=time.time)
+        return Independent(
+            job.algorithm,
+            job.initial,
+            num_trainable=job.num_trainable,
+            clock=time.time,
+            bad_updates=job.bad_updates,
+        )
     return Center(
         job.algorithm,
         job.initial,
@@ -106,6 +119,8 @@ def make_center(job: ServerJob) -> Center | Independent:
         num_trainable=job.num_trainable,
         quorum=job.quorum,
         clock=time.time,
+        bad_updates=job.bad_updates,
+        without_lost=job.without_lost,
     )
 
 
@@ -144,6 +159,7 @@ def main() -> None:
         checksum=job.checksum,
         tls=None if job.tls is None else job.tls.server(),
         max_connections=2 * job.num_workers + SPARE_CONNECTIONS,
+        heartbeat=job.heartbeat,
     )
     threading.Thread(target=server.serve, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)

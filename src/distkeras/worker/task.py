@@ -15,6 +15,7 @@ from distkeras.algorithms import Algorithm
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
+from distkeras.worker.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,6 +62,7 @@ class Envelope:
         patience: seconds to try to reach it.
         backend: Keras backend.
         threads: cores that the worker may use.
+        beat: seconds between two signs of life.
     """
 
     task: bytes
@@ -68,6 +70,7 @@ class Envelope:
     patience: float
     backend: str
     threads: int
+    beat: float
 
 
 def prepare_process(backend: str, threads: int) -> None:
@@ -124,7 +127,10 @@ def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.Reco
     """
     from distkeras.worker.feed import SourceLost
 
-    with Client(envelope.server, patience=envelope.patience) as client:
+    with (
+        Client(envelope.server, patience=envelope.patience) as client,
+        Heartbeat(client, worker, envelope.beat),
+    ):
         try:
             prepare_process(envelope.backend, envelope.threads)
             _train(pickle.loads(envelope.task), worker, attempt, batches, client)
