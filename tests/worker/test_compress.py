@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from distkeras import algorithms
 from distkeras.algorithms import DOWNPOUR, LocalSGD
-from distkeras.center import BadUpdates, Center
-from distkeras.center.bad_updates import RAISE, Layout
+from distkeras.center import BadUpdates, Center, Layout
+from distkeras.center.bad_updates import RAISE
 from distkeras.center.messages import Encoded, Exchange, Join, Pull
 from distkeras.wire import codecs, frames
 from distkeras.wire.client import Client, ServerAddress, ServerLost
