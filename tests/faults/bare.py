@@ -18,6 +18,7 @@ from distkeras.center.messages import Pull
 from distkeras.cluster.server import ServerOptions, ServerProcess
 from distkeras.cluster.watch import Watch
 from distkeras.events import Event, ServerRestored, Window
+from distkeras.trainers.history import History
 from distkeras.wire.client import Client
 
 
@@ -68,7 +69,7 @@ class Job:
 
     server: ServerProcess
     workers: Workers
-    history: list[Window] = field(default_factory=list)
+    history: History = field(default_factory=History)
     events: list[Event] = field(default_factory=list)
     center: np.ndarray | None = None
     num_updates: int = 0
@@ -78,7 +79,7 @@ class Job:
         if isinstance(event, Window):
             self.history.append(event)
         if isinstance(event, ServerRestored):
-            self.history = [w for w in self.history if w.iteration < event.commits[w.worker]]
+            self.history.roll_back(event.commits)
 
     def wait_for_windows(self, count: int) -> None:
         deadline = time.monotonic() + 60
@@ -117,9 +118,7 @@ def run(
         **server_options,
     ) as server:
         address = through(server.address)
-        work = Work(
-            address, algorithm, num_batches, num_epoch, pause, options.patience, options.heartbeat / 3
-        )
+        work = Work(address, algorithm, num_batches, num_epoch, pause, options.patience)
         job = Job(server, Workers(work, num_workers))
         broken: list[BaseException] = []
 
@@ -133,7 +132,7 @@ def run(
         thread.start()
         try:
             with Client(server.address, patience=1.0) as client:
-                watch = Watch(job.workers, server, client, num_workers, job.take, options.give_up)
+                watch = Watch(job.workers, server, client, num_workers, job.take)
                 job.num_updates = watch.run()
                 job.center = watch.ask(Pull()).center.copy()
         finally:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.ledger import Journal
 from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
@@ -21,7 +20,7 @@ class Independent:
         initial: the first centers, shape (workers, size); copied.
         num_trainable: as in `Center`.
         clock: as in `Center`.
-        bad_updates: as in `Center`.
+        overlap: as in `Center`.
 
     Attributes:
         journal: the events of all members.
@@ -35,7 +34,7 @@ class Independent:
         *,
         num_trainable: int,
         clock: Callable[[], float],
-        bad_updates: BadUpdates = RAISE,
+        overlap: bool = False,
     ) -> None:
         self.journal = Journal(clock)
         self.members = [
@@ -45,8 +44,8 @@ class Independent:
                 1,
                 num_trainable=num_trainable,
                 first_worker=worker,
+                overlap=overlap,
                 clock=clock,
-                bad_updates=bad_updates,
             )
             for worker, row in enumerate(np.atleast_2d(initial))
         ]
@@ -66,13 +65,7 @@ class Independent:
         """
         if isinstance(request, Poll):
             return [(DRIVER, self.journal.read(request.since))]
-        return self._member(request.member if isinstance(request, Pull) else request.worker).handle(request)
-
-    def lose(self, worker: int, silence: float) -> list[Answer]:
-        """As `Center.lose`."""
-        return self._member(worker).lose(worker, silence)
-
-    def _member(self, member: int) -> Center:
+        member = request.member if isinstance(request, Pull) else request.worker
         if not 0 <= member < len(self.members):
             raise ProtocolError(f"Expected a worker in 0..{len(self.members) - 1}. Received: {member}")
-        return self.members[member]
+        return self.members[member].handle(request)
