@@ -78,6 +78,34 @@ class ServerRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateRefused:
+    """The center did not take a window: its loss or its message was NaN, infinite or too large.
+
+    Attributes:
+        worker: index of the worker.
+        epoch: epoch in which the window ended.
+        iteration: number of this worker's window in the job.
+        reason: what was wrong.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    worker: int
+    epoch: int
+    iteration: int
+    reason: str
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """Nothing was heard of a worker for longer than a heartbeat may take. It may come back."""
+
+    worker: int
+    silence: float
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotFailed:
     """A snapshot could not be written; training goes on, and the next is tried in its turn."""
 
@@ -85,4 +113,13 @@ class SnapshotFailed:
     timestamp: float
 
 
-Event = Window | WorkerFailed | WorkerJoined | WorkerLeft | ServerRestored | SnapshotFailed
+Event = (
+    Window
+    | WorkerFailed
+    | WorkerJoined
+    | WorkerLeft
+    | WorkerLost
+    | ServerRestored
+    | SnapshotFailed
+    | UpdateRefused
+)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import AEASGD, DCASGD, DOWNPOUR, EASGD, DynSGD, LocalSGD, SlowMo
-from distkeras.center import Center, ProtocolError
+from distkeras.center import BadUpdates, Center, ProtocolError
 from distkeras.center.messages import (
     DRIVER,
+    Beat,
     Done,
     Exchange,
     Exchanged,
@@ -21,7 +22,7 @@ from distkeras.center.messages import (
     Refused,
     Rejoin,
 )
-from distkeras.events import Window, WorkerFailed, WorkerJoined, WorkerLeft
+from distkeras.events import UpdateRefused, Window, WorkerFailed, WorkerJoined, WorkerLeft, WorkerLost
 
 
 def start(algorithm, initial=(0.0,), num_workers=3, **options):
@@ -260,11 +261,103 @@ def test_infinities_that_cancel_are_refused():
     assert isinstance(answer, Refused)
 
 
+def test_a_bad_update_is_passed_over_where_that_is_chosen_and_its_worker_goes_on_from_the_center():
+    center = start(DOWNPOUR(), num_workers=2, bad_updates=BadUpdates("skip"))
+    center.handle(message(1, 1, 3.0))
+    ((_, answer),) = center.handle(message(0, 1, np.nan, epoch=0, step=5))
+    assert (answer.reason, answer.center.tolist()) == ("the message holds NaN or infinity", [3.0])
+    ((_, answer),) = center.handle(message(0, 2, 1.0))
+    assert (answer.staleness, value(center), center.num_updates) == (0, 4.0, 2)
+    events = center.handle(Poll(0))[0][1].events
+    assert [event for event in events if isinstance(event, UpdateRefused)] == [
+        UpdateRefused(0, 0, 0, "the message holds NaN or infinity", 7.0)
+    ]
+    assert [event.iteration for event in events if isinstance(event, Window) and event.worker == 0] == [1]
+
+
+def test_a_replacement_does_not_train_a_window_again_that_was_passed_over():
+    center = start(DOWNPOUR(), num_workers=1, bad_updates=BadUpdates("skip"))
+    center.handle(message(0, 1, np.inf, epoch=0, step=5))
+    ((_, joined),) = center.handle(Join(0, attempt=1))
+    assert (joined.sequence, joined.step) == (1, 5)
+
+
+def test_bad_updates_one_after_the_other_are_not_passed_over_for_ever():
+    center = start(DOWNPOUR(), num_workers=1, bad_updates=BadUpdates("skip", limit=2))
+    kinds = []
+    for sequence, number in enumerate([np.nan, np.nan, 1.0, np.nan, np.nan, np.nan], start=1):
+        ((_, answer),) = center.handle(message(0, sequence, number))
+        kinds.append(type(answer).__name__)
+    assert kinds == ["Skipped", "Skipped", "Exchanged", "Skipped", "Skipped", "Refused"]
+    assert "after 2 windows that were passed over" in answer.reason
+
+
+def test_a_loss_that_is_no_number_is_a_bad_update():
+    center = start(DOWNPOUR(), num_workers=1)
+    ((_, answer),) = center.handle(replace(message(0, 1, 1.0), metrics={"loss": np.nan}))
+    assert answer == Refused("the loss became nan")
+    assert value(center) == 0.0
+
+
+def test_a_message_that_is_too_large_is_a_bad_update():
+    center = start(DOWNPOUR(), initial=(0.0, 0.0), bad_updates=BadUpdates(max_norm=5.0))
+    assert isinstance(center.handle(message(0, 1, [3.0, 4.0]))[0][1], Exchanged)
+    ((_, answer),) = center.handle(message(0, 2, [3.0, 4.1]))
+    assert answer == Refused("the norm of the message is 5.08, which is more than max_norm=5")
+
+
+def test_a_round_waits_for_the_next_window_of_a_worker_whose_message_was_passed_over():
+    center = start(LocalSGD(), num_workers=2, bad_updates=BadUpdates("skip"))
+    center.handle(message(0, 1, 4.0))
+    assert answered(center.handle(message(1, 1, np.nan))) == [1]
+    assert answered(center.handle(message(1, 2, 2.0))) == [0, 1]
+    assert value(center) == 3.0
+
+
+@pytest.mark.parametrize("options", [{"action": "ignore"}, {"max_norm": 0.0}, {"limit": 0}], ids=str)
+def test_senseless_options_for_bad_updates_are_refused(options):
+    with pytest.raises(ValueError, match='Expected "raise" or "skip"'):
+        BadUpdates(**options)
+
+
+# Lost workers.
+
+
+def test_a_lost_worker_is_reported_once_and_its_round_waits():
+    center = start(LocalSGD(), num_workers=2)
+    center.handle(message(0, 1, 4.0))
+    assert center.lose(1, 30.0) == []
+    assert center.lose(1, 60.0) == []
+    assert [e for e in center.handle(Poll(0))[0][1].events if isinstance(e, WorkerLost)] == [
+        WorkerLost(1, 30.0, 7.0)
+    ]
+    assert answered(center.handle(message(1, 1, 2.0))) == [0, 1]
+
+
+@pytest.mark.parametrize("sign", [Beat(1), message(1, 1, 10.0), Join(1, 1)], ids=lambda s: type(s).__name__)
+def test_a_round_goes_on_without_a_lost_worker_where_that_is_chosen_until_it_is_heard_again(sign):
+    center = start(LocalSGD(), num_workers=2, without_lost=True)
+    assert center.handle(message(0, 1, 4.0)) == []
+    assert answered(center.lose(1, 30.0)) == [0]
+    assert answered(center.handle(message(0, 2, 6.0))) == [0]
+    assert value(center) == 4.0 + 6.0
+    center.handle(sign)
+    last = center.handle(message(0, 3, 8.0))
+    assert answered(last) == ([0, 1] if isinstance(sign, Exchange) else [])
+
+
+def test_a_worker_that_has_left_cannot_be_lost():
+    center = start(DOWNPOUR())
+    center.handle(Leave(1))
+    assert center.lose(1, 30.0) == []
+    assert not any(isinstance(event, WorkerLost) for event in center.handle(Poll(0))[0][1].events)
+
+
 # The centers that workers hold.
 
 
 def live_versions(center):
-    return {id(pull.center) for shard in center.shards for pulls in shard._pulls.values() for pull in pulls}
+    return {id(pulled) for shard in center.shards for _, pulled in shard._pulls.values()}
 
 
 def test_center_keeps_at_most_one_version_a_worker():

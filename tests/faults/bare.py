@@ -18,7 +18,6 @@ from distkeras.center.messages import Pull
 from distkeras.cluster.server import ServerOptions, ServerProcess
 from distkeras.cluster.watch import Watch
 from distkeras.events import Event, ServerRestored, Window
-from distkeras.trainers.history import History
 from distkeras.wire.client import Client
 
 
@@ -69,7 +68,7 @@ class Job:
 
     server: ServerProcess
     workers: Workers
-    history: History = field(default_factory=History)
+    history: list[Window] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     center: np.ndarray | None = None
     num_updates: int = 0
@@ -79,7 +78,7 @@ class Job:
         if isinstance(event, Window):
             self.history.append(event)
         if isinstance(event, ServerRestored):
-            self.history.roll_back(event.commits)
+            self.history = [w for w in self.history if w.iteration < event.commits[w.worker]]
 
     def wait_for_windows(self, count: int) -> None:
         deadline = time.monotonic() + 60
@@ -118,7 +117,9 @@ def run(
         **server_options,
     ) as server:
         address = through(server.address)
-        work = Work(address, algorithm, num_batches, num_epoch, pause, options.patience)
+        work = Work(
+            address, algorithm, num_batches, num_epoch, pause, options.patience, options.heartbeat / 3
+        )
         job = Job(server, Workers(work, num_workers))
         broken: list[BaseException] = []
 
@@ -132,7 +133,7 @@ def run(
         thread.start()
         try:
             with Client(server.address, patience=1.0) as client:
-                watch = Watch(job.workers, server, client, num_workers, job.take)
+                watch = Watch(job.workers, server, client, num_workers, job.take, options.give_up)
                 job.num_updates = watch.run()
                 job.center = watch.ask(Pull()).center.copy()
         finally:

@@ -15,6 +15,7 @@ import numpy as np
 from distkeras.algorithms import Algorithm
 from distkeras.center import Layout
 from distkeras.wire.client import Client, JobStopped, ServerAddress
+from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch
 
@@ -31,6 +32,7 @@ class Work:
     num_epoch: int
     pause: float
     patience: float
+    beat: float
 
 
 class CountingReplica:
@@ -68,7 +70,10 @@ class NumberedFeed:
 
 def main() -> None:
     work, worker, attempt = pickle.load(sys.stdin.buffer)
-    with Client(work.address, patience=work.patience) as client:
+    with (
+        Client(work.address, patience=work.patience) as client,
+        Heartbeat(client, worker, work.beat),
+    ):
         loop = Loop(
             CountingReplica(work.pause),
             NumberedFeed(work.num_batches),

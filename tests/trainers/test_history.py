@@ -67,3 +67,8 @@ def test_the_plot_has_a_line_a_worker_and_axes_a_metric(history):
 def test_windows_without_a_metric_do_not_count_for_it():
     mixed = History([window(0, 0, 1.0), Window(1, 0, 0, 1, 10, {"loss": 3.0, "auc": 0.5}, 0, 100.0)])
     assert mixed.averaged()[0].metrics == {"loss": 2.0, "auc": 0.5}
+
+
+def test_windows_that_a_restored_server_does_not_have_are_dropped(history):
+    history.roll_back([1, 1, 0])
+    assert [(window.worker, window.iteration) for window in history] == [(0, 0), (1, 0)]

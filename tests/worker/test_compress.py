@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from distkeras import algorithms
 from distkeras.algorithms import DOWNPOUR, LocalSGD
-from distkeras.center import Center, Layout
+from distkeras.center import BadUpdates, Center, Layout
+from distkeras.center.bad_updates import RAISE
 from distkeras.center.messages import Encoded, Exchange, Join, Pull
 from distkeras.wire import codecs, frames
 from distkeras.wire.client import Client, ServerAddress, ServerLost
@@ -30,11 +31,16 @@ EVERY_CODEC = pytest.mark.parametrize("codec", CODECS, ids=repr)
 
 
 @contextmanager
-def serving(codec, size, num_trainable=None, algorithm=None, num_workers=1):
+def serving(codec, size, num_trainable=None, algorithm=None, num_workers=1, bad_updates=RAISE):
     num_trainable = size if num_trainable is None else num_trainable
     initial = np.zeros(size, np.float32)
     center = Center(
-        algorithm or DOWNPOUR(), initial, num_workers, num_trainable=num_trainable, clock=time.time
+        algorithm or DOWNPOUR(),
+        initial,
+        num_workers,
+        num_trainable=num_trainable,
+        clock=time.time,
+        bad_updates=bad_updates,
     )
     packing = None if codec is None else Packing(codec, size, num_trainable)
     server = Server(center, TOKEN, "127.0.0.1", packing=packing)
@@ -234,6 +240,29 @@ def test_weights_that_are_not_finite_are_refused_by_the_center(codec, value):
         with pytest.raises(TrainingDiverged, match="refused the update"):
             Loop(replica, Steps(4), DOWNPOUR(4), client.call, worker=0, num_epoch=1, compression=codec).run()
         assert not center.snapshot().any()
+
+
+@EVERY_CODEC
+def test_a_window_that_was_passed_over_leaves_nothing_in_the_residual(codec):
+    replica = Quadratic(np.ones(300, np.float32))
+    train, steps = replica.train, []
+
+    def train_badly_once(*batch):
+        train(*batch)
+        steps.append(1)
+        if len(steps) == 6:
+            replica.weights[7] = np.nan
+
+    replica.train = train_badly_once
+    with serving(codec, 301, 300, bad_updates=BadUpdates("skip")) as (center, address):
+        with Client(address) as client:
+            loop = Loop(
+                replica, Steps(40), DOWNPOUR(4), client.call, worker=0, num_epoch=1, compression=codec
+            )
+            loop.run()
+        assert center.num_updates == 9
+        assert np.isfinite(loop._feedback.residual).all()
+        assert np.isfinite(center.snapshot()).all()
 
 
 def test_rules_that_send_weights_are_refused():

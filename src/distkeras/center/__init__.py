@@ -1,12 +1,15 @@
 """The center variable: layout, shards, versions, the ledger of commits. Decides; does no network I/O."""
 
-from distkeras.center.center import Center, ProtocolError, check_quorum
+from distkeras.center.bad_updates import BadUpdates
+from distkeras.center.center import Center, ProtocolError
 from distkeras.center.durable import go_on, take
 from distkeras.center.independent import Independent
 from distkeras.center.layout import Layout, Slot, shard_bounds
+from distkeras.center.rounds import check_quorum
 from distkeras.center.snapshot import Snapshot, SnapshotError
 
 __all__ = [
+    "BadUpdates",
     "Center",
     "Independent",
     "Layout",

@@ -10,11 +10,12 @@ from dataclasses import replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.layout import shard_bounds
+from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.ledger import Journal, Line, Place
 from distkeras.center.messages import (
     DRIVER,
     Answer,
+    Beat,
     Done,
     Exchange,
     Exchanged,
@@ -28,10 +29,13 @@ from distkeras.center.messages import (
     Refused,
     Rejoin,
     Request,
+    Skipped,
 )
+from distkeras.center.rounds import check_quorum, mean_of
 from distkeras.center.shard import Shard
+from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
-from distkeras.events import Window, WorkerFailed, WorkerJoined, WorkerLeft
+from distkeras.events import UpdateRefused, Window, WorkerFailed, WorkerJoined, WorkerLeft, WorkerLost
 
 
 class ProtocolError(Exception):
@@ -53,7 +57,8 @@ class Center:
         quorum: messages that complete a synchronous round; default: one of every live worker. A message that
             comes after its round counts in the next.
         first_worker: index of the first of its workers.
-        overlap: workers train a window while the one before is exchanged.
+        bad_updates: what becomes of messages that are not finite, or too large.
+        without_lost: complete synchronous rounds without those workers that are `lost`.
         clock: seconds since the epoch, for the events' timestamps.
 
     Raises:
@@ -71,26 +76,19 @@ class Center:
         num_shards: int | None = None,
         quorum: int | None = None,
         first_worker: int = 0,
-        overlap: bool = False,
+        bad_updates: BadUpdates = RAISE,
+        without_lost: bool = False,
     ) -> None:
         check_quorum(algorithm, num_workers, quorum)
         self.algorithm = algorithm.for_workers(num_workers)
         self.num_workers = num_workers
         self.quorum = quorum
         self._first_worker = first_worker
+        self._bad_updates = bad_updates
+        self._without_lost = without_lost
         self.journal = Journal(clock)
-        self._center = np.array(initial, np.float32)
-        trainable = self._center.size if num_trainable is None else num_trainable
-        self._bounds = shard_bounds(self._center.size, num_shards)
-        self.shards = [
-            Shard(
-                self.algorithm,
-                self._center[low:high],
-                min(max(trainable - low, 0), high - low),
-                overlap=overlap,
-            )
-            for low, high in self._bounds
-        ]
+        trainable = np.size(initial) if num_trainable is None else num_trainable
+        self._vector = Sharded(self.algorithm, initial, trainable, num_shards)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
         self._places = [
@@ -101,7 +99,12 @@ class Center:
     @property
     def size(self) -> int:
         """Elements of the center."""
-        return self._center.size
+        return self._vector.size
+
+    @property
+    def shards(self) -> list[Shard]:
+        """The parts of the center."""
+        return self._vector.shards
 
     @property
     def members(self) -> list[Center]:
@@ -115,10 +118,15 @@ class Center:
 
     def snapshot(self) -> Vector:
         """Return a copy of the center."""
-        copy = np.empty_like(self._center)
-        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
-            shard.read(copy[low:high])
-        return copy
+        return self._vector.read()
+
+    def expected(self) -> list[int]:
+        """Workers that have committed something, and not their last window."""
+        return [
+            worker
+            for worker, place in enumerate(self._places, start=self._first_worker)
+            if place.line.sequence and not place.line.left
+        ]
 
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
@@ -131,14 +139,8 @@ class Center:
     def state(self) -> CenterState:
         """Return a copy of all that counts. What workers hold, and an open round, do not: they join anew."""
         with self.still():
-            return CenterState(
-                center=self._center.copy(),
-                rule=[
-                    {name: np.array(value) for name, value in shard.state.items()} for shard in self.shards
-                ],
-                versions=[shard.version for shard in self.shards],
-                lines=[place.line for place in self._places],
-            )
+            vector, rule, versions = self._vector.state()
+            return CenterState(vector, rule, versions, [place.line for place in self._places])
 
     def restore(self, state: CenterState) -> None:
         """Go on from `state`, before the first request; every worker has to join again.
@@ -146,17 +148,11 @@ class Center:
         Raises:
             SnapshotError: it is that of a center of another size, rule or number of workers.
         """
-        own = [sorted(shard.state) for shard in self.shards]
-        theirs = [sorted(saved) for saved in state.rule]
-        found = (state.center.shape, len(state.lines), theirs)
-        if found != (self._center.shape, self.num_workers, own):
+        if len(state.lines) != self.num_workers:
             raise SnapshotError(
-                f"Expected a snapshot of {self.size} elements, {self.num_workers} workers and the rule's "
-                f"state {own}. Received: shape {state.center.shape}, {len(state.lines)} workers, {theirs}"
+                f"Expected a snapshot of {self.num_workers} workers. Received: {len(state.lines)}"
             )
-        self._center[:] = state.center
-        for shard, saved, version in zip(self.shards, state.rule, state.versions, strict=True):
-            shard.state, shard.version = dict(saved), version
+        self._vector.restore(state.center, state.rule, state.versions)
         for place, line in zip(self._places, state.lines, strict=True):
             place.line = line
 
@@ -173,6 +169,9 @@ class Center:
                 return self._join(request)
             case Leave():
                 return self._leave(request)
+            case Beat():
+                self._place(request.worker).lost = False
+                return [(request.worker, Done())]
             case Fail():
                 self._place(request.worker)
                 self.journal.add(WorkerFailed(request.worker, request.error, self.journal.clock()))
@@ -196,10 +195,11 @@ class Center:
         with place.lock:
             # What a predecessor had in an open round was never answered: its replacement trains it again.
             self._round.pop(worker, None)
-            place.joined, place.line = True, replace(place.line, left=False)
+            place.joined, place.lost, place.refused = True, False, 0
+            place.line = replace(place.line, left=False)
             line = place.line
-            center = np.empty_like(self._center)
-            self._pull(worker, center)
+            center = np.empty(self.size, np.float32)
+            self._vector.pull(worker, center)
             self.journal.add(
                 WorkerJoined(worker, request.attempt, line.epoch, line.step, self.journal.clock())
             )
@@ -213,14 +213,13 @@ class Center:
                     return [(request.worker, Rejoin())]
                 place.joined, place.line = False, replace(place.line, left=True)
                 self._round.pop(request.worker, None)
-                for shard in self.shards:
-                    shard.forget(request.worker)
+                self._vector.forget(request.worker)
                 self.journal.add(WorkerLeft(request.worker, self.journal.clock()))
             return [(request.worker, Done()), *self._close_round()]
 
     def _exchange(self, request: Exchange) -> list[Answer]:
         worker, place = request.worker, self._place(request.worker)
-        if request.message.shape != self._center.shape:
+        if request.message.shape != (self.size,):
             raise ProtocolError(f"Expected {self.size} elements. Received: {request.message.shape}")
         if request.num_steps < 1 or request.num_samples < 0:
             raise ProtocolError(
@@ -232,42 +231,63 @@ class Center:
                 return [(worker, Rejoin())]
             last = place.line.sequence
             if request.sequence == last and request.sequence > 0:
-                self._pull(worker, request.message)
+                self._vector.pull(worker, request.message)
                 return [(worker, Exchanged(request.message, 0, restart=True))]
             if request.sequence != last + 1:
                 raise ProtocolError(
                     f"Expected commit {last + 1} of worker {worker}. Received: {request.sequence}"
                 )
-            if not _finite(request.message):
-                return [(worker, Refused("the message holds NaN or infinity"))]
+            place.lost = False
+            if (flaw := self._bad_updates.flaw(request.message, request.metrics)) is not None:
+                return [(worker, self._refuse(request, place, flaw))]
             if self.algorithm.synchronous:
                 self._round[worker] = request
                 return self._close_round()
-            staleness = 0
-            for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
-                part = request.message[low:high]
-                behind = shard.exchange(
-                    part, worker, request.num_steps, request.num_samples, self.num_workers
-                )
-                staleness = max(staleness, behind)
+            staleness = self._vector.exchange(request, self.num_workers)
             self.journal.add(self._advance(request, staleness), updates=1)
             return [(worker, Exchanged(request.message, staleness))]
 
+    def _refuse(self, request: Exchange, place: Place, flaw: str) -> Refused | Skipped:
+        """Report a bad update; pass over its window where that was chosen."""
+        worker, epoch, iteration = request.worker, request.window_epoch, request.sequence - 1
+        self.journal.add(UpdateRefused(worker, epoch, iteration, flaw, self.journal.clock()))
+        place.refused += 1
+        if self._bad_updates.action == "raise":
+            return Refused(flaw)
+        if place.refused > self._bad_updates.limit:
+            return Refused(f"{flaw}, after {self._bad_updates.limit} windows that were passed over")
+        place.line = replace(place.line, sequence=request.sequence, epoch=request.epoch, step=request.step)
+        self._vector.pull(worker, request.message)
+        return Skipped(request.message, flaw)
+
+    def lose(self, worker: int, silence: float) -> list[Answer]:
+        """Take note that nothing was heard of `worker` for `silence` seconds; return who is to be told what.
+
+        Its next word brings it back. Those in an open round may be told what came of it without this worker.
+        """
+        place = self._place(worker)
+        with place.lock:
+            if place.line.left or place.lost:
+                return []
+            place.lost = True
+            self.journal.add(WorkerLost(worker, silence, self.journal.clock()))
+            return self._close_round()
+
     def _close_round(self) -> list[Answer]:
         """Apply the open round if it is complete, and answer its workers."""
-        live = sum(not place.line.left for place in self._places)
+        away = [place.line.left or (place.lost and self._without_lost) for place in self._places]
+        live = len(away) - sum(away)
         if not self._round or len(self._round) < min(self.quorum or live, live):
             return []
         # By worker, not by arrival: the sum of floats depends on the order.
         messages = [self._round[worker] for worker in sorted(self._round)]
         self._round = {}
         workers = [message.worker for message in messages]
-        behind = [max(shard.staleness_of(worker) for shard in self.shards) for worker in workers]
-        mean = _mean(messages, self.algorithm.weighted)
+        behind = [self._vector.staleness_of(worker) for worker in workers]
+        mean = mean_of(messages, self.algorithm.weighted)
         num_steps = max(message.num_steps for message in messages)
         num_samples = sum(message.num_samples for message in messages)
-        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
-            shard.exchange_round(mean[low:high], workers, num_steps, num_samples)
+        self._vector.exchange_round(mean, workers, num_steps, num_samples)
         mean.flags.writeable = False
         windows = [self._advance(*pair) for pair in zip(messages, behind, strict=True)]
         self.journal.add(*windows, updates=1)
@@ -275,13 +295,10 @@ class Center:
             (worker, Exchanged(mean, staleness)) for worker, staleness in zip(workers, behind, strict=True)
         ]
 
-    def _pull(self, worker: int, out: Vector) -> None:
-        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
-            shard.pull(worker, out[low:high])
-
     def _advance(self, request: Exchange, staleness: int) -> Window:
         place = self._place(request.worker)
         samples = place.line.samples + request.num_samples
+        place.refused = 0
         place.line = Line(request.sequence, request.epoch, request.step, samples)
         return Window(
             worker=request.worker,
@@ -293,31 +310,3 @@ class Center:
             staleness=staleness,
             timestamp=self.journal.clock(),
         )
-
-
-def check_quorum(algorithm: Algorithm, num_workers: int, quorum: int | None) -> None:
-    """Raise ValueError unless `quorum` is None, or lies in 1..num_workers for a synchronous rule."""
-    if quorum is not None and not (algorithm.synchronous and 1 <= quorum <= num_workers):
-        raise ValueError(
-            "`quorum` must lie between 1 and `num_workers`, and belongs to synchronous rules alone. "
-            f"Received: quorum={quorum}, num_workers={num_workers}, algorithm={algorithm!r}"
-        )
-
-
-def _finite(message: Vector) -> bool:
-    """Whether no element is NaN or infinite: one pass, no temporary (a NaN or infinity stays in the sum)."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(message.sum()))
-
-
-def _mean(messages: list[Exchange], weighted: bool) -> Vector:
-    if len(messages) == 1:
-        return messages[0].message.copy()
-    weights = np.array([message.num_samples if weighted else 1 for message in messages], np.float32)
-    if not weights.any():  # no samples to weigh by
-        weights[:] = 1
-    weights /= weights.sum()
-    mean: Vector = messages[0].message * weights[0]
-    for message, weight in zip(messages[1:], weights[1:], strict=True):
-        mean += message.message * weight
-    return mean

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.ledger import Journal
 from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
@@ -20,7 +21,7 @@ class Independent:
         initial: the first centers, shape (workers, size); copied.
         num_trainable: as in `Center`.
         clock: as in `Center`.
-        overlap: as in `Center`.
+        bad_updates: as in `Center`.
 
     Attributes:
         journal: the events of all members.
@@ -34,7 +35,7 @@ class Independent:
         *,
         num_trainable: int,
         clock: Callable[[], float],
-        overlap: bool = False,
+        bad_updates: BadUpdates = RAISE,
     ) -> None:
         self.journal = Journal(clock)
         self.members = [
@@ -44,8 +45,8 @@ class Independent:
                 1,
                 num_trainable=num_trainable,
                 first_worker=worker,
-                overlap=overlap,
                 clock=clock,
+                bad_updates=bad_updates,
             )
             for worker, row in enumerate(np.atleast_2d(initial))
         ]
@@ -65,7 +66,13 @@ class Independent:
         """
         if isinstance(request, Poll):
             return [(DRIVER, self.journal.read(request.since))]
-        member = request.member if isinstance(request, Pull) else request.worker
+        return self._member(request.member if isinstance(request, Pull) else request.worker).handle(request)
+
+    def lose(self, worker: int, silence: float) -> list[Answer]:
+        """As `Center.lose`."""
+        return self._member(worker).lose(worker, silence)
+
+    def _member(self, member: int) -> Center:
         if not 0 <= member < len(self.members):
             raise ProtocolError(f"Expected a worker in 0..{len(self.members) - 1}. Received: {member}")
-        return self.members[member].handle(request)
+        return self.members[member]

@@ -31,11 +31,21 @@ class Line:
 
 @dataclass
 class Place:
-    """Where a worker stands. Its line changes under its lock, together with the center."""
+    """Where a worker stands. Its line changes under its lock, together with the center.
+
+    Attributes:
+        lock: held while a request of the worker is handled.
+        line: of the ledger.
+        joined: whether this very center has seen it join.
+        lost: whether nothing has been heard of it for too long.
+        refused: its windows, up to the last one, that were refused one after the other.
+    """
 
     lock: threading.RLock
     line: Line = Line()
     joined: bool = False
+    lost: bool = False
+    refused: int = 0
 
 
 @dataclass

@@ -77,6 +77,13 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """A worker that trains says that it lives."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fail:
     """A worker stops on an exception; `error` is its traceback."""
 
@@ -98,7 +105,7 @@ class Poll:
     since: int = 0
 
 
-Request = Join | Exchange | Leave | Fail | Pull | Poll
+Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,19 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """Answers an `Exchange` whose message must not be applied and whose window is passed over.
+
+    Attributes:
+        center: shape (size,), from which the worker goes on.
+        reason: what was wrong.
+    """
+
+    center: Vector
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rejoin:
     """Answers `Exchange` and `Leave` of a worker that this server does not know: it was started again.
 
@@ -151,7 +171,7 @@ class Rejoin:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Answers `Leave` and `Fail`."""
+    """Answers `Leave`, `Fail` and `Beat`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +191,7 @@ class Polled:
     num_updates: int
 
 
-Reply = Joined | Exchanged | Refused | Rejoin | Done | Pulled | Polled
+Reply = Joined | Exchanged | Refused | Skipped | Rejoin | Done | Pulled | Polled
 
 Answer = tuple[int, Reply]
 """A worker's index and what it is told."""

@@ -11,6 +11,7 @@ import cloudpickle
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.messages import Pull, Pulled
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.server import ServerOptions, ServerProcess, addresses
@@ -56,6 +57,8 @@ class Job:
         options: of the parameter server.
         settings: what a resumed training must have in common with the first, plain JSON.
         resume: number of the next event of the training to go on with; `None`: a new one.
+        bad_updates: what becomes of messages that are not finite, or too large.
+        without_lost: complete synchronous rounds without workers that are lost.
     """
 
     task: Task
@@ -68,6 +71,8 @@ class Job:
     options: ServerOptions = field(default_factory=ServerOptions)
     settings: dict[str, Any] = field(default_factory=dict)
     resume: int | None = None
+    bad_updates: BadUpdates = RAISE
+    without_lost: bool = False
 
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -101,9 +106,10 @@ class Job:
             options=self.options,
             quorum=self.quorum,
             compression=self.task.compression,
-            overlap=self.task.overlap,
             settings=self.settings,
             resume=self.resume,
+            bad_updates=self.bad_updates,
+            without_lost=self.without_lost,
         ) as server:
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),
@@ -111,12 +117,13 @@ class Job:
                 patience=self.options.patience,
                 backend=self.backend,
                 threads=threads,
+                beat=self.options.heartbeat / 3,
             )
             stage = Stage(self.frame, envelope, barrier=barrier)
             stage.start()
             try:
                 with Client(server.address, patience=ANSWER_SECONDS) as client:
-                    watch = Watch(stage, server, client, self.num_workers, on_event)
+                    watch = Watch(stage, server, client, self.num_workers, on_event, self.options.give_up)
                     num_updates = watch.run()
                     return Outcome(self._pull(watch), num_updates)
             except BaseException as error:

@@ -19,6 +19,7 @@ import cloudpickle
 from pyspark.sql.utils import is_remote
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.cluster.session import is_local
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
@@ -55,6 +56,11 @@ class ServerOptions:
         snapshots: when the server writes down what it holds, and where; `None`: never, so that a server that
             is killed ends the training.
         restarts: how often a server that was killed is started again from its last snapshot.
+        heartbeat: seconds of silence from which a worker counts as lost: it is reported, and synchronous
+            rounds may go on without it. Workers give signs of life three times as often, also when a window
+            takes hours.
+        give_up: seconds after which a training ends with an error: of silence of a worker that was lost, or
+            until the first worker has started.
         shared_memory: workers on the server's own machine, where that is Linux, exchange through memory that
             both map, instead of TCP. Compressed messages always take TCP.
         tls: encrypt the connections: `True` for a certificate that is made for each job and pinned by the
@@ -71,6 +77,8 @@ class ServerOptions:
     patience: float = 60.0
     snapshots: SnapshotOptions | None = field(default_factory=SnapshotOptions)
     restarts: int = 3
+    heartbeat: float = 30.0
+    give_up: float = 1800.0
     shared_memory: bool = True
     tls: bool | TLS = False
     checksum: bool = False
@@ -118,9 +126,10 @@ class ServerProcess:
         options: ports, encryption, checksums.
         quorum: messages that complete a synchronous round, `None` for all.
         compression: the codec of the workers' messages, `None` for none.
-        overlap: workers train a window while the one before is exchanged.
         settings: of the job, plain JSON, for the snapshots.
         resume: number of the next event of a job that went before: go on from its last snapshot.
+        bad_updates: what becomes of messages that are not finite, or too large.
+        without_lost: complete synchronous rounds without workers that are lost.
 
     Raises:
         ServerFailed: the process did not come up.
@@ -138,9 +147,10 @@ class ServerProcess:
         options: ServerOptions,
         quorum: int | None = None,
         compression: Codec | None = None,
-        overlap: bool = False,
         settings: dict[str, Any] | None = None,
         resume: int | None = None,
+        bad_updates: BadUpdates = RAISE,
+        without_lost: bool = False,
     ) -> None:
         shared = options.shared_memory and compression is None
         tls = make_tls() if options.tls is True else options.tls or None
@@ -157,7 +167,6 @@ class ServerProcess:
             bind or host,
             options.ports,
             compression,
-            overlap=overlap,
             snapshots=self._addressed(options.snapshots),
             temporary=self._folder is not None,
             restore=resume is not None,
@@ -166,6 +175,9 @@ class ServerProcess:
             local_name=shared_memory.new_name() if shared else None,
             checksum=options.checksum,
             tls=tls,
+            bad_updates=bad_updates,
+            without_lost=without_lost,
+            heartbeat=options.heartbeat,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
 from distkeras.cluster.server import ServerProcess
-from distkeras.events import Event, ServerRestored, SnapshotFailed, WorkerFailed, WorkerLeft
+from distkeras.events import (
+    Event,
+    ServerRestored,
+    SnapshotFailed,
+    UpdateRefused,
+    Window,
+    WorkerFailed,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerLost,
+)
 from distkeras.wire.client import Client, ServerLost
 
 POLL_SECONDS = 0.1
@@ -40,6 +51,8 @@ class Watch:
         client: the driver's line to it.
         num_workers: how many have to commit their last window.
         on_event: told of every event, in the order in which the center took them.
+        give_up: seconds to wait for the first worker, or for one that is lost.
+        clock: seconds, from anywhere; replaced in tests.
     """
 
     def __init__(
@@ -49,6 +62,8 @@ class Watch:
         client: Client,
         num_workers: int,
         on_event: Callable[[Event], None],
+        give_up: float = 1800.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage = stage
         self._server = server
@@ -56,13 +71,18 @@ class Watch:
         self._on_event = on_event
         self._training = set(range(num_workers))
         self._since = 0
+        self._give_up = give_up
+        self._clock = clock
+        self._begun = False
+        self._missed: dict[int, float] = {}
+        self._started = clock()
 
     def run(self) -> int:
         """Read events until the workers have ended; return the number of updates.
 
         Raises:
-            WorkerError: an exception in a worker or in the rule on the server, or a worker that did not
-                finish.
+            WorkerError: an exception in a worker or in the rule on the server, a worker that did not finish
+                or was lost for too long, or none that started.
             ServerFailed: the server ended and could not be started again.
         """
         ended, more = False, False
@@ -73,6 +93,7 @@ class Watch:
             self._since, more = polled.next, len(polled.events) == MAX_PAGE
             for event in polled.events:
                 self._take(event)
+            self._check_patience()
         if self._stage.error is not None:
             raise self._stage.error
         if self._stage.failures:
@@ -98,14 +119,41 @@ class Watch:
                     raise
                 seconds = DYING_SECONDS  # It may be about to end.
 
+    def _check_patience(self) -> None:
+        now = self._clock()
+        if not self._begun and now - self._started > self._give_up:
+            raise WorkerError(
+                f"No worker had started after {self._give_up:.0f} s. Look at the Spark UI for what keeps the "
+                "stage from running; ServerOptions(give_up=...) allows for more time."
+            )
+        for worker, since in self._missed.items():
+            if now - since > self._give_up:
+                raise WorkerError(
+                    f"Worker {worker} gave no sign of life for {now - since:.0f} s, and Spark did not "
+                    "replace it: its process stands still, or its machine cannot reach the parameter server. "
+                    "ServerOptions(give_up=...) allows for more time."
+                )
+
     def _take(self, event: Event) -> None:
         match event:
+            case Window() | WorkerJoined():
+                self._begun = True
+                self._missed.pop(event.worker, None)
+            case WorkerLost():
+                logger.warning("Worker %d gave no sign of life for %.0f s.", event.worker, event.silence)
+                self._missed[event.worker] = self._clock() - event.silence
+
             case WorkerFailed():
                 raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
             case WorkerLeft():
                 self._training.discard(event.worker)
+                self._missed.pop(event.worker, None)
             case ServerRestored():
                 self._training = {worker for worker, left in enumerate(event.left) if not left}
             case SnapshotFailed():
                 logger.warning("A snapshot could not be written: %s", event.error)
+            case UpdateRefused():
+                logger.warning(
+                    "Window %d of worker %d was refused: %s", event.iteration, event.worker, event.reason
+                )
         self._on_event(event)

@@ -28,7 +28,6 @@ def simulate(
     network: Network | None = None,
     failures: Failures | None = None,
     quorum: int | None = None,
-    overlap: bool = False,
     num_shards: int | None = None,
     evaluate_every: int = 1,
     keep_centers: bool = True,
@@ -43,7 +42,7 @@ def simulate(
 
     Memory: one float32 vector of the model's size a worker, shared by those that hold the same version of
     the center; a second one for rules that need the pulled center; three more for a worker that waits for its
-    round to close; one more where exchanges overlap.
+    round to close.
 
     Args:
         algorithm: the rule. Its `communication_window` counts steps; `None` is one epoch of the problem.
@@ -56,7 +55,6 @@ def simulate(
         network: latency, bandwidth and service time of the server; default: none.
         failures: crashes, stragglers and lost replies; default: none.
         quorum: messages that complete a synchronous round; default: those of all workers.
-        overlap: workers train a window while the one before is exchanged; default: they wait for the reply.
         num_shards: shards of the center; default by size.
         evaluate_every: commits between two evaluations of the center; the first and the last always count.
         keep_centers: keep every evaluated center, not only the last.
@@ -94,7 +92,6 @@ def simulate(
         num_trainable=problem.num_trainable,
         num_shards=num_shards,
         quorum=quorum,
-        overlap=overlap,
     )
     inner = Inner(
         learning_rate=learning_rate,
@@ -111,7 +108,6 @@ def simulate(
         window_time=(step_time or Gamma()).windows(num_workers, chance),
         network=network or Network(),
         failures=failures or Failures(),
-        overlap=overlap,
         faults=faults,
         recorder=recorder,
     )

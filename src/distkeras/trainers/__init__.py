@@ -1,6 +1,7 @@
 """What a user calls: one class per distributed optimizer, and the history of a training."""
 
 from distkeras.algorithms import REGISTRY
+from distkeras.center import BadUpdates
 from distkeras.cluster.job import WorkerError
 from distkeras.cluster.server import ServerFailed, ServerOptions
 from distkeras.trainers.averaging import AveragingTrainer
@@ -23,6 +24,7 @@ __all__ = [
     "TLS",
     "Averaged",
     "AveragingTrainer",
+    "BadUpdates",
     "DistributedTrainer",
     "EnsembleTrainer",
     "History",

@@ -6,14 +6,14 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.algorithms.stability import warn_if_unstable
-from distkeras.center import check_quorum
+from distkeras.center import BadUpdates, bad_updates, check_quorum
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job, Outcome
@@ -66,7 +66,8 @@ class Trainer:
         input_shape: Any = None,
         quorum: int | None = None,
         compression: str | Codec | None = None,
-        overlap: bool = False,
+        on_bad_update: Literal["raise", "skip"] | BadUpdates = "raise",
+        on_lost_worker: Literal["wait", "proceed"] = "wait",
         server: ServerOptions | None = None,
         verbose: int | str = "auto",
     ) -> None:
@@ -84,7 +85,6 @@ class Trainer:
         ):
             check_positive_integer(name, value)
         check_quorum(algorithm, num_workers, quorum)
-        self.overlap = overlap
         self.compression = codecs.get(compression)
         if self.compression is not None:
             check_compressible(algorithm.for_workers(num_workers))
@@ -101,6 +101,12 @@ class Trainer:
         self._seeded = seed is not None
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.quorum = quorum
+        self.on_bad_update = bad_updates.get(on_bad_update)
+        if on_lost_worker not in ("wait", "proceed"):
+            raise ValueError(
+                f'`on_lost_worker` must be "wait" or "proceed". Received: on_lost_worker={on_lost_worker!r}'
+            )
+        self.on_lost_worker = on_lost_worker
         self.server = server or ServerOptions()
         self.verbose = verbose
         self.custom_objects = custom_objects
@@ -180,7 +186,6 @@ class Trainer:
                 shuffle=shuffle,
                 seed=self.seed,
                 compression=self.compression,
-                overlap=self.overlap,
             ),
             frame=frame,
             initial=initial,
@@ -191,6 +196,8 @@ class Trainer:
             options=self.server,
             settings=settings,
             resume=None if interrupted is None else interrupted.next,
+            bad_updates=self.on_bad_update,
+            without_lost=self.on_lost_worker == "proceed",
         )
         total = sum(rows) * self.num_epoch
         with ProgressBar(type(self).__name__, total, show=_shown(self.verbose)) as bar:
@@ -213,7 +220,6 @@ class Trainer:
             "compression": repr(self.compression),
             "num_epoch": self.num_epoch,
             "num_workers": self.num_workers,
-            "overlap": self.overlap,
             "quorum": self.quorum,
             "rows": list(rows),
             "seed": self.seed,

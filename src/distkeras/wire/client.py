@@ -7,6 +7,7 @@ import random
 import secrets
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import Request
+from distkeras.center.messages import Beat, Request
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.connection import SESSION_BYTES, Connection
 
@@ -70,7 +71,6 @@ class Client:
         timeout: seconds to wait for one reply before it is asked for anew, as often as it takes: a
             synchronous round waits for its slowest worker.
         sleep: replaced in tests.
-        session: of another client of this process, whose place this one takes; default: its own.
     """
 
     def __init__(
@@ -80,17 +80,16 @@ class Client:
         patience: float = 60.0,
         timeout: float = 600.0,
         sleep: Callable[[float], None] = time.sleep,
-        session: bytes | None = None,
     ) -> None:
         self._address = address
         self._patience = patience
         self._timeout = timeout
         self._sleep = sleep
         self._tls = None if address.tls is None else address.tls()
-        self._session = session or secrets.token_bytes(SESSION_BYTES)
+        self._session = secrets.token_bytes(SESSION_BYTES)
         self._buffer: Vector | None = None  # Not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
-        self._ended = False
+        self._in_use = threading.Lock()
 
     def call(self, request: Request) -> Any:
         """Send `request` and return the reply. A vector in it is overwritten by the next call.
@@ -100,6 +99,22 @@ class Client:
             ServerLost: the server cannot be reached.
             AuthenticationError: the other side is not the server of this job.
         """
+        with self._in_use:
+            return self._call(request)
+
+    def beat(self, worker: int) -> None:
+        """Tell the server that `worker` lives, unless a call is under way, which tells as much."""
+        if not self._in_use.acquire(blocking=False):
+            return
+        try:
+            if self._connection is not None:
+                self._exchange(Beat(worker))
+        except (OSError, frames.FrameError):
+            self.close()  # The next call opens another, or says what is wrong.
+        finally:
+            self._in_use.release()
+
+    def _call(self, request: Request) -> Any:
         deadline: float | None = None  # Counted from the first failure, not from the start of a long wait.
         pause = 0.05
         while True:
@@ -110,8 +125,6 @@ class Client:
             except (OSError, frames.FrameError) as error:
                 reached = self._connection is not None
                 self.close()
-                if self._ended:
-                    raise JobStopped("This worker has ended, or says its last word elsewhere.") from error
                 if reached and isinstance(error, TimeoutError):  # It has nothing to say yet: ask anew.
                     deadline, pause = None, 0.05
                     continue
@@ -135,16 +148,10 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def successor(self) -> Client:
-        """Return a client for the same worker, and end this one, whose call may be under way in a thread."""
-        self._ended = True
-        return Client(self._address, patience=self._patience, timeout=self._timeout, session=self._session)
-
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended = True
         self.close()
 
     def _exchange(self, request: Request) -> Any:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import Center, Independent, go_on, take
+from distkeras.center import BadUpdates, Center, Independent, go_on, take
+from distkeras.center.bad_updates import RAISE
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.server import Server
@@ -46,7 +47,6 @@ class ServerJob:
         host: address to bind.
         ports: candidates for the port; 0 lets the system choose.
         compression: the codec of the workers' messages, `None` for none.
-        overlap: workers train a window while the one before is exchanged.
         snapshots: when to write snapshots, and where: its address is set; `None` for none.
         temporary: remove the folder of the snapshots at the end.
         restore: go on from the last of them, where there is one.
@@ -55,6 +55,9 @@ class ServerJob:
         local_name: Unix socket for workers on the server's machine, `None` for none.
         checksum: frames carry checksums.
         tls: encrypts the connections; `None`: nothing does.
+        bad_updates: what becomes of messages that are not finite, or too large.
+        without_lost: complete synchronous rounds without workers that are lost.
+        heartbeat: seconds of silence from which a worker counts as lost.
     """
 
     algorithm: Algorithm
@@ -66,7 +69,6 @@ class ServerJob:
     host: str
     ports: tuple[int, ...] = (0,)
     compression: Codec | None = None
-    overlap: bool = False
     snapshots: SnapshotOptions | None = None
     temporary: bool = False
     restore: bool = False
@@ -75,6 +77,9 @@ class ServerJob:
     local_name: str | None = None
     checksum: bool = False
     tls: TLS | None = None
+    bad_updates: BadUpdates = RAISE
+    without_lost: bool = False
+    heartbeat: float = 30.0
 
     @property
     def packing(self) -> Packing | None:
@@ -104,8 +109,8 @@ def make_center(job: ServerJob) -> Center | Independent:
             job.algorithm,
             job.initial,
             num_trainable=job.num_trainable,
-            overlap=job.overlap,
             clock=time.time,
+            bad_updates=job.bad_updates,
         )
     return Center(
         job.algorithm,
@@ -113,8 +118,9 @@ def make_center(job: ServerJob) -> Center | Independent:
         job.num_workers,
         num_trainable=job.num_trainable,
         quorum=job.quorum,
-        overlap=job.overlap,
         clock=time.time,
+        bad_updates=job.bad_updates,
+        without_lost=job.without_lost,
     )
 
 
@@ -153,6 +159,7 @@ def main() -> None:
         checksum=job.checksum,
         tls=None if job.tls is None else job.tls.server(),
         max_connections=2 * job.num_workers + SPARE_CONNECTIONS,
+        heartbeat=job.heartbeat,
     )
     threading.Thread(target=server.serve, daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)

@@ -20,6 +20,7 @@ from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import AuthenticationError, Connection
 from distkeras.wire.keeper import Keeper
+from distkeras.wire.pulse import Pulse
 from distkeras.wire.strangers import Stranger, Strangers
 
 MAX_CONNECTIONS = 1024
@@ -59,6 +60,7 @@ class Server:
         checksum: frames carry checksums.
         tls: encrypts the connections; `None`: nothing does.
         max_connections: with the token, at one time: each has a buffer as large as the center.
+        heartbeat: seconds of silence from which a worker counts as lost.
 
     Raises:
         OSError: none of the ports is free, or the local name is taken.
@@ -77,6 +79,7 @@ class Server:
         checksum: bool = False,
         tls: ssl.SSLContext | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        heartbeat: float = 30.0,
     ) -> None:
         self._center = center
         self._keeper = keeper
@@ -97,10 +100,15 @@ class Server:
         self._replaced: set[bytes] = set()
         self._lock = threading.Lock()
         self._stopped: frames.Stopped | None = None
-        self._closed = False
+        self._closed = threading.Event()
+        self._pulse = Pulse(heartbeat, time.monotonic)
+        for member in center.members:
+            for worker in member.expected():
+                self._pulse.heard(worker)
 
     def serve(self) -> None:
         """Accept connections until `close`."""
+        threading.Thread(target=self._watch_silence, daemon=True).start()
         for listener in self._listeners[1:]:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         self._accept(self._listeners[0])
@@ -110,7 +118,7 @@ class Server:
             try:
                 sock, peer = listener.accept()
             except OSError:
-                if self._closed:
+                if self._closed.is_set():
                     return
                 # A connection that broke off, or no file descriptor for now: the others must not suffer.
                 logger.warning("Could not accept a connection:", exc_info=True)
@@ -129,7 +137,7 @@ class Server:
     def close(self) -> None:
         """Stop, and close the port and all connections."""
         self.stop("The parameter server was closed.")
-        self._closed = True
+        self._closed.set()
         for listener in self._listeners:
             # A plain close leaves a thread in accept() asleep.
             with contextlib.suppress(OSError):  # macOS refuses it on a listener; there close alone is enough.
@@ -227,6 +235,8 @@ class Server:
         if self._keeper is not None and isinstance(request, Leave) and isinstance(own, Done):
             # When its process has ended nobody can train its windows again.
             self._keeper.keep()
+        if isinstance(request, Leave) and isinstance(own, Done):
+            self._pulse.forget(worker)
         return caller.replies.get() if own is None else own
 
     def _admit(self, caller: _Caller, worker: int, request: Request) -> frames.Stopped | None:
@@ -246,16 +256,29 @@ class Server:
                 cut.replies.put(REPLACED)  # Its thread, if it still waits for a round, may end.
             return None
 
-    def _distribute(self, answers: list[Answer], caller: _Caller, worker: int) -> Reply | None:
+    def _watch_silence(self) -> None:
+        """Tell the center which workers have not been heard of for too long."""
+        while not self._closed.wait(self._pulse.interval):
+            with self._lock:
+                waiting = set(self._waiting)  # They have said what they had to, and it is not their turn.
+            for worker, silence in self._pulse.silent().items():
+                if worker in waiting:
+                    self._pulse.heard(worker)
+                else:
+                    self._distribute(self._center.lose(worker, silence), None, DRIVER)
+
+    def _distribute(self, answers: list[Answer], caller: _Caller | None, worker: int) -> Reply | None:
         """Hand the `answers` to those who wait for them; return that of `caller`, if it is among them."""
         own: Reply | None = None
         with self._lock:
             for receiver, reply in answers:
+                if receiver != DRIVER:
+                    self._pulse.heard(receiver)
                 if receiver == worker:
                     own = reply
                 elif (waiting := self._waiting.pop(receiver, None)) is not None:
                     waiting.replies.put(reply)
-            if own is not None:
+            if own is not None and caller is not None:
                 if self._waiting.get(worker) is caller:
                     del self._waiting[worker]
                 # A round's answer may have come too, meant for the connection before: not for the next round.

@@ -15,6 +15,7 @@ from distkeras.algorithms import Algorithm
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
+from distkeras.worker.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,6 @@ class Task:
         shuffle: visit the rows in another order every epoch.
         seed: of the shuffle.
         compression: the codec of its messages, `None` for none.
-        overlap: train the next window while one is exchanged.
     """
 
     model: ModelSpec
@@ -50,7 +50,6 @@ class Task:
     shuffle: bool
     seed: int
     compression: Codec | None = None
-    overlap: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class Envelope:
         patience: seconds to try to reach it.
         backend: Keras backend.
         threads: cores that the worker may use.
+        beat: seconds between two signs of life.
     """
 
     task: bytes
@@ -70,6 +70,7 @@ class Envelope:
     patience: float
     backend: str
     threads: int
+    beat: float
 
 
 def prepare_process(backend: str, threads: int) -> None:
@@ -126,7 +127,10 @@ def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.Reco
     """
     from distkeras.worker.feed import SourceLost
 
-    with Client(envelope.server, patience=envelope.patience) as client:
+    with (
+        Client(envelope.server, patience=envelope.patience) as client,
+        Heartbeat(client, worker, envelope.beat),
+    ):
         try:
             prepare_process(envelope.backend, envelope.threads)
             _train(pickle.loads(envelope.task), worker, attempt, batches, client)
@@ -172,7 +176,6 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
             worker=worker,
             num_epoch=task.num_epoch,
             compression=task.compression,
-            overlap=task.overlap,
         )
         loop.run(attempt)
 
@@ -181,5 +184,5 @@ def _report(client: Client, worker: int, error: str) -> None:
     """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
     # The end of a traceback tells the most; a frame's text is bounded.
     tail = error[-frames.MAX_ERROR :]
-    with contextlib.suppress(OSError, JobStopped), client.successor() as last:
-        last.call(Fail(worker, tail))
+    with contextlib.suppress(OSError, JobStopped):
+        client.call(Fail(worker, tail))

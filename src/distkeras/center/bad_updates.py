@@ -1,0 +1,69 @@
+"""What no center may take: messages that are not finite, or too large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from distkeras.algorithms import Vector
+
+
+@dataclass(frozen=True)
+class BadUpdates:
+    """What becomes of an update whose loss or message is NaN or infinite, or whose message is too large.
+
+    It is refused, whatever is chosen: the center stays as it is.
+
+    Attributes:
+        action: "raise": the training ends with an error. "skip": the window is passed over, and its worker
+            goes on from the center with the next.
+        max_norm: Euclidean norm from which a message is too large; `None`: none is. Of a rule that sends
+            deltas that is the norm of the change, of an elastic one that of the weights.
+        limit: windows of one worker, one after the other, that "skip" passes over; the next one raises.
+
+    Raises:
+        ValueError: an unknown action, or a number that is not positive.
+    """
+
+    action: Literal["raise", "skip"] = "raise"
+    max_norm: float | None = None
+    limit: int = 10
+
+    def __post_init__(self) -> None:
+        numbers = [number for number in (self.max_norm, self.limit) if number is not None]
+        if self.action not in ("raise", "skip") or min(numbers) <= 0:
+            raise ValueError(
+                'Expected "raise" or "skip", or BadUpdates(action, max_norm, limit) with positive numbers. '
+                f"Received: on_bad_update={self!r}"
+            )
+
+    def flaw(self, message: Vector, metrics: Mapping[str, float]) -> str | None:
+        """Say what is wrong with an update; `None`: nothing."""
+        loss = metrics.get("loss", 0.0)
+        if not math.isfinite(loss):
+            return f"the loss became {loss}"
+        with np.errstate(all="ignore"):
+            # One pass, no temporary: a NaN or an infinity stays in the sum.
+            if not np.isfinite(message.sum()):
+                return "the message holds NaN or infinity"
+            norm = 0.0 if self.max_norm is None else math.sqrt(np.dot(message, message))
+        if self.max_norm is not None and norm > self.max_norm:
+            return f"the norm of the message is {norm:.4g}, which is more than max_norm={self.max_norm:g}"
+        return None
+
+
+RAISE = BadUpdates()
+"""The training ends with an error."""
+
+
+def get(on_bad_update: Literal["raise", "skip"] | BadUpdates) -> BadUpdates:
+    """Return what a name stands for.
+
+    Raises:
+        ValueError: it is neither "raise" nor "skip".
+    """
+    return on_bad_update if isinstance(on_bad_update, BadUpdates) else BadUpdates(on_bad_update)

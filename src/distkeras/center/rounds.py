@@ -1,0 +1,31 @@
+"""What a synchronous round is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.messages import Exchange
+
+
+def check_quorum(algorithm: Algorithm, num_workers: int, quorum: int | None) -> None:
+    """Raise ValueError unless `quorum` is None, or lies in 1..num_workers for a synchronous rule."""
+    if quorum is not None and not (algorithm.synchronous and 1 <= quorum <= num_workers):
+        raise ValueError(
+            "`quorum` must lie between 1 and `num_workers`, and belongs to synchronous rules alone. "
+            f"Received: quorum={quorum}, num_workers={num_workers}, algorithm={algorithm!r}"
+        )
+
+
+def mean_of(messages: list[Exchange], weighted: bool) -> Vector:
+    """Return the mean message, a new array: weighted by samples, or of all alike."""
+    if len(messages) == 1:
+        return messages[0].message.copy()
+    weights = np.array([message.num_samples if weighted else 1 for message in messages], np.float32)
+    if not weights.any():  # no samples to weigh by
+        weights[:] = 1
+    weights /= weights.sum()
+    mean: Vector = messages[0].message * weights[0]
+    for message, weight in zip(messages[1:], weights[1:], strict=True):
+        mean += message.message * weight
+    return mean

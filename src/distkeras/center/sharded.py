@@ -1,0 +1,119 @@
+"""The center's vector, cut into shards that are worked on side by side."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm, State, Vector
+from distkeras.center.layout import shard_bounds
+from distkeras.center.messages import Exchange
+from distkeras.center.shard import Shard
+from distkeras.center.snapshot import SnapshotError
+
+
+class Sharded:
+    """All shards of a center.
+
+    Args:
+        algorithm: the rule.
+        initial: shape (size,); copied.
+        num_trainable: leading elements that the rule governs.
+        num_shards: how many; default by size.
+
+    Attributes:
+        size: elements of the vector.
+        shards: in order.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, initial: Vector, num_trainable: int, num_shards: int | None
+    ) -> None:
+        self._vector = np.array(initial, np.float32)
+        self._bounds = shard_bounds(self._vector.size, num_shards)
+        self._torn = False
+        self.size = self._vector.size
+        self.shards = [
+            Shard(algorithm, self._vector[low:high], min(max(num_trainable - low, 0), high - low))
+            for low, high in self._bounds
+        ]
+
+    def read(self) -> Vector:
+        """Return a copy, for someone who trains nothing."""
+        copy = np.empty_like(self._vector)
+        for shard, part in self._with_parts(copy):
+            shard.read(part)
+        return copy
+
+    def pull(self, worker: int, out: Vector) -> None:
+        """Copy to `out`, and remember which versions `worker` holds."""
+        for shard, part in self._with_parts(out):
+            shard.pull(worker, part)
+
+    def forget(self, worker: int) -> None:
+        """Drop what is kept for a worker that has left."""
+        for shard in self.shards:
+            shard.forget(worker)
+
+    def exchange(self, request: Exchange, num_workers: int) -> int:
+        """Apply a commit, overwrite its message with the reply, and return its staleness."""
+        steps, samples = request.num_steps, request.num_samples
+        with self._tearing():
+            return max(
+                shard.exchange(part, request.worker, steps, samples, num_workers)
+                for shard, part in self._with_parts(request.message)
+            )
+
+    def exchange_round(self, mean: Vector, workers: list[int], num_steps: int, num_samples: int) -> None:
+        """Apply the mean message of a round of `workers`; overwrite it with their common reply."""
+        with self._tearing():
+            for shard, part in self._with_parts(mean):
+                shard.exchange_round(part, workers, num_steps, num_samples)
+
+    def staleness_of(self, worker: int) -> int:
+        """Commits applied since `worker` last pulled."""
+        return max(shard.staleness_of(worker) for shard in self.shards)
+
+    def state(self) -> tuple[Vector, list[State], list[int]]:
+        """Return copies of the vector and of the rule's state, and the versions, of the shards.
+
+        Raises:
+            SnapshotError: the rule failed between two shards: this center must not outlive its job.
+        """
+        if self._torn:
+            raise SnapshotError("the rule failed with a message half applied")
+        rule = [{name: np.array(value) for name, value in shard.state.items()} for shard in self.shards]
+        return self._vector.copy(), rule, [shard.version for shard in self.shards]
+
+    def restore(self, vector: Vector, rule: list[State], versions: list[int]) -> None:
+        """Go on from a `state`.
+
+        Raises:
+            SnapshotError: it is that of a center of another size or rule.
+        """
+        own, theirs = ([sorted(names) for names in states] for states in (self._states(), rule))
+        if (vector.shape, theirs) != (self._vector.shape, own):
+            raise SnapshotError(
+                f"Expected a snapshot of {self.size} elements and the rule's state {own}. "
+                f"Received: shape {vector.shape}, {theirs}"
+            )
+        self._vector[:] = vector
+        for shard, state, version in zip(self.shards, rule, versions, strict=True):
+            shard.state, shard.version = dict(state), version
+
+    def _states(self) -> list[State]:
+        return [shard.state for shard in self.shards]
+
+    def _with_parts(self, vector: Vector) -> Iterator[tuple[Shard, Vector]]:
+        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
+            yield shard, vector[low:high]
+
+    @contextlib.contextmanager
+    def _tearing(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._torn = True
+            raise

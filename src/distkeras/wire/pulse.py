@@ -1,0 +1,49 @@
+"""Which workers have been silent for too long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Pulse:
+    """When each worker was last heard.
+
+    Args:
+        limit: seconds of silence from which a worker counts as lost.
+        clock: seconds, from anywhere.
+    """
+
+    def __init__(self, limit: float, clock: Callable[[], float]) -> None:
+        self.interval = limit / 4
+        self._limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last: dict[int, float] = {}
+        self._looked = clock()
+
+    def heard(self, worker: int) -> None:
+        """Note a sign of life of `worker`."""
+        with self._lock:
+            self._last[worker] = self._clock()
+
+    def forget(self, worker: int) -> None:
+        """Expect no word of `worker` any more."""
+        with self._lock:
+            self._last.pop(worker, None)
+
+    def silent(self) -> dict[int, float]:
+        """Return the workers that were silent for too long, with their silence; ask every `interval`.
+
+        Each is named once, until it is heard again.
+        """
+        with self._lock:
+            now = self._clock()
+            pause, self._looked = now - self._looked, now
+            if pause > self._limit / 2:  # This very process stood still: what was said meanwhile is unread.
+                self._last = dict.fromkeys(self._last, now)
+                return {}
+            lost = {worker: now - last for worker, last in self._last.items() if now - last > self._limit}
+            for worker in lost:
+                del self._last[worker]
+            return lost

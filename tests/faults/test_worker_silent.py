@@ -1,0 +1,82 @@
+"""Workers that are killed, or that stand still for longer than a heartbeat may take."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import bare
+import pytest
+
+from distkeras.algorithms import LocalSGD
+from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.watch import WorkerError
+from distkeras.events import WorkerJoined, WorkerLost
+
+SOON = ServerOptions(heartbeat=0.6)
+
+
+def stand_still(job, worker, until):
+    """SIGSTOP one worker's process until `until(job)`."""
+    process = job.workers.processes[worker]
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 30
+        while not until(job):
+            if time.monotonic() > deadline:
+                raise TimeoutError("what the worker was stopped for did not happen")
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+def lost(job):
+    return [event.worker for event in job.events if isinstance(event, WorkerLost)]
+
+
+def test_a_killed_worker_is_replaced_and_no_window_is_lost_or_doubled():
+    def fault(job):
+        job.wait_for_windows(15)
+        job.workers.processes[1].kill()
+
+    job = bare.run(fault)
+    bare.check(job, 120)
+    assert [e.attempt for e in job.events if isinstance(e, WorkerJoined) and e.worker == 1] == [0, 1]
+
+
+def test_a_worker_that_stands_still_is_reported_and_goes_on_when_it_can():
+    def fault(job):
+        job.wait_for_windows(10)
+        stand_still(job, 1, until=lost)
+
+    job = bare.run(fault, options=SOON)
+    bare.check(job, 120)
+    assert lost(job) == [1]
+
+
+def test_a_synchronous_round_goes_on_without_a_worker_that_stands_still():
+    def fault(job):
+        job.wait_for_windows(10)
+        stand_still(job, 1, until=lambda job: lost(job) and job.workers.processes.keys() == {1})
+
+    job = bare.run(fault, options=SOON, algorithm=LocalSGD(communication_window=2), without_lost=True)
+    assert lost(job) == [1]
+    assert sum(window.steps for window in job.history) == 120
+    for worker in (0, 1):
+        assert [w.iteration for w in job.history if w.worker == worker] == list(range(30))
+
+
+def test_a_worker_that_is_slow_is_not_taken_for_lost():
+    job = bare.run(num_batches=4, num_epoch=1, pause=1.0, options=SOON)
+    bare.check(job, 8)
+    assert lost(job) == []
+
+
+def test_a_worker_that_stands_still_for_good_ends_the_job_with_an_error():
+    def fault(job):
+        job.wait_for_windows(10)
+        os.kill(job.workers.processes[1].pid, signal.SIGSTOP)
+
+    with pytest.raises(WorkerError, match="Worker 1 gave no sign of life"):
+        bare.run(fault, options=ServerOptions(heartbeat=0.6, give_up=1.5))
