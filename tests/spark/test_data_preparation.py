@@ -17,6 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
+from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import TensorSpec
 from distkeras.worker.feed import Feed
 
@@ -316,6 +317,19 @@ def test_too_few_rows_are_refused(pairs: DataFrame) -> None:
     refused(pairs, "has 2 row(s) for 3 workers", num_workers=3)
 
 
+def test_class_weights_want_one_class_a_row_of_one_output(spark: SparkSession) -> None:
+    weigh = {"class_weight": ClassWeight.of({0: 2.0})}
+    hot = labelled(spark, "array(1, 0, 0)")
+    three = TensorSpec("out", (3,))
+    result = prepared(hot, outputs=(three,), loss="categorical_crossentropy", **weigh)
+    assert minibatch(result).sample_weight.tolist() == [2]
+    places = {"outputs": (TensorSpec("out", (3, 5)),), "loss": "sparse_categorical_crossentropy"}
+    refused(hot, "'y' has labels of shape (3,)", "sample_weight_col", **places, **weigh)
+    df = labelled(spark, "0").withColumn("z", F.lit(1.0))
+    refused(df, "one output", "labels=['y', 'z']", label=["y", "z"], outputs=(ONE, ONE), **weigh)
+    refused(df, "labels=[]", label=None, outputs=(ONE,), **weigh)
+
+
 # --- partitions
 
 
@@ -331,6 +345,12 @@ def test_even_partitions_stay_as_they_are(spark: SparkSession, caplog: pytest.Lo
     assert partitions_of(result) == {0: list(range(50)), 1: list(range(50, 100))}
     assert result.rows_per_partition == (50, 50)
     assert "as they come: (50, 50)" in caplog.text
+
+
+def test_partitions_that_differ_by_more_than_a_batch_are_dealt(spark: SparkSession) -> None:
+    df = numbered(spark, 1000, 2).where("y > 7")  # 492 and 500 rows
+    assert prepared(df, num_workers=2, batch_size=8).rows_per_partition == (492, 500)
+    assert prepared(df, num_workers=2, batch_size=7).rows_per_partition == (496, 496)
 
 
 def test_partitions_are_joined_where_that_is_even(spark: SparkSession) -> None:

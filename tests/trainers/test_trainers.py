@@ -263,3 +263,9 @@ def test_members_start_from_different_weights_and_the_seed_decides_them():
 def test_an_ensemble_of_impossible_options_is_refused(options):
     with pytest.raises(ValueError, match="Received"):
         distkeras.EnsembleTrainer(model(), "sgd", "mse", **options)
+
+
+@pytest.mark.parametrize("given", [{}, {"a": 1.0}, {0: -1.0}, {0: float("nan")}, {0: "much"}, [1.0, 2.0]])
+def test_class_weights_that_are_none_are_refused(given):
+    with pytest.raises(ValueError, match="`class_weight` must map classes to numbers from 0"):
+        distkeras.DOWNPOUR(model(), "sgd", "mse", class_weight=given)

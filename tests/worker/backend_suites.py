@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BACKENDS = ("jax", "tensorflow", "torch")
-SUITES = ("model_suite.py", "replica_suite.py", "nesterov_suite.py")
+SUITES = ("model_suite.py", "replica_suite.py", "nesterov_suite.py", "feed_suite.py")
 ON_ONE_BACKEND = "torch"
 """Where the tests of a model's travel all run: it compiles nothing, so they are fast."""
 ON_EVERY_BACKEND = (

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distkeras.worker import spool
+from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Column, Columns
 from distkeras.worker.feed import Feed, SourceLost
 from distkeras.worker.minibatch import Minibatch
@@ -173,6 +174,25 @@ def test_inputs_come_alone_in_a_list_or_by_key() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 1, 2, 7], [[0.0], [1.0], [2.0], [7.0]], [[0.9, 0, 0], [0, 1, 0], [0, 0.1, 0.2], [0, 1, 0]]],
+    ids=["indices", "a column of them", "one-hot"],
+)
+def test_rows_are_weighed_by_the_class_of_their_label(labels: Any) -> None:
+    weigh = ClassWeight.of({2: 4.0, 0: 0.5, -1: 9.0}).weigh(np.array(labels))
+    assert weigh.dtype == np.float32
+    assert weigh.tolist() == [0.5, 1, 4, 1]
+
+
+def test_class_weights_multiply_sample_weights() -> None:
+    columns = Columns((X,), (Y,), Column("y", (), "float32"), ClassWeight.of({2: 4.0}))
+    with Feed(batches(4), columns, batch_size=4, partition=0) as feed:
+        (minibatch,) = feed.epoch(0)
+    assert minibatch.sample_weight is not None
+    assert minibatch.sample_weight.tolist() == [0, 1, 8, 3]
+
+
 def test_bytes_become_the_type_of_the_model_without_scaling() -> None:
     column = Columns((Column("x", (2, 2), "float32"),))
     source = pa.record_batch([pa.array([bytes([0, 1, 128, 255])] * 3, pa.binary())], names=["x"])
@@ -294,6 +314,26 @@ def test_full_disk_is_an_error_that_names_the_directory(
         pytest.raises(spool.SpoolFullError, match=f"{tmp_path} has 256 MiB free .* SPARK_LOCAL_DIRS"),
     ):
         list(feed.epoch(0))
+
+
+def test_disk_without_room_for_all_rows_is_an_error_at_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=spool.RESERVE_BYTES + 100 * ROW_BYTES)
+    monkeypatch.setattr(spool.shutil, "disk_usage", lambda path: usage)
+    for num_rows in (100, 101):
+        with Feed(batches(10), BOTH, batch_size=4, partition=0, num_rows=num_rows) as feed:
+            error = SourceLost if num_rows == 100 else spool.SpoolFullError
+            with pytest.raises(error):
+                labels(feed.epoch(0))
+
+
+def test_order_of_very_many_short_rows_is_drawn_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distkeras.worker.feed.CHUNK_BYTES", 8 * ROW_BYTES)
+    whole = shuffled(epoch=1)
+    monkeypatch.setattr("distkeras.worker.feed.ORDER_BYTES", 199 * 8)
+    assert shuffled(epoch=1) != whole
+    assert sorted(shuffled(epoch=1)) == list(range(200))
 
 
 def test_spool_lies_where_spark_has_most_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from distkeras.cluster import partitions, validate
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.partitions import LOGGER
 from distkeras.cluster.source import Facts, Source, facts, questions, source_of
+from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Column, Columns, TensorSpec
 
 Losses = str | Sequence[str | None] | Mapping[str, str | None] | None
@@ -67,6 +68,7 @@ def prepare(
     seed: int | None = None,
     barrier: bool = False,
     batch_size: int = 32,
+    class_weight: ClassWeight | None = None,
 ) -> Prepared:
     """Check that `df` can train the model, and lay it out for `num_workers` workers.
 
@@ -86,9 +88,11 @@ def prepare(
         seed: for that.
         barrier: the workers will run as a barrier stage: Spark refuses joined partitions there, so deal anew.
         batch_size: rows by which workers may differ before partitions are dealt anew.
+        class_weight: what rows count by their label.
 
     Raises:
-        ValueError: an unknown column; rows, labels or nulls that do not fit the model; too few rows.
+        ValueError: an unknown column; rows, labels or nulls that do not fit the model; too few rows; labels
+            that say no class, with `class_weight`.
         TypeError: a column of a type that the model cannot take.
     """
     if num_workers < 1:
@@ -107,6 +111,10 @@ def prepare(
         )
     found = {name: facts(source, f"{i}_", rows) for i, (name, source) in enumerate(sources.items())}
     resolved = [use.resolve(found[use.source.name]) for use in uses]
+    if class_weight is not None:
+        validate.check_classes(
+            [column for use, column in zip(uses, resolved, strict=True) if use.role == "label"]
+        )
     if not (shuffle or barrier) and partitions.is_even(counts, num_workers, batch_size):
         shares = tuple(counts[index] for index in range(num_workers))
         LOGGER.info("%d rows in the partitions as they come: %s", num_rows, shares)
@@ -114,7 +122,7 @@ def prepare(
         frame, shares = partitions.deal(frame, counts, num_workers, (seed or 0) if shuffle else None, barrier)
         LOGGER.info("%d rows dealt to %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
     frame, resolved = _travel(frame, uses, resolved)
-    return Prepared(frame, _columns(uses, resolved), num_rows, shares)
+    return Prepared(frame, _columns(uses, resolved, class_weight), num_rows, shares)
 
 
 def _uses(
@@ -182,9 +190,9 @@ def _travel(frame: DataFrame, uses: list[_Use], resolved: list[Column]) -> tuple
     return frame.select(*casts.values()), named
 
 
-def _columns(uses: list[_Use], resolved: list[Column]) -> Columns:
+def _columns(uses: list[_Use], resolved: list[Column], class_weight: ClassWeight | None) -> Columns:
     def of(role: str) -> tuple[Column, ...]:
         return tuple(column for use, column in zip(uses, resolved, strict=True) if use.role == role)
 
     weight = of("weight")
-    return Columns(of("feature"), of("label"), weight[0] if weight else None)
+    return Columns(of("feature"), of("label"), weight[0] if weight else None, class_weight)

@@ -13,9 +13,6 @@ from pyspark.sql.utils import is_remote
 
 LOGGER = logging.getLogger("distkeras.cluster")
 
-TOLERANCE = 0.05
-"""Workers may differ by this share of their rows: evening it out costs a shuffle of all the data."""
-
 _ROW, _WORKER, _TIMES = "__distkeras_row", "__distkeras_worker", "__distkeras_times"
 
 
@@ -37,12 +34,9 @@ def is_even(counts: dict[int, int], num_workers: int, batch_size: int) -> bool:
     Args:
         counts: rows of each partition that has any.
         num_workers: how many there must be.
-        batch_size: rows by which they may differ, or `TOLERANCE` of the mean if that is more.
+        batch_size: rows by which they may differ.
     """
-    if len(counts) < num_workers:
-        return False
-    allowed = max(batch_size, TOLERANCE * sum(counts.values()) / num_workers)
-    return max(counts.values()) - min(counts.values()) <= allowed
+    return len(counts) == num_workers and max(counts.values()) - min(counts.values()) <= batch_size
 
 
 def deal(

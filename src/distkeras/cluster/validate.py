@@ -164,6 +164,22 @@ def label(source: Source, facts: Facts, spec: TensorSpec, loss: str | None) -> C
     return _free_label(source, facts, spec, dtype)
 
 
+def check_classes(labels: Sequence[Column]) -> None:
+    """Raise ValueError unless each row has one label, which says its class."""
+    if len(labels) != 1:
+        raise ValueError(
+            "`class_weight` is for models with one output and a label. Weigh the rows by a column: "
+            f"`sample_weight_col`. Received: labels={[column.name for column in labels]}"
+        )
+    (label,) = labels
+    # Integers of which a row has several are classes of its places, not one-hot.
+    if len(label.shape) > 1 or (label.dtype == "int32" and label.width > 1):
+        raise ValueError(
+            f"Column {label.name!r} has labels of shape {label.shape}. Expected one class a row, or one-hot "
+            "floats, for `class_weight`: weigh the rows by a column, `sample_weight_col`."
+        )
+
+
 def _class_label(source: Source, facts: Facts, spec: TensorSpec) -> Column:
     """Return a column of class indices: one a row, or one for each place of an output that has several."""
     name = source.name

@@ -27,10 +27,11 @@ from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
 from distkeras.wire import codecs
 from distkeras.wire.codecs import Codec
+from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.compress import check_compressible
 from distkeras.worker.model import freeze, layout_of, set_vector, thaw
 from distkeras.worker.nesterov import check_no_momentum
-from distkeras.worker.signature import model_signature
+from distkeras.worker.signature import check_strings, model_signature
 from distkeras.worker.task import Task
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Trainer:
         features_col: Names = "features",
         label_col: Names | None = "label",
         sample_weight_col: str | None = None,
+        class_weight: Mapping[int, float] | None = None,
         num_epoch: int = 1,
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
@@ -97,6 +99,7 @@ class Trainer:
         self.features_col = features_col
         self.label_col = label_col
         self.sample_weight_col = sample_weight_col
+        self.class_weight = None if class_weight is None else ClassWeight.of(class_weight)
         self.num_epoch = num_epoch
         self._seeded = seed is not None
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
@@ -241,6 +244,7 @@ class Trainer:
 
     def _prepare(self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int) -> Prepared:
         inputs, outputs = model_signature(self.keras_model)
+        check_strings(inputs)
         return prepare(
             frame,
             roles,
@@ -251,6 +255,7 @@ class Trainer:
             shuffle=shuffle,
             seed=self.seed,
             batch_size=self.batch_size,
+            class_weight=self.class_weight,
             barrier=self.algorithm.synchronous,
         )
 

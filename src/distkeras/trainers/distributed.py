@@ -35,6 +35,8 @@ class DistributedTrainer(Trainer):
         features_col: column of the model's input; a list for several inputs, a dict by layer name.
         label_col: column of the labels, likewise.
         sample_weight_col: column of a number by which each row's loss is weighed. Default: all alike.
+        class_weight: what a row's loss counts by the class of its label, such as `{0: 1.0, 1: 5.0}`; classes
+            that are not named count 1. It multiplies sample weights. For models with one output.
         num_epoch: passes over the data.
         seed: of shuffling and of rows' way to workers. Default: a random one.
         custom_objects: classes and functions of the model that are not registered with Keras, by name.

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from distkeras.worker.class_weight import ClassWeight
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -56,11 +58,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that a worker trains on, in the order of the model's inputs and outputs."""
+    """The columns that a worker trains on, in the order of the model's inputs and outputs.
+
+    Attributes:
+        features: one for each input.
+        labels: one for each output, or none.
+        sample_weight: of a number for each row.
+        class_weight: what a row counts by its label, of which there is one.
+    """
 
     features: tuple[Column, ...]
     labels: tuple[Column, ...] = ()
     sample_weight: Column | None = None
+    class_weight: ClassWeight | None = None
 
     @property
     def all(self) -> tuple[Column, ...]:

@@ -23,6 +23,9 @@ WINDOW_BYTES = 64 * 2**20
 MEMORY_BYTES = 2**30
 """The largest partition that is permuted as a whole: its pages should stay in the system's cache."""
 
+ORDER_BYTES = 64 * 2**20
+"""The largest permutation: of short rows, even a small partition has very many."""
+
 
 class SourceLost(Exception):
     """The record batches ended in the middle, or were not those that had been counted."""
@@ -38,8 +41,8 @@ class Feed:
     epoch:
 
     - epoch 0: windows of `window_bytes` of rows in their order of arrival, each permuted;
-    - later epochs: all rows permuted, if they take at most `memory_bytes`; else blocks of about 1 MiB of
-      neighboring rows are drawn at random, and permuted by `window_bytes` of them.
+    - later epochs: all rows permuted, if they take at most `memory_bytes` and are at most 8 million; else
+      blocks of about 1 MiB of neighboring rows are drawn at random, and permuted by `window_bytes` of them.
 
     A task that replaces a lost one passes the epoch and the minibatch at which that one stood to `epoch`, and
     sees the minibatches that it would have seen, provided that its rows arrive in the same order.
@@ -104,7 +107,7 @@ class Feed:
         window = self._whole_minibatches(window_bytes // max(1, row_bytes))
         self._shuffle = Shuffle(seed, partition, window) if shuffle else None
         self._cutter = Cutter(columns, batch_size)
-        self._spool = None if num_epoch == 1 else Spool(spool_dir)
+        self._spool = None if num_epoch == 1 else Spool(spool_dir, num_rows)
         self._spooled: Spooled | None = None
         self._arrived = 0
         self._running: Prefetch[list[Minibatch]] | None = None
@@ -216,7 +219,7 @@ class Feed:
     def _order(self, shuffle: Shuffle, spool: Spool, epoch: int) -> Iterator[Rows]:
         if epoch == 0:
             return shuffle.stream(epoch, self._arrived)
-        if spool.num_bytes <= self._memory_bytes:
+        if spool.num_bytes <= self._memory_bytes and self._arrived * 8 <= ORDER_BYTES:
             return shuffle.whole(epoch, self._arrived)
         return shuffle.blocks(epoch, self._arrived, min(self._chunk, shuffle.window))
 

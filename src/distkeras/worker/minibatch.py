@@ -48,7 +48,7 @@ class Cutter:
         columns, size = self._columns, self._batch_size
         features = [_form(table, column) for column in columns.features]
         labels = [_form(table, column) for column in columns.labels]
-        weight = _form(table, columns.sample_weight) if columns.sample_weight else None
+        weight = self._weight(table, labels)
         for first in range(0, num_rows, size):
             rows = slice(first, first + size)
             yield Minibatch(
@@ -57,6 +57,14 @@ class Cutter:
                 None if weight is None else weight[rows],
                 min(size, num_rows - first),
             )
+
+    def _weight(self, table: Table, labels: list[Array]) -> Array | None:
+        columns = self._columns
+        weight = _form(table, columns.sample_weight) if columns.sample_weight else None
+        if columns.class_weight is None:
+            return weight
+        by_class = columns.class_weight.weigh(labels[0])
+        return by_class if weight is None else weight * by_class
 
 
 def _form(table: Table, column: Column) -> Array:

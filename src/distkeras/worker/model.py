@@ -184,7 +184,10 @@ def _mixed(seed: int, worker: int) -> int:
 
 
 def _is_built(model: keras.Model) -> bool:
-    return bool(model.built) and all(layer.built for layer in model._flatten_layers())
+    # A lookup has no weights, and the one inside a TextVectorization is never marked as built.
+    lookups = keras.layers.StringLookup | keras.layers.IntegerLookup
+    layers = (layer for layer in model._flatten_layers() if not isinstance(layer, lookups))
+    return bool(model.built) and all(layer.built for layer in layers)
 
 
 def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects: dict[str, Any]) -> None:

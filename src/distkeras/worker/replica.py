@@ -68,7 +68,7 @@ class Replica(ABC):
         batch = (x, y, sample_weight)
         if not self._prepared:
             # Loss and metrics make their variables by the shapes of the data, before anything is compiled.
-            self.model._symbolic_build(data_batch=batch)
+            self.model._symbolic_build(data_batch=keras.tree.map_structure(_described, batch))
             self._prepare()
             self._prepared = True
         self._logs = self._step(batch)
@@ -169,3 +169,9 @@ def _named_values(logs: dict[str, Any]) -> dict[str, float]:
         else:
             values |= {f"{name}_{index}": float(value) for index, value in enumerate(array.ravel())}
     return values
+
+
+def _described(array: Any) -> Any:
+    """Return what tells Keras shape and type of `array`: it does not know texts by NumPy's type for them."""
+    texts = isinstance(array, np.ndarray) and array.dtype.hasobject
+    return keras.KerasTensor(array.shape, "string") if texts else array

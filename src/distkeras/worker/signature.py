@@ -30,6 +30,18 @@ def model_signature(model: keras.Model) -> tuple[Specs, Specs]:
     return _built_signature(model)
 
 
+def check_strings(inputs: Specs) -> None:
+    """Raise ValueError if the backend cannot train on what `inputs` take."""
+    texts = [spec.name for spec in inputs if spec.dtype == "string"]
+    backend = keras.backend.backend()
+    if texts and backend != "tensorflow":
+        raise ValueError(
+            f"The inputs {texts} of the model take strings, which {backend} has not. Train on TensorFlow "
+            "(KERAS_BACKEND=tensorflow), or vectorize the texts before: apply the layer to the column, and "
+            f"train the layers after it. Received: backend={backend!r}"
+        )
+
+
 def _built_signature(model: keras.Model) -> tuple[Specs, Specs]:
     config = model.get_build_config() if model.built else None
     shapes = (config or {}).get("input_shape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import shutil
@@ -31,16 +32,18 @@ class Spool:
     Args:
         directory: on a local disk; default: the one of Spark's local directories with the most room, or the
             system's temporary directory.
+        num_rows: that will be appended in all: room for all is looked for at the first. `None`: unknown.
 
     Raises:
-        SpoolFullError: an append would leave less than `RESERVE_BYTES` free.
+        SpoolFullError: an append would leave less than `RESERVE_BYTES` free, or the rows to come would.
     """
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self, directory: str | None = None, num_rows: int | None = None) -> None:
         self.directory = directory or spool_directory()
         self._files: dict[str, IO[bytes]] = {}
         self._forms: dict[str, tuple[np.dtype[Any], int]] = {}
         self._free = 0
+        self._expected = num_rows
         self.num_rows = 0
         self.num_bytes = 0
 
@@ -57,7 +60,12 @@ class Spool:
                 pieces.append((_lengths(name), _raw(np.array([len(text) for text in texts], np.int64))))
             else:
                 pieces.append((name, _raw(rows)))
-        self._claim(sum(piece.nbytes for _, piece in pieces))
+        num_bytes = sum(piece.nbytes for _, piece in pieces)
+        if self._expected is not None and num_rows:
+            # Better an error now than after hours of the first epoch.
+            self._check_room(num_bytes * max(1.0, self._expected / num_rows))
+            self._expected = None
+        self._claim(num_bytes)
         for name, piece in pieces:
             self._file(name).write(piece)
         self.num_rows += num_rows
@@ -87,17 +95,22 @@ class Spool:
     def _claim(self, num_bytes: int) -> None:
         """Ask the disk anew only when what was free at the last look may be used up by now."""
         if num_bytes > self._free:
-            free = shutil.disk_usage(self.directory).free - RESERVE_BYTES
-            if num_bytes > free:
-                raise SpoolFullError(
-                    f"No room to spool this worker's rows: {self.directory} has "
-                    f"{(free + RESERVE_BYTES) // 2**20} MiB free after {self.num_bytes // 2**20} MiB of "
-                    f"rows, and {RESERVE_BYTES // 2**20} MiB must stay free. Point SPARK_LOCAL_DIRS to a "
-                    "larger disk, use more workers, or train for one epoch (which spools nothing)."
-                )
-            self._free = min(free, RESERVE_BYTES // 4 + num_bytes)
+            self._free = min(self._check_room(num_bytes), RESERVE_BYTES // 4 + num_bytes)
         self._free -= num_bytes
         self.num_bytes += num_bytes
+
+    def _check_room(self, num_bytes: float) -> int:
+        """Return the free bytes that may be used, or raise where `num_bytes` are more."""
+        free = shutil.disk_usage(self.directory).free - RESERVE_BYTES
+        if num_bytes > free:
+            raise SpoolFullError(
+                f"No room to spool this worker's rows: {self.directory} has "
+                f"{(free + RESERVE_BYTES) // 2**20} MiB free after {self.num_bytes // 2**20} MiB of "
+                f"rows. {math.ceil(num_bytes / 2**20)} MiB are to come, and {RESERVE_BYTES // 2**20} MiB "
+                "must stay free. Point SPARK_LOCAL_DIRS to a larger disk, use more workers, or train for one "
+                "epoch (which spools nothing)."
+            )
+        return free
 
     def _map(self, name: str) -> mmap.mmap | bytes:
         file = self._files[name]
