@@ -4,7 +4,7 @@ from distkeras.center.bad_updates import BadUpdates
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.durable import go_on, take
 from distkeras.center.independent import Independent
-from distkeras.center.layout import Layout, Slot, shard_bounds
+from distkeras.center.layout import Layout, Slot, server_bounds, shard_bounds, trainable_in
 from distkeras.center.rounds import check_quorum
 from distkeras.center.snapshot import Snapshot, SnapshotError
 
@@ -19,6 +19,8 @@ __all__ = [
     "SnapshotError",
     "check_quorum",
     "go_on",
+    "server_bounds",
     "shard_bounds",
     "take",
+    "trainable_in",
 ]

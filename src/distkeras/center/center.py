@@ -230,7 +230,8 @@ class Center:
             if not place.joined:
                 return [(worker, Rejoin())]
             last = place.line.sequence
-            if request.sequence == last and request.sequence > 0:
+            # Older ones come from a worker that goes on where another server of the job stood.
+            if 0 < request.sequence <= last:
                 self._vector.pull(worker, request.message)
                 return [(worker, Exchanged(request.message, 0, restart=True))]
             if request.sequence != last + 1:

@@ -14,6 +14,9 @@ from distkeras.algorithms import Vector
 SHARD_BYTES = 4 * 2**20
 """Largest shard: small enough for two exchanges to work on a large center side by side."""
 
+SERVER_GRAIN = 1024
+"""Parts of servers begin at multiples of so many elements: codecs scale blocks of this size alike then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -110,3 +113,24 @@ def shard_bounds(size: int, num_shards: int | None = None) -> list[tuple[int, in
     count = max(1, min(num_shards, size))
     edges = [size * index // count for index in range(count + 1)]
     return list(pairwise(edges))
+
+
+def server_bounds(size: int, num_servers: int) -> list[tuple[int, int]]:
+    """Cut `size` elements into a contiguous part for each server, of equal size to within `SERVER_GRAIN`.
+
+    Args:
+        size: elements of the vector.
+        num_servers: how many; fewer where there are not as many elements.
+
+    Returns:
+        The half-open range of each part.
+    """
+    count = max(1, min(num_servers, size))
+    grain = SERVER_GRAIN if size >= SERVER_GRAIN * count else 1
+    edges = [size * index // count // grain * grain for index in range(count)]
+    return list(pairwise([*edges, size]))
+
+
+def trainable_in(low: int, high: int, num_trainable: int) -> int:
+    """Return how many of the elements from `low` to `high` are among the leading `num_trainable`."""
+    return min(max(num_trainable - low, 0), high - low)

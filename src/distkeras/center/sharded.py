@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from distkeras.algorithms import Algorithm, State, Vector
-from distkeras.center.layout import shard_bounds
+from distkeras.center.layout import shard_bounds, trainable_in
 from distkeras.center.messages import Exchange
 from distkeras.center.shard import Shard
 from distkeras.center.snapshot import SnapshotError
@@ -36,7 +36,7 @@ class Sharded:
         self._torn = False
         self.size = self._vector.size
         self.shards = [
-            Shard(algorithm, self._vector[low:high], min(max(num_trainable - low, 0), high - low))
+            Shard(algorithm, self._vector[low:high], trainable_in(low, high, num_trainable))
             for low, high in self._bounds
         ]
 

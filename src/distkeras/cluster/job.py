@@ -14,12 +14,13 @@ from distkeras.algorithms import Vector
 from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.messages import Pull, Pulled
 from distkeras.cluster.probe import check_executors
-from distkeras.cluster.server import ServerOptions, ServerProcess, addresses
+from distkeras.cluster.server import ServerOptions, addresses
+from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import Stage
 from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.events import Event
-from distkeras.wire.client import Client
+from distkeras.wire.group import connect
 from distkeras.worker.task import Envelope
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Job:
         resume: number of the next event of the training to go on with; `None`: a new one.
         bad_updates: what becomes of messages that are not finite, or too large.
         without_lost: complete synchronous rounds without workers that are lost.
+        num_servers: processes that hold the center between them.
     """
 
     task: Task
@@ -73,6 +75,7 @@ class Job:
     resume: int | None = None
     bad_updates: BadUpdates = RAISE
     without_lost: bool = False
+    num_servers: int = 1
 
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -96,7 +99,8 @@ class Job:
         threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
         check_executors(spark, self.backend, threads, self.num_workers)
         host, bind = addresses(spark, self.options)
-        with ServerProcess(
+        with Servers(
+            self.num_servers,
             self.task.algorithm,
             self.initial,
             self.num_trainable,
@@ -110,10 +114,10 @@ class Job:
             resume=self.resume,
             bad_updates=self.bad_updates,
             without_lost=self.without_lost,
-        ) as server:
+        ) as servers:
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),
-                server=server.address,
+                servers=servers.addresses,
                 patience=self.options.patience,
                 backend=self.backend,
                 threads=threads,
@@ -122,12 +126,12 @@ class Job:
             stage = Stage(self.frame, envelope, barrier=barrier)
             stage.start()
             try:
-                with Client(server.address, patience=ANSWER_SECONDS) as client:
-                    watch = Watch(stage, server, client, self.num_workers, on_event, self.options.give_up)
+                with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
+                    watch = Watch(stage, servers, client, self.num_workers, on_event, self.options.give_up)
                     num_updates = watch.run()
                     return Outcome(self._pull(watch), num_updates)
             except BaseException as error:
-                server.stop(f"The driver ended the job: {type(error).__name__}")
+                servers.stop(f"The driver ended the job: {type(error).__name__}")
                 stage.cancel()
                 raise
 

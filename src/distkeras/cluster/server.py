@@ -190,6 +190,7 @@ class ServerProcess:
             checksum=options.checksum,
             tls=None if tls is None else tls.client,
             pin=pin,
+            packing=self._job.packing,
         )
 
     def _addressed(self, snapshots: SnapshotOptions | None) -> SnapshotOptions | None:

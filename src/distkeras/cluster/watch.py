@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
 from distkeras.cluster.server import ServerProcess
+from distkeras.cluster.servers import Servers
 from distkeras.events import (
     Event,
     ServerRestored,
@@ -21,6 +22,7 @@ from distkeras.events import (
     WorkerLost,
 )
 from distkeras.wire.client import Client, ServerLost
+from distkeras.wire.group import Group
 
 POLL_SECONDS = 0.1
 DYING_SECONDS = 1.0
@@ -47,7 +49,7 @@ class Watch:
 
     Args:
         stage: the workers.
-        server: the process of the center; started again when it was killed.
+        server: the process of the center, or all of them; started again when killed.
         client: the driver's line to it.
         num_workers: how many have to commit their last window.
         on_event: told of every event, in the order in which the center took them.
@@ -58,8 +60,8 @@ class Watch:
     def __init__(
         self,
         stage: Running,
-        server: ServerProcess,
-        client: Client,
+        server: ServerProcess | Servers,
+        client: Client | Group,
         num_workers: int,
         on_event: Callable[[Event], None],
         give_up: float = 1800.0,
@@ -90,7 +92,7 @@ class Watch:
             # Asked for once more after the end, so that the last events are read too.
             ended = self._stage.wait(0.0 if more else POLL_SECONDS)
             polled: Polled = self.ask(Poll(self._since))
-            self._since, more = polled.next, len(polled.events) == MAX_PAGE
+            self._since, more = polled.next, len(polled.events) >= MAX_PAGE
             for event in polled.events:
                 self._take(event)
             self._check_patience()

@@ -67,6 +67,7 @@ class Trainer:
         custom_objects: Mapping[str, Any] | None = None,
         input_shape: Any = None,
         quorum: int | None = None,
+        num_parameter_servers: int = 1,
         compression: str | Codec | None = None,
         on_bad_update: Literal["raise", "skip"] | BadUpdates = "raise",
         on_lost_worker: Literal["wait", "proceed"] = "wait",
@@ -84,9 +85,15 @@ class Trainer:
             ("num_workers", num_workers),
             ("batch_size", batch_size),
             ("num_epoch", num_epoch),
+            ("num_parameter_servers", num_parameter_servers),
         ):
             check_positive_integer(name, value)
         check_quorum(algorithm, num_workers, quorum)
+        if num_parameter_servers > 1 and quorum not in (None, num_workers):
+            raise ValueError(
+                "A quorum needs one parameter server: each of several would complete its round with others. "
+                f"Received: quorum={quorum}, num_parameter_servers={num_parameter_servers}"
+            )
         self.compression = codecs.get(compression)
         if self.compression is not None:
             check_compressible(algorithm.for_workers(num_workers))
@@ -104,7 +111,13 @@ class Trainer:
         self._seeded = seed is not None
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.quorum = quorum
+        self.num_parameter_servers = num_parameter_servers
         self.on_bad_update = bad_updates.get(on_bad_update)
+        if num_parameter_servers > 1 and self.on_bad_update.max_norm is not None:
+            raise ValueError(
+                "`max_norm` needs one parameter server: each of several sees a part of the message. Received: "
+                f"on_bad_update={on_bad_update!r}, num_parameter_servers={num_parameter_servers}"
+            )
         if on_lost_worker not in ("wait", "proceed"):
             raise ValueError(
                 f'`on_lost_worker` must be "wait" or "proceed". Received: on_lost_worker={on_lost_worker!r}'
@@ -196,6 +209,7 @@ class Trainer:
             num_workers=self.num_workers,
             backend=keras.backend.backend(),
             quorum=self.quorum,
+            num_servers=self.num_parameter_servers,
             options=self.server,
             settings=settings,
             resume=None if interrupted is None else interrupted.next,
@@ -222,6 +236,7 @@ class Trainer:
             "batch_size": self.batch_size,
             "compression": repr(self.compression),
             "num_epoch": self.num_epoch,
+            "num_parameter_servers": self.num_parameter_servers,
             "num_workers": self.num_workers,
             "quorum": self.quorum,
             "rows": list(rows),

@@ -43,6 +43,8 @@ class DistributedTrainer(Trainer):
         input_shape: shape with the batch dimension, such as (None, 784), to build a model that is not built
             yet; the only thing that is ever changed in `keras_model`.
         quorum: for synchronous rules: messages that complete a round. Default: one of every worker.
+        num_parameter_servers: processes that hold the center between them, in parts of equal size; workers
+            talk to all at once. For models that outgrow one process. Not with a quorum.
         compression: how workers compress their messages: "int8" (a quarter of the bytes; the one to begin
             with), "bf16", "fp16", "sign", "topk", or an instance such as `wire.codecs.TopK(density=0.05)`.
             What one message loses is added to the next; replies stay float32. Default: no compression. Not

@@ -18,6 +18,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center.messages import Beat, Request
 from distkeras.wire import frames, shared_memory
+from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import SESSION_BYTES, Connection
 
 CONNECT_SECONDS = 10.0
@@ -44,6 +45,7 @@ class ServerAddress:
         checksum: frames carry checksums.
         tls: makes the context that encrypts the connection; `None`: nothing does.
         pin: SHA-256 fingerprint of the server's certificate.
+        packing: how commits are compressed; `None`: not at all.
     """
 
     host: str
@@ -54,6 +56,7 @@ class ServerAddress:
     checksum: bool = False
     tls: Callable[[], ssl.SSLContext] | None = None
     pin: bytes = b""
+    packing: Packing | None = None
 
     def __repr__(self) -> str:
         return f"ServerAddress({self.host}:{self.port})"  # The token is a secret: not in logs.
@@ -71,6 +74,7 @@ class Client:
         timeout: seconds to wait for one reply before it is asked for anew, as often as it takes: a
             synchronous round waits for its slowest worker.
         sleep: replaced in tests.
+        buffer: where vectors that arrive by TCP are put, shape (size,); default: one of its own.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Client:
         patience: float = 60.0,
         timeout: float = 600.0,
         sleep: Callable[[float], None] = time.sleep,
+        buffer: Vector | None = None,
     ) -> None:
         self._address = address
         self._patience = patience
@@ -87,9 +92,14 @@ class Client:
         self._sleep = sleep
         self._tls = None if address.tls is None else address.tls()
         self._session = secrets.token_bytes(SESSION_BYTES)
-        self._buffer: Vector | None = None  # Not before the first TCP connection: as large as the model.
+        self._buffer = buffer  # If none, not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
         self._in_use = threading.Lock()
+
+    @property
+    def part_sizes(self) -> tuple[int, ...]:
+        """Elements of the center at each server: at one, all."""
+        return (self._address.size,)
 
     def call(self, request: Request) -> Any:
         """Send `request` and return the reply. A vector in it is overwritten by the next call.

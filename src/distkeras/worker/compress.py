@@ -6,7 +6,7 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.messages import Encoded
-from distkeras.wire.codecs import Packing
+from distkeras.wire.codecs import Joint, Packing
 
 
 class Feedback:
@@ -20,7 +20,7 @@ class Feedback:
         packing: how messages lie in a frame.
     """
 
-    def __init__(self, packing: Packing) -> None:
+    def __init__(self, packing: Packing | Joint) -> None:
         self._packing = packing
         self._data = np.empty(packing.num_bytes, np.uint8)
         self.residual: Vector = np.zeros(packing.size, np.float32)

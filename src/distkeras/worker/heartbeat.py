@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from distkeras.wire.client import Client
+from distkeras.wire.group import Group
 
 
 class Heartbeat:
@@ -16,7 +17,7 @@ class Heartbeat:
         seconds: between two beats.
     """
 
-    def __init__(self, client: Client, worker: int, seconds: float) -> None:
+    def __init__(self, client: Client | Group, worker: int, seconds: float) -> None:
         self._client = client
         self._worker = worker
         self._seconds = seconds

@@ -10,11 +10,11 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin, Skipped
-from distkeras.wire.codecs import Packing
+from distkeras.wire.codecs import joint_packing
 from distkeras.worker.compress import Feedback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from distkeras.center.messages import Request
     from distkeras.wire.codecs import Codec
@@ -51,6 +51,7 @@ class Loop:
         worker: index of this worker.
         num_epoch: passes over the feed.
         compression: the codec of its messages, as the server has it; `None` for none.
+        part_sizes: elements that each server has, in order; default: one has them all.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Loop:
         worker: int,
         num_epoch: int,
         compression: Codec | None = None,
+        part_sizes: Sequence[int] = (),
     ) -> None:
         self._replica = replica
         self._feed = feed
@@ -73,7 +75,8 @@ class Loop:
         self._split = replica.layout.num_trainable
         self._feedback: Feedback | None = None
         if compression is not None:
-            self._feedback = Feedback(Packing(compression, replica.layout.size, self._split))
+            sizes = part_sizes or [replica.layout.size]
+            self._feedback = Feedback(joint_packing(compression, sizes, self._split))
         self._anchor: Vector = np.empty(0, np.float32)
         self._sequence = 0
         self._window = Window()

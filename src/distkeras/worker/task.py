@@ -15,6 +15,7 @@ from distkeras.algorithms import Algorithm
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
+from distkeras.wire.group import Group, connect
 from distkeras.worker.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Envelope:
 
     Attributes:
         task: a pickled `Task`: opening it may import Keras, which reads its backend at import.
-        server: where the center is.
+        servers: where the center is: its parts, in their order.
         patience: seconds to try to reach it.
         backend: Keras backend.
         threads: cores that the worker may use.
@@ -66,7 +67,7 @@ class Envelope:
     """
 
     task: bytes
-    server: ServerAddress
+    servers: tuple[ServerAddress, ...]
     patience: float
     backend: str
     threads: int
@@ -128,7 +129,7 @@ def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.Reco
     from distkeras.worker.feed import SourceLost
 
     with (
-        Client(envelope.server, patience=envelope.patience) as client,
+        connect(envelope.servers, patience=envelope.patience) as client,
         Heartbeat(client, worker, envelope.beat),
     ):
         try:
@@ -147,7 +148,9 @@ def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.Reco
     return None
 
 
-def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBatch], client: Client) -> None:
+def _train(
+    task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBatch], client: Client | Group
+) -> None:
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.worker.feed import Feed
     from distkeras.worker.loop import Loop
@@ -176,11 +179,12 @@ def _train(task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBat
             worker=worker,
             num_epoch=task.num_epoch,
             compression=task.compression,
+            part_sizes=client.part_sizes,
         )
         loop.run(attempt)
 
 
-def _report(client: Client, worker: int, error: str) -> None:
+def _report(client: Client | Group, worker: int, error: str) -> None:
     """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
     # The end of a traceback tells the most; a frame's text is bounded.
     tail = error[-frames.MAX_ERROR :]

@@ -1,0 +1,114 @@
+"""The parameter servers of a job, as the driver sees them: one or several, each with a part of the center."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from distkeras.algorithms import Algorithm, Vector
+from distkeras.center import server_bounds, trainable_in
+from distkeras.cluster.server import ServerOptions, ServerProcess
+from distkeras.wire.client import ServerAddress
+from distkeras.wire.store import Store
+
+
+class Servers:
+    """Server processes that hold one center between them, for the time of one `with` block.
+
+    Parts are contiguous and equal in bytes. Of an ensemble, each server has a part of every member. Each has
+    its own ledger and snapshots; the first leads (see `distkeras.wire.group.Group`).
+
+    Args:
+        num_servers: processes.
+        algorithm: as in `ServerProcess`, like all that follows.
+        initial: shape (size,) or (workers, size).
+        num_trainable: leading elements of the whole that the rule governs.
+        num_workers: workers of the job.
+        options: of all of them; snapshots of the second and further go to folders below the address.
+        resume: number of the next event of a job that went before, at the first server.
+        **others: further arguments of each `ServerProcess`.
+
+    Raises:
+        ValueError: fewer ports than servers.
+        ServerFailed: a process did not come up.
+    """
+
+    def __init__(
+        self,
+        num_servers: int,
+        algorithm: Algorithm,
+        initial: Vector,
+        num_trainable: int,
+        num_workers: int,
+        *,
+        options: ServerOptions,
+        resume: int | None = None,
+        **others: Any,
+    ) -> None:
+        bounds = server_bounds(initial.shape[-1], num_servers)
+        if 0 not in options.ports and len(options.ports) < len(bounds):
+            raise ValueError(
+                f"Expected a port for each of {len(bounds)} parameter servers, or 0 among them, which lets "
+                f"the system choose. Received: ports={options.ports}"
+            )
+
+        def start(index: int) -> ServerProcess:
+            low, high = bounds[index]
+            return ServerProcess(
+                algorithm,
+                initial[..., low:high],
+                trainable_in(low, high, num_trainable),
+                num_workers,
+                options=_options_of(index, options, resume is not None),
+                resume=resume if index == 0 or resume is None else 0,
+                **others,
+            )
+
+        with ExitStack() as stack, ThreadPoolExecutor(len(bounds)) as pool:
+            starting = [pool.submit(start, index) for index in range(len(bounds))]
+            self.processes = []
+            failures = []
+            for future in starting:
+                if (error := future.exception()) is not None:
+                    failures.append(error)
+                else:
+                    self.processes.append(stack.enter_context(future.result()))
+            if failures:
+                raise failures[0]
+            self._stack = stack.pop_all()
+
+    @property
+    def addresses(self) -> tuple[ServerAddress, ...]:
+        """Of all, in the order of their parts."""
+        return tuple(process.address for process in self.processes)
+
+    def revive(self, since: int, seconds: float = 0.0) -> bool:
+        """Start those again that have ended, as `ServerProcess.revive`; return whether there was one."""
+        revived = [
+            process.revive(0 if index else since, seconds) for index, process in enumerate(self.processes)
+        ]
+        return any(revived)
+
+    def stop(self, reason: str) -> None:
+        """Tell every worker, at its next word, that the job is over. The driver may go on asking."""
+        for process in self.processes:
+            process.stop(reason)
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _options_of(index: int, options: ServerOptions, resumed: bool) -> ServerOptions:
+    """The options of one server: snapshots of its own, none of which is left from a job before."""
+    snapshots = options.snapshots
+    if index == 0 or snapshots is None or snapshots.address is None:
+        return options
+    own = replace(snapshots, address=f"{snapshots.address.rstrip('/')}/server-{index}")
+    if not resumed:
+        Store(str(own.address)).clear()
+    return replace(options, snapshots=own)

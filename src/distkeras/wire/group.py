@@ -1,0 +1,201 @@
+"""A worker's line to a center that lies on several servers: to all of them at once, as if there were one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+
+from distkeras.algorithms import Vector
+from distkeras.center.messages import (
+    Done,
+    Encoded,
+    Exchange,
+    Exchanged,
+    Fail,
+    Join,
+    Joined,
+    Leave,
+    Poll,
+    Polled,
+    Pull,
+    Pulled,
+    Refused,
+    Rejoin,
+    Request,
+    Skipped,
+)
+from distkeras.events import SnapshotFailed, WorkerFailed
+from distkeras.wire.client import Client, ServerAddress
+from distkeras.wire.codecs import Joint
+
+
+class Group:
+    """Several clients as one. Each server has a part of the center, and a ledger of its own.
+
+    A message that one server has applied and another has not, because one was cut off or started again from a
+    snapshot, is completed by the ledgers: a worker that joins goes on from the earliest place that a server
+    names, and the servers that are further answer repeated commits without applying them.
+
+    The first server leads: its events, its count of updates and its view of the workers are those of the job;
+    of the others' events only failures count.
+
+    Args:
+        addresses: the servers, in the order of their parts.
+        patience: as in `Client`.
+    """
+
+    def __init__(self, addresses: Sequence[ServerAddress], patience: float = 60.0) -> None:
+        packings = [address.packing for address in addresses if address.packing is not None]
+        self._joint = Joint(tuple(packings)) if packings else None
+        edges = list(accumulate((address.size for address in addresses), initial=0))
+        self._buffer = np.empty(edges[-1], np.float32)
+        self._slices = [slice(*pair) for pair in pairwise(edges)]
+        self._clients = [
+            Client(address, patience=patience, buffer=self._buffer[part])
+            for address, part in zip(addresses, self._slices, strict=True)
+        ]
+        self._since = [0] * len(addresses)
+        self._threads = ThreadPoolExecutor(len(addresses), "distkeras-servers")
+
+    @property
+    def part_sizes(self) -> tuple[int, ...]:
+        """Elements of the center at each server."""
+        return tuple(part.stop - part.start for part in self._slices)
+
+    def call(self, request: Request) -> Any:
+        """Send `request` to the servers that it is for, all at once, and return one reply.
+
+        Raises:
+            JobStopped, ServerLost, AuthenticationError: as `Client.call`, of any of them.
+        """
+        match request:
+            case Exchange():
+                return self._exchange(request)
+            case Join():
+                joined = self._all([request] * len(self._clients))
+                place = min(joined, key=lambda reply: reply.sequence)
+                center = self._whole([reply.center for reply in joined])
+                return Joined(center, place.sequence, place.epoch, place.step)
+            case Leave():
+                replies = self._all([request] * len(self._clients))
+                return next((reply for reply in replies if isinstance(reply, Rejoin)), Done())
+            case Pull():
+                pulled = self._all([request] * len(self._clients))
+                return Pulled(self._whole([reply.center for reply in pulled]), pulled[0].num_updates)
+            case Poll():
+                return self._poll(request)
+            case Fail():
+                return self._clients[0].call(request)
+
+    def beat(self, worker: int) -> None:
+        """Tell the servers that `worker` lives, but for those to which a call is under way."""
+        for client in self._clients:
+            client.beat(worker)
+
+    def close(self) -> None:
+        """Close all connections; the next call opens new ones."""
+        for client in self._clients:
+            client.close()
+        self._since = [0] * len(self._clients)  # A server that is started again counts anew.
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._threads.shutdown(wait=False)
+
+    def _exchange(self, request: Exchange) -> Any:
+        self._spoil_if_spoiled(request)
+        replies = self._all(self._parts(request))
+        for reply in replies:
+            if isinstance(reply, Refused | Rejoin):
+                return reply
+        centers = [_center_in(reply) for reply in replies]
+        if all(center is None for center in centers):
+            staleness = max(reply.staleness for reply in replies)
+            return Exchanged(self._whole([reply.reply for reply in replies]), staleness)
+        # Some did not apply it, and answered with the center: the worker starts from that of all.
+        missing = [Pull(request.worker) if center is None else None for center in centers]
+        pulled = self._all(missing)
+        center = self._whole(
+            [pull.center if own is None else own for own, pull in zip(centers, pulled, strict=True)]
+        )
+        if isinstance(replies[0], Skipped):
+            return Skipped(center, replies[0].reason)
+        return Exchanged(center, 0, restart=True)
+
+    def _spoil_if_spoiled(self, request: Exchange) -> None:
+        """Have every server refuse a message that is not finite, not only the one that gets that part."""
+        with np.errstate(all="ignore"):
+            if np.isfinite(request.message.sum()):
+                return
+        request.message.fill(np.nan)
+        if self._joint is not None and request.encoded is not None:
+            self._joint.encode(request.message, request.encoded.data)
+
+    def _parts(self, request: Exchange) -> list[Exchange]:
+        encoded: list[Encoded | None] = [None] * len(self._slices)
+        if self._joint is not None and request.encoded is not None:
+            whole = request.encoded
+            encoded = [Encoded(whole.codec, whole.data[data]) for _, _, data in self._joint.parts()]
+        return [
+            replace(request, message=request.message[elements], encoded=part)
+            for elements, part in zip(self._slices, encoded, strict=True)
+        ]
+
+    def _poll(self, request: Poll) -> Polled:
+        self._since[0] = request.since
+        replies: list[Polled] = self._all([Poll(since) for since in self._since])
+        self._since = [reply.next for reply in replies]
+        failures = [
+            event
+            for reply in replies[1:]
+            for event in reply.events
+            if isinstance(event, WorkerFailed | SnapshotFailed)
+        ]
+        return replace(replies[0], events=[*replies[0].events, *failures])
+
+    def _all(self, requests: Sequence[Request | None]) -> list[Any]:
+        """Send each server its request, at the same time; return the replies, `None` where there was none."""
+        calls = [
+            None if request is None else self._threads.submit(client.call, request)
+            for client, request in zip(self._clients, requests, strict=True)
+        ]
+        under_way = [call for call in calls if call is not None]
+        # One that fails does not wait for the others, which may wait for a round that is never complete.
+        for call in wait(under_way, return_when=FIRST_EXCEPTION).done:
+            call.result()
+        return [None if call is None else call.result() for call in calls]
+
+    def _whole(self, parts: Sequence[Vector]) -> Vector:
+        """Return the vector that `parts` make up; those that arrived in their place are not copied."""
+        for part, place in zip(parts, self._slices, strict=True):
+            own = self._buffer[place]
+            if part.ctypes.data != own.ctypes.data:
+                own[:] = part
+        return self._buffer
+
+
+def _center_in(reply: Exchanged | Skipped) -> Vector | None:
+    """The center that a server answered with which did not apply the message; `None` from one that did."""
+    if isinstance(reply, Skipped):
+        return reply.center
+    return reply.reply if reply.restart else None
+
+
+def connect(addresses: Sequence[ServerAddress], *, patience: float = 60.0) -> Client | Group:
+    """Return a line to the center that lies at `addresses`.
+
+    Args:
+        addresses: the servers, in the order of their parts.
+        patience: as in `Client`.
+    """
+    if len(addresses) == 1:
+        return Client(addresses[0], patience=patience)
+    return Group(addresses, patience)
