@@ -16,9 +16,10 @@ from bare_worker import SIZE, Work
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center.messages import Pull
 from distkeras.cluster.server import ServerOptions, ServerProcess
+from distkeras.cluster.servers import Servers
 from distkeras.cluster.watch import Watch
 from distkeras.events import Event, ServerRestored, Window
-from distkeras.wire.client import Client
+from distkeras.wire.group import connect
 
 
 class Workers:
@@ -68,6 +69,7 @@ class Job:
 
     server: ServerProcess
     workers: Workers
+    servers: Servers
     history: list[Window] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     center: np.ndarray | None = None
@@ -97,17 +99,20 @@ def run(
     num_epoch: int = 2,
     pause: float = 0.005,
     options: ServerOptions | None = None,
+    num_servers: int = 1,
     through=lambda address: address,
     **server_options,
 ) -> Job:
     """Train to the end while `fault(job)` runs in a thread; return the job.
 
     Args:
-        through: gives the address by which workers reach the server, given its own.
+        num_servers: processes that hold the center between them.
+        through: gives the address by which workers reach a server, given its own.
     """
     algorithm = algorithm or DOWNPOUR(communication_window=2)
     options = options or ServerOptions()
-    with ServerProcess(
+    with Servers(
+        num_servers,
         algorithm,
         np.zeros(SIZE, np.float32),
         SIZE,
@@ -115,12 +120,12 @@ def run(
         host="127.0.0.1",
         options=options,
         **server_options,
-    ) as server:
-        address = through(server.address)
+    ) as servers:
+        addresses = tuple(through(address) for address in servers.addresses)
         work = Work(
-            address, algorithm, num_batches, num_epoch, pause, options.patience, options.heartbeat / 3
+            addresses, algorithm, num_batches, num_epoch, pause, options.patience, options.heartbeat / 3
         )
-        job = Job(server, Workers(work, num_workers))
+        job = Job(servers.processes[0], Workers(work, num_workers), servers)
         broken: list[BaseException] = []
 
         def do():
@@ -132,8 +137,8 @@ def run(
         thread = threading.Thread(target=do)
         thread.start()
         try:
-            with Client(server.address, patience=1.0) as client:
-                watch = Watch(job.workers, server, client, num_workers, job.take, options.give_up)
+            with connect(servers.addresses, patience=1.0) as client:
+                watch = Watch(job.workers, servers, client, num_workers, job.take, options.give_up)
                 job.num_updates = watch.run()
                 job.center = watch.ask(Pull()).center.copy()
         finally:

@@ -14,7 +14,8 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Layout
-from distkeras.wire.client import Client, JobStopped, ServerAddress
+from distkeras.wire.client import JobStopped, ServerAddress
+from distkeras.wire.group import connect
 from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch
@@ -26,7 +27,7 @@ SIZE = 64
 class Work:
     """What every worker of a job does."""
 
-    address: ServerAddress
+    addresses: tuple[ServerAddress, ...]
     algorithm: Algorithm
     num_batches: int
     num_epoch: int
@@ -71,7 +72,7 @@ class NumberedFeed:
 def main() -> None:
     work, worker, attempt = pickle.load(sys.stdin.buffer)
     with (
-        Client(work.address, patience=work.patience) as client,
+        connect(work.addresses, patience=work.patience) as client,
         Heartbeat(client, worker, work.beat),
     ):
         loop = Loop(

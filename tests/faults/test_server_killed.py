@@ -32,6 +32,21 @@ def test_a_killed_server_goes_on_from_its_last_snapshot(snapshots):
     assert not Path(job.server._folder).exists()
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_one_of_two_killed_servers_goes_on_from_its_last_snapshot(tmp_path, index):
+    options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path), commits=7))
+
+    def fault(job):
+        job.wait_for_windows(20)
+        job.servers.processes[index]._process.kill()
+
+    job = bare.run(fault, options=options, num_servers=2)
+    bare.check(job, 2 * 30 * 2)
+    assert job.num_updates == len(job.history) == 60
+    restored = [event for event in job.events if isinstance(event, ServerRestored)]
+    assert len(restored) == (1 if index == 0 else 0)  # The history follows the first server.
+
+
 def test_a_killed_server_of_a_synchronous_rule_goes_on(tmp_path):
     # The mean of workers that each add one a minibatch counts the minibatches of one worker.
     options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path), commits=3))

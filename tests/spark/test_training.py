@@ -124,7 +124,7 @@ def test_a_synchronous_rule_trains_in_a_barrier_stage(blobs):
     assert {window.staleness for window in trainer.get_history()} == {0}
 
 
-def test_workers_that_compress_and_encrypt_their_messages_learn(blobs):
+def test_workers_that_compress_and_encrypt_messages_to_two_servers_learn(blobs):
     keras.utils.set_random_seed(1)
     normalized = keras.layers.BatchNormalization(momentum=0.5)  # Its statistics travel beside the deltas.
     model = keras.Sequential([keras.Input((4,)), normalized, keras.layers.Dense(1, activation="sigmoid")])
@@ -134,6 +134,7 @@ def test_workers_that_compress_and_encrypt_their_messages_learn(blobs):
         "binary_crossentropy",
         num_epoch=6,
         compression="int8",
+        num_parameter_servers=2,
         server=distkeras.ServerOptions(tls=True, checksum=True),
     )
     trained = trainer.train(blobs)
@@ -191,7 +192,14 @@ def test_batch_normalization_statistics_are_averaged(spark):
 @pytest.mark.parametrize(("data", "rows"), [("share", 128), ("all", 256), ("bootstrap", None)])
 def test_members_of_an_ensemble_are_independent(blobs, data, rows):
     trainer = distkeras.EnsembleTrainer(
-        small_model(), "sgd", "binary_crossentropy", num_ensembles=2, data=data, batch_size=16, seed=4
+        small_model(),
+        "sgd",
+        "binary_crossentropy",
+        num_ensembles=2,
+        data=data,
+        batch_size=16,
+        seed=4,
+        num_parameter_servers=2,  # Each has a part of every member.
     )
     members = trainer.train(blobs)
     assert len(members) == 2

@@ -11,6 +11,7 @@ import numpy as np
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import Center
+from distkeras.center.bad_updates import RAISE
 from distkeras.center.messages import Exchange
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
@@ -22,10 +23,19 @@ TRANSPORT = "tcp"
 
 
 @contextmanager
-def serving(algorithm=None, num_workers=2, size=4, *, tls=None, **options):
+def serving(
+    algorithm=None, num_workers=2, size=4, *, tls=None, num_trainable=None, bad_updates=RAISE, **options
+):
     """Yield a server, its center, and its address."""
     algorithm = DOWNPOUR() if algorithm is None else algorithm
-    center = Center(algorithm, np.zeros(size, np.float32), num_workers, clock=time.time)
+    center = Center(
+        algorithm,
+        np.zeros(size, np.float32),
+        num_workers,
+        num_trainable=num_trainable,
+        bad_updates=bad_updates,
+        clock=time.time,
+    )
     context = None if tls is None else tls.server()
     local_name = shared_memory.new_name() if TRANSPORT == "shared memory" else None
     server = Server(center, TOKEN, "127.0.0.1", tls=context, local_name=local_name, **options)
@@ -37,6 +47,7 @@ def serving(algorithm=None, num_workers=2, size=4, *, tls=None, **options):
         local_name,
         checksum=options.get("checksum", False),
         tls=None if tls is None else tls.client,
+        packing=options.get("packing"),
         pin=b"" if tls is None else fingerprint_of(context),
     )
     thread = threading.Thread(target=server.serve, daemon=True)

@@ -115,8 +115,8 @@ class Trainer:
         self.on_bad_update = bad_updates.get(on_bad_update)
         if num_parameter_servers > 1 and self.on_bad_update.max_norm is not None:
             raise ValueError(
-                "`max_norm` needs one parameter server: each of several sees a part of the message. Received: "
-                f"on_bad_update={on_bad_update!r}, num_parameter_servers={num_parameter_servers}"
+                "`max_norm` needs one parameter server: each of several sees a part of the message. "
+                f"Received: on_bad_update={on_bad_update!r}, num_parameter_servers={num_parameter_servers}"
             )
         if on_lost_worker not in ("wait", "proceed"):
             raise ValueError(
