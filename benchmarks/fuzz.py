@@ -168,7 +168,9 @@ def member(address: ServerAddress, session: bytes, frame: bytes, line: list[Conn
         if not whole:
             sock.shutdown(socket.SHUT_WR)  # The server waits for the rest of a frame that was cut short.
         answer = type(line[0].receive(np.empty(SIZE, np.float32))).__name__
-    except ConnectionError:
+    except TimeoutError:
+        raise
+    except OSError:
         whole, answer = False, "refused"
     if not whole:
         line.pop().close()
