@@ -124,7 +124,7 @@ def test_a_synchronous_rule_trains_in_a_barrier_stage(blobs):
     assert {window.staleness for window in trainer.get_history()} == {0}
 
 
-def test_workers_that_compress_and_encrypt_messages_to_two_servers_learn(blobs):
+def test_workers_that_compress_encrypt_and_overlap_exchanges_with_two_servers_learn(blobs):
     keras.utils.set_random_seed(1)
     normalized = keras.layers.BatchNormalization(momentum=0.5)  # Its statistics travel beside the deltas.
     model = keras.Sequential([keras.Input((4,)), normalized, keras.layers.Dense(1, activation="sigmoid")])
@@ -135,6 +135,7 @@ def test_workers_that_compress_and_encrypt_messages_to_two_servers_learn(blobs):
         num_epoch=6,
         compression="int8",
         num_parameter_servers=2,
+        overlap=True,
         server=distkeras.ServerOptions(tls=True, checksum=True),
     )
     trained = trainer.train(blobs)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from distkeras.algorithms import ADAG, AEASGD, DOWNPOUR, Algorithm, Sequential
-from distkeras.center import Center, Layout
+from distkeras.center import BadUpdates, Center, Layout
 from distkeras.center.messages import Exchange
 from distkeras.events import Window, WorkerLeft
 from distkeras.worker.loop import Loop, TrainingDiverged
@@ -53,13 +54,14 @@ class ListFeed:
             yield Minibatch(epoch * self.rows + step, None, None, 32 if step < self.rows - 1 else 7)
 
 
-def make_center(algorithm, num_workers=1, size=1, num_trainable=None):
+def make_center(algorithm, num_workers=1, size=1, num_trainable=None, **options):
     return Center(
         algorithm,
         np.zeros(size, np.float32),
         num_workers,
         num_trainable=num_trainable,
         clock=itertools.count().__next__,
+        **options,
     )
 
 
@@ -75,16 +77,18 @@ def windows_of(center):
     return [event for event in center.journal.read(0).events if isinstance(event, Window)]
 
 
-def run(algorithm, rows, num_epoch, replica=None, center=None, attempt=0, call=None):
+def run(algorithm, rows, num_epoch, replica=None, center=None, attempt=0, call=None, overlap=False):
     replica = replica or CountingReplica()
     center = center or make_center(algorithm)
-    loop = Loop(replica, ListFeed(rows), algorithm, call or caller(center), worker=0, num_epoch=num_epoch)
+    call = call or caller(center)
+    loop = Loop(replica, ListFeed(rows), algorithm, call, worker=0, num_epoch=num_epoch, overlap=overlap)
     loop.run(attempt)
     return replica, center
 
 
-def test_every_minibatch_is_trained_once_and_every_window_committed():
-    replica, center = run(DOWNPOUR(communication_window=4), rows=10, num_epoch=3)
+@pytest.mark.parametrize("overlap", [False, True])
+def test_every_minibatch_is_trained_once_and_every_window_committed(overlap):
+    replica, center = run(DOWNPOUR(communication_window=4), rows=10, num_epoch=3, overlap=overlap)
     assert replica.trained == list(range(30))
     assert center.snapshot().tolist() == [30.0]
     assert [window.steps for window in windows_of(center)] == [4] * 7 + [2]
@@ -115,8 +119,9 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("commits", range(8))
-def test_retried_worker_resumes_at_its_last_committed_window(commits):
+def test_retried_worker_resumes_at_its_last_committed_window(commits, overlap):
     algorithm = DOWNPOUR(communication_window=4)
     center = make_center(algorithm)
     left = itertools.count()
@@ -127,8 +132,8 @@ def test_retried_worker_resumes_at_its_last_committed_window(commits):
         return caller(center)(request)
 
     with pytest.raises(Killed):
-        run(algorithm, 10, 3, center=center, call=call)
-    replica, _ = run(algorithm, 10, 3, center=center, attempt=1)
+        run(algorithm, 10, 3, center=center, call=call, overlap=overlap)
+    replica, _ = run(algorithm, 10, 3, center=center, attempt=1, overlap=overlap)
     assert replica.trained == list(range(4 * commits, 30))
     assert center.snapshot().tolist() == [30.0]
     assert [window.iteration for window in windows_of(center)] == list(range(8))
@@ -177,12 +182,13 @@ def test_a_loss_that_is_no_number_is_an_error_and_is_not_committed():
     assert center.num_updates == 0
 
 
-def test_weights_that_are_no_numbers_are_refused_by_the_center():
+@pytest.mark.parametrize("overlap", [False, True])
+def test_weights_that_are_no_numbers_are_refused_by_the_center(overlap):
     replica = CountingReplica()
     replica.train = lambda *_: replica.weights.fill(np.inf)
     center = make_center(DOWNPOUR(communication_window=4))
-    with pytest.raises(TrainingDiverged, match="refused the update"):
-        run(DOWNPOUR(communication_window=4), 10, 1, replica=replica, center=center)
+    with pytest.raises(TrainingDiverged, match="refused the update in worker 0, epoch 0, window 0"):
+        run(DOWNPOUR(communication_window=4), 10, 1, replica=replica, center=center, overlap=overlap)
     assert center.snapshot().tolist() == [0.0]
 
 
@@ -231,3 +237,66 @@ def test_a_rule_of_the_user_runs_as_it_stands():
 
     _, center = run(Half(communication_window=2), rows=4, num_epoch=1)
     assert center.snapshot().tolist() == [2.0]
+
+
+def test_with_overlap_the_next_window_trains_while_the_reply_is_on_its_way():
+    algorithm = DOWNPOUR(communication_window=4)
+    center, replica = make_center(algorithm), CountingReplica()
+    further = threading.Event()
+    train = replica.train
+
+    def call(request):
+        if isinstance(request, Exchange) and request.sequence == 1:
+            assert further.wait(30), "The next window waited for the reply."
+        return caller(center)(request)
+
+    def counted(x, *rest):
+        if x == 6:  # in the middle of the second window
+            further.set()
+        train(x, *rest)
+
+    replica.train = counted
+    run(algorithm, 10, 1, replica=replica, center=center, call=call, overlap=True)
+    assert center.snapshot().tolist() == [10.0]
+
+
+def test_with_overlap_what_a_late_elastic_reply_moves_is_conserved():
+    algorithm = AEASGD(communication_window=4)
+    center, replica = make_center(algorithm), CountingReplica()
+    loop = Loop(replica, ListFeed(10), algorithm, caller(center), worker=0, num_epoch=2, overlap=True)
+    loop.run()
+    # Both began at 0 and each step adds 1: the exchanges may only move it from one to the other.
+    assert center.snapshot()[0] + loop._anchor[0] == pytest.approx(20.0, abs=1e-4)
+
+
+def test_with_overlap_a_reply_that_was_lost_keeps_the_progress_made_meanwhile():
+    algorithm = DOWNPOUR(communication_window=4)
+    center = make_center(algorithm)
+
+    def call(request):
+        reply = caller(center)(request)
+        if isinstance(request, Exchange) and request.sequence == 2:
+            reply = caller(center)(request)
+            assert reply.restart
+        return reply
+
+    replica, _ = run(algorithm, 10, 2, center=center, call=call, overlap=True)
+    assert replica.trained == list(range(20))
+    assert center.snapshot().tolist() == [20.0]
+
+
+def test_with_overlap_a_skipped_window_costs_no_other():
+    algorithm = DOWNPOUR(communication_window=4)
+    center = make_center(algorithm, bad_updates=BadUpdates("skip"))
+    replica = CountingReplica()
+    train = replica.train
+
+    def breaks(x, *rest):
+        train(x, *rest)
+        if x == 5:
+            replica.weights.fill(np.nan)
+
+    replica.train = breaks
+    run(algorithm, 10, 2, replica=replica, center=center, overlap=True)
+    assert replica.trained == list(range(20))
+    assert center.snapshot().tolist() == [16.0]

@@ -59,6 +59,7 @@ class Center:
         first_worker: index of the first of its workers.
         bad_updates: what becomes of messages that are not finite, or too large.
         without_lost: complete synchronous rounds without those workers that are `lost`.
+        overlap: workers train a window while the one before is exchanged.
         clock: seconds since the epoch, for the events' timestamps.
 
     Raises:
@@ -78,6 +79,7 @@ class Center:
         first_worker: int = 0,
         bad_updates: BadUpdates = RAISE,
         without_lost: bool = False,
+        overlap: bool = False,
     ) -> None:
         check_quorum(algorithm, num_workers, quorum)
         self.algorithm = algorithm.for_workers(num_workers)
@@ -88,7 +90,7 @@ class Center:
         self._without_lost = without_lost
         self.journal = Journal(clock)
         trainable = np.size(initial) if num_trainable is None else num_trainable
-        self._vector = Sharded(self.algorithm, initial, trainable, num_shards)
+        self._vector = Sharded(self.algorithm, initial, trainable, num_shards, overlap=overlap)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
         self._places = [

@@ -22,6 +22,7 @@ class Independent:
         num_trainable: as in `Center`.
         clock: as in `Center`.
         bad_updates: as in `Center`.
+        overlap: as in `Center`.
 
     Attributes:
         journal: the events of all members.
@@ -36,6 +37,7 @@ class Independent:
         num_trainable: int,
         clock: Callable[[], float],
         bad_updates: BadUpdates = RAISE,
+        overlap: bool = False,
     ) -> None:
         self.journal = Journal(clock)
         self.members = [
@@ -45,6 +47,7 @@ class Independent:
                 1,
                 num_trainable=num_trainable,
                 first_worker=worker,
+                overlap=overlap,
                 clock=clock,
                 bad_updates=bad_updates,
             )

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Commit, State, Vector
 from distkeras.center.messages import DRIVER
+
+
+@dataclass(slots=True)
+class Pull:
+    """What a worker received: the version, and the center itself for rules that ask for it, read-only."""
+
+    version: int
+    center: Vector | None
 
 
 class Shard:
@@ -17,9 +27,13 @@ class Shard:
         algorithm: the rule.
         center: this shard's part of the center vector, a view that is changed in place.
         num_trainable: elements of it that the rule governs; the rest are statistics, averaged over workers.
+        overlap: workers train a window while the one before is exchanged: what they send comes from the
+            center of one exchange earlier, and from their own last window, which they had not to receive.
     """
 
-    def __init__(self, algorithm: Algorithm, center: Vector, num_trainable: int) -> None:
+    def __init__(
+        self, algorithm: Algorithm, center: Vector, num_trainable: int, *, overlap: bool = False
+    ) -> None:
         self.algorithm = algorithm
         self.center = center
         self.version = 0
@@ -27,14 +41,16 @@ class Shard:
         self._trainable = center[:num_trainable]
         self._statistics = center[num_trainable:]
         self.state: State = algorithm.init(self._trainable)
-        self._pulls: dict[int, tuple[int, Vector | None]] = {}
-        self._published: tuple[int, Vector] | None = None
+        self._windows_ahead = 2 if overlap else 1
+        # Of each worker, where the window that it sends next began, and those after it.
+        self._pulls: dict[int, deque[Pull]] = {}
+        self._published: Pull | None = None
 
     def pull(self, worker: int, out: Vector) -> None:
         """Copy the shard to `out`, and remember that `worker` holds this version."""
         with self.lock:
             np.copyto(out, self.center)
-            self._remember(worker)
+            self._pulls[worker] = deque(self._pulled() for _ in range(self._windows_ahead))
 
     def read(self, out: Vector) -> None:
         """Copy the shard to `out` for someone who trains nothing."""
@@ -54,14 +70,21 @@ class Shard:
             num_workers: workers of the job.
 
         Returns:
-            The staleness of the message: commits applied here since the worker last pulled.
+            The staleness of the message: commits of others applied here since the center that it comes from.
         """
         with self.lock:
-            pulled_version, pulled = self._pulls[worker]
-            staleness = self.version - pulled_version
-            commit = Commit(worker, staleness, num_steps, num_samples, num_workers, pulled)
-            self._apply(message, commit, num_workers)
-            self._remember(worker)
+            pulls = self._pulls[worker]
+            pull = pulls.popleft()
+            staleness = self.version - pull.version
+            before = self._trainable.copy() if pulls and self.algorithm.needs_pulled else None
+            commit = Commit(worker, staleness, num_steps, num_samples, num_workers, pull.center)
+            applied = self._apply(message, commit, num_workers)
+            for pending in pulls:
+                # The window that the worker trains meanwhile has this one in it.
+                pending.version += applied
+                if pending.center is not None and before is not None:
+                    pending.center = pending.center + (self._trainable - before)
+            pulls.append(self._pulled())
         return staleness
 
     def exchange_round(self, message: Vector, workers: list[int], num_steps: int, num_samples: int) -> None:
@@ -70,18 +93,21 @@ class Shard:
             # The statistics of a round are a mean already: a share of one takes them whole.
             self._apply(message, Commit(DRIVER, 0, num_steps, num_samples, len(workers)), 1)
             for worker in workers:
-                self._remember(worker)
+                pulls = self._pulls[worker]
+                pulls.popleft()
+                pulls.append(self._pulled())
 
     def staleness_of(self, worker: int) -> int:
-        """Commits applied here since `worker` last pulled."""
-        return self.version - self._pulls[worker][0]
+        """Commits applied here since the center from which the window comes that `worker` sends."""
+        return self.version - self._pulls[worker][0].version
 
     def forget(self, worker: int) -> None:
         """Drop what is kept for a worker that has left."""
         with self.lock:
             self._pulls.pop(worker, None)
 
-    def _apply(self, message: Vector, commit: Commit, share: int) -> None:
+    def _apply(self, message: Vector, commit: Commit, share: int) -> bool:
+        """Apply `message`, and overwrite it with the reply; return whether the rule took it."""
         split = self._trainable.size
         if self._statistics.size:
             self._statistics += (message[split:] - self._statistics) / share
@@ -90,18 +116,18 @@ class Shard:
         reply = self.algorithm.apply(self._trainable, rule_message, commit, self.state)
         if reply is None:
             rule_message[:] = self._trainable
-            return
+            return False
         if reply is not rule_message:
             rule_message[:] = reply
         self.version += 1
+        return True
 
-    def _remember(self, worker: int) -> None:
-        """Note the version that `worker` now holds; workers of one version share one read-only copy."""
-        pulled = None
-        if self.algorithm.needs_pulled:
-            if self._published is None or self._published[0] != self.version:
-                copy = self._trainable.copy()
-                copy.flags.writeable = False
-                self._published = (self.version, copy)
-            pulled = self._published[1]
-        self._pulls[worker] = (self.version, pulled)
+    def _pulled(self) -> Pull:
+        """What a worker holds that receives the shard now; those of one version share one read-only copy."""
+        if not self.algorithm.needs_pulled:
+            return Pull(self.version, None)
+        if self._published is None or self._published.version != self.version:
+            copy = self._trainable.copy()
+            copy.flags.writeable = False
+            self._published = Pull(self.version, copy)
+        return replace(self._published)

@@ -22,6 +22,7 @@ class Sharded:
         initial: shape (size,); copied.
         num_trainable: leading elements that the rule governs.
         num_shards: how many; default by size.
+        overlap: workers train a window while the one before is exchanged.
 
     Attributes:
         size: elements of the vector.
@@ -29,14 +30,25 @@ class Sharded:
     """
 
     def __init__(
-        self, algorithm: Algorithm, initial: Vector, num_trainable: int, num_shards: int | None
+        self,
+        algorithm: Algorithm,
+        initial: Vector,
+        num_trainable: int,
+        num_shards: int | None,
+        *,
+        overlap: bool = False,
     ) -> None:
         self._vector = np.array(initial, np.float32)
         self._bounds = shard_bounds(self._vector.size, num_shards)
         self._torn = False
         self.size = self._vector.size
         self.shards = [
-            Shard(algorithm, self._vector[low:high], trainable_in(low, high, num_trainable))
+            Shard(
+                algorithm,
+                self._vector[low:high],
+                trainable_in(low, high, num_trainable),
+                overlap=overlap,
+            )
             for low, high in self._bounds
         ]
 

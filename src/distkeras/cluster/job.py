@@ -110,6 +110,7 @@ class Job:
             options=self.options,
             quorum=self.quorum,
             compression=self.task.compression,
+            overlap=self.task.overlap,
             settings=self.settings,
             resume=self.resume,
             bad_updates=self.bad_updates,

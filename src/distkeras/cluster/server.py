@@ -126,6 +126,7 @@ class ServerProcess:
         options: ports, encryption, checksums.
         quorum: messages that complete a synchronous round, `None` for all.
         compression: the codec of the workers' messages, `None` for none.
+        overlap: workers train a window while the one before is exchanged.
         settings: of the job, plain JSON, for the snapshots.
         resume: number of the next event of a job that went before: go on from its last snapshot.
         bad_updates: what becomes of messages that are not finite, or too large.
@@ -147,6 +148,7 @@ class ServerProcess:
         options: ServerOptions,
         quorum: int | None = None,
         compression: Codec | None = None,
+        overlap: bool = False,
         settings: dict[str, Any] | None = None,
         resume: int | None = None,
         bad_updates: BadUpdates = RAISE,
@@ -167,6 +169,7 @@ class ServerProcess:
             bind or host,
             options.ports,
             compression,
+            overlap=overlap,
             snapshots=self._addressed(options.snapshots),
             temporary=self._folder is not None,
             restore=resume is not None,

@@ -35,6 +35,7 @@ OPTIONS = {
     "seed": "seed",
     "quorum": "quorum",
     "compression": "compression",
+    "overlap": "overlap",
     "server": "server",
     "verbose": "verbose",
 }
@@ -72,6 +73,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         seed: of the shuffle. Default: a random one.
         quorum: as in `DistributedTrainer`.
         compression: as in `DistributedTrainer`.
+        overlap: as in `DistributedTrainer`.
         server: as in `DistributedTrainer`.
         verbose: whether to show a progress bar. Default: in a terminal or a notebook.
         predictBatchSize: rows that the fitted model takes at once.
@@ -114,6 +116,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         seed: int | None = None,
         quorum: int | None = None,
         compression: str | Codec | None = None,
+        overlap: bool | None = None,
         server: ServerOptions | None = None,
         verbose: bool | None = None,
         predictBatchSize: int | None = None,

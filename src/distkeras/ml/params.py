@@ -148,6 +148,9 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
     compression: Param[Any] = _param(
         "compression", "how workers compress their messages: a name such as int8, or a codec", _compression
     )
+    overlap: Param[bool] = _param(
+        "overlap", "train the next window while one is exchanged", TypeConverters.toBoolean
+    )
     server: Param[Any] = _param("server", "where the parameter server listens: ServerOptions", _server)
     verbose: Param[bool] = _param(
         "verbose",

@@ -63,13 +63,18 @@ class Inner:
 
 @dataclass(slots=True)
 class Worker:
-    """One simulated worker. While it trains it holds one vector, `weights`, perhaps shared with others."""
+    """One simulated worker. While it trains it holds `weights`, where its window began.
+
+    `anchor` is what it last received, the same vector unless exchanges overlap. Others may share both.
+    """
 
     weights: Vector
+    anchor: Vector
     replica: Replica
     local: Vector | None = None
     message: Vector | None = None
     sent: Exchange | None = None
+    sent_at: float = 0.0
     sequence: int = 0
     samples: int = 0
     attempt: int = 0
@@ -92,6 +97,7 @@ class Simulation:
     failures: Failures
     faults: np.random.Generator
     recorder: Recorder
+    overlap: bool = False
     diverged: bool = False
 
     def __post_init__(self) -> None:
@@ -150,10 +156,16 @@ class Simulation:
             seed=(inner.seed, 2, worker, attempt),
         )
         # Workers that join at one version share one copy of it.
-        return Worker(self._joined[1], replica, sequence=joined.sequence, attempt=attempt)
+        return Worker(self._joined[1], self._joined[1], replica, sequence=joined.sequence, attempt=attempt)
 
-    def _begin_window(self, worker: int, now: float) -> None:
-        """Send the worker's next window on its way, or its death."""
+    def _begin_window(self, worker: int, now: float, reply: float | None = None) -> None:
+        """Send the worker's next window on its way, or its death.
+
+        Args:
+            worker: who trains it.
+            now: when it begins.
+            reply: when the worker has the reply to the window before, which it needs to send this one.
+        """
         failures = self.failures
         seconds = self.window_time(worker, self.inner.window)
         if failures.straggle and self.faults.random() < failures.straggle:
@@ -162,7 +174,9 @@ class Simulation:
             lived = seconds * self.faults.random()
             self._push(now + lived + failures.restart + self.network.latency, worker, Arrival.JOIN)
         else:
-            self._push(now + seconds + self._transfer, worker, Arrival.COMMIT)
+            sent_at = max(now + seconds, now if reply is None else reply)
+            self._workers[worker].sent_at = sent_at
+            self._push(sent_at + self._transfer, worker, Arrival.COMMIT)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
         if arrival is Arrival.JOIN:
@@ -185,7 +199,9 @@ class Simulation:
         """Train the worker's window, and write its commit."""
         inner, split = self.inner, self._num_trainable
         local, state.samples = self.problem.train(state.weights, inner.window, state.replica)
-        message = self.center.algorithm.commit(local[:split], state.weights[:split], inner.window)
+        if state.weights is not state.anchor:  # It began before the reply came, which came meanwhile.
+            local = state.anchor + (local - state.weights)
+        message = self.center.algorithm.commit(local[:split], state.anchor[:split], inner.window)
         state.local, state.message = local, message
         state.sequence += 1
         state.sent = Exchange(
@@ -223,9 +239,15 @@ class Simulation:
             return
         self.recorder.bytes_received += answer.reply.nbytes
         state = self._workers[worker]
-        state.weights = answer.reply if answer.restart else self._adopt(state, answer.reply)
+        state.anchor = answer.reply if answer.restart else self._adopt(state, answer.reply)
+        received = self.clock.now + self._transfer
+        if self.overlap and state.local is not None:
+            state.weights = state.local
+            self._begin_window(worker, state.sent_at, received)
+        else:
+            state.weights = state.anchor
+            self._begin_window(worker, received)
         state.local = state.message = state.sent = None
-        self._begin_window(worker, self.clock.now + self._transfer)
 
     def _adopt(self, state: Worker, reply: Vector) -> Vector:
         if state.local is None or state.message is None:

@@ -28,6 +28,7 @@ def simulate(
     network: Network | None = None,
     failures: Failures | None = None,
     quorum: int | None = None,
+    overlap: bool = False,
     num_shards: int | None = None,
     evaluate_every: int = 1,
     keep_centers: bool = True,
@@ -42,7 +43,7 @@ def simulate(
 
     Memory: one float32 vector of the model's size a worker, shared by those that hold the same version of
     the center; a second one for rules that need the pulled center; three more for a worker that waits for its
-    round to close.
+    round to close; one more where exchanges overlap.
 
     Args:
         algorithm: the rule. Its `communication_window` counts steps; `None` is one epoch of the problem.
@@ -55,6 +56,7 @@ def simulate(
         network: latency, bandwidth and service time of the server; default: none.
         failures: crashes, stragglers and lost replies; default: none.
         quorum: messages that complete a synchronous round; default: those of all workers.
+        overlap: workers train a window while the one before is exchanged; default: they wait for the reply.
         num_shards: shards of the center; default by size.
         evaluate_every: commits between two evaluations of the center; the first and the last always count.
         keep_centers: keep every evaluated center, not only the last.
@@ -92,6 +94,7 @@ def simulate(
         num_trainable=problem.num_trainable,
         num_shards=num_shards,
         quorum=quorum,
+        overlap=overlap,
     )
     inner = Inner(
         learning_rate=learning_rate,
@@ -108,6 +111,7 @@ def simulate(
         window_time=(step_time or Gamma()).windows(num_workers, chance),
         network=network or Network(),
         failures=failures or Failures(),
+        overlap=overlap,
         faults=faults,
         recorder=recorder,
     )

@@ -69,6 +69,7 @@ class Trainer:
         quorum: int | None = None,
         num_parameter_servers: int = 1,
         compression: str | Codec | None = None,
+        overlap: bool = False,
         on_bad_update: Literal["raise", "skip"] | BadUpdates = "raise",
         on_lost_worker: Literal["wait", "proceed"] = "wait",
         server: ServerOptions | None = None,
@@ -94,6 +95,7 @@ class Trainer:
                 "A quorum needs one parameter server: each of several would complete its round with others. "
                 f"Received: quorum={quorum}, num_parameter_servers={num_parameter_servers}"
             )
+        self.overlap = overlap
         self.compression = codecs.get(compression)
         if self.compression is not None:
             check_compressible(algorithm.for_workers(num_workers))
@@ -202,6 +204,7 @@ class Trainer:
                 shuffle=shuffle,
                 seed=self.seed,
                 compression=self.compression,
+                overlap=self.overlap,
             ),
             frame=frame,
             initial=initial,
@@ -238,6 +241,7 @@ class Trainer:
             "num_epoch": self.num_epoch,
             "num_parameter_servers": self.num_parameter_servers,
             "num_workers": self.num_workers,
+            "overlap": self.overlap,
             "quorum": self.quorum,
             "rows": list(rows),
             "seed": self.seed,

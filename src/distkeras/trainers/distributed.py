@@ -49,6 +49,8 @@ class DistributedTrainer(Trainer):
             with), "bf16", "fp16", "sign", "topk", or an instance such as `wire.codecs.TopK(density=0.05)`.
             What one message loses is added to the next; replies stay float32. Default: no compression. Not
             for rules that send weights, not deltas: the elastic ones, `Averaging` and `Sequential`.
+        overlap: train the next window while one is exchanged. The reply is taken up at the end of that one,
+            under its progress; staleness counts the window that it came late. Default: wait for the reply.
         on_bad_update: of a window whose loss or message is NaN or infinite, which no center takes: "raise"
             ends the training with an error; "skip" passes the window over, and its worker goes on from the
             center. `BadUpdates("skip", max_norm=100.0)` also refuses messages that are too large.

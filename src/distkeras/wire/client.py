@@ -75,6 +75,7 @@ class Client:
             synchronous round waits for its slowest worker.
         sleep: replaced in tests.
         buffer: where vectors that arrive by TCP are put, shape (size,); default: one of its own.
+        session: of another client of this process, whose place this one takes; default: its own.
     """
 
     def __init__(
@@ -85,16 +86,18 @@ class Client:
         timeout: float = 600.0,
         sleep: Callable[[float], None] = time.sleep,
         buffer: Vector | None = None,
+        session: bytes | None = None,
     ) -> None:
         self._address = address
         self._patience = patience
         self._timeout = timeout
         self._sleep = sleep
         self._tls = None if address.tls is None else address.tls()
-        self._session = secrets.token_bytes(SESSION_BYTES)
+        self._session = session or secrets.token_bytes(SESSION_BYTES)
         self._buffer = buffer  # If none, not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
         self._in_use = threading.Lock()
+        self._ended = False
 
     @property
     def part_sizes(self) -> tuple[int, ...]:
@@ -135,6 +138,8 @@ class Client:
             except (OSError, frames.FrameError) as error:
                 reached = self._connection is not None
                 self.close()
+                if self._ended:
+                    raise JobStopped("This worker has ended, or says its last word elsewhere.") from error
                 if reached and isinstance(error, TimeoutError):  # It has nothing to say yet: ask anew.
                     deadline, pause = None, 0.05
                     continue
@@ -158,11 +163,21 @@ class Client:
             self._connection.close()
             self._connection = None
 
+    def end(self) -> None:
+        """Close for good: a call that is under way in another thread ends with `JobStopped`."""
+        self._ended = True
+        self.close()
+
+    def successor(self) -> Client:
+        """Return a client for the same worker, and end this one, whose call may be under way in a thread."""
+        self._ended = True
+        return Client(self._address, patience=self._patience, timeout=self._timeout, session=self._session)
+
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.end()
 
     def _exchange(self, request: Request) -> Any:
         if self._connection is None:

@@ -103,11 +103,16 @@ class Group:
             client.close()
         self._since = [0] * len(self._clients)  # A server that is started again counts anew.
 
+    def successor(self) -> Client:
+        """Return a client of the leading server for the same worker, in place of this group."""
+        return self._clients[0].successor()
+
     def __enter__(self) -> Group:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        for client in self._clients:
+            client.end()
         self._threads.shutdown(wait=False)
 
     def _exchange(self, request: Exchange) -> Any:

@@ -47,6 +47,7 @@ class ServerJob:
         host: address to bind.
         ports: candidates for the port; 0 lets the system choose.
         compression: the codec of the workers' messages, `None` for none.
+        overlap: workers train a window while the one before is exchanged.
         snapshots: when to write snapshots, and where: its address is set; `None` for none.
         temporary: remove the folder of the snapshots at the end.
         restore: go on from the last of them, where there is one.
@@ -69,6 +70,7 @@ class ServerJob:
     host: str
     ports: tuple[int, ...] = (0,)
     compression: Codec | None = None
+    overlap: bool = False
     snapshots: SnapshotOptions | None = None
     temporary: bool = False
     restore: bool = False
@@ -109,6 +111,7 @@ def make_center(job: ServerJob) -> Center | Independent:
             job.algorithm,
             job.initial,
             num_trainable=job.num_trainable,
+            overlap=job.overlap,
             clock=time.time,
             bad_updates=job.bad_updates,
         )
@@ -118,6 +121,7 @@ def make_center(job: ServerJob) -> Center | Independent:
         job.num_workers,
         num_trainable=job.num_trainable,
         quorum=job.quorum,
+        overlap=job.overlap,
         clock=time.time,
         bad_updates=job.bad_updates,
         without_lost=job.without_lost,

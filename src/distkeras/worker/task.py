@@ -40,6 +40,7 @@ class Task:
         shuffle: visit the rows in another order every epoch.
         seed: of the shuffle.
         compression: the codec of its messages, `None` for none.
+        overlap: train the next window while one is exchanged.
     """
 
     model: ModelSpec
@@ -51,6 +52,7 @@ class Task:
     shuffle: bool
     seed: int
     compression: Codec | None = None
+    overlap: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ def _train(
             num_epoch=task.num_epoch,
             compression=task.compression,
             part_sizes=client.part_sizes,
+            overlap=task.overlap,
         )
         loop.run(attempt)
 
@@ -188,5 +191,5 @@ def _report(client: Client | Group, worker: int, error: str) -> None:
     """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
     # The end of a traceback tells the most; a frame's text is bounded.
     tail = error[-frames.MAX_ERROR :]
-    with contextlib.suppress(OSError, JobStopped):
-        client.call(Fail(worker, tail))
+    with contextlib.suppress(OSError, JobStopped), client.successor() as last:
+        last.call(Fail(worker, tail))
