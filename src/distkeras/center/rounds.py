@@ -7,6 +7,9 @@ import numpy as np
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.messages import Exchange
 
+CHUNK = 64 * 1024
+"""Elements worked on at a time."""
+
 
 def check_quorum(algorithm: Algorithm, num_workers: int, quorum: int | None) -> None:
     """Raise ValueError unless `quorum` is None, or lies in 1..num_workers for a synchronous rule."""
@@ -26,6 +29,10 @@ def mean_of(messages: list[Exchange], weighted: bool) -> Vector:
         weights[:] = 1
     weights /= weights.sum()
     mean: Vector = messages[0].message * weights[0]
-    for message, weight in zip(messages[1:], weights[1:], strict=True):
-        mean += message.message * weight
+    spare = np.empty(min(CHUNK, mean.size), np.float32)
+    for low in range(0, mean.size, CHUNK):  # Of large models, a whole temporary would be as large.
+        part = mean[low : low + CHUNK]
+        for message, weight in zip(messages[1:], weights[1:], strict=True):
+            weighed = np.multiply(message.message[low : low + CHUNK], weight, out=spare[: part.size])
+            part += weighed
     return mean

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import pickle
 import secrets
 import select
 import shutil
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import cloudpickle
 from pyspark.sql.utils import is_remote
@@ -239,18 +240,17 @@ class ServerProcess:
             start_new_session=True,  # Ctrl-C is for the driver, which then ends this process in good order.
         )
         try:
-            return self._hand_over(cloudpickle.dumps(self._job))
+            return self._hand_over()
         except BaseException:
             self.close()
             raise
 
-    def _hand_over(self, job: bytes) -> int:
+    def _hand_over(self) -> int:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise ServerFailed("The parameter server's process has no pipes.")
         try:
-            stdin.write(LENGTH.pack(len(job)) + job)
-            stdin.flush()
+            _write_job(self._job, stdin)
         except BrokenPipeError as error:
             raise ServerFailed(_died(self._process.wait())) from error
         readable, _, _ = select.select([stdout], [], [], START_SECONDS)
@@ -291,6 +291,17 @@ class ServerProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _write_job(job: ServerJob, stream: IO[bytes]) -> None:
+    """Write `job` as `read_job` takes it; arrays are written from where they lie, without a copy."""
+    buffers: list[pickle.PickleBuffer] = []
+    data = cloudpickle.dumps(job, protocol=5, buffer_callback=buffers.append)
+    stream.write(LENGTH.pack(1 + len(buffers)))
+    for block in (memoryview(data), *(buffer.raw() for buffer in buffers)):
+        stream.write(LENGTH.pack(block.nbytes))
+        stream.write(block)
+    stream.flush()
 
 
 def _died(code: int) -> str:

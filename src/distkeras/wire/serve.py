@@ -16,8 +16,10 @@ import struct
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center import BadUpdates, Center, Independent, go_on, take
@@ -92,16 +94,33 @@ class ServerJob:
 
 
 def read_job(stream: BinaryIO) -> ServerJob:
-    """Read the job that the driver wrote.
+    """Read the job that the driver wrote: a pickle, and the arrays in it as they lie in memory.
 
     Raises:
+        EOFError: the driver ended over it.
         TypeError: it wrote something else.
     """
-    (length,) = LENGTH.unpack(stream.read(LENGTH.size))
-    job = pickle.loads(stream.read(length))
+    data, *buffers = (_read_block(stream) for _ in range(_read_length(stream)))
+    job = pickle.loads(data, buffers=buffers)
     if not isinstance(job, ServerJob):
         raise TypeError(f"Expected a ServerJob on standard input. Received: {type(job)}")
     return job
+
+
+def _read_length(stream: BinaryIO) -> int:
+    (length,) = LENGTH.unpack(stream.read(LENGTH.size))
+    return int(length)
+
+
+def _read_block(stream: BinaryIO) -> bytearray:
+    block = bytearray(_read_length(stream))
+    rest = memoryview(block)
+    while rest:
+        count = stream.readinto(rest)  # type: ignore[attr-defined]  # BinaryIO has it, and does not say so
+        if not count:
+            raise EOFError("The driver has ended.")
+        rest = rest[count:]
+    return block
 
 
 def make_center(job: ServerJob) -> Center | Independent:
@@ -150,14 +169,15 @@ def main() -> None:
     """Serve one job."""
     logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
     job = read_job(sys.stdin.buffer)
-    center = make_center(job)
+    packing, center = job.packing, make_center(job)
+    job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
     keeper = make_keeper(job, center)
     server = Server(
         center,
         job.token,
         job.host,
         job.ports,
-        job.packing,
+        packing,
         keeper=keeper,
         local_name=job.local_name,
         checksum=job.checksum,
