@@ -13,7 +13,7 @@ demo-all: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py --all
 
 test: $(VENV)/installed-dev java
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -13,6 +13,19 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the tests to the processes of `make test`: what shares something slow goes to one."""
+    for item in items:
+        group = item.path.parent.name if item.path.parent.name == "worker" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group("spark" if _shares_spark(item) else group))
+    items.sort(key=lambda item: not _shares_spark(item))  # They take longest.
+
+
+def _shares_spark(item: pytest.Item) -> bool:
+    return "spark" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One Spark session of two slots for the whole run: it takes seconds to start."""

@@ -23,10 +23,10 @@ ON_EVERY_BACKEND = (
 )
 """Those of them that depend on the backend."""
 ENVIRONMENT = {
-    "OMP_NUM_ENVIRONMENT": "1",
+    "OMP_NUM_THREADS": "1",
     "NPROC": "1",
-    "TF_NUM_INTRAOP_ENVIRONMENT": "1",
-    "TF_NUM_INTEROP_ENVIRONMENT": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     # Tiny models: compiling takes longer than running.
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
