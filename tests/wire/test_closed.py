@@ -7,10 +7,14 @@ import socket
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from serving import Relay, commit, serving
 
+from distkeras.algorithms import DOWNPOUR
 from distkeras.center.messages import Join, Pull
+from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.servers import Servers
 from distkeras.wire.client import Client, ServerLost
 
 
@@ -105,3 +109,22 @@ def test_a_server_that_expects_no_checksums_refuses_them():
         with pytest.raises(ServerLost), Client(replace(address, checksum=True), patience=0.0) as client:
             client.call(Join(0))
         assert center.journal.read(0).events == []
+
+
+def test_the_first_free_port_of_the_range_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+        ports = (taken.getsockname()[1], free.getsockname()[1])
+        free.close()
+        with serving(ports=ports) as (server, _, address), Client(address) as client:
+            assert server.port == ports[1]
+            assert client.call(Join(0)).sequence == 0
+
+
+def test_only_the_address_that_it_announces_is_bound():
+    with serving() as (server, _, _), pytest.raises(OSError, match="refused|timed out|assign"):
+        socket.create_connection(("127.0.0.2", server.port), 1)
+
+
+def test_as_many_ports_as_servers_are_asked_for():
+    with pytest.raises(ValueError, match=r"a port for each of 2.*Received: ports=\(7000,\)"):
+        Servers(2, DOWNPOUR(), np.zeros(8, np.float32), 8, 1, host="h", options=ServerOptions(ports=(7000,)))
