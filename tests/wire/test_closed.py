@@ -121,7 +121,7 @@ def test_the_first_free_port_of_the_range_is_taken():
 
 
 def test_only_the_address_that_it_announces_is_bound():
-    with serving() as (server, _, _), pytest.raises(OSError, match="refused|timed out|assign"):
+    with serving() as (server, _, _), pytest.raises(OSError, match=r"refused|timed out|assign"):
         socket.create_connection(("127.0.0.2", server.port), 1)
 
 
