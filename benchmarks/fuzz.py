@@ -28,7 +28,8 @@ import psutil
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center.messages import Encoded, Exchange, Fail, Join, Leave, Poll, Pull, Request
-from distkeras.cluster.server import ServerOptions, ServerProcess
+from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerProcess
 from distkeras.wire import codecs, frames
 from distkeras.wire.client import Client, ServerAddress
 from distkeras.wire.codecs import Packing

@@ -21,7 +21,7 @@ import numpy as np
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center.messages import Exchange, Join
-from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.servers import Servers
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.group import connect

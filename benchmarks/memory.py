@@ -19,7 +19,8 @@ import numpy as np
 
 from distkeras.algorithms import DOWNPOUR, Algorithm, FedAdam
 from distkeras.center.messages import Exchange, Join, Leave, Pull
-from distkeras.cluster.server import ServerOptions, ServerProcess
+from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerProcess
 from distkeras.wire.client import Client, ServerAddress
 from distkeras.wire.store import SnapshotOptions
 

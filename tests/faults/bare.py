@@ -15,7 +15,8 @@ from bare_worker import SIZE, Work
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center.messages import Pull
-from distkeras.cluster.server import ServerOptions, ServerProcess
+from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerProcess
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.watch import Watch
 from distkeras.events import Event, ServerRestored, Window

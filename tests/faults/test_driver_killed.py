@@ -12,8 +12,8 @@ import bare
 import psutil
 import pytest
 
+from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import find_interrupted
-from distkeras.cluster.server import ServerOptions
 from distkeras.cluster.watch import WorkerError
 from distkeras.events import ServerRestored
 from distkeras.wire.store import SnapshotOptions

@@ -11,7 +11,8 @@ import bare
 import pytest
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
-from distkeras.cluster.server import ServerFailed, ServerOptions
+from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerFailed
 from distkeras.events import ServerRestored
 from distkeras.wire.store import SnapshotOptions
 

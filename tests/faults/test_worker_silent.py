@@ -10,7 +10,7 @@ import bare
 import pytest
 
 from distkeras.algorithms import LocalSGD
-from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.watch import WorkerError
 from distkeras.events import WorkerJoined, WorkerLost
 

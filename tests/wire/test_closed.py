@@ -13,7 +13,7 @@ from serving import Relay, commit, serving
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center.messages import Join, Pull
-from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.servers import Servers
 from distkeras.wire.client import Client, ServerLost
 

@@ -371,7 +371,8 @@ def test_the_server_process_ends_with_a_driver_that_was_killed(tmp_path):
         import sys, time
         import numpy as np
         from distkeras.algorithms import DOWNPOUR
-        from distkeras.cluster.server import ServerOptions, ServerProcess
+        from distkeras.cluster.options import ServerOptions
+        from distkeras.cluster.server import ServerProcess
 
         server = ServerProcess(DOWNPOUR(), np.zeros(4, np.float32), 4, 1,
                                host="127.0.0.1", options=ServerOptions())

@@ -14,7 +14,7 @@ import pytest
 from serving import TOKEN, Relay, commit, serving
 
 from distkeras.center.messages import Join, Pull
-from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.options import ServerOptions
 from distkeras.wire.client import Client, ServerAddress, ServerLost
 from distkeras.wire.connection import AuthenticationError
 from distkeras.wire.tls import TLS, fingerprint_of, make_tls

@@ -13,8 +13,8 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.messages import Pull, Pulled
+from distkeras.cluster.options import ServerOptions, addresses
 from distkeras.cluster.probe import check_executors
-from distkeras.cluster.server import ServerOptions, addresses
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import Stage

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.options import ServerOptions
 from distkeras.wire.store import Store
 
 

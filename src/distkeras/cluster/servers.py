@@ -9,7 +9,8 @@ from typing import Any
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center import server_bounds, trainable_in
-from distkeras.cluster.server import ServerOptions, ServerProcess
+from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerProcess
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.store import Store
 

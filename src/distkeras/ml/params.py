@@ -21,7 +21,7 @@ from pyspark.ml.param.shared import (
 )
 
 from distkeras import algorithms
-from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.options import ServerOptions
 from distkeras.ml.described import Described, alive, described
 from distkeras.transformers.base import finite, positive_integer
 from distkeras.wire import codecs

@@ -3,7 +3,8 @@
 from distkeras.algorithms import REGISTRY
 from distkeras.center import BadUpdates
 from distkeras.cluster.job import WorkerError
-from distkeras.cluster.server import ServerFailed, ServerOptions
+from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerFailed
 from distkeras.trainers.averaging import AveragingTrainer
 from distkeras.trainers.base import Trainer, UnstableWarning
 from distkeras.trainers.distributed import DistributedTrainer

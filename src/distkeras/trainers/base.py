@@ -17,8 +17,8 @@ from distkeras.center import BadUpdates, bad_updates, check_quorum
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job, Outcome
+from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import Interrupted, find_interrupted
-from distkeras.cluster.server import ServerOptions
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names
 from distkeras.events import Event, ServerRestored, Window

@@ -1,0 +1,83 @@
+"""The options of the parameter server, and the address that follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyspark.sql.utils import is_remote
+
+from distkeras.cluster.session import is_local
+from distkeras.wire.store import SnapshotOptions
+from distkeras.wire.tls import TLS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where the parameter server listens and how long workers look for it.
+
+    Attributes:
+        host: name or address at which the workers reach it; default: the loopback interface where all workers
+            run on this machine, else `spark.driver.host`.
+        bind: address that it binds, where that is another, as behind a NAT; default: that of `host`, or
+            `spark.driver.bindAddress` where `host` is `spark.driver.host`.
+        ports: candidates, tried in order, for networks that leave only some open; 0 lets the system choose.
+        patience: seconds for which a worker tries to reach a server that does not answer.
+        snapshots: when the server writes down what it holds, and where; `None`: never, so that a server that
+            is killed ends the training.
+        restarts: how often a server that was killed is started again from its last snapshot.
+        heartbeat: seconds of silence from which a worker counts as lost: it is reported, and synchronous
+            rounds may go on without it. Workers give signs of life three times as often, also when a window
+            takes hours.
+        give_up: seconds after which a training ends with an error: of silence of a worker that was lost, or
+            until the first worker has started.
+        shared_memory: workers on the server's own machine, where that is Linux, exchange through memory that
+            both map, instead of TCP. Compressed messages always take TCP.
+        tls: encrypt the connections: `True` for a certificate that is made for each job and pinned by the
+            workers (`pip install 'distkeras[tls]'` beside the driver), or a `TLS` of contexts of your own.
+        checksum: send a CRC-32 with every frame, for networks that damage data; TLS notices that by itself.
+
+    Raises:
+        TypeError: `tls` is neither a bool nor a `TLS`.
+    """
+
+    host: str | None = None
+    bind: str | None = None
+    ports: tuple[int, ...] = (0,)
+    patience: float = 60.0
+    snapshots: SnapshotOptions | None = field(default_factory=SnapshotOptions)
+    restarts: int = 3
+    heartbeat: float = 30.0
+    give_up: float = 1800.0
+    shared_memory: bool = True
+    tls: bool | TLS = False
+    checksum: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tls, bool | TLS):
+            raise TypeError(
+                "`tls` must be True, False or a distkeras.TLS: two functions that make the contexts of "
+                f"server and workers. Received: tls={self.tls!r}"
+            )
+
+
+def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:
+    """Where the workers reach the server, and what it binds.
+
+    Raises:
+        ValueError: Spark Connect, where nothing says how executors reach this process, and no `host`.
+    """
+    if options.host is not None:
+        return options.host, options.bind or options.host
+    if is_remote():
+        raise ValueError(
+            "Spark Connect does not tell how its executors reach this process. Give the trainer "
+            "server=ServerOptions(host=...) with an address of this machine. Received: host=None"
+        )
+    if is_local(spark):
+        return "127.0.0.1", options.bind or "127.0.0.1"
+    host = str(spark.conf.get("spark.driver.host", "127.0.0.1"))
+    return host, options.bind or str(spark.conf.get("spark.driver.bindAddress", host))
