@@ -35,9 +35,10 @@ def storage_of(spark: SparkSession, address: str) -> Storage:
     Raises:
         ValueError: neither knows it.
     """
-    if is_remote():
-        return ConnectStorage(spark)
     scheme = urlsplit(address).scheme
+    if is_remote():
+        # Spark Connect uploads to the server's default file system alone.
+        return FsspecStorage(scheme) if scheme else ConnectStorage(spark)
     if not scheme or _hadoop_knows(spark, scheme):
         return HadoopStorage(spark)
     return FsspecStorage(scheme)
@@ -95,7 +96,7 @@ class HadoopStorage:
 
 
 class ConnectStorage:
-    """The same files by a Spark Connect server, whose JVM is out of reach.
+    """The default file system of a Spark Connect server, whose JVM is out of reach.
 
     Args:
         spark: the session.

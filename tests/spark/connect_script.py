@@ -1,0 +1,69 @@
+"""Trains, predicts, saves and loads on Spark Connect. Run by test_connect.py, since a process has one Spark."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ["PYSPARK_PYTHON"] = sys.executable
+
+import keras
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.evaluation import MulticlassClassificationEvaluator
+from pyspark.sql import SparkSession
+
+from distkeras import LocalSGD, ServerOptions
+from distkeras.ml import KerasClassifier
+from distkeras.transformers import MinMaxTransformer
+
+HERE = ServerOptions(host="127.0.0.1")
+
+
+def make_model():
+    keras.utils.set_random_seed(3)
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+
+
+def main():
+    folder = sys.argv[1]
+    spark = (
+        SparkSession.builder.remote("local[2]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.sql.artifact.copyFromLocalToFs.allowDestLocal", "true")
+        .getOrCreate()
+    )
+    df = spark.range(0, 400, 1, 2).selectExpr("id", "array(rand(1), rand(2)) AS x", "id % 4 = 0 AS held")
+    df = df.selectExpr("*", "int(x[0] > x[1]) AS label")
+    rows = f"{folder}/rows"
+    df.write.parquet(rows)
+    df = spark.read.parquet(rows)
+
+    LocalSGD(make_model(), "sgd", "sparse_categorical_crossentropy", features_col="x", server=HERE).train(df)
+    print("synchronous")
+
+    scaler = MinMaxTransformer(0, 1, -1, 1, "x", "features")
+    classifier = KerasClassifier(
+        model=make_model(),
+        workerOptimizer="adam",
+        learningRate=0.1,
+        numEpoch=3,
+        server=HERE,
+        validationIndicatorCol="held",
+        seed=0,
+    )
+    model = Pipeline(stages=[scaler, classifier]).fit(df)
+    predicted = model.transform(df)
+    accuracy = MulticlassClassificationEvaluator(metricName="accuracy").evaluate(predicted)
+    print("accuracy", accuracy, model.stages[1].validation_metrics["accuracy"])
+
+    for _ in range(2):
+        model.write().overwrite().save(f"{folder}/model")
+    loaded = PipelineModel.load(f"{folder}/model").transform(df)
+    print("same", loaded.orderBy("id").collect() == predicted.orderBy("id").collect())
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()
