@@ -1,4 +1,4 @@
-"""Trains, predicts, saves and loads on Spark Connect. Run by test_connect.py, since a process has one Spark."""
+"""Trains, predicts, saves and loads on Spark Connect; run by test_connect.py: a process has one Spark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.sql import SparkSession
 
-from distkeras import LocalSGD, ServerOptions
+from distkeras import ServerOptions
+from distkeras.algorithms import LocalSGD
 from distkeras.ml import KerasClassifier
 from distkeras.transformers import MinMaxTransformer
 
@@ -40,12 +41,10 @@ def main():
     df.write.parquet(rows)
     df = spark.read.parquet(rows)
 
-    LocalSGD(make_model(), "sgd", "sparse_categorical_crossentropy", features_col="x", server=HERE).train(df)
-    print("synchronous")
-
     scaler = MinMaxTransformer(0, 1, -1, 1, "x", "features")
     classifier = KerasClassifier(
         model=make_model(),
+        algorithm=LocalSGD(4),  # Synchronous: a barrier stage.
         workerOptimizer="adam",
         learningRate=0.1,
         numEpoch=3,

@@ -7,9 +7,21 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import pytest
+
+from distkeras.algorithms import REGISTRY
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Imports an example by name; its scripts take the session that is there."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return import_module
 
 
 def test_a_rule_of_ones_own_runs_in_the_simulator_and_on_spark(tmp_path):
@@ -33,3 +45,27 @@ def test_the_rule_of_ones_own_has_at_most_twenty_lines():
     (rule,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
     assert rule.name == "Consensus"
     assert rule.end_lineno - rule.lineno + 2 <= 20  # with its decorator
+
+
+def test_mnist_goes_from_a_csv_file_to_an_accuracy(spark, example, tmp_path):
+    accuracy = example("mnist_workflow").run(spark, tmp_path, rows=400, epochs=3, workers=2)
+    assert accuracy > 0.25  # By chance: 0.1.
+
+
+def test_a_table_is_learned_by_trainers_of_every_kind(spark, example):
+    scores = example("tabular_workflow").run(spark, 1000, 3, ["EnsembleTrainer", "EAMSGD"])
+    assert list(scores) == ["EnsembleTrainer", "EAMSGD"]
+    assert min(scores.values()) > 0.7
+
+
+def test_the_tabular_workflow_knows_every_trainer(example):
+    names = example("tabular_workflow").TRAINERS
+    rules = {name for name in REGISTRY if name not in ("Averaging", "Sequential")}
+    assert set(names) == {"SingleTrainer", "AveragingTrainer", "EnsembleTrainer"} | rules
+
+
+def test_optuna_searches_two_trainings_at_a_time(spark, example):
+    search = example("search")
+    study = search.search(search.read(spark, 400), trials=2)
+    assert len(study.trials) == 2
+    assert study.best_value == max(trial.value for trial in study.trials)

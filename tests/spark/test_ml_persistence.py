@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml import Pipeline
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.tuning import (
     CrossValidator,
@@ -213,34 +213,23 @@ def test_classes_of_the_user_are_found_by_keras_or_asked_for(df, tmp_path, spark
 
 
 def classifier(**params):
-    return KerasClassifier(
-        model=network(), workerOptimizer="adam", featuresCol="scaled", numWorkers=2, seed=0, **params
-    )
-
-
-def test_pipelines_are_saved_and_loaded(df, tmp_path):
-    scaler = MinMaxTransformer(-4, 4, 0, 1, "features", "scaled")
-    pipeline = Pipeline(stages=[scaler, classifier(learningRate=0.1)])
-    pipeline.save(str(tmp_path / "pipeline"))
-    loaded = Pipeline.load(str(tmp_path / "pipeline"))
-    assert params_of(loaded.getStages()[1]) == params_of(pipeline.getStages()[1])
-    model = loaded.fit(df)
-    model.write().overwrite().save(str(tmp_path / "model"))
-    assert predictions(PipelineModel.load(str(tmp_path / "model")), df) == predictions(model, df)
+    return KerasClassifier(model=network(), workerOptimizer="adam", batchSize=16, seed=0, **params)
 
 
 @pytest.mark.parametrize("search", ["folds", "split"])
 def test_a_search_over_rate_window_and_rule_trains_several_at_once_and_is_saved(search, df, tmp_path):
-    keras_stage = classifier(batchSize=16)
-    scaler = MinMaxTransformer(-4, 4, 0, 1, "features", "scaled")
     if search == "folds":
-        grid = ParamGridBuilder().addGrid(keras_stage.algorithm, [DOWNPOUR(), LocalSGD(2)])
-        grid = grid.baseOn({keras_stage.learningRate: 0.1})
+        stage = classifier(featuresCol="scaled")
+        scaler = MinMaxTransformer(-4, 4, 0, 1, "features", "scaled")
+        estimator = Pipeline(stages=[scaler, stage])
+        grid = ParamGridBuilder().addGrid(stage.algorithm, [DOWNPOUR(), LocalSGD(2)])
+        grid = grid.baseOn({stage.learningRate: 0.1})
     else:
-        grid = ParamGridBuilder().addGrid(keras_stage.learningRate, [0.1, 0.0])
-        grid = grid.baseOn({keras_stage.communicationWindow: 3})
+        estimator = stage = classifier()
+        grid = ParamGridBuilder().addGrid(stage.learningRate, [0.1, 0.0])
+        grid = grid.baseOn({stage.communicationWindow: 3})
     options = {
-        "estimator": Pipeline(stages=[scaler, keras_stage]),
+        "estimator": estimator,
         "estimatorParamMaps": grid.build(),
         "evaluator": MulticlassClassificationEvaluator(metricName="logLoss"),
         "parallelism": 2,
@@ -255,7 +244,7 @@ def test_a_search_over_rate_window_and_rule_trains_several_at_once_and_is_saved(
     found = validator.fit(df)
     metrics = found.avgMetrics if search == "folds" else found.validationMetrics
     assert len(set(metrics)) == len(metrics)
-    best = found.bestModel.stages[1]
+    best = found.bestModel.stages[1] if search == "folds" else found.bestModel
     assert (best.getLearningRate(), len(best.history) > 0) == (0.1, True)
     found.write().overwrite().save(str(tmp_path / "found"))
     loaded = model_class.load(str(tmp_path / "found"))
