@@ -3,8 +3,8 @@
 spark-submit --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.1.0 examples/streaming_kafka.py \
     --model model.keras --brokers broker:9092 --source events --target scores --checkpoint hdfs:///scores
 
-NOT RUN by the tests of this project: it needs a Kafka broker. `ModelPredictor` on streams, on which it stands, is
-tested with the file source and the rate source. A message is JSON: `{"id": 7, "features": [0.5, 1.25]}`.
+NOT RUN by the tests of this project: it needs a Kafka broker. `ModelPredictor` on streams, on which it
+stands, is tested with the file source and the rate source. A message is JSON: `{"id": 7, "features": [0.5]}`.
 """
 
 from __future__ import annotations

@@ -125,6 +125,8 @@ def test_held_rows_are_judged_and_not_trained_on(df):
         batchSize=16,
         seed=0,
         validationIndicatorCol="held",
+        classWeight={0: 1.0, 1: 2.0},
+        trainerOptions={"on_bad_update": "skip"},
     )
     model = classifier.fit(df)
     assert isinstance(model, KerasClassificationModel)

@@ -102,6 +102,8 @@ def test_an_estimator_keeps_model_and_params(cls, df, tmp_path):
         compression=TopK(density=0.25),
         server=ServerOptions(ports=(7000, 7001)),
         numWorkers=3,
+        classWeight={0: 1.0, 1: 2.5},
+        trainerOptions={"num_parameter_servers": 2},
     )
     estimator.write().overwrite().save(str(tmp_path / "estimator"))
     loaded = cls.load(str(tmp_path / "estimator"))

@@ -102,20 +102,17 @@ class KerasClassifier(KerasEstimator, ClassifierParams):
         self.setParams(**given)
 
     def _fit(self, dataset: DataFrame) -> KerasModel:
+        _units(value_of(self, "model"))  # Else its columns would be refused after the training.
         model = super()._fit(dataset)
         if not self.isDefined("fromLogits"):
             model._set(fromLogits=_of_logits(model.getModel().loss))
         return model
 
-    def _loss(self) -> Any:
-        model = value_of(self, "model")
-        units, loss = _units(model), super()._loss()
-        if loss is not None or model.compiled:
-            return loss
+    def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
         logits = self.isDefined("fromLogits") and bool(self.getOrDefault("fromLogits"))
-        if units == 1:
-            return keras.losses.BinaryCrossentropy(from_logits=logits)
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+        if _units(model) == 1:
+            return {"loss": keras.losses.BinaryCrossentropy(from_logits=logits)}
+        return {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=logits)}
 
 
 def _of_logits(loss: Any) -> bool:

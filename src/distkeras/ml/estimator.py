@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -27,6 +28,8 @@ OPTIONS = {
     "featuresCol": "features_col",
     "labelCol": "label_col",
     "weightCol": "sample_weight_col",
+    "classWeight": "class_weight",
+    "loss": "loss",
     "metrics": "metrics",
     "lossWeights": "loss_weights",
     "numWorkers": "num_workers",
@@ -64,6 +67,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         labelCol: column of the labels, likewise.
         predictionCol: column that the fitted model adds.
         weightCol: column of a number by which each row's loss is weighed.
+        classWeight: a number by class index, as in `keras.Model.fit`.
         validationIndicatorCol: boolean column; rows where it is true are not trained on. After training, the
             model has their loss and metrics as `validation_metrics`.
         numWorkers: replicas, one a Spark task. Default: 2.
@@ -76,6 +80,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         overlap: as in `DistributedTrainer`.
         server: as in `DistributedTrainer`.
         verbose: whether to show a progress bar. Default: in a terminal or a notebook.
+        trainerOptions: further arguments of `DistributedTrainer`, by their names there.
         predictBatchSize: rows that the fitted model takes at once.
 
     Raises:
@@ -108,6 +113,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         labelCol: Names | None = None,
         predictionCol: str | None = None,
         weightCol: str | None = None,
+        classWeight: Mapping[int, float] | None = None,
         validationIndicatorCol: str | None = None,
         numWorkers: int | None = None,
         batchSize: int | None = None,
@@ -119,6 +125,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         overlap: bool | None = None,
         server: ServerOptions | None = None,
         verbose: bool | None = None,
+        trainerOptions: Mapping[str, Any] | None = None,
         predictBatchSize: int | None = None,
     ) -> None:
         super().__init__()
@@ -183,14 +190,18 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         return dataset.where(~held), validation
 
     def _trainer(self) -> DistributedTrainer:
-        options = {
-            argument: alive(self.getOrDefault(name))
-            for name, argument in OPTIONS.items()
-            if self.isDefined(name)
-        }
-        return DistributedTrainer(
-            value_of(self, "model"), self._rule(), self._optimizer(), self._loss(), **options
-        )
+        model: keras.Model = value_of(self, "model")
+        options = {} if model.compiled else self._compile_defaults(model)
+        if self.isDefined("trainerOptions"):
+            options |= alive(self.getOrDefault("trainerOptions"))
+        for name, argument in OPTIONS.items():
+            if self.isDefined(name):
+                options[argument] = alive(self.getOrDefault(name))
+        return DistributedTrainer(model, self._rule(), self._optimizer(), **options)
+
+    def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
+        """Arguments of `keras.Model.compile` for a model that is not compiled. Default: none."""
+        return {}
 
     def _rule(self) -> Algorithm:
         rule: Algorithm = alive(self.getOrDefault("algorithm"))
@@ -212,6 +223,3 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
             )
         config = optimizer.get_config() | {"learning_rate": self.getOrDefault("learningRate")}
         return type(optimizer).from_config(config)
-
-    def _loss(self) -> Any:
-        return alive(self.getOrDefault("loss")) if self.isDefined("loss") else None

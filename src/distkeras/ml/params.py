@@ -61,6 +61,17 @@ def _server(value: Any) -> Any:
     return described(value)
 
 
+def _class_weight(value: Any) -> dict[int, float]:
+    """Param converter: a weight by class index; JSON has keys of strings alone."""
+    return {int(index): finite(weight) for index, weight in value.items()}
+
+
+def _options(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Expected a dict of arguments of DistributedTrainer. Received: {value!r}")
+    return described(dict(value))
+
+
 def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:
     return Param(Params._dummy(), name, doc, converter)
 
@@ -133,6 +144,9 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
     )
     metrics: Param[Any] = _param("metrics", "as keras.Model.compile takes them", described)
     lossWeights: Param[Any] = _param("lossWeights", "as keras.Model.compile takes them", described)
+    classWeight: Param[dict[int, float]] = _param(
+        "classWeight", "a number by class index, by which the loss of its rows is weighed", _class_weight
+    )
     numWorkers: Param[int] = _param("numWorkers", "replicas, one a Spark task", positive_integer)
     batchSize: Param[int] = _param("batchSize", "rows in a minibatch of one worker", positive_integer)
     numEpoch: Param[int] = _param("numEpoch", "passes over the data", positive_integer)
@@ -156,6 +170,9 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         "verbose",
         "whether to show a progress bar; unset: in a terminal or a notebook",
         TypeConverters.toBoolean,
+    )
+    trainerOptions: Param[Any] = _param(
+        "trainerOptions", "further arguments of distkeras.DistributedTrainer, by their names there", _options
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import keras
 from pyspark import keyword_only
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
@@ -11,7 +12,6 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.model import KerasModel
 from distkeras.ml.params import accessors
-from distkeras.transformers.base import value_of
 
 
 @accessors
@@ -34,7 +34,8 @@ class KerasRegressor(KerasEstimator):
     """A `KerasEstimator` for numbers; `fit` returns a `KerasRegressionModel`.
 
     Args:
-        **params: those of `KerasEstimator`. Default of `loss`: mean squared error.
+        **params: those of `KerasEstimator`. Default of `loss`: mean squared error, with
+            the mean absolute error as metric.
 
     Raises:
         TypeError, ValueError: as `KerasEstimator`.
@@ -48,6 +49,5 @@ class KerasRegressor(KerasEstimator):
         super().__init__()
         self.setParams(**given)
 
-    def _loss(self) -> Any:
-        loss = super()._loss()
-        return "mse" if loss is None and not value_of(self, "model").compiled else loss
+    def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
+        return {"loss": "mse", "metrics": ["mae"]}
