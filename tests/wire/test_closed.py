@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import time
 from dataclasses import replace
@@ -15,7 +16,9 @@ from distkeras.algorithms import DOWNPOUR
 from distkeras.center.messages import Join, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.servers import Servers
+from distkeras.wire import serve
 from distkeras.wire.client import Client, ServerLost
+from distkeras.wire.tls import make_tls
 
 
 def test_a_stranger_that_sends_a_byte_now_and_then_gains_no_time(monkeypatch):
@@ -128,3 +131,21 @@ def test_only_the_address_that_it_announces_is_bound():
 def test_as_many_ports_as_servers_are_asked_for():
     with pytest.raises(ValueError, match=r"a port for each of 2.*Received: ports=\(7000,\)"):
         Servers(2, DOWNPOUR(), np.zeros(8, np.float32), 8, 1, host="h", options=ServerOptions(ports=(7000,)))
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "then"),
+    [(256, 4096, 1000, 1000), (256, 512, 1000, 512), (2048, 4096, 1000, 2048), (256, -1, 1000, 1000)],
+)
+def test_a_server_may_open_as_many_files_as_the_job_needs(monkeypatch, soft, hard, wanted, then):
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limit: limits.append(limit))
+    serve._allow_open_files(wanted)
+    assert limits[-1] == (then, hard)
+
+
+def test_the_secrets_of_a_job_are_in_no_log():
+    job = serve.ServerJob(DOWNPOUR(), np.zeros(1, np.float32), 1, 1, None, b"secret", "h", tls=make_tls())
+    assert "secret" not in repr(job)
+    assert "PRIVATE" not in repr(job)

@@ -120,6 +120,15 @@ def test_a_number_that_no_counter_holds_is_refused(number):
         frames.parse(messages.Join, b'{"worker": 0, "attempt": %s}' % number.encode(), None)
 
 
+@pytest.mark.parametrize(
+    "event", [[], [[], {}], ["Window"], ["Nothing", {}], [{}, 1], ["Window", []], "ab", None]
+)
+def test_what_is_no_event_is_refused(event):
+    text = json.dumps({"events": [event], "next": 1, "num_updates": 0}).encode()
+    with pytest.raises(frames.FrameError):
+        frames.parse(messages.Polled, text, None)
+
+
 def test_a_frame_of_another_version_says_so():
     frame = bytearray(frame_of(messages.Pull()))
     frame[3] = 1

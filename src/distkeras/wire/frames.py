@@ -186,9 +186,7 @@ def parse(cls: type, text: bytes, vector: Vector | None) -> Any:
 def _checked(cls: type, values: Any) -> dict[str, Any]:
     _, hints = _SCHEMAS[cls]
     if not isinstance(values, dict) or values.keys() != hints.keys():
-        raise FrameError(
-            f"Expected the fields {list(hints)} in a {cls.__name__}. Received: {str(values)[:200]}"
-        )
+        raise FrameError(f"Expected the fields {list(hints)} in a {cls.__name__}. Received: {values!r:.200}")
     return {name: _typed(hint, values[name], f"{cls.__name__}.{name}") for name, hint in hints.items()}
 
 
@@ -206,10 +204,11 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return {_typed(args[0], key, where): _typed(args[1], item, where) for key, item in value.items()}
     if origin is list and isinstance(value, list):
         return [_typed(args[0], item, where) for item in value]
-    if origin is types.UnionType and isinstance(value, list) and len(value) == 2 and value[0] in _EVENTS:
-        event = _EVENTS[value[0]]
-        return event(**_checked(event, value[1]))
-    raise FrameError(f"Expected {hint} in {where}. Received: {str(value)[:200]}")
+    if origin is types.UnionType and isinstance(value, list) and len(value) == 2:
+        event = _EVENTS.get(value[0]) if isinstance(value[0], str) else None
+        if event is not None:
+            return event(**_checked(event, value[1]))
+    raise FrameError(f"Expected {hint} in {where}. Received: {value!r:.200}")
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pickle
+import resource
 import shutil
 import struct
 import sys
@@ -28,9 +29,11 @@ from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.server import Server
 from distkeras.wire.store import SnapshotOptions, Store
+from distkeras.wire.strangers import MAX_STRANGERS
 from distkeras.wire.tls import TLS
 
 LENGTH = struct.Struct("!Q")
+SPARE_FILES = 64
 SPARE_CONNECTIONS = 16
 """Beside two a worker, one of which may be that of a process which was replaced: the driver's, for one."""
 
@@ -68,7 +71,7 @@ class ServerJob:
     num_trainable: int
     num_workers: int
     quorum: int | None
-    token: bytes
+    token: bytes = field(repr=False)  # A secret: not in logs.
     host: str
     ports: tuple[int, ...] = (0,)
     compression: Codec | None = None
@@ -165,6 +168,15 @@ def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
     return keeper
 
 
+def _allow_open_files(number: int) -> None:
+    """Have the system allow this process so many open files, or as many as it will."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        number = min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+
 def main() -> None:
     """Serve one job."""
     logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
@@ -172,6 +184,8 @@ def main() -> None:
     packing, center = job.packing, make_center(job)
     job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
     keeper = make_keeper(job, center)
+    max_connections = 2 * job.num_workers + SPARE_CONNECTIONS
+    _allow_open_files(max_connections + MAX_STRANGERS + SPARE_FILES)
     server = Server(
         center,
         job.token,
@@ -182,7 +196,7 @@ def main() -> None:
         local_name=job.local_name,
         checksum=job.checksum,
         tls=None if job.tls is None else job.tls.server(),
-        max_connections=2 * job.num_workers + SPARE_CONNECTIONS,
+        max_connections=max_connections,
         heartbeat=job.heartbeat,
     )
     threading.Thread(target=server.serve, daemon=True).start()
