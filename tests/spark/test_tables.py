@@ -115,6 +115,18 @@ def test_views_and_half_precision_of_arrow_are_made_readable(spark):
         assert [tuple(row) for row in frame.collect()] == [(["a", "b"], 0.5)]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_arrays_keep_the_shape_of_their_rows_where_the_model_leaves_it_open(spark, dtype):
+    images, boxes = np.zeros((4, 5, 6, 3), dtype), np.ones((4, 2, 2))
+    with as_frame((images, boxes), ROLES, 1) as (frame, roles):
+        specs = {"inputs": (TensorSpec("in", (None, None, 3)),), "outputs": (TensorSpec("out", None),)}
+        columns = prepare(frame, roles, **specs, loss=None, num_workers=1).columns
+        assert columns.features[0].shape == (5, 6, 3)
+        assert columns.labels[0].shape == (2, 2)
+        with pytest.raises(ValueError, match=r"has 5 x 6 x 3 value\(s\) a row. Expected .*shape \(90,\)"):
+            prepare(frame, roles, **specs | {"inputs": (TensorSpec("in", (90,)),)}, loss=None, num_workers=1)
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_rows_in_memory_reach_the_workers_evenly_without_a_shuffle(spark, caplog, num_workers):
     x = np.zeros((1001, 2000), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,19 @@ BATCH_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column is what: the arguments of a trainer by the same names."""
+    """Which column is what.
+
+    Attributes:
+        features_col: as in a trainer.
+        label_col: as in a trainer.
+        sample_weight_col: as in a trainer.
+        shapes: of one row, of columns that lie flat.
+    """
 
     features_col: Names
     label_col: Names | None = "label"
     sample_weight_col: str | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class ArrayTable:
@@ -41,6 +49,7 @@ class ArrayTable:
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         self._arrays = {name: _as_array(name, array) for name, array in arrays.items()}
+        self.shapes = {name: array.shape[1:] for name, array in self._arrays.items() if array.ndim > 2}
         lengths = {name: len(array) for name, array in self._arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"Expected arrays of as many rows each. Received: rows={lengths}")
@@ -87,7 +96,8 @@ def of_tuple(given: tuple[Any, ...]) -> tuple[ArrayTable, Roles]:
         arrays |= more
     if weight is not None:
         arrays["sample_weight"] = weight
-    return ArrayTable(arrays), Roles(features, labels, None if weight is None else "sample_weight")
+    table = ArrayTable(arrays)
+    return table, Roles(features, labels, None if weight is None else "sample_weight", table.shapes)
 
 
 def _named(part: Any, name: str) -> tuple[dict[str, Any], Names]:

@@ -136,7 +136,8 @@ def _uses(
     fields = {field.name: field for field in df.schema.fields}
 
     def source(name: str, argument: str) -> Source:
-        return source_of(validate.find(name, fields, argument))
+        found = source_of(validate.find(name, fields, argument))
+        return replace(found, shape=roles.shapes.get(name))
 
     uses = []
     names = validate.match(roles.features_col, inputs, "features_col", "input")

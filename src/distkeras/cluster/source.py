@@ -40,12 +40,14 @@ class Source:
         depth: 0 for a scalar, 1 for bytes, vectors and arrays, more for nested arrays.
         leaf: type of the elements.
         vector: whether it is a Spark ML vector.
+        shape: of one row, where that is known of rows that lie flat.
     """
 
     name: str
     depth: int
     leaf: T.DataType
     vector: bool = False
+    shape: tuple[int, ...] | None = None
 
     @property
     def column(self) -> Column:

@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -80,7 +81,8 @@ def _table_of(data: Any, roles: Roles) -> tuple[Table, Roles]:
     if isinstance(data, tuple):
         return of_tuple(data)
     if isinstance(data, Mapping):
-        return ArrayTable({name: data[name] for name in _needed(list(data), roles)}), roles
+        table = ArrayTable({name: data[name] for name in _needed(list(data), roles)})
+        return table, replace(roles, shapes=table.shapes)
     if hasattr(data, "__arrow_c_stream__"):
         # What has a length is in memory already: as a table its rows are known and can be shared out evenly.
         stream = pa.table(data) if hasattr(data, "__len__") else pa.RecordBatchReader.from_stream(data)

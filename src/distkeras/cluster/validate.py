@@ -249,7 +249,7 @@ def _fit(source: Source, facts: Facts, shape: tuple[int | None, ...] | None, tar
                 f"Column {source.name!r} has rows of {shortest} to {longest} values{where}. Expected "
                 f"{wanted} for {target}: pad or cut the rows."
             )
-    found = tuple(longest for _, longest in facts.lengths)
+    found = source.shape or tuple(longest for _, longest in facts.lengths)
     if shape is None:
         return found
     filled = _fill(shape, found)
