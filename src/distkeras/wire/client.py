@@ -140,7 +140,9 @@ class Client:
                 self.close()
                 if self._ended:
                     raise JobStopped("This worker has ended, or says its last word elsewhere.") from error
-                if reached and isinstance(error, TimeoutError):  # It has nothing to say yet: ask anew.
+                if reached and isinstance(
+                    error, TimeoutError | BlockingIOError
+                ):  # It has nothing to say yet: ask anew.
                     deadline, pause = None, 0.05
                     continue
                 deadline = deadline or time.monotonic() + self._patience
@@ -209,5 +211,5 @@ class Client:
         except BaseException:
             connection.close()
             raise
-        connection.sock.settimeout(self._timeout)
+        connection.limit_waits(self._timeout)
         return connection

@@ -8,6 +8,7 @@ import hmac
 import secrets
 import socket
 import ssl
+import struct
 import time
 from typing import Any
 
@@ -77,6 +78,18 @@ class Connection:
         for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
             if hasattr(socket, option):  # Linux
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVE_SECONDS)
+
+    def limit_waits(self, seconds: float) -> None:
+        """Let one system call wait for at most `seconds`: then `TimeoutError` or `BlockingIOError`."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.settimeout(seconds)
+            return
+        # The kernel's own limit. Python's makes the socket one that never blocks: each part of a large
+        # vector then costs two system calls, and a small exchange half as much again.
+        self.sock.settimeout(None)
+        limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
     def send(self, message: frames.Message) -> None:
         """Send one frame, whole.
