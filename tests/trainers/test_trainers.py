@@ -12,6 +12,7 @@ import pytest
 
 import distkeras
 from distkeras import algorithms
+from distkeras.center import BadUpdates
 from distkeras.trainers import UnstableWarning
 from distkeras.trainers.losses import loss_names
 from distkeras.wire.codecs import Int8, TopK
@@ -93,6 +94,17 @@ def test_a_quorum_belongs_to_synchronous_rules():
     with pytest.raises(ValueError, match="quorum"):
         distkeras.LocalSGD(model(), "sgd", "mse", num_workers=2, quorum=3)
     assert distkeras.LocalSGD(model(), "sgd", "mse", num_workers=3, quorum=2).quorum == 2
+
+
+def test_several_servers_are_refused_where_each_would_decide_for_itself():
+    rounds = {"num_workers": 3, "num_parameter_servers": 2}
+    with pytest.raises(ValueError, match=r"one parameter server.*quorum=2, num_parameter_servers=2"):
+        distkeras.LocalSGD(model(), "sgd", "mse", quorum=2, **rounds)
+    assert distkeras.LocalSGD(model(), "sgd", "mse", quorum=3, **rounds).num_parameter_servers == 2
+    with pytest.raises(ValueError, match=r"`max_norm` needs one parameter server"):
+        distkeras.DOWNPOUR(model(), "sgd", "mse", on_bad_update=BadUpdates(max_norm=1.0), **rounds)
+    with pytest.raises(ValueError, match="num_parameter_servers=0"):
+        distkeras.DOWNPOUR(model(), "sgd", "mse", num_parameter_servers=0)
 
 
 def test_compression_is_found_by_name_or_given():
