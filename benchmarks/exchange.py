@@ -31,7 +31,7 @@ import pyarrow.flight
 from distkeras.algorithms import DOWNPOUR, Vector
 from distkeras.center import Layout
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave
-from distkeras.cluster.server import ServerOptions
+from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.servers import Servers
 from distkeras.wire import codecs
 from distkeras.wire.client import ServerAddress

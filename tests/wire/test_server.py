@@ -157,6 +157,16 @@ def test_rubbish_ends_the_connection_and_leaves_the_center(rubbish):
         assert center.snapshot().tolist() == [0.0] * 4
 
 
+def test_nothing_is_kept_of_a_worker_that_the_job_does_not_have():
+    with serving() as (server, center, address), Client(address, patience=0.0) as client:
+        for worker in (2, -2, 2**62):
+            with pytest.raises(ServerLost):
+                client.call(Join(worker))
+        assert not server._owners
+        assert not server._waiting
+        assert center.journal.read(0).events == []
+
+
 def test_a_commit_out_of_sequence_ends_the_connection():
     with serving() as (_, center, address), Client(address, patience=0.0) as client:
         client.call(Join(0))

@@ -114,6 +114,11 @@ class Center:
         return [self]
 
     @property
+    def workers(self) -> range:
+        """The indices of its workers."""
+        return range(self._first_worker, self._first_worker + self.num_workers)
+
+    @property
     def num_updates(self) -> int:
         """Commits applied so far; a synchronous round counts once."""
         return self.journal.num_updates

@@ -102,6 +102,7 @@ class Server:
         self._stopped: frames.Stopped | None = None
         self._closed = threading.Event()
         self._pulse = Pulse(heartbeat, time.monotonic)
+        self._workers = {worker for member in center.members for worker in member.workers}
         for member in center.members:
             for worker in member.expected():
                 self._pulse.heard(worker)
@@ -218,6 +219,8 @@ class Server:
 
     def _answer(self, caller: _Caller, request: Request) -> Reply | frames.Stopped:
         worker = getattr(request, "worker", DRIVER)
+        if worker != DRIVER and worker not in self._workers:  # Before anything is noted of it.
+            raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
         if worker != DRIVER and (refusal := self._admit(caller, worker, request)) is not None:
             return refusal
         try:
