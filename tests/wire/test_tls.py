@@ -116,6 +116,24 @@ def test_the_key_is_in_no_log(tls):
     assert b"PRIVATE" not in pickle.dumps(tls.client)
 
 
+@pytest.mark.parametrize("protocol", [ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT], ids=str)
+def test_a_context_without_a_certificate_is_refused(protocol):
+    with pytest.raises(ValueError, match=r"Expected `tls.server` to make a context.*load_cert_chain"):
+        fingerprint_of(ssl.SSLContext(protocol))
+
+
+def test_a_context_that_asks_workers_for_certificates_has_a_fingerprint_too(tls):
+    context = tls.server()
+    context.verify_mode = ssl.CERT_REQUIRED
+    assert fingerprint_of(context) == fingerprint_of(tls.server())
+
+
+def test_a_context_of_an_older_version_has_a_fingerprint_too(tls):
+    context = tls.server()
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert fingerprint_of(context) == fingerprint_of(tls.server())
+
+
 def test_anything_else_as_tls_is_refused():
     with pytest.raises(TypeError, match="`tls` must be True, False or"):
         ServerOptions(tls="yes")

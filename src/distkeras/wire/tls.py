@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import ssl
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 COMMON_NAME = "distkeras parameter server"
-LIFETIME = datetime.timedelta(days=365)  # Longer than any job; the certificate is forgotten with its own.
 MAX_TURNS = 8
+LIFETIME = datetime.timedelta(days=365)  # Longer than any job; the certificate is forgotten with its own.
 
 
 @dataclass(frozen=True)
@@ -118,24 +119,30 @@ def fingerprint_of(context: ssl.SSLContext) -> bytes:
     A context does not tell its certificate: one handshake is made with it, in memory.
 
     Raises:
-        ssl.SSLError: the context cannot serve; it may lack a certificate.
+        ValueError: the context shows none.
     """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asking.check_hostname, asking.verify_mode = False, ssl.CERT_NONE
     client = asking.wrap_bio(to_client, to_server)
-    server = context.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(MAX_TURNS):
-        try:
-            client.do_handshake()
-        except ssl.SSLWantReadError:
+    try:
+        server = context.wrap_bio(to_server, to_client, server_side=True)
+        for _ in range(MAX_TURNS):
             try:
-                server.do_handshake()
+                client.do_handshake()
+                break  # Before the server may miss a certificate of the client's.
             except ssl.SSLWantReadError:
-                continue
-        else:
-            break
-    certificate = client.getpeercert(binary_form=True)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    server.do_handshake()
+        certificate = client.getpeercert(binary_form=True)
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError(f"{_NO_CERTIFICATE}{error}") from error
     if certificate is None:
-        raise ssl.SSLError("Expected a server's context that has a certificate. Received: one without.")
+        raise ValueError(f"{_NO_CERTIFICATE}a context that shows none.")
     return fingerprint(certificate)
+
+
+_NO_CERTIFICATE = (
+    "Expected `tls.server` to make a context for servers, such as ssl.create_default_context("
+    "ssl.Purpose.CLIENT_AUTH), with a certificate by its `load_cert_chain`. Received: "
+)
