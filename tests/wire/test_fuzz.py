@@ -103,7 +103,7 @@ def test_any_json_is_a_message_or_refused(kind, value):
 @settings(deadline=None)
 @given(st.data())
 def test_a_field_of_any_other_value_is_refused_or_of_its_type(data):
-    fields = {"worker": 1, "attempt": 0}
+    fields = {"worker": 1, "attempt": 0, "ticket": 0}
     fields[data.draw(st.sampled_from(["worker", "attempt"]))] = value = data.draw(json_values)
     good = type(value) is int and -(2**63) <= value < 2**63
     try:

@@ -19,7 +19,7 @@ from serving import TOKEN, commit, serving
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center
-from distkeras.center.messages import DRIVER, Exchanged, Join, Joined, Leave, Poll, Pull
+from distkeras.center.messages import DRIVER, Exchanged, Join, Joined, Leave, Poll, Pull, Rejoin
 from distkeras.events import Window, WorkerFailed
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
@@ -82,7 +82,7 @@ def test_a_connection_cut_in_the_middle_of_a_commit_applies_nothing():
             head, vector = frames.encode(commit(0, 1, size=1000))
             frame = head if client._connection.shared is not None else head + vector.tobytes()
             client._connection.sock.sendall(frame[:-1])
-        with Client(address) as client:
+            client.close()
             assert client.call(Pull()).center.tolist() == [0.0] * 1000
             assert client.call(commit(0, 1, size=1000)).reply.tolist() == [1.0] * 1000
         assert center.num_updates == 1
@@ -209,6 +209,7 @@ def test_a_reconnected_worker_of_an_open_round_is_the_one_that_is_answered():
             while not center._round:
                 time.sleep(0.01)
         with Client(address) as again:
+            again._session = cut._session
             replies = []
             thread = threading.Thread(target=lambda: replies.append(again.call(commit(0, 1, 5.0))))
             thread.start()
@@ -228,6 +229,23 @@ def test_a_process_that_was_replaced_is_stopped_and_disturbs_nobody(algorithm, l
         assert new.call(commit(0, 1)).reply.tolist() == [1.0] * 4
         assert not new.call(commit(0, 2)).restart
         assert center.num_updates == 2
+
+
+def test_a_process_that_was_replaced_does_not_come_back_through_a_server_that_was_started_again():
+    with serving(num_workers=1) as (_, center, address), Client(address) as old, Client(address) as new:
+        # The new server has seen neither; the old process is the first to speak, and commits a window.
+        assert isinstance(old.call(commit(0, 3)), Rejoin)
+        assert old.call(Join(0, 0, ticket=4)).sequence == 0
+        old.call(commit(0, 1))
+        assert isinstance(new.call(commit(0, 2)), Rejoin)
+        assert new.call(Join(0, 1, ticket=9)).sequence == 1
+        with pytest.raises(JobStopped, match="Another process"):
+            old.call(Join(0, 0, ticket=4))
+        assert new.call(commit(0, 2)).reply.tolist() == [2.0] * 4
+        with Client(address) as oldest, pytest.raises(JobStopped, match="Another process"):
+            oldest.call(Join(0, 0, ticket=3))
+        assert new.call(commit(0, 3)).reply.tolist() == [3.0] * 4
+        assert center.num_updates == 3
 
 
 def test_an_answer_to_a_cut_connection_is_not_taken_for_that_of_the_next_round():

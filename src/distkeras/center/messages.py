@@ -24,10 +24,12 @@ class Join:
     Attributes:
         worker: its index.
         attempt: 0 for the first process that trains as this worker, more for those that replace it.
+        ticket: larger for a process that was started later.
     """
 
     worker: int
     attempt: int = 0
+    ticket: int = 0
 
 
 @dataclass(frozen=True, slots=True)

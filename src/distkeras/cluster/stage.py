@@ -72,8 +72,10 @@ class Stage:
 def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # pyspark's own type is private
     def train_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         context = TaskContext.get()
-        worker, attempt = context.partitionId(), context.attemptNumber()
-        error = worker_task.run(envelope, worker, attempt, batches)
+        worker = context.partitionId()
+        # A stage that is started again counts its attempts anew; the number of a task is used once.
+        start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId())
+        error = worker_task.run(envelope, start, batches)
         yield pa.RecordBatch.from_pydict(
             {"worker": pa.array([worker], pa.int32()), "error": pa.array([error], pa.string())}
         )

@@ -144,7 +144,6 @@ class Watch:
             case WorkerLost():
                 logger.warning("Worker %d gave no sign of life for %.0f s.", event.worker, event.silence)
                 self._missed[event.worker] = self._clock() - event.silence
-
             case WorkerFailed():
                 raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
             case WorkerLeft():

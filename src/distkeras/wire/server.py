@@ -10,12 +10,25 @@ import ssl
 import threading
 import time
 import traceback
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from distkeras.center import Center, Independent, ProtocolError
-from distkeras.center.messages import DRIVER, Answer, Done, Fail, Join, Leave, Refused, Reply, Request
+from distkeras.center.messages import (
+    DRIVER,
+    Answer,
+    Done,
+    Exchange,
+    Fail,
+    Join,
+    Leave,
+    Refused,
+    Rejoin,
+    Reply,
+    Request,
+)
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import AuthenticationError, Connection
@@ -46,7 +59,7 @@ class Server:
     untouched. A message is applied after its last byte has arrived. A client that connects anew ends its
     connection before.
 
-    Of the processes that train as one worker the last to join is heard, and its newest connection: Spark does
+    Of the processes that train as one worker the last started is heard, and its newest connection: Spark does
     not always end a task's process before it starts the next. The others are told to stop.
 
     Args:
@@ -98,6 +111,7 @@ class Server:
         self._newest: dict[bytes, _Caller] = {}  # by session
         self._owners: dict[int, bytes] = {}  # of each worker, the session
         self._replaced: set[bytes] = set()
+        self._tickets: defaultdict[int, int] = defaultdict(int)  # of each worker, the last process
         self._lock = threading.Lock()
         self._stopped: frames.Stopped | None = None
         self._closed = threading.Event()
@@ -242,15 +256,21 @@ class Server:
             self._pulse.forget(worker)
         return caller.replies.get() if own is None else own
 
-    def _admit(self, caller: _Caller, worker: int, request: Request) -> frames.Stopped | None:
+    def _admit(self, caller: _Caller, worker: int, request: Request) -> Rejoin | frames.Stopped | None:
         """Let `caller` speak for `worker` and wait for an answer, or say why not."""
         with self._lock:
             if self._stopped is not None:
                 return self._stopped
             owner = self._owners.setdefault(worker, caller.session)
-            if isinstance(request, Join) and owner != caller.session and caller.session not in self._replaced:
-                self._replaced.add(owner)
-                self._owners[worker] = caller.session
+            if owner != caller.session and caller.session not in self._replaced:
+                if isinstance(request, Exchange | Leave):
+                    return Rejoin()  # Another process, perhaps an older one, spoke first at this server.
+                if isinstance(request, Join):
+                    late = request.ticket < self._tickets[worker]
+                    self._replaced.add(caller.session if late else owner)
+                    self._owners[worker] = owner if late else caller.session
+            if isinstance(request, Join):
+                self._tickets[worker] = max(request.ticket, self._tickets[worker])
             if caller.session in self._replaced or self._newest.get(caller.session) is not caller:
                 return REPLACED
             cut = self._waiting.get(worker)

@@ -103,8 +103,12 @@ class Loop:
         self._sent: Sent | None = None
         self._sender = ThreadPoolExecutor(1, "distkeras-exchange") if overlap else None
 
-    def run(self, attempt: int = 0) -> None:
+    def run(self, attempt: int = 0, ticket: int = 0) -> None:
         """Train to the end, from the start or from the last committed window of a predecessor.
+
+        Args:
+            attempt: 0 for the first process that trains as this worker, more for those that replace it.
+            ticket: larger for a process that was started later.
 
         Raises:
             TrainingDiverged: the loss or the weights are NaN or infinite; they were not committed.
@@ -112,7 +116,7 @@ class Loop:
         finished = False
         try:
             while not finished:
-                place: Joined = self._call(Join(self._worker, attempt))
+                place: Joined = self._call(Join(self._worker, attempt, ticket))
                 with contextlib.suppress(_Forgotten):  # Then it joins anew, at a place it may have passed.
                     self._train_from(place)
                     finished = True

@@ -76,6 +76,21 @@ class Envelope:
     beat: float
 
 
+@dataclass(frozen=True)
+class Start:
+    """One process that trains as a worker.
+
+    Attributes:
+        worker: index of the worker.
+        attempt: 0 for the first such process of a stage, more for those that replace it.
+        ticket: larger for a process that was started later.
+    """
+
+    worker: int
+    attempt: int
+    ticket: int
+
+
 def prepare_process(backend: str, threads: int) -> None:
     """Import Keras with this backend, its threads held to `threads` cores. Before anything else imports it.
 
@@ -116,8 +131,8 @@ def prepare_process(backend: str, threads: int) -> None:
     keras.ops.zeros(1)  # The backend starts up at its first array.
 
 
-def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.RecordBatch]) -> str | None:
-    """Train as `worker` on `batches` to the end.
+def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> str | None:
+    """Train as worker `start.worker` on `batches` to the end.
 
     An exception is reported to the center, whence the driver learns of it at once, and returned; it is not
     raised, since Spark would train the same error again.
@@ -132,11 +147,11 @@ def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.Reco
 
     with (
         connect(envelope.servers, patience=envelope.patience) as client,
-        Heartbeat(client, worker, envelope.beat),
+        Heartbeat(client, start.worker, envelope.beat),
     ):
         try:
             prepare_process(envelope.backend, envelope.threads)
-            _train(pickle.loads(envelope.task), worker, attempt, batches, client)
+            _train(pickle.loads(envelope.task), start, batches, client)
         except JobStopped:
             return None  # The driver knows why.
         except SourceLost:
@@ -145,13 +160,13 @@ def run(envelope: Envelope, worker: int, attempt: int, batches: Iterator[pa.Reco
             return traceback.format_exc()
         except Exception:
             error = traceback.format_exc()
-            _report(client, worker, error)
+            _report(client, start.worker, error)
             return error
     return None
 
 
 def _train(
-    task: Task, worker: int, attempt: int, batches: Iterator[pa.RecordBatch], client: Client | Group
+    task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group
 ) -> None:
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.worker.feed import Feed
@@ -164,27 +179,27 @@ def _train(
         batches,
         task.columns,
         batch_size=task.batch_size,
-        partition=worker,
+        partition=start.worker,
         shuffle=task.shuffle,
         seed=task.seed,
         num_epoch=task.num_epoch,
-        num_rows=task.rows[worker],
+        num_rows=task.rows[start.worker],
     ) as feed:
         model = thaw(task.model, blank=True)  # The center has the weights.
-        reseed(model, worker)
+        reseed(model, start.worker)
         add_momentum(model, task.algorithm.inner_momentum)
         loop = Loop(
             make_replica(model),
             feed,
             task.algorithm,
             client.call,
-            worker=worker,
+            worker=start.worker,
             num_epoch=task.num_epoch,
             compression=task.compression,
             part_sizes=client.part_sizes,
             overlap=task.overlap,
         )
-        loop.run(attempt)
+        loop.run(start.attempt, start.ticket)
 
 
 def _report(client: Client | Group, worker: int, error: str) -> None:

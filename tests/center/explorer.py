@@ -1,0 +1,281 @@
+"""A model of the commit protocol: workers, cuts, a server that is killed, a driver; and all orders of events.
+
+The server's side is the real `Center` with real snapshots. A worker is what `worker.loop` and `wire.client`
+make of it, as a state of few values: it sends its request again until it is answered. Each window is an
+element of the center: its first commit makes it one, and whatever is lost or counted twice shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm
+from distkeras.center import Center, Snapshot, go_on, take
+from distkeras.center.messages import (
+    DRIVER,
+    Done,
+    Exchange,
+    Exchanged,
+    Join,
+    Joined,
+    Leave,
+    Poll,
+    Rejoin,
+    Reply,
+    Request,
+)
+from distkeras.events import ServerRestored, Window
+
+
+class Violation(AssertionError):
+    """The protocol lost a window, or counted one twice; the message has the steps that lead there."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a worker's process knows. Without a process (`alive` is False) it has left for good."""
+
+    joined: bool = False
+    sequence: int = 0
+    waiting: bool = False  # Its message is in an open round.
+    alive: bool = True
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is explored.
+
+    Attributes:
+        algorithm: adds up (the mean of) messages.
+        num_workers: of the job.
+        num_windows: that each has to commit.
+        faults: cuts, kills and duplicates in one run.
+        driver: whether the driver reads events, at any time.
+        take: makes a snapshot; replaced to plant a bug.
+        snapshot_on_leave: as the server does; not to plant a bug.
+        center: the class; replaced to plant a bug.
+    """
+
+    algorithm: Algorithm
+    num_workers: int = 2
+    num_windows: int = 2
+    faults: int = 3
+    driver: bool = False
+    take: Callable[[Center, dict], Snapshot] = take
+    snapshot_on_leave: bool = True
+    center: type[Center] = Center
+
+    def new_center(self) -> Center:
+        size = self.num_workers * self.num_windows
+        return self.center(
+            self.algorithm, np.zeros(size, np.float32), self.num_workers, clock=lambda: 7.0, num_shards=1
+        )
+
+
+@dataclass
+class World:
+    """One state, and the steps that led to it."""
+
+    model: Model
+    center: Center
+    snapshot: Snapshot
+    workers: tuple[Worker, ...]
+    faults: int
+    since: int = 0
+    history: frozenset[tuple[int, int]] = frozenset()
+    steps: tuple[str, ...] = field(default=(), compare=False)
+
+    def key(self) -> object:
+        """What two worlds have in common that go on alike."""
+        driver = (self.since - self.center.journal.next, self.history) if self.model.driver else None
+        return (_known(self.center), _saved(self.snapshot), self.workers, self.faults, driver)
+
+    def copy(self) -> World:
+        return replace(self, center=_copy(self.center, self.model))
+
+
+def explore(model: Model) -> int:
+    """Visit every state; return how many there are.
+
+    Raises:
+        Violation: in one of them something is lost or counted twice, or nothing can go on.
+    """
+    center = model.new_center()
+    first = World(model, center, take(center, {}), (Worker(),) * model.num_workers, model.faults)
+    seen, stack = {first.key()}, [first]
+    while stack:
+        world = stack.pop()
+        _check(world)
+        following = list(_following(world))
+        alive = [worker for worker in world.workers if worker.alive]
+        if not alive:
+            _check_end(world)
+        elif all(worker.waiting for worker in alive):
+            raise Violation(f"Everybody waits after {world.steps}")
+        for step in following:
+            key = step.key()
+            if key not in seen:
+                seen.add(key)
+                stack.append(step)
+    return len(seen)
+
+
+def _following(world: World) -> Iterator[World]:
+    """Every state that one step leads to."""
+    for index, worker in enumerate(world.workers):
+        if worker.alive and not worker.waiting:
+            yield _send(world, index, "is answered")
+        if world.faults and worker.alive:
+            yield from _faults_of(world, index, worker)
+    yield _step(world, "a snapshot is taken", snapshot=world.model.take(world.center, {}))
+    if world.faults:
+        yield _restart(world)
+    if world.model.driver:
+        yield _poll(world)
+
+
+def _faults_of(world: World, index: int, worker: Worker) -> Iterator[World]:
+    poorer = replace(world, faults=world.faults - 1)
+    if worker.waiting:
+        yield _with_worker(poorer, index, replace(worker, waiting=False), "is cut off while it waits")
+    else:
+        yield _send(poorer, index, "loses the reply")
+        yield _send(_send(poorer, index, "loses the reply"), index, "sends it twice; is answered")
+    yield _with_worker(poorer, index, Worker(attempt=worker.attempt + 1), "is killed and replaced")
+
+
+def _step(world: World, what: str, **changes: object) -> World:
+    return replace(world, steps=(*world.steps, what), **changes)
+
+
+def _with_worker(world: World, index: int, worker: Worker, what: str = "") -> World:
+    workers = (*world.workers[:index], worker, *world.workers[index + 1 :])
+    return _step(world, f"worker {index} {what}", workers=workers)
+
+
+def _request(world: World, index: int) -> Request:
+    worker, windows = world.workers[index], world.model.num_windows
+    if not worker.joined:
+        return Join(index, worker.attempt)
+    if worker.sequence == windows:
+        return Leave(index)
+    message = np.zeros(world.center.size, np.float32)
+    message[index * windows + worker.sequence] = 1
+    sequence = worker.sequence + 1
+    return Exchange(index, sequence, 1, 1, 0, sequence, message)
+
+
+def _send(world: World, index: int, what: str) -> World:
+    """Worker `index` sends its request, which is handled; who is answered hears it, but it may not."""
+    world, request = world.copy(), _request(world, index)
+    answers = world.center.handle(request)
+    name = type(request).__name__
+    if isinstance(request, Leave) and world.model.snapshot_on_leave:
+        world.snapshot = world.model.take(world.center, {})
+    own = [reply for receiver, reply in answers if receiver == index]
+    worker = world.workers[index]
+    if not own:  # It waits for the others, if it is still connected.
+        return _with_worker(world, index, replace(worker, waiting=what == "is answered"), f"sends {name}")
+    for receiver, reply in answers:
+        if receiver != index and world.workers[receiver].waiting:
+            heard = _hear(world.workers[receiver], reply, world.model)
+            world = _with_worker(world, receiver, heard, "hears of its round")
+    if what != "loses the reply":
+        worker = _hear(worker, own[0], world.model)
+    return _with_worker(world, index, worker, f"sends {name} and {what}")
+
+
+def _hear(worker: Worker, reply: Reply, model: Model) -> Worker:
+    match reply:
+        case Joined():
+            return replace(worker, joined=True, sequence=reply.sequence)
+        case Exchanged():
+            return replace(worker, sequence=worker.sequence + 1, waiting=False)
+        case Rejoin():
+            return replace(worker, joined=False)
+        case Done():
+            return replace(worker, alive=False)
+    raise Violation(f"Nobody expects {reply!r}")
+
+
+def _restart(world: World) -> World:
+    center = world.model.new_center()
+    go_on(center, world.snapshot, world.since)
+    workers = tuple(replace(worker, waiting=False) for worker in world.workers)
+    return _step(
+        world,
+        "the server is killed and started again",
+        center=center,
+        workers=workers,
+        faults=world.faults - 1,
+    )
+
+
+def _poll(world: World) -> World:
+    world = world.copy()
+    ((receiver, polled),) = world.center.handle(Poll(world.since))
+    if receiver != DRIVER:
+        raise Violation(f"The driver's answer went to {receiver}")
+    history = world.history
+    for event in polled.events:
+        match event:
+            case Window():
+                if (event.worker, event.iteration) in history:
+                    raise Violation(f"The history has {event} twice: {world.steps}")
+                history |= {(event.worker, event.iteration)}
+            case ServerRestored():
+                history = frozenset(w for w in history if w[1] < event.commits[w[0]])
+    return _step(world, "the driver polls", since=polled.next, history=history)
+
+
+def _check(world: World) -> None:
+    """The center has each window that the ledger has, once, and no other."""
+    windows = world.model.num_windows
+    share = 1 / world.model.num_workers if world.model.algorithm.synchronous else 1.0
+    expected = np.zeros(world.center.size, np.float32)
+    for worker, place in enumerate(world.center._places):
+        expected[worker * windows : worker * windows + place.line.sequence] = share
+    if not np.array_equal(world.center.snapshot(), expected):
+        raise Violation(f"Expected {expected}. Received: {world.center.snapshot()} after {world.steps}")
+
+
+def _check_end(world: World) -> None:
+    """All workers have left: whatever happens now, no window is missing."""
+    windows = world.model.num_windows
+    if any(place.line.sequence != windows for place in world.center._places):
+        raise Violation(f"Windows are lost after {world.steps}")
+    if world.model.driver:
+        history = _poll(world).history
+        if len(history) != windows * world.model.num_workers:
+            raise Violation(f"Received: history {sorted(history)} after {world.steps}")
+
+
+def _copy(center: Center, model: Model) -> Center:
+    """A copy that goes on like `center`, with the events that nobody has read."""
+    copy = model.new_center()
+    vector, rule, versions = center._vector.state()
+    copy._vector.restore(vector, rule, versions)
+    for mine, theirs in zip(copy._places, center._places, strict=True):
+        mine.line, mine.joined = theirs.line, theirs.joined
+    for mine, theirs in zip(copy.shards, center.shards, strict=True):
+        mine._pulls = dict(theirs._pulls)
+    copy._round = {worker: replace(r, message=r.message.copy()) for worker, r in center._round.items()}
+    copy.journal.restore(center.journal.unread(), center.journal._first)
+    return copy
+
+
+def _known(center: Center) -> object:
+    pulls = tuple(
+        tuple(sorted((worker, shard.version - held) for worker, (held, _) in shard._pulls.items()))
+        for shard in center.shards
+    )
+    places = tuple((place.line, place.joined) for place in center._places)
+    return (center.snapshot().tobytes(), places, tuple(sorted(center._round)), pulls)
+
+
+def _saved(snapshot: Snapshot) -> object:
+    return tuple((member.center.tobytes(), tuple(member.lines)) for member in snapshot.members)
