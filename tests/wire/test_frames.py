@@ -88,10 +88,10 @@ def test_a_length_or_kind_that_is_not_as_it_must_be_is_refused(kind, text_length
     [
         [],
         {"worker": 0},
-        {"worker": 0, "attempt": 0, "more": 1},
-        {"worker": "0", "attempt": 0},
-        {"worker": True, "attempt": 0},
-        {"worker": 0.5, "attempt": 0},
+        {"worker": 0, "attempt": 0, "ticket": 0, "more": 1},
+        {"worker": "0", "attempt": 0, "ticket": 0},
+        {"worker": True, "attempt": 0, "ticket": 0},
+        {"worker": 0.5, "attempt": 0, "ticket": 0},
     ],
 )
 def test_fields_of_another_name_or_type_are_refused(fields):

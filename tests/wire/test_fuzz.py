@@ -117,7 +117,7 @@ def test_a_field_of_any_other_value_is_refused_or_of_its_type(data):
 @pytest.mark.parametrize("number", ["1e999", "-1" + 5000 * "0", "9223372036854775808", "NaN", "0.0"])
 def test_a_number_that_no_counter_holds_is_refused(number):
     with pytest.raises(frames.FrameError):
-        frames.parse(messages.Join, b'{"worker": 0, "attempt": %s}' % number.encode(), None)
+        frames.parse(messages.Join, b'{"worker": 0, "ticket": 0, "attempt": %s}' % number.encode(), None)
 
 
 @pytest.mark.parametrize(
