@@ -165,9 +165,7 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
     return None
 
 
-def _train(
-    task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group
-) -> None:
+def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group) -> None:
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.worker.feed import Feed
     from distkeras.worker.loop import Loop
