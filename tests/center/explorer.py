@@ -262,19 +262,19 @@ def _copy(center: Center, model: Model) -> Center:
     for mine, theirs in zip(copy._places, center._places, strict=True):
         mine.line, mine.joined = theirs.line, theirs.joined
     for mine, theirs in zip(copy.shards, center.shards, strict=True):
-        mine._pulls = dict(theirs._pulls)
+        mine._pulls = {worker: pulls.copy() for worker, pulls in theirs._pulls.items()}
     copy._round = {worker: replace(r, message=r.message.copy()) for worker, r in center._round.items()}
     copy.journal.restore(center.journal.unread(), center.journal._first)
     return copy
 
 
 def _known(center: Center) -> object:
-    pulls = tuple(
-        tuple(sorted((worker, shard.version - held) for worker, (held, _) in shard._pulls.items()))
+    stale = tuple(
+        tuple(sorted((w, shard.version - pulls[0].version) for w, pulls in shard._pulls.items()))
         for shard in center.shards
     )
     places = tuple((place.line, place.joined) for place in center._places)
-    return (center.snapshot().tobytes(), places, tuple(sorted(center._round)), pulls)
+    return (center.snapshot().tobytes(), places, tuple(sorted(center._round)), stale)
 
 
 def _saved(snapshot: Snapshot) -> object:

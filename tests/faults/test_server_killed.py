@@ -19,6 +19,9 @@ from distkeras.wire.store import SnapshotOptions
 
 def kill_server(job, windows):
     job.wait_for_windows(windows)
+    snapshots = job.server._job.snapshots
+    while snapshots is not None and snapshots.commits and not any(Path(snapshots.address).glob("*.npz")):
+        time.sleep(0.01)
     job.server._process.kill()
 
 
