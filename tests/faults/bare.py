@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import bare_worker
@@ -83,9 +84,10 @@ class Job:
         if isinstance(event, ServerRestored):
             self.history = [w for w in self.history if w.iteration < event.commits[w.worker]]
 
-    def wait_for_windows(self, count: int) -> None:
+    def wait_for_windows(self, count: int, worker: int | None = None) -> None:
+        """Wait until the history has so many windows, of all workers or of one."""
         deadline = time.monotonic() + 60
-        while len(self.history) < count:
+        while sum(worker in (None, window.worker) for window in self.history) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{count} windows were expected. There are {len(self.history)}")
             time.sleep(0.01)
@@ -102,6 +104,7 @@ def run(
     options: ServerOptions | None = None,
     num_servers: int = 1,
     through=lambda address: address,
+    clock: Callable[[], float] = time.monotonic,
     **server_options,
 ) -> Job:
     """Train to the end while `fault(job)` runs in a thread; return the job.
@@ -109,6 +112,7 @@ def run(
     Args:
         num_servers: processes that hold the center between them.
         through: gives the address by which workers reach a server, given its own.
+        clock: of the driver's patience.
     """
     algorithm = algorithm or DOWNPOUR(communication_window=2)
     options = options or ServerOptions()
@@ -139,7 +143,7 @@ def run(
         thread.start()
         try:
             with connect(servers.addresses, patience=1.0) as client:
-                watch = Watch(job.workers, servers, client, num_workers, job.take, options.give_up)
+                watch = Watch(job.workers, servers, client, num_workers, job.take, clock=clock)
                 job.num_updates = watch.run()
                 job.center = watch.ask(Pull()).center.copy()
         finally:

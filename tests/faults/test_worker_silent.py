@@ -14,7 +14,7 @@ from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.watch import WorkerError
 from distkeras.events import WorkerJoined, WorkerLost
 
-SOON = ServerOptions(heartbeat=0.6)
+SOON = ServerOptions(heartbeat=1.5)
 
 
 def stand_still(job, worker, until):
@@ -37,7 +37,7 @@ def lost(job):
 
 def test_a_killed_worker_is_replaced_and_no_window_is_lost_or_doubled():
     def fault(job):
-        job.wait_for_windows(15)
+        job.wait_for_windows(5, worker=1)
         job.workers.processes[1].kill()
 
     job = bare.run(fault)
@@ -47,7 +47,7 @@ def test_a_killed_worker_is_replaced_and_no_window_is_lost_or_doubled():
 
 def test_a_worker_that_stands_still_is_reported_and_goes_on_when_it_can():
     def fault(job):
-        job.wait_for_windows(10)
+        job.wait_for_windows(5, worker=1)
         stand_still(job, 1, until=lost)
 
     job = bare.run(fault, options=SOON)
@@ -57,7 +57,7 @@ def test_a_worker_that_stands_still_is_reported_and_goes_on_when_it_can():
 
 def test_a_synchronous_round_goes_on_without_a_worker_that_stands_still():
     def fault(job):
-        job.wait_for_windows(10)
+        job.wait_for_windows(5, worker=1)
         stand_still(job, 1, until=lambda job: lost(job) and job.workers.processes.keys() == {1})
 
     job = bare.run(fault, options=SOON, algorithm=LocalSGD(communication_window=2), without_lost=True)
@@ -68,15 +68,26 @@ def test_a_synchronous_round_goes_on_without_a_worker_that_stands_still():
 
 
 def test_a_worker_that_is_slow_is_not_taken_for_lost():
-    job = bare.run(num_batches=4, num_epoch=1, pause=1.0, options=SOON)
-    bare.check(job, 8)
+    job = bare.run(num_batches=2, num_epoch=1, pause=1.5, options=SOON)
+    bare.check(job, 4)
     assert lost(job) == []
 
 
 def test_a_worker_that_stands_still_for_good_ends_the_job_with_an_error():
+    later = [0.0]
+
     def fault(job):
-        job.wait_for_windows(10)
+        job.wait_for_windows(5, worker=1)
         os.kill(job.workers.processes[1].pid, signal.SIGSTOP)
+        while not lost(job):
+            time.sleep(0.01)
+        later[0] = 1800.0
 
     with pytest.raises(WorkerError, match="Worker 1 gave no sign of life"):
-        bare.run(fault, options=ServerOptions(heartbeat=0.6, give_up=1.5))
+        bare.run(fault, options=SOON, clock=lambda: time.monotonic() + later[0])
+
+
+def test_a_job_whose_workers_never_start_ends_with_an_error():
+    late = iter([0.0, 1801.0])
+    with pytest.raises(WorkerError, match="No worker had started after 1800 s"):
+        bare.run(clock=lambda: next(late))

@@ -240,7 +240,7 @@ class Center:
             # Older ones come from a worker that goes on where another server of the job stood.
             if 0 < request.sequence <= last:
                 self._vector.pull(worker, request.message)
-                return [(worker, Exchanged(request.message, 0, restart=True))]
+                return [(worker, Exchanged(request.message, 0, True, request.sequence))]
             if request.sequence != last + 1:
                 raise ProtocolError(
                     f"Expected commit {last + 1} of worker {worker}. Received: {request.sequence}"
@@ -253,7 +253,7 @@ class Center:
                 return self._close_round()
             staleness = self._vector.exchange(request, self.num_workers)
             self.journal.add(self._advance(request, staleness), updates=1)
-            return [(worker, Exchanged(request.message, staleness))]
+            return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
 
     def _refuse(self, request: Exchange, place: Place, flaw: str) -> Refused | Skipped:
         """Report a bad update; pass over its window where that was chosen."""
@@ -300,7 +300,8 @@ class Center:
         windows = [self._advance(*pair) for pair in zip(messages, behind, strict=True)]
         self.journal.add(*windows, updates=1)
         return [
-            (worker, Exchanged(mean, staleness)) for worker, staleness in zip(workers, behind, strict=True)
+            (message.worker, Exchanged(mean, staleness, False, message.sequence))
+            for message, staleness in zip(messages, behind, strict=True)
         ]
 
     def _advance(self, request: Exchange, staleness: int) -> Window:

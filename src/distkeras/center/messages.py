@@ -136,11 +136,13 @@ class Exchanged:
             whole center. Shape (size,).
         staleness: of the commit; 0 where `restart`.
         restart: the commit had been applied before and its reply is lost: start anew from the center.
+        sequence: number of the commit.
     """
 
     reply: Vector
     staleness: int
     restart: bool = False
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)

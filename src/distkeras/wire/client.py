@@ -16,7 +16,23 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import Beat, Request
+from distkeras.center.messages import (
+    Beat,
+    Done,
+    Exchange,
+    Exchanged,
+    Join,
+    Joined,
+    Leave,
+    Poll,
+    Polled,
+    Pull,
+    Pulled,
+    Refused,
+    Rejoin,
+    Request,
+    Skipped,
+)
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
 from distkeras.wire.connection import SESSION_BYTES, Connection
@@ -185,7 +201,10 @@ class Client:
         if self._connection is None:
             self._connection = self._connect()
         self._connection.send(request)
-        return self._connection.receive(self._vector(self._connection))
+        reply = self._connection.receive(self._vector(self._connection))
+        if not _answers(request, reply):  # The network has brought something twice.
+            raise frames.FrameError(f"Expected the answer to a {type(request).__name__}. Received: {reply!r}")
+        return reply
 
     def _vector(self, connection: Connection) -> Vector:
         if connection.shared is not None:
@@ -213,3 +232,23 @@ class Client:
             raise
         connection.limit_waits(self._timeout)
         return connection
+
+
+def _answers(request: Request, reply: Any) -> bool:
+    """Whether `reply` may be what the server says to `request`, and not to one before it."""
+    if isinstance(reply, frames.Stopped | Refused):
+        return True
+    match request:
+        case Exchange():
+            return isinstance(reply, Skipped | Rejoin) or (
+                isinstance(reply, Exchanged) and reply.sequence == request.sequence
+            )
+        case Join():
+            return isinstance(reply, Joined)
+        case Leave():
+            return isinstance(reply, Done | Rejoin)
+        case Pull():
+            return isinstance(reply, Pulled)
+        case Poll():
+            return isinstance(reply, Polled)
+    return isinstance(reply, Done)
