@@ -1,11 +1,12 @@
 """Hostile frames against a live server: is the center untouched, and does the server cost what it did?
 
 Mutated frames are sent by members of the job (the token proved first) and by strangers (none proved), over
-many short connections. Every vector is NaN throughout, so that even a frame that survives its mutation as a
-valid commit must be refused. Compared before and after: the center, bit by bit, and the server's memory,
-threads and open files; at the end a worker trains on as if nothing had been. JSON out.
+many short connections. Every vector is NaN throughout, however its bytes are shifted, so that even a frame
+that survives its mutation as a valid commit must be refused. Compared before and after: the center, bit by
+bit, and the server's memory, threads and open files; at the end a worker trains on as if nothing had been.
+JSON out.
 
-python benchmarks/fuzz.py [--frames 1000000] [--out benchmarks/results/fuzz.json]
+python benchmarks/fuzz.py [--frames 1000000] [--jobs 6] [--out benchmarks/results/fuzz.json]
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing as mp
 import random
 import select
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ from distkeras.wire.connection import NONCE_BYTES, SESSION_BYTES, Connection
 SIZE = 256
 WORKERS = 4
 SESSIONS = 8
+SHARES = (("members", None, 0.6), ("members", "bf16", 0.2), ("strangers", None, 0.2))
 ANSWER_SECONDS = 30.0
 UNANSWERED_SECONDS = 0.003
 SETTLED_SECONDS = 30.0
@@ -64,14 +68,12 @@ VALUES: tuple[Any, ...] = (
 
 def corpus(compression: str | None) -> list[bytes]:
     """Return valid frames, one of each kind; the commits hold NaN alone."""
-    nothing = np.full(SIZE, np.nan, np.float32)
+    nothing = np.full(SIZE, 2**32 - 1, np.uint32).view(np.float32)  # A NaN, wherever one begins to read.
     encoded = None
     codec = codecs.get(compression)
     if codec is not None:
         packing = Packing(codec, SIZE, SIZE)
-        data = np.empty(packing.num_bytes, np.uint8)
-        packing.encode(nothing, data)
-        encoded = Encoded(codec.number, data)
+        encoded = Encoded(codec.number, np.full(packing.num_bytes, 255, np.uint8))
     requests: list[Request] = [
         Join(1, 0),
         Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5, "accuracy": 0.25}, 0, encoded),
@@ -271,7 +273,8 @@ def attack(by: str, compression: str | None, num_frames: int, seed: int) -> dict
             untouched = driver.call(Pull()).center.tobytes() == center
             after = settled(watched, before)
         with Client(address) as worker:
-            place = worker.call(Join(0)).sequence
+            # Members could say that they come last, too.
+            place = worker.call(Join(0, ticket=2**63 - 1)).sequence
             worker.call(commit(place + 1, compression))
             trains_on = place == 10 and worker.call(Pull()).num_updates == 11
     return {
@@ -293,14 +296,18 @@ def main() -> None:
     logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=1_000_000)
+    parser.add_argument("--jobs", type=int, default=1, help="attacks side by side")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    shares = (("members", None, 0.6), ("members", "topk", 0.2), ("strangers", None, 0.2))
-    results = [
-        attack(by, compression, round(share * options.frames), options.seed + index)
-        for index, (by, compression, share) in enumerate(shares)
+    attacks = [
+        (by, compression, round(share * options.frames / options.jobs))
+        for by, compression, share in SHARES
+        for _ in range(options.jobs)
     ]
+    with ProcessPoolExecutor(options.jobs, mp.get_context("spawn")) as pool:
+        running = [pool.submit(attack, *one, options.seed + index) for index, one in enumerate(attacks)]
+        results = [future.result() for future in running]
     text = json.dumps(results, indent=2)
     print(text)
     if options.out is not None:
