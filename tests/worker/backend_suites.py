@@ -13,13 +13,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BACKENDS = ("jax", "tensorflow", "torch")
-SUITES = ("model_suite.py", "replica_suite.py", "nesterov_suite.py", "feed_suite.py")
+SUITES = ("model_suite.py", "replica_suite.py", "nesterov_suite.py", "feed_suite.py", "kept_suite.py")
 ON_ONE_BACKEND = "torch"
-"""Where the tests of a model's travel all run: it compiles nothing, so they are fast."""
+"""Where the tests of a model's travel, and of one that is kept, all run: it compiles nothing."""
+ALL_ON_ONE = ("model_suite.py", "kept_suite.py")
 ON_EVERY_BACKEND = (
     "test_thawed_model_has_every_weight_and_seed_bit_for_bit",
     "test_model_defined_in_main_works_in_another_process",
     "test_seeds_of_workers_differ_and_are_the_same_every_time",
+    "test_kept_replica_trains_bit_for_bit_like_a_new_one",
+    "test_nothing_of_one_training_leaks_into_the_next",
 )
 """Those of them that depend on the backend."""
 ENVIRONMENT = {
@@ -44,7 +47,7 @@ def cases(suite: str) -> list[tuple[str, str]]:
 
 def runs_on(backend: str, suite: str, name: str) -> bool:
     """Whether the test `name` of `suite` is to run on `backend`."""
-    return suite != "model_suite.py" or backend == ON_ONE_BACKEND or name in ON_EVERY_BACKEND
+    return suite not in ALL_ON_ONE or backend == ON_ONE_BACKEND or name in ON_EVERY_BACKEND
 
 
 @functools.cache
@@ -59,12 +62,13 @@ def report(backend: str) -> dict[str, str]:
         chosen = [
             f"{HERE / suite}::{case}" for suite in SUITES for where, case in cases(suite) if where == backend
         ]
+        paths = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
         run = subprocess.run(
             [*command, *chosen],
-            env=os.environ | ENVIRONMENT | {"KERAS_BACKEND": backend, "PYTHONPATH": folder},
+            env=os.environ | ENVIRONMENT | {"KERAS_BACKEND": backend, "PYTHONPATH": paths},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         if not path.exists():
             raise RuntimeError(f"no report on {backend}: {run.stdout}\n{run.stderr}")

@@ -67,9 +67,13 @@ def _importer(
 
         missing = ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
         if not missing:
+            from pyspark import TaskContext
+
+            from distkeras.cluster.stage import gpus_of
             from distkeras.worker.task import prepare_process
 
-            prepare_process(backend, threads)
+            context = TaskContext.get()
+            prepare_process(backend, threads, gpus_of(context), context.partitionId())
         for _ in batches:
             yield pyarrow.RecordBatch.from_pydict({"python": [sys.executable], "missing": [missing]})
 

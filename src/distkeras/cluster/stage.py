@@ -69,12 +69,18 @@ class Stage:
             self._done.set()
 
 
+def gpus_of(context: TaskContext) -> tuple[str, ...]:
+    """Return the addresses of the GPUs that Spark's resource API gave a task."""
+    given = context.resources().get("gpu")
+    return () if given is None else tuple(given.addresses)
+
+
 def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # pyspark's own type is private
     def train_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         context = TaskContext.get()
         worker = context.partitionId()
         # A stage that is started again counts its attempts anew; the number of a task is used once.
-        start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId())
+        start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context))
         error = worker_task.run(envelope, start, batches)
         yield pa.RecordBatch.from_pydict(
             {"worker": pa.array([worker], pa.int32()), "error": pa.array([error], pa.string())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tempfile
@@ -34,6 +35,18 @@ def load_archive(archive: bytes, custom_objects: dict[str, Any]) -> keras.Model:
         path.write_bytes(archive)
         # The archive comes from the driver's own closure, so a lambda in it is the user's own.
         return keras.saving.load_model(path, custom_objects=custom_objects, compile=False, safe_mode=False)
+
+
+def digest_of(archive: bytes, *others: bytes) -> str:
+    """Return a name for the contents of `archive` and `others`, the same for a model that is saved twice."""
+    found = hashlib.sha256()
+    for other in others:
+        found.update(hashlib.sha256(other).digest())
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        for name in sorted(file.namelist()):
+            if name != "metadata.json":  # It holds the time.
+                found.update(name.encode() + file.read(name))
+    return found.hexdigest()
 
 
 def config_of(archive: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def objects_of(live: list[Any], configs: list[Any]) -> dict[str, Any]:
     _collect(live, found, set())
     names = set(_names(configs))
     objects = {name: keras.saving.get_registered_object(name) or found.get(name) for name in names}
-    return {name: value for name, value in objects.items() if value is not None and not _is_of_keras(value)}
+    return {name: value for name, value in objects.items() if value is not None and not is_of_keras(value)}
 
 
 def _collect(value: Any, found: dict[str, Any], seen: set[int]) -> None:
@@ -56,5 +56,6 @@ def _names(config: Any) -> Iterator[str]:
             yield from _names(value)
 
 
-def _is_of_keras(found: Any) -> bool:
+def is_of_keras(found: Any) -> bool:
+    """Whether a class or function is Keras's own."""
     return str(getattr(found, "__module__", "")).partition(".")[0] == "keras"

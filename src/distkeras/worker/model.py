@@ -87,7 +87,8 @@ def thaw(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
             The model's own configuration then names other initializers than the user's.
     """
     objects: dict[str, Any] = cloudpickle.loads(spec.custom_objects)
-    model = _load(without_initializers(spec.archive) if blank else spec.archive, spec.seeds, objects)
+    model = load_archive(without_initializers(spec.archive) if blank else spec.archive, objects)
+    restore_seeds(model, spec)
     compile_by(model, cloudpickle.loads(spec.settings), objects)
     return model
 
@@ -156,6 +157,12 @@ def set_vector(model: keras.Model, vector: Vector) -> None:
         weight.assign(value.copy())
 
 
+def restore_seeds(model: keras.Model, spec: ModelSpec) -> None:
+    """Set the seed generators of `model` to the states that `spec` was frozen with."""
+    for variable, state in zip(_seed_states(model), spec.seeds, strict=True):
+        variable.assign(np.array(state, np.int64).astype(variable.dtype))
+
+
 def reseed(model: keras.Model, worker: int) -> None:
     """Let the seed generators of `model` draw what no other worker draws.
 
@@ -211,13 +218,6 @@ def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects
         for name in keras.tree.flatten(settings.get("loss")):
             if isinstance(name, str):
                 keras.losses.get(name)
-
-
-def _load(archive: bytes, seeds: tuple[tuple[int, ...], ...], objects: dict[str, Any]) -> keras.Model:
-    model = load_archive(archive, objects)
-    for variable, state in zip(_seed_states(model), seeds, strict=True):
-        variable.assign(np.array(state, np.int64).astype(variable.dtype))
-    return model
 
 
 def _seed_states(model: keras.Model) -> list[keras.Variable]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from distkeras.worker.answers import Answer, to_arrow
-from distkeras.worker.archive import config_of, load_archive, without_initializers, write_archive
+from distkeras.worker.archive import config_of, digest_of, load_archive, without_initializers, write_archive
 from distkeras.worker.columns import Columns, TensorSpec
 from distkeras.worker.decode import Table, decode
 from distkeras.worker.minibatch import Cutter
@@ -51,12 +48,7 @@ class Archive:
     @property
     def digest(self) -> str:
         """A name for the contents, the same for a model that is saved twice."""
-        found = hashlib.sha256(self.custom_objects)
-        with zipfile.ZipFile(io.BytesIO(self.model)) as file:
-            for name in sorted(file.namelist()):
-                if name != "metadata.json":  # It holds the time.
-                    found.update(name.encode() + file.read(name))
-        return found.hexdigest()
+        return digest_of(self.model, self.custom_objects)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.worker.backlog import Backlog, Batch, Form, form_of
 from distkeras.worker.model import layout_of
 from distkeras.worker.nesterov import nesterov_of
 
 Arrays = Any
 """An array, or a list or dict of arrays: what Keras takes as `x` or `y`."""
 
-Batch = tuple[Arrays, Arrays, Arrays]
-"""Inputs, targets and sample weights of one minibatch."""
+Steps = Callable[[Batch, int], dict[str, Any]]
+"""Trains the first minibatches, as many as the number says, of those that lie side by side along the first
+axis; returns Keras's logs of the last one, still on the device."""
 
 
 class Replica(ABC):
@@ -26,6 +29,10 @@ class Replica(ABC):
     with what it has. With `nesterov.add_momentum` the model's variables look ahead of the weights by
     `momentum * velocity`; `read` and `write` mean the weights.
 
+    Where one call of a compiled step costs as much as a small model's arithmetic, minibatches wait until a
+    few can be trained by one call, each by the same `train_step`. Whatever asks for results trains those that
+    wait first.
+
     On JAX the weights live outside the model while it trains; `sync` brings them back.
 
     Args:
@@ -33,7 +40,7 @@ class Replica(ABC):
 
     Attributes:
         layout: where each weight lies in the vector.
-        num_compilations: how often the step was compiled: once for each shape of a minibatch on JAX and
+        num_compilations: how often `train_step` was traced: once for each shape of a minibatch on JAX and
             TensorFlow; 0 on PyTorch, whose step is eager.
 
     Raises:
@@ -50,6 +57,8 @@ class Replica(ABC):
         self.num_compilations = 0
         self._logs: dict[str, Any] | None = None
         self._prepared = False
+        self._joined: dict[Form, tuple[Backlog, Steps] | None] = {}
+        self._waiting: tuple[Backlog, Steps] | None = None
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         nesterov = nesterov_of(model)
@@ -57,7 +66,7 @@ class Replica(ABC):
         self._velocities: list[keras.Variable] = list(nesterov.velocities) if nesterov else []
 
     def train(self, x: Arrays, y: Arrays = None, sample_weight: Arrays = None) -> None:
-        """Train one minibatch. The step may still run when this returns.
+        """Train one minibatch, now or later: by the next `metrics`, `read`, `write` or `sync` at the latest.
 
         Args:
             x: inputs, an array or a list or dict of arrays, shape (batch, ...). Like `y` and
@@ -66,18 +75,27 @@ class Replica(ABC):
             sample_weight: weight of each row, shape (batch,).
         """
         batch = (x, y, sample_weight)
-        if not self._prepared:
-            # Loss and metrics make their variables by the shapes of the data, before anything is compiled.
-            self.model._symbolic_build(data_batch=keras.tree.map_structure(_described, batch))
-            self._prepare()
-            self._prepared = True
-        self._logs = self._step(batch)
+        form = form_of(batch)
+        if form not in self._joined:
+            self._joined[form] = self._join(batch)
+        joined = self._joined[form]
+        if joined is not self._waiting:
+            self._catch_up()
+            self._waiting = joined
+        if joined is None:
+            self._logs = self._step(batch)
+            return
+        backlog, _ = joined
+        backlog.add(batch)
+        if backlog.count == backlog.capacity:
+            self._catch_up()
 
     def metrics(self) -> dict[str, float]:
         """Return every metric over the steps since the last call, `loss` first, and reset them.
 
         Empty if there was no step. A metric of several values gives each a number: `f1_0`, `f1_1`.
         """
+        self._catch_up()
         if self._logs is None:
             return {}
         logs, self._logs = self._logs, None
@@ -86,25 +104,69 @@ class Replica(ABC):
         loss = {"loss": values.pop("loss")} if "loss" in values else {}
         return loss | values
 
-    @abstractmethod
     def read(self) -> Vector:
         """Return the weights as one new vector, shape (size,)."""
+        self._catch_up()
+        return self._read()
 
-    @abstractmethod
     def write(self, vector: Vector) -> None:
         """Set the weights from `vector`, shape (size,), which the caller may change afterwards.
 
         Raises:
             ValueError: it has another size.
         """
+        self._catch_up()
+        self._write(self._checked(vector))
 
-    @abstractmethod
     def sync(self) -> None:
         """Bring weights, optimizer state and metrics into `model`, where they hold until the next step."""
+        self._catch_up()
+        self._sync()
+
+    def load(self) -> None:
+        """Take weights, optimizer state and metrics from `model`, which were changed there after a `sync`."""
+        self._logs = None
+        self._load()
+
+    def _join(self, batch: Batch) -> tuple[Backlog, Steps] | None:
+        """Get ready for minibatches of the form of `batch`; return what collects them and trains several."""
+        if not self._prepared:
+            # Loss and metrics make their variables by the shapes of the data, before anything is compiled.
+            self.model._symbolic_build(data_batch=keras.tree.map_structure(_described, batch))
+            self._prepare()
+            self._prepared = True
+        steps = self._compile_steps(batch)
+        return None if steps is None else (Backlog(batch), steps)
+
+    def _catch_up(self) -> None:
+        """Train what waits."""
+        if self._waiting is not None and self._waiting[0].count:
+            backlog, steps = self._waiting
+            self._logs = steps(*backlog.take())
+
+    @abstractmethod
+    def _read(self) -> Vector:
+        """Return the weights as one new vector."""
+
+    @abstractmethod
+    def _write(self, vector: Vector) -> None:
+        """Set the weights from `vector`, of the right size, and keep nothing of it."""
+
+    @abstractmethod
+    def _sync(self) -> None:
+        """Bring the state into `model`."""
+
+    @abstractmethod
+    def _load(self) -> None:
+        """Take the state from `model`."""
 
     @abstractmethod
     def _prepare(self) -> None:
         """Compile, or get ready to: all variables exist now."""
+
+    @abstractmethod
+    def _compile_steps(self, batch: Batch) -> Steps | None:
+        """Return what trains several minibatches of the form of `batch` by one call, where that is faster."""
 
     @abstractmethod
     def _step(self, batch: Batch) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 from distkeras.wire.group import Group, connect
+from distkeras.worker.gpus import take_gpu
 from distkeras.worker.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
@@ -84,15 +85,26 @@ class Start:
         worker: index of the worker.
         attempt: 0 for the first such process of a stage, more for those that replace it.
         ticket: larger for a process that was started later.
+        gpus: addresses of the GPUs that Spark gave it.
     """
 
     worker: int
     attempt: int
     ticket: int
+    gpus: tuple[str, ...] = ()
 
 
-def prepare_process(backend: str, threads: int) -> None:
+def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index: int | None = None) -> None:
     """Import Keras with this backend, its threads held to `threads` cores. Before anything else imports it.
+
+    A process keeps the GPU that it began with: Spark may hand it tasks of other workers later, but as many
+    processes then run, each with a GPU of its own.
+
+    Args:
+        backend: of Keras.
+        threads: cores.
+        gpus: addresses of those that Spark gave the task; default: one of the visible ones is taken.
+        index: of the worker, which chooses among the visible ones; default: the number of the process.
 
     Raises:
         RuntimeError: this process has imported Keras with another backend.
@@ -115,6 +127,7 @@ def prepare_process(backend: str, threads: int) -> None:
     os.environ["TF_NUM_INTRAOP_THREADS"] = count
     os.environ["TF_NUM_INTEROP_THREADS"] = count
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    take_gpu(gpus, os.getpid() if index is None else index, os.environ)
     if backend == "jax" and threads == 1:
         import jax
 
@@ -150,7 +163,7 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
         Heartbeat(client, start.worker, envelope.beat),
     ):
         try:
-            prepare_process(envelope.backend, envelope.threads)
+            prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
             _train(pickle.loads(envelope.task), start, batches, client)
         except JobStopped:
             return None  # The driver knows why.
@@ -168,12 +181,10 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
 def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group) -> None:
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.worker.feed import Feed
+    from distkeras.worker.kept import borrowed
     from distkeras.worker.loop import Loop
-    from distkeras.worker.model import reseed, thaw
-    from distkeras.worker.nesterov import add_momentum
-    from distkeras.worker.replica import make_replica
 
-    with Feed(
+    feed = Feed(
         batches,
         task.columns,
         batch_size=task.batch_size,
@@ -182,12 +193,10 @@ def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: 
         seed=task.seed,
         num_epoch=task.num_epoch,
         num_rows=task.rows[start.worker],
-    ) as feed:
-        model = thaw(task.model, blank=True)  # The center has the weights.
-        reseed(model, start.worker)
-        add_momentum(model, task.algorithm.inner_momentum)
+    )
+    with feed, borrowed(task.model, start.worker, task.algorithm.inner_momentum) as replica:
         loop = Loop(
-            make_replica(model),
+            replica,
             feed,
             task.algorithm,
             client.call,

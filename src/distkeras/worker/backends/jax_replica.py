@@ -13,8 +13,9 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.worker.backlog import Batch
 from distkeras.worker.model import is_statistic, weights_of
-from distkeras.worker.replica import Batch, Replica
+from distkeras.worker.replica import Replica, Steps
 
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]
 """Trainable, other, optimizer and metrics variables, as Keras's `train_step` takes them."""
@@ -24,14 +25,11 @@ State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]
 class JaxReplica(Replica):
     """Donates the state to each step, so that the weights are updated in place."""
 
+    _state: State
+
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
-        self._state: State = (
-            _values(model.trainable_variables),
-            _values(model.non_trainable_variables),
-            _values(model.optimizer.variables if model.optimizer is not None else []),
-            [],
-        )
+        self._load()
         self._statistics = [
             index for index, variable in enumerate(model.non_trainable_variables) if is_statistic(variable)
         ]
@@ -45,7 +43,7 @@ class JaxReplica(Replica):
             if id(variable) in velocities
         ]
 
-    def read(self) -> Vector:
+    def _read(self) -> Vector:
         trainable, others, optimizer, _ = self._state
         velocities = [optimizer[index] for index in self._velocity_indices]
         weights = [*trainable, *(others[index] for index in self._statistics)]
@@ -57,9 +55,9 @@ class JaxReplica(Replica):
             return vector
         return np.array(self._flatten(weights, velocities))
 
-    def write(self, vector: Vector) -> None:
+    def _write(self, vector: Vector) -> None:
         trainable, others, optimizer, metrics = self._state
-        parts = self._split(self._checked(vector), [optimizer[index] for index in self._velocity_indices])
+        parts = self._split(vector, [optimizer[index] for index in self._velocity_indices])
         # JAX may read the caller's array in place: not after this returns.
         jax.block_until_ready(parts)
         count = len(trainable)
@@ -68,24 +66,33 @@ class JaxReplica(Replica):
             others[index] = part
         self._state = (parts[:count], others, optimizer, metrics)
 
-    def sync(self) -> None:
+    def _sync(self) -> None:
+        for group, values in zip(self._variables(), self._state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
+
+    def _load(self) -> None:
+        trainable, others, optimizer, metrics = map(_values, self._variables())
+        self._state = (trainable, others, optimizer, metrics)
+
+    def _variables(self) -> tuple[list[keras.Variable], ...]:
+        """The model's variables in the order of the state."""
         optimizer = self.model.optimizer
-        variables = (
+        return (
             self.model.trainable_variables,
             self.model.non_trainable_variables,
             optimizer.variables if optimizer is not None else [],
             self.model.metrics_variables if self._prepared else [],
         )
-        for group, values in zip(variables, self._state, strict=True):
-            for variable, value in zip(group, values, strict=True):
-                variable.assign(value)
 
     def _prepare(self) -> None:
         self._state = (*self._state[:3], _values(self.model.metrics_variables))
         self._fresh_metrics = jax.jit(self._make_fresh_metrics)
-        self._train_step = self._counted_step
-        if self.model.jit_compile and not self.model.run_eagerly:
+        self._compiled = self.model.jit_compile and not self.model.run_eagerly
+        self._train_step: Any = self._counted_step
+        if self._compiled:
             self._train_step = jax.jit(self._counted_step, donate_argnums=0)
+        self._train_steps = jax.jit(self._loop, donate_argnums=0)
 
     def _counted_step(self, state: State, batch: Batch) -> tuple[dict[str, Any], State]:
         # Python runs this when JAX traces it, which is when it compiles.
@@ -93,8 +100,43 @@ class JaxReplica(Replica):
         logs, state = self.model.train_step(state, batch)
         return logs, state
 
+    def _compile_steps(self, batch: Batch) -> Steps | None:
+        if not self._compiled or jax.default_backend() != "cpu":
+            return None
+        traced = self._train_step.trace(self._state, batch)
+        if not _loops_well(traced.jaxpr) or _forms(traced.out_info[1]) != _forms(self._state):
+            return None
+        return self._steps
+
+    def _steps(self, batches: Batch, count: int) -> dict[str, Any]:
+        # The places of the call before this one are filled next.
+        jax.block_until_ready(self._state)
+        logs: dict[str, Any]
+        logs, self._state = self._train_steps(self._state, batches, count)
+        return logs
+
+    def _loop(self, state: State, batches: Batch, count: int) -> tuple[dict[str, Any], State]:
+        def batch_at(index: Any) -> Batch:
+            batch: Batch = jax.tree.map(
+                lambda rows: jax.lax.dynamic_index_in_dim(rows, index, keepdims=False), batches
+            )
+            return batch
+
+        def step(index: Any, carried: tuple[dict[str, Any], State]) -> tuple[dict[str, Any], State]:
+            trained: tuple[dict[str, Any], State] = self._train_step(carried[1], batch_at(index))
+            return trained
+
+        logs, _ = jax.eval_shape(self._train_step, state, batch_at(0))
+        first = jax.tree.map(lambda log: jnp.zeros(log.shape, log.dtype), logs)
+        last: tuple[dict[str, Any], State] = jax.lax.fori_loop(0, count, step, (first, state))
+        return last
+
     def _step(self, batch: Batch) -> dict[str, Any]:
+        logs: dict[str, Any]
         logs, self._state = self._train_step(self._state, batch)
+        if not jax.config.read("jax_cpu_enable_async_dispatch") and jax.default_backend() == "cpu":
+            # XLA copies large minibatches in another thread, and then computes there, all the same.
+            jax.block_until_ready(self._state)
         return logs
 
     def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +152,19 @@ class JaxReplica(Replica):
             self.model.reset_metrics()
         fresh = [scope.get_current_value(variable) for variable in variables]
         return [jnp.asarray(value, old.dtype) for value, old in zip(fresh, values, strict=True)]
+
+
+def _loops_well(jaxpr: Any) -> bool:
+    """Whether a step is as fast inside a loop of XLA as alone.
+
+    On CPUs a convolution inside a loop takes six times as long. Effects (a print, a callback) may have an
+    order that a loop cannot keep.
+    """
+    return not jaxpr.effects and "conv_general_dilated" not in str(jaxpr)
+
+
+def _forms(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), tree)
 
 
 def _values(variables: list[keras.Variable]) -> list[jax.Array]:

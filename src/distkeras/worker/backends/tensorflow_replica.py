@@ -6,11 +6,13 @@ from typing import Any, final
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from distkeras.algorithms import Vector
+from distkeras.worker.backlog import Batch, leaves_of, map_leaves
 from distkeras.worker.model import weights_of
-from distkeras.worker.replica import Batch, Replica
+from distkeras.worker.replica import Replica, Steps
 
 
 @final
@@ -22,23 +24,26 @@ class TensorFlowReplica(Replica):
         trainable, statistics = weights_of(model)
         self._weights = [*trainable, *statistics]
         self._sizes = [slot.size for slot in self.layout.slots()]
-        self._flatten = tf.function(self._make_flat)
+        self._flatten = tf.function(self._make_flat, autograph=False)
         signature = [tf.TensorSpec([self.layout.size], tf.float32)]
-        self._assign = tf.function(self._assign_parts, input_signature=signature)
+        self._assign = tf.function(self._assign_parts, input_signature=signature, autograph=False)
 
-    def read(self) -> Vector:
+    def _read(self) -> Vector:
         vector: Vector = self._flatten().numpy()
         return vector
 
-    def write(self, vector: Vector) -> None:
+    def _write(self, vector: Vector) -> None:
         # `constant` copies; `convert_to_tensor` need not.
-        self._assign(tf.constant(self._checked(vector), tf.float32))
+        self._assign(tf.constant(vector, tf.float32))
 
-    def sync(self) -> None:
+    def _sync(self) -> None:
+        """Nothing to do: the model's variables are the replica's."""
+
+    def _load(self) -> None:
         """Nothing to do: the model's variables are the replica's."""
 
     def _prepare(self) -> None:
-        self._train_step = self._counted_step
+        self._train_step: Any = self._counted_step
         if not self.model.run_eagerly:
             self._train_step = tf.function(
                 self._counted_step, reduce_retracing=True, jit_compile=self.model.jit_compile, autograph=False
@@ -50,6 +55,34 @@ class TensorFlowReplica(Replica):
         self.num_compilations += 1
         logs: dict[str, Any] = self.model.train_step(batch)
         return logs
+
+    def _compile_steps(self, batch: Batch) -> Steps | None:
+        if self.model.run_eagerly or self.model.jit_compile or tf.config.list_physical_devices("GPU"):
+            return None
+        specs = [tf.TensorSpec((None, *leaf.shape), _dtype(leaf)) for leaf in leaves_of(batch)]
+        one = map_leaves(lambda leaf: tf.TensorSpec(leaf.shape, _dtype(leaf)), batch)
+        logs = self._train_step.get_concrete_function(one).structured_outputs
+        if not all(log.shape.is_fully_defined() for log in tf.nest.flatten(logs)):
+            return None
+
+        def batch_at(leaves: list[tf.Tensor], index: tf.Tensor) -> Batch:
+            parts = iter(leaves)
+            packed: Batch = map_leaves(lambda _: next(parts)[index], batch)
+            return packed
+
+        @tf.function(input_signature=[specs], autograph=False)  # type: ignore[untyped-decorator]
+        def train_steps(leaves: list[tf.Tensor]) -> dict[str, Any]:
+            # One after the other: their only tie is the weights, which the graph does not see.
+            _, last = tf.while_loop(
+                lambda index, _: index < tf.shape(leaves[0])[0],
+                lambda index, _: (index + 1, self._train_step(batch_at(leaves, index))),
+                (0, tf.nest.map_structure(lambda log: tf.zeros(log.shape, log.dtype), logs)),
+                parallel_iterations=1,
+            )
+            trained: dict[str, Any] = last
+            return trained
+
+        return lambda batches, count: train_steps([leaf[:count] for leaf in leaves_of(batches)])
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         logs: dict[str, Any] = self._train_step(batch)
@@ -74,3 +107,7 @@ class TensorFlowReplica(Replica):
             weight.value.assign(tf.cast(tf.reshape(part, weight.shape), weight.dtype))
         for weight, velocity in zip(self._weights, self._velocities, strict=False):  # the trainable ones
             weight.value.assign_add(self._momentum * velocity.value)
+
+
+def _dtype(leaf: npt.NDArray[Any]) -> tf.DType:
+    return tf.string if leaf.dtype.hasobject else tf.as_dtype(leaf.dtype)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 from typing import Any, final
 
 import keras
@@ -9,8 +12,11 @@ import numpy as np
 import torch
 
 from distkeras.algorithms import Vector
+from distkeras.worker.backlog import Batch
 from distkeras.worker.model import weights_of
-from distkeras.worker.replica import Batch, Replica
+from distkeras.worker.replica import Replica, Steps
+
+logger = logging.getLogger(__name__)
 
 
 @final
@@ -25,7 +31,7 @@ class TorchReplica(Replica):
         self._velocity_values: list[torch.Tensor] = [velocity.value for velocity in self._velocities]
         self._staged = torch.empty(self.layout.size, dtype=torch.float32, device="cpu")
 
-    def read(self) -> Vector:
+    def _read(self) -> Vector:
         with torch.no_grad():
             flat = _join(self._weights)
             if self._velocities:
@@ -33,8 +39,8 @@ class TorchReplica(Replica):
         vector: Vector = flat.cpu().numpy()
         return vector
 
-    def write(self, vector: Vector) -> None:
-        np.copyto(self._staged.numpy(), self._checked(vector))
+    def _write(self, vector: Vector) -> None:
+        np.copyto(self._staged.numpy(), vector)
         device = self._weights[0].device if self._weights else self._staged.device
         parts = self._staged.to(device).split(self._sizes)
         with torch.no_grad():
@@ -43,15 +49,33 @@ class TorchReplica(Replica):
             for weight, velocity in zip(self._weights, self._velocity_values, strict=False):  # trainable ones
                 weight.add_(velocity, alpha=self._momentum)
 
-    def sync(self) -> None:
+    def _sync(self) -> None:
+        """Nothing to do: the model's variables are the replica's."""
+
+    def _load(self) -> None:
         """Nothing to do: the model's variables are the replica's."""
 
     def _prepare(self) -> None:
         # PyTorch modules inside the model ask for it, as in `fit`.
         self.model.train()
         self._train_step = self.model.train_step
-        if self.model.jit_compile:
+        if self.model.jit_compile and self._compiler_is_there():
             self._train_step = torch.compile(self.model.train_step)
+
+    def _compiler_is_there(self) -> bool:
+        compiler = os.environ.get("CXX", "g++")  # As PyTorch looks for it.
+        on_cpu = all(weight.device.type == "cpu" for weight in self._weights)
+        if on_cpu and shutil.which(compiler) is None:
+            logger.warning(
+                "`jit_compile=True` needs a C++ compiler, and this worker has none: its step stays eager. "
+                "Install one, or set CXX to it. Received: CXX=%r",
+                compiler,
+            )
+            return False
+        return True
+
+    def _compile_steps(self, batch: Batch) -> Steps | None:
+        return None  # An eager step costs the same alone or among others.
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         logs: dict[str, Any] = self._train_step(batch)

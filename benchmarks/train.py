@@ -1,0 +1,105 @@
+"""A whole job on MNIST against others: MLP 784-500-500-10, SGD 0.05, batch 32. JSON to benchmarks/results.
+
+python benchmarks/train.py [--quick] [--backend jax] [--elephas PYTHON]
+
+Two workers of one core each against `keras.Model.fit` on the same two cores, TorchDistributor (DDP over
+gloo), and elephas in each of its modes, if PYTHON is the interpreter of an environment that has it (`pip
+install elephas==7.3`). Each runs in processes of its own, by turns; the first training of a process is cold,
+those after it are warm. Medians over the processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "train.json"
+MODES = ("synchronous", "asynchronous-http", "asynchronous-socket", "hogwild-http", "hogwild-socket")
+GOAL = 0.97
+PATIENCE = 900.0
+
+
+def trainings(python: str, name: str, backend: str, options: list[str]) -> list[dict[str, Any]]:
+    """Run a contender in a process of its own; return what it says of each training."""
+    command = [python, str(HERE / "contenders.py"), name, *options]
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYSPARK_PYTHON": python}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    found = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+    print(" ".join([name, *options]), *found, sep="\n  ", file=sys.stderr, flush=True)
+    if run.returncode:
+        print(run.stderr[-2000:], file=sys.stderr)
+    return found
+
+
+def summary(records: list[dict[str, Any]], epochs: int) -> dict[str, Any]:
+    """Return medians over the trainings of one contender."""
+
+    def median(values: list[float]) -> float | None:
+        return round(statistics.median(values), 2) if values else None
+
+    whole = [record for record in records if record["epochs"] == epochs]
+    warm = [record for record in whole if record["turn"]]
+    reached = [record for record in records if record["turn"] and record["accuracy"] >= GOAL]
+    fewest = min((record["epochs"] for record in reached), default=None)
+    return {
+        "cold": median([record["ready"] + record["seconds"] for record in whole if not record["turn"]]),
+        "warm": median([record["seconds"] for record in warm]),
+        "fixed_warm": median(
+            [record["seconds"] - record["training"] for record in warm if record["training"]]
+        ),
+        "accuracy": median([100 * record["accuracy"] for record in warm]),
+        "to_goal": median([record["seconds"] for record in reached if record["epochs"] == fewest]),
+        "epochs_to_goal": fewest,
+    }
+
+
+def main() -> None:
+    """Run every contender, and write the results."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rows, 2 epochs")
+    parser.add_argument("--backend", default="jax", help="of distkeras and `fit`")
+    parser.add_argument("--elephas", help="interpreter that has elephas")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each contender")
+    options = parser.parse_args()
+    epochs, goals = (2, []) if options.quick else (5, [1, 2, 3, 4])
+    rows = ["--rows", "12000"] if options.quick else []
+    contenders = {
+        name: (sys.executable, name, options.backend, [*rows]) for name in ("distkeras", "fit", "ddp")
+    }
+    if options.elephas:
+        for mode in MODES:
+            contenders[f"elephas {mode}"] = (
+                options.elephas,
+                "elephas",
+                "tensorflow",
+                [*rows, "--mode", mode],
+            )
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    for turn in range(1 if options.quick else options.rounds):
+        # How many epochs the goal takes is asked once.
+        asked = [str(count) for count in (epochs, epochs, epochs, *([] if turn else goals))]
+        for name, (python, script, backend, arguments) in contenders.items():
+            records[name] += trainings(python, script, backend, [*arguments, "--epochs", *asked])
+    results = {name: summary(found, epochs) for name, found in records.items() if found}
+    report = {
+        "python": platform.python_version(),
+        "backend": options.backend,
+        "epochs": epochs,
+        "goal": GOAL,
+        "seconds": results,
+        "records": records,
+    }
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Tests of the replica that is kept from one training to the next, run by test_kept.py on every backend."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+
+from distkeras.worker import kept
+from distkeras.worker.kept import borrowed
+from distkeras.worker.model import freeze, initial_vector
+
+BACKEND = keras.backend.backend()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process():
+    kept._kept.clear()
+    keras.utils.set_random_seed(7)
+    yield
+    kept._kept.clear()
+
+
+def frozen(units=4, optimizer=None):
+    """A model with statistics, random draws, and an optimizer whose state does not begin with zeros alone."""
+    model = keras.Sequential(
+        [
+            keras.Input((5,), name="rows"),
+            keras.layers.Dense(units, name="hidden"),
+            keras.layers.BatchNormalization(name="normal"),
+            keras.layers.Dropout(0.5, seed=3, name="seeded"),
+            keras.layers.Dropout(0.2, name="free"),
+            keras.layers.Dense(1, name="last"),
+        ]
+    )
+    optimizer = optimizer or keras.optimizers.Adagrad(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9), initial_accumulator_value=0.3
+    )
+    model.compile(optimizer, "mse", metrics=["mae"])
+    return freeze(model), initial_vector(model)
+
+
+def train(spec, center, worker=0, momentum=0.0):
+    """Three steps as a task makes them; the last is not asked for its metrics."""
+    draw = np.random.default_rng(1)
+    with borrowed(spec, worker, momentum) as replica:
+        replica.write(center)
+        found = []
+        for _ in range(3):
+            replica.train(draw.normal(size=(4, 5)).astype("f"), draw.normal(size=(4, 1)).astype("f"))
+            found.append(replica.metrics() if len(found) < 2 else {})
+        return replica, replica.read(), found
+
+
+def test_kept_replica_trains_bit_for_bit_like_a_new_one():
+    spec, center = frozen()
+    momentum = 0.9
+    new, *first = train(spec, center, 1, momentum)
+    compiled = new.num_compilations
+    _, *other = train(spec, center, 2, momentum)
+    again, *second = train(spec, center, 1, momentum)
+    assert again is new
+    assert again.num_compilations == compiled
+    np.testing.assert_array_equal(first[0], second[0])
+    assert first[1] == second[1]
+    assert np.abs(first[0] - other[0]).max() > 1e-4
+    kept._kept.clear()
+    unkept, *third = train(spec, center, 1, momentum)
+    assert unkept is not new
+    np.testing.assert_array_equal(first[0], third[0])
+    assert first[1] == third[1]
+
+
+def test_whatever_differs_makes_a_new_replica():
+    spec, center = frozen()
+    first, *_ = train(spec, center)
+    assert train(spec, center, momentum=0.5)[0] is not first
+    first, *_ = train(spec, center)
+    assert train(*frozen(optimizer=keras.optimizers.SGD(0.2)))[0] is not first
+
+
+def test_replica_of_a_training_that_failed_is_not_kept():
+    spec, center = frozen()
+    first, *_ = train(spec, center)
+    with pytest.raises(ZeroDivisionError), borrowed(spec, 0, 0.0):
+        raise ZeroDivisionError
+    assert train(spec, center)[0] is not first
+
+
+@keras.saving.register_keras_serializable("kept_suite")
+class Own(keras.layers.Layer):
+    """A layer of the user's."""
+
+    def call(self, x):
+        return 2.0 * x
+
+
+def test_code_of_the_user_is_always_made_anew():
+    for layers, loss in (([Own()], "mse"), ([], lambda y, p: keras.ops.mean((y - p) ** 2))):
+        model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(1)])
+        model.compile("sgd", loss)
+        spec = freeze(model)
+        with borrowed(spec, 0, 0.0) as first:
+            pass
+        with borrowed(spec, 0, 0.0) as second:
+            assert second is not first
+
+
+def test_nothing_of_one_training_leaks_into_the_next():
+    first, *_ = train(*frozen(units=4))
+    gone = [weakref.ref(first), weakref.ref(first.model), weakref.ref(first.model.optimizer)]
+    del first
+    train(*frozen(units=3))
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 3
+    assert keras.layers.Dense(1).name in ("dense", "dense_1")  # Names are counted anew.
