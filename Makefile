@@ -1,10 +1,10 @@
-# make demo: train on MNIST.  make test: the whole test suite.  Both make .venv first if it is missing.
+# make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.  Both make .venv first if it is missing.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-all test lint types format benchmarks java clean
+.PHONY: demo demo-all test soak lint types format benchmarks java clean
 
 demo: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py
@@ -14,6 +14,10 @@ demo-all: $(VENV)/installed-demo java
 
 test: $(VENV)/installed-dev java
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+soak: $(VENV)/installed-dev java
+	DISTKERAS_SOAK=20 $(BIN)/python -m pytest tests/faults
+	for n in $$(seq 20); do $(BIN)/python -m pytest -q tests/spark/test_processes.py || exit 1; done
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import bare
-import pytest
 from proxy import Proxy
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
 
-RATES = {
-    "cut": {"cut": 0.05},
-    "truncate": {"truncate": 0.05},
-    "duplicate": {"duplicate": 0.05},
-    "delay": {"delay": 0.1},
-    "all": {"cut": 0.03, "truncate": 0.03, "duplicate": 0.03, "delay": 0.03},
-}
+RATES = {"cut": 0.03, "truncate": 0.03, "duplicate": 0.03, "delay": 0.03}
 
 
-def run(rates, seed, algorithm):
+def run(seed, algorithm):
     proxies = []
 
     def through(address):
-        proxies.append(Proxy((address.host, address.port), seed, **rates))
+        proxies.append(Proxy((address.host, address.port), seed, **RATES))
         return replace(address, port=proxies[-1].port, local_name=None)
 
     try:
@@ -35,12 +28,11 @@ def run(rates, seed, algorithm):
     return job
 
 
-@pytest.mark.parametrize("rates", RATES.values(), ids=RATES)
-def test_a_bad_network_loses_no_window_and_doubles_none(rates):
-    bare.check(run(rates, 1, DOWNPOUR(communication_window=2)), 120)
+def test_a_bad_network_loses_no_window_and_doubles_none():
+    bare.check(run(1, DOWNPOUR(communication_window=2)), 120)
 
 
 def test_a_bad_network_loses_no_message_of_a_round():
-    job = run(RATES["all"], 2, LocalSGD(communication_window=2))
+    job = run(2, LocalSGD(communication_window=2))
     assert sum(window.steps for window in job.history) == 120
     assert job.num_updates <= 60
