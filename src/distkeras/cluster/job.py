@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,25 +98,7 @@ class Job:
         _refuse_speculation(spark, barrier)
         check_slots(spark, self.num_workers, barrier=barrier)
         threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
-        check_executors(spark, self.backend, threads, self.num_workers)
-        host, bind = addresses(spark, self.options)
-        with Servers(
-            self.num_servers,
-            self.task.algorithm,
-            self.initial,
-            self.num_trainable,
-            self.num_workers,
-            host=host,
-            bind=bind,
-            options=self.options,
-            quorum=self.quorum,
-            compression=self.task.compression,
-            overlap=self.task.overlap,
-            settings=self.settings,
-            resume=self.resume,
-            bad_updates=self.bad_updates,
-            without_lost=self.without_lost,
-        ) as servers:
+        with self._servers(spark, threads) as servers:
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),
                 servers=servers.addresses,
@@ -135,6 +118,35 @@ class Job:
                 servers.stop(f"The driver ended the job: {type(error).__name__}")
                 stage.cancel()
                 raise
+
+    def _servers(self, spark: SparkSession, threads: int) -> Servers:
+        """Start the servers' processes while Spark looks whether its executors can train."""
+        host, bind = addresses(spark, self.options)
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(
+                Servers,
+                self.num_servers,
+                self.task.algorithm,
+                self.initial,
+                self.num_trainable,
+                self.num_workers,
+                host=host,
+                bind=bind,
+                options=self.options,
+                quorum=self.quorum,
+                compression=self.task.compression,
+                overlap=self.task.overlap,
+                settings=self.settings,
+                resume=self.resume,
+                bad_updates=self.bad_updates,
+                without_lost=self.without_lost,
+            )
+            try:
+                check_executors(spark, self.backend, threads, self.num_workers)
+            except BaseException:
+                with starting.result():
+                    raise
+            return starting.result()
 
     def _pull(self, watch: Watch) -> Vector:
         centers = np.empty_like(self.initial)
