@@ -193,15 +193,17 @@ def test_an_rdd_is_refused_with_the_way_to_a_dataframe(spark):
 
 def test_training_on_arrays_equals_fit_on_them(spark):
     keras.utils.set_random_seed(2)
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
     plain = keras.models.clone_model(model)
     plain.set_weights(model.get_weights())
-    plain.compile(keras.optimizers.SGD(0.01), "mse")
-    weight = np.linspace(0, 1, 6)
-    plain.fit(X, Y, sample_weight=weight, batch_size=4, epochs=2, shuffle=False, verbose=0)
-    trainer = distkeras.SingleTrainer(model, keras.optimizers.SGD(0.01), "mse", batch_size=4, num_epoch=2)
-    trained = trainer.train((X, Y, weight))
-    for weight, expected in zip(trained.get_weights(), plain.get_weights(), strict=True):
-        np.testing.assert_allclose(weight, expected, rtol=1e-5)
+    labels, weight, by_class = Y % 2, np.linspace(0, 1, 6), {1: 5.0}
+    settings = (keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    plain.compile(*settings)
+    product = weight * np.where(labels == 1, 5, 1)
+    plain.fit(X, labels, sample_weight=product, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    trainer = distkeras.SingleTrainer(model, *settings, batch_size=4, num_epoch=2, class_weight=by_class)
+    trained = trainer.train((X, labels, weight))
+    for value, expected in zip(trained.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
     with pytest.raises(TypeError, match=r"train\(\(x, y\)\)"):
-        trainer.train(X, Y)
+        trainer.train(X, labels)

@@ -193,7 +193,7 @@ class Feed:
             tables = _grouped(self._tables(), self._batch_size)
             pieces = ((table, range(num_rows)) for table, num_rows in tables)
         else:
-            tables = _windows(_grouped(self._tables(), shuffle.window), shuffle.window)
+            tables = _windows(self._tables(), shuffle.window)
             pieces = (
                 (table, shuffle.within(0, index, num_rows)) for index, (table, num_rows) in enumerate(tables)
             )
@@ -269,10 +269,26 @@ def _grouped(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[T
 
 
 def _windows(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Table, int]]:
+    """Yield the rows of `tables` in groups of `size`; the last may be smaller. Each overwrites the one before.
+
+    Fresh memory for each would cost the system more than the copy.
+    """
+    window: Table = {}
+    filled = 0
     for table, num_rows in tables:
-        for first in range(0, num_rows, size):
-            end = min(first + size, num_rows)
-            yield _part(table, first, end), end - first
+        if not window:
+            window = {name: np.empty((size, *rows.shape[1:]), rows.dtype) for name, rows in table.items()}
+        first = 0
+        while first < num_rows:
+            taken = min(size - filled, num_rows - first)
+            for name, rows in table.items():
+                window[name][filled : filled + taken] = rows[first : first + taken]
+            first, filled = first + taken, filled + taken
+            if filled == size:
+                yield window, size
+                filled = 0
+    if filled:
+        yield _part(window, 0, filled), filled
 
 
 def _part(table: Table, first: int, end: int) -> Table:
