@@ -10,8 +10,9 @@ task, in turn, each from its first row to its last:
 - pickled: the rows of the RDD, as Python objects, which nobody looks at: a tenth of them.
 
 Ratios are of neighbors in one round, medians over the rounds: of the time, and of the processor time of JVM
-and Python worker together, which is what the time would be if nothing ran side by side. The large partition is made on the fly; its memory is the anonymous memory of the Python worker
-(`RssAnon`) at its peak, above what it was before the first row.
+and Python worker together, which is what the time would be if nothing ran side by side. The large partition
+is made on the fly; its memory is the anonymous memory of the Python worker (`RssAnon`) at its peak, above
+what it was before the first row.
 """
 
 from __future__ import annotations

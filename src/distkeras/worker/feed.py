@@ -269,8 +269,9 @@ def _grouped(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[T
 
 
 def _windows(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Table, int]]:
-    """Yield the rows of `tables` in groups of `size`; the last may be smaller. Each overwrites the one before.
+    """Yield the rows of `tables` in groups of `size`, of which the last may be smaller.
 
+    Each overwrites the one before.
     Fresh memory for each would cost the system more than the copy.
     """
     window: Table = {}
