@@ -1,11 +1,15 @@
 """Rows a second through a model on Spark, against Keras in memory and other ways on Spark. JSON out.
 
-python benchmarks/predict.py [--rows 1000000] [--images 60000] [--repeats 5] [--cores 1]
+python benchmarks/predict.py [--rows 1000000] [--images 60000] [--repeats 5] [--cores 1] [--json FILE]
+    [--elephas PYTHON]
 
 An MLP of 3 x 500 on 30 floats, and a small CNN on MNIST images. `ModelPredictor` reads Parquet and throws its
 answers away; `keras` predicts the same rows in the memory of one process; `predict_batch_udf` is Spark's own;
 `row_loop` predicts row by row in an RDD, as dist-keras did, on few rows. All on the same number of cores; the
 ways take turns, and the median is given, without the first turn, in which models are loaded and compiled.
+`--elephas` names the Python of an environment that has elephas, which predicts fewer rows after the others:
+
+    python -m venv elephas && elephas/bin/pip install elephas==7.3.0 pyarrow
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +42,7 @@ from distkeras.worker.task import prepare_process
 
 MNIST = Path(__file__).parents[1] / "examples" / "data" / "train.parquet"
 LOOP_ROWS = 200
+ELEPHAS_ROWS = 20_000
 FLOATS = 30
 
 
@@ -130,6 +136,14 @@ def row_loop(frame: DataFrame, path: str, shape: list[int], backend: str, cores:
     return frame.rdd.mapPartitions(predict).toDF("x array<float>, prediction array<double>")
 
 
+def elephas(python: Path, saved: str, path: Path, rows: int, repeats: int) -> float:
+    """Rows a second of elephas, by its own Python."""
+    script = Path(__file__).with_name("predict_elephas.py")
+    arguments = [str(python), str(script), saved, str(path), "x", str(rows), str(repeats)]
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["rows_per_second"])
+
+
 def compare(
     spark: SparkSession,
     model: Any,
@@ -167,6 +181,8 @@ def compare(
     run(row_loop(frame.select("x").limit(LOOP_ROWS), saved, shape, backend, args.cores))
     rates = {way: len(x) / statistics.median(taken) for way, taken in seconds.items()}
     rates["row_loop"] = LOOP_ROWS / (time.perf_counter() - began)
+    if args.elephas is not None:
+        rates["elephas"] = elephas(args.elephas, saved, path, min(len(x), ELEPHAS_ROWS), args.repeats)
     ours = rates["model_predictor"]
     return {
         "rows": len(x),
@@ -184,6 +200,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cores", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the result there too")
+    parser.add_argument("--elephas", type=Path, help="the Python of an environment that has elephas")
     args = parser.parse_args()
     backend = os.environ["KERAS_BACKEND"]
     prepare_process(backend, args.cores)
@@ -195,7 +213,10 @@ def main() -> None:
         path = Path(folder) / "images.parquet"
         report["cnn"] = compare(spark, cnn(), write_images(path, args.images), path, "image", args)
     spark.stop()
-    print(json.dumps(report, indent=2))
+    text = json.dumps(report, indent=2)
+    print(text)
+    if args.json is not None:
+        args.json.write_text(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.algorithms import Algorithm
+from distkeras.cluster.source import source_of
 from distkeras.cluster.validate import Names, find
 from distkeras.ml.described import alive
 from distkeras.ml.evaluation import evaluate
@@ -180,7 +181,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
                 f"Expected booleans in `validationIndicatorCol`, true for the rows to validate with. "
                 f"Received: column {name!r} of {field.dataType.simpleString()}"
             )
-        held = F.coalesce(F.col(f"`{name}`"), F.lit(False))
+        held = F.coalesce(source_of(field).column, F.lit(False))
         validation = dataset.where(held)
         if validation.isEmpty():
             raise ValueError(
