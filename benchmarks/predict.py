@@ -7,6 +7,8 @@ An MLP of 3 x 500 on 30 floats, and a small CNN on MNIST images. `ModelPredictor
 answers away; `keras` predicts the same rows in the memory of one process; `predict_batch_udf` is Spark's own;
 `row_loop` predicts row by row in an RDD, as dist-keras did, on few rows. All on the same number of cores; the
 ways take turns, and the median is given, without the first turn, in which models are loaded and compiled.
+`cpu_over_keras`: the processor time of `keras.Model.predict` over that of a Python worker for the same rows,
+from Arrow batches to Arrow answers: a ratio that a busy machine does not change.
 `--elephas` names the Python of an environment that has elephas, which predicts fewer rows after the others:
 
     python -m venv elephas && elephas/bin/pip install elephas==7.3.0 pyarrow
@@ -20,6 +22,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -38,11 +41,15 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.session import local_session
+from distkeras.worker.predict import Prediction, Predictor
 from distkeras.worker.task import prepare_process
 
 MNIST = Path(__file__).parents[1] / "examples" / "data" / "train.parquet"
 LOOP_ROWS = 200
 ELEPHAS_ROWS = 20_000
+CPU_ROWS = 80_000
+ARROW_ROWS = 10_000
+"""Rows that Spark sends to Python at once."""
 FLOATS = 30
 
 
@@ -136,6 +143,27 @@ def row_loop(frame: DataFrame, path: str, shape: list[int], backend: str, cores:
     return frame.rdd.mapPartitions(predict).toDF("x array<float>, prediction array<double>")
 
 
+def cpu_over_keras(
+    model: Any, prediction: Prediction, column: pa.Array, x: npt.NDArray[np.float32], repeats: int
+) -> float:
+    """Processor time of Keras over that of a Python worker, for the same rows in this process."""
+    predictor = Predictor(prediction)
+    ways: dict[str, Callable[[], object]] = {
+        "worker": lambda: [
+            predictor([column.slice(first, ARROW_ROWS)]) for first in range(0, len(x), ARROW_ROWS)
+        ],
+        "keras": lambda: model.predict(x, batch_size=prediction.batch_size, verbose=0),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(repeats + 1):
+        for way, predict in ways.items():
+            began = time.process_time()
+            predict()
+            if turn:
+                seconds[way].append(time.process_time() - began)
+    return statistics.median(seconds["keras"]) / statistics.median(seconds["worker"])
+
+
 def elephas(python: Path, saved: str, path: Path, rows: int, repeats: int) -> float:
     """Rows a second of elephas, by its own Python."""
     script = Path(__file__).with_name("predict_elephas.py")
@@ -184,11 +212,15 @@ def compare(
     if args.elephas is not None:
         rates["elephas"] = elephas(args.elephas, saved, path, min(len(x), ELEPHAS_ROWS), args.repeats)
     ours = rates["model_predictor"]
+    some = whole[: CPU_ROWS // math.prod(shape) * 30]
+    rows = pq.read_table(path, columns=[column])[column].combine_chunks()[: len(some)]
+    cpu = cpu_over_keras(model, predictor._prediction(spark), rows, some, args.repeats)
     return {
         "rows": len(x),
         "batch_size": batch_size,
         "rows_per_second": {way: round(rate, 1) for way, rate in rates.items()},
         "model_predictor_over": {way: round(ours / rate, 2) for way, rate in rates.items() if rate != ours},
+        "cpu_over_keras": round(cpu, 2),
         "seconds": {way: [round(second, 3) for second in taken] for way, taken in seconds.items()},
     }
 
