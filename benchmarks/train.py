@@ -4,8 +4,8 @@ python benchmarks/train.py [--quick] [--backend jax] [--elephas PYTHON]
 
 Two workers of one core each against `keras.Model.fit` on the same two cores, TorchDistributor (DDP over
 gloo), and elephas in each of its modes, if PYTHON is the interpreter of an environment that has it (`pip
-install elephas==7.3`). Each runs in processes of its own, by turns; the first training of a process is cold,
-those after it are warm. Medians over the processes.
+install elephas==7.3 'pyarrow<22'`). Each runs in processes of its own, by turns; the first training of a
+process is cold, those after it are warm. Medians over the processes.
 """
 
 from __future__ import annotations
