@@ -13,7 +13,7 @@ demo-all: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py --all
 
 test: $(VENV)/installed-dev java
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 soak: $(VENV)/installed-dev java
 	DISTKERAS_SOAK=20 $(BIN)/python -m pytest tests/faults

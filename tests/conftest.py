@@ -5,25 +5,42 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
 
-@pytest.hookimpl(tryfirst=True)
+class Together(LoadScopeScheduling):
+    """Deals the files to the processes of `make test`; what shares something slow stays in one.
+
+    That is the Spark session, and the suites that run once for each backend.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder, _, name = path.removeprefix("tests/").rpartition("/")
+        if name in ("test_readme.py", "test_eamsgd.py"):
+            return "spark"
+        has_session = folder == "spark" and name not in SESSIONS_OF_THEIR_OWN
+        return folder if has_session or folder == "worker" else path
+
+
+SESSIONS_OF_THEIR_OWN = ("test_connect.py", "test_examples.py", "test_processes.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """Take the place of xdist's own ways of dealing."""
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the tests to the processes of `make test`: what shares something slow goes to one."""
-    for item in items:
-        group = item.path.parent.name if item.path.parent.name == "worker" else item.path.stem
-        item.add_marker(pytest.mark.xdist_group("spark" if _shares_spark(item) else group))
-    items.sort(key=lambda item: not _shares_spark(item))  # They take longest.
-
-
-def _shares_spark(item: pytest.Item) -> bool:
-    return "spark" in getattr(item, "fixturenames", ())
+    """The tests on Spark first: they take longest."""
+    items.sort(key=lambda item: item.path.parent.name != "spark")
 
 
 @pytest.fixture(scope="session")
