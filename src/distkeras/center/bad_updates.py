@@ -46,14 +46,19 @@ class BadUpdates:
         loss = metrics.get("loss", 0.0)
         if not math.isfinite(loss):
             return f"the loss became {loss}"
+        if not is_finite(message):
+            return "the message holds NaN or infinity"
         with np.errstate(all="ignore"):
-            # One pass, no temporary: a NaN or an infinity stays in the sum.
-            if not np.isfinite(message.sum()):
-                return "the message holds NaN or infinity"
             norm = 0.0 if self.max_norm is None else math.sqrt(np.dot(message, message))
         if self.max_norm is not None and norm > self.max_norm:
             return f"the norm of the message is {norm:.4g}, which is more than max_norm={self.max_norm:g}"
         return None
+
+
+def is_finite(vector: Vector) -> bool:
+    """Whether no element is NaN or infinite: one pass, no temporary, since either stays in the sum."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(vector.sum()))
 
 
 RAISE = BadUpdates()

@@ -156,9 +156,8 @@ class Client:
                 self.close()
                 if self._ended:
                     raise JobStopped("This worker has ended, or says its last word elsewhere.") from error
-                if reached and isinstance(
-                    error, TimeoutError | BlockingIOError
-                ):  # It has nothing to say yet: ask anew.
+                if reached and isinstance(error, TimeoutError | BlockingIOError):
+                    # It has nothing to say yet: ask anew.
                     deadline, pause = None, 0.05
                     continue
                 deadline = deadline or time.monotonic() + self._patience

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import (
     Done,
     Encoded,
@@ -137,9 +138,8 @@ class Group:
 
     def _spoil_if_spoiled(self, request: Exchange) -> None:
         """Have every server refuse a message that is not finite, not only the one that gets that part."""
-        with np.errstate(all="ignore"):
-            if np.isfinite(request.message.sum()):
-                return
+        if is_finite(request.message):
+            return
         request.message.fill(np.nan)
         if self._joint is not None and request.encoded is not None:
             self._joint.encode(request.message, request.encoded.data)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin, Skipped
 from distkeras.wire.codecs import joint_packing
 from distkeras.worker.compress import Feedback
@@ -175,7 +176,7 @@ class Loop:
             encoded=None if self._feedback is None else self._feedback.encode(message),
         )
         if self._sender is not None:
-            if not np.isfinite(local.sum()):  # It will be refused: the next window must not begin there.
+            if not is_finite(local):  # It will be refused: the next window must not begin there.
                 local = self._anchor.copy()
                 self._replica.write(local)
             self._sent = Sent(local, message, self._sender.submit(self._call, request).result, where)
