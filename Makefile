@@ -17,7 +17,7 @@ test: $(VENV)/installed-dev java
 
 soak: $(VENV)/installed-dev java
 	DISTKERAS_SOAK=20 $(BIN)/python -m pytest tests/faults
-	for n in $$(seq 20); do $(BIN)/python -m pytest -q tests/spark/test_processes.py || exit 1; done
+	for n in $$(seq 20); do DISTKERAS_SOAK=1 $(BIN)/python -m pytest -q tests/spark/test_processes.py || exit 1; done
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

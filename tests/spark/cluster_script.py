@@ -100,6 +100,11 @@ def python_workers():
     return [p for p in everyone if p.ppid() in {q.pid for q in everyone if "pyspark.daemon" in cmd(q)}]
 
 
+def executors():
+    """The JVMs of Spark's executors."""
+    return [p for p in psutil.Process().children(recursive=True) if "CoarseGrainedExecutor" in cmd(p)]
+
+
 def cmd(process):
     try:
         return " ".join(process.cmdline())
@@ -133,10 +138,14 @@ def predict(spark, folder):
     print("predicted")
 
 
-def kill_worker(spark, name):
-    """SIGKILL one Python worker in the middle; Spark starts it again and nothing is lost or doubled."""
+def kill(spark, name, victims):
+    """SIGKILL one after the other in the middle; Spark starts them again and nothing is lost or doubled.
+
+    Args:
+        victims: "python" for a worker's process, "executor" for a JVM with all that runs in it.
+    """
     killed = []
-    trainer = make_trainer(name, 0.01)
+    trainer = make_trainer(name, 0.02)
     joined = []
     bar = base.ProgressBar
 
@@ -148,22 +157,27 @@ def kill_worker(spark, name):
 
     base.ProgressBar = Watching
 
-    def kill():
-        while len(trainer.get_history()) < 12:
-            time.sleep(0.02)
-        victim = python_workers()[0]
-        victim.kill()
-        killed.append(victim.pid)
+    def kill_all():
+        for number, victim in enumerate(victims, start=1):
+            while len(trainer.get_history()) < 12 * number:
+                time.sleep(0.02)
+            process = (executors if victim == "executor" else python_workers)()[0]
+            killed.extend([process, *process.children(recursive=True)])
+            process.kill()
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill_all)
     thread.start()
     trainer.train(make_frame(spark))
     thread.join()
     check_windows(trainer)
-    assert killed
+    assert len(killed) >= len(victims)
+    _, alive = psutil.wait_procs(killed, timeout=30)  # With a JVM, the Python processes that it ran.
+    assert not alive, alive
     again = [event for event in joined if event.attempt > 0 or (event.epoch, event.step) != (0, 0)]
     assert again, joined
     assert any((event.epoch, event.step) != (0, 0) for event in again), again
+    servers = [p for p in psutil.Process().children(recursive=True) if "distkeras.wire" in cmd(p)]
+    assert not servers, servers
     print("survived")
 
 
@@ -196,7 +210,7 @@ def main():
         plain(spark)
         predict(spark, folder)
     elif what == "kill":
-        kill_worker(spark, sys.argv[3])
+        kill(spark, sys.argv[3], sys.argv[4:])
     else:
         train_for_long(spark, folder)
     spark.stop()

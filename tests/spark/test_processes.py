@@ -18,6 +18,7 @@ from distkeras.ml import KerasClassificationModel
 from distkeras.transformers import MinMaxTransformer
 
 SCRIPT = Path(__file__).parent / "cluster_script.py"
+SOAK = "DISTKERAS_SOAK" in os.environ
 
 
 def run(folder, *arguments):
@@ -51,9 +52,14 @@ def test_trains_and_predicts_on_executors_with_directories_of_their_own(spark, t
     assert there == pipeline.transform(rows).orderBy("id").collect()
 
 
-@pytest.mark.parametrize("trainer", ["DOWNPOUR", "LocalSGD"])
-def test_a_killed_worker_resumes_and_no_window_is_lost_or_doubled(tmp_path, trainer):
-    assert "survived" in run(tmp_path, "kill", trainer)
+KILLED = [("DOWNPOUR", "python", "executor"), ("LocalSGD", "python")]
+if SOAK:
+    KILLED.append(("LocalSGD", "executor"))  # A new JVM and both workers anew: ten seconds.
+
+
+@pytest.mark.parametrize("arguments", KILLED, ids=" ".join)
+def test_killed_workers_and_executors_resume_and_no_window_is_lost_or_doubled(tmp_path, arguments):
+    assert "survived" in run(tmp_path, "kill", *arguments)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -33,7 +33,7 @@ FAILURES = st.builds(events.WorkerFailed, worker=WHOLE, error=st.text(), timesta
 def round_trip(message, kinds):
     head, vector = frames.encode(message)
     size = 0 if vector is None else vector.nbytes
-    cls, text_length, length = frames.parse_header(
+    cls, text_length, (_, length) = frames.parse_header(
         head[: frames.HEADER.size], kinds, frames.MAX_REPLY_TEXT, size
     )
     text = head[frames.HEADER.size :]

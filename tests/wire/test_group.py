@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from serving import serving
 
-from distkeras.algorithms import DOWNPOUR, REGISTRY, Algorithm
+from distkeras.algorithms import AEASGD, DOWNPOUR, EASGD, REGISTRY, Algorithm, LocalSGD
 from distkeras.center import BadUpdates, server_bounds, trainable_in
 from distkeras.center.messages import (
     Exchange,
@@ -26,6 +26,7 @@ from distkeras.center.messages import (
 from distkeras.events import UpdateRefused, Window, WorkerFailed, WorkerJoined, WorkerLeft
 from distkeras.wire.client import JobStopped
 from distkeras.wire.codecs import Int8, joint_packing
+from distkeras.wire.compression import packing_of, sends_weights
 from distkeras.wire.group import Group, connect
 from distkeras.worker.compress import Feedback
 
@@ -38,8 +39,11 @@ def group_of(num_servers, algorithm=None, size=SIZE, trainable=None, codec=None,
     bounds = server_bounds(size, num_servers)
     packings = [None] * len(bounds)
     if codec is not None:
-        sizes = [high - low for low, high in bounds]
-        packings = joint_packing(codec, sizes, size if trainable is None else trainable).packings
+        governed = size if trainable is None else trainable
+        packings = [
+            packing_of((algorithm or DOWNPOUR()), codec, high - low, trainable_in(low, high, governed))
+            for low, high in bounds
+        ]
     with ExitStack() as stack:
         running = [
             stack.enter_context(
@@ -73,7 +77,9 @@ def trained(algorithm, num_servers, codec=None, windows=4):
     ):
         clients = [stack.enter_context(connect(addresses)) for _ in range(WORKERS)]
         feedbacks = [
-            None if codec is None else Feedback(joint_packing(codec, client.part_sizes, TRAINABLE))
+            None
+            if codec is None or sends_weights(rule)
+            else Feedback(joint_packing(codec, client.part_sizes, TRAINABLE))
             for client in clients
         ]
         anchors = [client.call(Join(worker)).center.copy() for worker, client in enumerate(clients)]
@@ -82,7 +88,7 @@ def trained(algorithm, num_servers, codec=None, windows=4):
         def exchange(worker, sequence, local):
             message = local.copy()
             message[:TRAINABLE] = rule.commit(local[:TRAINABLE], anchors[worker][:TRAINABLE], 3)
-            encoded = None if codec is None else feedbacks[worker].encode(message)
+            encoded = None if feedbacks[worker] is None else feedbacks[worker].encode(message)
             reply = clients[worker].call(
                 Exchange(worker, sequence, 3, 96, 0, sequence, message, encoded=encoded)
             )
@@ -114,8 +120,10 @@ def test_one_two_and_three_servers_have_the_same_center_bit_for_bit(name):
         np.testing.assert_array_equal(center.view(np.uint32), centers[0].view(np.uint32))
 
 
-def test_compressed_messages_are_those_of_one_server_bit_for_bit():
-    centers = [trained(DOWNPOUR(), count, Int8()) for count in (1, 2, 3)]
+@pytest.mark.parametrize("algorithm", [DOWNPOUR(), AEASGD(), EASGD(), LocalSGD()], ids=lambda rule: rule.name)
+def test_compressed_messages_and_replies_are_those_of_one_server_bit_for_bit(algorithm):
+    centers = [trained(algorithm, count, Int8()) for count in (1, 2, 3)]
+    assert np.abs(centers[0]).max() > 0
     for center in centers[1:]:
         np.testing.assert_array_equal(center.view(np.uint32), centers[0].view(np.uint32))
 

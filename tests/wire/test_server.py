@@ -22,7 +22,7 @@ from distkeras.center import Center
 from distkeras.center.messages import DRIVER, Exchanged, Join, Joined, Leave, Poll, Pull, Rejoin
 from distkeras.events import Window, WorkerFailed
 from distkeras.wire import frames, shared_memory
-from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
+from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
 from distkeras.wire.connection import GREETING, NONCE_BYTES, SESSION_BYTES, AuthenticationError, Connection
 from distkeras.wire.server import Server
 
@@ -224,7 +224,7 @@ def test_a_process_that_was_replaced_is_stopped_and_disturbs_nobody(algorithm, l
     with serving(algorithm, 1) as (_, center, address), Client(address) as old, Client(address) as new:
         old.call(Join(0))
         new.call(Join(0, 1))
-        with pytest.raises(JobStopped, match="Another process"):
+        with pytest.raises(Replaced, match="Another process"):
             old.call(late)
         assert new.call(commit(0, 1)).reply.tolist() == [1.0] * 4
         assert not new.call(commit(0, 2)).restart
@@ -239,10 +239,10 @@ def test_a_process_that_was_replaced_does_not_come_back_through_a_server_that_wa
         old.call(commit(0, 1))
         assert isinstance(new.call(commit(0, 2)), Rejoin)
         assert new.call(Join(0, 1, ticket=9)).sequence == 1
-        with pytest.raises(JobStopped, match="Another process"):
+        with pytest.raises(Replaced, match="Another process"):
             old.call(Join(0, 0, ticket=4))
         assert new.call(commit(0, 2)).reply.tolist() == [2.0] * 4
-        with Client(address) as oldest, pytest.raises(JobStopped, match="Another process"):
+        with Client(address) as oldest, pytest.raises(Replaced, match="Another process"):
             oldest.call(Join(0, 0, ticket=3))
         assert new.call(commit(0, 3)).reply.tolist() == [3.0] * 4
         assert center.num_updates == 3

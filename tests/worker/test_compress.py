@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distkeras import algorithms
-from distkeras.algorithms import DOWNPOUR, LocalSGD
-from distkeras.center import BadUpdates, Center, Layout
+from distkeras.algorithms import AEASGD, DOWNPOUR, EAMSGD, EASGD, LocalSGD
+from distkeras.center import BadUpdates, Center, Layout, messages
 from distkeras.center.bad_updates import RAISE
 from distkeras.center.messages import Encoded, Exchange, Join, Pull
 from distkeras.wire import codecs, frames
 from distkeras.wire.client import Client, ServerAddress, ServerLost
 from distkeras.wire.codecs import BF16, FP16, Int8, Packing, Sign, TopK
+from distkeras.wire.compression import packing_of
 from distkeras.wire.server import Server
 from distkeras.worker.compress import Feedback, check_compressible
 from distkeras.worker.loop import Loop, TrainingDiverged
@@ -31,7 +32,7 @@ EVERY_CODEC = pytest.mark.parametrize("codec", CODECS, ids=repr)
 
 
 @contextmanager
-def serving(codec, size, num_trainable=None, algorithm=None, num_workers=1, bad_updates=RAISE):
+def serving(codec, size, num_trainable=None, algorithm=None, num_workers=1, bad_updates=RAISE, overlap=False):
     num_trainable = size if num_trainable is None else num_trainable
     initial = np.zeros(size, np.float32)
     center = Center(
@@ -41,13 +42,14 @@ def serving(codec, size, num_trainable=None, algorithm=None, num_workers=1, bad_
         num_trainable=num_trainable,
         clock=time.time,
         bad_updates=bad_updates,
+        overlap=overlap,
     )
-    packing = None if codec is None else Packing(codec, size, num_trainable)
+    packing = packing_of(center.algorithm, codec, size, num_trainable)
     server = Server(center, TOKEN, "127.0.0.1", packing=packing)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
-        yield center, ServerAddress("127.0.0.1", server.port, TOKEN, size)
+        yield center, ServerAddress("127.0.0.1", server.port, TOKEN, size, packing=packing)
     finally:
         server.close()
         thread.join(5)
@@ -228,7 +230,7 @@ def test_only_exchanges_travel_compressed():
         assert client.call(Pull()).center.tolist() == [0.0] * 100
     header = frames.HEADER.pack(frames.MAGIC, frames.VERSION, 1, Int8.number, 2, 0, 0)
     with pytest.raises(frames.FrameError, match=r"Expected codec 0 in a Join. Received: 3"):
-        frames.parse_header(header, frames.REQUESTS, 10, 400, (Int8.number, 104))
+        frames.parse_header(header, frames.REQUESTS, 10, 400, {messages.Exchange: [(Int8.number, 104)]})
 
 
 @EVERY_CODEC
@@ -265,8 +267,22 @@ def test_a_window_that_was_passed_over_leaves_nothing_in_the_residual(codec):
         assert np.isfinite(center.snapshot()).all()
 
 
-def test_rules_that_send_weights_are_refused():
-    weights = {"AEASGD", "EAMSGD", "EASGD", "Averaging", "Sequential"}
+@pytest.mark.parametrize("codec", [FP16(), BF16(), Int8(), Sign(), TopK(density=0.3)], ids=repr)
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("rule", [AEASGD(4, 2.0), EAMSGD(4, 2.0), EASGD(4, 0.2)], ids=lambda rule: rule.name)
+def test_elastic_rules_converge_over_a_real_socket(rule, overlap, codec):
+    target = np.linspace(-1, 1, 300, dtype=np.float32)
+    replica = Quadratic(target)
+    options = {"worker": 0, "num_epoch": 1, "compression": codec, "overlap": overlap}
+    with serving(codec, 301, 300, rule, overlap=overlap) as (center, address), Client(address) as client:
+        Loop(replica, Steps(400), center.algorithm, client.call, **options).run()
+        assert center.num_updates == 100
+        np.testing.assert_allclose(center.snapshot()[:300], target, atol=0.02)
+        assert center.snapshot()[300] == 400.0
+
+
+def test_rules_by_which_something_would_be_lost_are_refused():
+    weights = {"Averaging", "Sequential"}
     for name in weights:
         with pytest.raises(ValueError, match=rf"{name} sends weights.*Received: algorithm={name}\("):
             check_compressible(algorithms.REGISTRY[name]())

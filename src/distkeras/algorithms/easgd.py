@@ -50,7 +50,8 @@ class EASGD(Algorithm):
         return before
 
     def adopt(self, local: Vector, message: Vector, reply: Vector) -> Vector:
-        force = local - reply
+        # Of what was sent, as the center has it: compressed, `local` is not quite that.
+        force = message - reply
         force *= self._moving_rate
         return local - force
 

@@ -47,8 +47,8 @@ class DistributedTrainer(Trainer):
             talk to all at once. For models that outgrow one process. Not with a quorum.
         compression: how workers compress their messages: "int8" (a quarter of the bytes; the one to begin
             with), "bf16", "fp16", "sign", "topk", or an instance such as `wire.codecs.TopK(density=0.05)`.
-            What one message loses is added to the next; replies stay float32. Default: no compression. Not
-            for rules that send weights, not deltas: the elastic ones, `Averaging` and `Sequential`.
+            What one message loses comes with the next. With the first three, replies that are the center are
+            compressed too. Default: no compression. Not for `Averaging` and `Sequential`.
         overlap: train the next window while one is exchanged. The reply is taken up at the end of that one,
             under its progress; staleness counts the window that it came late. Default: wait for the reply.
         on_bad_update: of a window whose loss or message is NaN or infinite, which no center takes: "raise"
@@ -63,7 +63,7 @@ class DistributedTrainer(Trainer):
         TypeError: `keras_model` is no Keras model, or `algorithm` no rule.
         ValueError: a count that is not a positive integer, a model that is neither built nor can be, an
             optimizer or loss that is missing, momentum that would be applied twice, an unknown compression
-            or one for a rule that sends weights.
+            or one for a rule by which something would be lost.
 
     Warns:
         UnstableWarning: the theory of the rule says that training diverges at these parameters.

@@ -48,6 +48,10 @@ class JobStopped(Exception):
     """The server said that the job is over: the driver stopped it, or another worker failed."""
 
 
+class Replaced(JobStopped):
+    """Another process trains as this worker now; the job goes on without this one."""
+
+
 @dataclass(frozen=True)
 class ServerAddress:
     """Where the parameter server listens, and what proves that one belongs to the job.
@@ -61,7 +65,7 @@ class ServerAddress:
         checksum: frames carry checksums.
         tls: makes the context that encrypts the connection; `None`: nothing does.
         pin: SHA-256 fingerprint of the server's certificate.
-        packing: how commits are compressed; `None`: not at all.
+        packing: how commits, and perhaps replies, are compressed; `None`: not at all.
     """
 
     host: str
@@ -124,7 +128,8 @@ class Client:
         """Send `request` and return the reply. A vector in it is overwritten by the next call.
 
         Raises:
-            JobStopped: the server ended the job, or another process has taken this worker's place.
+            JobStopped: the server ended the job.
+            Replaced: another process has taken this worker's place.
             ServerLost: the server cannot be reached.
             AuthenticationError: the other side is not the server of this job.
         """
@@ -171,7 +176,7 @@ class Client:
                 pause = min(2 * pause, 5.0)
             else:
                 if isinstance(reply, frames.Stopped):
-                    raise JobStopped(reply.reason)
+                    raise (Replaced if reply.replaced else JobStopped)(reply.reason)
                 return reply
 
     def close(self) -> None:
@@ -221,7 +226,9 @@ class Client:
 
     def _greet(self, sock: socket.socket) -> Connection:
         address = self._address
-        connection = Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT, checksum=address.checksum)
+        connection = Connection(
+            sock, frames.REPLIES, frames.MAX_REPLY_TEXT, address.packing, address.checksum
+        )
         try:
             connection.prove_to_server(address.token, self._session, self._tls, address.pin, address.host)
             if sock.family == socket.AF_UNIX:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import Exchange
 from distkeras.wire import frames
 from distkeras.wire.codecs import CodecError, Packing
+from distkeras.wire.compression import Compression
 from distkeras.wire.tls import fingerprint
 
 NONCE_BYTES = 32
@@ -43,7 +43,7 @@ class Connection:
         sock: a connected TCP or Unix socket; closed with the connection.
         kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
         max_text: most bytes of text that an arriving frame may have.
-        packing: how the messages of arriving `Exchange`s are compressed; `None`: not at all.
+        packing: how the job compresses; `None`: not at all.
         checksum: send checksums, and expect them.
 
     Attributes:
@@ -63,11 +63,11 @@ class Connection:
         self._deadline = time.monotonic() + HANDSHAKE_SECONDS
         self._kinds = kinds
         self._max_text = max_text
-        self._packing = packing
+        at_server = kinds is frames.REQUESTS
+        self._compression = None if packing is None else Compression(packing, at_server=at_server)
         # What stays on this machine is neither damaged on its way nor heard by others.
         self._local = sock.family == socket.AF_UNIX
         self._checksum = checksum and not self._local
-        self._packed = np.empty(0, np.uint8)
         self._header = bytearray(frames.HEADER.size)
         self.shared: Vector | None = None
         if self._local:
@@ -92,13 +92,14 @@ class Connection:
             self.sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
     def send(self, message: frames.Message) -> None:
-        """Send one frame, whole.
+        """Send one frame, whole. Where the job compresses, its vector may become what the other side decodes.
 
         Raises:
             TextTooLong: the other side would not take it.
             OSError: the connection is gone.
         """
-        head, vector = frames.encode(message, self._checksum)
+        encoded = None if self._compression is None else self._compression.pack(message)
+        head, vector = frames.encode(message, self._checksum, encoded)
         if vector is not None and self.shared is not None:
             if vector is not self.shared:
                 np.copyto(self.shared, vector)
@@ -137,19 +138,16 @@ class Connection:
             ConnectionError: the other side has closed the connection.
             OSError: the connection is gone, or silent for longer than its timeout.
         """
-        packing = self._packing
+        compression = self._compression
         self._fill(memoryview(self._header))
         header = bytes(self._header)
-        cls, text_length, length = frames.parse_header(
-            header,
-            self._kinds,
-            self._max_text,
-            buffer.nbytes,
-            None if packing is None else (packing.codec.number, packing.num_bytes),
+        forms = {} if compression is None else compression.forms((frames.UNCODED, buffer.nbytes))
+        cls, text_length, (codec, length) = frames.parse_header(
+            header, self._kinds, self._max_text, buffer.nbytes, forms
         )
         text = self._text(text_length)
-        if packing is not None and cls is Exchange:
-            self._receive_packed(packing, buffer, header, text)
+        if compression is not None and codec != frames.UNCODED:
+            self._receive_packed(compression, buffer, header, text)
             return frames.parse(cls, text, buffer)
         vector = buffer if length else None
         if vector is not None and buffer is not self.shared:
@@ -157,6 +155,8 @@ class Connection:
         frames.check(header, text, vector, self._checksum)
         if vector is not None and buffer is not self.shared and not np.little_endian:
             vector.byteswap(inplace=True)
+        if compression is not None:
+            compression.take_note(cls, vector)
         return frames.parse(cls, text, buffer)
 
     def _text(self, length: int) -> bytes:
@@ -164,13 +164,12 @@ class Connection:
         self._fill(memoryview(text))
         return bytes(text)
 
-    def _receive_packed(self, packing: Packing, buffer: Vector, header: bytes, text: bytes) -> None:
-        if self._packed.size != packing.num_bytes:  # Not before the first: it is as large as the message.
-            self._packed = np.empty(packing.num_bytes, np.uint8)
-        self._fill(self._packed.data)
-        frames.check(header, text, self._packed, self._checksum)
+    def _receive_packed(self, compression: Compression, buffer: Vector, header: bytes, text: bytes) -> None:
+        packed = compression.room()
+        self._fill(packed.data)
+        frames.check(header, text, packed, self._checksum)
         try:
-            packing.decode(self._packed, buffer)
+            compression.unpack(packed, buffer)
         except CodecError as error:
             raise frames.FrameError(str(error)) from error
 

@@ -2,7 +2,7 @@
 
     magic 3 | version 1 | kind 1 | codec 1 | text length 4 | vector bytes 8 | checksum 4   (big-endian)
     text: the message's fields as a JSON object, UTF-8
-    vector: little-endian float32; where the codec is not 0, an `Exchange`'s message as that codec has it
+    vector: little-endian float32; where the codec is not 0, what that codec made of a message or reply
     checksum: 0, or where the job asks for one, the CRC-32 of all the rest
 
 A frame's kind decides which fields it has and whether it carries a vector; every length is checked before
@@ -17,6 +17,7 @@ import struct
 import types
 import typing
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,16 @@ class TextTooLong(FrameError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stopped:
-    """The server's last word: the job is over, nobody is to commit any more."""
+    """The server's last word: nobody is to commit any more, or, where `replaced`, not the one who is told."""
 
     reason: str
+    replaced: bool = False
 
 
 Message = messages.Request | messages.Reply | Stopped
+
+Form = tuple[int, int]
+"""Number of a codec, and bytes of a vector in it."""
 
 REQUESTS: dict[int, type] = dict(enumerate(typing.get_args(messages.Request), start=1))
 REPLIES: dict[int, type] = dict(enumerate((*typing.get_args(messages.Reply), Stopped), start=65))
@@ -78,12 +83,21 @@ def _schema(cls: type) -> tuple[str | None, dict[str, Any]]:
 _SCHEMAS = {cls: _schema(cls) for cls in (*_KIND_OF, *_EVENTS.values())}
 
 
-def encode(message: Message, checksum: bool = False) -> tuple[bytes, npt.NDArray[Any] | None]:
+def vector_of(message: Message) -> Vector | None:
+    """Return the vector in `message`; `None` where it has none."""
+    name, _ = _SCHEMAS[type(message)]
+    return None if name is None else getattr(message, name)
+
+
+def encode(
+    message: Message, checksum: bool = False, encoded: messages.Encoded | None = None
+) -> tuple[bytes, npt.NDArray[Any] | None]:
     """Return header and text as bytes, and the vector that follows them: float32, or a codec's bytes.
 
     Args:
         message: what to send.
         checksum: whether the job asks for checksums.
+        encoded: what travels in place of its vector; default: what an `Exchange` says itself.
 
     Raises:
         TextTooLong: the text is longer than the other side takes.
@@ -98,8 +112,10 @@ def encode(message: Message, checksum: bool = False) -> tuple[bytes, npt.NDArray
         )
     vector: npt.NDArray[Any] | None = None
     codec = UNCODED
-    if isinstance(message, messages.Exchange) and message.encoded is not None:
-        codec, vector = message.encoded.codec, message.encoded.data
+    if isinstance(message, messages.Exchange):
+        encoded = encoded or message.encoded
+    if encoded is not None:
+        codec, vector = encoded.codec, encoded.data
     elif vector_field is not None:
         vector = np.ascontiguousarray(getattr(message, vector_field), _LITTLE_FLOAT)
     length = 0 if vector is None else vector.nbytes
@@ -134,16 +150,16 @@ def parse_header(
     kinds: dict[int, type],
     max_text: int,
     vector_bytes: int,
-    packed: tuple[int, int] | None = None,
-) -> tuple[type, int, int]:
-    """Return the frame's type, the length of its text and of its vector.
+    forms: Mapping[type, Sequence[Form]] = types.MappingProxyType({}),
+) -> tuple[type, int, Form]:
+    """Return the frame's type, the length of its text, and codec and length of its vector.
 
     Args:
         header: `HEADER.size` bytes.
         kinds: what may come: `REQUESTS` or `REPLIES`.
         max_text: most bytes of text.
         vector_bytes: exact size of the vector of those frames that have one.
-        packed: number of the codec in which the message of an `Exchange` travels, and its exact size then.
+        forms: that the vectors of some types may have, where those are not plain float32 of that size.
 
     Raises:
         FrameError: anything that is not exactly as it must be.
@@ -156,14 +172,15 @@ def parse_header(
         raise FrameError(f"Expected a frame of kind {sorted(kinds)}. Received: kind={kind}")
     if text_length > max_text:
         raise FrameError(f"Expected at most {max_text} bytes of text. Received: {text_length}")
-    expected_codec, expected = UNCODED, 0 if _SCHEMAS[cls][0] is None else vector_bytes
-    if cls is messages.Exchange and packed is not None:
-        expected_codec, expected = packed
-    if codec != expected_codec:
-        raise FrameError(f"Expected codec {expected_codec} in a {cls.__name__}. Received: {codec}")
-    if length != expected:
-        raise FrameError(f"Expected {expected} bytes of vector in a {cls.__name__}. Received: {length}")
-    return cls, text_length, length
+    expected = dict(forms.get(cls) or [(UNCODED, 0 if _SCHEMAS[cls][0] is None else vector_bytes)])
+    if codec not in expected:
+        known = " or ".join(map(str, expected))
+        raise FrameError(f"Expected codec {known} in a {cls.__name__}. Received: {codec}")
+    if length != expected[codec]:
+        raise FrameError(
+            f"Expected {expected[codec]} bytes of vector in a {cls.__name__}. Received: {length}"
+        )
+    return cls, text_length, (codec, length)
 
 
 def parse(cls: type, text: bytes, vector: Vector | None) -> Any:

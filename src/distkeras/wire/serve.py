@@ -26,6 +26,7 @@ from distkeras.algorithms import Algorithm, Vector
 from distkeras.center import BadUpdates, Center, Independent, go_on, take
 from distkeras.center.bad_updates import RAISE
 from distkeras.wire.codecs import Codec, Packing
+from distkeras.wire.compression import packing_of
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.server import Server
 from distkeras.wire.store import SnapshotOptions, Store
@@ -90,10 +91,8 @@ class ServerJob:
 
     @property
     def packing(self) -> Packing | None:
-        """How the workers' messages travel; `None`: as they are."""
-        if self.compression is None:
-            return None
-        return Packing(self.compression, self.initial.shape[-1], self.num_trainable)
+        """How vectors are compressed; `None`: not at all."""
+        return packing_of(self.algorithm, self.compression, self.initial.shape[-1], self.num_trainable)
 
 
 def read_job(stream: BinaryIO) -> ServerJob:

@@ -37,7 +37,9 @@ from distkeras.wire.pulse import Pulse
 from distkeras.wire.strangers import Stranger, Strangers
 
 MAX_CONNECTIONS = 1024
-REPLACED = frames.Stopped("Another process, or a newer connection, speaks for this worker now.")
+REPLACED = frames.Stopped(
+    "Another process, or a newer connection, speaks for this worker now.", replaced=True
+)
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Compression with error feedback: what a codec drops of one message is added to the next."""
+"""Compression of deltas with error feedback: what a codec drops of one message is added to the next."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.messages import Encoded
 from distkeras.wire.codecs import Joint, Packing
+from distkeras.wire.compression import is_elastic, sends_weights
 
 
 class Feedback:
@@ -40,14 +41,13 @@ class Feedback:
 
 
 def check_compressible(algorithm: Algorithm) -> None:
-    """Raise ValueError unless the rule's messages are differences: nothing for a worker that trained nothing.
+    """Raise ValueError where what a codec drops of a message would be lost.
 
-    Of weights, a codec would drop part of the model, and error feedback would add it up window by window.
+    Of a delta it is added to the next one, and an elastic worker keeps it in its own weights.
     """
-    weights = np.ones(8, np.float32)
-    if algorithm.commit(weights, weights.copy(), 1).any():
+    if sends_weights(algorithm) and not is_elastic(algorithm):
         raise ValueError(
-            f"{algorithm.name} sends weights, not a difference of weights, and those cannot be compressed. "
-            "Use `compression=None`, or a rule that sends deltas: DOWNPOUR, ADAG, DynSGD, LocalSGD and more. "
+            f"{algorithm.name} sends weights, and what compression drops of them would be lost. Use "
+            "`compression=None`, or a rule that sends deltas (LocalSGD for Averaging), or an elastic one. "
             f"Received: algorithm={algorithm!r}"
         )

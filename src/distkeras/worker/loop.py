@@ -13,6 +13,7 @@ from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin, Skipped
 from distkeras.wire.codecs import joint_packing
+from distkeras.wire.compression import sends_weights
 from distkeras.worker.compress import Feedback
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Loop:
         self._num_epoch = num_epoch
         self._split = replica.layout.num_trainable
         self._feedback: Feedback | None = None
-        if compression is not None:
+        if compression is not None and not sends_weights(algorithm):  # Those the connection compresses.
             sizes = part_sizes or [replica.layout.size]
             self._feedback = Feedback(joint_packing(compression, sizes, self._split))
         self._anchor: Vector = np.empty(0, np.float32)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from distkeras.algorithms import Algorithm
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
-from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
+from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
 from distkeras.wire.group import Group, connect
 from distkeras.worker.gpus import take_gpu
 from distkeras.worker.heartbeat import Heartbeat
@@ -155,6 +155,7 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
 
     Raises:
         SourceLost: the rows did not arrive as they were counted; whether to try again is Spark's to decide.
+        Replaced: another process trains as this worker.
     """
     from distkeras.worker.feed import SourceLost
 
@@ -165,10 +166,12 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
         try:
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
             _train(pickle.loads(envelope.task), start, batches, client)
+        except (Replaced, SourceLost):
+            # Spark starts a stage again whose input was lost, and a worker that still trains with it. If the
+            # first returned, Spark would take the partition for done, and end the second with the stage.
+            raise
         except JobStopped:
             return None  # The driver knows why.
-        except SourceLost:
-            raise
         except ServerLost:
             return traceback.format_exc()
         except Exception:

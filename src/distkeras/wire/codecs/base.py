@@ -40,6 +40,9 @@ class Codec(ABC):
     number: ClassVar[int]
     """As it stands in a frame's header, in 1..255."""
 
+    fine: ClassVar[bool] = False
+    """Whether one vector alone says nearly all. Then replies travel so too, which are all a worker gets."""
+
     @abstractmethod
     def encoded_bytes(self, size: int) -> int:
         """Return the bytes that a vector of `size` elements takes."""

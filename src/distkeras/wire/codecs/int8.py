@@ -22,6 +22,7 @@ class Int8(Codec):
 
     name: ClassVar[str] = "int8"
     number: ClassVar[int] = 3
+    fine: ClassVar[bool] = True
 
     def encoded_bytes(self, size: int) -> int:
         return LITTLE_FLOAT.itemsize * num_blocks(size) + size

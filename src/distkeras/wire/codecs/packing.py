@@ -1,4 +1,4 @@
-"""How a worker's message lies in a frame when the job compresses."""
+"""How a vector lies in a frame when the job compresses."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ class Packing:
         codec: compresses the trainable part.
         size: elements of the message.
         num_trainable: its leading elements that the rule governs.
+        weights: messages are weights, and travel as the difference to the one before.
+        replies: replies are compressed, as the difference to the one before.
     """
 
     codec: Codec
     size: int
     num_trainable: int
+    weights: bool = False
+    replies: bool = False
 
     @cached_property
     def num_bytes(self) -> int:
