@@ -59,9 +59,10 @@ def test_a_file_that_is_not_whole_is_passed_over_for_the_one_before(tmp_path, ca
 
 def test_what_was_cut_off_while_it_was_written_is_no_snapshot(tmp_path):
     store = Store(str(tmp_path))
-    (tmp_path / "snapshot-0000000009.npz.part").write_bytes(b"half")
+    part = tmp_path / "snapshot-0000000009.npz.part"
+    part.write_bytes(b"half")
+    assert part.exists()
     assert store.newest() is None
-    Store(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,12 +70,13 @@ def test_a_full_disk_leaves_no_part_and_the_earlier_snapshots(tmp_path):
     store = Store(str(tmp_path))
     center = make_center(1_000_000)
     store.write(take(center, {}))
-    opened = store._fs.open
+    fs, _ = store.open()
+    opened = fs.open
     # The device that is always full: the system's own error, at whatever write comes first.
-    store._fs.open = lambda name, mode: (Path(name).touch(), opened("/dev/full", mode))[1]
+    fs.open = lambda name, mode: (Path(name).touch(), opened("/dev/full", mode))[1]
     with pytest.raises(OSError, match="No space left"):
         store.write(take(center, {}))
-    store._fs.open = opened
+    fs.open = opened
     assert [path.name for path in tmp_path.iterdir()] == ["snapshot-0000000001.npz"]
     assert store.newest().members[0].center.size == 1_000_000
 

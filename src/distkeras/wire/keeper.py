@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distkeras.center import Center, Independent, take
@@ -74,6 +74,7 @@ class Keeper:
     def _run(self) -> None:
         journal, options = self._center.journal, self._options
         last_time, last_update = time.monotonic(), journal.num_updates
+        self._report_errors_of(self._store.open)  # While the workers start: the first snapshot waits less.
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._asked > self._kept or self._closed, LOOK_SECONDS)
@@ -85,16 +86,19 @@ class Keeper:
             if ticket == self._kept and not (due and journal.next > self._written):
                 continue
             last_time, last_update = time.monotonic(), journal.num_updates
-            self._write()
+            self._report_errors_of(self._write)
             with self._changed:
                 self._kept = ticket
                 self._changed.notify_all()
 
     def _write(self) -> None:
+        snapshot = take(self._center, self._settings)
+        self._store.write(snapshot)
+        self._written = snapshot.unread.next
+
+    def _report_errors_of(self, action: Callable[[], object]) -> None:
         try:
-            snapshot = take(self._center, self._settings)
-            self._store.write(snapshot)
-            self._written = snapshot.unread.next
+            action()
         except Exception as error:  # Whatever a filesystem or a user's rule comes up with: the job goes on.
             self._report(f"{type(error).__name__}: {error}")
 

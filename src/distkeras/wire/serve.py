@@ -162,6 +162,8 @@ def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
     if job.restore:
         # Where there is none yet, it goes on from the very beginning.
         go_on(center, store.newest() or take(center, job.settings), job.since)
+    elif not job.temporary:
+        store.open()  # An address of the user's: better an error now.
     keeper = Keeper(center, store, options, job.settings)
     keeper.start()
     return keeper

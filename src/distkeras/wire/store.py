@@ -58,21 +58,32 @@ class Store:
     for a snapshot; on a filesystem where moving is copying its checksums tell.
 
     Args:
-        address: the folder, as fsspec has it; made where it does not exist.
+        address: the folder, as fsspec has it; made where it does not exist, at the first use.
         keep: how many of the last are kept.
     """
 
     def __init__(self, address: str, keep: int = 2) -> None:
-        # fsspec takes a quarter of a second to import, which a server that keeps no snapshots need not spend.
-        from fsspec.core import url_to_fs
-
         self.address = address
         self._keep = keep
-        self._fs, self._folder = url_to_fs(address)
-        self._fs.makedirs(self._folder, exist_ok=True)
-        for name in self._fs.ls(self._folder, detail=False):
-            if name.endswith(PART):  # Of a process that was killed over it.
-                self._fs.rm(name)
+        self._opened: tuple[Any, str] | None = None
+
+    def open(self) -> tuple[Any, str]:
+        """Return the filesystem and the folder on it, which exists then.
+
+        Raises:
+            ValueError, ImportError, OSError: whatever fsspec says of an address that is none.
+        """
+        if self._opened is None:
+            # Here: fsspec takes a quarter of a second to import.
+            from fsspec.core import url_to_fs
+
+            fs, folder = url_to_fs(self.address)
+            fs.makedirs(folder, exist_ok=True)
+            for name in fs.ls(folder, detail=False):
+                if name.endswith(PART):  # Of a process that was killed over it.
+                    fs.rm(name)
+            self._opened = fs, folder
+        return self._opened
 
     def write(self, snapshot: Snapshot) -> str:
         """Add `snapshot`, remove what is older than the last few, and return the name of its file.
@@ -80,21 +91,22 @@ class Store:
         Raises:
             OSError: it could not be written; the earlier ones are as they were.
         """
+        fs, folder = self.open()
         names = self._names()
         number = 1 + (int(_NAME.search(names[-1])[1]) if names else 0)  # type: ignore[index]
-        name = f"{self._folder}/snapshot-{number:010d}.npz"
+        name = f"{folder}/snapshot-{number:010d}.npz"
         part = name.removesuffix(".npz") + PART
         try:
-            with self._fs.open(part, "wb") as file:
+            with fs.open(part, "wb") as file:
                 snapshot.write(file)
                 _to_disk(file)
-            self._fs.mv(part, name)
+            fs.mv(part, name)
         except BaseException:
             with contextlib.suppress(OSError):  # The disk is full, or gone: the first error tells more.
-                self._fs.rm(part)
+                fs.rm(part)
             raise
         for old in [*names, name][: -self._keep]:
-            self._fs.rm(old)
+            fs.rm(old)
         return name
 
     def newest(self) -> Snapshot | None:
@@ -107,21 +119,24 @@ class Store:
 
     def clear(self) -> None:
         """Remove all snapshots."""
+        fs, _ = self.open()
         for name in self._names():
-            self._fs.rm(name)
+            fs.rm(name)
 
     def _last_whole(self, reader: Callable[[IO[bytes]], T]) -> T | None:
+        fs, _ = self.open()
         for name in reversed(self._names()):
             try:
-                with self._fs.open(name, "rb") as file:
+                with fs.open(name, "rb") as file:
                     return reader(file)
             except SnapshotError as error:
                 logger.warning("%s is passed over: %s", name, error)
         return None
 
     def _names(self) -> list[str]:
-        self._fs.invalidate_cache(self._folder)
-        return sorted(name for name in self._fs.ls(self._folder, detail=False) if _NAME.search(name))
+        fs, folder = self.open()
+        fs.invalidate_cache(folder)
+        return sorted(name for name in fs.ls(folder, detail=False) if _NAME.search(name))
 
 
 def _to_disk(file: Any) -> None:
