@@ -19,6 +19,7 @@ from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, S
 from distkeras.wire.group import Group, connect
 from distkeras.worker.gpus import take_gpu
 from distkeras.worker.heartbeat import Heartbeat
+from distkeras.worker.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,6 +121,7 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
                 "`spark.python.worker.reuse` to false, or train with one backend a Spark application."
             )
         return
+    keep_freed_memory()
     count = str(threads)
     os.environ["KERAS_BACKEND"] = backend
     os.environ["NPROC"] = count  # XLA's pool; it has no other setting.

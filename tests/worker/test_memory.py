@@ -1,0 +1,31 @@
+"""Memory that a worker frees after a minibatch and needs again for the next."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPT = """
+import resource
+import numpy as np
+from distkeras.worker.memory import keep_freed_memory
+
+def minibatch():
+    layer = np.ones(1_000_000, np.float32)
+    following = layer * 2
+    del layer
+    return following * 2
+
+keep_freed_memory()
+for _ in range(5):
+    minibatch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    minibatch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_minibatches_of_a_new_process_find_the_memory_of_those_before():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # Each took a thousand pages and more from the system.
