@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
-from distkeras.cluster.source import source_of
+from distkeras.cluster.source import check_new, source_of
 from distkeras.cluster.validate import Names, check_leaf, find, match
 from distkeras.worker.answers import Answer
 from distkeras.worker.columns import TensorSpec
@@ -26,7 +26,7 @@ Output = Literal["array", "vector", "scalar"]
 MINIBATCH_BYTES = 32 * 2**20
 """What the layers' outputs to one minibatch may take, so that they stay near the processor."""
 
-LARGEST_MINIBATCH = 2048
+LARGEST_MINIBATCH = 1024
 
 COLUMN_TYPES: dict[str, T.DataType] = {
     "float32": T.FloatType(),
@@ -112,15 +112,10 @@ class ModelPredictor:
         error that names column, partition and row.
 
         Raises:
-            ValueError: an unknown column, or an output column that is there already.
+            ValueError: an unknown column, or an output column that is there already, or given twice.
             TypeError: a column of a type that the model cannot take.
         """
-        taken = set(dataframe.columns) & set(self._output_names)
-        if taken:
-            raise ValueError(
-                f"The DataFrame has a column {sorted(taken)[0]!r} already: drop it, or choose another "
-                f"`output_col`. Received: output_col={self.output_col!r}"
-            )
+        check_new(self._output_names, dataframe, "output_col")
         prediction = self._prediction(dataframe.sparkSession)
         # Else Spark may run the model twice, once for a filter on its answer and once for the answer.
         udf = F.arrow_udf(_stream_function(prediction), _type_of(self._answers)).asNondeterministic()
@@ -128,16 +123,12 @@ class ModelPredictor:
         if len(self._answers) == 1:
             (name,) = self._output_names
             return dataframe.select("*", self._finished(answer).alias(name))
-        together = dataframe.select("*", answer.alias(_unused("predictions", dataframe.columns)))
-        struct = together[together.columns[-1]]
-        rest = [together[f"`{name.replace('`', '``')}`"] for name in dataframe.columns]
-        return together.select(
-            *rest,
-            *(
-                self._finished(struct[found.name]).alias(name)
-                for found, name in zip(self._answers, self._output_names, strict=True)
-            ),
-        )
+        whole = _unused("predictions", dataframe.columns)
+        parts = [
+            self._finished(F.col(whole)[found.name]).alias(name)
+            for found, name in zip(self._answers, self._output_names, strict=True)
+        ]
+        return dataframe.select("*", answer.alias(whole)).select("*", *parts).drop(whole)
 
     def _casts(self, dataframe: DataFrame) -> list[Column]:
         fields = {field.name: field for field in dataframe.schema.fields}
@@ -297,6 +288,6 @@ def _apart(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _unused(name: str, taken: Sequence[str]) -> str:
-    while name in taken:
+    while name.lower() in {other.lower() for other in taken}:
         name += "_"
     return name

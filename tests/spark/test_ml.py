@@ -104,11 +104,23 @@ def test_a_copy_has_params_of_its_own():
         ("compression", "int9", "Did you mean 'int8'"),
         ("server", "here", "ServerOptions"),
         ("featuresCol", ["a", 1], "a list of columns"),
+        ("featuresCol", 5, "a list of columns"),
+        ("classWeight", [1.0, 2.0], "by class index"),
+        ("loss", 5, "an object or its name"),
+        ("algorithm", 5, "an object or its name"),
+        ("metrics", "accuracy", "list or a dict of metrics"),
+        ("trainerOptions", {"num_workers": 3}, "as the Param 'numWorkers'"),
     ],
 )
 def test_a_param_of_another_kind_is_refused_at_once(param, value, message):
     with pytest.raises((TypeError, ValueError), match=message):
         KerasEstimator(**{param: value})
+
+
+@pytest.mark.parametrize("cls", [KerasClassifier, KerasRegressor, *MODELS], ids=lambda cls: cls.__name__)
+def test_a_param_that_there_is_not_is_refused(cls):
+    with pytest.raises(TypeError, match=f"{cls.__name__} has no Param 'numWorker'"):
+        cls(numWorker=1)
 
 
 # --- training
@@ -196,6 +208,17 @@ def test_what_cannot_be_trained_is_refused_before_anything_starts(df):
         KerasClassifier(model=network(), learningRate=0.1).fit(df)
     with pytest.raises(ValueError, match="one output of one axis"):
         KerasClassifier(model=keras.Sequential([keras.Input((2, 2))]), workerOptimizer="sgd").fit(df)
+    with pytest.raises(ValueError, match=r"one output of one unit.*Received: outputs of shape \[\(2,\)\]"):
+        KerasRegressor(model=network(), workerOptimizer="sgd").fit(df)
+    with pytest.raises(ValueError, match="one output of one unit"):
+        KerasRegressionModel(network()).transform(df)
+
+
+def test_a_stream_is_not_trained_on(spark):
+    stream = spark.readStream.format("rate").load().selectExpr("array(value) AS features", "value AS label")
+    estimator = KerasEstimator(model=passing(1), workerOptimizer="sgd", loss="mse")
+    with pytest.raises(ValueError, match="a streaming one"):
+        estimator.fit(stream)
 
 
 # --- columns
@@ -238,6 +261,20 @@ def test_an_empty_name_leaves_a_column_out_and_a_taken_one_is_refused(spark):
     assert sorted(row.asDict()) == ["features", "prediction", "raw"]
     with pytest.raises(ValueError, match="has a column 'features' already"):
         scores(spark, (0.25, 0.75), probabilityCol="features")
+    with pytest.raises(ValueError, match="has a column 'p' already, or would have two"):
+        scores(spark, (0.25, 0.75), probabilityCol="p", predictionCol="p")
+
+
+@pytest.mark.parametrize("cls", [KerasModel, KerasRegressionModel])
+def test_a_model_whose_column_has_no_name_adds_none(df, cls):
+    assert cls(network(1), predictionCol="").transform(df).columns == df.columns
+
+
+def test_names_with_dots_and_backticks_are_taken_as_they_are(df):
+    row = KerasRegressionModel(network(1), featuresCol="a.b`c", predictionCol="p`.q")
+    predicted = row.transform(df.withColumnRenamed("features", "a.b`c"))
+    assert predicted.columns[-1] == "p`.q"
+    assert predicted.count() == ROWS
 
 
 def test_a_model_runs_once_for_all_columns(df):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.ml import Pipeline
+from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.tuning import (
     CrossValidator,
@@ -36,6 +36,7 @@ from distkeras.transformers import MinMaxTransformer
 from distkeras.wire.codecs import TopK
 
 ROWS = 320
+TABLE = "mounts"
 X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
 
 
@@ -164,6 +165,29 @@ def test_addresses_that_hadoop_does_not_know_go_through_fsspec(df):
         model.save("nowhere://models/one")
 
 
+def test_models_and_pipelines_are_saved_to_another_file_system_of_hadoop(spark, df, tmp_path):
+    """A mount table, which knows no path of the local disk but those mounted."""
+    mounts = {f"fs.viewfs.mounttable.{TABLE}.link./models": tmp_path.as_uri()}
+    settings = spark.sparkContext._jsc.hadoopConfiguration()
+    for name, value in mounts.items():
+        settings.set(name, value)
+    try:
+        address = f"viewfs://{TABLE}/models/pipeline"
+        pipeline = PipelineModel([MinMaxTransformer(-4, 4, 0, 1, "features", "x"), KerasModel(network())])
+        pipeline.stages[1].setFeaturesCol("x")
+        for _ in range(2):
+            pipeline.write().overwrite().save(address)
+        assert predictions(PipelineModel.load(address), df) == predictions(pipeline, df)
+        assert (tmp_path / "pipeline/stages").is_dir()
+        with pytest.raises(FileExistsError, match="overwrite"):
+            KerasModel(network()).save(address)
+        with pytest.raises(OSError, match=rf"Hadoop cannot use 'viewfs://{TABLE}/elsewhere"):
+            KerasModel(network()).save(f"viewfs://{TABLE}/elsewhere/model")
+    finally:
+        for name in mounts:
+            settings.unset(name)
+
+
 # --- what cannot be read
 
 
@@ -181,6 +205,47 @@ def test_what_cannot_be_read_says_why(tmp_path):
     metadata.write_text(json.dumps(newer))
     with pytest.raises(LoadError, match=r"format 2 .*saved by distkeras 9.0. Upgrade"):
         KerasModel.load(address)
+
+
+def test_what_was_damaged_or_saved_by_others_says_so(tmp_path):
+    model = KerasModel(network())
+    Pipeline(stages=[]).save(str(tmp_path / "other"))
+    with pytest.raises(LoadError, match="Nothing was saved here by distkeras"):
+        KerasModel.load(str(tmp_path / "other"))
+    for damage in ("{", "[1]"):
+        model.write().overwrite().save(tmp_path / "model")
+        (tmp_path / "model/metadata/.part-00000.crc").unlink(missing_ok=True)
+        (tmp_path / "model/metadata/part-00000").write_text(damage)
+        with pytest.raises(LoadError, match="Expected the JSON object"):
+            KerasModel.load(tmp_path / "model")
+    model.write().overwrite().save(tmp_path / "model")
+    archive = tmp_path / "model/model.keras"
+    (tmp_path / "model/.model.keras.crc").unlink(missing_ok=True)
+    archive.write_bytes(archive.read_bytes()[:500])
+    with pytest.raises(LoadError, match="cannot load the model at"):
+        KerasModel.load(tmp_path / "model")
+    archive.unlink()
+    with pytest.raises(LoadError, match="Not all that was saved is here"):
+        KerasModel.load(tmp_path / "model")
+
+
+def test_a_model_of_another_keras_is_read_where_it_can_be_and_else_names_both_versions(df, tmp_path):
+    model = KerasModel(network())
+    model.save(tmp_path / "model")
+    for name in ("metadata/.part-00000.crc", ".model.keras.crc"):
+        (tmp_path / "model" / name).unlink(missing_ok=True)
+    metadata, archive = tmp_path / "model/metadata/part-00000", tmp_path / "model/model.keras"
+    saved = json.loads(metadata.read_text())
+    saved["distkeras"]["keras"] = "9.1"
+    metadata.write_text(json.dumps(saved))
+    assert predictions(KerasModel.load(tmp_path / "model"), df) == predictions(model, df)
+    with zipfile.ZipFile(archive) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, data in parts.items():
+            file.writestr(name, data.replace(b'"Dense"', b'"Denser"'))
+    with pytest.raises(LoadError, match=rf"Keras {keras.__version__} cannot load .* Keras 9.1 saved"):
+        KerasModel.load(tmp_path / "model")
 
 
 def test_classes_of_the_user_are_found_by_keras_or_asked_for(df, tmp_path, spark):

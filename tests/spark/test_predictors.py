@@ -171,6 +171,10 @@ def test_models_of_several_inputs_and_outputs(spark):
     ).predict(frame)
     assert named.columns == ["a", "b", "t", "g"]
     assert named.first()[2:] == (DenseVector([2.5, 3.5]), DenseVector([0]))
+    with pytest.raises(ValueError, match="has a column 'p' already, or would have two"):
+        ModelPredictor(model, ["a", "b"], ["p", "p"]).predict(frame)
+    twice = frame.select("*", F.lit(1).alias("c"), F.lit(2).alias("c"), F.lit(3).alias("Predictions"))
+    assert ModelPredictor(model, ["a", "b"]).predict(twice).first()[2:5] == (1, 2, 3)
 
 
 def test_one_column_may_feed_two_inputs_of_different_types(spark):
@@ -217,6 +221,27 @@ def test_a_plan_that_is_not_deterministic_is_read_once(spark):
         assert row.prediction == pytest.approx(sum(row.x), rel=1e-6)
 
 
+def test_rows_are_cut_into_minibatches_across_the_pieces_in_which_they_arrive():
+    parts = ((0, 5), (5, 7), (7, 7), (7, 16))
+    pieces = [pa.array(range(first, end), pa.int64()) for first, end in parts]
+    cut = [piece.to_pylist() for piece in worker_predict.in_minibatches(iter(pieces), 4)]
+    assert cut == [list(range(first, first + 4)) for first in (0, 4, 8, 12)]
+    assert [len(piece) for piece in worker_predict.in_minibatches(iter(pieces[:2]), 3)] == [3, 3, 1]
+    assert list(worker_predict.in_minibatches(iter(pieces[2:3]), 3)) == []
+
+
+def test_the_minibatches_of_a_partition_are_those_of_keras_whatever_spark_sends_at_once(spark, model):
+    frame = spark.createDataFrame(pd.DataFrame({"features": list(X[:96])})).coalesce(1)
+    before = spark.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch")
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20)
+    try:
+        out = predicted(ModelPredictor(model, batch_size=32).predict(frame))
+    finally:
+        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", before)
+    expected = model.predict(X[:96], batch_size=32, verbose=0)
+    np.testing.assert_array_equal(out.astype("float32"), expected)
+
+
 def test_no_rows_give_no_rows(df, model):
     assert ModelPredictor(model).predict(df.limit(0)).collect() == []
 
@@ -245,8 +270,9 @@ def test_a_python_process_loads_a_model_once_and_keeps_a_few(monkeypatch):
 def test_what_does_not_fit_is_refused_before_anything_runs(df, model):
     with pytest.raises(ValueError, match="Did you mean 'features'"):
         ModelPredictor(model, "feature").predict(df)
-    with pytest.raises(ValueError, match="has a column 'id' already"):
-        ModelPredictor(model, output_col="id").predict(df)
+    for taken in ("id", "ID"):
+        with pytest.raises(ValueError, match=f"has a column '{taken}' already"):
+            ModelPredictor(model, output_col=taken).predict(df)
     with pytest.raises(TypeError, match="holds strings"):
         ModelPredictor(model, "s").predict(df.withColumn("s", F.lit("a")))
     with pytest.raises(ValueError, match=r"shape \(3,\).*output='scalar'"):
@@ -296,6 +322,12 @@ def test_predict_udf_of_several_inputs_and_outputs_gives_a_struct(spark):
     udf = predict_udf(keras.Model([left, right], sums), output="scalar")
     row = spark.sql("select 5 as a, 2 as b").select(udf("a", "b").alias("p")).first()
     assert row.p.asDict() == {"gap": 3.0, "total": 7.0}
+
+
+def test_predict_udf_says_how_many_columns_it_takes(spark):
+    spark.udf.register("total", predict_udf(adder()))
+    with pytest.raises(PySparkException, match=r"Expected 1 column\(s\).*\['pair'\].* Received: 2"):
+        spark.sql("select total(array(1, 2), 3)").collect()
 
 
 def finished(query):

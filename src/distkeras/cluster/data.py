@@ -91,12 +91,17 @@ def prepare(
         class_weight: what rows count by their label.
 
     Raises:
-        ValueError: an unknown column; rows, labels or nulls that do not fit the model; too few rows; labels
-            that say no class, with `class_weight`.
+        ValueError: an unknown column; rows, labels or nulls that do not fit the model; too few rows, or a
+            stream of them; labels that say no class, with `class_weight`.
         TypeError: a column of a type that the model cannot take.
     """
     if num_workers < 1:
         raise ValueError(f"`num_workers` must be at least 1. Received: num_workers={num_workers}")
+    if df.isStreaming:
+        raise ValueError(
+            "Expected a DataFrame that ends. Received: a streaming one. Train on what has arrived, such as "
+            "in `foreachBatch`; a trained model predicts streams."
+        )
     uses = _uses(df, roles, tuple(inputs), tuple(outputs), loss)
     sources = {use.source.name: use.source for use in uses}
     frame = partitions.gather(df.select(*(source.column for source in sources.values())), num_workers)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.ml.functions import vector_to_array
-from pyspark.sql import Column, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
@@ -52,7 +52,7 @@ class Source:
     @property
     def column(self) -> Column:
         """The column itself."""
-        return F.col("`" + self.name.replace("`", "``") + "`")
+        return F.col(quoted(self.name))
 
     @property
     def binary(self) -> bool:
@@ -81,6 +81,29 @@ class Source:
     def cast(self, dtype: str) -> Column:
         """The column as it travels."""
         return self.array(dtype).cast(self.travel_type(dtype))
+
+
+def quoted(name: str) -> str:
+    """Return the name of a column so that dots and backticks in it mean themselves."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def check_new(names: Sequence[str], dataframe: DataFrame, argument: str) -> None:
+    """Refuse names for new columns of `dataframe`, of which one is taken, or given twice.
+
+    Raises:
+        ValueError: it is so; whether `a` and `A` are the same, the session says.
+    """
+    exact = dataframe.sparkSession.conf.get("spark.sql.caseSensitive", "false") == "true"
+    taken = {name if exact else name.lower() for name in dataframe.columns}
+    for name in names:
+        key = name if exact else name.lower()
+        if key in taken:
+            raise ValueError(
+                f"The DataFrame has a column {name!r} already, or would have two: drop it, or choose other "
+                f"names. Received: {argument}={list(names)}"
+            )
+        taken.add(key)
 
 
 def source_of(field: T.StructField) -> Source:

@@ -10,9 +10,10 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
+from distkeras.cluster.source import check_new
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.model import KerasModel
-from distkeras.ml.params import ClassifierParams, accessors
+from distkeras.ml.params import ClassifierParams, accessors, set_given
 from distkeras.transformers.base import let, value_of
 from distkeras.worker.columns import TensorSpec
 from distkeras.worker.signature import model_signature
@@ -41,19 +42,14 @@ class KerasClassificationModel(KerasModel, ClassifierParams):
     def __init__(self, model: keras.Model | None = None, **params: Any) -> None:
         super().__init__()
         self._setDefault(probabilityCol="probability", rawPredictionCol="rawPrediction", fromLogits=False)
-        given = {"model": model, **params}
-        self._set(**{name: value for name, value in given.items() if value is not None})
+        set_given(self, {"model": model, **params})
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         units = _units(value_of(self, "model"))
         names = [self.getOrDefault(f"{what}Col") for what in ("rawPrediction", "probability", "prediction")]
-        wanted = [name for name in names if name]
-        taken = sorted(set(dataset.columns) & set(wanted))
-        if taken:
-            raise ValueError(
-                f"The DataFrame has a column {taken[0]!r} already: drop it, or choose other names. "
-                f"Received: rawPredictionCol, probabilityCol, predictionCol={names}"
-            )
+        check_new(
+            [name for name in names if name], dataset, "rawPredictionCol, probabilityCol, predictionCol"
+        )
         whole = "_".join(("distkeras", self.uid))
         predicted = self._predicted(dataset, whole, "array")
         output = F.transform(F.col(f"`{whole}`"), lambda value: value.cast("double"))

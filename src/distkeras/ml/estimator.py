@@ -19,31 +19,11 @@ from distkeras.cluster.validate import Names, find
 from distkeras.ml.described import alive
 from distkeras.ml.evaluation import evaluate
 from distkeras.ml.model import KerasModel
-from distkeras.ml.params import PredictionParams, TrainingParams, accessors
+from distkeras.ml.params import OPTIONS, PredictionParams, TrainingParams, accessors, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.trainers import DistributedTrainer, ServerOptions
 from distkeras.transformers.base import value_of
 from distkeras.wire.codecs import Codec
-
-OPTIONS = {
-    "featuresCol": "features_col",
-    "labelCol": "label_col",
-    "weightCol": "sample_weight_col",
-    "classWeight": "class_weight",
-    "loss": "loss",
-    "metrics": "metrics",
-    "lossWeights": "loss_weights",
-    "numWorkers": "num_workers",
-    "batchSize": "batch_size",
-    "numEpoch": "num_epoch",
-    "seed": "seed",
-    "quorum": "quorum",
-    "compression": "compression",
-    "overlap": "overlap",
-    "server": "server",
-    "verbose": "verbose",
-}
-"""The Params that are arguments of `DistributedTrainer` as they stand."""
 
 
 @accessors
@@ -148,7 +128,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
 
     def setParams(self, **params: Any) -> KerasEstimator:  # noqa: N802 (Spark's own name)
         """Set several Params by name and return self; None leaves one as it is."""
-        self._set(**{name: value for name, value in params.items() if value is not None})
+        set_given(self, params)
         return self
 
     def _fit(self, dataset: DataFrame) -> KerasModel:

@@ -9,7 +9,7 @@ from pyspark.ml import Model
 from pyspark.ml.param.shared import Params
 from pyspark.sql import DataFrame
 
-from distkeras.ml.params import PredictionParams, TrainingParams, accessors
+from distkeras.ml.params import PredictionParams, TrainingParams, accessors, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.predictors import ModelPredictor, Output
 from distkeras.trainers.history import History
@@ -30,7 +30,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
 
     Args:
         model: a built Keras model, to use as it is.
-        **params: `featuresCol`, `predictionCol` and others by name.
+        **params: `featuresCol`, `predictionCol` and others by name. An empty `predictionCol` adds no column.
 
     Example:
         ```python
@@ -43,8 +43,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
     def __init__(self, model: keras.Model | None = None, **params: Any) -> None:
         super().__init__()
         self._setDefault(featuresCol="features", predictionCol="prediction")
-        given = {"model": model, **params}
-        self._set(**{name: value for name, value in given.items() if value is not None})
+        set_given(self, {"model": model, **params})
         self.history = History()
         self.validation_metrics: dict[str, float] = {}
 
@@ -62,6 +61,8 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
         return self._predicted(dataset, self.getOrDefault("predictionCol"), "array")
 
     def _predicted(self, dataset: DataFrame, name: str, output: Output) -> DataFrame:
+        if not name:
+            return dataset
         return ModelPredictor(
             value_of(self, "model"),
             self.getOrDefault("featuresCol"),

@@ -3,7 +3,7 @@
 # ruff: noqa: N815 (Params are named as Spark names its own)
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import keras
@@ -28,13 +28,33 @@ from distkeras.wire import codecs
 
 P = TypeVar("P", bound=type[Params])
 
+OPTIONS = {
+    "featuresCol": "features_col",
+    "labelCol": "label_col",
+    "weightCol": "sample_weight_col",
+    "classWeight": "class_weight",
+    "loss": "loss",
+    "metrics": "metrics",
+    "lossWeights": "loss_weights",
+    "numWorkers": "num_workers",
+    "batchSize": "batch_size",
+    "numEpoch": "num_epoch",
+    "seed": "seed",
+    "quorum": "quorum",
+    "compression": "compression",
+    "overlap": "overlap",
+    "server": "server",
+    "verbose": "verbose",
+}
+"""The Params that are arguments of `DistributedTrainer` as they stand."""
+
 
 def _names(value: Any) -> Any:
     """Param converter: a column, a list of columns, or a dict of columns by name."""
     if isinstance(value, str):
         return value
     parts = value.values() if isinstance(value, Mapping) else value
-    if isinstance(parts, str) or not all(isinstance(part, str) for part in parts):
+    if not isinstance(parts, Iterable) or not all(isinstance(part, str) for part in parts):
         raise TypeError(f"Expected a column, a list of columns, or a dict of columns. Received: {value!r}")
     return dict(value) if isinstance(value, Mapping) else list(value)
 
@@ -45,14 +65,28 @@ def _model(value: Any) -> keras.Model:
     return value
 
 
+def _form(value: Any) -> Any:
+    """Param converter: an object, its name, or the form of it that was saved."""
+    if isinstance(value, bool | int | float):
+        raise TypeError(f"Expected an object or its name. Received: {value!r}")
+    return described(value)
+
+
+def _metrics(value: Any) -> Any:
+    """Param converter: what Keras takes as metrics."""
+    if not isinstance(value, list | tuple | dict):
+        raise TypeError(f"Expected a list or a dict of metrics. Received: {value!r}")
+    return described(value)
+
+
 def _algorithm(value: Any) -> Any:
-    return described(algorithms.get(value) if isinstance(value, str) else value)
+    return _form(algorithms.get(value) if isinstance(value, str) else value)
 
 
 def _compression(value: Any) -> Any:
     if isinstance(value, str):
         codecs.get(value)  # Refuses an unknown name here, rather than in the middle of a grid.
-    return described(value)
+    return _form(value)
 
 
 def _server(value: Any) -> Any:
@@ -63,17 +97,36 @@ def _server(value: Any) -> Any:
 
 def _class_weight(value: Any) -> dict[int, float]:
     """Param converter: a weight by class index; JSON has keys of strings alone."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Expected a dict of a number by class index. Received: {value!r}")
     return {int(index): finite(weight) for index, weight in value.items()}
 
 
 def _options(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise TypeError(f"Expected a dict of arguments of DistributedTrainer. Received: {value!r}")
+    names = {argument: name for name, argument in OPTIONS.items()}
+    for argument in set(value) & set(names):
+        raise ValueError(f"Expected {argument!r} as the Param {names[argument]!r}. Received: {value!r}")
     return described(dict(value))
 
 
 def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:
     return Param(Params._dummy(), name, doc, converter)
+
+
+def set_given(stage: Params, given: Mapping[str, Any]) -> None:
+    """Set the Params of `stage` that were given by name; None leaves one as it is.
+
+    Raises:
+        TypeError: it has no such Param, or of another type.
+        ValueError: a value out of its range.
+    """
+    for name in given:
+        if not stage.hasParam(name):
+            names = sorted(param.name for param in stage.params)
+            raise TypeError(f"{type(stage).__name__} has no Param {name!r}. Expected some of {names}")
+    stage._set(**{name: value for name, value in given.items() if value is not None})
 
 
 def accessors(cls: P) -> P:
@@ -134,15 +187,15 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
     workerOptimizer: Param[Any] = _param(
         "workerOptimizer",
         "the Keras optimizer inside each worker; unset: the one that the model is compiled with",
-        described,
+        _form,
     )
     learningRate: Param[float] = _param(
         "learningRate", "learning rate of workerOptimizer, instead of its own", finite
     )
     loss: Param[Any] = _param(
-        "loss", "as keras.Model.compile takes it; unset: the one that the model is compiled with", described
+        "loss", "as keras.Model.compile takes it; unset: the one that the model is compiled with", _form
     )
-    metrics: Param[Any] = _param("metrics", "as keras.Model.compile takes them", described)
+    metrics: Param[Any] = _param("metrics", "as keras.Model.compile takes them", _metrics)
     lossWeights: Param[Any] = _param("lossWeights", "as keras.Model.compile takes them", described)
     classWeight: Param[dict[int, float]] = _param(
         "classWeight", "a number by class index, by which the loss of its rows is weighed", _class_weight

@@ -9,6 +9,7 @@ Nothing is pickled.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -74,14 +75,16 @@ class KerasWriter(MLWriter):  # type: ignore[misc]
         super().__init__()
         self._instance = instance
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Save to the folder `path`, an address that Hadoop or fsspec knows.
 
         Raises:
             FileExistsError: there is something already, and `overwrite()` was not called.
+            OSError: nothing can be written there.
             ValueError: nobody knows the address.
             TypeError: a Param has no JSON form.
         """
+        path = os.fspath(path)
         storage = storage_of(self.sparkSession, path)
         metadata = self._metadata()
         with tempfile.TemporaryDirectory() as folder:
@@ -131,13 +134,14 @@ class KerasReader(MLReader):  # type: ignore[misc]
         super().__init__()
         self._cls = cls
 
-    def load(self, path: str) -> Any:
+    def load(self, path: str | os.PathLike[str]) -> Any:
         """Return what was saved at `path`.
 
         Raises:
-            LoadError: nothing of distkeras is there, or of another class or a newer format; the model names
-                a class that is not known here.
+            LoadError: nothing of distkeras is there, or of another class or a newer format, or not all of it;
+                the model names a class that is not known here.
         """
+        path = os.fspath(path)
         storage = storage_of(self.sparkSession, path)
         with tempfile.TemporaryDirectory() as folder:
             text = Path(folder) / "metadata"
@@ -145,14 +149,16 @@ class KerasReader(MLReader):  # type: ignore[misc]
             if not storage.exists(address):
                 raise LoadError(f"Nothing was saved here by distkeras: {address!r} does not exist.")
             storage.download(address, text)
-            metadata = json.loads(text.read_text())
+            metadata = _parsed(text, address)
             saved = self._checked(metadata, path)
             instance = self._cls()
             instance._resetUid(metadata["uid"])
             DefaultParamsReader.getAndSetParams(instance, metadata)
             if saved["model"]:
-                archive = Path(folder) / ARCHIVE
-                storage.download(f"{path.rstrip('/')}/{ARCHIVE}", archive)
+                archive, address = Path(folder) / ARCHIVE, f"{path.rstrip('/')}/{ARCHIVE}"
+                if not storage.exists(address):
+                    raise LoadError(f"Not all that was saved is here: {address!r} does not exist.")
+                storage.download(address, archive)
                 instance._set(model=_loaded(archive, saved, path, self._cls._compiled))
         if hasattr(instance, "validation_metrics"):
             instance.validation_metrics = saved.get("validationMetrics", {})
@@ -170,6 +176,18 @@ class KerasReader(MLReader):  # type: ignore[misc]
                 f"{saved.get('format')} at {path!r}, saved by distkeras {saved.get('version')}. Upgrade."
             )
         return saved
+
+
+def _parsed(text: Path, address: str) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text.read_text())
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise LoadError(
+            f"Expected the JSON object that distkeras saves. Received: something else at {address!r}"
+        )
+    return metadata
 
 
 def _loaded(archive: Path, saved: dict[str, Any], path: str, compiled: bool) -> keras.Model:

@@ -9,9 +9,12 @@ from pyspark import keyword_only
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
+from distkeras.cluster.source import quoted
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.model import KerasModel
 from distkeras.ml.params import accessors
+from distkeras.transformers.base import value_of
+from distkeras.worker.signature import model_signature
 
 
 @accessors
@@ -20,13 +23,14 @@ class KerasRegressionModel(KerasModel):
 
     Args:
         model: a built Keras model with one output of one unit.
-        **params: Params by name.
+        **params: Params by name. An empty `predictionCol` adds none.
     """
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
+        _check_unit(value_of(self, "model"))
         name = self.getOrDefault("predictionCol")
         predicted = self._predicted(dataset, name, "scalar")
-        return predicted.withColumn(name, F.col(f"`{name}`").cast("double"))
+        return predicted.withColumn(name, F.col(quoted(name)).cast("double")) if name else predicted
 
 
 @accessors
@@ -38,7 +42,8 @@ class KerasRegressor(KerasEstimator):
             the mean absolute error as metric.
 
     Raises:
-        TypeError, ValueError: as `KerasEstimator`.
+        ValueError: the model has not one output of one unit; else as `KerasEstimator`.
+        TypeError: as `KerasEstimator`.
     """
 
     _model_class: ClassVar[type[KerasModel]] = KerasRegressionModel
@@ -49,5 +54,20 @@ class KerasRegressor(KerasEstimator):
         super().__init__()
         self.setParams(**given)
 
+    def _fit(self, dataset: DataFrame) -> KerasModel:
+        _check_unit(value_of(self, "model"))  # Else its predictions would be refused after the training.
+        return super()._fit(dataset)
+
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
         return {"loss": "mse", "metrics": ["mae"]}
+
+
+def _check_unit(model: keras.Model) -> None:
+    """Raise ValueError unless the model gives one number a row."""
+    _, outputs = model_signature(model)
+    shapes = [spec.shape for spec in outputs]
+    if len(shapes) != 1 or shapes[0] is None or any(length != 1 for length in shapes[0]):
+        raise ValueError(
+            "Expected a model with one output of one unit; for others there is KerasEstimator. "
+            f"Received: outputs of shape {shapes} a row"
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -76,23 +78,41 @@ class HadoopStorage:
 
     def exists(self, address: str) -> bool:
         """Whether there is a file or a folder."""
-        files, path = self._found(address)
-        return bool(files.exists(path))
+        with _said_by_java(address):
+            files, path = self._found(address)
+            return bool(files.exists(path))
 
     def delete(self, address: str) -> None:
         """Delete the folder, and everything in it."""
-        files, path = self._found(address)
-        files.delete(path, True)
+        with _said_by_java(address):
+            files, path = self._found(address)
+            files.delete(path, True)
 
     def upload(self, local: Path, address: str) -> None:
         """Copy a local file; folders are made as needed."""
-        files, path = self._found(address)
-        files.copyFromLocalFile(False, True, self._path(local.as_uri()), path)
+        with _said_by_java(address):
+            files, path = self._found(address)
+            files.copyFromLocalFile(False, True, self._path(local.as_uri()), path)
 
     def download(self, address: str, local: Path) -> None:
         """Copy to a local file."""
-        files, path = self._found(address)
-        files.copyToLocalFile(False, path, self._path(local.as_uri()), True)
+        with _said_by_java(address):
+            files, path = self._found(address)
+            files.copyToLocalFile(False, path, self._path(local.as_uri()), True)
+
+
+@contextmanager
+def _said_by_java(address: str) -> Iterator[None]:
+    """Turn a Java exception, with its hundred lines, into an OSError that says what it says."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import UnsupportedOperationException
+
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise OSError(f"Hadoop cannot use {address!r}: {error.java_exception}") from error
+    except UnsupportedOperationException as error:  # Of the few that PySpark knows by name.
+        raise OSError(f"Hadoop cannot use {address!r}: {error}") from error
 
 
 class ConnectStorage:

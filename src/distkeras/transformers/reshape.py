@@ -74,20 +74,21 @@ class ReshapeTransformer(ColumnTransformer):
             free = (size / known).cast("int")
             whole = F.when(values.isNotNull() & ~fills, F.raise_error(message)).otherwise(values)
             lengths = [free if length == -1 else length for length in shape]
-            return let(whole, lambda flat: F.when(flat.isNotNull(), _nested(flat, lengths, F.lit(0))))
+            return let(whole, lambda flat: F.when(flat.isNotNull(), _nested(flat, lengths, 0)))
 
         return let(source.array("float64"), nested)
 
 
-def _nested(flat: Column, lengths: list[int | Column], place: Column) -> Column:
-    """Return the part of `flat` that is number `place` of those that `lengths` cut it into, nested."""
-    first, *rest = lengths
+def _nested(flat: Column, lengths: list[int | Column], first: int | Column) -> Column:
+    """Return the part of `flat` that begins at index `first`, nested to `lengths`."""
+    length, *rest = lengths
 
-    def part(index: Column) -> Column:
-        # Elements one by one: Spark's `slice` copies the whole array each time.
-        inner = place * F.lit(first) + index
-        return _nested(flat, rest, inner) if rest else flat[inner]
+    def part(index: int | Column) -> Column:
+        return _nested(flat, rest, index) if rest else flat[index]
 
-    if isinstance(first, int) and first == 1:
-        return F.array(part(F.lit(0)))
-    return F.transform(F.sequence(F.lit(0), F.lit(first) - 1), part)
+    if isinstance(length, int) and length == 1:
+        return F.array(part(first))
+    # The sequence does the arithmetic: Spark interprets what is said of each element. And its `slice` copies
+    # the whole array each time.
+    step = math.prod(rest, start=F.lit(1))
+    return F.transform(F.sequence(F.lit(first), first + (length - 1) * step, step), part)

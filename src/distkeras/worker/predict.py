@@ -127,10 +127,16 @@ class Predictor:
             first_row: number of rows of the partition that came before, for errors.
 
         Raises:
-            ValueError: a null, or a row of another length than the model takes.
+            ValueError: a null, a row of another length than the model takes, or another number of columns.
         """
+        names = list(self._prediction.columns)
+        if len(columns) != len(names):
+            raise ValueError(
+                f"Expected {len(names)} column(s), one for each input of the model: {names}. "
+                f"Received: {len(columns)} column(s)"
+            )
         columns = [without_vectors(column) for column in columns]
-        batch = pa.RecordBatch.from_arrays(columns, list(self._prediction.columns))
+        batch = pa.RecordBatch.from_arrays(columns, names)
         self._check_nulls(batch, partition, first_row)
         groups = equal_lengths(batch, self._prediction.inputs)
         if len(groups) == 1:
@@ -228,8 +234,28 @@ def _mean(outputs: list[Array]) -> Array:
 def predict_stream(
     prediction: Prediction, batches: Iterator[pa.StructArray], partition: int
 ) -> Iterator[pa.Array]:
-    """Yield the answers to each of `batches`, a struct with a field for every input."""
+    """Yield the answers to the rows of `batches`, structs with a field for every input.
+
+    The rows are cut into minibatches as Keras would cut the partition, whatever pieces they arrive in, and
+    each minibatch is answered by itself, so that large outputs of many rows never lie in memory together.
+    Sequences stay in the pieces in which they arrive: those of one length are found there.
+    """
     predictor, arrived = Predictor(prediction), 0
+    if all(spec.shape is not None and None not in spec.shape for spec in prediction.inputs):
+        batches = in_minibatches(batches, prediction.batch_size)
     for batch in batches:
         yield predictor(batch.flatten(), partition=partition, first_row=arrived)
         arrived += len(batch)
+
+
+def in_minibatches(batches: Iterator[pa.Array], size: int) -> Iterator[pa.Array]:
+    """Yield the rows of `batches` in pieces of `size` rows; the last may have fewer."""
+    rest: pa.Array | None = None
+    for batch in batches:
+        rows = batch if rest is None else pa.concat_arrays([rest, batch])
+        whole = len(rows) // size * size
+        for first in range(0, whole, size):
+            yield rows.slice(first, size)
+        rest = rows.slice(whole) if whole < len(rows) else None
+    if rest is not None:
+        yield rest
