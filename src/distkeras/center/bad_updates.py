@@ -56,9 +56,12 @@ class BadUpdates:
 
 
 def is_finite(vector: Vector) -> bool:
-    """Whether no element is NaN or infinite: one pass, no temporary, since either stays in the sum."""
+    """Whether no element is NaN or infinite: no temporary, since either stays in a sum.
+
+    That of the squares takes a third of the time of the plain one, but overflows from 1e19 on.
+    """
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(vector.sum()))
+        return math.isfinite(np.dot(vector, vector)) or math.isfinite(vector.sum())
 
 
 RAISE = BadUpdates()
