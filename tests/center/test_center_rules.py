@@ -8,6 +8,7 @@ import pytest
 
 from distkeras.algorithms import AEASGD, DCASGD, DOWNPOUR, EASGD, DynSGD, LocalSGD, SlowMo
 from distkeras.center import BadUpdates, Center, ProtocolError
+from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import (
     DRIVER,
     Beat,
@@ -450,3 +451,16 @@ def test_workers_in_threads_lose_no_commit(algorithm):
     total = num_commits if algorithm.synchronous else num_commits * num_workers
     np.testing.assert_array_equal(center.snapshot(), np.full(64, total, np.float32))
     assert center.num_updates == total
+
+
+@pytest.mark.parametrize("element", [1e20, -3e38, 1.0, 0.0])
+def test_large_numbers_are_finite(element):
+    """Though their squares are not."""
+    assert is_finite(np.full(2000, [0.0, element] * 1000, np.float32))
+
+
+@pytest.mark.parametrize("element", [np.nan, np.inf, -np.inf])
+def test_one_element_that_is_not_finite_is_seen_among_many(element):
+    vector = np.full(2000, 1e-3, np.float32)
+    vector[1234] = element
+    assert not is_finite(vector)

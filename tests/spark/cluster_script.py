@@ -1,6 +1,6 @@
 """Trains on `local-cluster[2,1,1024]`: executors in JVMs and working directories of their own.
 
-Run by test_processes.py, since a process has one Spark. Arguments: what to do, and a folder.
+Run by test_processes.py, since a process has one Spark. Arguments: a folder, and what to do there, in turn.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import keras
@@ -88,6 +89,10 @@ def make_trainer(trainer, pause, **options):
     )
 
 
+def snapshots_in(folder):
+    return distkeras.ServerOptions(snapshots=distkeras.SnapshotOptions(str(folder / "snapshots"), commits=3))
+
+
 def make_frame(spark):
     generator = np.random.default_rng(0)
     rows = pd.DataFrame({"features": list(generator.normal(size=(ROWS, 4))), "label": np.zeros(ROWS)})
@@ -127,7 +132,6 @@ def plain(spark):
         trainer = make_trainer(name, 0.0)
         trainer.train(make_frame(spark))
         check_windows(trainer)
-    print("trained")
 
 
 def predict(spark, folder):
@@ -135,7 +139,6 @@ def predict(spark, folder):
     rows = spark.read.parquet(str(folder / "rows"))
     predicted = PipelineModel.load(str(folder / "pipeline")).transform(rows)
     predicted.write.parquet(str(folder / "predicted"))
-    print("predicted")
 
 
 def kill(spark, name, victims):
@@ -161,7 +164,9 @@ def kill(spark, name, victims):
         for number, victim in enumerate(victims, start=1):
             while len(trainer.get_history()) < 12 * number:
                 time.sleep(0.02)
-            process = (executors if victim == "executor" else python_workers)()[0]
+            # Of the Python workers the one that trains, not one that waits for work.
+            candidates = executors() if victim == "executor" else python_workers()
+            process = max(candidates, key=lambda candidate: candidate.memory_info().rss)
             killed.extend([process, *process.children(recursive=True)])
             process.kill()
 
@@ -178,12 +183,11 @@ def kill(spark, name, victims):
     assert any((event.epoch, event.step) != (0, 0) for event in again), again
     servers = [p for p in psutil.Process().children(recursive=True) if "distkeras.wire" in cmd(p)]
     assert not servers, servers
-    print("survived")
 
 
 def train_for_long(spark, folder):
     """Train until something ends this process; tell the test which processes there are."""
-    trainer = make_trainer("DOWNPOUR", 0.2)
+    trainer = make_trainer("DOWNPOUR", 0.2, server=snapshots_in(folder))
 
     def tell():
         while len(trainer.get_history()) < 3:
@@ -203,16 +207,27 @@ def train_for_long(spark, folder):
         spark.stop()
 
 
+def do(spark, folder, what):
+    match what.split():
+        case ["plain"]:
+            plain(spark)
+        case ["predict"]:
+            predict(spark, folder)
+        case ["kill", name, *victims]:
+            kill(spark, name, victims)
+        case ["long"]:
+            train_for_long(spark, folder)
+
+
 def main():
-    what, folder = sys.argv[1], Path(sys.argv[2])
-    spark = make_session()
-    if what == "plain":
-        plain(spark)
-        predict(spark, folder)
-    elif what == "kill":
-        kill(spark, sys.argv[3], sys.argv[4:])
-    else:
-        train_for_long(spark, folder)
+    folder, spark = Path(sys.argv[1]), make_session()
+    for what in sys.argv[2:]:
+        try:
+            do(spark, folder, what)
+        except Exception:
+            print(f"{what}: {traceback.format_exc()}", flush=True)
+        else:
+            print(f"{what}: done", flush=True)
     spark.stop()
 
 

@@ -34,3 +34,10 @@ def test_executors_that_are_ready_are_asked_once(spark, monkeypatch):
     check_executors(spark, "jax", 1, 2)
     monkeypatch.setattr(probe, "_importer", None)  # A second time it would be needed.
     check_executors(spark, "jax", 1, 2)
+
+
+def test_executors_that_do_not_answer_are_given_up_and_their_tasks_ended(spark, monkeypatch):
+    monkeypatch.setattr(probe, "_ready", {})
+    with pytest.raises(ExecutorsNotReady, match=r"within 0 s\. Received: no answer"):
+        check_executors(spark, "jax", 1, 2, limit=0.0)
+    assert list(spark.sparkContext.statusTracker().getActiveJobsIds()) == []

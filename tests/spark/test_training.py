@@ -16,6 +16,7 @@ import one_worker
 import pandas as pd
 import psutil
 import pytest
+from cluster_script import python_workers
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 import distkeras
@@ -385,6 +386,44 @@ def test_a_killed_server_is_started_again_and_no_window_is_lost_or_doubled(blobs
         assert [window.iteration for window in own] == list(range(4 * 40))
     assert trainer.num_updates == len(trainer.get_history())
     assert sum(window.samples for window in trainer.get_history()) == 256 * 40
+
+
+def test_rows_that_nobody_kept_are_asked_for_again_though_spark_tries_no_task_twice(spark):
+    """On the master local[2]; a job of one epoch, of which first a worker is killed, then the server."""
+    rows = spark.range(0, 64 * 1500, 1, 2).selectExpr(
+        "transform(sequence(1, 4), n -> float(sin(id * n))) AS features", "id % 2 AS label"
+    )
+    trainer = distkeras.DOWNPOUR(
+        small_model(),
+        "sgd",
+        "binary_crossentropy",
+        communication_window=3,
+        server=distkeras.ServerOptions(snapshots=distkeras.SnapshotOptions(commits=20)),
+    )
+
+    def kill(processes, windows):
+        while len(trainer.get_history()) < windows:
+            time.sleep(0.01)
+        before = {process: process.cpu_times().user for process in processes()}
+        time.sleep(0.1)  # Of the processes that Spark keeps, which one trains?
+        max(before, key=lambda process: process.cpu_times().user - before[process]).kill()
+
+    def servers():
+        return [p for p in psutil.Process().children() if "distkeras.wire" in " ".join(p.cmdline())]
+
+    def kill_both():
+        kill(python_workers, 50)
+        kill(servers, 400)
+
+    thread = threading.Thread(target=kill_both)
+    thread.start()
+    trainer.train(rows)
+    thread.join()
+    for worker in (0, 1):
+        own = trainer.get_executor_history(worker)
+        assert [window.iteration for window in own] == list(range(500))
+    assert trainer.num_updates == 1000
+    assert sum(window.samples for window in trainer.get_history()) == 64 * 1500
 
 
 def test_an_interrupted_training_is_resumed_with_its_seed_and_only_with_its_settings(

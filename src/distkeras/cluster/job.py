@@ -142,7 +142,7 @@ class Job:
                 without_lost=self.without_lost,
             )
             try:
-                check_executors(spark, self.backend, threads, self.num_workers)
+                check_executors(spark, self.backend, threads, self.num_workers, self.options.give_up)
             except BaseException:
                 with starting.result():
                     raise

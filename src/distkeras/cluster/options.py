@@ -32,8 +32,8 @@ class ServerOptions:
         heartbeat: seconds of silence from which a worker counts as lost: it is reported, and synchronous
             rounds may go on without it. Workers give signs of life three times as often, also when a window
             takes hours.
-        give_up: seconds after which a training ends with an error: of silence of a worker that was lost, or
-            until the first worker has started.
+        give_up: seconds after which a training ends with an error: of silence of a worker that was lost,
+            until the executors have imported Keras, or until the first worker has started.
         shared_memory: workers on the server's own machine, where that is Linux, exchange through memory that
             both map, instead of TCP. Compressed messages always take TCP.
         tls: encrypt the connections: `True` for a certificate that is made for each job and pinned by the

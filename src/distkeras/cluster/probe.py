@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from distkeras.cluster.collecting import Collecting
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
@@ -20,7 +22,9 @@ class ExecutorsNotReady(RuntimeError):
     """The Python of the executors lacks a package that training needs."""
 
 
-def check_executors(spark: SparkSession, backend: str, threads: int, num_workers: int) -> None:
+def check_executors(
+    spark: SparkSession, backend: str, threads: int, num_workers: int, limit: float = 1800.0
+) -> None:
     """Find out whether the executors can train, and have their Python workers import Keras already.
 
     One task a worker, all at once: so that workers start to train together, not each when its imports are
@@ -32,21 +36,39 @@ def check_executors(spark: SparkSession, backend: str, threads: int, num_workers
         backend: Keras backend, which is also the name of its package.
         threads: cores of one worker.
         num_workers: tasks to start.
+        limit: seconds to wait for them.
 
     Raises:
-        ExecutorsNotReady: a package is missing; the message names it, and which Python lacks it.
+        ExecutorsNotReady: a package is missing; the message names it, and which Python lacks it. Or they have
+            not answered in time.
     """
     key = (spark.conf.get("spark.app.id", "") or "", backend)
     with _lock:
         if _ready.get(key, 0) < num_workers:
-            _import_everywhere(spark, backend, threads, num_workers)
+            _import_everywhere(spark, backend, threads, num_workers, limit)
             _ready[key] = num_workers
 
 
-def _import_everywhere(spark: SparkSession, backend: str, threads: int, num_workers: int) -> None:
+def _import_everywhere(
+    spark: SparkSession, backend: str, threads: int, num_workers: int, limit: float
+) -> None:
     needed = ["distkeras", "keras", backend]
     tasks = spark.range(0, num_workers, 1, num_workers)
-    for row in tasks.mapInArrow(_importer(needed, backend, threads), SCHEMA).collect():
+    collecting = Collecting(tasks.mapInArrow(_importer(needed, backend, threads), SCHEMA))
+    collecting.start()
+    try:
+        ended = collecting.wait(limit)
+    finally:
+        collecting.cancel()
+    if not ended:
+        raise ExecutorsNotReady(
+            f"Expected {num_workers} short tasks to import Keras on the executors within {limit:.0f} s. "
+            "Received: no answer. Look at the Spark UI for what keeps them from running; "
+            "ServerOptions(give_up=...) allows for more time."
+        )
+    if collecting.error is not None:
+        raise collecting.error
+    for row in collecting.rows:
         if row.missing:
             raise ExecutorsNotReady(
                 f"Expected the executors' Python to have {', '.join(needed)}. Received: {row.missing} "

@@ -21,6 +21,11 @@ def is_local(spark: SparkSession) -> bool:
     return not is_remote() and str(spark.conf.get("spark.master", "local")).split("[")[0] == "local"
 
 
+def tries_once(spark: SparkSession) -> bool:
+    """Whether Spark gives up on a job with the first task that fails: on the masters local and local[N]."""
+    return is_local(spark) and "," not in str(spark.conf.get("spark.master", "local"))
+
+
 def local_session(cores: int | None = None, *, backend: str | None = None, **settings: str) -> SparkSession:
     """Return the active Spark session, or a new local one.
 

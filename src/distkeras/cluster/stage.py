@@ -1,15 +1,14 @@
-"""The workers as one Spark stage: a task a partition, run in a thread so that the driver can watch it."""
+"""The workers as one Spark stage: a task a partition."""
 
 from __future__ import annotations
 
-import threading
-import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pyspark import InheritableThread, TaskContext
+from pyspark import TaskContext
 
+from distkeras.cluster.collecting import GRACE_SECONDS, Collecting
 from distkeras.worker import task as worker_task
 
 if TYPE_CHECKING:
@@ -18,13 +17,12 @@ if TYPE_CHECKING:
     from distkeras.worker.task import Envelope
 
 SCHEMA = "worker int, error string"
-GRACE_SECONDS = 5.0
 
 
 class Stage:
     """Trains on every partition of `frame`: partition i is worker i.
 
-    Spark tries a task again whose process died; an exception of the task itself comes back as a row.
+    A task whose process died is tried again; an exception of the task itself comes back as a row.
 
     Args:
         frame: the prepared rows, one partition a worker.
@@ -33,40 +31,32 @@ class Stage:
     """
 
     def __init__(self, frame: DataFrame, envelope: Envelope, *, barrier: bool) -> None:
-        self._spark = frame.sparkSession
-        self._tag = f"distkeras-{uuid.uuid4()}"
         trained = frame.mapInArrow(_partition_function(envelope), SCHEMA, barrier=barrier)
         # Spark gives up on a barrier stage that is a job's last when a task of it is lost; one whose rows go
         # through a shuffle it starts again.
-        self._result = trained.repartition(1) if barrier else trained
-        self._done = threading.Event()
-        self.error: BaseException | None = None
-        self.failures: list[tuple[int, str]] = []
-        self._thread = InheritableThread(target=self._run, daemon=True, session=self._spark)
+        self._collecting = Collecting(trained.repartition(1) if barrier else trained)
 
     def start(self) -> None:
         """Submit the stage to Spark."""
-        self._thread.start()
+        self._collecting.start()
 
     def wait(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether the stage has ended."""
-        return self._done.wait(seconds)
+        return self._collecting.wait(seconds)
 
     def cancel(self) -> None:
         """Wait a little for workers that were told to stop, then have Spark end those that are left."""
-        if not self._done.wait(GRACE_SECONDS):
-            self._spark.interruptTag(self._tag)
-            self._done.wait(GRACE_SECONDS)
+        self._collecting.cancel(GRACE_SECONDS)
 
-    def _run(self) -> None:
-        try:
-            self._spark.addTag(self._tag)
-            rows = self._result.collect()
-            self.failures = sorted((row.worker, row.error) for row in rows if row.error is not None)
-        except BaseException as error:
-            self.error = error
-        finally:
-            self._done.set()
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the stage, if something did."""
+        return self._collecting.error
+
+    @property
+    def failures(self) -> list[tuple[int, str]]:
+        """Workers that ended by an exception, and its traceback."""
+        return sorted((row.worker, row.error) for row in self._collecting.rows if row.error is not None)
 
 
 def gpus_of(context: TaskContext) -> tuple[str, ...]:

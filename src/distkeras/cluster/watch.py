@@ -37,8 +37,13 @@ class WorkerError(RuntimeError):
 class Running(Protocol):
     """The workers, wherever they run."""
 
-    error: BaseException | None
-    failures: list[tuple[int, str]]
+    @property
+    def error(self) -> BaseException | None:
+        """What ended them all, if something did."""
+
+    @property
+    def failures(self) -> list[tuple[int, str]]:
+        """Workers that ended by an exception, and its traceback."""
 
     def wait(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether all have ended."""

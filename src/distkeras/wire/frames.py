@@ -209,7 +209,6 @@ def _checked(cls: type, values: Any) -> dict[str, Any]:
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     """Return `value` if it is of type `hint`, one of the few that messages are made of."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is float and type(value) in (int, float):
         return float(value)
     if hint in (str, bool) and type(value) is hint:
@@ -217,6 +216,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     # Larger ones fit no counter, and would raise in the middle of the arithmetic.
     if hint is int and type(value) is int and -MAX_INTEGER <= value < MAX_INTEGER:
         return value
+    # Only now: most fields are plain ones, and to ask takes as long as all the rest.
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict and isinstance(value, dict):
         return {_typed(args[0], key, where): _typed(args[1], item, where) for key, item in value.items()}
     if origin is list and isinstance(value, list):

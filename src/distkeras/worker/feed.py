@@ -131,8 +131,7 @@ class Feed:
         if self._spool is None:
             raise SourceLost(
                 "The rows of this feed have been read once and were not kept. Expected one epoch, asked for "
-                f"once. Received: num_epoch=1, epoch={epoch}. Spark may start the task again (on the master "
-                "local[N] it never does: local[N, F] allows F failures of a task); more epochs keep the rows."
+                f"once. Received: num_epoch=1, epoch={epoch}. The task is started again, and gets them anew."
             )
         for chunk in self._replay(self._spool, epoch, start):
             yield from chunk

@@ -1,0 +1,84 @@
+"""A Spark job in a thread, so that the driver can watch it, or give it up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+from pyspark import InheritableThread
+
+from distkeras.cluster.session import tries_once
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row
+
+GRACE_SECONDS = 5.0
+LOCAL_RUNS = 4
+"""As often as Spark tries a task by default, but for the master local[N], where it gives up at once."""
+
+LOST = ("SourceLost", "Python worker exited unexpectedly")
+"""What Spark says of a task that it would try again elsewhere."""
+
+logger = logging.getLogger(__name__)
+
+
+class Collecting:
+    """Collects the rows of `frame`.
+
+    On the master local[N], where Spark tries no task twice, all are run again when a Python worker is lost.
+
+    Args:
+        frame: whose.
+
+    Attributes:
+        rows: once all have arrived.
+        error: of the job, once it has ended by one.
+    """
+
+    def __init__(self, frame: DataFrame) -> None:
+        self.rows: list[Row] = []
+        self.error: BaseException | None = None
+        self._frame = frame
+        self._spark = frame.sparkSession
+        self._tag = f"distkeras-{uuid.uuid4()}"
+        self._runs = LOCAL_RUNS if tries_once(self._spark) else 1
+        self._ended = threading.Event()
+        self._thread = InheritableThread(target=self._run, daemon=True, session=self._spark)
+
+    def start(self) -> None:
+        """Submit the job to Spark."""
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for at most `seconds`; return whether the job has ended."""
+        return self._ended.wait(seconds)
+
+    def cancel(self, grace: float = 0.0) -> None:
+        """Have Spark end what has not ended by itself after `grace` seconds."""
+        self._runs = 0
+        if not self._ended.wait(grace):
+            self._spark.interruptTag(self._tag)
+            self._ended.wait(GRACE_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            self._spark.addTag(self._tag)
+            self.rows = self._collect()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._ended.set()
+
+    def _collect(self) -> list[Row]:
+        while True:
+            self._runs -= 1
+            try:
+                rows: list[Row] = self._frame.collect()
+            except Exception as error:
+                if self._runs <= 0 or not any(what in str(error) for what in LOST):
+                    raise
+                logger.warning("A Python worker was lost, and all are started again.")
+            else:
+                return rows
