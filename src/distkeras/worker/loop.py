@@ -189,9 +189,10 @@ class Loop:
 
     def _take_up(self, local: Vector, sent: Sent) -> Vector:
         """Return what the late reply to `sent` makes of `local`, and let the replica go on from there."""
+        # In place: fresh memory for a large model takes longer than the sums.
         with np.errstate(invalid="ignore"):  # The center refuses what is not finite.
-            progress = local - sent.local
-        local = self._settle(sent) + progress
+            local -= sent.local
+            local += self._settle(sent)
         self._replica.write(local)
         return local
 
