@@ -33,15 +33,22 @@ from distkeras.algorithms import DOWNPOUR
 from distkeras.center.messages import Encoded, Exchange, Fail, Join, Leave, Poll, Pull, Request
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess
-from distkeras.wire import codecs, frames
+from distkeras.wire import frames
 from distkeras.wire.client import Client, ServerAddress
-from distkeras.wire.codecs import Packing
+from distkeras.wire.codecs import BF16, Packing, TopK
 from distkeras.wire.connection import NONCE_BYTES, SESSION_BYTES, Connection
 
 SIZE = 256
 WORKERS = 4
 SESSIONS = 8
-SHARES = (("members", None, 0.6), ("members", "bf16", 0.2), ("strangers", None, 0.2))
+SHARES = (
+    ("members", None, 0.5),
+    ("members", "bf16", 0.2),
+    ("members", "topk", 0.1),
+    ("strangers", None, 0.2),
+)
+# All values are kept: each is NaN, and one that is left refuses the message.
+CODECS = {None: None, "bf16": BF16(), "topk": TopK(density=1.0)}
 ANSWER_SECONDS = 30.0
 UNANSWERED_SECONDS = 0.003
 SETTLED_SECONDS = 30.0
@@ -70,10 +77,12 @@ def corpus(compression: str | None) -> list[bytes]:
     """Return valid frames, one of each kind; the commits hold NaN alone."""
     nothing = np.full(SIZE, 2**32 - 1, np.uint32).view(np.float32)  # A NaN, wherever one begins to read.
     encoded = None
-    codec = codecs.get(compression)
+    codec = CODECS[compression]
     if codec is not None:
         packing = Packing(codec, SIZE, SIZE)
         encoded = Encoded(codec.number, np.full(packing.num_bytes, 255, np.uint8))
+        if isinstance(codec, TopK):  # Its indices must be in range for the rest to be looked at.
+            packing.encode(nothing, encoded.data)
     requests: list[Request] = [
         Join(1, 0),
         Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5, "accuracy": 0.25}, 0, encoded),
@@ -217,7 +226,7 @@ def server(compression: str | None) -> Iterator[ServerProcess]:
         WORKERS,
         host="127.0.0.1",
         options=ServerOptions(shared_memory=False, snapshots=None),
-        compression=codecs.get(compression),
+        compression=CODECS[compression],
     )
     with process:
         yield process
@@ -226,7 +235,7 @@ def server(compression: str | None) -> Iterator[ServerProcess]:
 def commit(sequence: int, compression: str | None) -> Exchange:
     """Return an honest commit of worker 0."""
     message = np.random.default_rng(sequence).standard_normal(SIZE).astype(np.float32)
-    codec = codecs.get(compression)
+    codec = CODECS[compression]
     if codec is None:
         return Exchange(0, sequence, 1, 32, 0, sequence, message)
     packing = Packing(codec, SIZE, SIZE)
@@ -292,7 +301,7 @@ def attack(by: str, compression: str | None, num_frames: int, seed: int) -> dict
 
 
 def main() -> None:
-    """Attack a plain server and one that compresses, by members and by strangers."""
+    """Attack a plain server and such that compress, by members and by strangers."""
     logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=1_000_000)
