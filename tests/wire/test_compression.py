@@ -48,7 +48,7 @@ class CompressedJob(Job):
         if feedback is not None:
             feedback.encode(request.message)
         elif (encoded := own.pack(request)) is None:
-            center.take_note(Exchange, request.message)
+            center.take_note(request, whole=True)
         else:
             arrived = np.empty_like(request.message)
             center.unpack(encoded.data, arrived)
@@ -63,7 +63,7 @@ class CompressedJob(Job):
         own, center = self.ends[worker]
         encoded = center.pack(answer)
         if encoded is None:
-            own.take_note(Exchanged, answer.reply)
+            own.take_note(answer, whole=True)
             return answer
         arrived = np.empty_like(answer.reply)
         own.unpack(encoded.data, arrived)
@@ -224,6 +224,24 @@ def test_a_compressed_commit_of_weights_whose_reply_was_lost_counts_once():
             force = client.call(commit(sequence, weights)).reply
             np.testing.assert_allclose(force, 0.5 * (weights - before), atol=1e-6)
             np.testing.assert_array_equal(center.snapshot(), before + force)
+
+
+def test_a_difference_that_the_network_brought_twice_is_the_last_until_weights_travel_whole():
+    packing = packing_of(AEASGD(), Int8(), SIZE, SIZE)
+    own, center = (Compression(packing, at_server=at_server) for at_server in (False, True))
+    whole = (0, 4 * SIZE)
+    first, second = (commit(sequence, np.full(SIZE, sequence, np.float32)) for sequence in (1, 2))
+    assert own.pack(first) is None
+    center.take_note(first, whole=True)
+    encoded, out = own.pack(second), np.empty(SIZE, np.float32)
+    for _ in range(2):
+        assert center.forms(whole)[Exchange] == ((Int8.number, packing.num_bytes),)
+        center.unpack(encoded.data, out)
+    again = Exchanged(out, 0, restart=True, sequence=2)
+    center.pack(again)
+    assert Exchange not in center.forms(whole)
+    own.take_note(again, whole=True)
+    assert own.pack(commit(3, np.ones(SIZE, np.float32))) is None
 
 
 def test_weights_that_are_not_finite_are_passed_over_and_do_not_stay():

@@ -98,8 +98,8 @@ class Compression:
 
     def pack(self, message: frames.Message) -> Encoded | None:
         """Return what is to travel in place of the vector of `message`, which may be overwritten."""
-        if isinstance(message, Skipped) and self._arriving is not None:
-            self._arriving.forget()  # It has what was wrong with the message.
+        if self._arriving is not None and _breaks_off(message):
+            self._arriving.forget()
         vector = frames.vector_of(message)
         if self._leaving is None or vector is None:
             return None
@@ -125,12 +125,21 @@ class Compression:
         """
         (self._packing if self._arriving is None else self._arriving).decode(data, out)
 
-    def take_note(self, cls: type, vector: Vector | None) -> None:
-        """Take note of a frame of type `cls` that arrived, and of its `vector` if that came whole."""
+    def take_note(self, message: frames.Message, *, whole: bool) -> None:
+        """Take note of a `message` that arrived, and of its vector if that came `whole`."""
+        vector = frames.vector_of(message) if whole else None
         if vector is not None and self._arriving is not None:
             self._arriving.begin(vector)
-        if cls is Skipped and self._leaving is not None:
+        if self._leaving is not None and _breaks_off(message):
             self._leaving.forget()
+
+
+def _breaks_off(reply: frames.Message) -> bool:
+    """Whether the two ends may no longer agree on what arrived: the next message travels whole.
+
+    What was passed over may hold NaN. What was applied before, the network may have brought twice.
+    """
+    return isinstance(reply, Skipped) or (isinstance(reply, Exchanged) and reply.restart)
 
 
 def sends_weights(algorithm: Algorithm) -> bool:

@@ -146,23 +146,28 @@ class Connection:
             header, self._kinds, self._max_text, buffer.nbytes, forms
         )
         text = self._text(text_length)
-        if compression is not None and codec != frames.UNCODED:
+        packed = codec != frames.UNCODED
+        if compression is not None and packed:
             self._receive_packed(compression, buffer, header, text)
-            return frames.parse(cls, text, buffer)
-        vector = buffer if length else None
-        if vector is not None and buffer is not self.shared:
-            self._fill(vector.data.cast("B"))
-        frames.check(header, text, vector, self._checksum)
-        if vector is not None and buffer is not self.shared and not np.little_endian:
-            vector.byteswap(inplace=True)
+        else:
+            self._receive_vector(buffer if length else None, header, text)
+        message = frames.parse(cls, text, buffer)
         if compression is not None:
-            compression.take_note(cls, vector)
-        return frames.parse(cls, text, buffer)
+            compression.take_note(message, whole=not packed)
+        return message
 
     def _text(self, length: int) -> bytes:
         text = bytearray(length)
         self._fill(memoryview(text))
         return bytes(text)
+
+    def _receive_vector(self, vector: Vector | None, header: bytes, text: bytes) -> None:
+        arrives = vector is not None and vector is not self.shared
+        if vector is not None and arrives:
+            self._fill(vector.data.cast("B"))
+        frames.check(header, text, vector, self._checksum)
+        if vector is not None and arrives and not np.little_endian:
+            vector.byteswap(inplace=True)
 
     def _receive_packed(self, compression: Compression, buffer: Vector, header: bytes, text: bytes) -> None:
         packed = compression.room()
