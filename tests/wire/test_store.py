@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+
+from fsspec import register_implementation
+from fsspec.implementations.memory import MemoryFileSystem
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import Center, take
@@ -28,7 +32,25 @@ def newest_sequence(store):
     return store.newest().members[0].lines[0].sequence
 
 
-@pytest.mark.parametrize("address", ["folder", "memory://snapshots"])
+class Objects(MemoryFileSystem):
+    """Has no folders but those of files, as S3."""
+
+    protocol = "objects"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def makedirs(self, path, exist_ok=False):
+        pass
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("objects://"))
+
+
+register_implementation("objects", Objects, clobber=True)
+
+
+@pytest.mark.parametrize("address", ["folder", "memory://snapshots", "objects://bucket/snapshots"])
 def test_the_last_few_are_kept_and_the_newest_is_read(tmp_path, address):
     store = Store(address if "://" in address else str(tmp_path / address), keep=3)
     assert store.newest() is None

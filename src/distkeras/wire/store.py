@@ -79,7 +79,7 @@ class Store:
 
             fs, folder = url_to_fs(self.address)
             fs.makedirs(folder, exist_ok=True)
-            for name in fs.ls(folder, detail=False):
+            for name in _files(fs, folder):
                 if name.endswith(PART):  # Of a process that was killed over it.
                     fs.rm(name)
             self._opened = fs, folder
@@ -136,7 +136,15 @@ class Store:
     def _names(self) -> list[str]:
         fs, folder = self.open()
         fs.invalidate_cache(folder)
-        return sorted(name for name in fs.ls(folder, detail=False) if _NAME.search(name))
+        return sorted(name for name in _files(fs, folder) if _NAME.search(name))
+
+
+def _files(fs: Any, folder: str) -> list[str]:
+    try:
+        names: list[str] = fs.ls(folder, detail=False)
+    except FileNotFoundError:
+        return []  # An object store, such as S3, has no folder before the first file in it.
+    return names
 
 
 def _to_disk(file: Any) -> None:
