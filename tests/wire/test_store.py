@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-
 from fsspec import register_implementation
 from fsspec.implementations.memory import MemoryFileSystem
 
