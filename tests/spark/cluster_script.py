@@ -99,6 +99,10 @@ def make_frame(spark):
     return spark.createDataFrame(rows).repartition(2)
 
 
+def server_processes():
+    return [p for p in psutil.Process().children(recursive=True) if "distkeras.wire" in cmd(p)]
+
+
 def python_workers():
     """The Python processes that Spark's executors run, without the daemons that fork them."""
     everyone = psutil.Process().children(recursive=True)
@@ -181,7 +185,7 @@ def kill(spark, name, victims):
     again = [event for event in joined if event.attempt > 0 or (event.epoch, event.step) != (0, 0)]
     assert again, joined
     assert any((event.epoch, event.step) != (0, 0) for event in again), again
-    servers = [p for p in psutil.Process().children(recursive=True) if "distkeras.wire" in cmd(p)]
+    servers = server_processes()
     assert not servers, servers
 
 
@@ -200,7 +204,7 @@ def train_for_long(spark, folder):
     try:
         trainer.train(make_frame(spark))
     except KeyboardInterrupt:
-        servers = [p for p in psutil.Process().children(recursive=True) if "distkeras.wire" in cmd(p)]
+        servers = server_processes()
         # Spark keeps its Python workers for the next job; they must not train on.
         jobs = spark.sparkContext.statusTracker().getActiveJobsIds()
         print("interrupted with", len(servers), "servers and", len(jobs), "jobs")

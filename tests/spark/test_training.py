@@ -14,9 +14,8 @@ import keras
 import numpy as np
 import one_worker
 import pandas as pd
-import psutil
 import pytest
-from cluster_script import python_workers
+from cluster_script import python_workers, server_processes
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 import distkeras
@@ -373,9 +372,8 @@ def test_a_killed_server_is_started_again_and_no_window_is_lost_or_doubled(blobs
     def kill():
         while len(trainer.get_history()) < 50:
             time.sleep(0.01)
-        for process in psutil.Process().children():
-            if "distkeras.wire" in " ".join(process.cmdline()):
-                process.kill()
+        for process in server_processes():
+            process.kill()
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -408,12 +406,9 @@ def test_rows_that_nobody_kept_are_asked_for_again_though_spark_tries_no_task_tw
         time.sleep(0.1)  # Of the processes that Spark keeps, which one trains?
         max(before, key=lambda process: process.cpu_times().user - before[process]).kill()
 
-    def servers():
-        return [p for p in psutil.Process().children() if "distkeras.wire" in " ".join(p.cmdline())]
-
     def kill_both():
         kill(python_workers, 50)
-        kill(servers, 400)
+        kill(server_processes, 400)
 
     thread = threading.Thread(target=kill_both)
     thread.start()
@@ -498,11 +493,8 @@ def test_a_stage_that_ends_without_all_its_workers_is_no_success(blobs, monkeypa
 
 
 def test_nothing_is_left_of_a_training(blobs):
-    def servers():
-        return [p for p in psutil.Process().children() if "distkeras.wire" in " ".join(p.cmdline())]
-
     distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy").train(blobs)
-    assert servers() == []
+    assert server_processes() == []
 
 
 def test_star_import_brings_the_trainers():

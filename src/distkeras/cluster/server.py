@@ -163,10 +163,13 @@ class ServerProcess:
             [sys.executable, "-m", "distkeras.wire"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # A rule may come from a module that only this process finds: beside its script, say.
-            # A thread a connection computes already: they would wait for each other's threads.
             env=os.environ
-            | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+            | {
+                # A rule may come from a module that only this process finds: beside its script, say.
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                # A thread a connection computes already: they would wait for each other's threads.
+                "OPENBLAS_NUM_THREADS": "1",
+            },
             start_new_session=True,  # Ctrl-C is for the driver, which then ends this process in good order.
         )
         try:

@@ -10,7 +10,7 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.cluster.source import check_new
+from distkeras.cluster.source import check_new, quoted
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.model import KerasModel
 from distkeras.ml.params import ClassifierParams, accessors, set_given
@@ -52,7 +52,7 @@ class KerasClassificationModel(KerasModel, ClassifierParams):
         )
         whole = "_".join(("distkeras", self.uid))
         predicted = self._predicted(dataset, whole, "array")
-        output = F.transform(F.col(f"`{whole}`"), lambda value: value.cast("double"))
+        output = F.transform(F.col(quoted(whole)), lambda value: value.cast("double"))
         raw, probability = _scores(output, units, self.getOrDefault("fromLogits"))
         columns = (array_to_vector(raw), array_to_vector(probability), let(probability, _largest))
         new = {name: column for name, column in zip(names, columns, strict=True) if name}
