@@ -26,6 +26,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 
@@ -60,12 +61,13 @@ VALUES: tuple[Any, ...] = (
     0,
     1,
     1.5,
-    10**400,
+    2**63,
     -(2**63),
-    2**64,
+    2**64 - 1,
     float("nan"),
     "",
     "é\x00",
+    b"\xff",
     [],
     [[]],
     {},
@@ -135,15 +137,14 @@ def fields(frame: bytes, draw: random.Random) -> bytes:
     """Change, drop or add a field of the text, and state its length as it is then."""
     magic, version, kind, codec, length, vector, checksum = frames.HEADER.unpack(frame[: frames.HEADER.size])
     body = frame[frames.HEADER.size :]
-    values: dict[str, Any] = json.loads(body[:length])
-    name = draw.choice([*values, "more"])
-    if draw.random() < 0.1:
-        values.pop(name, None)
-    else:
-        values[name] = draw.choice((*VALUES, draw.randrange(-9, 9), draw.randrange(-(2**70), 2**70)))
-    text = json.dumps(values).encode()
+    values: list[Any] = msgspec.msgpack.decode(body[:length])
+    if values:
+        place = draw.randrange(len(values))
+        more = draw.choice((*VALUES, draw.randrange(-9, 9), draw.randrange(-(2**63), 2**64)))
+        values[place : place + draw.choice((0, 1, 1, 1, 1))] = [] if draw.random() < 0.1 else [more]
+    text = msgspec.msgpack.encode(values)
     if draw.random() < 0.05:
-        text = draw.choice((b"[" * 60_000, b'{"a":' * 9000, b"1" * 60_000, b"\xff" * 100, b""))
+        text = draw.choice((b"\x91" * 60_000, b"\x81\xa1a" * 9000, b"\xdd" * 60_000, b"\xff" * 100, b""))
     header = frames.HEADER.pack(magic, version, kind, codec, len(text), vector, checksum)
     return header + text + body[length:]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,16 +87,18 @@ def test_a_length_or_kind_that_is_not_as_it_must_be_is_refused(kind, text_length
     "fields",
     [
         [],
-        {"worker": 0},
-        {"worker": 0, "attempt": 0, "ticket": 0, "more": 1},
-        {"worker": "0", "attempt": 0, "ticket": 0},
-        {"worker": True, "attempt": 0, "ticket": 0},
-        {"worker": 0.5, "attempt": 0, "ticket": 0},
+        [0],
+        [0, 0, 0, 1],
+        ["0", 0, 0],
+        [True, 0, 0],
+        [0.0, 0, 0],
+        [None, 0, 0],
+        {"worker": 0, "attempt": 0, "ticket": 0},
     ],
 )
-def test_fields_of_another_name_or_type_are_refused(fields):
+def test_fields_of_another_number_or_type_are_refused(fields):
     with pytest.raises(frames.FrameError, match="Expected"):
-        frames.parse(messages.Join, json.dumps(fields).encode(), None)
+        frames.parse(messages.Join, msgspec.msgpack.encode(fields), None)
 
 
 @given(st.binary(max_size=60))
@@ -114,4 +116,10 @@ def test_more_text_than_the_other_side_takes_is_refused_before_it_is_sent():
 
 def test_deeply_nested_text_is_refused():
     with pytest.raises(frames.FrameError):
-        frames.parse(messages.Join, b"[" * 60_000, None)
+        frames.parse(messages.Join, b"\x91" * 60_000, None)
+
+
+def test_the_end_of_an_error_fits_a_frame_whatever_its_characters():
+    error = "lost" + "\U0001f9e0\udcff" * 30_000
+    received = round_trip(messages.Fail(0, frames.error_text(error)), frames.REQUESTS).error
+    assert received == "\U0001f9e0\\udcff" * (frames.MAX_ERROR // 2)

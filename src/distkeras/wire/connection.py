@@ -23,7 +23,7 @@ from distkeras.wire.tls import fingerprint
 NONCE_BYTES = 32
 SESSION_BYTES = 16
 TOKEN_BYTES = 32
-GREETING = b"distkeras/2\n"
+GREETING = b"distkeras/3\n"
 HANDSHAKE_SECONDS = 10.0
 KEEPALIVE_SECONDS = 10
 SMALL_BYTES = 16 * 2**10

@@ -1,7 +1,7 @@
-"""Frames: a fixed header, a little JSON, and at most one float32 vector. Nothing is ever unpickled.
+"""Frames: a fixed header, a little MessagePack, and at most one float32 vector. Nothing is ever unpickled.
 
     magic 3 | version 1 | kind 1 | codec 1 | text length 4 | vector bytes 8 | checksum 4   (big-endian)
-    text: the message's fields as a JSON object, UTF-8
+    text: the message's fields but for the vector, in their order, as a MessagePack array
     vector: little-endian float32; where the codec is not 0, what that codec made of a message or reply
     checksum: 0, or where the job asks for one, the CRC-32 of all the rest
 
@@ -12,14 +12,16 @@ a byte of it is read.
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
+import operator
 import struct
 import types
 import typing
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -29,16 +31,15 @@ from distkeras.center import messages
 from distkeras.center.messages import MAX_PAGE
 
 MAGIC = b"DKF"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("!3sBBBIQI")
-_BEFORE_CHECKSUM = struct.Struct("!3sBBBIQ")
 _CHECKSUM = struct.Struct("!I")
 MAX_REQUEST_TEXT = 64 * 2**10
-# A page of events, each of which came to the server as the text of a request.
-MAX_REPLY_TEXT = MAX_PAGE * MAX_REQUEST_TEXT
-# Characters of an error: JSON may write one as six bytes.
+# A page of events, each of which came to the server as the text of a request, but for its name and time.
+MAX_REPLY_TEXT = MAX_PAGE * (MAX_REQUEST_TEXT + 2**10)
 MAX_ERROR = MAX_REQUEST_TEXT // 8
-MAX_INTEGER = 2**63
+# Larger ones fit no counter, and would raise in the middle of the arithmetic.
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 UNCODED = 0
 _LITTLE_FLOAT = np.dtype("<f4")
 
@@ -66,27 +67,96 @@ Form = tuple[int, int]
 
 REQUESTS: dict[int, type] = dict(enumerate(typing.get_args(messages.Request), start=1))
 REPLIES: dict[int, type] = dict(enumerate((*typing.get_args(messages.Reply), Stopped), start=65))
-_KIND_OF = {cls: kind for kind, cls in (REQUESTS | REPLIES).items()}
-_EVENTS = {cls.__name__: cls for cls in typing.get_args(events.Event)}
 
 
-def _schema(cls: type) -> tuple[str | None, dict[str, Any]]:
-    """The name of the field that holds the vector, if any, and the types of the others."""
-    hints = typing.get_type_hints(cls)
-    vectors = [name for name, hint in hints.items() if hint == Vector]
-    binary = (Vector, messages.Encoded | None)
-    return (vectors[0] if vectors else None), {
-        name: hint for name, hint in hints.items() if hint not in binary
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Schema:
+    """How messages of one type lie in a frame.
+
+    Attributes:
+        kind: their number.
+        max_text: bytes of text that the other side takes.
+        vector: name of the field that holds the vector; `None`: there is none.
+        values: lists the other fields of a message, as the text has them.
+        decoder: reads such a list; it refuses whatever is not exactly these fields, each of its type.
+        build: makes the message of list and vector.
+    """
+
+    kind: int
+    max_text: int
+    vector: str | None
+    values: Callable[[Any], Sequence[Any]]
+    decoder: msgspec.msgpack.Decoder[Any]
+    build: Callable[[Sequence[Any], Vector | None], Any]
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return {name: Integer if hint is int else hint for name, hint in typing.get_type_hints(cls).items()}
+
+
+def _values_of(names: list[str]) -> Callable[[Any], Sequence[Any]]:
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda record: [getattr(record, name) for name in names]
+
+
+def _schema(cls: type, kind: int, max_text: int) -> _Schema:
+    hints = _hints(cls)
+    vector = next((name for name, hint in hints.items() if hint == Vector), None)
+    place = len(hints) if vector is None else list(hints).index(vector)
+    texts = {name: hint for name, hint in hints.items() if hint not in (Vector, messages.Encoded | None)}
+
+    def build(values: Sequence[Any], array: Vector | None) -> Any:
+        return cls(*values) if vector is None else cls(*values[:place], array, *values[place:])
+
+    decoder = msgspec.msgpack.Decoder(tuple[tuple(texts.values())])  # type: ignore[misc]
+    return _Schema(kind, max_text, vector, _values_of(list(texts)), decoder, build)
+
+
+def _page_schema(kind: int, max_text: int) -> _Schema:
+    """That of `Polled`. An event is an array of its name and its fields."""
+    hints = {cls: _hints(cls) for cls in typing.get_args(events.Event)}
+    values = {cls: _values_of(list(fields)) for cls, fields in hints.items()}
+    texts = {
+        cls: msgspec.defstruct(
+            cls.__name__, list(fields.items()), tag=True, array_like=True, forbid_unknown_fields=True
+        )
+        for cls, fields in hints.items()
     }
+    classes = {text: cls for cls, text in texts.items()}
+
+    def list_events(page: messages.Polled) -> Sequence[Any]:
+        listed = [[type(event).__name__, *values[type(event)](event)] for event in page.events]
+        return listed, page.next, page.num_updates
+
+    def build(page: Sequence[Any], _: Vector | None) -> messages.Polled:
+        listed, following, num_updates = page
+        found = [classes[type(text)](*msgspec.structs.astuple(text)) for text in listed]
+        return messages.Polled(found, following, num_updates)
+
+    event = functools.reduce(operator.or_, classes)
+    decoder = msgspec.msgpack.Decoder(tuple[list[event], Integer, Integer])  # type: ignore[valid-type]
+    return _Schema(kind, max_text, None, list_events, decoder, build)
 
 
-_SCHEMAS = {cls: _schema(cls) for cls in (*_KIND_OF, *_EVENTS.values())}
+_ENCODER = msgspec.msgpack.Encoder()
+_SCHEMAS = {
+    cls: _page_schema(kind, max_text) if cls is messages.Polled else _schema(cls, kind, max_text)
+    for kinds, max_text in ((REQUESTS, MAX_REQUEST_TEXT), (REPLIES, MAX_REPLY_TEXT))
+    for kind, cls in kinds.items()
+}
 
 
 def vector_of(message: Message) -> Vector | None:
     """Return the vector in `message`; `None` where it has none."""
-    name, _ = _SCHEMAS[type(message)]
+    name = _SCHEMAS[type(message)].vector
     return None if name is None else getattr(message, name)
+
+
+def error_text(error: str) -> str:
+    """Return the end of a traceback, which tells the most: as much as fits, and as UTF-8 can say it."""
+    # The name of a file may hold bytes that were no UTF-8. A character takes four bytes, or six if escaped.
+    return error[-MAX_ERROR:].encode(errors="backslashreplace").decode()
 
 
 def encode(
@@ -102,13 +172,12 @@ def encode(
     Raises:
         TextTooLong: the text is longer than the other side takes.
     """
-    vector_field, fields = _SCHEMAS[type(message)]
-    limit = MAX_REQUEST_TEXT if type(message) in REQUESTS.values() else MAX_REPLY_TEXT
-    text = json.dumps({name: _plain(getattr(message, name)) for name in fields}).encode()
-    if len(text) > limit:
+    schema = _SCHEMAS[type(message)]
+    text = _ENCODER.encode(schema.values(message))
+    if len(text) > schema.max_text:
         raise TextTooLong(
-            f"Expected at most {limit} bytes of text in a {type(message).__name__}, a few metrics of "
-            f"one number each. Received: {len(text)} bytes"
+            f"Expected at most {schema.max_text} bytes of text in a {type(message).__name__}, a few metrics "
+            f"of one number each. Received: {len(text)} bytes"
         )
     vector: npt.NDArray[Any] | None = None
     codec = UNCODED
@@ -116,11 +185,14 @@ def encode(
         encoded = encoded or message.encoded
     if encoded is not None:
         codec, vector = encoded.codec, encoded.data
-    elif vector_field is not None:
-        vector = np.ascontiguousarray(getattr(message, vector_field), _LITTLE_FLOAT)
+    elif schema.vector is not None:
+        vector = np.ascontiguousarray(getattr(message, schema.vector), _LITTLE_FLOAT)
     length = 0 if vector is None else vector.nbytes
-    start = _BEFORE_CHECKSUM.pack(MAGIC, VERSION, _KIND_OF[type(message)], codec, len(text), length)
-    return start + _CHECKSUM.pack(_checksum(start, text, vector) if checksum else 0) + text, vector
+    header = HEADER.pack(MAGIC, VERSION, schema.kind, codec, len(text), length, 0)
+    if checksum:
+        start = header[: -_CHECKSUM.size]
+        header = start + _CHECKSUM.pack(_checksum(start, text, vector))
+    return header + text, vector
 
 
 def _checksum(start: bytes, text: bytes, vector: npt.NDArray[Any] | None) -> int:
@@ -172,7 +244,7 @@ def parse_header(
         raise FrameError(f"Expected a frame of kind {sorted(kinds)}. Received: kind={kind}")
     if text_length > max_text:
         raise FrameError(f"Expected at most {max_text} bytes of text. Received: {text_length}")
-    expected = dict(forms.get(cls) or [(UNCODED, 0 if _SCHEMAS[cls][0] is None else vector_bytes)])
+    expected = dict(forms.get(cls) or [(UNCODED, 0 if _SCHEMAS[cls].vector is None else vector_bytes)])
     if codec not in expected:
         known = " or ".join(map(str, expected))
         raise FrameError(f"Expected codec {known} in a {cls.__name__}. Received: {codec}")
@@ -187,51 +259,11 @@ def parse(cls: type, text: bytes, vector: Vector | None) -> Any:
     """Return the message of type `cls`.
 
     Raises:
-        FrameError: the text is not a JSON object of exactly the fields of `cls`, each of its type.
+        FrameError: the text is not an array of exactly the fields of `cls`, each of its type.
     """
+    schema = _SCHEMAS[cls]
     try:
-        values = json.loads(text)
+        values = schema.decoder.decode(text)
     except (ValueError, RecursionError) as error:
-        raise FrameError(f"Expected JSON in a {cls.__name__}: {error}") from error
-    vector_field, _ = _SCHEMAS[cls]
-    fields = _checked(cls, values)
-    if vector_field is not None:
-        fields[vector_field] = vector
-    return cls(**fields)
-
-
-def _checked(cls: type, values: Any) -> dict[str, Any]:
-    _, hints = _SCHEMAS[cls]
-    if not isinstance(values, dict) or values.keys() != hints.keys():
-        raise FrameError(f"Expected the fields {list(hints)} in a {cls.__name__}. Received: {values!r:.200}")
-    return {name: _typed(hint, values[name], f"{cls.__name__}.{name}") for name, hint in hints.items()}
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """Return `value` if it is of type `hint`, one of the few that messages are made of."""
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    if hint in (str, bool) and type(value) is hint:
-        return value
-    # Larger ones fit no counter, and would raise in the middle of the arithmetic.
-    if hint is int and type(value) is int and -MAX_INTEGER <= value < MAX_INTEGER:
-        return value
-    # Only now: most fields are plain ones, and to ask takes as long as all the rest.
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is dict and isinstance(value, dict):
-        return {_typed(args[0], key, where): _typed(args[1], item, where) for key, item in value.items()}
-    if origin is list and isinstance(value, list):
-        return [_typed(args[0], item, where) for item in value]
-    if origin is types.UnionType and isinstance(value, list) and len(value) == 2:
-        event = _EVENTS.get(value[0]) if isinstance(value[0], str) else None
-        if event is not None:
-            return event(**_checked(event, value[1]))
-    raise FrameError(f"Expected {hint} in {where}. Received: {value!r:.200}")
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON has it; an event as its name and its fields."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    name = type(value).__name__
-    return [name, dataclasses.asdict(value)] if name in _EVENTS else value
+        raise FrameError(f"Expected the fields of a {cls.__name__}: {error}") from error
+    return schema.build(values, vector)

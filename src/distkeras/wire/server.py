@@ -245,11 +245,10 @@ class Server:
             raise
         except Exception as error:
             # The rule is the user's own code: its traceback must reach the driver, and nobody may wait on.
-            # The end of a traceback tells the most; a frame's text is bounded.
-            trace = traceback.format_exc()[-frames.MAX_ERROR :]
+            trace = frames.error_text(traceback.format_exc())
             text = f"The parameter server failed on {type(request).__name__}:\n{trace}"
             self._center.handle(Fail(max(worker, 0), text))
-            return Refused(f"the parameter server failed: {error!r}"[: frames.MAX_ERROR])
+            return Refused(f"the parameter server failed: {frames.error_text(repr(error))}")
         own = self._distribute(answers, caller, worker)
         if self._keeper is not None and isinstance(request, Leave) and isinstance(own, Done):
             # When its process has ended nobody can train its windows again.

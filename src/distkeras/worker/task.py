@@ -241,7 +241,5 @@ def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: 
 
 def _report(client: Client | Group, worker: int, error: str) -> None:
     """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
-    # The end of a traceback tells the most; a frame's text is bounded.
-    tail = error[-frames.MAX_ERROR :]
     with contextlib.suppress(OSError, JobStopped), client.successor() as last:
-        last.call(Fail(worker, tail))
+        last.call(Fail(worker, frames.error_text(error)))
