@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from itertools import pairwise
 from pathlib import Path
 
@@ -492,8 +494,15 @@ def test_a_stage_that_ends_without_all_its_workers_is_no_success(blobs, monkeypa
         distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy").train(blobs)
 
 
-def test_nothing_is_left_of_a_training(blobs):
-    distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy").train(blobs)
+def test_nothing_is_left_of_a_training_or_of_models_that_were_dropped_before(blobs):
+    trainer = distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy")
+    earlier = [weakref.ref(small_model()) for _ in range(2)]
+    gc.disable()  # In short trainings Python seldom looks for cycles.
+    try:
+        trainer.train(blobs)
+        assert [model() for model in earlier] == [None] * 2
+    finally:
+        gc.enable()
     assert server_processes() == []
 
 

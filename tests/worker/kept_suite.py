@@ -111,9 +111,10 @@ def test_code_of_the_user_is_always_made_anew():
 
 def test_nothing_of_one_training_leaks_into_the_next():
     first, *_ = train(*frozen(units=4))
-    gone = [weakref.ref(first), weakref.ref(first.model), weakref.ref(first.model.optimizer)]
-    del first
+    weights = [part for weight in first.model.weights for part in (weight, weight.value)]
+    gone = [weakref.ref(part) for part in (first, first.model, first.model.optimizer, *weights)]
+    del first, weights
     train(*frozen(units=3))
     gc.collect()
-    assert [ref() for ref in gone] == [None] * 3
+    assert [ref() for ref in gone] == [None] * len(gone)
     assert keras.layers.Dense(1).name in ("dense", "dense_1")  # Names are counted anew.

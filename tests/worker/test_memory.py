@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SCRIPT = """
+NEXT_MINIBATCH = """
 import resource
 import numpy as np
 from distkeras.worker.memory import keep_freed_memory
@@ -27,5 +27,27 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def test_minibatches_of_a_new_process_find_the_memory_of_those_before():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", NEXT_MINIBATCH], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000  # Each took a thousand pages and more from the system.
+
+
+HOLES = """
+import numpy as np
+from distkeras.worker.memory import keep_freed_memory, release_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+
+keep_freed_memory()
+weights = [np.ones(250_000, np.float32) for _ in range(50)]
+del weights[:-1]
+before = resident()
+release_freed_memory()
+print(before - resident())
+"""
+
+
+def test_holes_that_a_model_leaves_are_given_back_to_the_system():
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 10_000  # Pages: all but one of 50 arrays of a megabyte.
