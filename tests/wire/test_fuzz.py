@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -179,3 +180,19 @@ def test_hostile_frames_leave_a_live_server_as_it_was():
             result["before"]["files"],
         )
     assert results[0]["outcomes"]["refused"] > 100
+
+
+@pytest.mark.parametrize("steps", [1, 7, 1000])
+def test_frames_arrive_in_whatever_pieces_and_one_after_the_other(steps):
+    near, far = socket.socketpair()
+    with near, far:
+        connection = Connection(near, frames.REQUESTS, frames.MAX_REQUEST_TEXT)
+        sent = [exchange(), messages.Pull(3), messages.Fail(1, "é" * 500), exchange()]
+        data = b"".join(map(frame_of, sent))
+        pieces = [data[place : place + steps] for place in range(0, len(data), steps)]
+        sender = threading.Thread(target=lambda: [far.sendall(piece) for piece in pieces])
+        sender.start()
+        for message in sent:
+            arrived = connection.receive(np.zeros(SIZE, np.float32))
+            assert frame_of(arrived) == frame_of(message)
+        sender.join()

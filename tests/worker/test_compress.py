@@ -229,7 +229,10 @@ def test_only_exchanges_travel_compressed():
         assert client.call(Join(0)).center.tolist() == [0.0] * 100
         assert client.call(Pull()).center.tolist() == [0.0] * 100
     header = frames.HEADER.pack(frames.MAGIC, frames.VERSION, 1, Int8.number, 2, 0, 0)
-    with pytest.raises(frames.FrameError, match=r"Expected codec 0 in a Join. Received: 3"):
+    with pytest.raises(
+        frames.FrameError,
+        match=r"Expected 0 bytes of vector in codec 0 in a Join. Received: 0 bytes in codec 3",
+    ):
         frames.parse_header(header, frames.REQUESTS, 10, 400, {messages.Exchange: [(Int8.number, 104)]})
 
 

@@ -46,21 +46,26 @@ class BadUpdates:
         loss = metrics.get("loss", 0.0)
         if not math.isfinite(loss):
             return f"the loss became {loss}"
-        if not is_finite(message):
+        norm = norm_of(message)
+        if not math.isfinite(norm):
             return "the message holds NaN or infinity"
-        with np.errstate(all="ignore"):
-            norm = 0.0 if self.max_norm is None else math.sqrt(np.dot(message, message))
         if self.max_norm is not None and norm > self.max_norm:
             return f"the norm of the message is {norm:.4g}, which is more than max_norm={self.max_norm:g}"
         return None
 
 
+def norm_of(vector: Vector) -> float:
+    """Return the Euclidean norm: NaN or infinite where an element is, and nowhere else."""
+    # A third of the time of any other way to look at each element, no temporary, and unlike `dot` no warning.
+    square = float(np.vdot(vector, vector))
+    if not math.isfinite(square):  # The squares of large numbers overflow, too, unless in double precision.
+        square = float(np.einsum("i,i", vector, vector, dtype=np.float64))
+    return math.sqrt(square)
+
+
 def is_finite(vector: Vector) -> bool:
     """Whether no element is NaN or infinite."""
-    with np.errstate(all="ignore"):
-        # Either stays in the sum of squares, which takes a third of a plain sum's time, and no temporary. But
-        # the squares of large numbers overflow.
-        return math.isfinite(np.dot(vector, vector)) or bool(np.isfinite(vector).all())
+    return math.isfinite(norm_of(vector))
 
 
 RAISE = BadUpdates()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -72,17 +71,25 @@ class Sharded:
     def exchange(self, request: Exchange, num_workers: int) -> int:
         """Apply a commit, overwrite its message with the reply, and return its staleness."""
         steps, samples = request.num_steps, request.num_samples
-        with self._tearing():
+        try:
             return max(
-                shard.exchange(part, request.worker, steps, samples, num_workers)
-                for shard, part in self._with_parts(request.message)
+                [
+                    shard.exchange(part, request.worker, steps, samples, num_workers)
+                    for shard, part in self._with_parts(request.message)
+                ]
             )
+        except BaseException:
+            self._torn = True
+            raise
 
     def exchange_round(self, mean: Vector, workers: list[int], num_steps: int, num_samples: int) -> None:
         """Apply the mean message of a round of `workers`; overwrite it with their common reply."""
-        with self._tearing():
+        try:
             for shard, part in self._with_parts(mean):
                 shard.exchange_round(part, workers, num_steps, num_samples)
+        except BaseException:
+            self._torn = True
+            raise
 
     def staleness_of(self, worker: int) -> int:
         """Commits applied since `worker` last pulled."""
@@ -120,14 +127,6 @@ class Sharded:
     def _with_parts(self, vector: Vector) -> Iterator[tuple[Shard, Vector]]:
         for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
             yield shard, vector[low:high]
-
-    @contextlib.contextmanager
-    def _tearing(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._torn = True
-            raise
 
 
 def _copied(states: list[State]) -> list[State]:

@@ -21,6 +21,7 @@ from distkeras.center.messages import (
     Done,
     Exchange,
     Exchanged,
+    Fail,
     Join,
     Joined,
     Leave,
@@ -242,19 +243,20 @@ class Client:
 
 def _answers(request: Request, reply: Any) -> bool:
     """Whether `reply` may be what the server says to `request`, and not to one before it."""
-    if isinstance(reply, frames.Stopped | Refused):
-        return True
-    match request:
-        case Exchange():
-            return isinstance(reply, Skipped | Rejoin) or (
-                isinstance(reply, Exchanged) and reply.sequence == request.sequence
-            )
-        case Join():
-            return isinstance(reply, Joined)
-        case Leave():
-            return isinstance(reply, Done | Rejoin)
-        case Pull():
-            return isinstance(reply, Pulled)
-        case Poll():
-            return isinstance(reply, Polled)
-    return isinstance(reply, Done)
+    if isinstance(reply, Exchanged):
+        return isinstance(request, Exchange) and reply.sequence == request.sequence
+    return isinstance(reply, _ANSWERS[type(request)])
+
+
+_ANSWERS: dict[type, tuple[type, ...]] = {
+    request: (frames.Stopped, Refused, *replies)
+    for request, replies in (
+        (Exchange, (Skipped, Rejoin)),
+        (Join, (Joined,)),
+        (Leave, (Done, Rejoin)),
+        (Fail, (Done,)),
+        (Beat, (Done,)),
+        (Pull, (Pulled,)),
+        (Poll, (Polled,)),
+    )
+}

@@ -27,6 +27,7 @@ GREETING = b"distkeras/3\n"
 HANDSHAKE_SECONDS = 10.0
 KEEPALIVE_SECONDS = 10
 SMALL_BYTES = 16 * 2**10
+READ_AHEAD = 256
 
 
 class AuthenticationError(Exception):
@@ -68,7 +69,7 @@ class Connection:
         # What stays on this machine is neither damaged on its way nor heard by others.
         self._local = sock.family == socket.AF_UNIX
         self._checksum = checksum and not self._local
-        self._header = bytearray(frames.HEADER.size)
+        self._ahead = b""  # What was read, and is not yet taken.
         self.shared: Vector | None = None
         if self._local:
             return
@@ -139,27 +140,21 @@ class Connection:
             OSError: the connection is gone, or silent for longer than its timeout.
         """
         compression = self._compression
-        self._fill(memoryview(self._header))
-        header = bytes(self._header)
+        header = self._take(frames.HEADER.size)
         forms = {} if compression is None else compression.forms((frames.UNCODED, buffer.nbytes))
         cls, text_length, (codec, length) = frames.parse_header(
             header, self._kinds, self._max_text, buffer.nbytes, forms
         )
-        text = self._text(text_length)
+        text = self._take(text_length)
+        message = frames.parse(cls, text, buffer)  # The vector is still on its way.
         packed = codec != frames.UNCODED
         if compression is not None and packed:
             self._receive_packed(compression, buffer, header, text)
         else:
             self._receive_vector(buffer if length else None, header, text)
-        message = frames.parse(cls, text, buffer)
         if compression is not None:
             compression.take_note(message, whole=not packed)
         return message
-
-    def _text(self, length: int) -> bytes:
-        text = bytearray(length)
-        self._fill(memoryview(text))
-        return bytes(text)
 
     def _receive_vector(self, vector: Vector | None, header: bytes, text: bytes) -> None:
         arrives = vector is not None and vector is not self.shared
@@ -292,7 +287,22 @@ class Connection:
             view = self._receive_some(view)
         return bytes(data)
 
+    def _take(self, size: int) -> bytes:
+        """Return the next `size` bytes: header and text of a small frame come by one system call."""
+        if size and not self._ahead:
+            self._ahead = self.sock.recv(READ_AHEAD)
+        taken, self._ahead = self._ahead[:size], self._ahead[size:]
+        if len(taken) < size:
+            rest = bytearray(size - len(taken))
+            self._fill(memoryview(rest))
+            taken += rest
+        return taken
+
     def _fill(self, view: memoryview) -> None:
+        if self._ahead:
+            count = min(len(self._ahead), len(view))
+            view[:count], self._ahead = self._ahead[:count], self._ahead[count:]
+            view = view[count:]
         while view:
             view = self._receive_some(view)
 

@@ -244,15 +244,12 @@ def parse_header(
         raise FrameError(f"Expected a frame of kind {sorted(kinds)}. Received: kind={kind}")
     if text_length > max_text:
         raise FrameError(f"Expected at most {max_text} bytes of text. Received: {text_length}")
-    expected = dict(forms.get(cls) or [(UNCODED, 0 if _SCHEMAS[cls].vector is None else vector_bytes)])
-    if codec not in expected:
-        known = " or ".join(map(str, expected))
-        raise FrameError(f"Expected codec {known} in a {cls.__name__}. Received: {codec}")
-    if length != expected[codec]:
-        raise FrameError(
-            f"Expected {expected[codec]} bytes of vector in a {cls.__name__}. Received: {length}"
-        )
-    return cls, text_length, (codec, length)
+    form = codec, length
+    expected = forms.get(cls) or ((UNCODED, 0 if _SCHEMAS[cls].vector is None else vector_bytes),)
+    if form not in expected:
+        known = " or ".join(f"{size} bytes of vector in codec {number}" for number, size in expected)
+        raise FrameError(f"Expected {known} in a {cls.__name__}. Received: {length} bytes in codec {codec}")
+    return cls, text_length, form
 
 
 def parse(cls: type, text: bytes, vector: Vector | None) -> Any:

@@ -306,7 +306,8 @@ class Server:
                 if self._waiting.get(worker) is caller:
                     del self._waiting[worker]
                 # A round's answer may have come too, meant for the connection before: not for the next round.
-                caller.replies = queue.SimpleQueue()
+                while not caller.replies.empty():
+                    caller.replies.get()
         return own
 
 
