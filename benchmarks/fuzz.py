@@ -146,7 +146,7 @@ def fields(frame: bytes, draw: random.Random) -> bytes:
     if draw.random() < 0.05:
         text = draw.choice((b"\x91" * 60_000, b"\x81\xa1a" * 9000, b"\xdd" * 60_000, b"\xff" * 100, b""))
     header = frames.HEADER.pack(magic, version, kind, codec, len(text), vector, checksum)
-    return header + text + body[length:]
+    return header + text + bytes(frames.padding_of(len(text))) + body[length + frames.padding_of(length) :]
 
 
 def rubbish(frame: bytes, draw: random.Random) -> bytes:

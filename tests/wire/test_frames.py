@@ -36,8 +36,8 @@ def round_trip(message, kinds):
     cls, text_length, (_, length) = frames.parse_header(
         head[: frames.HEADER.size], kinds, frames.MAX_REPLY_TEXT, size
     )
-    text = head[frames.HEADER.size :]
-    assert (len(text), length) == (text_length, size)
+    assert (len(head) % frames.ALIGNMENT, length) == (0, size)
+    text = head[frames.HEADER.size :][:text_length]
     return frames.parse(cls, text, vector)
 
 

@@ -196,3 +196,11 @@ def test_frames_arrive_in_whatever_pieces_and_one_after_the_other(steps):
             arrived = connection.receive(np.zeros(SIZE, np.float32))
             assert frame_of(arrived) == frame_of(message)
         sender.join()
+
+
+def test_what_follows_the_text_is_zeros():
+    frame = bytearray(frame_of(messages.Pull()))
+    assert received(bytes(frame)) == messages.Pull()
+    frame[-1] = 1
+    with pytest.raises(frames.FrameError, match="zeros"):
+        received(bytes(frame))

@@ -140,10 +140,13 @@ def test_the_token_is_in_no_log():
     "rubbish",
     [
         b"GET / HTTP/1.1\r\n\r\n" + bytes(40),
-        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 2, 0, 2, 2**62, 0) + b"\x91\x00",
+        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 2, 0, 2, 2**62, 0) + b"\x91\x00" + bytes(40),
         frames.HEADER.pack(frames.MAGIC, frames.VERSION, 2, 0, 2**32 - 1, 16, 0),
-        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 1, 0, 2, 0, 0) + b"\x91\x00",
-        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 66, 0, 2, 16, 0) + b"\x91\x00" + bytes(16),
+        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 1, 0, 2, 0, 0) + b"\x91\x00" + bytes(40),
+        frames.HEADER.pack(frames.MAGIC, frames.VERSION, 66, 0, 2, 16, 0)
+        + b"\x91\x00"
+        + bytes(40)
+        + bytes(16),
     ],
 )
 def test_rubbish_ends_the_connection_and_leaves_the_center(rubbish):

@@ -146,6 +146,8 @@ class Connection:
             header, self._kinds, self._max_text, buffer.nbytes, forms
         )
         text = self._take(text_length)
+        if any(self._take(frames.padding_of(text_length))):
+            raise frames.FrameError("Expected zeros behind the text.")
         message = frames.parse(cls, text, buffer)  # The vector is still on its way.
         packed = codec != frames.UNCODED
         if compression is not None and packed:

@@ -2,6 +2,7 @@
 
     magic 3 | version 1 | kind 1 | codec 1 | text length 4 | vector bytes 8 | checksum 4   (big-endian)
     text: the message's fields but for the vector, in their order, as a MessagePack array
+    zeros, up to a multiple of 64 bytes from the frame's first
     vector: little-endian float32; where the codec is not 0, what that codec made of a message or reply
     checksum: 0, or where the job asks for one, the CRC-32 of all the rest
 
@@ -41,6 +42,9 @@ MAX_ERROR = MAX_REQUEST_TEXT // 8
 # Larger ones fit no counter, and would raise in the middle of the arithmetic.
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 UNCODED = 0
+# Where a vector begins in the stream, and so in the kernel's memory. After 24 to 32 bytes it would lie a
+# little further into its page than NumPy's memory, to which it is copied: at a half to a third of the speed.
+ALIGNMENT = 64
 _LITTLE_FLOAT = np.dtype("<f4")
 
 
@@ -162,7 +166,7 @@ def error_text(error: str) -> str:
 def encode(
     message: Message, checksum: bool = False, encoded: messages.Encoded | None = None
 ) -> tuple[bytes, npt.NDArray[Any] | None]:
-    """Return header and text as bytes, and the vector that follows them: float32, or a codec's bytes.
+    """Return header, text and zeros as bytes, and the vector that follows them: float32, or a codec's bytes.
 
     Args:
         message: what to send.
@@ -192,7 +196,12 @@ def encode(
     if checksum:
         start = header[: -_CHECKSUM.size]
         header = start + _CHECKSUM.pack(_checksum(start, text, vector))
-    return header + text, vector
+    return header + text + bytes(padding_of(len(text))), vector
+
+
+def padding_of(text_length: int) -> int:
+    """Return the number of zeros behind a text."""
+    return -(HEADER.size + text_length) % ALIGNMENT
 
 
 def _checksum(start: bytes, text: bytes, vector: npt.NDArray[Any] | None) -> int:
