@@ -20,6 +20,8 @@ from serving import TOKEN, commit, serving
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center
 from distkeras.center.messages import DRIVER, Exchanged, Join, Joined, Leave, Poll, Pull, Rejoin
+from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerProcess, launched
 from distkeras.events import Window, WorkerFailed
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
@@ -419,6 +421,32 @@ def test_the_server_process_ends_with_a_driver_that_was_killed(tmp_path):
     driver.stdout.close()
     _, alive = psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
     assert alive == []
+
+
+def test_a_process_that_was_launched_ahead_serves_and_one_that_was_not_needed_ends():
+    with launched(2) as processes:
+        pids = {process.pid for process in processes}
+        with ServerProcess(
+            DOWNPOUR(),
+            np.zeros(4, np.float32),
+            4,
+            1,
+            host="127.0.0.1",
+            options=ServerOptions(),
+            launched=processes,
+        ) as server:
+            (spare,) = processes
+            assert pids == {server._process.pid, spare.pid}
+            with Client(server.address) as client:
+                assert client.call(Pull()).center.tolist() == [0.0] * 4
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_process_that_is_told_no_job_ends_without_a_word():
+    ended = subprocess.run(
+        [sys.executable, "-m", "distkeras.wire"], input=b"", capture_output=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
 def test_a_joined_worker_is_given_a_center_that_later_commits_do_not_change():

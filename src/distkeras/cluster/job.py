@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from subprocess import Popen
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -63,6 +64,7 @@ class Job:
         bad_updates: what becomes of messages that are not finite, or too large.
         without_lost: complete synchronous rounds without workers that are lost.
         num_servers: processes that hold the center between them.
+        launched: such processes, if they have been launched ahead.
     """
 
     task: Task
@@ -78,6 +80,7 @@ class Job:
     bad_updates: BadUpdates = RAISE
     without_lost: bool = False
     num_servers: int = 1
+    launched: list[Popen[bytes]] = field(default_factory=list)
 
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -143,6 +146,7 @@ class Job:
                 resume=self.resume,
                 bad_updates=self.bad_updates,
                 without_lost=self.without_lost,
+                launched=self.launched,
             )
             try:
                 check_executors(spark, self.backend, threads, self.num_workers, self.options.give_up)

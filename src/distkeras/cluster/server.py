@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, Any
 
@@ -39,6 +41,41 @@ class ServerFailed(RuntimeError):
     """The parameter server's process did not start, or ended before the job."""
 
 
+@contextmanager
+def launched(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Give processes that import what a server needs while the driver looks at the data.
+
+    A `ServerProcess` takes one out of the list. Those that are left at the end of the block are ended.
+
+    Args:
+        count: processes.
+    """
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        processes.extend(_launch() for _ in range(count))
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def _launch() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "distkeras.wire"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ
+        | {
+            # A rule may come from a module that only this process finds: beside its script, say.
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            # A thread a connection computes already: they would wait for each other's threads.
+            "OPENBLAS_NUM_THREADS": "1",
+        },
+        start_new_session=True,  # Ctrl-C is for the driver, which then ends this process in good order.
+    )
+
+
 class ServerProcess:
     """A parameter server in a process of its own, for the time of one `with` block.
 
@@ -60,6 +97,7 @@ class ServerProcess:
         resume: number of the next event of a job that went before: go on from its last snapshot.
         bad_updates: what becomes of messages that are not finite, or too large.
         without_lost: complete synchronous rounds without workers that are lost.
+        launched: processes from which one is taken, if there is one; default: one is started now.
 
     Raises:
         ServerFailed: the process did not come up.
@@ -82,7 +120,9 @@ class ServerProcess:
         resume: int | None = None,
         bad_updates: BadUpdates = RAISE,
         without_lost: bool = False,
+        launched: list[subprocess.Popen[bytes]] | None = None,
     ) -> None:
+        self._launched = [] if launched is None else launched
         shared = options.shared_memory and compression is None
         tls = make_tls() if options.tls is True else options.tls or None
         pin = b"" if tls is None else fingerprint_of(tls.server())
@@ -159,19 +199,7 @@ class ServerProcess:
 
     def _start(self) -> int:
         """Start the process and return its port."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "distkeras.wire"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ
-            | {
-                # A rule may come from a module that only this process finds: beside its script, say.
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                # A thread a connection computes already: they would wait for each other's threads.
-                "OPENBLAS_NUM_THREADS": "1",
-            },
-            start_new_session=True,  # Ctrl-C is for the driver, which then ends this process in good order.
-        )
+        self._process = self._launched.pop() if self._launched else _launch()
         try:
             return self._hand_over()
         except BaseException:

@@ -6,6 +6,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from subprocess import Popen
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -19,6 +20,7 @@ from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import Interrupted, find_interrupted
+from distkeras.cluster.server import launched
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names
 from distkeras.events import Event, ServerRestored, Window
@@ -172,9 +174,12 @@ class Trainer:
             self.seed = interrupted.settings["seed"]
         num_partitions = self.num_workers if arrange is None else 1
         roles = Roles(self.features_col, self.label_col, self.sample_weight_col)
-        with as_frame(data, roles, num_partitions) as (frame, roles):
+        with (
+            launched(self.num_parameter_servers) as processes,
+            as_frame(data, roles, num_partitions) as (frame, roles),
+        ):
             prepared = self._prepare(frame, roles, shuffle, num_partitions)
-            outcome = self._job(prepared, shuffle, initial, arrange, interrupted)
+            outcome = self._job(prepared, shuffle, initial, arrange, interrupted, processes)
         self._num_updates = outcome.num_updates
         self._training_time = time.monotonic() - started
         return outcome.center
@@ -186,6 +191,7 @@ class Trainer:
         initial: Vector,
         arrange: Arrange | None,
         interrupted: Interrupted | None,
+        processes: list[Popen[bytes]],
     ) -> Outcome:
         frame, rows = prepared.frame, prepared.rows_per_partition
         if arrange is not None:
@@ -218,6 +224,7 @@ class Trainer:
             resume=None if interrupted is None else interrupted.next,
             bad_updates=self.on_bad_update,
             without_lost=self.on_lost_worker == "proceed",
+            launched=processes,
         )
         total = sum(rows) * self.num_epoch
         with ProgressBar(type(self).__name__, total, show=_shown(self.verbose)) as bar:

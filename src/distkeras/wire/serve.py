@@ -110,7 +110,10 @@ def read_job(stream: BinaryIO) -> ServerJob:
 
 
 def _read_length(stream: BinaryIO) -> int:
-    (length,) = LENGTH.unpack(stream.read(LENGTH.size))
+    data = stream.read(LENGTH.size)
+    if len(data) < LENGTH.size:
+        raise EOFError("The driver has ended.")
+    (length,) = LENGTH.unpack(data)
     return int(length)
 
 
@@ -181,7 +184,10 @@ def _allow_open_files(number: int) -> None:
 def main() -> None:
     """Serve one job."""
     logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
-    job = read_job(sys.stdin.buffer)
+    try:
+        job = read_job(sys.stdin.buffer)
+    except EOFError:
+        return  # There is no job after all, or no driver.
     packing, center = job.packing, make_center(job)
     job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
     keeper = make_keeper(job, center)

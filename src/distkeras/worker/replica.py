@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.worker.backlog import Backlog, Batch, Form, form_of
+from distkeras.worker.backlog import Backlog, Batch, Form, form_of, leaves_of
 from distkeras.worker.model import layout_of
 from distkeras.worker.nesterov import nesterov_of
 
@@ -57,6 +57,7 @@ class Replica(ABC):
         self.num_compilations = 0
         self._logs: dict[str, Any] | None = None
         self._prepared = False
+        self._most_rows = 0
         self._joined: dict[Form, tuple[Backlog, Steps] | None] = {}
         self._waiting: tuple[Backlog, Steps] | None = None
         if model.optimizer is not None and not model.optimizer.built:
@@ -135,6 +136,10 @@ class Replica(ABC):
             self.model._symbolic_build(data_batch=keras.tree.map_structure(_described, batch))
             self._prepare()
             self._prepared = True
+        rows = max((len(leaf) for leaf in leaves_of(batch)), default=0)
+        if rows < self._most_rows:
+            return None  # The rest of a partition, once an epoch: there are no others to train it with.
+        self._most_rows = rows
         steps = self._compile_steps(batch)
         return None if steps is None else (Backlog(batch), steps)
 
