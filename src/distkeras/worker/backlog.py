@@ -15,7 +15,7 @@ Batch = tuple[Any, Any, Any]
 Form = tuple[Any, ...]
 """Structure, shapes and types of a minibatch: what a compiled step depends on."""
 
-BYTES = 4 * 2**20
+BYTES = 2 * 2**20
 """What may wait: about what stays in a core's cache until it is trained."""
 
 LONGEST = 16
@@ -27,21 +27,23 @@ ALIGNMENT = 64
 
 @final
 class Backlog:
-    """Collects copies of minibatches of one form, side by side; a place is used again after the next `take`.
+    """Collects copies of minibatches of one form, side by side, in one place or in several by turns.
 
     Args:
         batch: a minibatch of the form.
+        num_places: 1: what `take` returned is overwritten by the next `add`; 2: by the one after the next
+            `take`.
 
     Attributes:
         capacity: minibatches that it holds.
         count: how many it holds.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, num_places: int = 1) -> None:
         num_bytes = sum(array.nbytes for array in leaves_of(batch))
         self.capacity = max(1, min(LONGEST, BYTES // max(1, num_bytes)))
         self.count = 0
-        places = [map_leaves(self._room_for, batch) for _ in range(2)]
+        places = [map_leaves(self._room_for, batch) for _ in range(num_places)]
         self._places = itertools.cycle((place, leaves_of(place)) for place in places)
         self._place, self._leaves = next(self._places)
 

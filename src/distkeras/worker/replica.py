@@ -47,6 +47,9 @@ class Replica(ABC):
         ValueError: the model is not compiled.
     """
 
+    _num_places = 1
+    """Of a backlog: more where a call returns before it has read its minibatches."""
+
     def __init__(self, model: keras.Model) -> None:
         if not model.compiled:
             raise ValueError(
@@ -141,7 +144,7 @@ class Replica(ABC):
             return None  # The rest of a partition, once an epoch: there are no others to train it with.
         self._most_rows = rows
         steps = self._compile_steps(batch)
-        return None if steps is None else (Backlog(batch), steps)
+        return None if steps is None else (Backlog(batch, self._num_places), steps)
 
     def _catch_up(self) -> None:
         """Train what waits."""

@@ -30,6 +30,8 @@ class JaxReplica(Replica):
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
         self._load()
+        if jax.config.read("jax_cpu_enable_async_dispatch"):
+            self._num_places = 2
         self._statistics = [
             index for index, variable in enumerate(model.non_trainable_variables) if is_statistic(variable)
         ]
@@ -109,10 +111,12 @@ class JaxReplica(Replica):
         return self._steps
 
     def _steps(self, batches: Batch, count: int) -> dict[str, Any]:
-        # The places of the call before this one are filled next.
-        jax.block_until_ready(self._state)
+        if self._num_places > 1:  # The place of the call before this one is filled next.
+            jax.block_until_ready(self._state)
         logs: dict[str, Any]
         logs, self._state = self._train_steps(self._state, batches, count)
+        if self._num_places == 1:  # That of this call is.
+            jax.block_until_ready(self._state)
         return logs
 
     def _loop(self, state: State, batches: Batch, count: int) -> tuple[dict[str, Any], State]:
