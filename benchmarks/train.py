@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--elephas", help="interpreter that has elephas")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="of elephas")
     parser.add_argument("--goals", action="store_true", help="how many epochs the goal takes")
+    parser.add_argument("--only", nargs="+", help="contenders to run; what the results say of others is kept")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each contender")
     options = parser.parse_args()
     epochs = 2 if options.quick else 5
@@ -86,7 +87,11 @@ def main() -> None:
                 "tensorflow",
                 [*rows, "--mode", mode],
             )
-    records: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    kept: dict[str, list[dict[str, Any]]] = {}
+    if options.only:
+        contenders = {name: contender for name, contender in contenders.items() if name in options.only}
+        kept = json.loads(RESULTS.read_text())["records"]
+    records = kept | {name: [] for name in contenders}
     for turn in range(1 if options.quick else options.rounds):
         # How many epochs the goal takes is asked once.
         asked = [str(count) for count in (epochs, epochs, epochs, *([] if turn else goals))]
