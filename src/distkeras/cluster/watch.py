@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -144,6 +145,10 @@ class Watch:
     def _take(self, event: Event) -> None:
         match event:
             case Window() | WorkerJoined():
+                if not self._begun:
+                    # Dropped models are cycles. Python looks for those after dozens of trainings; now the
+                    # driver has nothing else to do.
+                    gc.collect()
                 self._begun = True
                 self._missed.pop(event.worker, None)
             case WorkerLost():
