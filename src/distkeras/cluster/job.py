@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,8 @@ class Job:
             stage = Stage(self.frame, envelope, barrier=barrier)
             stage.start()
             try:
+                # Models are cycles. Python looks for those after dozens of trainings; now the driver waits.
+                gc.collect()
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
                     watch = Watch(stage, servers, client, self.num_workers, on_event, self.options.give_up)
                     num_updates = watch.run()

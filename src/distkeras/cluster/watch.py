@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable
@@ -145,10 +144,6 @@ class Watch:
     def _take(self, event: Event) -> None:
         match event:
             case Window() | WorkerJoined():
-                if not self._begun:
-                    # Dropped models are cycles. Python looks for those after dozens of trainings; now the
-                    # driver has nothing else to do.
-                    gc.collect()
                 self._begun = True
                 self._missed.pop(event.worker, None)
             case WorkerLost():
