@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, Any
 
@@ -41,7 +40,7 @@ class ServerFailed(RuntimeError):
     """The parameter server's process did not start, or ended before the job."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def launched(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Give processes that import what a server needs while the driver looks at the data.
 

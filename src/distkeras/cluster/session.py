@@ -59,7 +59,8 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.log.level", "ERROR")
-        .config("spark.driver.extraJavaOptions", JAVA_OPTIONS)
+        # Not extraJavaOptions: those are the user's, in spark-defaults.conf, and come after these.
+        .config("spark.driver.defaultJavaOptions", JAVA_OPTIONS)
     )
     for name, value in settings.items():
         builder = builder.config(name.replace("_", "."), value)
