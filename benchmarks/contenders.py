@@ -52,12 +52,12 @@ def keras_model() -> Any:
 
 def distkeras(options: argparse.Namespace) -> Callable[[int], Trained]:
     """Two workers on Spark, the rows cached in its memory."""
-    import keras
-
-    from distkeras import DOWNPOUR
     from distkeras.cluster.session import local_session
 
-    spark = local_session(2, backend=keras.backend.backend())
+    # The workers import Keras while this process does.
+    spark = local_session(2, backend=os.environ["KERAS_BACKEND"])
+    from distkeras import DOWNPOUR
+
     frame = spark.read.parquet(str(DATA / "train.parquet"))
     frame = (frame if options.rows is None else frame.limit(options.rows)).repartition(2).cache()
     frame.count()

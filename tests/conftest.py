@@ -30,7 +30,7 @@ class Together(LoadScopeScheduling):
         return folder if has_session or folder == "worker" else path
 
 
-SESSIONS_OF_THEIR_OWN = ("test_connect.py", "test_examples.py", "test_processes.py")
+SESSIONS_OF_THEIR_OWN = ("test_class_archive.py", "test_connect.py", "test_examples.py", "test_processes.py")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.utils import is_remote
 
+from distkeras.cluster.class_archive import class_archive, options_of
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -60,7 +62,7 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.log.level", "ERROR")
         # Not extraJavaOptions: those are the user's, in spark-defaults.conf, and come after these.
-        .config("spark.driver.defaultJavaOptions", JAVA_OPTIONS)
+        .config("spark.driver.defaultJavaOptions", f"{JAVA_OPTIONS} {options_of(class_archive())}".strip())
     )
     for name, value in settings.items():
         builder = builder.config(name.replace("_", "."), value)
