@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -95,6 +96,63 @@ def fit(options: argparse.Namespace) -> Callable[[int], Trained]:
     return train
 
 
+def bound(options: argparse.Namespace) -> Callable[[int], Trained]:
+    """What two cores can do: on each a process trains half of the rows from memory, by the step of a worker.
+
+    There is no exchange, no feed and no Spark. The model is the mean of both.
+    """
+    context = multiprocessing.get_context("spawn")
+    calls = []
+    for part in range(2):
+        call, answers = context.Pipe()
+        context.Process(target=bound_process, args=(answers, part, options.rows), daemon=True).start()
+        calls.append(call)
+    model = keras_model()
+    for call in calls:
+        call.recv()  # It has compiled.
+
+    def train(epochs: int) -> Trained:
+        began = time.perf_counter()
+        for call in calls:
+            call.send(epochs)
+        halves = [call.recv() for call in calls]
+        training = time.perf_counter() - began
+        model.set_weights([sum(weights) / 2 for weights in zip(*halves, strict=True)])
+        return lambda images: model.predict(images, batch_size=1000, verbose=0), training
+
+    return train
+
+
+def bound_process(calls: Any, part: int, rows: int | None) -> None:
+    """One process of `bound`, on a core of its own: trains as many epochs as asked, each time anew."""
+    from distkeras.worker.task import prepare_process
+
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[part]})
+    prepare_process(os.environ["KERAS_BACKEND"], 1)
+    from distkeras.worker.model import freeze, initial_vector, thaw
+    from distkeras.worker.replica import make_replica
+
+    x, y = (array[part::2].copy() for array in mnist("train", rows))
+    replica = make_replica(thaw(freeze(keras_model())))
+    first, draw = initial_vector(replica.model), np.random.default_rng(part)
+
+    def train(epochs: int) -> list[npt.NDArray[Any]]:
+        replica.write(first)
+        for _ in range(epochs):
+            order = draw.permutation(len(x))
+            for start in range(0, len(x), BATCH):
+                some = order[start : start + BATCH]
+                replica.train(x[some], y[some])
+        replica.metrics()
+        replica.sync()
+        weights: list[npt.NDArray[Any]] = replica.model.get_weights()
+        return weights
+
+    calls.send(train(1))
+    while True:
+        calls.send(train(calls.recv()))
+
+
 def ddp(options: argparse.Namespace) -> Callable[[int], Trained]:
     """PySpark's TorchDistributor: the same MLP in plain PyTorch, DDP over gloo, two processes of a thread."""
     from pyspark.ml.torch.distributor import TorchDistributor
@@ -176,7 +234,7 @@ def elephas(options: argparse.Namespace) -> Callable[[int], Trained]:
     return train
 
 
-CONTENDERS = {"distkeras": distkeras, "fit": fit, "ddp": ddp, "elephas": elephas}
+CONTENDERS = {"distkeras": distkeras, "fit": fit, "bound": bound, "ddp": ddp, "elephas": elephas}
 
 
 def main() -> None:

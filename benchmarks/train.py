@@ -2,11 +2,12 @@
 
 python benchmarks/train.py [--quick] [--goals] [--backend jax] [--elephas PYTHON] [--modes hogwild-http ...]
 
-Two workers of one core each against `keras.Model.fit` on the same two cores, TorchDistributor (DDP over
-gloo), and elephas in each of its modes, if PYTHON is the interpreter of an environment that has it (`pip
-install elephas==7.3 'pyarrow<22'`). Each runs in processes of its own, by turns; the first training of a
-process is cold, those after it are warm. Medians over the processes. With --goals each also trains for 1 to 4
-epochs, which tells how soon it gets to 97 %.
+Two workers of one core each against `keras.Model.fit` on the same two cores, two processes that train from
+memory without Spark or an exchange (`bound`: what the step allows), TorchDistributor (DDP over gloo), and
+elephas in each of its modes, if PYTHON is the interpreter of an environment that has it (`pip install
+elephas==7.3 'pyarrow<22'`). Each runs in processes of its own, by turns; the first training of a process is
+cold, those after it are warm. Medians over the processes. With --goals each also trains for 1 to 4 epochs,
+which tells how soon it gets to 97 %.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def main() -> None:
     goals = [1, 2, 3, 4] if options.goals else []
     rows = ["--rows", "12000"] if options.quick else []
     contenders = {
-        name: (sys.executable, name, options.backend, [*rows]) for name in ("distkeras", "fit", "ddp")
+        name: (sys.executable, name, options.backend, [*rows])
+        for name in ("distkeras", "fit", "bound", "ddp")
     }
     if options.elephas:
         for mode in options.modes:

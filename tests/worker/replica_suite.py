@@ -189,6 +189,30 @@ def test_minibatches_that_wait_are_trained_as_if_one_by_one():
     assert patient.num_compilations == asked.num_compilations == (0 if BACKEND == "torch" else 2)
 
 
+def test_on_a_gpu_no_step_is_waited_for(monkeypatch):
+    if BACKEND != "jax":  # Each waits, or not, as its own library does.
+        return
+    import jax
+
+    spec = freeze(compiled_dense("adam"))
+    ahead, plain = make_replica(thaw(spec)), make_replica(thaw(spec))
+    waited, wait = [], jax.block_until_ready
+    monkeypatch.setattr(jax, "block_until_ready", lambda arrays: waited.append(1) or wait(arrays))
+    x, y, _ = dense_data()
+    for _ in range(2):
+        plain.train(x, y)
+    plain.metrics()
+    assert waited
+    waited.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "gpu")
+        for _ in range(2):
+            ahead.train(x, y)
+        ahead.metrics()
+    assert not waited
+    np.testing.assert_allclose(ahead.read(), plain.read(), rtol=1e-6)
+
+
 def test_weighted_rows_train_like_keras():
     model = compiled_dense("adam", metrics=["accuracy"], weighted_metrics=["sparse_categorical_crossentropy"])
     assert_trains_like_keras(model, dense_data(weighted=True))
