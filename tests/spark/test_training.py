@@ -88,7 +88,7 @@ def test_two_workers_learn_mnist_and_the_history_tells_how(mnist):
         features_col="image",
         label_col="label",
         num_epoch=3,
-        communication_window=16,
+        communication_window=5,
         seed=0,
     )
     trained = trainer.train(mnist, shuffle=False)
