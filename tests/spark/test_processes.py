@@ -80,7 +80,7 @@ def test_of_an_interrupted_or_killed_driver_nothing_is_left_but_what_another_res
         [sys.executable, SCRIPT, tmp_path, "long"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (tmp_path / "pids").exists():
             assert time.monotonic() < deadline
             assert driver.poll() is None
