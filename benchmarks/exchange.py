@@ -39,6 +39,7 @@ from distkeras.wire.codecs import joint_packing
 from distkeras.wire.group import connect
 from distkeras.worker.compress import Feedback
 from distkeras.worker.loop import Loop
+from distkeras.worker.memory import keep_freed_memory
 from distkeras.worker.minibatch import Minibatch
 
 TARGETS: dict[str, dict[str, Any]] = {
@@ -291,6 +292,7 @@ class Windows:
 def measure_overlap(megabytes: float, count: int = 20) -> dict[str, Any]:
     """Return how much of the exchange `overlap` hides where a core is free for it."""
     size = int(megabytes * 2**20 / 4)
+    keep_freed_memory(4 * size)  # As every worker does.
     with serving("tcp", size, 1) as where, connect(where) as client:
         window = 3 * measure("tcp", megabytes, 1)["ms"] / 1e3
         base = 0

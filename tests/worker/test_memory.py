@@ -31,6 +31,31 @@ def test_minibatches_of_a_new_process_find_the_memory_of_those_before():
     assert int(done.stdout) < 1000  # Each took a thousand pages and more from the system.
 
 
+NEXT_EXCHANGE = """
+import resource
+import numpy as np
+from distkeras.worker.memory import keep_freed_memory
+
+def exchange():
+    local = np.ones(10_000_000, np.float32)
+    message = local - 1
+    return message * 2
+
+keep_freed_memory(40_000_000)
+for _ in range(5):
+    exchange()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    exchange()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_exchanges_of_a_large_model_find_the_memory_of_those_before():
+    done = subprocess.run([sys.executable, "-c", NEXT_EXCHANGE], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # Else each takes 30 pages of 2 MiB, and a thousand small ones, anew.
+
+
 HOLES = """
 import numpy as np
 from distkeras.worker.memory import keep_freed_memory, release_freed_memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from distkeras.worker.compress import Feedback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from distkeras.center.messages import Reply, Request
     from distkeras.wire.codecs import Codec
@@ -35,27 +36,25 @@ class _Forgotten(Exception):
 
 @dataclass
 class Window:
-    """The minibatches trained since the last exchange."""
-
-    steps: int = 0
-    samples: int = 0
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A window on its way.
+    """The minibatches trained since the last exchange.
 
     Attributes:
-        local: the weights at its end, from which the next window began if it did not wait.
-        message: what was sent.
-        reply: waits for the reply and returns it.
-        where: the window, for errors.
+        sequence: number of its commit, from 1.
+        steps: minibatches.
+        samples: their rows.
+        metrics: what Keras reports over them, once it is over.
+        epoch: in which it ended.
+        next_epoch: of the minibatch after it.
+        next_step: index of that one in its epoch.
     """
 
-    local: Vector
-    message: Vector
-    reply: Callable[[], Reply]
-    where: str
+    sequence: int
+    steps: int = 0
+    samples: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+    next_epoch: int = 0
+    next_step: int = 0
 
 
 class Loop:
@@ -73,6 +72,8 @@ class Loop:
         compression: the codec of its messages, as the server has it; `None` for none.
         part_sizes: elements that each server has, in order; default: one has them all.
         overlap: train the next window while one is exchanged; its reply is taken up at the end of that one.
+            All that an exchange takes, from the rule's message to what becomes of the reply, is then done in
+            the sender's thread.
     """
 
     def __init__(
@@ -100,9 +101,8 @@ class Loop:
             sizes = part_sizes or [replica.layout.size]
             self._feedback = Feedback(joint_packing(compression, sizes, self._split))
         self._anchor: Vector = np.empty(0, np.float32)
-        self._sequence = 0
-        self._window = Window()
-        self._sent: Sent | None = None
+        self._window = Window(1)
+        self._late: Future[Vector | None] | None = None
         self._sender = ThreadPoolExecutor(1, "distkeras-exchange") if overlap else None
 
     def run(self, attempt: int = 0, ticket: int = 0) -> None:
@@ -127,7 +127,7 @@ class Loop:
                 self._sender.shutdown(wait=finished)
 
     def _train_from(self, place: Joined) -> None:
-        self._sequence, self._window, self._sent = place.sequence, Window(), None
+        self._window, self._late = Window(place.sequence + 1), None
         if self._feedback is not None:  # What windows lost that are trained again would count twice.
             self._feedback.residual[:] = 0
         self._anchor = place.center
@@ -137,8 +137,8 @@ class Loop:
             self._run_epoch(epoch, first)
         if self._window.steps:
             self._commit(self._num_epoch - 1, self._num_epoch, 0)
-        if self._sent is not None:
-            self._settle(self._sent)
+        if self._late is not None:
+            self._late.result()
         if isinstance(self._call(Leave(self._worker)), Rejoin):
             raise _Forgotten
 
@@ -155,46 +155,72 @@ class Loop:
             self._commit(epoch, epoch + 1, 0)
 
     def _commit(self, epoch: int, next_epoch: int, next_step: int) -> None:
-        """Send the window that ended in `epoch`; the next minibatch is `next_step` of `next_epoch`."""
-        window, self._window = self._window, Window()
-        metrics = self._replica.metrics()
-        self._sequence += 1
-        where = f"in worker {self._worker}, epoch {epoch}, window {self._sequence - 1}"
+        """Exchange the window that ended in `epoch`; the next minibatch is `next_step` of `next_epoch`."""
+        window = self._window
+        window.metrics = self._replica.metrics()
+        window.epoch, window.next_epoch, window.next_step = epoch, next_epoch, next_step
+        self._window = Window(window.sequence + 1)
         local = self._replica.read()
-        if self._sent is not None:
-            local = self._take_up(local, self._sent)
+        if self._sender is None:
+            self._exchange(window, local)
+            if self._anchor is not local:
+                self._replica.write(self._anchor)
+            return
+        if self._late is not None and (change := self._late.result()) is not None:
+            with np.errstate(invalid="ignore"):  # The center refuses what is not finite.
+                local += change
+            self._replica.write(local)
+        start = local
+        if not is_finite(local):  # It will be refused: the next window must not begin there.
+            start = self._anchor.copy()
+            self._replica.write(start)
+        self._late = self._sender.submit(self._exchange_meanwhile, window, local, start)
+
+    def _exchange_meanwhile(self, window: Window, local: Vector, start: Vector) -> Vector | None:
+        """Exchange while the next window trains from `start`.
+
+        Returns:
+            By how much the reply changes what that window will have come to: the anchor less `start`, in the
+            memory of `start`; `None`: by nothing.
+        """
+        self._exchange(window, local)
+        if self._anchor is start:
+            return None
+        # In place: fresh memory for a large model takes longer than the difference.
+        return np.subtract(self._anchor, start, out=start)
+
+    def _exchange(self, window: Window, local: Vector) -> None:
+        """Commit `window`, which ended at the weights `local`, and set the anchor to where the reply leads.
+
+        It is not copied: the client keeps a reply until the next call.
+        """
         message = self._message(local, window.steps)
         request = Exchange(
             worker=self._worker,
-            sequence=self._sequence,
+            sequence=window.sequence,
             num_steps=window.steps,
             num_samples=window.samples,
-            epoch=next_epoch,
-            step=next_step,
+            epoch=window.next_epoch,
+            step=window.next_step,
             message=message,
-            metrics=metrics,
-            window_epoch=epoch,
+            metrics=window.metrics,
+            window_epoch=window.epoch,
             encoded=None if self._feedback is None else self._feedback.encode(message),
         )
-        if self._sender is not None:
-            if not is_finite(local):  # It will be refused: the next window must not begin there.
-                local = self._anchor.copy()
-                self._replica.write(local)
-            self._sent = Sent(local, message, self._sender.submit(self._call, request).result, where)
+        reply: Reply = self._call(request)
+        if isinstance(reply, Rejoin):
+            raise _Forgotten
+        if isinstance(reply, Refused):
+            where = f"in worker {self._worker}, epoch {window.epoch}, window {window.sequence - 1}"
+            raise TrainingDiverged(_diverged(f"The server refused the update {where}: {reply.reason}."))
+        if isinstance(reply, Skipped):
+            if self._feedback is not None:  # It has what was wrong with the message.
+                self._feedback.residual[:] = 0
+            self._anchor = reply.center
             return
-        reply = self._call(request)
-        weights = self._settle(Sent(local, message, lambda: reply, where))
-        if weights is not local:
-            self._replica.write(weights)
-
-    def _take_up(self, local: Vector, sent: Sent) -> Vector:
-        """Return what the late reply to `sent` makes of `local`, and let the replica go on from there."""
-        # In place: fresh memory for a large model takes longer than the sums.
-        with np.errstate(invalid="ignore"):  # The center refuses what is not finite.
-            local -= sent.local
-            local += self._settle(sent)
-        self._replica.write(local)
-        return local
+        if not isinstance(reply, Exchanged):
+            raise TypeError(f"Expected the reply to a commit. Received: {type(reply).__name__}")
+        self._anchor = self._adopted(local, message, reply)
 
     def _message(self, local: Vector, num_steps: int) -> Vector:
         split = self._split
@@ -205,35 +231,14 @@ class Loop:
         message[split:] = local[split:]
         return message
 
-    def _settle(self, sent: Sent) -> Vector:
-        """Wait for the reply to `sent`; return the weights that it leads to, the anchor from now on.
-
-        They are not copied: the client keeps a reply until the next call.
-        """
-        self._sent = None
-        reply: Reply = sent.reply()
-        if isinstance(reply, Rejoin):
-            raise _Forgotten
-        if isinstance(reply, Refused):
-            raise TrainingDiverged(_diverged(f"The server refused the update {sent.where}: {reply.reason}."))
-        if isinstance(reply, Skipped):
-            if self._feedback is not None:  # It has what was wrong with the message.
-                self._feedback.residual[:] = 0
-            self._anchor = reply.center
-            return reply.center
-        if not isinstance(reply, Exchanged):
-            raise TypeError(f"Expected the reply to a commit. Received: {type(reply).__name__}")
-        self._anchor = self._adopted(sent, reply)
-        return self._anchor
-
-    def _adopted(self, sent: Sent, reply: Exchanged) -> Vector:
+    def _adopted(self, local: Vector, message: Vector, reply: Exchanged) -> Vector:
         if reply.restart:  # The rule's reply is lost with the connection that carried it.
             return reply.reply
         split = self._split
-        if split == sent.local.size:
-            return self._algorithm.adopt(sent.local, sent.message, reply.reply)
+        if split == local.size:
+            return self._algorithm.adopt(local, message, reply.reply)
         weights = reply.reply.copy()
-        weights[:split] = self._algorithm.adopt(sent.local[:split], sent.message[:split], reply.reply[:split])
+        weights[:split] = self._algorithm.adopt(local[:split], message[:split], reply.reply[:split])
         return weights
 
 

@@ -225,6 +225,7 @@ def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: 
         num_rows=task.rows[start.worker],
     )
     with feed, borrowed(task.model, start.worker, task.algorithm.inner_momentum) as replica:
+        keep_freed_memory(4 * replica.layout.size)
         loop = Loop(
             replica,
             feed,
