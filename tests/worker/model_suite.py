@@ -247,6 +247,12 @@ def test_model_with_its_own_compile_travels():
     assert travel(freeze(model, input_shape=(None, 3))).strength == 4.0
 
 
+def test_model_with_its_own_compile_may_have_a_loss_with_a_configuration():
+    model = OwnCompile()
+    model.compile(strength=4.0, optimizer="sgd", loss=keras.losses.MeanSquaredError("sum"), metrics=["mae"])
+    assert travel(freeze(model, input_shape=(None, 3))).loss.reduction == "sum"
+
+
 def test_model_that_hides_how_it_is_compiled_is_refused_with_the_way_out():
     class Hiding(keras.Sequential):
         def compile(self, strength, **kwargs):
@@ -275,6 +281,17 @@ def test_model_without_optimizer_or_loss_is_refused_with_the_way_out():
         freeze(plain_model(), "no_such_optimizer", "mse")
     with pytest.raises(ValueError, match="no_such_loss"):
         freeze(plain_model(), "sgd", "no_such_loss")
+
+
+@pytest.mark.parametrize("metrics", ["accuracy", ["no_such_metric"], {"a": ["no_such_metric"]}])
+def test_metrics_that_keras_would_refuse_are_refused_before_they_travel(metrics):
+    with pytest.raises(ValueError, match=r"accuracy|no_such_metric"):
+        freeze(plain_model(), "sgd", "mse", metrics)
+
+
+def test_metrics_that_keras_chooses_by_the_targets_travel():
+    copy = travel(freeze(plain_model(), "sgd", "mse", ["acc", "CE"]))
+    assert copy._compile_metrics._user_metrics == ["acc", "CE"]
 
 
 def test_weights_are_set_to_a_copy_of_the_vector():

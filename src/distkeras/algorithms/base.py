@@ -123,8 +123,8 @@ class Algorithm:
         )
 
     def adopt(self, local: Vector, message: Vector, reply: Vector) -> Vector:
-        """Return the worker's new weights: a new array, or `local` or `reply` as they are. Default: the reply.
+        """Return the worker's new weights: a new array, or `local` or `reply` as they are.
 
-        Must not change its arguments.
+        Must not change its arguments. Default: the reply.
         """
         return reply

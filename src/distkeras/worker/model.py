@@ -14,7 +14,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
 from distkeras.worker.archive import config_of, load_archive, without_initializers, write_archive
 from distkeras.worker.custom_objects import objects_of
-from distkeras.worker.settings import compile_by, pack, settings_of
+from distkeras.worker.settings import compile_by, has_own_compile, pack, settings_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class ModelSpec:
     seeds: tuple[tuple[int, ...], ...]
     settings: bytes
     custom_objects: bytes
+
+
+_MATCHED_METRICS = ("accuracy", "acc", "crossentropy", "ce")
+"""Names of no metric in particular: Keras chooses one by the shape of the targets."""
 
 
 def freeze(
@@ -60,9 +64,12 @@ def freeze(
         input_shape: shape with the batch dimension (or a dict or list of shapes), for an unbuilt model.
 
     Raises:
-        ValueError: the model is unbuilt and cannot be built, or has no optimizer or loss.
+        ValueError: the model is unbuilt and cannot be built, or has no optimizer or loss, or Keras does not
+            know one that is named.
     """
     ensure_built(model, input_shape)
+    if metrics is not None and not isinstance(metrics, list | tuple | dict):
+        raise ValueError(f"Expected a list or dict, such as ['accuracy']. Received: metrics={metrics!r}")
     settings = settings_of(model)
     if loss is not None:
         # Weights and metrics were matched to the outputs by the old loss.
@@ -214,10 +221,17 @@ def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects
             f"Expected a loss: compile {model.name!r} or give `loss`, a name such as 'mse' or a Keras loss. "
             "Received: loss=None"
         )
+    if has_own_compile(model):  # Its settings are as Keras saves them, and mean what the class says.
+        return
     with keras.saving.custom_object_scope(custom_objects):
-        for name in keras.tree.flatten(settings.get("loss")):
-            if isinstance(name, str):
-                keras.losses.get(name)
+        for argument, get in (
+            ("loss", keras.losses.get),
+            ("metrics", keras.metrics.get),
+            ("weighted_metrics", keras.metrics.get),
+        ):
+            for name in keras.tree.flatten(settings.get(argument)):
+                if isinstance(name, str) and name.lower() not in _MATCHED_METRICS:
+                    get(name)
 
 
 def _seed_states(model: keras.Model) -> list[keras.Variable]:
