@@ -153,6 +153,7 @@ def own_call(
 
 def be_worker(worker: int, target: str, where: Any, raw_port: int, size: int, pipe: Pipe) -> None:
     """Make exchanges with the target or the raw echo, as often as the pipe says; answer with the seconds."""
+    keep_freed_memory(4 * size)  # As every worker does.
     # As a window's change is: to codecs it matters how values are distributed.
     message = np.random.default_rng(worker).normal(0, 1e-3, size).astype(np.float32)
     if target == "arrow flight":
@@ -292,7 +293,7 @@ class Windows:
 def measure_overlap(megabytes: float, count: int = 20) -> dict[str, Any]:
     """Return how much of the exchange `overlap` hides where a core is free for it."""
     size = int(megabytes * 2**20 / 4)
-    keep_freed_memory(4 * size)  # As every worker does.
+    keep_freed_memory(4 * size)
     with serving("tcp", size, 1) as where, connect(where) as client:
         window = 3 * measure("tcp", megabytes, 1)["ms"] / 1e3
         base = 0

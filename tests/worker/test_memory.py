@@ -56,6 +56,31 @@ def test_exchanges_of_a_large_model_find_the_memory_of_those_before():
     assert int(done.stdout) < 1000  # Else each takes 30 pages of 2 MiB, and a thousand small ones, anew.
 
 
+OTHER_THREAD = """
+import resource
+import threading
+import numpy as np
+from distkeras.worker.memory import keep_freed_memory, limit_heaps
+
+def exchange():
+    np.ones(5_000_000, np.float32)
+
+limit_heaps(1)
+keep_freed_memory()
+exchange()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread = threading.Thread(target=exchange)
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_memory_that_a_thread_has_freed_serves_another():
+    done = subprocess.run([sys.executable, "-c", OTHER_THREAD], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300  # Else 800: a thread's own heap begins empty.
+
+
 HOLES = """
 import numpy as np
 from distkeras.worker.memory import keep_freed_memory, release_freed_memory

@@ -19,7 +19,7 @@ from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, S
 from distkeras.wire.group import Group, connect
 from distkeras.worker.gpus import take_gpu
 from distkeras.worker.heartbeat import Heartbeat
-from distkeras.worker.memory import keep_freed_memory
+from distkeras.worker.memory import keep_freed_memory, limit_heaps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,6 +121,7 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
                 "`spark.python.worker.reuse` to false, or train with one backend a Spark application."
             )
         return
+    limit_heaps(threads)
     keep_freed_memory()
     count = str(threads)
     os.environ["KERAS_BACKEND"] = backend
