@@ -34,7 +34,7 @@ def limit_heaps(count: int) -> None:
     """Have the threads of this process share `count` heaps; before it starts any.
 
     Else each has one of its own, and what it has freed serves no other: with `overlap`, where two threads
-    compute with vectors, a worker took 1150 MB for a model of 43 MB in place of 880.
+    compute with vectors, a worker took 1150 MB for a model of 43 MB in place of 920.
     """
     _set(_ARENA_MAX, count)
 

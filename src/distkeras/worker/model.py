@@ -224,14 +224,15 @@ def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects
     if has_own_compile(model):  # Its settings are as Keras saves them, and mean what the class says.
         return
     with keras.saving.custom_object_scope(custom_objects):
-        for argument, get in (
-            ("loss", keras.losses.get),
-            ("metrics", keras.metrics.get),
-            ("weighted_metrics", keras.metrics.get),
-        ):
-            for name in keras.tree.flatten(settings.get(argument)):
-                if isinstance(name, str) and name.lower() not in _MATCHED_METRICS:
-                    get(name)
+        for name in _names_in(settings.get("loss")):
+            keras.losses.get(name)
+        for name in _names_in([settings.get("metrics"), settings.get("weighted_metrics")]):
+            if name.lower() not in _MATCHED_METRICS:
+                keras.metrics.get(name)
+
+
+def _names_in(setting: Any) -> list[str]:
+    return [part for part in keras.tree.flatten(setting) if isinstance(part, str)]
 
 
 def _seed_states(model: keras.Model) -> list[keras.Variable]:
