@@ -5,55 +5,46 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NEXT_MINIBATCH = """
-import resource
-import numpy as np
-from distkeras.worker.memory import keep_freed_memory
+import pytest
 
-def minibatch():
+MINIBATCH = """
+keep_freed_memory()
+
+def turn():
     layer = np.ones(1_000_000, np.float32)
     following = layer * 2
     del layer
     return following * 2
-
-keep_freed_memory()
-for _ in range(5):
-    minibatch()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    minibatch()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+EXCHANGE = """
+keep_freed_memory(40_000_000)
 
-def test_minibatches_of_a_new_process_find_the_memory_of_those_before():
-    done = subprocess.run([sys.executable, "-c", NEXT_MINIBATCH], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1000  # Each took a thousand pages and more from the system.
-
-
-NEXT_EXCHANGE = """
-import resource
-import numpy as np
-from distkeras.worker.memory import keep_freed_memory
-
-def exchange():
+def turn():
     local = np.ones(10_000_000, np.float32)
     message = local - 1
     return message * 2
+"""
 
-keep_freed_memory(40_000_000)
+TURNS = """
+import resource
+import numpy as np
+from distkeras.worker.memory import keep_freed_memory
+{turn}
 for _ in range(5):
-    exchange()
+    turn()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
-    exchange()
+    turn()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def test_exchanges_of_a_large_model_find_the_memory_of_those_before():
-    done = subprocess.run([sys.executable, "-c", NEXT_EXCHANGE], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1000  # Else each takes 30 pages of 2 MiB, and a thousand small ones, anew.
+@pytest.mark.parametrize("turn", [MINIBATCH, EXCHANGE], ids=["minibatch", "exchange of a large model"])
+def test_each_turn_finds_the_memory_of_those_before(turn):
+    code = TURNS.format(turn=turn)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # Each took a thousand pages and more from the system.
 
 
 OTHER_THREAD = """
