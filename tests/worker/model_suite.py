@@ -251,6 +251,9 @@ def test_model_with_its_own_compile_may_have_a_loss_with_a_configuration():
     model = OwnCompile()
     model.compile(strength=4.0, optimizer="sgd", loss=keras.losses.MeanSquaredError("sum"), metrics=["mae"])
     assert travel(freeze(model, input_shape=(None, 3))).loss.reduction == "sum"
+    model.compile(strength=4.0, optimizer="sgd", loss="no_such_loss")
+    with pytest.raises(ValueError, match="no_such_loss"):
+        freeze(model)
 
 
 def test_model_that_hides_how_it_is_compiled_is_refused_with_the_way_out():

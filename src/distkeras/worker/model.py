@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
 from distkeras.worker.archive import config_of, load_archive, without_initializers, write_archive
 from distkeras.worker.custom_objects import objects_of
-from distkeras.worker.settings import compile_by, has_own_compile, pack, settings_of
+from distkeras.worker.settings import compile_by, pack, settings_of
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,6 @@ def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects
             f"Expected a loss: compile {model.name!r} or give `loss`, a name such as 'mse' or a Keras loss. "
             "Received: loss=None"
         )
-    if has_own_compile(model):  # Its settings are as Keras saves them, and mean what the class says.
-        return
     with keras.saving.custom_object_scope(custom_objects):
         for name in _names_in(settings.get("loss")):
             keras.losses.get(name)
@@ -231,8 +229,18 @@ def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects
                 keras.metrics.get(name)
 
 
-def _names_in(setting: Any) -> list[str]:
-    return [part for part in keras.tree.flatten(setting) if isinstance(part, str)]
+def _names_in(setting: Any) -> Iterator[str]:
+    """Yield the names in an argument of `compile`, but not the words of an object as Keras saves it."""
+    match setting:
+        case str():
+            yield setting
+        case {"class_name": _, "config": _}:  # From a class with a `compile` of its own.
+            return
+        case dict():
+            yield from _names_in(list(setting.values()))
+        case list() | tuple():
+            for part in setting:
+                yield from _names_in(part)
 
 
 def _seed_states(model: keras.Model) -> list[keras.Variable]:
