@@ -426,13 +426,15 @@ def test_rows_that_nobody_kept_are_asked_for_again_though_spark_tries_no_task_tw
 def test_an_interrupted_training_is_resumed_with_its_seed_and_only_with_its_settings(
     blobs, tmp_path, monkeypatch
 ):
+    num_epoch = 300  # Long enough for the interrupt to come before the end.
+
     def make(**changed):
         return distkeras.DOWNPOUR(
             small_model(),
             "sgd",
             "binary_crossentropy",
             communication_window=1,
-            num_epoch=30,
+            num_epoch=num_epoch,
             server=distkeras.ServerOptions(snapshots=distkeras.SnapshotOptions(str(tmp_path))),
             **changed,
         )
@@ -456,10 +458,10 @@ def test_an_interrupted_training_is_resumed_with_its_seed_and_only_with_its_sett
     for worker in (0, 1):
         done = first.get_executor_history(worker)
         own = [window.iteration for window in second.get_executor_history(worker)]
-        first_left = 4 * 30 - len(own)  # None is, of a worker that was done before the interrupt came.
-        assert own == list(range(first_left, 4 * 30))
+        first_left = 4 * num_epoch - len(own)  # None is, of a worker that was done before the interrupt came.
+        assert own == list(range(first_left, 4 * num_epoch))
         assert first_left >= len(done)
-    assert second.num_updates == 2 * 4 * 30
+    assert second.num_updates == 2 * 4 * num_epoch
 
 
 def test_speculation_is_refused_for_asynchronous_rules(spark, blobs, monkeypatch):
