@@ -196,11 +196,11 @@ def measure(backend: str, name: str, batch_size: int, options: argparse.Namespac
     from distkeras.algorithms import Sequential
     from distkeras.cluster.options import ServerOptions
     from distkeras.cluster.server import ServerProcess
+    from distkeras.model.spec import freeze, initial_vector, thaw
     from distkeras.wire.client import Client
     from distkeras.worker.columns import Column, Columns
     from distkeras.worker.feed import Feed
     from distkeras.worker.loop import Loop
-    from distkeras.worker.model import freeze, initial_vector, thaw
     from distkeras.worker.replica import make_replica
 
     rows = WINDOW * max(1, WINDOWS[name] // (4 if options.quick else 1)) * batch_size

@@ -17,18 +17,20 @@ ALLOWED = {
     "algorithms": set(),
     "center": {"algorithms", "events"},
     "wire": {"algorithms", "center", "events"},
-    "worker": {"algorithms", "center", "wire", "events"},
-    "cluster": {"algorithms", "center", "wire", "worker", "events"},
+    "model": {"algorithms", "center"},
+    "worker": {"algorithms", "center", "wire", "model", "events"},
+    "cluster": {"algorithms", "center", "wire", "model", "worker", "events"},
     "monitor": {"events"},
     "simulation": {"algorithms", "center", "events"},
-    "trainers": {"algorithms", "center", "wire", "worker", "cluster", "monitor", "events"},
+    "trainers": {"algorithms", "center", "wire", "model", "worker", "cluster", "monitor", "events"},
     "transformers": {"cluster"},
     "evaluators": {"cluster"},
     "utils": {"events", "trainers"},
-    "predictors": {"cluster", "worker"},
+    "predictors": {"cluster", "model", "worker"},
     "ml": {
         "algorithms",
         "wire",
+        "model",
         "worker",
         "cluster",
         "trainers",
@@ -40,7 +42,7 @@ ALLOWED = {
 }
 LIBRARIES = {
     "pyspark": {"cluster", "evaluators", "ml", "predictors", "transformers", "utils"},
-    "keras": {"worker", "trainers", "simulation", "ml", "predictors", "utils"},
+    "keras": {"model", "worker", "trainers", "simulation", "ml", "predictors", "utils"},
     "socket": {"wire"},
 }
 

@@ -15,9 +15,9 @@ from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.source import check_new, source_of
 from distkeras.cluster.validate import Names, check_leaf, find, match
+from distkeras.model.spec import ensure_built
 from distkeras.worker.answers import Answer
 from distkeras.worker.columns import TensorSpec
-from distkeras.worker.model import ensure_built
 from distkeras.worker.predict import Prediction, Predictor, activation_bytes, archive_of, predict_stream
 from distkeras.worker.signature import model_signature
 

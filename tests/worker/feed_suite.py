@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from distkeras.model.spec import freeze, initial_vector, thaw
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Column, Columns, TensorSpec
 from distkeras.worker.feed import Feed
-from distkeras.worker.model import freeze, initial_vector, thaw
 from distkeras.worker.replica import make_replica
 from distkeras.worker.signature import check_strings, model_signature
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from distkeras.worker.model import freeze, initial_vector
+from distkeras.model.spec import freeze, initial_vector
 
 SCALE = 3.0
 

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 
+from distkeras.model.spec import freeze, initial_vector
 from distkeras.worker import kept
 from distkeras.worker.kept import borrowed
-from distkeras.worker.model import freeze, initial_vector
 
 BACKEND = keras.backend.backend()
 

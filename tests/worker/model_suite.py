@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.worker.model import (
+from distkeras.model.spec import (
     ensure_built,
     freeze,
     initial_vector,

@@ -10,10 +10,10 @@ import pytest
 
 from distkeras.algorithms import EAMSGD
 from distkeras.center import Center
+from distkeras.model.spec import freeze, initial_vector, thaw
 from distkeras.simulation import KerasProblem, simulate
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch
-from distkeras.worker.model import freeze, initial_vector, thaw
 from distkeras.worker.nesterov import Nesterov, add_momentum, nesterov_of
 from distkeras.worker.replica import make_replica
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from distkeras.model.spec import freeze, initial_vector, reseed, thaw
 from distkeras.worker.backlog import LONGEST
-from distkeras.worker.model import freeze, initial_vector, reseed, thaw
 from distkeras.worker.replica import make_replica
 
 BACKEND = keras.backend.backend()

@@ -14,9 +14,9 @@ from pyspark import TaskContext
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import prepare
 from distkeras.cluster.validate import Names
+from distkeras.model.spec import freeze
 from distkeras.trainers.losses import loss_names
 from distkeras.worker.evaluate import Evaluation, Sealed, partial_states, together
-from distkeras.worker.model import freeze
 from distkeras.worker.signature import model_signature
 
 if TYPE_CHECKING:

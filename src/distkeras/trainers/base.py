@@ -24,6 +24,7 @@ from distkeras.cluster.server import launched
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names
 from distkeras.events import Event, ServerRestored, Window
+from distkeras.model.spec import freeze, layout_of, set_vector, thaw
 from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
@@ -31,7 +32,6 @@ from distkeras.wire import codecs
 from distkeras.wire.codecs import Codec
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.compress import check_compressible
-from distkeras.worker.model import freeze, layout_of, set_vector, thaw
 from distkeras.worker.nesterov import check_no_momentum
 from distkeras.worker.signature import check_strings, model_signature
 from distkeras.worker.task import Task

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distkeras.model.spec import initial_vector
 from distkeras.trainers.base import Trainer
-from distkeras.worker.model import initial_vector
 
 if TYPE_CHECKING:
     import keras

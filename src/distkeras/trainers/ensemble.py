@@ -11,9 +11,9 @@ import numpy as np
 
 from distkeras.algorithms import Sequential, Vector
 from distkeras.cluster.partitions import copy_to_all
+from distkeras.model.spec import initial_vector
 from distkeras.trainers.base import Trainer, check_positive_integer
 from distkeras.trainers.single import REPORT_STEPS
-from distkeras.worker.model import initial_vector
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -17,8 +17,8 @@ from distkeras.worker.task import prepare_process
 if TYPE_CHECKING:
     import keras
 
+    from distkeras.model.spec import ModelSpec
     from distkeras.worker.columns import Columns
-    from distkeras.worker.model import ModelSpec
 
 States = list[list[float]]
 """What the variables of all metrics hold, each flat."""
@@ -57,7 +57,7 @@ class Sealed:
 def partial_states(sealed: Sealed, partition: int, batches: Iterator[pa.RecordBatch]) -> States:
     """Return the states of the metrics after the rows of one partition."""
     prepare_process(sealed.backend, sealed.threads)
-    from distkeras.worker.model import thaw
+    from distkeras.model.spec import thaw
 
     evaluation: Evaluation = pickle.loads(sealed.evaluation)
     model = thaw(evaluation.model)

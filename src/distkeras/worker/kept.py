@@ -13,13 +13,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from distkeras.worker.archive import digest_of
-from distkeras.worker.custom_objects import is_of_keras
+from distkeras.model.archive import digest_of
+from distkeras.model.compiling import Copied
+from distkeras.model.custom_objects import is_of_keras
+from distkeras.model.spec import ModelSpec, reseed, restore_seeds, thaw, weights_of
 from distkeras.worker.memory import release_freed_memory
-from distkeras.worker.model import ModelSpec, reseed, restore_seeds, thaw, weights_of
 from distkeras.worker.nesterov import add_momentum
 from distkeras.worker.replica import Replica, make_replica
-from distkeras.worker.settings import Copied
 
 Key = tuple[str, float]
 

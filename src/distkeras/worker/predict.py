@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from distkeras.model.archive import config_of, digest_of, load_archive, without_initializers, write_archive
 from distkeras.worker.answers import Answer, to_arrow
-from distkeras.worker.archive import config_of, digest_of, load_archive, without_initializers, write_archive
 from distkeras.worker.columns import Columns, TensorSpec
 from distkeras.worker.decode import Table, decode
 from distkeras.worker.minibatch import Cutter
@@ -87,7 +87,7 @@ def archive_of(model: keras.Model, custom_objects: Mapping[str, Any] | None = No
         custom_objects: classes and functions that it names, where they are not registered with Keras.
     """
     # Imported here: Keras must not be imported before `prepare_process`.
-    from distkeras.worker.custom_objects import objects_of
+    from distkeras.model.custom_objects import objects_of
 
     data = write_archive(model)
     objects = objects_of([model], [config_of(data)]) | dict(custom_objects or {})

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.model.spec import layout_of
 from distkeras.worker.backlog import Backlog, Batch, Form, form_of, leaves_of
-from distkeras.worker.model import layout_of
 from distkeras.worker.nesterov import nesterov_of
 
 Arrays = Any

@@ -24,9 +24,9 @@ from distkeras.worker.memory import keep_freed_memory, limit_heaps
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from distkeras.model.spec import ModelSpec
     from distkeras.wire.codecs import Codec
     from distkeras.worker.columns import Columns
-    from distkeras.worker.model import ModelSpec
 
 
 @dataclass(frozen=True)

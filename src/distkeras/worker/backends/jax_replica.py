@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.model.spec import is_statistic, weights_of
 from distkeras.worker.backlog import Batch
-from distkeras.worker.model import is_statistic, weights_of
 from distkeras.worker.replica import Replica, Steps
 
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]

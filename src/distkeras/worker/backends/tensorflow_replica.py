@@ -10,8 +10,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from distkeras.algorithms import Vector
+from distkeras.model.spec import weights_of
 from distkeras.worker.backlog import Batch, leaves_of, map_leaves
-from distkeras.worker.model import weights_of
 from distkeras.worker.replica import Replica, Steps
 
 

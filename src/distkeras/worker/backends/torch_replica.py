@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from distkeras.algorithms import Vector
+from distkeras.model.spec import weights_of
 from distkeras.worker.backlog import Batch
-from distkeras.worker.model import weights_of
 from distkeras.worker.replica import Replica, Steps
 
 logger = logging.getLogger(__name__)

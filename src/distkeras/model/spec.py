@@ -12,9 +12,9 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
-from distkeras.worker.archive import config_of, load_archive, without_initializers, write_archive
-from distkeras.worker.custom_objects import objects_of
-from distkeras.worker.settings import compile_by, pack, settings_of
+from distkeras.model.archive import config_of, load_archive, without_initializers, write_archive
+from distkeras.model.compiling import compile_by, pack, settings_of
+from distkeras.model.custom_objects import objects_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from distkeras.worker.settings import Remade
+from distkeras.model.compiling import Remade
 
 
 def objects_of(live: list[Any], configs: list[Any]) -> dict[str, Any]:

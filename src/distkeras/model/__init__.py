@@ -1,0 +1,1 @@
+"""A Keras model on its way from the driver to the workers and back. Knows Keras; no Spark, no socket."""
