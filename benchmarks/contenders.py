@@ -129,7 +129,8 @@ def bound_process(calls: Any, part: int, rows: int | None) -> None:
 
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[part]})
     prepare_process(os.environ["KERAS_BACKEND"], 1)
-    from distkeras.model.spec import freeze, initial_vector, thaw
+    from distkeras.model.spec import freeze, thaw
+    from distkeras.model.weights import initial_vector
     from distkeras.worker.replica import make_replica
 
     x, y = (array[part::2].copy() for array in mnist("train", rows))

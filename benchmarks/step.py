@@ -196,7 +196,8 @@ def measure(backend: str, name: str, batch_size: int, options: argparse.Namespac
     from distkeras.algorithms import Sequential
     from distkeras.cluster.options import ServerOptions
     from distkeras.cluster.server import ServerProcess
-    from distkeras.model.spec import freeze, initial_vector, thaw
+    from distkeras.model.spec import freeze, thaw
+    from distkeras.model.weights import initial_vector
     from distkeras.wire.client import Client
     from distkeras.worker.columns import Column, Columns
     from distkeras.worker.feed import Feed

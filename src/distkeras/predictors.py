@@ -15,10 +15,11 @@ from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.source import check_new, source_of
 from distkeras.cluster.validate import Names, check_leaf, find, match
+from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
 from distkeras.worker.answers import Answer
 from distkeras.worker.columns import TensorSpec
-from distkeras.worker.predict import Prediction, Predictor, activation_bytes, archive_of, predict_stream
+from distkeras.worker.predict import Prediction, Predictor, activation_bytes, predict_stream
 from distkeras.worker.signature import model_signature
 
 Output = Literal["array", "vector", "scalar"]
@@ -103,7 +104,7 @@ class ModelPredictor:
         self._features = match(features_col, self._inputs, "features_col", "input")
         self._output_names = _output_names(output_col, self._outputs)
         self._batch_size = _batch_size(models, batch_size)
-        self._archives = tuple(archive_of(model, custom_objects) for model in models)
+        self._saved = tuple(save(model, custom_objects) for model in models)
 
     def predict(self, dataframe: DataFrame) -> DataFrame:
         """Return the rows of `dataframe` with the predictions as further columns; nothing is computed yet.
@@ -141,7 +142,7 @@ class ModelPredictor:
 
     def _prediction(self, spark: SparkSession) -> Prediction:
         return Prediction(
-            models=self._archives,
+            models=self._saved,
             backend=keras.backend.backend(),
             threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
             inputs=self._inputs,
@@ -185,7 +186,7 @@ def predict_udf(
     inputs, outputs = model_signature(models[0])
     spark = SparkSession.getActiveSession()
     prediction = Prediction(
-        models=tuple(archive_of(model, custom_objects) for model in models),
+        models=tuple(save(model, custom_objects) for model in models),
         backend=keras.backend.backend(),
         threads=int((spark.conf.get("spark.task.cpus", "1") if spark else None) or 1),
         inputs=inputs,

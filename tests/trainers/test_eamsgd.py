@@ -11,7 +11,7 @@ import pytest
 
 from distkeras import AEASGD, EAMSGD, DistributedTrainer
 from distkeras.algorithms import DOWNPOUR, REGISTRY
-from distkeras.model.spec import initial_vector
+from distkeras.model.weights import initial_vector
 
 WITHOUT_MOMENTUM = {
     "SGD": lambda: keras.optimizers.SGD(0.1, weight_decay=0.01, clipnorm=1.0),

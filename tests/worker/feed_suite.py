@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distkeras.model.spec import freeze, initial_vector, thaw
+from distkeras.model.spec import freeze, thaw
+from distkeras.model.weights import initial_vector
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Column, Columns, TensorSpec
 from distkeras.worker.feed import Feed

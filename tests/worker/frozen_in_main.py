@@ -10,7 +10,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from distkeras.model.spec import freeze, initial_vector
+from distkeras.model.spec import freeze
+from distkeras.model.weights import initial_vector
 
 SCALE = 3.0
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.model.spec import freeze, initial_vector
+from distkeras.model.spec import freeze
+from distkeras.model.weights import initial_vector
 from distkeras.worker import kept
 from distkeras.worker.kept import borrowed
 
@@ -46,7 +47,8 @@ def frozen(units=4, optimizer=None):
 def train(spec, center, worker=0, momentum=0.0):
     """Three steps as a task makes them; the last is not asked for its metrics."""
     draw = np.random.default_rng(1)
-    with borrowed(spec, worker, momentum) as replica:
+    with borrowed(spec, worker, momentum) as kept_replica:
+        replica = kept_replica.replica
         replica.write(center)
         found = []
         for _ in range(3):
@@ -103,9 +105,10 @@ def test_code_of_the_user_is_always_made_anew():
         model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(1)])
         model.compile("sgd", loss)
         spec = freeze(model)
-        with borrowed(spec, 0, 0.0) as first:
-            pass
-        with borrowed(spec, 0, 0.0) as second:
+        with borrowed(spec, 0, 0.0) as kept_first:
+            first = kept_first.replica
+        with borrowed(spec, 0, 0.0) as kept_second:
+            second = kept_second.replica
             assert second is not first
 
 

@@ -11,14 +11,12 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.model.spec import (
-    ensure_built,
-    freeze,
+from distkeras.model.spec import ensure_built, freeze, thaw
+from distkeras.model.weights import (
     initial_vector,
     layout_of,
     reseed,
     set_vector,
-    thaw,
 )
 
 
@@ -76,12 +74,12 @@ def test_integer_weights_have_no_place_in_the_layout():
     assert [shape for _, shape in layout.statistics] == [(2,)]
 
 
-def test_frozen_layer_of_a_model_is_no_trainable_weight():
+def test_frozen_layer_of_a_model_has_no_place_in_the_vector():
     model = plain_model()
     model.layers[0].trainable = False
     layout = layout_of(model)
     assert layout.num_trainable == 6 + 6 + 6 * 3 + 3
-    assert layout.size == layout_of(plain_model()).size
+    assert layout.size == layout_of(plain_model()).size - (5 * 6 + 6)
 
 
 def test_thawed_model_has_every_weight_and_seed_bit_for_bit():
@@ -147,15 +145,17 @@ def test_objects_of_the_caller_stay_as_they_are():
     assert copies[0].optimizer is not copies[1].optimizer
 
 
-def test_optimizer_of_a_trained_model_starts_afresh():
+def test_compiled_optimizer_of_a_trained_model_goes_on_and_a_given_one_begins():
     model = plain_model()
     model.compile("adam", "mse")
     x, y = np.ones((4, 5), np.float32), np.ones((4, 3), np.float32)
     model.train_on_batch(x, y)
-    spec = freeze(model)
-    assert int(travel(spec).optimizer.iterations) == 0
-    assert int(model.optimizer.iterations) == 1
-    assert_same_state(travel(spec), state_of(model))
+    copy = travel(freeze(model))
+    assert int(copy.optimizer.iterations) == 1
+    for mine, its in zip(model.optimizer.variables, copy.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(its))
+    assert_same_state(copy, state_of(model))
+    assert int(travel(freeze(model, "adam")).optimizer.iterations) == 0
 
 
 def test_model_defined_in_main_works_in_another_process(tmp_path):
@@ -256,15 +256,34 @@ def test_model_with_its_own_compile_may_have_a_loss_with_a_configuration():
         freeze(model)
 
 
-def test_model_that_hides_how_it_is_compiled_is_refused_with_the_way_out():
+def test_model_that_does_not_say_how_it_is_compiled_travels_with_what_compile_has_set():
     class Hiding(keras.Sequential):
         def compile(self, strength, **kwargs):
             super().compile(**kwargs)
+            self.strength = strength
 
     model = Hiding([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile(1.0, optimizer="sgd", loss="mse")
-    with pytest.raises(ValueError, match=r"compile_from_config.*Hiding"):
-        freeze(model)
+    model.compile(1.5, optimizer=keras.optimizers.SGD(0.25), loss="mse", metrics=["mae"])
+    copy = travel(freeze(model))
+    assert copy.strength == 1.5
+    assert float(copy.optimizer.learning_rate) == 0.25
+    logs = copy.train_on_batch(np.ones((1, 2), np.float32), np.ones((1, 1), np.float32), return_dict=True)
+    assert set(logs) == {"loss", "mae"}
+
+
+class Doubling(keras.Sequential):
+    """A model that compiles in its own way, with Keras's names."""
+
+    def compile(self, optimizer="auto", loss="auto", **kwargs):
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        self.doubled = 2
+
+
+def test_model_with_its_own_compile_takes_the_optimizer_and_loss_that_are_given():
+    model = Doubling([keras.Input((2,)), keras.layers.Dense(1)])
+    copy = travel(freeze(model, "adam", "mse", ["mae"]))
+    assert copy.doubled == 2
+    assert isinstance(copy.optimizer, keras.optimizers.Adam)
 
 
 def test_unbuilt_model_is_refused_with_the_way_out():

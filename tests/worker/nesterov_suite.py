@@ -10,7 +10,8 @@ import pytest
 
 from distkeras.algorithms import EAMSGD
 from distkeras.center import Center
-from distkeras.model.spec import freeze, initial_vector, thaw
+from distkeras.model.spec import freeze, thaw
+from distkeras.model.weights import initial_vector
 from distkeras.simulation import KerasProblem, simulate
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.model.spec import freeze, initial_vector, reseed, thaw
+from distkeras.model.spec import freeze, thaw
+from distkeras.model.weights import initial_vector, reseed
 from distkeras.worker.backlog import LONGEST
 from distkeras.worker.replica import make_replica
 

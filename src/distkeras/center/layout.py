@@ -1,7 +1,9 @@
-"""How a model's weights lie in one flat float32 vector, and how that vector is cut into shards."""
+"""How a model's weights lie in one flat vector, and how that vector is cut into shards."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ class Slot:
     """One weight of the model: its place in the vector.
 
     Attributes:
-        path: Keras's name of the weight.
+        path: what the weight is called.
         shape: of the weight.
         offset: index of its first element.
     """
@@ -40,17 +42,26 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """Trainable weights first, then the statistics: float weights that no gradient moves.
+    """Trainable weights first, then the statistics: other floats that training moves.
 
-    Integer weights (seeds, counters) have no place here: they stay local to each worker.
+    What does not move has no place here. Nor have integers (seeds, counters): they stay local to each
+    worker.
 
     Args:
         trainable: path and shape of each trainable weight, in the model's order.
-        statistics: path and shape of each float weight that is not trainable.
+        statistics: path and shape of each statistic.
+        dtype: of the vector: "float32", or "float64" where a weight needs it.
     """
 
     trainable: tuple[tuple[str, tuple[int, ...]], ...]
     statistics: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    dtype: str = "float32"
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for this layout: vectors of two layouts with one name hold the same weights in one order."""
+        text = json.dumps([self.trainable, self.statistics, self.dtype])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
     def num_trainable(self) -> int:
@@ -78,7 +89,7 @@ class Layout:
         slots = list(self.slots())
         if len(weights) != len(slots):
             raise ValueError(f"Expected {len(slots)} weights. Received: {len(weights)}")
-        vector = np.empty(self.size, np.float32)
+        vector = np.empty(self.size, self.dtype)
         for slot, weight in zip(slots, weights, strict=True):
             if tuple(weight.shape) != slot.shape:
                 raise ValueError(

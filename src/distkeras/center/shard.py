@@ -110,8 +110,11 @@ class Shard:
         """Apply `message`, and overwrite it with the reply; return whether the rule took it."""
         split = self._trainable.size
         if self._statistics.size:
-            self._statistics += (message[split:] - self._statistics) / share
-            message[split:] = self._statistics
+            if share == 1:  # Not by the difference, which would round.
+                self._statistics[:] = message[split:]
+            else:
+                self._statistics += (message[split:] - self._statistics) / share
+                message[split:] = self._statistics
         rule_message = message[:split]
         reply = self.algorithm.apply(self._trainable, rule_message, commit, self.state)
         if reply is None:

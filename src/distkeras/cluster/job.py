@@ -24,6 +24,7 @@ from distkeras.cluster.stage import Stage
 from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.events import Event
 from distkeras.wire.group import connect
+from distkeras.worker.ending import Ending
 from distkeras.worker.task import Envelope
 
 if TYPE_CHECKING:
@@ -40,10 +41,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job leaves: the last center, shaped as the first was, and the commits it took."""
+    """What a job leaves.
+
+    Attributes:
+        center: the last one, shaped as the first was.
+        num_updates: the commits that it took.
+        endings: what each worker left besides.
+    """
 
     center: Vector
     num_updates: int
+    endings: dict[int, Ending] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ class Job:
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
                     watch = Watch(stage, servers, client, self.num_workers, on_event, self.options.give_up)
                     num_updates = watch.run()
-                    return Outcome(self._pull(watch), num_updates)
+                    return Outcome(self._pull(watch), num_updates, stage.endings)
             except BaseException as error:
                 servers.stop(f"The driver ended the job: {type(error).__name__}")
                 stage.cancel()

@@ -35,6 +35,15 @@ def is_local(spark: SparkSession) -> bool:
     return not is_remote() and str(spark.conf.get("spark.master", "local")).split("[")[0] == "local"
 
 
+def result_limit(spark: SparkSession) -> int:
+    """Return how many bytes the results of a job may have together: `spark.driver.maxResultSize`."""
+    text = (spark.conf.get("spark.driver.maxResultSize", "1g") or "1g").strip().lower().removesuffix("b")
+    digits = text.rstrip("kmgtp")
+    unit = text[len(digits) :]
+    limit = int(digits) * 1024 ** (" kmgtp".index(unit) if unit else 0)
+    return limit or 2**62  # 0 means no limit.
+
+
 def tries_once(spark: SparkSession) -> bool:
     """Whether Spark gives up on a job with the first task that fails: on the masters local and local[N]."""
     return is_local(spark) and "," not in str(spark.conf.get("spark.master", "local"))

@@ -10,13 +10,12 @@ from pyspark import TaskContext
 
 from distkeras.cluster.collecting import GRACE_SECONDS, Collecting
 from distkeras.worker import task as worker_task
+from distkeras.worker.ending import SCHEMA, Ending, endings_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from distkeras.worker.task import Envelope
-
-SCHEMA = "worker int, error string"
 
 
 class Stage:
@@ -58,6 +57,11 @@ class Stage:
         """Workers that ended by an exception, and its traceback."""
         return sorted((row.worker, row.error) for row in self._collecting.rows if row.error is not None)
 
+    @property
+    def endings(self) -> dict[int, Ending]:
+        """What each worker left, once the stage has ended."""
+        return endings_of(self._collecting.rows)
+
 
 def gpus_of(context: TaskContext) -> tuple[str, ...]:
     """Return the addresses of the GPUs that Spark's resource API gave a task."""
@@ -71,9 +75,6 @@ def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # 
         worker = context.partitionId()
         # A stage that is started again counts its attempts anew; the number of a task is used once.
         start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context))
-        error = worker_task.run(envelope, start, batches)
-        yield pa.RecordBatch.from_pydict(
-            {"worker": pa.array([worker], pa.int32()), "error": pa.array([error], pa.string())}
-        )
+        yield from worker_task.run(envelope, start, batches).batches(worker)
 
     return train_partition

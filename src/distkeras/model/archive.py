@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,24 @@ ZEROS: dict[str, Any] = {"module": INITIALIZERS, "class_name": "Zeros", "config"
 
 
 def write_archive(model: keras.Model) -> bytes:
-    """Return `model` as Keras saves it."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Return `model` as Keras saves it, without how it is compiled: that travels apart, with less lost."""
+    with tempfile.TemporaryDirectory() as folder, _as_if_not_compiled(model):
         path = Path(folder) / "model.keras"
         model.save(path)
         return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _as_if_not_compiled(model: keras.Model) -> Iterator[None]:
+    # Else Keras writes the optimizer's state too, as much again as the model and more.
+    attributes = vars(model)
+    kept = {name: attributes[name] for name in ("optimizer", "compiled") if name in attributes}
+    attributes.update(optimizer=None, compiled=False)
+    try:
+        yield
+    finally:
+        del attributes["optimizer"], attributes["compiled"]
+        attributes.update(kept)
 
 
 def load_archive(archive: bytes, custom_objects: dict[str, Any]) -> keras.Model:
@@ -37,15 +52,21 @@ def load_archive(archive: bytes, custom_objects: dict[str, Any]) -> keras.Model:
         return keras.saving.load_model(path, custom_objects=custom_objects, compile=False, safe_mode=False)
 
 
-def digest_of(archive: bytes, *others: bytes) -> str:
-    """Return a name for the contents of `archive` and `others`, the same for a model that is saved twice."""
+def digest_of(archive: bytes) -> str:
+    """Return a name for the contents of `archive`, the same for a model that is saved twice."""
     found = hashlib.sha256()
-    for other in others:
-        found.update(hashlib.sha256(other).digest())
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
         for name in sorted(file.namelist()):
             if name != "metadata.json":  # It holds the time.
                 found.update(name.encode() + file.read(name))
+    return found.hexdigest()
+
+
+def digest_of_all(*parts: bytes) -> str:
+    """Return a name for `parts` in their order."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(hashlib.sha256(part).digest())
     return found.hexdigest()
 
 

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import keras
+
+from distkeras.model import by_value
+
+Route = Literal["keras", "config", "own"]
+
+Plain = bool | int | float | str | None
+
+NAMES = frozenset({"name", "_name", "built", "_built", "_lock", "_dtype"})
+"""Attributes in which two objects of one configuration may differ."""
 
 
 @dataclass(frozen=True)
 class Remade:
-    """An optimizer or metric by its configuration: it holds variables, so each process makes its own."""
+    """An optimizer or metric by its configuration: it holds variables, so each process makes its own.
+
+    Attributes:
+        config: as Keras serializes it.
+        attributes: by dotted path, the plain attributes that its configuration leaves out.
+    """
 
     config: dict[str, Any]
+    attributes: dict[str, Plain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """An optimizer or metric of a class that Keras cannot make anew from a configuration."""
+
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -24,45 +48,62 @@ class Copied:
     attributes: dict[str, Any]
 
 
-def settings_of(model: keras.Model) -> dict[str, Any]:
-    """Return what `model` was compiled with, packed by argument of `compile`; empty if it was not.
+@dataclass(frozen=True)
+class Compiled:
+    """How a model is compiled.
 
-    A class with a `compile_from_config` of its own gives what its `get_compile_config` says.
+    Attributes:
+        arguments: of `compile`, packed, by name.
+        attributes: that a `compile` of the model's own class has set, packed, by name.
+        route: "keras": by `keras.Model.compile`; "config": by the class's own `compile_from_config`; "own":
+            by the class's own `compile`, with the arguments that the trainer was given.
     """
-    if not model.compiled:
-        return {}
-    if has_own_compile(model):
-        return dict(model.get_compile_config())
-    settings = {name: pack(value) for name, value in model._compile_config.config.items()}
-    # Keras does not note it, but a float16 model shows it by its optimizer.
-    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    settings["auto_scale_loss"] = scaled or model.dtype_policy.name != "mixed_float16"
-    return settings
+
+    arguments: dict[str, Any]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    route: Route = "keras"
 
 
-def compile_by(model: keras.Model, settings: dict[str, Any], custom_objects: dict[str, Any]) -> None:
-    """Compile `model` with packed `settings`: a fresh optimizer, loss and metrics."""
-    with keras.saving.custom_object_scope(custom_objects):
-        if has_own_compile(model):
-            model.compile_from_config({name: _as_config(value) for name, value in settings.items()})
-        else:
-            model.compile(**{name: _unpack(value) for name, value in settings.items()})
+def compiled_by(model: keras.Model) -> Compiled:
+    """Return how `model` was compiled; without arguments if it was not.
 
-
-def has_own_compile(model: keras.Model) -> bool:
-    """Whether the class of `model` says itself how it is compiled from a configuration.
-
-    Raises:
-        ValueError: it has a `compile` of its own and does not say.
+    A class with a `compile_from_config` of its own gives what its `get_compile_config` says. Of a class with
+    a `compile` of its own alone, what it told Keras is taken, and the attributes that it has set.
     """
     cls = type(model)
-    own = cls.compile_from_config is not keras.Model.compile_from_config
-    if not own and cls.compile is not keras.Model.compile:
-        raise ValueError(
-            "Expected a model class with a `compile` of its own to define `get_compile_config` and "
-            f"`compile_from_config` too, so that workers can compile it. Received: model={cls.__name__}"
-        )
-    return own
+    own_config = cls.compile_from_config is not keras.Model.compile_from_config
+    own = cls.compile is not keras.Model.compile
+    if not model.compiled:
+        return Compiled({}, route="config" if own_config else "own" if own else "keras")
+    if own_config:
+        return Compiled(dict(model.get_compile_config()), route="config")
+    arguments = {name: pack(value) for name, value in model._compile_config.config.items()}
+    if own:  # Its own arguments may not be Keras's; what Keras has of them it has under Keras's names.
+        arguments = _as_keras_has_them(model)
+    # Keras does not note it, but a float16 model shows it by its optimizer.
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    arguments["auto_scale_loss"] = scaled or model.dtype_policy.name != "mixed_float16"
+    return Compiled(arguments)
+
+
+def compile_by(model: keras.Model, compiled: Compiled, custom_objects: dict[str, Any]) -> None:
+    """Compile `model`: with a fresh optimizer, loss and metrics."""
+    with keras.saving.custom_object_scope(custom_objects):
+        if compiled.route == "config":
+            config = {name: _as_config(value) for name, value in compiled.arguments.items()}
+            model.compile_from_config(config)
+        else:
+            arguments = {name: unpack(value) for name, value in compiled.arguments.items()}
+            compile_it = model.compile if compiled.route == "own" else _compile_of_keras(model)
+            compile_it(**arguments)
+        for name, value in compiled.attributes.items():
+            setattr(model, name, unpack(value))
+
+
+def attributes_set_by_compile(model: keras.Model, bare: keras.Model) -> dict[str, Any]:
+    """Return what a `compile` of the class's own has set in `model` and `bare` lacks, by name, packed."""
+    missing = set(vars(model)) - set(vars(bare)) - by_value.COMPILED
+    return {name: pack(vars(model)[name]) for name in sorted(missing) if not name.startswith("_")}
 
 
 def pack(value: Any) -> Any:
@@ -74,26 +115,99 @@ def pack(value: Any) -> Any:
     if isinstance(value, keras.losses.Loss):
         return Copied(type(value), dict(vars(value)))
     if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
-        return Remade(keras.saving.serialize_keras_object(value))
+        return _packed(value)
     return value
 
 
-def _unpack(value: Any) -> Any:
+def unpack(value: Any) -> Any:
+    """Return what was packed as `value`, made anew."""
     match value:
         case dict():
-            return {name: _unpack(part) for name, part in value.items()}
+            return {name: unpack(part) for name, part in value.items()}
         case list():
-            return [_unpack(part) for part in value]
+            return [unpack(part) for part in value]
         case Copied(cls, attributes):
             loss: Any = object.__new__(cls)
             vars(loss).update(attributes)
             return loss
-        case Remade(config):
+        case Pickled(data):
+            return by_value.load_model(data)
+        case Remade(config, attributes):
             # It comes from the driver's own closure, so a lambda in it is the user's own.
-            return keras.saving.deserialize_keras_object(config, safe_mode=False)
+            remade = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
+            for path, plain in attributes.items():
+                *way, name = path.split(".")
+                target = remade
+                for step in way:
+                    target = getattr(target, step)
+                vars(target)[name] = plain
+            return remade
     return value
+
+
+def optimizers_in(optimizer: Any) -> list[keras.optimizers.Optimizer]:
+    """Return `optimizer` and those that it wraps, the outermost first, without those that only scale."""
+    if optimizer is None:
+        return []
+    inner = getattr(optimizer, "inner_optimizer", None)
+    several = [inner] if inner is not None else getattr(optimizer, "_inner_optimizers", [])
+    own = [] if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else [optimizer]
+    return [*own, *(each for part in several for each in optimizers_in(part))]
+
+
+def _packed(value: Any) -> Remade | Pickled:
+    """Return an optimizer or metric by its configuration, if that makes it anew; else by its attributes."""
+    try:
+        config = keras.saving.serialize_keras_object(value)
+        # A copy: Keras takes parts out of what it is given.
+        trial = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
+    except Exception as error:
+        if isinstance(value, keras.optimizers.Optimizer) and value.built:
+            raise ValueError(
+                f"Keras cannot make {type(value).__name__} anew from its configuration, and one that has "
+                "trained cannot be copied: define `get_config` with every argument of its constructor, or "
+                f"give a new one. Received: {type(error).__name__}: {error}"
+            ) from error
+        return Pickled(by_value.dump_model(value))
+    there = dict(_plain_attributes(trial))
+    missing = {
+        path: plain
+        for path, plain in _plain_attributes(value)
+        if path not in there or type(there[path]) is not type(plain) or there[path] != plain
+    }
+    return Remade(config, missing)
+
+
+def _plain_attributes(value: Any, prefix: str = "") -> Iterator[tuple[str, Plain]]:
+    """Yield the plain attributes of an optimizer, metric or schedule, and of those in it, by dotted path."""
+    schedules = keras.optimizers.schedules.LearningRateSchedule
+    for name, part in vars(value).items():
+        if isinstance(part, Plain) and name not in NAMES and part == part:
+            yield prefix + name, part
+        elif isinstance(part, schedules | keras.optimizers.Optimizer):
+            yield from _plain_attributes(part, f"{prefix}{name}.")
+
+
+def _compile_of_keras(model: keras.Model) -> Any:
+    return keras.Model.compile.__get__(model)
+
+
+def _as_keras_has_them(model: keras.Model) -> dict[str, Any]:
+    """Return what reached `keras.Model.compile` from a class that has a `compile` of its own."""
+    loss, metrics = getattr(model, "_compile_loss", None), getattr(model, "_compile_metrics", None)
+    arguments = {
+        "optimizer": model.optimizer,
+        "loss": None if loss is None else loss._user_loss,
+        "loss_weights": None if loss is None else loss._user_loss_weights,
+        "metrics": None if metrics is None else metrics._user_metrics,
+        "weighted_metrics": None if metrics is None else metrics._user_weighted_metrics,
+        "run_eagerly": model.run_eagerly,
+        "steps_per_execution": model.steps_per_execution,
+        "jit_compile": model.jit_compile,
+    }
+    return {name: pack(value) for name, value in arguments.items()}
 
 
 def _as_config(value: Any) -> Any:
     """The configuration Keras would make of a packed `value`."""
-    return value.config if isinstance(value, Remade) else keras.saving.serialize_keras_object(_unpack(value))
+    return value.config if isinstance(value, Remade) else keras.saving.serialize_keras_object(unpack(value))

@@ -2,45 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 
-from distkeras.model.compiling import Remade
+from distkeras.model.compiling import Compiled, Remade
+
+_renaming = threading.Lock()
 
 
-def objects_of(live: list[Any], configs: list[Any]) -> dict[str, Any]:
-    """Return the classes and functions not of Keras that `configs` name: registered, or found in `live`."""
-    found: dict[str, Any] = {}
-    _collect(live, found, set())
+class TwoOfOneName(ValueError):
+    """Two classes go by the same name: a configuration could not say which is meant."""
+
+
+@contextlib.contextmanager
+def named_apart(live: list[Any]) -> Iterator[dict[str, Any]]:
+    """Give every function and class of the user's that the Keras objects in `live` hold, by registered name.
+
+    Inside the block each function has a name that no other has: a configuration knows functions by their
+    name, and lambdas, and functions made by functions, share theirs.
+
+    Raises:
+        TwoOfOneName: of two classes with one name, which cannot be renamed.
+    """
+    classes: dict[str, type] = {}
+    functions: list[types.FunctionType] = []
+    _collect(live, classes, functions, set())
+    with _renaming:
+        names = {id(function): function.__name__ for function in functions}
+        found: dict[str, Any] = dict(classes)
+        try:
+            for index, function in enumerate(functions):
+                name = keras.saving.get_registered_name(function)
+                if name in found or not function.__name__.isidentifier():
+                    function.__name__ = name = f"{function.__name__.strip('<>')}__{index}"
+                found[name] = function
+            yield found
+        finally:
+            for function in functions:
+                function.__name__ = names[id(function)]
+
+
+def named_in(objects: dict[str, Any], configs: list[Any]) -> dict[str, Any]:
+    """Return the classes and functions not of Keras that `configs` name: registered, or among `objects`."""
     names = set(_names(configs))
-    objects = {name: keras.saving.get_registered_object(name) or found.get(name) for name in names}
-    return {name: value for name, value in objects.items() if value is not None and not is_of_keras(value)}
+    found = {name: keras.saving.get_registered_object(name) or objects.get(name) for name in names}
+    return {name: value for name, value in found.items() if value is not None and not is_of_keras(value)}
 
 
-def _collect(value: Any, found: dict[str, Any], seen: set[int]) -> None:
-    """Put into `found` every function that Keras objects in `value` hold, and their classes, by name."""
+def _collect(
+    value: Any, classes: dict[str, type], functions: list[types.FunctionType], seen: set[int]
+) -> None:
+    """Gather every function that Keras objects in `value` hold, and their classes."""
     if id(value) in seen:
         return
     seen.add(id(value))
     parts: Iterable[Any] = ()
     if isinstance(value, types.FunctionType):
-        found.setdefault(keras.saving.get_registered_name(value), value)
+        if not is_of_keras(value):
+            functions.append(value)
     elif isinstance(value, dict):
         parts = value.values()
     elif isinstance(value, list | tuple):
         parts = value
     elif hasattr(value, "get_config") and not isinstance(value, type):
-        found.setdefault(keras.saving.get_registered_name(type(value)), type(value))
+        _add_class(type(value), classes)
         parts = vars(value).values()
     for part in parts:
-        _collect(part, found, seen)
+        _collect(part, classes, functions, seen)
+
+
+def _add_class(cls: type, classes: dict[str, type]) -> None:
+    if is_of_keras(cls):
+        return
+    name = keras.saving.get_registered_name(cls)
+    if classes.setdefault(name, cls) is not cls:
+        raise TwoOfOneName(
+            f"Expected every class in the model to have a name of its own. Received: two classes {name!r}, "
+            f"{classes[name].__qualname__} and {cls.__qualname__}. Register them under two names with "
+            "keras.saving.register_keras_serializable."
+        )
 
 
 def _names(config: Any) -> Iterator[str]:
     """Yield the names by which a Keras configuration calls for classes and functions."""
+    if isinstance(config, Compiled):
+        yield from _names([config.arguments, config.attributes])
     if isinstance(config, Remade):
         yield from _names(config.config)
     if isinstance(config, list | tuple):
@@ -50,6 +101,7 @@ def _names(config: Any) -> Iterator[str]:
         class_name, inner = config.get("class_name"), config.get("config")
         if class_name == "function" and isinstance(inner, str):
             yield inner
+            yield config.get("registered_name") or inner
         elif isinstance(class_name, str):
             yield config.get("registered_name") or class_name
         for value in config.values():

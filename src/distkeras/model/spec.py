@@ -1,9 +1,10 @@
-"""How a Keras model travels from the driver to a worker, and how its weights lie in one flat vector."""
+"""How a Keras model, compiled, travels from the driver to a worker."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cloudpickle
@@ -12,27 +13,42 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
-from distkeras.model.archive import config_of, load_archive, without_initializers, write_archive
-from distkeras.model.compiling import compile_by, pack, settings_of
-from distkeras.model.custom_objects import objects_of
+from distkeras.model.compiling import Compiled, attributes_set_by_compile, compile_by, compiled_by, pack
+from distkeras.model.custom_objects import named_apart
+from distkeras.model.optimizer import OptimizerState, build_optimizer, state_of
+from distkeras.model.process import ProcessSettings
+from distkeras.model.saved import SAME_CODE, SavedModel, differences, save_with
+from distkeras.model.supplement import structure_of, weights_in
+from distkeras.model.variables import Array, digest_of_value, tree_of, value_of
+from distkeras.model.weights import AVERAGE, ModelChanged, cells_of, layout_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as a Spark closure carries it: plain bytes and numbers, picklable by `pickle`.
+    """A model and how it is compiled, as they travel: plain bytes and arrays, picklable by `pickle`.
 
     Attributes:
-        archive: Keras's own `.keras` file: architecture, weights, assets.
-        seeds: state of every seed generator (dropout and the like), which the archive leaves out.
-        settings: pickled arguments of `compile`: optimizer, loss, metrics and the rest.
-        custom_objects: pickled classes and functions that the model or its settings name; by value where
-            another process could not import them.
+        saved: the model.
+        compiled: pickled `Compiled`: how it is compiled.
+        optimizer: what no configuration says of the optimizer.
+        layout: where each weight that moves lies in the vector.
+        averages: first values of the optimizer's moving averages, by path; one number where all are alike.
+        process: settings of Keras and its backend that belong to the process.
     """
 
-    archive: bytes
-    seeds: tuple[tuple[int, ...], ...]
-    settings: bytes
-    custom_objects: bytes
+    saved: SavedModel
+    compiled: bytes
+    optimizer: OptimizerState
+    layout: Layout
+    averages: dict[str, Array]
+    process: ProcessSettings
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for the layout of its vectors."""
+        return self.layout.fingerprint
 
 
 _MATCHED_METRICS = ("accuracy", "acc", "crossentropy", "ce")
@@ -70,34 +86,116 @@ def freeze(
     ensure_built(model, input_shape)
     if metrics is not None and not isinstance(metrics, list | tuple | dict):
         raise ValueError(f"Expected a list or dict, such as ['accuracy']. Received: metrics={metrics!r}")
-    settings = settings_of(model)
-    if loss is not None:
-        # Weights and metrics were matched to the outputs by the old loss.
-        settings |= {"loss_weights": None, "metrics": None, "weighted_metrics": None}
     given = {"loss": loss, "metrics": metrics, "loss_weights": loss_weights}
+    custom = dict(custom_objects or {})
     if worker_optimizer is not None:
-        given["optimizer"] = keras.optimizers.get(worker_optimizer)
-    settings |= {name: pack(value) for name, value in given.items() if value is not None}
-    _check_settings(model, settings, dict(custom_objects or {}))
-    archive = write_archive(model)
-    objects = objects_of([model, given], [config_of(archive), settings]) | dict(custom_objects or {})
-    return ModelSpec(archive, _seeds_of(model), cloudpickle.dumps(settings), cloudpickle.dumps(objects))
+        with keras.saving.custom_object_scope(custom):
+            given["optimizer"] = keras.optimizers.get(worker_optimizer)
+    given = {name: value for name, value in given.items() if value is not None}
+    tree = tree_of(model)
+    with named_apart([model, given]) as objects, keras.saving.custom_object_scope(objects | custom):
+        compiled = _with_given(compiled_by(model), given)
+        _check_settings(model, compiled, custom)
+        optimizer = given.get("optimizer", model.optimizer if model.compiled else None)
+        state = state_of(optimizer, tree, with_values="optimizer" not in given)
+        saved = save_with(model, objects, [compiled], custom)
+        if compiled.route == "keras" and type(model).compile is not keras.Model.compile:
+            compiled = replace(compiled, attributes=attributes_set_by_compile(model, saved.open()))
+        packed = cloudpickle.dumps(compiled)
+        spec = ModelSpec(saved, packed, state, Layout(()), {}, ProcessSettings.here())
+        copy = _made(spec)
+    layout = layout_of(copy)
+    return replace(
+        spec,
+        # One that was built for other weights cannot go on.
+        optimizer=state if _fits(state, copy) else replace(state, values=None),
+        layout=layout,
+        averages=_averages_in(copy, layout),
+    )
 
 
 def thaw(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
-    """Return the model of `spec`, compiled, with the weights and seed states it was frozen with.
+    """Return the model of `spec`, compiled, with the weights, seeds and flags it was frozen with.
 
     Args:
         spec: what `freeze` returned.
-        blank: leave out the random first weights, for a model whose weights come from elsewhere anyway:
-            compiling the initializers is most of the time that a new process takes to load a small model.
-            The model's own configuration then names other initializers than the user's.
+        blank: make no random first weights, which are overwritten anyway: compiling the initializers is most
+            of the time that a new process takes to load a small model. The model's own configuration then
+            names other initializers than the user's.
+
+    Raises:
+        ModelChanged: it is another model here, as under another version of Keras.
     """
-    objects: dict[str, Any] = cloudpickle.loads(spec.custom_objects)
-    model = load_archive(without_initializers(spec.archive) if blank else spec.archive, objects)
-    restore_seeds(model, spec)
-    compile_by(model, cloudpickle.loads(spec.settings), objects)
+    spec.process.apply()
+    model = _made(spec, blank=blank)
+    if (layout := layout_of(model)) != spec.layout:
+        raise ModelChanged(
+            f"Expected the layout {spec.layout.fingerprint} of the model's weights. Received: "
+            f"{layout.fingerprint}. {SAME_CODE}"
+        )
     return model
+
+
+def first_vector(model: keras.Model, spec: ModelSpec) -> Vector:
+    """Return the weights of `model`, of which `spec` was made, as they are now, shape (size,).
+
+    Raises:
+        ModelChanged: its weights are no longer those of `spec`.
+    """
+    tree = tree_of(model)
+    if (weights := weights_in(tree)) != spec.saved.weights:
+        raise ModelChanged(differences(spec.saved.weights, weights))
+    return spec.layout.pack(
+        [
+            np.broadcast_to(spec.averages[slot.path], slot.shape)
+            if slot.path in spec.averages
+            else value_of(tree.variables[slot.path])
+            for slot in spec.layout.slots()
+        ]
+    )
+
+
+def local_state(model: keras.Model, layout: Layout) -> tuple[Any, ...]:
+    """Return what tells whether `model` has changed, but for the weights in `layout`, which go out anew."""
+    tree = tree_of(model)
+    moving = {slot.path for slot in layout.slots()}
+    digests = {path: digest_of_value(cell) for path, cell in tree.variables.items() if path not in moving}
+    return weights_in(tree), structure_of(tree), digests
+
+
+def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:
+    cells = zip(layout.slots(), cells_of(model, layout), strict=True)
+    values = {slot.path: np.array(value_of(cell)) for slot, cell in cells if slot.path.startswith(AVERAGE)}
+    return {
+        path: value.ravel()[0] if value.size and (value == value.ravel()[0]).all() else value
+        for path, value in values.items()
+    }
+
+
+def _made(spec: ModelSpec, *, blank: bool = True) -> keras.Model:
+    """Return the model of `spec`, compiled."""
+    model = spec.saved.open(blank=blank)
+    compile_by(model, cloudpickle.loads(spec.compiled), cloudpickle.loads(spec.saved.custom_objects))
+    build_optimizer(model, tree_of(model), spec.optimizer)
+    return model
+
+
+def _with_given(compiled: Compiled, given: Mapping[str, Any]) -> Compiled:
+    """Return how the model is compiled where `given` wins over what it was compiled with."""
+    arguments = dict(compiled.arguments)
+    if "loss" in given and arguments:
+        # Weights and metrics were matched to the outputs by the old loss.
+        arguments |= {"loss_weights": None, "metrics": None, "weighted_metrics": None}
+    arguments |= {name: pack(value) for name, value in given.items()}
+    return replace(compiled, arguments=arguments)
+
+
+def _fits(state: OptimizerState, copy: keras.Model) -> bool:
+    """Whether the values of `state` are those of the optimizer that `copy` has."""
+    if state.values is None or copy.optimizer is None:
+        return False
+    shapes = [tuple(variable.shape) for variable in copy.optimizer.variables]
+    return shapes == [value.shape for value in state.values]
 
 
 def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
@@ -121,82 +219,6 @@ def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
         )
 
 
-def layout_of(model: keras.Model) -> Layout:
-    """Return where each weight of a built `model` lies in the flat vector.
-
-    Trainable weights, then other float weights (the statistics); integers and seeds are left out.
-    """
-    trainable, statistics = weights_of(model)
-    return Layout(
-        tuple((weight.path, tuple(weight.shape)) for weight in trainable),
-        tuple((weight.path, tuple(weight.shape)) for weight in statistics),
-    )
-
-
-def weights_of(model: keras.Model) -> tuple[list[keras.Variable], list[keras.Variable]]:
-    """Return the trainable weights and the statistics of `model`, in the layout's order."""
-    statistics = [weight for weight in model.non_trainable_variables if is_statistic(weight)]
-    return list(model.trainable_variables), statistics
-
-
-def is_statistic(variable: keras.Variable) -> bool:
-    """Whether a variable that is not trainable has a place in the vector."""
-    return bool(keras.backend.is_float_dtype(variable.dtype))
-
-
-def initial_vector(model: keras.Model) -> Vector:
-    """Return the weights of `model` as one new vector, shape (size,)."""
-    trainable, statistics = weights_of(model)
-    weights = [keras.ops.convert_to_numpy(weight) for weight in (*trainable, *statistics)]
-    return layout_of(model).pack(weights)
-
-
-def set_vector(model: keras.Model, vector: Vector) -> None:
-    """Set the weights of `model` from `vector`, shape (size,).
-
-    Raises:
-        ValueError: `vector` has another size than the layout.
-    """
-    trainable, statistics = weights_of(model)
-    values = layout_of(model).unpack(np.asarray(vector))
-    for weight, value in zip((*trainable, *statistics), values, strict=True):
-        # A copy: JAX and TensorFlow may keep the very memory of an aligned array.
-        weight.assign(value.copy())
-
-
-def restore_seeds(model: keras.Model, spec: ModelSpec) -> None:
-    """Set the seed generators of `model` to the states that `spec` was frozen with."""
-    for variable, state in zip(_seed_states(model), spec.seeds, strict=True):
-        variable.assign(np.array(state, np.int64).astype(variable.dtype))
-
-
-def reseed(model: keras.Model, worker: int) -> None:
-    """Let the seed generators of `model` draw what no other worker draws.
-
-    Worker 0 keeps the model's own state, so that one worker alone equals plain Keras. The same worker gets
-    the same state every time.
-
-    Args:
-        model: a thawed model; its seed generators are changed in place.
-        worker: index of the worker.
-    """
-    if worker == 0:
-        return
-    for variable in _seed_states(model):
-        seed, *rest = (int(value) for value in keras.ops.convert_to_numpy(variable))
-        variable.assign(np.array([_mixed(seed, worker), *rest], variable.dtype))
-    if keras.backend.backend() == "torch":
-        import torch
-
-        # A Dropout without a seed draws from PyTorch's own generator, which begins alike in every process.
-        torch.manual_seed(_mixed(torch.initial_seed(), worker))
-
-
-def _mixed(seed: int, worker: int) -> int:
-    """31 bits of `seed` and `worker`: seed states are uint32, int32 or int64, by backend."""
-    return int(np.random.SeedSequence([seed % 2**32, worker]).generate_state(1)[0]) >> 1
-
-
 def _is_built(model: keras.Model) -> bool:
     # A lookup has no weights, and the one inside a TextVectorization is never marked as built.
     lookups = keras.layers.StringLookup | keras.layers.IntegerLookup
@@ -204,8 +226,9 @@ def _is_built(model: keras.Model) -> bool:
     return bool(model.built) and all(layer.built for layer in layers)
 
 
-def _check_settings(model: keras.Model, settings: dict[str, Any], custom_objects: dict[str, Any]) -> None:
+def _check_settings(model: keras.Model, compiled: Compiled, custom_objects: dict[str, Any]) -> None:
     """Refuse a model that could not be trained, on the driver rather than in every worker."""
+    settings = compiled.arguments
     if settings.get("optimizer") is None:
         raise ValueError(
             f"Expected an optimizer for the workers: compile {model.name!r} or give `worker_optimizer`, "
@@ -241,20 +264,6 @@ def _names_in(setting: Any) -> Iterator[str]:
         case list() | tuple():
             for part in setting:
                 yield from _names_in(part)
-
-
-def _seed_states(model: keras.Model) -> list[keras.Variable]:
-    """The variables of `model` that are no weights: what its seed generators hold."""
-    weights = {id(weight) for weight in model.weights}
-    states = {id(variable): variable for variable in model.variables if id(variable) not in weights}
-    return list(states.values())
-
-
-def _seeds_of(model: keras.Model) -> tuple[tuple[int, ...], ...]:
-    return tuple(
-        tuple(int(value) for value in keras.ops.convert_to_numpy(variable))
-        for variable in _seed_states(model)
-    )
 
 
 def _symbolic(shape: Any) -> Any:

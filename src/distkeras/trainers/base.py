@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from subprocess import Popen
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,17 +23,24 @@ from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import launched
+from distkeras.cluster.session import result_limit
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names
 from distkeras.events import Event, ServerRestored, Window
-from distkeras.model.spec import freeze, layout_of, set_vector, thaw
+from distkeras.model.optimizer import set_values
+from distkeras.model.spec import first_vector, freeze, local_state, thaw
+from distkeras.model.variables import tree_of
+from distkeras.model.weights import set_vector
 from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
 from distkeras.wire import codecs
 from distkeras.wire.codecs import Codec
 from distkeras.worker.class_weight import ClassWeight
+from distkeras.worker.columns import Columns
 from distkeras.worker.compress import check_compressible
+from distkeras.worker.ending import Ending
+from distkeras.worker.evaluate import set_metrics
 from distkeras.worker.nesterov import check_no_momentum
 from distkeras.worker.signature import check_strings, model_signature
 from distkeras.worker.task import Task
@@ -40,6 +49,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 Arrange = Callable[["DataFrame"], tuple["DataFrame", tuple[int, ...]]]
+
+
+logger = logging.getLogger(__name__)
 
 
 class UnstableWarning(UserWarning):
@@ -72,6 +84,7 @@ class Trainer:
         num_parameter_servers: int = 1,
         compression: str | Codec | None = None,
         overlap: bool = False,
+        schedule_steps: Literal["training", "local"] = "training",
         on_bad_update: Literal["raise", "skip"] | BadUpdates = "raise",
         on_lost_worker: Literal["wait", "proceed"] = "wait",
         server: ServerOptions | None = None,
@@ -97,7 +110,12 @@ class Trainer:
                 "A quorum needs one parameter server: each of several would complete its round with others. "
                 f"Received: quorum={quorum}, num_parameter_servers={num_parameter_servers}"
             )
+        if schedule_steps not in ("training", "local"):
+            raise ValueError(
+                f'`schedule_steps` must be "training" or "local". Received: schedule_steps={schedule_steps!r}'
+            )
         self.overlap = overlap
+        self.schedule_steps = schedule_steps
         self.compression = codecs.get(compression)
         if self.compression is not None:
             check_compressible(algorithm.for_workers(num_workers))
@@ -130,9 +148,12 @@ class Trainer:
         self.server = server or ServerOptions()
         self.verbose = verbose
         self.custom_objects = custom_objects
-        self._spec = freeze(
-            keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
+        self._freeze = partial(
+            freeze, keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
         )
+        self._spec = self._freeze()
+        self._check_layout()
+        self._local_state = local_state(keras_model, self._spec.layout)
         self._loss_names = loss_names(keras_model, loss)
         self._check_optimizer(worker_optimizer)
         self._history = History()
@@ -152,8 +173,11 @@ class Trainer:
         arrange: Arrange | None = None,
         *,
         resume: bool = False,
-    ) -> Vector:
-        """Train on `data` from the first center, or centers, `initial`; return the last.
+    ) -> tuple[Outcome, Columns]:
+        """Train on `data` from the first center, or centers, `initial`.
+
+        Returns:
+            What the job leaves, and how rows became the model's inputs and labels.
 
         Args:
             data: as in `DistributedTrainer.train`.
@@ -182,7 +206,7 @@ class Trainer:
             outcome = self._job(prepared, shuffle, initial, arrange, interrupted, processes)
         self._num_updates = outcome.num_updates
         self._training_time = time.monotonic() - started
-        return outcome.center
+        return outcome, prepared.columns
 
     def _job(
         self,
@@ -211,10 +235,15 @@ class Trainer:
                 seed=self.seed,
                 compression=self.compression,
                 overlap=self.overlap,
+                schedules_follow_training=self.schedule_steps == "training" and initial.ndim == 1,
+                state_of=(0,) if initial.ndim == 1 else tuple(range(self.num_workers)),
+                largest_state=result_limit(frame.sparkSession)
+                // 2
+                // (1 if initial.ndim == 1 else self.num_workers),
             ),
             frame=frame,
             initial=initial,
-            num_trainable=layout_of(self.keras_model).num_trainable,
+            num_trainable=self._spec.layout.num_trainable,
             num_workers=self.num_workers,
             backend=keras.backend.backend(),
             quorum=self.quorum,
@@ -240,7 +269,7 @@ class Trainer:
 
     def _settings(self, shuffle: bool, rows: tuple[int, ...]) -> dict[str, Any]:
         """What decides which minibatch is which, and what the center is: a resumed training has the same."""
-        layout = layout_of(self.keras_model)
+        layout = self._spec.layout
         return {
             "algorithm": repr(self.algorithm.for_workers(self.num_workers)),
             "batch_size": self.batch_size,
@@ -252,8 +281,9 @@ class Trainer:
             "quorum": self.quorum,
             "rows": list(rows),
             "seed": self.seed,
+            "schedule_steps": self.schedule_steps,
             "shuffle": shuffle,
-            "weights": [list(slot.shape) for slot in layout.slots()],
+            "weights": [[slot.path, list(slot.shape)] for slot in layout.slots()],
         }
 
     def _check_optimizer(self, worker_optimizer: str | keras.optimizers.Optimizer | None) -> None:
@@ -285,10 +315,54 @@ class Trainer:
             barrier=self.algorithm.synchronous,
         )
 
-    def _model_with(self, center: Vector) -> keras.Model:
-        """Return a new, compiled model with the weights of `center`."""
+    def _check_layout(self) -> None:
+        if self._spec.layout.dtype != "float32" and self.compression is not None:
+            raise ValueError(
+                "Weights of float64 travel as they are: use `compression=None`, or a model of float32. "
+                f"Received: compression={self.compression!r}"
+            )
+
+    def _first_vector(self) -> Vector:
+        """Return the model's weights as they are now. What does not move goes out with the model: anew, where
+        it has changed since the trainer was made."""
+        if local_state(self.keras_model, self._spec.layout) != self._local_state:
+            self._spec = self._freeze()
+            self._local_state = local_state(self.keras_model, self._spec.layout)
+        return first_vector(self.keras_model, self._spec)
+
+    def _model_with(
+        self,
+        center: Vector,
+        own: Ending | None = None,
+        columns: Columns | None = None,
+        others: Sequence[Ending] = (),
+    ) -> keras.Model:
+        """Return a new, compiled model as `fit` leaves it.
+
+        Args:
+            center: its weights, shape (size,).
+            own: of the worker whose local state it gets.
+            columns: what it was trained on.
+            others: of workers whose metrics count too.
+        """
         model = thaw(self._spec)
-        set_vector(model, center)
+        own = own or Ending()
+        cells = tree_of(model).variables
+        for path, value in own.variables.items():
+            cells[path].assign(value)
+        if own.too_large:
+            logger.warning(
+                "The optimizer's state of %.0f MB stays in the worker, and the trained model has a new one. "
+                "To have it, raise spark.driver.maxResultSize to more than twice that.",
+                own.too_large / 1e6,
+            )
+        if own.optimizer:
+            set_values(model.optimizer, tuple(own.optimizer))
+        set_vector(model, center, self._spec.layout)
+        if model.optimizer is not None:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+        if own.metrics and columns is not None:
+            set_metrics(model, columns, [own.metrics, *(each.metrics for each in others)])
         return model
 
     def get_training_time(self) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distkeras.model.spec import initial_vector
 from distkeras.trainers.base import Trainer
+from distkeras.worker.ending import Ending
 
 if TYPE_CHECKING:
     import keras
@@ -101,6 +101,6 @@ class DistributedTrainer(Trainer):
             WorkerError: an exception in a worker, or in the rule on the server, with its traceback.
             ServerFailed: the parameter server's process ended before the job.
         """
-        return self._model_with(
-            self._run(dataframe, shuffle, initial_vector(self.keras_model), resume=resume)
-        )
+        outcome, columns = self._run(dataframe, shuffle, self._first_vector(), resume=resume)
+        own, *others = (outcome.endings.get(worker, Ending()) for worker in range(self.num_workers))
+        return self._model_with(outcome.center, own, columns, others)

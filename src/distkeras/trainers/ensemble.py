@@ -11,7 +11,7 @@ import numpy as np
 
 from distkeras.algorithms import Sequential, Vector
 from distkeras.cluster.partitions import copy_to_all
-from distkeras.model.spec import initial_vector
+from distkeras.model.variables import tree_of, value_of
 from distkeras.trainers.base import Trainer, check_positive_integer
 from distkeras.trainers.single import REPORT_STEPS
 
@@ -85,17 +85,25 @@ class EnsembleTrainer(Trainer):
             ValueError, TypeError, WorkerError: as `DistributedTrainer.train`.
         """
         arrange = None if self.data == "share" else self._arrange
-        centers = self._run(dataframe, shuffle, self._initial(), arrange, resume=resume)
-        return [self._model_with(center) for center in centers]
+        outcome, columns = self._run(dataframe, shuffle, self._initial(), arrange, resume=resume)
+        return [
+            self._model_with(center, outcome.endings.get(member), columns)
+            for member, center in enumerate(outcome.center)
+        ]
 
     def _initial(self) -> Vector:
         """The first weights of every member, shape (num_ensembles, size)."""
-        return np.stack(
-            [
-                _drawn_anew(self.keras_model, self.seed + member, self.custom_objects)
-                for member in range(self.num_ensembles)
-            ]
-        )
+        given = self._first_vector()
+        return np.stack([self._drawn_anew(given, self.seed + member) for member in range(self.num_ensembles)])
+
+    def _drawn_anew(self, given: Vector, seed: int) -> Vector:
+        """Return weights of a model like the given one, as its initializers draw them by `seed`."""
+        fresh = tree_of(_initialized(self.keras_model, seed, self.custom_objects)).variables
+        vector = given.copy()
+        for slot, part in zip(self._spec.layout.slots(), self._spec.layout.unpack(vector), strict=True):
+            if slot.path in fresh and tuple(fresh[slot.path].shape) == slot.shape:
+                part[...] = value_of(fresh[slot.path])  # Others, as of LoRA, are as they were given.
+        return vector
 
     def _arrange(self, frame: DataFrame) -> tuple[DataFrame, tuple[int, ...]]:
         """One partition a member, each with all the rows or with a sample of them."""
@@ -152,8 +160,8 @@ def _vote(outputs: list[Any]) -> Any:
     return _average([keras.ops.one_hot(keras.ops.argmax(output, -1), output.shape[-1]) for output in outputs])
 
 
-def _drawn_anew(model: keras.Model, seed: int, custom_objects: Mapping[str, Any] | None) -> Vector:
-    """Return weights of a model like `model`, as its initializers draw them by `seed`."""
+def _initialized(model: keras.Model, seed: int, custom_objects: Mapping[str, Any] | None) -> keras.Model:
+    """Return a model like `model` with weights that its initializers draw by `seed`."""
     # Keras draws the seeds of unseeded initializers from Python's generator: lent, and given back.
     state = random.getstate()
     random.seed(seed)
@@ -162,6 +170,6 @@ def _drawn_anew(model: keras.Model, seed: int, custom_objects: Mapping[str, Any]
             fresh = type(model).from_config(model.get_config())
         if not fresh.built:
             fresh.build_from_config(model.get_build_config())
-        return initial_vector(fresh)
+        return fresh
     finally:
         random.setstate(state)

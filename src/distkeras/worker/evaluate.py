@@ -5,9 +5,10 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from distkeras.worker.feed import Feed
@@ -85,6 +86,18 @@ def together(model: keras.Model, columns: Columns, parts: Sequence[States]) -> d
     for variable, total in zip(model.metrics_variables, sums, strict=True):
         variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
     return {name: float(value) for name, value in model.get_metrics_result().items()}
+
+
+def set_metrics(model: keras.Model, columns: Columns, parts: Sequence[Sequence[npt.NDArray[Any]]]) -> None:
+    """Let the metrics of `model` hold what `parts`, the states after some rows each, say together."""
+    from distkeras.worker.replica import symbolic
+
+    minibatch = _of_zeros(columns)
+    batch = (minibatch.x, minibatch.y, minibatch.sample_weight)
+    model._symbolic_build(data_batch=symbolic(batch))  # Metrics have no variables before.
+    sums = [sum(each) for each in zip(*filter(None, parts), strict=True)]
+    for variable, total in zip(model.metrics_variables, sums, strict=True):
+        variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
 
 
 def _test(model: keras.Model, minibatch: Minibatch) -> None:

@@ -13,35 +13,76 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from distkeras.model.archive import digest_of
-from distkeras.model.compiling import Copied
+from distkeras.model.archive import digest_of_all
+from distkeras.model.compiling import Compiled, Copied, Pickled
 from distkeras.model.custom_objects import is_of_keras
-from distkeras.model.spec import ModelSpec, reseed, restore_seeds, thaw, weights_of
+from distkeras.model.schedule import Position, ScheduleSteps
+from distkeras.model.spec import ModelSpec, thaw
+from distkeras.model.variables import Array, Cell, digest_of_value, is_float, tree_of, value_of
+from distkeras.model.weights import cells_of, reseed
 from distkeras.worker.memory import release_freed_memory
 from distkeras.worker.nesterov import add_momentum
 from distkeras.worker.replica import Replica, make_replica
 
-Key = tuple[str, float]
+Key = tuple[str, float, ScheduleSteps]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A replica, and what it began with besides seeds, metrics and the weights that come from the center."""
+    """A replica, and what belongs to its training besides the weights that come from the center.
+
+    Attributes:
+        key: of the model and its settings.
+        replica: the compiled model.
+        position: of the optimizer's schedules.
+        optimizer: the optimizer's variables, without those that a training adds.
+        local: variables that stay in the worker and may change: integers, seeds, the optimizer's state; each
+            with what it began with.
+        fixed: weights that nothing should change, with the checksum that they began with.
+    """
 
     key: Key
     replica: Replica
-    beginning: list[tuple[keras.Variable, npt.NDArray[Any]]]
+    position: Position
+    optimizer: list[keras.Variable]
+    local: dict[str, tuple[Cell, Array]]
+    fixed: dict[str, tuple[Cell, int]]
 
-    def begin_anew(self, spec: ModelSpec, worker: int) -> None:
+    def begin_anew(self, worker: int) -> None:
         """Put all but the center's weights back to where a new replica has them."""
         self.replica.sync()
-        model = self.replica.model
-        for variable, value in self.beginning:
-            variable.assign(np.broadcast_to(value, variable.shape))
-        restore_seeds(model, spec)
-        _reseed(model, worker)
-        model.reset_metrics()
+        for cell, value in self.local.values():
+            cell.assign(np.broadcast_to(value, cell.shape))
+        _reseed(self.replica.model, worker)
+        self.position.begin()
+        self.replica.model.reset_metrics()
         self.replica.load()
+
+    def move_to(self, done: int) -> None:
+        """Let the schedules go on from step number `done` of this worker's training."""
+        if self.position.is_followed:
+            self.replica.sync()
+            self.position.move_to(done)
+            self.replica.load()
+
+    def moved(self) -> dict[str, Array]:
+        """Return, by path, the model's own variables that training has changed and no center holds."""
+        self.replica.sync()
+        optimizer = {id(variable) for variable in self.optimizer}
+        cells = {path: cell for path, (cell, _) in self.local.items() if id(cell) not in optimizer}
+        cells |= {
+            path: cell for path, (cell, digest) in self.fixed.items() if digest_of_value(cell) != digest
+        }
+        return {path: np.array(value_of(cell)) for path, cell in cells.items()}
+
+    def state(self) -> list[Array]:
+        """Return what the optimizer's variables hold."""
+        self.replica.sync()
+        return [np.array(value_of(variable)) for variable in self.optimizer]
+
+    def is_as_before(self) -> bool:
+        """Whether the weights that nothing should change are what they were."""
+        return all(digest_of_value(cell) == digest for cell, digest in self.fixed.values())
 
 
 _kept: list[Kept] = []  # At most one: a second would take as much memory again.
@@ -50,7 +91,9 @@ _torch_seed: list[int] = []
 
 
 @contextmanager
-def borrowed(spec: ModelSpec, worker: int, momentum: float) -> Iterator[Replica]:
+def borrowed(
+    spec: ModelSpec, worker: int, momentum: float, steps: ScheduleSteps | None = None
+) -> Iterator[Kept]:
     """Give a replica as a new process would make it, its weights zero or old: the center has them.
 
     It is the one that was kept, if that is of the same model and settings; else Keras begins anew. It is kept
@@ -61,17 +104,29 @@ def borrowed(spec: ModelSpec, worker: int, momentum: float) -> Iterator[Replica]
         spec: the model.
         worker: index of the worker, which decides over its seeds.
         momentum: Nesterov momentum of the rule, 0 for none.
+        steps: how a step counts for the schedules.
     """
-    key = (digest_of(spec.archive, spec.settings, repr(spec.seeds).encode()), momentum)
+    steps = steps or ScheduleSteps()
+    key = (_digest(spec), momentum, steps)
     kept = _kept.pop() if _kept else None
     if kept is not None and kept.key == key:
-        kept.begin_anew(spec, worker)
+        spec.process.apply()
+        kept.begin_anew(worker)
     else:
         kept = None  # Its memory is free before the next one takes its own.
         kept = _make(key, spec, worker, momentum)
-    yield kept.replica
-    if not cloudpickle.loads(spec.custom_objects) and _is_of_keras(cloudpickle.loads(spec.settings)):
-        _kept.append(kept)
+    yield kept
+    if not cloudpickle.loads(spec.saved.custom_objects) and _is_of_keras(cloudpickle.loads(spec.compiled)):
+        kept.replica.sync()
+        if kept.is_as_before():
+            _kept.append(kept)
+
+
+def _digest(spec: ModelSpec) -> str:
+    optimizer = spec.optimizer
+    texts = (optimizer.exclusions, spec.fingerprint, spec.process)
+    arrays = [array.tobytes() for array in optimizer.values or ()]
+    return digest_of_all(spec.saved.digest.encode(), spec.compiled, repr(texts).encode(), *arrays)
 
 
 def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> Kept:
@@ -80,13 +135,21 @@ def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> Kept:
         release_freed_memory()
     _made.append(key)
     model = thaw(spec, blank=True)
-    _reseed(model, worker)
+    optimizer = list(model.optimizer.variables) if model.optimizer is not None else []
+    position = Position(model, key[2])
+    moving = {id(cell) for cell in cells_of(model, spec.layout)}
+    others = {path: cell for path, cell in tree_of(model).variables.items() if id(cell) not in moving}
+    frozen = {path for path, cell in others.items() if is_float(cell)}
     add_momentum(model, momentum)
     replica = make_replica(model)
-    weights = {id(weight) for group in weights_of(model) for weight in group}
-    others = [weight for weight in model.weights if id(weight) not in weights]
-    optimizer = model.optimizer.variables if model.optimizer is not None else []
-    return Kept(key, replica, [(variable, _compact(variable)) for variable in (*others, *optimizer)])
+    changing = {path: cell for path, cell in others.items() if path not in frozen}
+    state = model.optimizer.variables if model.optimizer is not None else []
+    changing |= {f"optimizer {i}": cell for i, cell in enumerate(state) if id(cell) not in moving}
+    local = {path: (cell, _compact(cell)) for path, cell in changing.items()}
+    _reseed(model, worker)
+    replica.load()
+    fixed = {path: (others[path], digest_of_value(others[path])) for path in sorted(frozen)}
+    return Kept(key, replica, position, optimizer, local, fixed)
 
 
 def _reseed(model: keras.Model, worker: int) -> None:
@@ -100,21 +163,25 @@ def _reseed(model: keras.Model, worker: int) -> None:
     reseed(model, worker)
 
 
-def _compact(variable: keras.Variable) -> npt.NDArray[Any]:
+def _compact(cell: Cell) -> npt.NDArray[Any]:
     """Return the value, as one number if it is all alike: most of an optimizer's state begins with zeros."""
-    value: npt.NDArray[Any] = np.array(keras.ops.convert_to_numpy(variable))
+    value: npt.NDArray[Any] = np.array(value_of(cell))
     return value.ravel()[0] if value.size and (value == value.ravel()[0]).all() else value
 
 
 def _is_of_keras(setting: Any) -> bool:
     """Whether no code but Keras's own is in an argument of `compile`."""
     match setting:
+        case Compiled():
+            return _is_of_keras([setting.arguments, setting.attributes])
         case dict():
             return all(_is_of_keras(part) for part in setting.values())
         case list() | tuple():
             return all(_is_of_keras(part) for part in setting)
         case Copied(cls, attributes):
             return is_of_keras(cls) and _is_of_keras(attributes)
+        case Pickled():
+            return False
         case types.FunctionType():
             return is_of_keras(setting)
     return True

@@ -74,6 +74,7 @@ class Loop:
         overlap: train the next window while one is exchanged; its reply is taken up at the end of that one.
             All that an exchange takes, from the rule's message to what becomes of the reply, is then done in
             the sender's thread.
+        on_place: told of epoch and step from which it trains, before it does.
     """
 
     def __init__(
@@ -88,7 +89,10 @@ class Loop:
         compression: Codec | None = None,
         part_sizes: Sequence[int] = (),
         overlap: bool = False,
+        on_place: Callable[[int, int], None] = lambda epoch, step: None,
     ) -> None:
+        self._on_place = on_place
+        self._trained = 0
         self._replica = replica
         self._feed = feed
         self._algorithm = algorithm
@@ -105,12 +109,15 @@ class Loop:
         self._late: Future[Vector | None] | None = None
         self._sender = ThreadPoolExecutor(1, "distkeras-exchange") if overlap else None
 
-    def run(self, attempt: int = 0, ticket: int = 0) -> None:
+    def run(self, attempt: int = 0, ticket: int = 0) -> int:
         """Train to the end, from the start or from the last committed window of a predecessor.
 
         Args:
             attempt: 0 for the first process that trains as this worker, more for those that replace it.
             ticket: larger for a process that was started later.
+
+        Returns:
+            How many minibatches this process has trained.
 
         Raises:
             TrainingDiverged: the loss or the weights are NaN or infinite; they were not committed.
@@ -125,15 +132,19 @@ class Loop:
         finally:
             if self._sender is not None:  # After an error it may still wait for a reply that nobody wants.
                 self._sender.shutdown(wait=finished)
+        return self._trained
 
     def _train_from(self, place: Joined) -> None:
         self._window, self._late = Window(place.sequence + 1), None
         if self._feedback is not None:  # What windows lost that are trained again would count twice.
             self._feedback.residual[:] = 0
         self._anchor = place.center
+        self._on_place(place.epoch, place.step)
         self._replica.write(place.center)
         for epoch in range(place.epoch, self._num_epoch):
             first = place.step if epoch == place.epoch else 0
+            if epoch == self._num_epoch - 1:  # What the metrics hold after `fit` is of its last epoch.
+                self._replica.collect_metrics()
             self._run_epoch(epoch, first)
         if self._window.steps:
             self._commit(self._num_epoch - 1, self._num_epoch, 0)
@@ -147,6 +158,7 @@ class Loop:
         for batch in self._feed.epoch(epoch, first):
             self._replica.train(batch.x, batch.y, batch.sample_weight)
             step += 1
+            self._trained += 1
             self._window.steps += 1
             self._window.samples += batch.num_samples
             if self._window.steps == self._algorithm.communication_window:

@@ -48,7 +48,8 @@ class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is no
         self.velocities: list[keras.Variable] = []
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        self.inner_optimizer.build(variables)
+        if not self.inner_optimizer.built:
+            self.inner_optimizer.build(variables)
         self.velocities = [self.add_variable_from_reference(each, name="velocity") for each in variables]
         super().build(variables)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distkeras.model.archive import config_of, digest_of, load_archive, without_initializers, write_archive
 from distkeras.worker.answers import Answer, to_arrow
 from distkeras.worker.columns import Columns, TensorSpec
 from distkeras.worker.decode import Table, decode
@@ -24,6 +22,8 @@ from distkeras.worker.task import prepare_process
 if TYPE_CHECKING:
     import keras
 
+    from distkeras.model.saved import SavedModel
+
 Array = npt.NDArray[Any]
 
 KEPT_MODELS = 4
@@ -31,24 +31,6 @@ KEPT_MODELS = 4
 
 SMALLEST_PADDED = 16
 """Rows to which a smaller minibatch is filled up, where each size is compiled by itself."""
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A model without its compile settings, as a Spark closure carries it.
-
-    Attributes:
-        model: Keras's own `.keras` file, without random first weights.
-        custom_objects: pickled classes and functions that it names.
-    """
-
-    model: bytes
-    custom_objects: bytes
-
-    @property
-    def digest(self) -> str:
-        """A name for the contents, the same for a model that is saved twice."""
-        return digest_of(self.model, self.custom_objects)
 
 
 @dataclass(frozen=True)
@@ -66,7 +48,7 @@ class Prediction:
         key: by which a Python process keeps the models.
     """
 
-    models: tuple[Archive, ...]
+    models: tuple[SavedModel, ...]
     backend: str
     threads: int
     inputs: tuple[TensorSpec, ...]
@@ -76,22 +58,7 @@ class Prediction:
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", ".".join(archive.digest for archive in self.models))
-
-
-def archive_of(model: keras.Model, custom_objects: Mapping[str, Any] | None = None) -> Archive:
-    """Return `model` as it travels; it must be built.
-
-    Args:
-        model: any Keras model whose class Keras can save.
-        custom_objects: classes and functions that it names, where they are not registered with Keras.
-    """
-    # Imported here: Keras must not be imported before `prepare_process`.
-    from distkeras.model.custom_objects import objects_of
-
-    data = write_archive(model)
-    objects = objects_of([model], [config_of(data)]) | dict(custom_objects or {})
-    return Archive(without_initializers(data), cloudpickle.dumps(objects))
+        object.__setattr__(self, "key", ".".join(model.digest for model in self.models))
 
 
 def activation_bytes(model: keras.Model) -> int:
@@ -209,10 +176,7 @@ _kept: OrderedDict[str, list[keras.Model]] = OrderedDict()
 def _loaded(prediction: Prediction) -> list[keras.Model]:
     """Return the models of `prediction`, those of an earlier task of this process if they are still kept."""
     if prediction.key not in _kept:
-        _kept[prediction.key] = [
-            load_archive(archive.model, cloudpickle.loads(archive.custom_objects))
-            for archive in prediction.models
-        ]
+        _kept[prediction.key] = [model.open() for model in prediction.models]
     _kept.move_to_end(prediction.key)
     while len(_kept) > KEPT_MODELS:
         _kept.popitem(last=False)

@@ -8,9 +8,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from distkeras.algorithms import Vector
-from distkeras.model.spec import layout_of
+from distkeras.model.variables import value_of
+from distkeras.model.weights import cells_of, layout_of
 from distkeras.worker.backlog import Backlog, Batch, Form, form_of, leaves_of
 from distkeras.worker.nesterov import nesterov_of
 
@@ -56,15 +58,17 @@ class Replica(ABC):
                 f"Expected a compiled model: call compile() first. Received: model={model.name!r}"
             )
         self.model = model
-        self.layout = layout_of(model)
         self.num_compilations = 0
         self._logs: dict[str, Any] | None = None
+        self._collected: list[npt.NDArray[np.float64]] | None = None
         self._prepared = False
         self._most_rows = 0
         self._joined: dict[Form, tuple[Backlog, Steps] | None] = {}
         self._waiting: tuple[Backlog, Steps] | None = None
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
+        self.layout = layout_of(model)
+        self._cells = cells_of(model, self.layout)
         nesterov = nesterov_of(model)
         self._momentum = nesterov.momentum if nesterov else 0.0
         self._velocities: list[keras.Variable] = list(nesterov.velocities) if nesterov else []
@@ -104,9 +108,20 @@ class Replica(ABC):
             return {}
         logs, self._logs = self._logs, None
         values = _named_values(self._fetch(logs))
+        if self._collected is not None:
+            self._collected = self._with_metrics(self._collected, 1)
         self._reset_metrics()
         loss = {"loss": values.pop("loss")} if "loss" in values else {}
         return loss | values
+
+    def collect_metrics(self) -> None:
+        """From now on add up what the variables of the metrics hold, over every reset by `metrics`."""
+        self._catch_up()
+        self._collected = self._with_metrics(None, -1) if self._prepared else []
+
+    def collected_metrics(self) -> list[npt.NDArray[np.float64]]:
+        """Return what the variables of the metrics held at every reset since `collect_metrics`, added up."""
+        return self._collected or []
 
     def read(self) -> Vector:
         """Return the weights as one new vector, shape (size,)."""
@@ -132,11 +147,18 @@ class Replica(ABC):
         self._logs = None
         self._load()
 
+    def _with_metrics(
+        self, sums: list[npt.NDArray[np.float64]] | None, sign: int
+    ) -> list[npt.NDArray[np.float64]]:
+        """Return `sums` and `sign` times what the variables of the metrics hold."""
+        values = [sign * value for value in self._metric_values()]
+        return values if not sums else [old + new for old, new in zip(sums, values, strict=True)]
+
     def _join(self, batch: Batch) -> tuple[Backlog, Steps] | None:
         """Get ready for minibatches of the form of `batch`; return what collects them and trains several."""
         if not self._prepared:
             # Loss and metrics make their variables by the shapes of the data, before anything is compiled.
-            self.model._symbolic_build(data_batch=keras.tree.map_structure(_described, batch))
+            self.model._symbolic_build(data_batch=symbolic(batch))
             self._prepare()
             self._prepared = True
         rows = max((len(leaf) for leaf in leaves_of(batch)), default=0)
@@ -183,6 +205,10 @@ class Replica(ABC):
     @abstractmethod
     def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Return `logs` as NumPy arrays, waiting for the step."""
+
+    def _metric_values(self) -> list[npt.NDArray[np.float64]]:
+        """Return what the variables of the metrics hold."""
+        return [np.array(value_of(variable), np.float64) for variable in self.model.metrics_variables]
 
     @abstractmethod
     def _reset_metrics(self) -> None:
@@ -239,6 +265,11 @@ def _named_values(logs: dict[str, Any]) -> dict[str, float]:
         else:
             values |= {f"{name}_{index}": float(value) for index, value in enumerate(array.ravel())}
     return values
+
+
+def symbolic(batch: Batch) -> Any:
+    """Return what tells Keras the shapes and types of `batch`."""
+    return keras.tree.map_structure(_described, batch)
 
 
 def _described(array: Any) -> Any:

@@ -17,6 +17,7 @@ from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
 from distkeras.wire.group import Group, connect
+from distkeras.worker.ending import Ending
 from distkeras.worker.gpus import take_gpu
 from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.memory import keep_freed_memory, limit_heaps
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from distkeras.model.spec import ModelSpec
     from distkeras.wire.codecs import Codec
     from distkeras.worker.columns import Columns
+    from distkeras.worker.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Task:
         seed: of the shuffle.
         compression: the codec of its messages, `None` for none.
         overlap: train the next window while one is exchanged.
+        schedules_follow_training: a schedule of the learning rate counts the steps of all workers.
+        state_of: workers whose local state is the trained model's: the first, or each one of an ensemble.
+        largest_state: bytes of the optimizer's state that such a worker may send to the driver at the end.
     """
 
     model: ModelSpec
@@ -56,6 +61,19 @@ class Task:
     seed: int
     compression: Codec | None = None
     overlap: bool = False
+    schedules_follow_training: bool = True
+    state_of: tuple[int, ...] = (0,)
+    largest_state: int = 0
+
+    def steps_per_epoch(self, worker: int) -> int:
+        """Minibatches of one epoch of a worker."""
+        return -(-self.rows[worker] // self.batch_size)
+
+    def scale_of(self, worker: int) -> float:
+        """Steps that `fit` on all rows takes, to one of the worker's own."""
+        if not self.schedules_follow_training or self.rows[worker] == 0:
+            return 1.0
+        return -(-sum(self.rows) // self.batch_size) / self.steps_per_epoch(worker)
 
 
 @dataclass(frozen=True)
@@ -172,14 +190,14 @@ def _keep_compiled(environment: MutableMapping[str, str]) -> None:
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
-def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> str | None:
+def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> Ending:
     """Train as worker `start.worker` on `batches` to the end.
 
     An exception is reported to the center, whence the driver learns of it at once, and returned; it is not
     raised, since Spark would train the same error again.
 
     Returns:
-        The traceback of the exception that ended the training, or None.
+        The traceback of the exception that ended the training; or what the worker leaves.
 
     Raises:
         SourceLost: the rows did not arrive as they were counted; whether to try again is Spark's to decide.
@@ -193,24 +211,24 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
     ):
         try:
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
-            _train(pickle.loads(envelope.task), start, batches, client)
+            return _train(pickle.loads(envelope.task), start, batches, client)
         except (Replaced, SourceLost):
             # Spark starts a stage again whose input was lost, and a worker that still trains with it. If the
             # first returned, Spark would take the partition for done, and end the second with the stage.
             raise
         except JobStopped:
-            return None  # The driver knows why.
+            return Ending()  # The driver knows why.
         except ServerLost:
-            return traceback.format_exc()
+            return Ending(traceback.format_exc())
         except Exception:
             error = traceback.format_exc()
             _report(client, start.worker, error)
-            return error
-    return None
+            return Ending(error)
 
 
-def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group) -> None:
+def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group) -> Ending:
     # Imported here: Keras must not be imported before `prepare_process`.
+    from distkeras.model.schedule import ScheduleSteps
     from distkeras.worker.feed import Feed
     from distkeras.worker.kept import borrowed
     from distkeras.worker.loop import Loop
@@ -225,10 +243,11 @@ def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: 
         num_epoch=task.num_epoch,
         num_rows=task.rows[start.worker],
     )
-    with feed, borrowed(task.model, start.worker, task.algorithm.inner_momentum) as replica:
-        keep_freed_memory(4 * replica.layout.size)
+    steps = ScheduleSteps(task.scale_of(start.worker))
+    with feed, borrowed(task.model, start.worker, task.algorithm.inner_momentum, steps) as kept:
+        keep_freed_memory(4 * kept.replica.layout.size)
         loop = Loop(
-            replica,
+            kept.replica,
             feed,
             task.algorithm,
             client.call,
@@ -237,8 +256,21 @@ def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: 
             compression=task.compression,
             part_sizes=client.part_sizes,
             overlap=task.overlap,
+            on_place=lambda epoch, step: kept.move_to(epoch * task.steps_per_epoch(start.worker) + step),
         )
-        loop.run(start.attempt, start.ticket)
+        trained = loop.run(start.attempt, start.ticket)
+        return _ending(kept, task, start.worker) if trained else Ending()
+
+
+def _ending(kept: Kept, task: Task, worker: int) -> Ending:
+    """Return what a worker leaves that has trained to the end."""
+    metrics = kept.replica.collected_metrics()
+    if worker not in task.state_of:
+        return Ending(metrics=[*metrics])
+    state = kept.state()
+    size = sum(array.nbytes for array in state)
+    fits = size <= task.largest_state
+    return Ending(None, kept.moved(), state if fits else [], [*metrics], 0 if fits else size)
 
 
 def _report(client: Client | Group, worker: int, error: str) -> None:

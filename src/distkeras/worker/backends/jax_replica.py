@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any, final
@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from distkeras.algorithms import Vector
-from distkeras.model.spec import is_statistic, weights_of
+from distkeras.model.variables import Cell
 from distkeras.worker.backlog import Batch
 from distkeras.worker.replica import Replica, Steps
 
@@ -32,12 +33,15 @@ class JaxReplica(Replica):
         self._load()
         if jax.config.read("jax_cpu_enable_async_dispatch"):
             self._num_places = 2
-        self._statistics = [
-            index for index, variable in enumerate(model.non_trainable_variables) if is_statistic(variable)
-        ]
-        trainable, statistics = weights_of(model)
-        self._flatten = jax.jit(partial(_flatten, momentum=self._momentum))
-        self._split = jax.jit(partial(_splitter([*trainable, *statistics]), momentum=self._momentum))
+        places = {
+            id(variable): (group, index)
+            for group, variables in enumerate(self._variables())
+            for index, variable in enumerate(variables)
+        }
+        self._places = [places[id(cell)] for cell in self._cells]
+        dtype = self.layout.dtype
+        self._flatten = jax.jit(partial(_flatten, momentum=self._momentum, dtype=dtype))
+        self._split = jax.jit(partial(_splitter(self._cells), momentum=self._momentum))
         velocities = {id(variable) for variable in self._velocities}
         self._velocity_indices = [
             index
@@ -46,27 +50,24 @@ class JaxReplica(Replica):
         ]
 
     def _read(self) -> Vector:
-        trainable, others, optimizer, _ = self._state
-        velocities = [optimizer[index] for index in self._velocity_indices]
-        weights = [*trainable, *(others[index] for index in self._statistics)]
+        velocities = [self._state[2][index] for index in self._velocity_indices]
+        weights = [self._state[group][index] for group, index in self._places]
         if jax.default_backend() == "cpu":
             # Here an array is a view of JAX's own memory: NumPy joins them five times as fast as XLA.
-            vector = _join(weights)
+            vector = _join(weights, self.layout.dtype)
             if velocities:
-                vector[: self.layout.num_trainable] -= self._momentum * _join(velocities)
+                vector[: self.layout.num_trainable] -= self._momentum * _join(velocities, self.layout.dtype)
             return vector
         return np.array(self._flatten(weights, velocities))
 
     def _write(self, vector: Vector) -> None:
-        trainable, others, optimizer, metrics = self._state
-        parts = self._split(vector, [optimizer[index] for index in self._velocity_indices])
+        parts = self._split(vector, [self._state[2][index] for index in self._velocity_indices])
         # JAX may read the caller's array in place: not after this returns.
         jax.block_until_ready(parts)
-        count = len(trainable)
-        others = list(others)
-        for index, part in zip(self._statistics, parts[count:], strict=True):
-            others[index] = part
-        self._state = (parts[:count], others, optimizer, metrics)
+        groups = [list(group) for group in self._state]
+        for (group, index), part in zip(self._places, parts, strict=True):
+            groups[group][index] = part
+        self._state = (groups[0], groups[1], groups[2], groups[3])
 
     def _sync(self) -> None:
         for group, values in zip(self._variables(), self._state, strict=True):
@@ -147,6 +148,9 @@ class JaxReplica(Replica):
         fetched: dict[str, Any] = jax.device_get(logs)
         return fetched
 
+    def _metric_values(self) -> list[npt.NDArray[np.float64]]:
+        return [np.array(value, np.float64) for value in self._state[3]]
+
     def _reset_metrics(self) -> None:
         self._state = (*self._state[:3], self._fresh_metrics(self._state[3]))
 
@@ -175,25 +179,25 @@ def _values(variables: list[keras.Variable]) -> list[jax.Array]:
     return [variable.value for variable in variables]
 
 
-def _join(arrays: list[jax.Array]) -> Vector:
+def _join(arrays: list[jax.Array], dtype: str) -> Vector:
     parts = [np.asarray(array).ravel() for array in arrays]
-    return np.concatenate(parts, dtype=np.float32, casting="unsafe")
+    return np.concatenate(parts or [np.empty(0, dtype)], dtype=dtype, casting="unsafe")
 
 
-def _flatten(weights: list[jax.Array], velocities: list[jax.Array], momentum: float) -> jax.Array:
+def _flatten(weights: list[jax.Array], velocities: list[jax.Array], momentum: float, dtype: str) -> jax.Array:
     """Join `weights`, brought back from `momentum` times the velocities of the first of them."""
     weights = list(weights)
     for index, velocity in enumerate(velocities):
         weights[index] -= momentum * velocity
-    return jnp.concatenate([weight.astype(jnp.float32).ravel() for weight in weights])
+    return jnp.concatenate([weight.astype(dtype).ravel() for weight in weights])
 
 
-def _splitter(variables: list[keras.Variable]) -> Callable[..., list[jax.Array]]:
+def _splitter(variables: Sequence[Cell]) -> Callable[..., list[jax.Array]]:
     """Return the function that cuts a vector into weights of the shapes and types of `variables`.
 
     The first of them are put ahead by `momentum` times their velocities.
     """
-    shapes = [(tuple(variable.shape), variable.dtype) for variable in variables]
+    shapes = [(tuple(variable.shape), str(variable.dtype)) for variable in variables]
     edges = list(accumulate(int(np.prod(shape)) for shape, _ in shapes))[:-1]
 
     def split(vector: jax.Array, velocities: list[jax.Array], momentum: float) -> list[jax.Array]:

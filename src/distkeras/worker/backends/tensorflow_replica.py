@@ -10,7 +10,6 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from distkeras.algorithms import Vector
-from distkeras.model.spec import weights_of
 from distkeras.worker.backlog import Batch, leaves_of, map_leaves
 from distkeras.worker.replica import Replica, Steps
 
@@ -21,11 +20,9 @@ class TensorFlowReplica(Replica):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
-        trainable, statistics = weights_of(model)
-        self._weights = [*trainable, *statistics]
         self._sizes = [slot.size for slot in self.layout.slots()]
         self._flatten = tf.function(self._make_flat, autograph=False)
-        signature = [tf.TensorSpec([self.layout.size], tf.float32)]
+        signature = [tf.TensorSpec([self.layout.size], self.layout.dtype)]
         self._assign = tf.function(self._assign_parts, input_signature=signature, autograph=False)
 
     def _read(self) -> Vector:
@@ -34,7 +31,7 @@ class TensorFlowReplica(Replica):
 
     def _write(self, vector: Vector) -> None:
         # `constant` copies; `convert_to_tensor` need not.
-        self._assign(tf.constant(vector, tf.float32))
+        self._assign(tf.constant(vector, self.layout.dtype))
 
     def _sync(self) -> None:
         """Nothing to do: the model's variables are the replica's."""
@@ -96,16 +93,16 @@ class TensorFlowReplica(Replica):
         self._reset()
 
     def _make_flat(self) -> tf.Tensor:
-        weights = [weight.value for weight in self._weights]
+        weights = [cell.value for cell in self._cells]
         for index, velocity in enumerate(self._velocities):
             weights[index] = weights[index] - self._momentum * velocity.value
-        return tf.concat([tf.reshape(tf.cast(weight, tf.float32), [-1]) for weight in weights], 0)
+        return tf.concat([tf.reshape(tf.cast(weight, self.layout.dtype), [-1]) for weight in weights], 0)
 
     def _assign_parts(self, vector: tf.Tensor) -> None:
         parts = tf.split(vector, self._sizes)
-        for weight, part in zip(self._weights, parts, strict=True):
+        for weight, part in zip(self._cells, parts, strict=True):
             weight.value.assign(tf.cast(tf.reshape(part, weight.shape), weight.dtype))
-        for weight, velocity in zip(self._weights, self._velocities, strict=False):  # the trainable ones
+        for weight, velocity in zip(self._cells, self._velocities, strict=False):  # the trainable ones
             weight.value.assign_add(self._momentum * velocity.value)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from distkeras.algorithms import Vector
-from distkeras.model.spec import weights_of
 from distkeras.worker.backlog import Batch
 from distkeras.worker.replica import Replica, Steps
 
@@ -25,29 +24,35 @@ class TorchReplica(Replica):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
-        trainable, statistics = weights_of(model)
-        self._weights: list[torch.Tensor] = [weight.value for weight in (*trainable, *statistics)]
         self._sizes = [slot.size for slot in self.layout.slots()]
         self._velocity_values: list[torch.Tensor] = [velocity.value for velocity in self._velocities]
-        self._staged = torch.empty(self.layout.size, dtype=torch.float32, device="cpu")
+        self._dtype: torch.dtype = getattr(torch, self.layout.dtype)
+        self._staged = torch.empty(self.layout.size, dtype=self._dtype, device="cpu")
 
     def _read(self) -> Vector:
         with torch.no_grad():
-            flat = _join(self._weights)
+            flat = _join(self._tensors(), self._dtype)
             if self._velocities:
-                flat[: self.layout.num_trainable].sub_(_join(self._velocity_values), alpha=self._momentum)
+                flat[: self.layout.num_trainable].sub_(
+                    _join(self._velocity_values, self._dtype), alpha=self._momentum
+                )
         vector: Vector = flat.cpu().numpy()
         return vector
 
     def _write(self, vector: Vector) -> None:
         np.copyto(self._staged.numpy(), vector)
-        device = self._weights[0].device if self._weights else self._staged.device
+        weights = self._tensors()
+        device = weights[0].device if weights else self._staged.device
         parts = self._staged.to(device).split(self._sizes)
         with torch.no_grad():
-            for weight, part in zip(self._weights, parts, strict=True):
+            for weight, part in zip(weights, parts, strict=True):
                 weight.copy_(part.view(weight.shape))
-            for weight, velocity in zip(self._weights, self._velocity_values, strict=False):  # trainable ones
+            for weight, velocity in zip(weights, self._velocity_values, strict=False):  # trainable ones
                 weight.add_(velocity, alpha=self._momentum)
+
+    def _tensors(self) -> list[torch.Tensor]:
+        # Asked for anew: a module may put another tensor in the place of a buffer.
+        return [cell.value for cell in self._cells]
 
     def _sync(self) -> None:
         """Nothing to do: the model's variables are the replica's."""
@@ -64,7 +69,7 @@ class TorchReplica(Replica):
 
     def _compiler_is_there(self) -> bool:
         compiler = os.environ.get("CXX", "g++")  # As PyTorch looks for it.
-        on_cpu = all(weight.device.type == "cpu" for weight in self._weights)
+        on_cpu = all(weight.device.type == "cpu" for weight in self._tensors())
         if on_cpu and shutil.which(compiler) is None:
             logger.warning(
                 "`jit_compile=True` needs a C++ compiler, and this worker has none: its step stays eager. "
@@ -89,5 +94,6 @@ class TorchReplica(Replica):
         self.model.reset_metrics()
 
 
-def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.reshape(-1).to(torch.float32) for tensor in tensors])
+def _join(tensors: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    parts = [tensor.reshape(-1).to(dtype) for tensor in tensors]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=dtype)

@@ -1,0 +1,121 @@
+"""A model as the objects that it is made of: for classes that Keras cannot save and cloudpickle can.
+
+A layer that takes a function or another object in its constructor, and has no `get_config`, cannot be made
+anew from a configuration. Its attributes can be copied. The copy needs the same version of Keras.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import weakref
+from typing import Any
+
+import cloudpickle
+import keras
+import numpy as np
+
+TRACKED = ("TrackedList", "TrackedDict", "TrackedSet")
+"""Keras's own containers: they tell the layer what is put in, and cannot be unpickled as they are."""
+
+COMPILED = frozenset(
+    {"optimizer", "loss", "train_function", "test_function", "predict_function", "compiled"}
+    | {"_compile_loss", "_compile_metrics", "_compile_config", "_loss_tracker", "_compiled_trainable_state"}
+    | {"_jax_state", "_jax_state_synced", "_distribute_strategy"}
+)
+"""What `compile` and `fit` leave in a model. It is compiled anew."""
+
+SAVEABLE = (
+    *(keras.Operation, keras.random.SeedGenerator),
+    *(keras.optimizers.Optimizer, keras.metrics.Metric),
+)
+"""What Keras would pickle by saving it."""
+
+
+class CannotCopy(ValueError):
+    """Something inside the model can be neither saved by Keras nor pickled."""
+
+
+def dump_model(model: keras.Model) -> bytes:
+    """Return a pickle of `model`, its variables as arrays.
+
+    Raises:
+        CannotCopy: something in it cannot be pickled; the message says what.
+    """
+    file = io.BytesIO()
+    try:
+        _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(model)
+    except Exception as error:
+        raise CannotCopy(f"{type(error).__name__}: {error}") from error
+    return file.getvalue()
+
+
+def load_model(data: bytes) -> keras.Model:
+    """Return the model in `data`, not compiled."""
+    model: keras.Model = cloudpickle.loads(data)
+    return model
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, keras.Variable):
+            array = np.array(keras.ops.convert_to_numpy(value))
+            return _make_variable, (array, str(value.dtype), value.trainable, value.name)
+        if type(value).__name__ in TRACKED and type(value).__module__.startswith("keras."):
+            plain = _plain_type(value)
+            return _make_tracked, (type(value), plain), (plain(value), dict(vars(value))), None, None, _fill
+        if isinstance(value, weakref.ref):
+            return _make_dead_reference, ()
+        if isinstance(value, weakref.WeakKeyDictionary):
+            return weakref.WeakKeyDictionary, ()
+        if isinstance(value, SAVEABLE):
+            return object.__new__, (type(value),), _state_of(value), None, None, _set_state
+        return super().reducer_override(value)
+
+
+def _state_of(value: Any) -> dict[str, Any]:
+    # TensorFlow's bookkeeping begins with `_self_`, and is made anew.
+    state = {name: part for name, part in vars(value).items() if not name.startswith("_self_")}
+    if isinstance(value, keras.Model):
+        state = {name: part for name, part in state.items() if name not in COMPILED}
+    return state
+
+
+def _set_state(value: Any, state: dict[str, Any]) -> None:
+    vars(value).update(state)
+    if isinstance(value, keras.Model):
+        trainer = keras.Model.__bases__[0]
+        vars(value).pop("_compute_loss_has_training_arg", None)
+        trainer.__init__(value)  # As before `compile`.
+
+
+def _make_variable(array: Any, dtype: str, trainable: bool, name: str) -> keras.Variable:
+    return keras.Variable(array, dtype=dtype, trainable=trainable, name=name)
+
+
+def _plain_type(value: Any) -> type:
+    return next(kind for kind in (list, dict, set) if isinstance(value, kind))
+
+
+def _make_tracked(kind: type, plain: type) -> Any:
+    return plain.__new__(kind)  # type: ignore[call-overload]
+
+
+def _fill(container: Any, state: tuple[Any, dict[str, Any]]) -> None:
+    """Fill a container of Keras's past its own methods, which would tell the layer of it once more."""
+    items, attributes = state
+    vars(container).update(attributes)
+    match items:
+        case list():
+            list.extend(container, items)
+        case dict():
+            dict.update(container, items)
+        case _:
+            set.update(container, items)
+
+
+def _make_dead_reference() -> Any:
+    class Gone:
+        pass
+
+    return weakref.ref(Gone())

@@ -1,0 +1,127 @@
+"""The optimizer's part of a model's journey: its settings beside the configuration, and its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from distkeras.model.compiling import optimizers_in
+from distkeras.model.variables import Array, Tree, value_of
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Weights that one optimizer leaves out of weight decay.
+
+    Attributes:
+        index: of the optimizer among `optimizers_in`.
+        pattern: a regular expression for names of weights, or None.
+        paths: of single weights.
+    """
+
+    index: int
+    pattern: str | None
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """What of an optimizer no configuration says.
+
+    Attributes:
+        exclusions: from weight decay.
+        values: of all its variables, in their order; None for one that begins anew.
+    """
+
+    exclusions: tuple[Exclusion, ...] = ()
+    values: tuple[Array, ...] | None = None
+
+
+def state_of(optimizer: Any, tree: Tree, *, with_values: bool) -> OptimizerState:
+    """Return the state of `optimizer`, whose model has the variables of `tree`.
+
+    Args:
+        optimizer: a Keras optimizer, or None.
+        tree: of the model that it was made for.
+        with_values: also what its variables hold, if it has made a step.
+    """
+    values = None
+    if with_values and optimizer is not None and optimizer.built and int(value_of(_steps(optimizer))):
+        values = tuple(np.array(value_of(variable)) for variable in optimizer.variables)
+    return OptimizerState(_exclusions_of(optimizer, tree), values)
+
+
+def build_optimizer(model: keras.Model, tree: Tree, state: OptimizerState) -> None:
+    """Build the optimizer of a compiled `model`, a copy, and bring it to `state`.
+
+    Values are left out where they are those of another set of weights: their flags have changed since.
+    """
+    optimizer = model.optimizer
+    if optimizer is None:
+        return
+    chain = optimizers_in(optimizer)
+    for exclusion in state.exclusions:
+        chain[exclusion.index].exclude_from_weight_decay(
+            [tree.variables[path] for path in exclusion.paths],
+            None if exclusion.pattern is None else [exclusion.pattern],
+        )
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    if state.values is not None:
+        set_values(optimizer, state.values)
+
+
+def set_values(optimizer: Any, values: tuple[Array, ...]) -> bool:
+    """Set the variables of `optimizer`, if `values` are of their shapes; return whether they are."""
+    variables = optimizer.variables
+    fit = len(variables) == len(values) and all(
+        tuple(variable.shape) == value.shape for variable, value in zip(variables, values, strict=True)
+    )
+    if fit:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    return fit
+
+
+def averages_of(optimizer: Any) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Return weights with the moving averages that a built `optimizer` keeps of them (`use_ema`)."""
+    return [
+        (variable, average)
+        for each in optimizers_in(optimizer)
+        if each.use_ema and each.built
+        for variable, average in zip(
+            each._trainable_variables, each._model_variables_moving_average, strict=True
+        )
+        if average is not None
+    ]
+
+
+def _steps(optimizer: Any) -> keras.Variable:
+    return optimizers_in(optimizer)[0]._iterations
+
+
+def _exclusions_of(optimizer: Any, tree: Tree) -> tuple[Exclusion, ...]:
+    found = []
+    for index, each in enumerate(optimizers_in(optimizer)):
+        # Keras keeps them by a key that means nothing in another process.
+        keys = getattr(each, "_exclude_from_weight_decay", None) or set()
+        pattern = getattr(each, "_exclude_from_weight_decay_pattern", None)
+        own = tuple(
+            sorted(
+                path
+                for path, variable in tree.variables.items()
+                if isinstance(variable, keras.Variable) and each._var_key(variable) in keys
+            )
+        )
+        if len(own) < len(keys):
+            raise ValueError(
+                f"{type(each).__name__} leaves {len(keys) - len(own)} weight(s) out of weight decay that are "
+                "not of this model. Call `exclude_from_weight_decay` with weights of the model that is "
+                "trained, or by `var_names`."
+            )
+        if keys or pattern is not None:
+            found.append(Exclusion(index, None if pattern is None else pattern.pattern, own))
+    return tuple(found)

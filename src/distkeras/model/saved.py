@@ -1,0 +1,161 @@
+"""A model without its compile settings, as bytes of which the very same model can be made anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cloudpickle
+import keras
+
+from distkeras.model.archive import (
+    config_of,
+    digest_of,
+    digest_of_all,
+    load_archive,
+    without_initializers,
+    write_archive,
+)
+from distkeras.model.by_value import dump_model, load_model
+from distkeras.model.custom_objects import named_apart, named_in
+from distkeras.model.supplement import (
+    Supplement,
+    Weight,
+    lacking,
+    structure_of,
+    values_that_differ,
+    weights_in,
+)
+from distkeras.model.variables import tree_of
+from distkeras.model.weights import ModelChanged
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model as it travels: plain bytes and arrays, picklable by `pickle`.
+
+    Attributes:
+        archive: Keras's own `.keras` file: architecture, weights, assets; or a pickle, with `by_value`.
+        by_value: the model is copied attribute by attribute, since Keras cannot save its classes.
+        supplement: what the archive does not carry.
+        custom_objects: pickled classes and functions that the model names; by value where another process
+            could not import them.
+        weights: of the model: every copy must have exactly these.
+    """
+
+    archive: bytes
+    by_value: bool
+    supplement: Supplement
+    custom_objects: bytes
+    weights: tuple[Weight, ...]
+
+    @property
+    def digest(self) -> str:
+        """A name for the contents, the same for a model that is saved twice."""
+        values = self.supplement.values
+        texts = (list(values), replace(self.supplement, values={}), self.weights)
+        archive = hashlib.sha256(self.archive).hexdigest() if self.by_value else digest_of(self.archive)
+        arrays = [value.tobytes() for value in values.values()]
+        return digest_of_all(archive.encode(), self.custom_objects, repr(texts).encode(), *arrays)
+
+    def open(self, *, blank: bool = True) -> keras.Model:
+        """Return the model, not compiled.
+
+        Args:
+            blank: make no random first weights, which are overwritten anyway: compiling the initializers is
+                most of the time that a new process takes to load a small model. The model's own configuration
+                then names other initializers than the user's.
+
+        Raises:
+            ModelChanged: it is another model here, as under another version of Keras.
+        """
+        model = _loaded(self.archive, cloudpickle.loads(self.custom_objects), self.by_value, blank)
+        found = weights_in(self.supplement.apply(model))
+        if found != self.weights:
+            raise ModelChanged(f"{differences(self.weights, found)} {SAME_CODE}")
+        return model
+
+
+SAME_CODE = "Expected the same versions of Keras and of the model's own classes on driver and executors."
+
+
+def save(model: keras.Model, custom_objects: Mapping[str, Any] | None = None) -> SavedModel:
+    """Return `model`, which must be built, as it travels; a copy is made of it here first, and compared.
+
+    Args:
+        model: any Keras model.
+        custom_objects: classes and functions that it names, where they are not registered with Keras.
+
+    Raises:
+        ValueError: neither Keras nor cloudpickle makes the same model of it.
+    """
+    with named_apart([model]) as objects:
+        return save_with(model, objects, [], custom_objects)
+
+
+def save_with(
+    model: keras.Model,
+    objects: dict[str, Any],
+    configs: list[Any],
+    custom_objects: Mapping[str, Any] | None = None,
+) -> SavedModel:
+    """Return `model` as `save` does, inside a block of `named_apart`.
+
+    Args:
+        model: any Keras model.
+        objects: the user's own classes and functions in it, as they were named apart.
+        configs: configurations that travel with it: what they name goes along.
+        custom_objects: as in `save`.
+    """
+    custom = dict(custom_objects or {})
+    tree, failures = tree_of(model), []
+    structure, given = structure_of(tree), weights_in(tree)
+    for by_value in (False, True):
+        try:
+            data = dump_model(model) if by_value else write_archive(model)
+            copy = _loaded(data, objects | custom, by_value, True)
+            supplement = lacking(structure, tree_of(copy))
+            there = supplement.apply(copy)
+            if (found := weights_in(there)) != given:
+                raise ModelChanged(differences(given, found))
+            named = objects if by_value else named_in(objects, [config_of(data), *configs])
+            values = values_that_differ(tree, there)
+            return SavedModel(
+                data, by_value, replace(supplement, values=values), cloudpickle.dumps(named | custom), given
+            )
+        except Exception as error:  # Whatever the user's classes raise.
+            failures.append(error)
+    by_keras, by_pickle = (_shortened(error) for error in failures)
+    raise ValueError(
+        f"Expected a model that can be sent to the workers. {model.name!r} cannot. Saved by Keras: "
+        f"{by_keras}; copied by cloudpickle: {by_pickle}. Give each class of your own a `get_config` that "
+        "names every argument of its constructor."
+    ) from failures[0]
+
+
+def _loaded(data: bytes, objects: dict[str, Any], by_value: bool, blank: bool) -> keras.Model:
+    """Return the model in an archive or a pickle, as far as that carries it."""
+    if by_value:
+        return load_model(data)
+    return load_archive(without_initializers(data) if blank else data, objects)
+
+
+def differences(given: Sequence[Weight], found: Sequence[Weight]) -> str:
+    """Tell in which weights two models differ."""
+    if {*given} == {*found}:
+        return "A copy of the model has its weights in another order."
+    lost = [str(weight) for weight in given if weight not in {*found}]
+    new = [str(weight) for weight in found if weight not in {*given}]
+    return f"A copy of the model has other weights. Expected: {_some(lost)}. Received: {_some(new)}."
+
+
+def _some(names: list[str]) -> str:
+    return "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "") or "no others"
+
+
+def _shortened(error: BaseException) -> str:
+    """The type of `error` and the beginning of its message: Keras quotes whole configurations."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"

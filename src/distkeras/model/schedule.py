@@ -1,0 +1,98 @@
+"""Learning-rate schedules that follow the steps of the whole training, not those of one worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import keras
+from keras import ops
+
+from distkeras.model.compiling import optimizers_in
+
+
+@dataclass(frozen=True)
+class ScheduleSteps:
+    """How a worker's steps count for a schedule.
+
+    Attributes:
+        scale: steps of the whole training to one of the worker's own; 1 counts the worker's own.
+    """
+
+    scale: float = 1.0
+
+
+@final
+class FollowingTraining(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # untyped
+    """A schedule that is asked for the step at which the whole training stands.
+
+    `keras.Model.fit` on all rows takes `scale` steps while this worker takes one. The optimizer's own count
+    stays as it is: Adam corrects its bias by it.
+
+    Args:
+        schedule: the user's own.
+        steps: how a step counts.
+        first: the optimizer's count when this training began.
+        offset: steps of this training that the optimizer has not counted: those of a process before this one.
+    """
+
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        steps: ScheduleSteps,
+        first: keras.Variable,
+        offset: keras.Variable,
+    ) -> None:
+        self.schedule = schedule
+        self._steps = steps
+        self._first = first
+        self._offset = offset
+
+    def __call__(self, step: Any) -> Any:
+        done = ops.cast(step, self._first.dtype) - self._first + self._offset
+        if self._steps.scale != 1:
+            scaled = ops.floor(ops.cast(done, "float32") * self._steps.scale + 1e-3)
+            done = ops.cast(scaled, self._first.dtype)
+        return self.schedule(self._first + done)
+
+    def get_config(self) -> dict[str, Any]:
+        raise NotImplementedError("It belongs to one training in one process.")
+
+
+class Position:
+    """Where a training stands, for the schedules of one model's optimizer.
+
+    Args:
+        model: compiled, its optimizer built. Its schedules follow the training from now on.
+        steps: how a step counts.
+    """
+
+    def __init__(self, model: keras.Model, steps: ScheduleSteps) -> None:
+        self._counts: list[tuple[Any, keras.Variable, keras.Variable]] = []
+        for optimizer in optimizers_in(model.optimizer):
+            schedule = optimizer._learning_rate
+            if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+                continue
+            first, offset = (
+                optimizer.add_variable((), "zeros", "int", name=name) for name in ("first_step", "offset")
+            )
+            optimizer._learning_rate = FollowingTraining(schedule, steps, first, offset)
+            self._counts.append((optimizer, first, offset))
+        self.begin()
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether there is a schedule."""
+        return bool(self._counts)
+
+    def begin(self) -> None:
+        """A training begins where the optimizer stands."""
+        for optimizer, first, offset in self._counts:
+            first.assign(int(ops.convert_to_numpy(optimizer._iterations)))  # Not its buffer.
+            offset.assign(0)
+
+    def move_to(self, done: int) -> None:
+        """The next step is number `done` of this worker's, whatever this process has counted."""
+        for optimizer, first, offset in self._counts:
+            counted = int(ops.convert_to_numpy(optimizer._iterations)) - int(ops.convert_to_numpy(first))
+            offset.assign(done - counted)

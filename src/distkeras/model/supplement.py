@@ -1,0 +1,171 @@
+"""What a `.keras` file does not carry of a model, so that a copy made of the file becomes the same model.
+
+Keras saves the configuration and the weights of the layers that it knows how to reach. It loses, without a
+word, the trainable flags of layers inside other layers and of single weights, LoRA and quantization of inner
+layers, the factors of LoRA, the state of seed generators, and plain attributes that no configuration names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from distkeras.model.variables import Array, Tree, tree_of, value_of
+
+Plain = bool | int | float | str | None
+
+OF_KERAS = frozenset(
+    {"name", "built", "compiled", "loss", "run_eagerly", "jit_compile", "steps_per_execution"}
+    | {"stop_training", "optimizer", "lora_enabled", "lora_rank", "lora_alpha", "training"}
+)
+"""Attributes that building, compiling, LoRA or training set; `compile` in the worker sets its own."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What is known of one variable without its value: the unit in which models are compared."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    trainable: bool
+
+    def __str__(self) -> str:
+        state = "trainable" if self.trainable else "not trainable"
+        return f"{self.path} {self.shape} {self.dtype}, {state}"
+
+
+@dataclass(frozen=True)
+class Supplement:
+    """Everything by the path of a layer or of a variable, as `tree_of` has it.
+
+    Attributes:
+        quantized: quantization mode of layers.
+        lora: rank and alpha of layers with LoRA.
+        attributes: plain attributes of layers.
+        layer_flags: `trainable` of every layer.
+        variable_flags: `trainable` of every variable.
+        values: of the variables that would have another value without.
+    """
+
+    quantized: dict[str, str]
+    lora: dict[str, tuple[int, float]]
+    attributes: dict[str, dict[str, Plain]]
+    layer_flags: dict[str, bool]
+    variable_flags: dict[str, bool]
+    values: dict[str, Array]
+
+    def apply(self, model: keras.Model) -> Tree:
+        """Bring `model`, a copy, to where the given model was; return its layers and variables."""
+        tree = tree_of(model)
+        layers = tree.layers
+        for path, mode in self.quantized.items():
+            layers[path].quantize(mode)
+        for path, (rank, alpha) in self.lora.items():
+            layers[path].enable_lora(rank, lora_alpha=alpha)
+        for path, attributes in self.attributes.items():
+            for name, value in attributes.items():
+                setattr(layers[path], name, value)
+        if self.quantized or self.lora:
+            tree = tree_of(model)
+        for path, flag in self.layer_flags.items():  # From the outside in: a layer sets those inside it too.
+            layer = tree.layers.get(path)
+            if layer is not None and layer.trainable != flag:
+                layer.trainable = flag
+        for path, flag in self.variable_flags.items():
+            variable = tree.variables.get(path)
+            if isinstance(variable, keras.Variable) and variable.trainable != flag:
+                variable.trainable = flag
+        for path, array in self.values.items():
+            if path in tree.variables:
+                tree.variables[path].assign(array)
+        return tree
+
+
+def weights_in(tree: Tree) -> tuple[Weight, ...]:
+    """Return what is known of every variable of `tree`, in the order of their paths."""
+    trainable = {id(variable) for variable in tree.layers[""].trainable_variables}
+    return tuple(
+        Weight(path, tuple(variable.shape), str(variable.dtype), id(variable) in trainable)
+        for path, variable in sorted(tree.variables.items())
+    )
+
+
+def structure_of(tree: Tree) -> Supplement:
+    """Return what must be said of a model beside its file, but for the values."""
+    quantized = {path: _mode_of(layer) for path, layer in tree.layers.items() if _mode_of(layer) is not None}
+    return Supplement(
+        quantized={path: str(mode) for path, mode in quantized.items()},
+        lora={
+            path: (layer.lora_rank, layer.lora_alpha)
+            for path, layer in tree.layers.items()
+            if getattr(layer, "lora_enabled", False)
+        },
+        attributes={path: _plain(layer) for path, layer in tree.layers.items()},
+        layer_flags={path: bool(layer.trainable) for path, layer in tree.layers.items()},
+        variable_flags={path: bool(variable.trainable) for path, variable in tree.variables.items()},
+        values={},
+    )
+
+
+def lacking(structure: Supplement, copy: Tree) -> Supplement:
+    """Return the part of `structure` that `copy`, made of the file alone, does not have yet."""
+    there = structure_of(copy)
+    attributes = {
+        path: {
+            name: value
+            for name, value in named.items()
+            if name in there.attributes.get(path, {}) and not _alike(there.attributes[path][name], value)
+        }
+        for path, named in structure.attributes.items()
+    }
+    return Supplement(
+        quantized={p: mode for p, mode in structure.quantized.items() if p not in there.quantized},
+        lora={p: lora for p, lora in structure.lora.items() if p not in there.lora},
+        attributes={path: named for path, named in attributes.items() if named},
+        layer_flags=structure.layer_flags,
+        variable_flags=structure.variable_flags,
+        values={},
+    )
+
+
+def values_that_differ(given: Tree, copy: Tree) -> dict[str, Array]:
+    """Return the values of `given` of those variables that have another value in `copy`, bit for bit."""
+    found = {}
+    for path, variable in given.variables.items():
+        other = copy.variables.get(path)
+        if other is None or tuple(other.shape) != tuple(variable.shape):
+            continue
+        value = value_of(variable)
+        if not same_bits(value, value_of(other)):
+            found[path] = np.array(value)
+    return found
+
+
+def same_bits(one: Array, other: Array) -> bool:
+    """Whether two arrays hold the same bits: NaN equals itself, and 0.0 is not -0.0."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    if one.dtype.kind in "OSU":
+        return bool((one == other).all())
+    one, other = np.ascontiguousarray(one), np.ascontiguousarray(other)
+    return bool(np.array_equal(one.reshape(-1).view(np.uint8), other.reshape(-1).view(np.uint8)))
+
+
+def _mode_of(layer: keras.layers.Layer) -> Any:
+    return getattr(layer, "quantization_mode", None)
+
+
+def _plain(layer: keras.layers.Layer) -> dict[str, Plain]:
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if not name.startswith("_") and name not in OF_KERAS and isinstance(value, Plain)
+    }
+
+
+def _alike(one: Plain, other: Plain) -> bool:
+    return type(one) is type(other) and (one == other or one != one)

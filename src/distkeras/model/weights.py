@@ -1,0 +1,130 @@
+"""Which weights of a model move, where they lie in one flat vector, and the seeds that stay local."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from distkeras.algorithms import Vector
+from distkeras.center.layout import Layout
+from distkeras.model.optimizer import averages_of
+from distkeras.model.variables import Buffer, Cell, Tree, is_float, tree_of, value_of
+
+AVERAGE = "average of "
+"""Begins the path of a moving average that the optimizer keeps of a weight."""
+
+
+class ModelChanged(ValueError):
+    """A copy of a model is not the model that was given."""
+
+
+def layout_of(model: keras.Model) -> Layout:
+    """Return where each weight of a built `model` lies in the flat vector.
+
+    Trainable weights, then the statistics: float weights that are made as not trainable, buffers of PyTorch
+    modules, and moving averages of the optimizer. What has been frozen has no place, nor have the statistics
+    of a frozen batch normalization, which Keras leaves as they are.
+    """
+    tree = tree_of(model)
+    paths = tree.paths()
+    trainable = [(paths[id(variable)], variable) for variable in model.trainable_variables]
+    moving: list[tuple[str, Cell]] = [
+        (path, cell) for path, cell in tree.variables.items() if _is_statistic(path, cell, tree)
+    ]
+    moving += [(AVERAGE + paths[id(weight)], cell) for weight, cell in _averages_of(model)]
+    wide = any(value_of(cell).dtype == np.float64 for _, cell in (*trainable, *moving))
+    return Layout(
+        tuple((path, tuple(cell.shape)) for path, cell in trainable),
+        tuple((path, tuple(cell.shape)) for path, cell in moving),
+        "float64" if wide else "float32",
+    )
+
+
+def cells_of(model: keras.Model, layout: Layout) -> list[Cell]:
+    """Return what holds each weight of `layout` in `model`, in the layout's order.
+
+    Raises:
+        ModelChanged: a weight of the layout is not there, or has another shape.
+    """
+    tree = tree_of(model)
+    cells = dict(tree.variables)
+    paths = tree.paths()
+    for weight, average in _averages_of(model):
+        cells[AVERAGE + paths[id(weight)]] = average
+    for slot in layout.slots():
+        if slot.path not in cells or tuple(cells[slot.path].shape) != slot.shape:
+            found = tuple(cells[slot.path].shape) if slot.path in cells else "no such weight"
+            raise ModelChanged(
+                f"Expected the weight {slot.path!r} of shape {slot.shape} in {model.name!r}. "
+                f"Received: {found}"
+            )
+    return [cells[slot.path] for slot in layout.slots()]
+
+
+def initial_vector(model: keras.Model, layout: Layout | None = None) -> Vector:
+    """Return the weights of `model` as one new vector, shape (size,), in `layout` or in its own."""
+    layout = layout_of(model) if layout is None else layout
+    return layout.pack([value_of(cell) for cell in cells_of(model, layout)])
+
+
+def set_vector(model: keras.Model, vector: Vector, layout: Layout | None = None) -> None:
+    """Set the weights of `model` from `vector`, shape (size,), in `layout` or in its own.
+
+    Raises:
+        ValueError: `vector` has another size than the layout.
+    """
+    layout = layout_of(model) if layout is None else layout
+    values = layout.unpack(np.asarray(vector))
+    for cell, value in zip(cells_of(model, layout), values, strict=True):
+        # A copy: JAX and TensorFlow may keep the very memory of an aligned array.
+        cell.assign(value.copy())
+
+
+def _averages_of(model: keras.Model) -> list[tuple[keras.Variable, keras.Variable]]:
+    return averages_of(getattr(model, "optimizer", None))
+
+
+def _is_statistic(path: str, cell: Cell, tree: Tree) -> bool:
+    """Whether training moves `cell`, though no gradient does."""
+    if not is_float(cell):
+        return False
+    owner = tree.owners[path]
+    if isinstance(cell, Buffer):
+        return cell.is_persistent
+    if isinstance(owner, keras.layers.BatchNormalization) and not owner.trainable:
+        return False
+    return any(cell is variable for variable in owner._non_trainable_variables)
+
+
+def reseed(model: keras.Model, worker: int) -> None:
+    """Let the seed generators of `model` draw what no other worker draws.
+
+    Worker 0 keeps the model's own state, so that one worker alone equals plain Keras. The same worker gets
+    the same state every time.
+
+    Args:
+        model: a thawed model; its seed generators are changed in place.
+        worker: index of the worker.
+    """
+    if worker == 0:
+        return
+    for variable in _seed_states(model):
+        seed, *rest = (int(value) for value in keras.ops.convert_to_numpy(variable))
+        variable.assign(np.array([_mixed(seed, worker), *rest], variable.dtype))
+    if keras.backend.backend() == "torch":
+        import torch
+
+        # A Dropout without a seed draws from PyTorch's own generator, which begins alike in every process.
+        torch.manual_seed(_mixed(torch.initial_seed(), worker))
+
+
+def _mixed(seed: int, worker: int) -> int:
+    """31 bits of `seed` and `worker`: seed states are uint32, int32 or int64, by backend."""
+    return int(np.random.SeedSequence([seed % 2**32, worker]).generate_state(1)[0]) >> 1
+
+
+def _seed_states(model: keras.Model) -> list[keras.Variable]:
+    """The variables of `model` that are no weights: what its seed generators hold."""
+    weights = {id(weight) for weight in model.weights}
+    states = {id(variable): variable for variable in model.variables if id(variable) not in weights}
+    return list(states.values())

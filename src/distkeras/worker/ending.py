@@ -1,0 +1,110 @@
+"""What a worker leaves at its end besides the center's weights, and how that travels to the driver."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Array = npt.NDArray[Any]
+
+SCHEMA = "worker int, error string, name string, dtype string, shape array<bigint>, part int, data binary"
+
+PART_BYTES = 16 * 2**20
+"""An array travels in parts of this size."""
+
+VARIABLE, OPTIMIZER, METRIC = "variable ", "optimizer ", "metric "
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a worker ended.
+
+    Attributes:
+        error: the traceback of the exception that ended it, or None.
+        variables: of worker 0, by path: what has changed of the model and has no place in the center.
+        optimizer: of worker 0: what the optimizer's variables hold, in their order.
+        metrics: what the variables of the metrics hold after the last epoch, in their order.
+        too_large: bytes of an optimizer's state that was left in the worker.
+    """
+
+    error: str | None = None
+    variables: dict[str, Array] = field(default_factory=dict)
+    optimizer: list[Array] = field(default_factory=list)
+    metrics: list[Array] = field(default_factory=list)
+    too_large: int = 0
+
+    def batches(self, worker: int) -> Iterator[pa.RecordBatch]:
+        """Yield it as rows of `SCHEMA`, one of them without an array."""
+        yield _row(worker, self.error, "", "", [self.too_large], 0, b"")
+        for name, array in self._named():
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            for part, first in enumerate(range(0, max(1, data.size), PART_BYTES)):
+                piece = data[first : first + PART_BYTES].tobytes()
+                yield _row(worker, None, name, array.dtype.name, list(array.shape), part, piece)
+
+    def _named(self) -> Iterator[tuple[str, Array]]:
+        yield from ((VARIABLE + path, array) for path, array in self.variables.items())
+        yield from ((f"{OPTIMIZER}{index}", array) for index, array in enumerate(self.optimizer))
+        yield from ((f"{METRIC}{index}", array) for index, array in enumerate(self.metrics))
+
+
+def endings_of(rows: Iterable[Any]) -> dict[int, Ending]:
+    """Return how each worker ended, from the rows of all, in any order."""
+    import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by it.
+
+    errors: dict[int, str | None] = {}
+    too_large: dict[int, int] = {}
+    parts: defaultdict[int, defaultdict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.name:
+            parts[row.worker][row.name].append(row)
+        else:
+            errors[row.worker], too_large[row.worker] = row.error, row.shape[0]
+    endings = {}
+    for worker, error in errors.items():
+        arrays = {name: _joined(pieces) for name, pieces in parts[worker].items()}
+        endings[worker] = Ending(
+            error,
+            {
+                name.removeprefix(VARIABLE): array
+                for name, array in arrays.items()
+                if name.startswith(VARIABLE)
+            },
+            _numbered(arrays, OPTIMIZER),
+            _numbered(arrays, METRIC),
+            too_large[worker],
+        )
+    return endings
+
+
+def _row(
+    worker: int, error: str | None, name: str, dtype: str, shape: list[int], part: int, data: bytes
+) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {
+            "worker": pa.array([worker], pa.int32()),
+            "error": pa.array([error], pa.string()),
+            "name": pa.array([name], pa.string()),
+            "dtype": pa.array([dtype], pa.string()),
+            "shape": pa.array([shape], pa.list_(pa.int64())),
+            "part": pa.array([part], pa.int32()),
+            "data": pa.array([data], pa.binary()),
+        }
+    )
+
+
+def _joined(pieces: list[Any]) -> Array:
+    pieces = sorted(pieces, key=lambda row: row.part)
+    data = b"".join(bytes(row.data) for row in pieces)
+    array: Array = np.frombuffer(data, np.dtype(pieces[0].dtype)).reshape(pieces[0].shape)
+    return array
+
+
+def _numbered(arrays: dict[str, Array], kind: str) -> list[Array]:
+    return [arrays[f"{kind}{index}"] for index in range(sum(name.startswith(kind) for name in arrays))]
