@@ -36,8 +36,9 @@ class Kept:
         replica: the compiled model.
         position: of the optimizer's schedules.
         optimizer: the optimizer's variables, without those that a training adds.
-        local: variables that stay in the worker and may change: integers, seeds, the optimizer's state; each
-            with what it began with.
+        local: variables of the model that stay in the worker and may change, by path: integers and seeds;
+            each with what it began with.
+        state: likewise, the optimizer's variables, with those that the training adds.
         fixed: weights that nothing should change, with the checksum that they began with.
     """
 
@@ -46,12 +47,13 @@ class Kept:
     position: Position
     optimizer: list[keras.Variable]
     local: dict[str, tuple[Cell, Array]]
+    state: list[tuple[Cell, Array]]
     fixed: dict[str, tuple[Cell, int]]
 
     def begin_anew(self, worker: int) -> None:
         """Put all but the center's weights back to where a new replica has them."""
         self.replica.sync()
-        for cell, value in self.local.values():
+        for cell, value in (*self.local.values(), *self.state):
             cell.assign(np.broadcast_to(value, cell.shape))
         _reseed(self.replica.model, worker)
         self.position.begin()
@@ -68,14 +70,13 @@ class Kept:
     def moved(self) -> dict[str, Array]:
         """Return, by path, the model's own variables that training has changed and no center holds."""
         self.replica.sync()
-        optimizer = {id(variable) for variable in self.optimizer}
-        cells = {path: cell for path, (cell, _) in self.local.items() if id(cell) not in optimizer}
+        cells = {path: cell for path, (cell, _) in self.local.items()}
         cells |= {
             path: cell for path, (cell, digest) in self.fixed.items() if digest_of_value(cell) != digest
         }
         return {path: np.array(value_of(cell)) for path, cell in cells.items()}
 
-    def state(self) -> list[Array]:
+    def optimizer_state(self) -> list[Array]:
         """Return what the optimizer's variables hold."""
         self.replica.sync()
         return [np.array(value_of(variable)) for variable in self.optimizer]
@@ -142,14 +143,13 @@ def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> Kept:
     frozen = {path for path, cell in others.items() if is_float(cell)}
     add_momentum(model, momentum)
     replica = make_replica(model)
-    changing = {path: cell for path, cell in others.items() if path not in frozen}
-    state = model.optimizer.variables if model.optimizer is not None else []
-    changing |= {f"optimizer {i}": cell for i, cell in enumerate(state) if id(cell) not in moving}
-    local = {path: (cell, _compact(cell)) for path, cell in changing.items()}
+    local = {path: (cell, _compact(cell)) for path, cell in others.items() if path not in frozen}
+    of_optimizer = model.optimizer.variables if model.optimizer is not None else []
+    state = [(cell, _compact(cell)) for cell in of_optimizer if id(cell) not in moving]
     _reseed(model, worker)
     replica.load()
     fixed = {path: (others[path], digest_of_value(others[path])) for path in sorted(frozen)}
-    return Kept(key, replica, position, optimizer, local, fixed)
+    return Kept(key, replica, position, optimizer, local, state, fixed)
 
 
 def _reseed(model: keras.Model, worker: int) -> None:

@@ -267,7 +267,7 @@ def _ending(kept: Kept, task: Task, worker: int) -> Ending:
     metrics = kept.replica.collected_metrics()
     if worker not in task.state_of:
         return Ending(metrics=[*metrics])
-    state = kept.state()
+    state = kept.optimizer_state()
     size = sum(array.nbytes for array in state)
     fits = size <= task.largest_state
     return Ending(None, kept.moved(), state if fits else [], [*metrics], 0 if fits else size)
