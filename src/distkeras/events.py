@@ -106,6 +106,14 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerBack:
+    """A worker is heard again that was lost, or of which a server that was started again knew nothing yet."""
+
+    worker: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotFailed:
     """A snapshot could not be written; training goes on, and the next is tried in its turn."""
 
@@ -119,6 +127,7 @@ Event = (
     | WorkerJoined
     | WorkerLeft
     | WorkerLost
+    | WorkerBack
     | ServerRestored
     | SnapshotFailed
     | UpdateRefused

@@ -35,7 +35,15 @@ from distkeras.center.rounds import check_quorum, mean_of
 from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
-from distkeras.events import UpdateRefused, Window, WorkerFailed, WorkerJoined, WorkerLeft, WorkerLost
+from distkeras.events import (
+    UpdateRefused,
+    Window,
+    WorkerBack,
+    WorkerFailed,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerLost,
+)
 
 
 class ProtocolError(Exception):
@@ -161,7 +169,7 @@ class Center:
             )
         self._vector.restore(state.center, state.rule, state.versions)
         for place, line in zip(self._places, state.lines, strict=True):
-            place.line = line
+            place.line, place.missed = line, not line.left
 
     def handle(self, request: Request) -> list[Answer]:
         """Take one request; return who is to be told what (for a synchronous rule perhaps nobody yet).
@@ -177,7 +185,7 @@ class Center:
             case Leave():
                 return self._leave(request)
             case Beat():
-                self._place(request.worker).lost = False
+                self._hear(request.worker, self._place(request.worker))
                 return [(request.worker, Done())]
             case Fail():
                 self._place(request.worker)
@@ -197,12 +205,21 @@ class Center:
             )
         return self._places[index]
 
+    def _hear(self, worker: int, place: Place) -> None:
+        """Take note of a sign of life of `worker`."""
+        if not place.missed:  # The usual case waits for no lock: an exchange may hold it for long.
+            return
+        with place.lock:
+            if place.missed:
+                place.lost = place.missed = False
+                self.journal.add(WorkerBack(worker, self.journal.clock()))
+
     def _join(self, request: Join) -> list[Answer]:
         worker, place = request.worker, self._place(request.worker)
         with place.lock:
             # What a predecessor had in an open round was never answered: its replacement trains it again.
             self._round.pop(worker, None)
-            place.joined, place.lost, place.refused = True, False, 0
+            place.joined, place.lost, place.missed, place.refused = True, False, False, 0
             place.line = replace(place.line, left=False)
             line = place.line
             center = np.empty(self.size, np.float32)
@@ -234,6 +251,7 @@ class Center:
                 f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}"
             )
         with place.lock:
+            self._hear(worker, place)
             if not place.joined:
                 return [(worker, Rejoin())]
             last = place.line.sequence
@@ -245,7 +263,6 @@ class Center:
                 raise ProtocolError(
                     f"Expected commit {last + 1} of worker {worker}. Received: {request.sequence}"
                 )
-            place.lost = False
             if (flaw := self._bad_updates.flaw(request.message, request.metrics)) is not None:
                 return [(worker, self._refuse(request, place, flaw))]
             if self.algorithm.synchronous:
@@ -277,7 +294,7 @@ class Center:
         with place.lock:
             if place.line.left or place.lost:
                 return []
-            place.lost = True
+            place.lost = place.missed = True
             self.journal.add(WorkerLost(worker, silence, self.journal.clock()))
             return self._close_round()
 

@@ -38,6 +38,7 @@ class Place:
         line: of the ledger.
         joined: whether this very center has seen it join.
         lost: whether nothing has been heard of it for too long.
+        missed: whether the driver waits for a sign of life of it: it was lost, or the server began anew.
         refused: its windows, up to the last one, that were refused one after the other.
     """
 
@@ -45,6 +46,7 @@ class Place:
     line: Line = Line()
     joined: bool = False
     lost: bool = False
+    missed: bool = False
     refused: int = 0
 
 

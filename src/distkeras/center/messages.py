@@ -80,9 +80,15 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A worker that trains says that it lives."""
+    """A process that trains as a worker, or is about to, says that it lives.
+
+    Attributes:
+        worker: its index.
+        ticket: that of `Join`.
+    """
 
     worker: int
+    ticket: int = 0
 
 
 @dataclass(frozen=True, slots=True)

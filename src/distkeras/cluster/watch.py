@@ -16,6 +16,7 @@ from distkeras.events import (
     SnapshotFailed,
     UpdateRefused,
     Window,
+    WorkerBack,
     WorkerFailed,
     WorkerJoined,
     WorkerLeft,
@@ -80,7 +81,7 @@ class Watch:
         self._since = 0
         self._give_up = give_up
         self._clock = clock
-        self._begun = False
+        self._joined: set[int] = set()
         self._missed: dict[int, float] = {}
         self._started = clock()
 
@@ -128,7 +129,7 @@ class Watch:
 
     def _check_patience(self) -> None:
         now = self._clock()
-        if not self._begun and now - self._started > self._give_up:
+        if not self._joined and now - self._started > self._give_up:
             raise WorkerError(
                 f"No worker had started after {self._give_up:.0f} s. Look at the Spark UI for what keeps the "
                 "stage from running; ServerOptions(give_up=...) allows for more time."
@@ -144,7 +145,11 @@ class Watch:
     def _take(self, event: Event) -> None:
         match event:
             case Window() | WorkerJoined():
-                self._begun = True
+                self._joined.add(event.worker)
+                self._training.add(event.worker)  # It may have left before more epochs were asked for.
+                self._missed.pop(event.worker, None)
+            case WorkerBack():
+                logger.warning("Worker %d is heard again.", event.worker)
                 self._missed.pop(event.worker, None)
             case WorkerLost():
                 logger.warning("Worker %d gave no sign of life for %.0f s.", event.worker, event.silence)
@@ -156,6 +161,8 @@ class Watch:
                 self._missed.pop(event.worker, None)
             case ServerRestored():
                 self._training = {worker for worker, left in enumerate(event.left) if not left}
+                # The new process knows nothing of whom the old one missed, and tells of whom it hears.
+                self._missed = dict.fromkeys(self._joined & self._training, self._clock())
             case SnapshotFailed():
                 logger.warning("A snapshot could not be written: %s", event.error)
             case UpdateRefused():

@@ -7,7 +7,6 @@ import random
 import secrets
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,8 +116,12 @@ class Client:
         self._session = session or secrets.token_bytes(SESSION_BYTES)
         self._buffer = buffer  # If none, not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
-        self._in_use = threading.Lock()
         self._ended = False
+
+    @property
+    def addresses(self) -> tuple[ServerAddress, ...]:
+        """Where the center is."""
+        return (self._address,)
 
     @property
     def part_sizes(self) -> tuple[int, ...]:
@@ -134,22 +137,6 @@ class Client:
             ServerLost: the server cannot be reached.
             AuthenticationError: the other side is not the server of this job.
         """
-        with self._in_use:
-            return self._call(request)
-
-    def beat(self, worker: int) -> None:
-        """Tell the server that `worker` lives, unless a call is under way, which tells as much."""
-        if not self._in_use.acquire(blocking=False):
-            return
-        try:
-            if self._connection is not None:
-                self._exchange(Beat(worker))
-        except (OSError, frames.FrameError):
-            self.close()  # The next call opens another, or says what is wrong.
-        finally:
-            self._in_use.release()
-
-    def _call(self, request: Request) -> Any:
         deadline: float | None = None  # Counted from the first failure, not from the start of a long wait.
         pause = 0.05
         while True:
@@ -182,9 +169,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def end(self) -> None:
         """Close for good: a call that is under way in another thread ends with `JobStopped`."""
@@ -203,10 +190,11 @@ class Client:
         self.end()
 
     def _exchange(self, request: Request) -> Any:
-        if self._connection is None:
-            self._connection = self._connect()
-        self._connection.send(request)
-        reply = self._connection.receive(self._vector(self._connection))
+        connection = self._connection  # `end` may come from another thread at any moment.
+        if connection is None:
+            connection = self._connection = self._connect()
+        connection.send(request)
+        reply = connection.receive(self._vector(connection))
         if not _answers(request, reply):  # The network has brought something twice.
             raise frames.FrameError(f"Expected the answer to a {type(request).__name__}. Received: {reply!r}")
         return reply

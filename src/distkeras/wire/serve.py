@@ -36,7 +36,7 @@ from distkeras.wire.tls import TLS
 LENGTH = struct.Struct("!Q")
 SPARE_FILES = 64
 SPARE_CONNECTIONS = 16
-"""Beside two a worker, one of which may be that of a process which was replaced: the driver's, for one."""
+"""Beside four a worker: exchanges and signs of life, each perhaps of a process that was replaced as well."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def main() -> None:
     packing, center = job.packing, make_center(job)
     job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
     keeper = make_keeper(job, center)
-    max_connections = 2 * job.num_workers + SPARE_CONNECTIONS
+    max_connections = 4 * job.num_workers + SPARE_CONNECTIONS
     _allow_open_files(max_connections + MAX_STRANGERS + SPARE_FILES)
     server = Server(
         center,

@@ -19,6 +19,7 @@ from distkeras.center import Center, Independent, ProtocolError
 from distkeras.center.messages import (
     DRIVER,
     Answer,
+    Beat,
     Done,
     Exchange,
     Fail,
@@ -237,6 +238,8 @@ class Server:
         worker = getattr(request, "worker", DRIVER)
         if worker != DRIVER and worker not in self._workers:  # Before anything is noted of it.
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
+        if isinstance(request, Beat):
+            return self._hear(request)
         if worker != DRIVER and (refusal := self._admit(caller, worker, request)) is not None:
             return refusal
         try:
@@ -256,6 +259,17 @@ class Server:
         if isinstance(request, Leave) and isinstance(own, Done):
             self._pulse.forget(worker)
         return caller.replies.get() if own is None else own
+
+    def _hear(self, beat: Beat) -> Reply | frames.Stopped:
+        """Take a sign of life, which comes by a connection of its own while its worker may wait for a reply."""
+        with self._lock:
+            if self._stopped is not None:
+                return self._stopped
+            if beat.ticket < self._tickets[beat.worker]:
+                return REPLACED
+        ((_, reply),) = self._center.handle(beat)
+        self._pulse.heard(beat.worker)
+        return reply
 
     def _admit(self, caller: _Caller, worker: int, request: Request) -> Rejoin | frames.Stopped | None:
         """Let `caller` speak for `worker` and wait for an answer, or say why not."""

@@ -207,7 +207,7 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
 
     with (
         connect(envelope.servers, patience=envelope.patience) as client,
-        Heartbeat(client, start.worker, envelope.beat),
+        Heartbeat(client, start.worker, envelope.beat, start.ticket),
     ):
         try:
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
