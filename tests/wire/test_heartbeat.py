@@ -93,7 +93,7 @@ def test_beats_go_on_while_an_exchange_takes_long(monkeypatch):
 
 def test_a_worker_that_waits_for_its_round_beats_and_is_answered(monkeypatch):
     with (
-        beating(monkeypatch, algorithm=LocalSGD()) as (_, center, address, count),
+        beating(monkeypatch, algorithm=LocalSGD()) as (_, _, address, count),
         Client(address) as client,
         Client(address) as other,
         Heartbeat(client, 0, LIMIT / 10),
@@ -113,7 +113,7 @@ def test_a_worker_that_waits_for_its_round_beats_and_is_answered(monkeypatch):
 
 def test_a_process_that_has_not_joined_yet_lives_already(monkeypatch):
     with (
-        beating(monkeypatch) as (server, center, address, count),
+        beating(monkeypatch) as (server, _, address, count),
         Client(address) as client,
         Heartbeat(client, 0, LIMIT / 10),
     ):
@@ -123,7 +123,7 @@ def test_a_process_that_has_not_joined_yet_lives_already(monkeypatch):
 
 def test_beats_of_a_process_that_was_replaced_do_not_count(monkeypatch):
     with (
-        beating(monkeypatch) as (_, center, address, count),
+        beating(monkeypatch) as (_, _, address, count),
         Client(address) as old,
         Client(address) as new,
         Client(address) as beats,

@@ -28,7 +28,7 @@ from distkeras.center.bad_updates import RAISE
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.compression import packing_of
 from distkeras.wire.keeper import Keeper
-from distkeras.wire.server import Server
+from distkeras.wire.server import THREADS, Server
 from distkeras.wire.store import SnapshotOptions, Store
 from distkeras.wire.strangers import MAX_STRANGERS
 from distkeras.wire.tls import TLS
@@ -181,8 +181,17 @@ def _allow_open_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
+def end_on_error(failed: threading.ExceptHookArgs) -> None:
+    """End the process where one of the server's own threads ends by an exception: the driver sees why."""
+    threading.__excepthook__(failed)
+    if failed.thread is not None and failed.thread.name.startswith(THREADS):
+        sys.stderr.flush()
+        os._exit(1)
+
+
 def main() -> None:
     """Serve one job."""
+    threading.excepthook = end_on_error
     logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
     try:
         job = read_job(sys.stdin.buffer)
@@ -206,7 +215,7 @@ def main() -> None:
         max_connections=max_connections,
         heartbeat=job.heartbeat,
     )
-    threading.Thread(target=server.serve, daemon=True).start()
+    threading.Thread(target=server.serve, name=f"{THREADS}accept", daemon=True).start()
     print(json.dumps({"port": server.port}), flush=True)
     # A line is a reason: it ends the job for the workers. The end of the stream ends the process.
     for line in sys.stdin.buffer:

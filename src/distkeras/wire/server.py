@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +39,8 @@ from distkeras.wire.pulse import Pulse
 from distkeras.wire.strangers import Stranger, Strangers
 
 MAX_CONNECTIONS = 1024
+THREADS = "distkeras-"
+"""How the names of the server's own threads begin; those of a user's rule are others."""
 REPLACED = frames.Stopped(
     "Another process, or a newer connection, speaks for this worker now.", replaced=True
 )
@@ -126,23 +129,26 @@ class Server:
 
     def serve(self) -> None:
         """Accept connections until `close`."""
-        threading.Thread(target=self._watch_silence, daemon=True).start()
+        _thread("silence", self._watch_silence).start()
         for listener in self._listeners[1:]:
-            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+            _thread("accept", self._accept, listener).start()
         self._accept(self._listeners[0])
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
                 sock, peer = listener.accept()
-            except OSError:
+                try:
+                    _thread("connection", self._serve_connection, sock, peer).start()
+                except BaseException:
+                    sock.close()
+                    raise
+            except (OSError, RuntimeError, MemoryError):
                 if self._closed.is_set():
                     return
-                # A connection that broke off, or no file descriptor for now: the others must not suffer.
+                # It broke off, or there is no file descriptor or no thread for now: others must not suffer.
                 logger.warning("Could not accept a connection:", exc_info=True)
                 time.sleep(0.1)
-                continue
-            threading.Thread(target=self._serve_connection, args=(sock, peer), daemon=True).start()
 
     def stop(self, reason: str) -> None:
         """Answer every request from now on, and every one that waits, with `Stopped`."""
@@ -193,6 +199,8 @@ class Server:
             logger.warning("Closed the connection from %s: %s", peer, error)
         except OSError as error:
             logger.debug("The connection from %s is gone: %s", peer, error)
+        except Exception:  # No memory, or a bug: it is seen, and the peer may try again.
+            logger.exception("Closed the connection from %s:", peer)
         finally:
             with self._lock:
                 self._callers.discard(caller)
@@ -247,11 +255,10 @@ class Server:
         except ProtocolError:
             raise
         except Exception as error:
-            # The rule is the user's own code: its traceback must reach the driver, and nobody may wait on.
-            trace = frames.error_text(traceback.format_exc())
-            text = f"The parameter server failed on {type(request).__name__}:\n{trace}"
-            self._center.handle(Fail(max(worker, 0), text))
-            return Refused(f"the parameter server failed: {frames.error_text(repr(error))}")
+            with self._lock:
+                if self._waiting.get(worker) is caller:
+                    del self._waiting[worker]
+            return self._fail(error, type(request).__name__, worker)
         own = self._distribute(answers, caller, worker)
         if self._keeper is not None and isinstance(request, Leave) and isinstance(own, Done):
             # When its process has ended nobody can train its windows again.
@@ -260,8 +267,22 @@ class Server:
             self._pulse.forget(worker)
         return caller.replies.get() if own is None else own
 
+    def _fail(self, error: Exception, what: str, worker: int) -> Refused:
+        """Tell the driver of an `error` that was just caught, which ends the job; let nobody wait on.
+
+        The rule is the user's own code: its traceback must reach the driver.
+        """
+        trace = frames.error_text(traceback.format_exc())
+        self._center.handle(Fail(max(worker, 0), f"The parameter server failed on {what}:\n{trace}"))
+        refused = Refused(f"the parameter server failed: {frames.error_text(repr(error))}")
+        with self._lock:
+            for caller in self._waiting.values():
+                caller.replies.put(refused)
+            self._waiting.clear()
+        return refused
+
     def _hear(self, beat: Beat) -> Reply | frames.Stopped:
-        """Take a sign of life, which comes by a connection of its own while its worker may wait for a reply."""
+        """Take a sign of life, which comes by another connection than its worker's exchanges."""
         with self._lock:
             if self._stopped is not None:
                 return self._stopped
@@ -302,8 +323,13 @@ class Server:
             for worker, silence in self._pulse.silent().items():
                 if worker in waiting:
                     self._pulse.heard(worker)
+                    continue
+                try:  # A round that is complete without the worker is applied here.
+                    answers = self._center.lose(worker, silence)
+                except Exception as error:
+                    self._fail(error, f"the silence of worker {worker}", worker)
                 else:
-                    self._distribute(self._center.lose(worker, silence), None, DRIVER)
+                    self._distribute(answers, None, DRIVER)
 
     def _distribute(self, answers: list[Answer], caller: _Caller | None, worker: int) -> Reply | None:
         """Hand the `answers` to those who wait for them; return that of `caller`, if it is among them."""
@@ -323,6 +349,10 @@ class Server:
                 while not caller.replies.empty():
                     caller.replies.get()
         return own
+
+
+def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:
+    return threading.Thread(target=target, args=args, name=f"{THREADS}{name}", daemon=True)
 
 
 def _listen(host: str, ports: tuple[int, ...]) -> socket.socket:
