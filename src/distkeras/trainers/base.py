@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from subprocess import Popen
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -21,6 +20,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.process import Process
 from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import launched
 from distkeras.cluster.session import result_limit
@@ -215,7 +215,7 @@ class Trainer:
         initial: Vector,
         arrange: Arrange | None,
         interrupted: Interrupted | None,
-        processes: list[Popen[bytes]],
+        processes: list[Process],
     ) -> Outcome:
         frame, rows = prepared.frame, prepared.rows_per_partition
         if arrange is not None:

@@ -13,7 +13,6 @@ from distkeras.events import SnapshotFailed
 from distkeras.wire.store import SnapshotOptions, Store
 
 LOOK_SECONDS = 0.1
-KEEP_SECONDS = 300.0
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +28,7 @@ class Keeper:
         store: where they go.
         options: when.
         settings: of the job; they are written too.
+        seconds: how long whoever asks for a snapshot waits for it.
     """
 
     def __init__(
@@ -37,11 +37,13 @@ class Keeper:
         store: Store,
         options: SnapshotOptions,
         settings: Mapping[str, Any],
+        seconds: float = 300.0,
     ) -> None:
         self._center = center
         self._store = store
         self._options = options
         self._settings = settings
+        self._seconds = seconds
         self._changed = threading.Condition()
         self._asked = 0
         self._kept = 0
@@ -61,8 +63,8 @@ class Keeper:
             self._asked += 1
             ticket = self._asked
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._kept >= ticket or self._closed, KEEP_SECONDS):
-                self._report(f"It takes longer than {KEEP_SECONDS:.0f} s to write one.")
+            if not self._changed.wait_for(lambda: self._kept >= ticket or self._closed, self._seconds):
+                self._report(f"It takes longer than {self._seconds:.0f} s to write one.")
 
     def close(self) -> None:
         """Write no more; wait for one that is being written, but not for long."""

@@ -1,24 +1,26 @@
-"""The parameter server's process: `python -m distkeras.wire`.
+"""The parameter server's process: `python -m distkeras.wire CONTROL REPORT DRIVER`.
 
-Reads its job from standard input (the driver's own words, hence trusted; nothing that arrives by network is
-unpickled), writes its port to standard output, and serves until standard input ends. The pipe ends with the
-driver, also when that is killed: no server outlives its job.
+Reads its job from the descriptor CONTROL (the driver's own words, hence trusted; nothing that arrives by
+network is unpickled), writes its port to the descriptor REPORT, and serves until CONTROL ends or the process
+DRIVER: no server outlives its job. Its standard output is the user's, whose rules may print.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import pickle
 import resource
+import select
 import shutil
 import struct
 import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +31,12 @@ from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.compression import packing_of
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.server import THREADS, Server
-from distkeras.wire.store import SnapshotOptions, Store
+from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
 from distkeras.wire.strangers import MAX_STRANGERS
 from distkeras.wire.tls import TLS
 
+EXIT_SECONDS = 5.0
+LOOK_SECONDS = 0.5
 LENGTH = struct.Struct("!Q")
 SPARE_FILES = 64
 SPARE_CONNECTIONS = 16
@@ -94,8 +98,44 @@ class ServerJob:
         """How vectors are compressed; `None`: not at all."""
         return packing_of(self.algorithm, self.compression, self.initial.shape[-1], self.num_trainable)
 
+    @property
+    def snapshot_seconds(self) -> float:
+        """How long one snapshot may take."""
+        return seconds_to_write(self.initial.nbytes)
 
-def read_job(stream: BinaryIO) -> ServerJob:
+    @property
+    def exit_seconds(self) -> float:
+        """How long the process may take to end: the driver waits for so long before it kills it."""
+        if self.temporary or self.snapshots is None:
+            return EXIT_SECONDS
+        return EXIT_SECONDS + self.snapshot_seconds
+
+
+class DriverStream(io.RawIOBase):
+    """What the driver writes. It ends with the driver, even if a process that forked from it holds the pipe.
+
+    Args:
+        descriptor: the pipe's end.
+        driver: number of the driver's process, whose child this one is.
+    """
+
+    def __init__(self, descriptor: int, driver: int) -> None:
+        self._descriptor = descriptor
+        self._driver = driver
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Wait for bytes, put them into `buffer` and return their number; 0: the driver has ended."""
+        while not select.select([self._descriptor], [], [], LOOK_SECONDS)[0]:
+            if os.getppid() != self._driver:
+                return 0
+        return os.readv(self._descriptor, [buffer])
+
+
+def read_job(stream: io.BufferedReader[Any]) -> ServerJob:
     """Read the job that the driver wrote: a pickle, and the arrays in it as they lie in memory.
 
     Raises:
@@ -105,11 +145,11 @@ def read_job(stream: BinaryIO) -> ServerJob:
     data, *buffers = (_read_block(stream) for _ in range(_read_length(stream)))
     job = pickle.loads(data, buffers=buffers)
     if not isinstance(job, ServerJob):
-        raise TypeError(f"Expected a ServerJob on standard input. Received: {type(job)}")
+        raise TypeError(f"Expected a ServerJob from the driver. Received: {type(job)}")
     return job
 
 
-def _read_length(stream: BinaryIO) -> int:
+def _read_length(stream: io.BufferedReader[Any]) -> int:
     data = stream.read(LENGTH.size)
     if len(data) < LENGTH.size:
         raise EOFError("The driver has ended.")
@@ -117,11 +157,11 @@ def _read_length(stream: BinaryIO) -> int:
     return int(length)
 
 
-def _read_block(stream: BinaryIO) -> bytearray:
+def _read_block(stream: io.BufferedReader[Any]) -> bytearray:
     block = bytearray(_read_length(stream))
     rest = memoryview(block)
     while rest:
-        count = stream.readinto(rest)  # type: ignore[attr-defined]  # BinaryIO has it, and does not say so
+        count = stream.readinto(rest)
         if not count:
             raise EOFError("The driver has ended.")
         rest = rest[count:]
@@ -167,7 +207,7 @@ def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
         go_on(center, store.newest() or take(center, job.settings), job.since)
     elif not job.temporary:
         store.open()  # An address of the user's: better an error now.
-    keeper = Keeper(center, store, options, job.settings)
+    keeper = Keeper(center, store, options, job.settings, job.snapshot_seconds)
     keeper.start()
     return keeper
 
@@ -192,14 +232,20 @@ def end_on_error(failed: threading.ExceptHookArgs) -> None:
 def main() -> None:
     """Serve one job."""
     threading.excepthook = end_on_error
-    logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if len(sys.argv) != 4:
+        raise SystemExit("Expected CONTROL REPORT DRIVER: a trainer starts its parameter servers by itself.")
+    control, report, driver = (int(argument) for argument in sys.argv[1:])
+    for descriptor in (control, report):  # Not for a process that a rule may start.
+        os.set_inheritable(descriptor, False)
+    stream = io.BufferedReader(DriverStream(control, driver))
     try:
-        job = read_job(sys.stdin.buffer)
+        job = read_job(stream)
     except EOFError:
         return  # There is no job after all, or no driver.
     packing, center = job.packing, make_center(job)
-    job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
     keeper = make_keeper(job, center)
+    job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
     max_connections = 4 * job.num_workers + SPARE_CONNECTIONS
     _allow_open_files(max_connections + MAX_STRANGERS + SPARE_FILES)
     server = Server(
@@ -216,9 +262,10 @@ def main() -> None:
         heartbeat=job.heartbeat,
     )
     threading.Thread(target=server.serve, name=f"{THREADS}accept", daemon=True).start()
-    print(json.dumps({"port": server.port}), flush=True)
+    with open(report, "w") as file:
+        print(json.dumps({"port": server.port}), file=file)
     # A line is a reason: it ends the job for the workers. The end of the stream ends the process.
-    for line in sys.stdin.buffer:
+    for line in stream:
         server.stop(line.decode().strip())
     server.close()
     if keeper is not None:
@@ -227,5 +274,7 @@ def main() -> None:
         keeper.close()
     if job.temporary and job.snapshots is not None and job.snapshots.address is not None:
         shutil.rmtree(job.snapshots.address, ignore_errors=True)  # The driver, if it lives, does it too.
+    sys.stdout.flush()
+    sys.stderr.flush()
     # Threads may still be inside a send to a dead peer: they must not keep the process.
     os._exit(0)

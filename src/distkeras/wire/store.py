@@ -16,6 +16,17 @@ logger = logging.getLogger(__name__)
 _NAME = re.compile(r"snapshot-(\d{10})\.npz$")
 PART = ".npz.part"
 T = TypeVar("T")
+PATIENCE_SECONDS = 60.0
+SLOWEST_BYTES = 2e6
+"""A second, by the slowest filesystem that is waited for."""
+
+
+def seconds_to_write(num_bytes: int) -> float:
+    """Return how long one snapshot of a center of so many bytes may take: a minute, and more by its size.
+
+    Driver and server both go by it when a job ends.
+    """
+    return PATIENCE_SECONDS + num_bytes / SLOWEST_BYTES
 
 
 @dataclass(frozen=True)
