@@ -121,6 +121,14 @@ class SnapshotFailed:
     timestamp: float
 
 
+@dataclass(frozen=True, slots=True)
+class CenterFailed:
+    """The server cannot go on, and the job ends; `error` says why."""
+
+    error: str
+    timestamp: float
+
+
 Event = (
     Window
     | WorkerFailed
@@ -130,5 +138,6 @@ Event = (
     | WorkerBack
     | ServerRestored
     | SnapshotFailed
+    | CenterFailed
     | UpdateRefused
 )

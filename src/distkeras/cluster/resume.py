@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from distkeras.cluster.options import ServerOptions
+from distkeras.wire.lease import Holder
 from distkeras.wire.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,24 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
             )
         return None
     store = Store(snapshots.address, snapshots.keep)
-    facts = store.newest_facts()
-    if facts is None:
-        return None
+    facts, holder = store.newest_facts(), store.holder()
     if resume:
-        return Interrupted(facts["settings"], facts["next"])
-    if not facts["finished"]:
+        if holder is not None:
+            logger.warning(
+                "The snapshots at %s are taken over from %s, which did not end in good order. If it still "
+                "trains, it ends.",
+                snapshots.address,
+                holder,
+            )
+        return None if facts is None else Interrupted(facts["settings"], facts["next"])
+    if holder is not None if facts is None else not facts["finished"]:
         raise ValueError(
-            f"{snapshots.address} holds snapshots of a training that did not end. Go on with it by "
-            "train(..., resume=True), or remove them, or give another address. Received: resume=False"
+            f"{snapshots.address} holds snapshots of a training that did not end{_by(holder)}. Go on with it "
+            "by train(..., resume=True), remove the folder, or give another address. Received: resume=False"
         )
     store.clear()
     return None
+
+
+def _by(holder: Holder | None) -> str:
+    return "" if holder is None else f", or that still runs: {holder}"

@@ -119,6 +119,7 @@ class ServerProcess:
             snapshots=self._addressed(options.snapshots),
             temporary=self._folder is not None,
             restore=resume is not None,
+            run=secrets.token_hex(4),
             since=resume or 0,
             settings=settings or {},
             local_name=shared_memory.new_name() if shared else None,
@@ -193,7 +194,9 @@ class ServerProcess:
             raise ServerFailed(str(error)) from error
         if not line:
             raise ServerFailed(self._process.died())
-        return int(json.loads(line)["port"])
+        report = json.loads(line)
+        self._job = replace(self._job, epoch=report["epoch"])
+        return int(report["port"])
 
     def stop(self, reason: str) -> None:
         """Tell every worker, at its next word, that the job is over. The driver may go on asking."""

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
+from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server import ServerProcess
 from distkeras.cluster.servers import Servers
 from distkeras.events import (
+    CenterFailed,
     Event,
     ServerRestored,
     SnapshotFailed,
@@ -91,7 +93,7 @@ class Watch:
         Raises:
             WorkerError: an exception in a worker or in the rule on the server, a worker that did not finish
                 or was lost for too long, or none that started.
-            ServerFailed: the server ended and could not be started again.
+            ServerFailed: the server ended and could not be started again, or cannot go on.
         """
         ended, more = False, False
         while more or not ended:
@@ -156,6 +158,8 @@ class Watch:
                 self._missed[event.worker] = self._clock() - event.silence
             case WorkerFailed():
                 raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
+            case CenterFailed():
+                raise ServerFailed(event.error)
             case WorkerLeft():
                 self._training.discard(event.worker)
                 self._missed.pop(event.worker, None)

@@ -30,7 +30,7 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
-from distkeras.events import SnapshotFailed, WorkerFailed
+from distkeras.events import CenterFailed, SnapshotFailed, WorkerFailed
 from distkeras.wire.client import Client, ServerAddress
 from distkeras.wire.codecs import Joint
 
@@ -163,7 +163,7 @@ class Group:
             event
             for reply in replies[1:]
             for event in reply.events
-            if isinstance(event, WorkerFailed | SnapshotFailed)
+            if isinstance(event, WorkerFailed | SnapshotFailed | CenterFailed)
         ]
         return replace(replies[0], events=[*replies[0].events, *failures])
 

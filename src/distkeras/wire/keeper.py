@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from distkeras.center import Center, Independent, take
-from distkeras.events import SnapshotFailed
+from distkeras.events import CenterFailed, SnapshotFailed
+from distkeras.wire.lease import Fenced
 from distkeras.wire.store import SnapshotOptions, Store
 
 LOOK_SECONDS = 0.1
@@ -51,6 +52,11 @@ class Keeper:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="distkeras-snapshots", daemon=True)
 
+    @property
+    def epoch(self) -> int:
+        """Of the lease under which it writes; 0: it has none yet."""
+        return self._store.epoch
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -67,16 +73,21 @@ class Keeper:
                 self._report(f"It takes longer than {self._seconds:.0f} s to write one.")
 
     def close(self) -> None:
-        """Write no more; wait for one that is being written, but not for long."""
+        """Write no more, and give the folder back; wait for one that is being written, but not for long."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(1.0)
+        if not self._thread.is_alive():
+            self._report_errors_of(self._store.release)
 
     def _run(self) -> None:
         journal, options = self._center.journal, self._options
         last_time, last_update = time.monotonic(), journal.num_updates
-        self._report_errors_of(self._store.open)  # While the workers start: the first snapshot waits less.
+        if self._store.epoch == 0:
+            self._report_errors_of(
+                self._store.open
+            )  # While the workers start: the first snapshot waits less.
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._asked > self._kept or self._closed, LOOK_SECONDS)
@@ -101,6 +112,8 @@ class Keeper:
     def _report_errors_of(self, action: Callable[[], object]) -> None:
         try:
             action()
+        except Fenced as error:  # No server could go on from what is there, if this one were killed.
+            self._center.journal.add(CenterFailed(str(error), self._center.journal.clock()))
         except Exception as error:  # Whatever a filesystem or a user's rule comes up with: the job goes on.
             self._report(f"{type(error).__name__}: {error}")
 

@@ -61,6 +61,8 @@ class ServerJob:
         snapshots: when to write snapshots, and where: its address is set; `None` for none.
         temporary: remove the folder of the snapshots at the end.
         restore: go on from the last of them, where there is one.
+        run: names the job, where its snapshots lie.
+        epoch: of the lease on that place which a server of this job held that was killed; 0: none.
         since: events that the driver has seen of a server that was killed.
         settings: of the job, plain JSON, for the snapshots.
         local_name: Unix socket for workers on the server's machine, `None` for none.
@@ -84,6 +86,8 @@ class ServerJob:
     snapshots: SnapshotOptions | None = None
     temporary: bool = False
     restore: bool = False
+    run: str = ""
+    epoch: int = 0
     since: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     local_name: str | None = None
@@ -197,16 +201,17 @@ def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
 
     Raises:
         SnapshotError: the last one does not fit this job.
+        Fenced: another run has taken the address.
     """
     options = job.snapshots
     if options is None or options.address is None:
         return None
-    store = Store(options.address, options.keep)
+    store = Store(options.address, options.keep, job.run, job.epoch)
+    if job.restore or not job.temporary:  # An address of the user's: better an error now.
+        store.take()
     if job.restore:
         # Where there is none yet, it goes on from the very beginning.
         go_on(center, store.newest() or take(center, job.settings), job.since)
-    elif not job.temporary:
-        store.open()  # An address of the user's: better an error now.
     keeper = Keeper(center, store, options, job.settings, job.snapshot_seconds)
     keeper.start()
     return keeper
@@ -263,7 +268,8 @@ def main() -> None:
     )
     threading.Thread(target=server.serve, name=f"{THREADS}accept", daemon=True).start()
     with open(report, "w") as file:
-        print(json.dumps({"port": server.port}), file=file)
+        epoch = 0 if keeper is None else keeper.epoch
+        print(json.dumps({"port": server.port, "epoch": epoch}), file=file)
     # A line is a reason: it ends the job for the workers. The end of the stream ends the process.
     for line in stream:
         server.stop(line.decode().strip())
