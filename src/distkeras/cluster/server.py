@@ -23,7 +23,7 @@ from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec
 from distkeras.wire.connection import TOKEN_BYTES
-from distkeras.wire.serve import EXIT_SECONDS, LENGTH, ServerJob
+from distkeras.wire.serve import EXIT_SECONDS, LENGTH, RUINED_CODE, ServerJob
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import fingerprint_of, make_tls
 
@@ -56,8 +56,9 @@ def launched(count: int) -> Iterator[list[Process]]:
 class ServerProcess:
     """A parameter server in a process of its own, for the time of one `with` block.
 
-    When it is killed, `revive` starts it again from its last snapshot, on the same port with the same token.
-    It ends with the block, and with the driver however that ends.
+    When it is killed, or ends because its center is not finite any more, `revive` starts it again from its
+    last snapshot, on the same port with the same token. It ends with the block, and with the driver however
+    that ends.
 
     Args:
         algorithm: the rule.
@@ -166,7 +167,7 @@ class ServerProcess:
         if code is None:
             return False
         died = self._process.died()
-        if self._restarts_left == 0 or code >= 0:
+        if self._restarts_left == 0 or not (code < 0 or code == RUINED_CODE):
             raise ServerFailed(died)
         self._restarts_left -= 1
         logger.warning("%s\nIt is started again from its last snapshot.", died)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distkeras.center import Center, Independent, take
+from distkeras.center import Center, Independent, SnapshotError, take
 from distkeras.events import CenterFailed, SnapshotFailed
 from distkeras.wire.lease import Fenced
 from distkeras.wire.store import SnapshotOptions, Store
@@ -106,6 +106,11 @@ class Keeper:
 
     def _write(self) -> None:
         snapshot = take(self._center, self._settings)
+        for member, state in zip(self._center.members, snapshot.members, strict=True):
+            if (
+                flaw := member.finite.check(self._center.journal, state)
+            ) is not None:  # One that is finite must stay the newest.
+                raise SnapshotError(flaw)
         self._store.write(snapshot)
         self._written = snapshot.unread.next
 

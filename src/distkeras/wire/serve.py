@@ -35,8 +35,11 @@ from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
 from distkeras.wire.strangers import MAX_STRANGERS
 from distkeras.wire.tls import TLS
 
+RUINED_CODE = 3
+"""Of a process whose center is not finite any more: the driver starts it again from its last snapshot."""
 EXIT_SECONDS = 5.0
 LOOK_SECONDS = 0.5
+logger = logging.getLogger(__name__)
 LENGTH = struct.Struct("!Q")
 SPARE_FILES = 64
 SPARE_CONNECTIONS = 16
@@ -226,6 +229,13 @@ def _allow_open_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
+def go_back(reason: str) -> None:
+    """End the process, so that the driver starts it again from its last snapshot, which is finite."""
+    logger.error("The center goes back to its last snapshot: %s", reason)
+    sys.stderr.flush()
+    os._exit(RUINED_CODE)
+
+
 def end_on_error(failed: threading.ExceptHookArgs) -> None:
     """End the process where one of the server's own threads ends by an exception: the driver sees why."""
     threading.__excepthook__(failed)
@@ -251,6 +261,9 @@ def main() -> None:
     packing, center = job.packing, make_center(job)
     keeper = make_keeper(job, center)
     job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
+    if keeper is not None and job.bad_updates.action == "skip":
+        for member in center.members:
+            member.finite.on_ruined = go_back
     max_connections = 4 * job.num_workers + SPARE_CONNECTIONS
     _allow_open_files(max_connections + MAX_STRANGERS + SPARE_FILES)
     server = Server(
