@@ -122,6 +122,14 @@ class SnapshotFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsDropped:
+    """So many events are missing here: the driver had read none for long, and the server has no more room."""
+
+    count: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
 class CenterFailed:
     """The server cannot go on, and the job ends; `error` says why."""
 
@@ -138,6 +146,7 @@ Event = (
     | WorkerBack
     | ServerRestored
     | SnapshotFailed
+    | EventsDropped
     | CenterFailed
     | UpdateRefused
 )

@@ -14,6 +14,7 @@ from distkeras.cluster.servers import Servers
 from distkeras.events import (
     CenterFailed,
     Event,
+    EventsDropped,
     ServerRestored,
     SnapshotFailed,
     UpdateRefused,
@@ -97,10 +98,11 @@ class Watch:
         """
         ended, more = False, False
         while more or not ended:
-            # Asked for once more after the end, so that the last events are read too.
+            # Asked until there are none after the end, so that the last events are read too.
             ended = self._stage.wait(0.0 if more else POLL_SECONDS)
             polled: Polled = self.ask(Poll(self._since))
-            self._since, more = polled.next, len(polled.events) >= MAX_PAGE
+            self._since = polled.next
+            more = len(polled.events) >= MAX_PAGE or (ended and bool(polled.events))
             for event in polled.events:
                 self._take(event)
             self._check_patience()
@@ -169,6 +171,10 @@ class Watch:
                 self._missed = dict.fromkeys(self._joined & self._training, self._clock())
             case SnapshotFailed():
                 logger.warning("A snapshot could not be written: %s", event.error)
+            case EventsDropped():
+                logger.warning(
+                    "%d events are missing in the history: they were not read for too long.", event.count
+                )
             case UpdateRefused():
                 logger.warning(
                     "Window %d of worker %d was refused: %s", event.iteration, event.worker, event.reason

@@ -48,7 +48,7 @@ class Keeper:
         self._changed = threading.Condition()
         self._asked = 0
         self._kept = 0
-        self._written = center.journal.next  # What is in the last snapshot, or needs none.
+        self._written = center.journal.changes  # What is in the last snapshot, or needs none.
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="distkeras-snapshots", daemon=True)
 
@@ -64,7 +64,7 @@ class Keeper:
     def keep(self) -> None:
         """Wait until a snapshot is written that has all that has happened before; or could not be."""
         with self._changed:
-            if self._written >= self._center.journal.next:
+            if self._written >= self._center.journal.changes:
                 return
             self._asked += 1
             ticket = self._asked
@@ -96,7 +96,7 @@ class Keeper:
                 ticket = self._asked
             due = options.seconds is not None and time.monotonic() >= last_time + options.seconds
             due |= options.commits is not None and journal.num_updates >= last_update + options.commits
-            if ticket == self._kept and not (due and journal.next > self._written):
+            if ticket == self._kept and not (due and journal.changes > self._written):
                 continue
             last_time, last_update = time.monotonic(), journal.num_updates
             self._report_errors_of(self._write)
@@ -105,6 +105,7 @@ class Keeper:
                 self._changed.notify_all()
 
     def _write(self) -> None:
+        changes = self._center.journal.changes
         snapshot = take(self._center, self._settings)
         for member, state in zip(self._center.members, snapshot.members, strict=True):
             if (
@@ -112,7 +113,7 @@ class Keeper:
             ) is not None:  # One that is finite must stay the newest.
                 raise SnapshotError(flaw)
         self._store.write(snapshot)
-        self._written = snapshot.unread.next
+        self._written = changes
 
     def _report_errors_of(self, action: Callable[[], object]) -> None:
         try:
