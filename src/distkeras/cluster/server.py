@@ -129,6 +129,7 @@ class ServerProcess:
             bad_updates=bad_updates,
             without_lost=without_lost,
             heartbeat=options.heartbeat,
+            timeout=options.timeout,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)
@@ -142,6 +143,7 @@ class ServerProcess:
             tls=None if tls is None else tls.client,
             pin=pin,
             packing=self._job.packing,
+            timeout=options.timeout,
         )
 
     def _addressed(self, snapshots: SnapshotOptions | None) -> SnapshotOptions | None:

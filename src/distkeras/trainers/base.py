@@ -33,6 +33,7 @@ from distkeras.model.spec import first_vector, freeze, local_state, thaw
 from distkeras.model.variables import tree_of
 from distkeras.model.weights import set_vector
 from distkeras.monitor.progress import ProgressBar
+from distkeras.trainers.alone import one_at_a_time
 from distkeras.trainers.fingerprint import (
     describe_columns,
     describe_compiled,
@@ -173,6 +174,7 @@ class Trainer:
         """Commits that the center took in the last training; a synchronous round counts once."""
         return self._num_updates
 
+    @one_at_a_time
     def _run(
         self,
         data: TrainingData,

@@ -35,7 +35,7 @@ from distkeras.center.messages import (
 )
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
-from distkeras.wire.connection import SESSION_BYTES, Connection
+from distkeras.wire.connection import SESSION_BYTES, TIMEOUT, Connection
 
 CONNECT_SECONDS = 10.0
 
@@ -66,6 +66,7 @@ class ServerAddress:
         tls: makes the context that encrypts the connection; `None`: nothing does.
         pin: SHA-256 fingerprint of the server's certificate.
         packing: how commits, and perhaps replies, are compressed; `None`: not at all.
+        timeout: seconds for which the server's machine may acknowledge nothing.
     """
 
     host: str
@@ -77,6 +78,7 @@ class ServerAddress:
     tls: Callable[[], ssl.SSLContext] | None = None
     pin: bytes = b""
     packing: Packing | None = None
+    timeout: float = TIMEOUT
 
     def __repr__(self) -> str:
         return f"ServerAddress({self.host}:{self.port})"  # The token is a secret: not in logs.
@@ -208,15 +210,21 @@ class Client:
 
     def _connect(self) -> Connection:
         address = self._address
+        seconds = min(address.timeout, CONNECT_SECONDS)
         if address.local_name is not None:
             with contextlib.suppress(OSError):  # The server is on another machine, or has ended.
-                return self._greet(shared_memory.connect(address.local_name, CONNECT_SECONDS))
-        return self._greet(socket.create_connection((address.host, address.port), CONNECT_SECONDS))
+                return self._greet(shared_memory.connect(address.local_name, seconds))
+        return self._greet(socket.create_connection((address.host, address.port), seconds))
 
     def _greet(self, sock: socket.socket) -> Connection:
         address = self._address
         connection = Connection(
-            sock, frames.REPLIES, frames.MAX_REPLY_TEXT, address.packing, address.checksum
+            sock,
+            frames.REPLIES,
+            frames.MAX_REPLY_TEXT,
+            address.packing,
+            address.checksum,
+            address.timeout,
         )
         try:
             connection.prove_to_server(address.token, self._session, self._tls, address.pin, address.host)

@@ -29,6 +29,7 @@ from distkeras.center import BadUpdates, Center, Independent, go_on, take
 from distkeras.center.bad_updates import RAISE
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.compression import packing_of
+from distkeras.wire.connection import TIMEOUT
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.server import THREADS, Server
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
@@ -74,6 +75,7 @@ class ServerJob:
         bad_updates: what becomes of messages that are not finite, or too large.
         without_lost: complete synchronous rounds without workers that are lost.
         heartbeat: seconds of silence from which a worker counts as lost.
+        timeout: seconds for which a worker's machine may acknowledge nothing.
     """
 
     algorithm: Algorithm
@@ -99,6 +101,7 @@ class ServerJob:
     bad_updates: BadUpdates = RAISE
     without_lost: bool = False
     heartbeat: float = 30.0
+    timeout: float = TIMEOUT
 
     @property
     def packing(self) -> Packing | None:
@@ -278,6 +281,7 @@ def main() -> None:
         tls=None if job.tls is None else job.tls.server(),
         max_connections=max_connections,
         heartbeat=job.heartbeat,
+        timeout=job.timeout,
     )
     threading.Thread(target=server.serve, name=f"{THREADS}accept", daemon=True).start()
     with open(report, "w") as file:

@@ -33,7 +33,7 @@ from distkeras.center.messages import (
 )
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
-from distkeras.wire.connection import AuthenticationError, Connection
+from distkeras.wire.connection import TIMEOUT, AuthenticationError, Connection
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.pulse import Pulse
 from distkeras.wire.strangers import Stranger, Strangers
@@ -80,6 +80,7 @@ class Server:
         tls: encrypts the connections; `None`: nothing does.
         max_connections: with the token, at one time: each has a buffer as large as the center.
         heartbeat: seconds of silence from which a worker counts as lost.
+        timeout: seconds for which a worker's machine may acknowledge nothing.
 
     Raises:
         OSError: none of the ports is free, or the local name is taken.
@@ -99,6 +100,7 @@ class Server:
         tls: ssl.SSLContext | None = None,
         max_connections: int = MAX_CONNECTIONS,
         heartbeat: float = 30.0,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._center = center
         self._keeper = keeper
@@ -106,6 +108,7 @@ class Server:
         self._packing = packing
         self._checksum = checksum
         self._tls = tls
+        self._timeout = timeout
         self._max_connections = max_connections
         self._strangers = Strangers(time.monotonic)
         self._listeners = [_listen(host, ports)]
@@ -175,7 +178,12 @@ class Server:
     def _serve_connection(self, sock: socket.socket, peer: object) -> None:
         try:
             connection = Connection(
-                sock, frames.REQUESTS, frames.MAX_REQUEST_TEXT, self._packing, self._checksum
+                sock,
+                frames.REQUESTS,
+                frames.MAX_REQUEST_TEXT,
+                self._packing,
+                self._checksum,
+                self._timeout,
             )
         except OSError as error:  # It has gone already.
             logger.debug("The connection from %s is gone: %s", peer, error)
