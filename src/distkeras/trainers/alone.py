@@ -15,10 +15,10 @@ _lock = threading.Lock()
 
 
 def one_at_a_time(train: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
-    """Return the method `train`, which raises RuntimeError while another thread runs it on the same object."""
+    """Return the method `train`, which raises RuntimeError while another thread runs it on that object."""
 
     @functools.wraps(train)
-    def alone(trainer: T, *args: P.args, **kwargs: P.kwargs) -> R:
+    def alone(trainer: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with _lock:  # Noted here, not in the trainer: it may be copied while it trains.
             if id(trainer) in _training:
                 raise RuntimeError(
