@@ -17,6 +17,7 @@ from distkeras.center.messages import Join
 from distkeras.wire.client import JobStopped, Replaced, ServerAddress
 from distkeras.wire.connection import GREETING, NONCE_BYTES, SESSION_BYTES
 from distkeras.worker import task
+from distkeras.worker.ending import Ending
 from distkeras.worker.task import _keep_compiled
 
 
@@ -112,22 +113,22 @@ def fail(client):
 def test_a_server_that_is_not_that_of_the_job_is_an_error_once(monkeypatch, train, num_servers):
     """Returned as a row: if it were raised, Spark would try the same again."""
     with impostor() as address:
-        error = run_task(monkeypatch, train, *[address] * num_servers)
+        error = run_task(monkeypatch, train, *[address] * num_servers).error
     assert ("LookupError: a bug of the layer" if train is fail else "AuthenticationError: Expected") in error
 
 
 def test_a_certificate_that_is_missing_is_an_error_once(monkeypatch):
     address = replace(ServerAddress("nowhere", 0, b"t" * 32, 4), tls=no_authority)
-    assert "FileNotFoundError: /etc/ssl/authority.pem" in run_task(monkeypatch, join, address)
+    assert "FileNotFoundError: /etc/ssl/authority.pem" in run_task(monkeypatch, join, address).error
 
 
 def test_an_error_that_the_server_cannot_be_told_is_an_error_once(monkeypatch):
     address = ServerAddress("127.0.0.1", 1, b"t" * 32, 4)
-    assert "LookupError: a bug of the layer" in run_task(monkeypatch, fail, address)
+    assert "LookupError: a bug of the layer" in run_task(monkeypatch, fail, address).error
 
 
 def test_a_task_of_a_job_that_is_over_ends_without_an_error(monkeypatch):
-    assert run(monkeypatch, JobStopped("The driver ended the job.")) is None
+    assert run(monkeypatch, JobStopped("The driver ended the job.")) == Ending()
 
 
 def test_a_task_that_was_replaced_is_no_finished_one_to_spark(monkeypatch):
