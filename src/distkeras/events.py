@@ -106,8 +106,32 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerBack:
+    """A worker is heard again that was lost, or of which a server that was started again knew nothing yet."""
+
+    worker: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotFailed:
     """A snapshot could not be written; training goes on, and the next is tried in its turn."""
+
+    error: str
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventsDropped:
+    """So many events are missing here: the driver had read none for long, and the server has no more room."""
+
+    count: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class CenterFailed:
+    """The server cannot go on, and the job ends; `error` says why."""
 
     error: str
     timestamp: float
@@ -119,7 +143,10 @@ Event = (
     | WorkerJoined
     | WorkerLeft
     | WorkerLost
+    | WorkerBack
     | ServerRestored
     | SnapshotFailed
+    | EventsDropped
+    | CenterFailed
     | UpdateRefused
 )

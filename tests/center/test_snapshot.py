@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,3 +216,34 @@ def test_no_snapshot_has_half_a_commit():
     stop.set()
     for thread in threads:
         thread.join(10)
+
+
+def test_a_snapshot_that_the_first_version_wrote_is_read():
+    """The file is of that version: whoever changes the format keeps reading it, or tells the user."""
+    with open(Path(__file__).with_name("snapshot-version-1.npz"), "rb") as file:
+        snapshot = read(file)
+    assert snapshot.settings == {"batch_size": 32}
+    assert [type(event).__name__ for event in snapshot.unread.events] == [
+        *["WorkerJoined"] * 2,
+        *["Window"] * 4,
+        *["WorkerLeft", "WorkerLost"],
+    ]
+    center = make_center(DiLoCo())
+    go_on(center, snapshot)
+    (state,) = snapshot.members
+    assert [(line.sequence, line.step, line.samples, line.left) for line in state.lines] == [
+        (2, 4, 16, False),
+        (2, 4, 16, True),
+    ]
+    assert center.num_updates == 2
+    np.testing.assert_array_equal(center.snapshot(), state.center)
+    np.testing.assert_allclose(state.center[:4], [-0.51595, -0.11595, 0.28405, 0.68405], atol=1e-3)
+    assert state.rule[0].keys() == center.shards[0].state.keys()
+
+
+def test_a_snapshot_of_a_later_version_is_refused_by_its_number(tmp_path):
+    file = io.BytesIO()
+    facts = {"version": 2}
+    np.savez(file, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8))
+    with pytest.raises(SnapshotError, match=r"Expected a snapshot of version 1. Received: \{'version': 2\}"):
+        read(io.BytesIO(file.getvalue()))

@@ -50,6 +50,17 @@ def test_another_driver_goes_on_where_a_killed_one_was(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_that_has_ended_goes_on_for_more_epochs(tmp_path):
+    options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path)))
+    bare.check(bare.run(options=options, num_batches=4, num_epoch=1), 8)
+    job = bare.run(
+        options=options, num_batches=4, num_epoch=3, resume=find_interrupted(options, resume=True).next
+    )
+    assert job.center.tolist() == [24.0] * bare.SIZE
+    assert sum(window.steps for window in job.history) == 16
+    assert job.num_updates == 12
+
+
 def test_snapshots_of_a_training_that_did_not_end_are_not_written_over(tmp_path):
     options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path)))
 

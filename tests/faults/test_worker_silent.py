@@ -7,12 +7,15 @@ import signal
 import time
 
 import bare
+import numpy as np
 import pytest
 
-from distkeras.algorithms import LocalSGD
+from distkeras.algorithms import DOWNPOUR, LocalSGD
+from distkeras.center import Center, go_on, take
+from distkeras.center.messages import Beat, Exchange, Join, Leave
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.watch import WorkerError
-from distkeras.events import WorkerJoined, WorkerLost
+from distkeras.cluster.watch import Watch, WorkerError
+from distkeras.events import WorkerBack, WorkerJoined, WorkerLost
 
 SOON = ServerOptions(heartbeat=1.5)
 
@@ -53,6 +56,7 @@ def test_a_worker_that_stands_still_is_reported_and_goes_on_when_it_can():
     job = bare.run(fault, options=SOON)
     bare.check(job, 120)
     assert lost(job) == [1]
+    assert [event.worker for event in job.events if isinstance(event, WorkerBack)] == [1]
 
 
 def test_a_synchronous_round_goes_on_without_a_worker_that_stands_still():
@@ -91,3 +95,81 @@ def test_a_job_whose_workers_never_start_ends_with_an_error():
     late = iter([0.0, 1801.0])
     with pytest.raises(WorkerError, match="No worker had started after 1800 s"):
         bare.run(clock=lambda: next(late))
+
+
+class Scripted:
+    """Stage, server and client of a watch over a center that is driven here; each look takes 10 s.
+
+    Args:
+        steps: what happens at which second.
+    """
+
+    error = None
+    failures = ()
+
+    def __init__(self, steps):
+        self.now = 0.0
+        self.steps = steps
+        self.center = self.new()
+
+    def new(self):
+        return Center(DOWNPOUR(), np.zeros(4, np.float32), 2, clock=lambda: self.now)
+
+    def wait(self, seconds):
+        return self.now >= 5000
+
+    def revive(self, since, seconds=0.0):
+        return False
+
+    def call(self, request):
+        self.now += 10
+        if step := self.steps.get(self.now):
+            step(self)
+        ((_, reply),) = self.center.handle(request)
+        return reply
+
+    def restart(self):
+        snapshot = take(self.center, {})
+        self.center = self.new()
+        go_on(self.center, snapshot, self.center.journal.next)
+
+    def watch(self):
+        return Watch(self, self, self, 2, lambda event: None, give_up=1800, clock=lambda: self.now)
+
+
+def train(world):
+    """Both workers join, and one of them commits a window."""
+    for worker in (0, 1):
+        world.center.handle(Join(worker))
+    world.center.handle(Exchange(1, 1, 1, 1, 0, 1, np.ones(4, np.float32)))
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [Beat(1), Exchange(1, 2, 1, 1, 0, 1, np.ones(4, np.float32)), Join(1)],
+    ids=lambda sign: type(sign).__name__,
+)
+def test_a_worker_that_is_heard_again_is_missed_no_more(sign):
+    steps = {10: train, 50: lambda world: world.center.lose(1, 31.0), 90: lambda w: w.center.handle(sign)}
+    with pytest.raises(WorkerError, match=r"workers \[0, 1\] had not finished"):
+        Scripted(steps).watch().run()
+
+
+@pytest.mark.parametrize(("heard", "error"), [((0, 1), "had not finished"), ((0,), "Worker 1 gave no sign")])
+def test_after_a_restart_of_the_server_those_are_missed_of_whom_it_hears_nothing(heard, error):
+    def beat(world):
+        for worker in heard:
+            world.center.handle(Beat(worker))
+
+    steps = {10: train, 50: lambda world: world.center.lose(1, 31.0), 90: Scripted.restart, 100: beat}
+    with pytest.raises(WorkerError, match=error):
+        Scripted(steps).watch().run()
+
+
+def test_a_worker_that_leaves_is_missed_no_more():
+    def leave(world):
+        for worker in (0, 1):
+            world.center.handle(Leave(worker))
+
+    steps = {10: train, 50: lambda world: world.center.lose(1, 31.0), 90: leave}
+    assert Scripted(steps).watch().run() == 1

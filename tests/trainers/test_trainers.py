@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import threading
 import warnings
 
 import keras
@@ -283,3 +284,42 @@ def test_an_ensemble_of_impossible_options_is_refused(options):
 def test_class_weights_that_are_none_are_refused(given):
     with pytest.raises(ValueError, match="`class_weight` must map classes to numbers from 0"):
         distkeras.DOWNPOUR(model(), "sgd", "mse", class_weight=given)
+
+
+def test_a_trainer_that_trains_refuses_a_second_training_and_goes_on_after_an_error(monkeypatch):
+    trainer, errors = distkeras.DOWNPOUR(model(), "sgd", "mse"), []
+
+    def refused():
+        with pytest.raises(RuntimeError, match=r"trains already.*Received: DOWNPOUR.train") as caught:
+            trainer.train(None)
+        errors.append(caught.value)
+
+    def find(server, resume):
+        """Called first in a training: here another thread asks for a second one."""
+        thread = threading.Thread(target=refused)
+        thread.start()
+        thread.join(20)
+        raise LookupError("the first ends")
+
+    monkeypatch.setattr("distkeras.trainers.base.find_interrupted", find)
+    for count in (1, 2):
+        with pytest.raises(LookupError, match="the first ends"):
+            trainer.train(None)
+        assert len(errors) == count
+
+
+def test_another_trainer_may_train_meanwhile(monkeypatch):
+    first, second = (distkeras.DOWNPOUR(model(), "sgd", "mse") for _ in range(2))
+    servers = []
+
+    def find(server, resume):
+        servers.append(server)
+        if len(servers) == 1:
+            with pytest.raises(LookupError, match="of 2"):
+                second.train(None)
+        raise LookupError(f"of {len(servers)}")
+
+    monkeypatch.setattr("distkeras.trainers.base.find_interrupted", find)
+    with pytest.raises(LookupError, match="of 2"):
+        first.train(None)
+    assert servers == [first.server, second.server]

@@ -24,7 +24,15 @@ TRANSPORT = "tcp"
 
 @contextmanager
 def serving(
-    algorithm=None, num_workers=2, size=4, *, tls=None, num_trainable=None, bad_updates=RAISE, **options
+    algorithm=None,
+    num_workers=2,
+    size=4,
+    *,
+    tls=None,
+    num_trainable=None,
+    bad_updates=RAISE,
+    without_lost=False,
+    **options,
 ):
     """Yield a server, its center, and its address."""
     algorithm = DOWNPOUR() if algorithm is None else algorithm
@@ -34,6 +42,7 @@ def serving(
         num_workers,
         num_trainable=num_trainable,
         bad_updates=bad_updates,
+        without_lost=without_lost,
         clock=time.time,
     )
     context = None if tls is None else tls.server()

@@ -108,10 +108,26 @@ def test_random_text_is_refused(data):
 
 
 def test_more_text_than_the_other_side_takes_is_refused_before_it_is_sent():
-    metrics = {f"f1_{index}": 0.5 for index in range(5000)}
+    metrics = {f"f1_{index}": 0.5 for index in range(50_000)}
     message = messages.Exchange(0, 1, 1, 1, 0, 1, np.zeros(1, np.float32), metrics)
-    with pytest.raises(frames.FrameError, match="at most 65536 bytes"):
+    with pytest.raises(frames.FrameError, match="at most 524288 bytes"):
         frames.encode(message)
+
+
+@pytest.mark.parametrize("letter", ["a", "\U0001f9e0"])
+def test_metrics_that_fit_are_kept_in_their_order_and_the_rest_counted(letter):
+    matrix = {"loss": 0.1} | {f"confusion_{row}": row / 7 for row in range(64 * 64)}
+    assert frames.fitting(matrix) is matrix
+    many = {"loss": 0.1} | {letter * 10 + str(index): 0.5 for index in range(60_000)}
+    kept = frames.fitting(many)
+    assert list(kept)[:-1] == list(many)[: len(kept) - 1]
+    assert kept[frames.LEFT_OUT] == len(many) - len(kept) + 1
+    for metrics in (matrix, kept):
+        message = messages.Exchange(
+            2**31, 2**62, 2**31, 2**31, 2**31, 2**31, np.zeros(1, np.float32), metrics
+        )
+        assert round_trip(message, frames.REQUESTS).metrics == metrics
+    assert len(kept) > 7000
 
 
 def test_deeply_nested_text_is_refused():

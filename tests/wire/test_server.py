@@ -21,6 +21,7 @@ from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center
 from distkeras.center.messages import DRIVER, Exchanged, Join, Joined, Leave, Poll, Pull, Rejoin
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerProcess, launched
 from distkeras.events import Window, WorkerFailed
 from distkeras.wire import frames, shared_memory
@@ -443,10 +444,10 @@ def test_a_process_that_was_launched_ahead_serves_and_one_that_was_not_needed_en
 
 
 def test_a_process_that_is_told_no_job_ends_without_a_word():
-    ended = subprocess.run(
-        [sys.executable, "-m", "distkeras.wire"], input=b"", capture_output=True, timeout=60
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+    process = Process()
+    process.hang_up()
+    assert process.wait(60) == 0
+    assert process.died() == "The parameter server's process ended with exit code 0."
 
 
 def test_a_joined_worker_is_given_a_center_that_later_commits_do_not_change():

@@ -27,6 +27,10 @@ def commit(center, sequence):
     center.handle(Exchange(0, sequence, 1, 1, 0, sequence, np.ones(center.size, np.float32)))
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def newest_sequence(store):
     return store.newest().members[0].lines[0].sequence
 
@@ -59,7 +63,7 @@ def test_the_last_few_are_kept_and_the_newest_is_read(tmp_path, address):
     for sequence in range(1, 6):
         commit(center, sequence)
         name = store.write(take(center, {}))
-    assert name.endswith("snapshot-0000000005.npz")
+    assert name.endswith("snapshot-0000000001-0000000005.npz")
     assert len(store._names()) == 3
     assert newest_sequence(store) == 5
     store.clear()
@@ -75,16 +79,17 @@ def test_a_file_that_is_not_whole_is_passed_over_for_the_one_before(tmp_path, ca
         last = Path(store.write(take(center, {})))
     last.write_bytes(last.read_bytes()[:-50])
     assert newest_sequence(store) == 1
-    assert "snapshot-0000000002.npz is passed over" in caplog.text
+    assert "snapshot-0000000001-0000000002.npz is passed over" in caplog.text
 
 
 def test_what_was_cut_off_while_it_was_written_is_no_snapshot(tmp_path):
     store = Store(str(tmp_path))
-    part = tmp_path / "snapshot-0000000009.npz.part"
+    part = tmp_path / "snapshot-0000000001-0000000009.npz.part"
     part.write_bytes(b"half")
-    assert part.exists()
     assert store.newest() is None
-    assert list(tmp_path.iterdir()) == []
+    assert part.exists()  # Whoever reads does not know whether it is still being written.
+    store.take()
+    assert not part.exists()
 
 
 def test_a_full_disk_leaves_no_part_and_the_earlier_snapshots(tmp_path):
@@ -93,12 +98,19 @@ def test_a_full_disk_leaves_no_part_and_the_earlier_snapshots(tmp_path):
     store.write(take(center, {}))
     fs, _ = store.open()
     opened = fs.open
+
     # The device that is always full: the system's own error, at whatever write comes first.
-    fs.open = lambda name, mode: (Path(name).touch(), opened("/dev/full", mode))[1]
+    def full(name, mode):
+        if mode == "rb":
+            return opened(name, mode)
+        Path(name).touch()
+        return opened("/dev/full", mode)
+
+    fs.open = full
     with pytest.raises(OSError, match="No space left"):
         store.write(take(center, {}))
     fs.open = opened
-    assert [path.name for path in tmp_path.iterdir()] == ["snapshot-0000000001.npz"]
+    assert names(tmp_path) == ["lease-0000000001.json", "snapshot-0000000001-0000000001.npz"]
     assert store.newest().members[0].center.size == 1_000_000
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
+from distkeras.center.messages import Join
 from distkeras.wire.client import JobStopped, Replaced, ServerAddress
+from distkeras.wire.connection import GREETING, NONCE_BYTES, SESSION_BYTES
 from distkeras.worker import task
+from distkeras.worker.ending import Ending
 from distkeras.worker.task import _keep_compiled
 
 
@@ -51,21 +58,77 @@ print("cache_hits" in found, "cache_misses" in found)
         assert run.stdout.splitlines() == expected, run.stderr
 
 
-def run(monkeypatch, told):
-    """Run a task whose training ends by what the server said."""
-
-    def train(*_):
-        raise told
-
+def run_task(monkeypatch, train, *servers):
+    """Run a task that trains by `train(client)`."""
     monkeypatch.setattr(task, "prepare_process", lambda *_: None)
-    monkeypatch.setattr(task, "_train", train)
-    server = ServerAddress("nowhere", 0, b"t" * 32, 4)
-    envelope = task.Envelope(pickle.dumps(None), (server,), 1.0, "jax", 1, 30.0)
+    monkeypatch.setattr(task, "_train", lambda task, start, batches, client: train(client))
+    envelope = task.Envelope(pickle.dumps(None), servers, 0.2, "jax", 1, 30.0)
     return task.run(envelope, task.Start(0, 0, 0), iter(()))
 
 
+def run(monkeypatch, told):
+    """Run a task whose training ends by what the server said."""
+
+    def train(client):
+        raise told
+
+    return run_task(monkeypatch, train, ServerAddress("nowhere", 0, b"t" * 32, 4))
+
+
+@contextmanager
+def impostor():
+    """Yield the address of a server that does not know the job's token, and answers all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def pretend():
+            with suppress(OSError):
+                while True:
+                    sock, _ = listener.accept()
+                    with sock:
+                        sock.sendall(GREETING + bytes(NONCE_BYTES))
+                        sock.recv(NONCE_BYTES + SESSION_BYTES + 32, socket.MSG_WAITALL)
+                        sock.sendall(bytes(32))
+
+        thread = threading.Thread(target=pretend)
+        thread.start()
+        yield ServerAddress("127.0.0.1", listener.getsockname()[1], b"t" * 32, 4)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def no_authority():
+    raise FileNotFoundError("/etc/ssl/authority.pem")
+
+
+def join(client):
+    client.call(Join(0))
+
+
+def fail(client):
+    raise LookupError("a bug of the layer")
+
+
+@pytest.mark.parametrize("num_servers", [1, 2])
+@pytest.mark.parametrize("train", [join, fail])
+def test_a_server_that_is_not_that_of_the_job_is_an_error_once(monkeypatch, train, num_servers):
+    """Returned as a row: if it were raised, Spark would try the same again."""
+    with impostor() as address:
+        error = run_task(monkeypatch, train, *[address] * num_servers).error
+    assert ("LookupError: a bug of the layer" if train is fail else "AuthenticationError: Expected") in error
+
+
+def test_a_certificate_that_is_missing_is_an_error_once(monkeypatch):
+    address = replace(ServerAddress("nowhere", 0, b"t" * 32, 4), tls=no_authority)
+    assert "FileNotFoundError: /etc/ssl/authority.pem" in run_task(monkeypatch, join, address).error
+
+
+def test_an_error_that_the_server_cannot_be_told_is_an_error_once(monkeypatch):
+    address = ServerAddress("127.0.0.1", 1, b"t" * 32, 4)
+    assert "LookupError: a bug of the layer" in run_task(monkeypatch, fail, address).error
+
+
 def test_a_task_of_a_job_that_is_over_ends_without_an_error(monkeypatch):
-    assert run(monkeypatch, JobStopped("The driver ended the job.")) is None
+    assert run(monkeypatch, JobStopped("The driver ended the job.")) == Ending()
 
 
 def test_a_task_that_was_replaced_is_no_finished_one_to_spark(monkeypatch):

@@ -1,9 +1,10 @@
-"""What no center may take: messages that are not finite, or too large."""
+"""What no center may take, and no center may become: vectors that are not finite, or too large."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,18 +12,23 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 
+LARGEST_NORM = math.sqrt(np.finfo(np.float32).max)
+"""Rules square what they are sent, and float32 holds no square of more."""
+
 
 @dataclass(frozen=True)
 class BadUpdates:
     """What becomes of an update whose loss or message is NaN or infinite, or whose message is too large.
 
-    It is refused, whatever is chosen: the center stays as it is.
+    It is refused, whatever is chosen: the center stays as it is. Where the rule makes a center that is not
+    finite of messages that are, the same is done: with "skip" the server goes back to its last snapshot.
 
     Attributes:
         action: "raise": the training ends with an error. "skip": the window is passed over, and its worker
             goes on from the center with the next.
-        max_norm: Euclidean norm from which a message is too large; `None`: none is. Of a rule that sends
-            deltas that is the norm of the change, of an elastic one that of the weights.
+        max_norm: Euclidean norm from which a message is too large; `None`: only what float32 cannot square,
+            1.8e19. Of a rule that sends deltas that is the norm of the change, of an elastic one that of the
+            weights.
         limit: windows of one worker, one after the other, that "skip" passes over; the next one raises.
 
     Raises:
@@ -49,6 +55,8 @@ class BadUpdates:
         norm = norm_of(message)
         if not math.isfinite(norm):
             return "the message holds NaN or infinity"
+        if norm >= LARGEST_NORM:
+            return f"the norm of the message is {norm:.4g}, whose square is more than float32 can hold"
         if self.max_norm is not None and norm > self.max_norm:
             return f"the norm of the message is {norm:.4g}, which is more than max_norm={self.max_norm:g}"
         return None
@@ -61,6 +69,18 @@ def norm_of(vector: Vector) -> float:
     if not math.isfinite(square):  # The squares of large numbers overflow, too, unless in double precision.
         square = float(np.einsum("i,i", vector, vector, dtype=np.float64))
     return math.sqrt(square)
+
+
+@contextlib.contextmanager
+def noting_errors() -> Iterator[list[str]]:
+    """Note overflows, invalid operations and divisions by zero of NumPy's arithmetic in a `with` block.
+
+    The processor notes them in any case, so that nothing else has to look at the numbers. A rule that does
+    not reckon with NumPy's own operations, or silences them, is seen by its next messages and snapshot.
+    """
+    noted: list[str] = []
+    with np.errstate(over="call", invalid="call", divide="call", call=lambda what, _: noted.append(what)):
+        yield noted
 
 
 def is_finite(vector: Vector) -> bool:

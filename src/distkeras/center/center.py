@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.bad_updates import RAISE, BadUpdates
+from distkeras.center.bad_updates import RAISE, BadUpdates, noting_errors
+from distkeras.center.finite import Finite
 from distkeras.center.ledger import Journal, Line, Place
 from distkeras.center.messages import (
     DRIVER,
@@ -35,7 +36,15 @@ from distkeras.center.rounds import check_quorum, mean_of
 from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
-from distkeras.events import UpdateRefused, Window, WorkerFailed, WorkerJoined, WorkerLeft, WorkerLost
+from distkeras.events import (
+    UpdateRefused,
+    Window,
+    WorkerBack,
+    WorkerFailed,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerLost,
+)
 
 
 class ProtocolError(Exception):
@@ -61,6 +70,9 @@ class Center:
         without_lost: complete synchronous rounds without those workers that are `lost`.
         overlap: workers train a window while the one before is exchanged.
         clock: seconds since the epoch, for the events' timestamps.
+
+    Attributes:
+        finite: whether it is. When it is not any more, every commit is refused, and no snapshot is taken.
 
     Raises:
         ValueError: a quorum for an asynchronous rule or not in 1..num_workers.
@@ -91,6 +103,7 @@ class Center:
         self.journal = Journal(clock)
         trainable = np.size(initial) if num_trainable is None else num_trainable
         self._vector = Sharded(self.algorithm, initial, trainable, num_shards, overlap=overlap)
+        self.finite = Finite(self._vector)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
         self._places = [
@@ -145,6 +158,8 @@ class Center:
 
     def state(self) -> CenterState:
         """Return a copy of all that counts. What workers hold, and an open round, do not: they join anew."""
+        if self.finite.ruined is not None:
+            raise SnapshotError(self.finite.ruined)
         with self.still():
             vector, rule, versions = self._vector.state()
             return CenterState(vector, rule, versions, [place.line for place in self._places])
@@ -161,7 +176,7 @@ class Center:
             )
         self._vector.restore(state.center, state.rule, state.versions)
         for place, line in zip(self._places, state.lines, strict=True):
-            place.line = line
+            place.line, place.missed = line, not line.left
 
     def handle(self, request: Request) -> list[Answer]:
         """Take one request; return who is to be told what (for a synchronous rule perhaps nobody yet).
@@ -177,7 +192,7 @@ class Center:
             case Leave():
                 return self._leave(request)
             case Beat():
-                self._place(request.worker).lost = False
+                self._hear(request.worker, self._place(request.worker))
                 return [(request.worker, Done())]
             case Fail():
                 self._place(request.worker)
@@ -197,12 +212,21 @@ class Center:
             )
         return self._places[index]
 
+    def _hear(self, worker: int, place: Place) -> None:
+        """Take note of a sign of life of `worker`."""
+        if not place.missed:  # The usual case waits for no lock: an exchange may hold it for long.
+            return
+        with place.lock:
+            if place.missed:
+                place.lost = place.missed = False
+                self.journal.add(WorkerBack(worker, self.journal.clock()))
+
     def _join(self, request: Join) -> list[Answer]:
         worker, place = request.worker, self._place(request.worker)
         with place.lock:
             # What a predecessor had in an open round was never answered: its replacement trains it again.
             self._round.pop(worker, None)
-            place.joined, place.lost, place.refused = True, False, 0
+            place.joined, place.lost, place.missed, place.refused = True, False, False, 0
             place.line = replace(place.line, left=False)
             line = place.line
             center = np.empty(self.size, np.float32)
@@ -215,6 +239,8 @@ class Center:
     def _leave(self, request: Leave) -> list[Answer]:
         place = self._place(request.worker)
         with place.lock:
+            if self.finite.ruined is not None:
+                return [(request.worker, Refused(self.finite.ruined))]
             if not place.line.left:
                 if not place.joined:  # It joined a server that was killed since, and may have to train again.
                     return [(request.worker, Rejoin())]
@@ -222,6 +248,8 @@ class Center:
                 self._round.pop(request.worker, None)
                 self._vector.forget(request.worker)
                 self.journal.add(WorkerLeft(request.worker, self.journal.clock()))
+                if all(each.line.left for each in self._places):  # What is left to do is to read it.
+                    self.finite.check(self.journal)
             return [(request.worker, Done()), *self._close_round()]
 
     def _exchange(self, request: Exchange) -> list[Answer]:
@@ -234,6 +262,9 @@ class Center:
                 f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}"
             )
         with place.lock:
+            self._hear(worker, place)
+            if self.finite.ruined is not None:
+                return [(worker, Refused(self.finite.ruined))]
             if not place.joined:
                 return [(worker, Rejoin())]
             last = place.line.sequence
@@ -245,13 +276,15 @@ class Center:
                 raise ProtocolError(
                     f"Expected commit {last + 1} of worker {worker}. Received: {request.sequence}"
                 )
-            place.lost = False
             if (flaw := self._bad_updates.flaw(request.message, request.metrics)) is not None:
                 return [(worker, self._refuse(request, place, flaw))]
             if self.algorithm.synchronous:
                 self._round[worker] = request
                 return self._close_round()
-            staleness = self._vector.exchange(request, self.num_workers)
+            with noting_errors() as noted:
+                staleness = self._vector.exchange(request, self.num_workers)
+            if noted and (ruined := self.finite.after([request], self.journal)):
+                return ruined
             self.journal.add(self._advance(request, staleness), updates=1)
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
 
@@ -260,6 +293,9 @@ class Center:
         worker, epoch, iteration = request.worker, request.window_epoch, request.sequence - 1
         self.journal.add(UpdateRefused(worker, epoch, iteration, flaw, self.journal.clock()))
         place.refused += 1
+        # Of a center with NaN in it come messages with NaN in them.
+        if (ruined := self.finite.check(self.journal)) is not None:
+            return Refused(f"{flaw}: {ruined}")
         if self._bad_updates.action == "raise":
             return Refused(flaw)
         if place.refused > self._bad_updates.limit:
@@ -277,7 +313,7 @@ class Center:
         with place.lock:
             if place.line.left or place.lost:
                 return []
-            place.lost = True
+            place.lost = place.missed = True
             self.journal.add(WorkerLost(worker, silence, self.journal.clock()))
             return self._close_round()
 
@@ -292,10 +328,14 @@ class Center:
         self._round = {}
         workers = [message.worker for message in messages]
         behind = [self._vector.staleness_of(worker) for worker in workers]
-        mean = mean_of(messages, self.algorithm.weighted)
+        with noting_errors() as noted:
+            mean = mean_of(messages, self.algorithm.weighted)
         num_steps = max(message.num_steps for message in messages)
         num_samples = sum(message.num_samples for message in messages)
-        self._vector.exchange_round(mean, workers, num_steps, num_samples)
+        with noting_errors() as noted_in_rule:
+            self._vector.exchange_round(mean, workers, num_steps, num_samples)
+        if (noted or noted_in_rule) and (ruined := self.finite.after(messages, self.journal)):
+            return ruined
         mean.flags.writeable = False
         windows = [self._advance(*pair) for pair in zip(messages, behind, strict=True)]
         self.journal.add(*windows, updates=1)

@@ -13,7 +13,7 @@ from distkeras.events import Event
 DRIVER = -1
 """The `worker` of those who are none."""
 
-MAX_PAGE = 256
+MAX_PAGE, MAX_PAGE_BYTES = 256, 16 * 2**20
 """Most events in one answer to the driver: after a pause there may be more than a frame holds."""
 
 
@@ -80,9 +80,15 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A worker that trains says that it lives."""
+    """A process that trains as a worker, or is about to, says that it lives.
+
+    Attributes:
+        worker: its index.
+        ticket: that of `Join`.
+    """
 
     worker: int
+    ticket: int = 0
 
 
 @dataclass(frozen=True, slots=True)

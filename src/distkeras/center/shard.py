@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Commit, State, Vector
+from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import DRIVER
 
 
@@ -41,6 +42,8 @@ class Shard:
         self._trainable = center[:num_trainable]
         self._statistics = center[num_trainable:]
         self.state: State = algorithm.init(self._trainable)
+        # A rule may begin with an infinity of its own, such as the best loss so far.
+        self._checked = frozenset(name for name, value in self.state.items() if _has_finite_numbers(value))
         self._windows_ahead = 2 if overlap else 1
         # Of each worker, where the window that it sends next began, and those after it.
         self._pulls: dict[int, deque[Pull]] = {}
@@ -101,6 +104,21 @@ class Shard:
         """Commits applied here since the center from which the window comes that `worker` sends."""
         return self.version - self._pulls[worker][0].version
 
+    def flaw(self, center: Vector | None = None, state: State | None = None) -> str | None:
+        """Say what is not finite in this shard, or in a copy of its `center` and `state`; `None`: nothing.
+
+        The copy is of a moment; the shard itself is looked at while no message is applied.
+        """
+        if center is None or state is None:
+            with self.lock:
+                return self.flaw(self.center, self.state)
+        if not is_finite(center):
+            return "the center holds NaN or infinity"
+        for name in sorted(self._checked & state.keys()):
+            if not _has_finite_numbers(state[name]):
+                return f"the rule's {name!r} holds NaN or infinity, so that the center moves no more"
+        return None
+
     def forget(self, worker: int) -> None:
         """Drop what is kept for a worker that has left."""
         with self.lock:
@@ -134,3 +152,8 @@ class Shard:
             copy.flags.writeable = False
             self._published = Pull(self.version, copy)
         return replace(self._published)
+
+
+def _has_finite_numbers(value: object) -> bool:
+    array = np.asarray(value)
+    return not array.dtype.hasobject and bool(np.isfinite(array).all())

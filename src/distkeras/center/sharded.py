@@ -91,6 +91,15 @@ class Sharded:
             self._torn = True
             raise
 
+    def flaw(self) -> str | None:
+        """Say what is not finite, in the center or in the rule's state; `None`: nothing."""
+        return next(filter(None, (shard.flaw() for shard in self.shards)), None)
+
+    def flaw_in(self, vector: Vector, rule: list[State]) -> str | None:
+        """Say what is not finite in a copy of the center and of the rule's state; `None`: nothing."""
+        parts = zip(self._with_parts(vector), rule, strict=True)
+        return next(filter(None, (shard.flaw(part, state) for (shard, part), state in parts)), None)
+
     def staleness_of(self, worker: int) -> int:
         """Commits applied since `worker` last pulled."""
         return max(shard.staleness_of(worker) for shard in self.shards)

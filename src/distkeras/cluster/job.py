@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from subprocess import Popen
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -18,6 +17,7 @@ from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.messages import Pull, Pulled
 from distkeras.cluster.options import ServerOptions, addresses
 from distkeras.cluster.probe import check_executors
+from distkeras.cluster.process import Process
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import Stage
@@ -88,7 +88,7 @@ class Job:
     bad_updates: BadUpdates = RAISE
     without_lost: bool = False
     num_servers: int = 1
-    launched: list[Popen[bytes]] = field(default_factory=list)
+    launched: list[Process] = field(default_factory=list)
 
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.

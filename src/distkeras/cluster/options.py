@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.session import is_local
+from distkeras.wire.connection import TIMEOUT
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import TLS
 
@@ -26,6 +28,8 @@ class ServerOptions:
             `spark.driver.bindAddress` where `host` is `spark.driver.host`.
         ports: candidates, tried in order, for networks that leave only some open; 0 lets the system choose.
         patience: seconds for which a worker tries to reach a server that does not answer.
+        timeout: seconds for which the machine at the other end of a connection may acknowledge nothing; then
+            the connection is opened anew. An answer may take as long as it will.
         snapshots: when the server writes down what it holds, and where; `None`: never, so that a server that
             is killed ends the training.
         restarts: how often a server that was killed is started again from its last snapshot.
@@ -41,7 +45,8 @@ class ServerOptions:
         checksum: send a CRC-32 with every frame, for networks that damage data; TLS notices that by itself.
 
     Raises:
-        TypeError: `tls` is neither a bool nor a `TLS`.
+        TypeError: an option of another type.
+        ValueError: seconds that are not positive, a negative number of restarts, no ports or a wrong one.
     """
 
     host: str | None = None
@@ -50,6 +55,7 @@ class ServerOptions:
     patience: float = 60.0
     snapshots: SnapshotOptions | None = field(default_factory=SnapshotOptions)
     restarts: int = 3
+    timeout: float = TIMEOUT
     heartbeat: float = 30.0
     give_up: float = 1800.0
     shared_memory: bool = True
@@ -62,6 +68,34 @@ class ServerOptions:
                 "`tls` must be True, False or a distkeras.TLS: two functions that make the contexts of "
                 f"server and workers. Received: tls={self.tls!r}"
             )
+        if not isinstance(self.snapshots, SnapshotOptions | None):
+            raise TypeError(
+                "`snapshots` must be a distkeras.SnapshotOptions, such as SnapshotOptions('/a/folder'), or "
+                f"None for none. Received: snapshots={self.snapshots!r}"
+            )
+        for name, finite in (("heartbeat", True), ("timeout", True), ("patience", False), ("give_up", False)):
+            _check_seconds(name, getattr(self, name), finite)
+        self._check_ports()
+        if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 0:
+            raise ValueError(f"`restarts` must be an integer from 0. Received: restarts={self.restarts!r}")
+
+    def _check_ports(self) -> None:
+        given = self.ports
+        fits = isinstance(given, tuple | list) and all(
+            isinstance(port, int) and not isinstance(port, bool) and 0 <= port < 2**16 for port in given
+        )
+        if not fits or not given:
+            raise ValueError(
+                "`ports` must hold at least one number from 0 to 65535; 0 lets the system choose. "
+                f"Received: ports={given!r}"
+            )
+
+
+def _check_seconds(name: str, value: object, finite: bool) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not value > 0 or (finite and math.isinf(value)):  # type: ignore[operator, arg-type]
+        kind = "positive and finite" if finite else "positive"
+        raise ValueError(f"`{name}` must be a number of seconds, {kind}. Received: {name}={value!r}")
 
 
 def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:

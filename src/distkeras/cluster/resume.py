@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from distkeras.cluster.options import ServerOptions
+from distkeras.wire.lease import Holder
 from distkeras.wire.store import Store
+
+MAX_DIFFERENCES, MAX_SHOWN = 8, 120
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,17 +30,38 @@ class Interrupted:
     next: int
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError unless `settings` are those that it was trained with."""
-        differences = [
-            f"{name}={settings.get(name)!r}, which was {self.settings.get(name)!r}"
-            for name in sorted({*settings, *self.settings})
-            if settings.get(name) != self.settings.get(name)
-        ]
+        """Raise ValueError unless `settings` are those that it was trained with, but for more epochs."""
+        then, now = (json.loads(json.dumps(dict(each))) for each in (self.settings, settings))
+        if now.get("num_epoch", 0) > then.get("num_epoch", 0):
+            then["num_epoch"] = now["num_epoch"]
+        # What an earlier version did not write down cannot be compared.
+        both = sorted({*then} & {*now})
+        differences = [found for name in both for found in _differ(name, now[name], then[name])]
         if differences:
+            named = "; ".join(differences[:MAX_DIFFERENCES])
+            more = f"; and {len(differences) - MAX_DIFFERENCES} more" * (len(differences) > MAX_DIFFERENCES)
             raise ValueError(
-                "A training can be resumed with the data and the settings that it was begun with; else train "
-                f"anew, with another address for snapshots. Received: {'; '.join(differences)}"
+                "A training can be resumed with the data and the settings that it was begun with; only the "
+                "epochs may be more, and the learning rates others. Else train anew, with another address "
+                f"for snapshots. Received: {named}{more}"
             )
+
+
+def _differ(name: str, now: Any, then: Any) -> Iterator[str]:
+    """Yield what differs, by its path."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        for key in sorted({*now, *then}):
+            yield from _differ(f"{name}.{key}", now.get(key), then.get(key))
+    elif isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
+        for index, (mine, theirs) in enumerate(zip(now, then, strict=True)):
+            yield from _differ(f"{name}[{index}]", mine, theirs)
+    elif now != then:
+        yield f"{name}={_short(now)}, which was {_short(then)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None:
@@ -54,15 +82,24 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
             )
         return None
     store = Store(snapshots.address, snapshots.keep)
-    facts = store.newest_facts()
-    if facts is None:
-        return None
+    facts, holder = store.newest_facts(), store.holder()
     if resume:
-        return Interrupted(facts["settings"], facts["next"])
-    if not facts["finished"]:
+        if holder is not None:
+            logger.warning(
+                "The snapshots at %s are taken over from %s, which did not end in good order. If it still "
+                "trains, it ends.",
+                snapshots.address,
+                holder,
+            )
+        return None if facts is None else Interrupted(facts["settings"], facts["next"])
+    if holder is not None if facts is None else not facts["finished"]:
         raise ValueError(
-            f"{snapshots.address} holds snapshots of a training that did not end. Go on with it by "
-            "train(..., resume=True), or remove them, or give another address. Received: resume=False"
+            f"{snapshots.address} holds snapshots of a training that did not end{_by(holder)}. Go on with it "
+            "by train(..., resume=True), remove the folder, or give another address. Received: resume=False"
         )
     store.clear()
     return None
+
+
+def _by(holder: Holder | None) -> str:
+    return "" if holder is None else f", or that still runs: {holder}"

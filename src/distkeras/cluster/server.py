@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import pickle
 import secrets
-import select
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,26 +18,25 @@ import cloudpickle
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.process import Process, ServerFailed
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec
 from distkeras.wire.connection import TOKEN_BYTES
-from distkeras.wire.serve import LENGTH, ServerJob
+from distkeras.wire.serve import EXIT_SECONDS, LENGTH, RUINED_CODE, ServerJob
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import fingerprint_of, make_tls
 
-EXIT_SECONDS = 5.0
+NOTICE_SECONDS = 2.0
 START_SECONDS = 300.0  # A large snapshot may come from far away.
+
+__all__ = ["ServerFailed", "ServerProcess", "launched"]
 
 logger = logging.getLogger(__name__)
 
 
-class ServerFailed(RuntimeError):
-    """The parameter server's process did not start, or ended before the job."""
-
-
 @contextlib.contextmanager
-def launched(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def launched(count: int) -> Iterator[list[Process]]:
     """Give processes that import what a server needs while the driver looks at the data.
 
     A `ServerProcess` takes one out of the list. Those that are left at the end of the block are ended.
@@ -49,37 +44,21 @@ def launched(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     Args:
         count: processes.
     """
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Process] = []
     try:
-        processes.extend(_launch() for _ in range(count))
+        processes.extend(Process() for _ in range(count))
         yield processes
     finally:
         for process in processes:
-            process.kill()
-            process.communicate()
-
-
-def _launch() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "distkeras.wire"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ
-        | {
-            # A rule may come from a module that only this process finds: beside its script, say.
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            # A thread a connection computes already: they would wait for each other's threads.
-            "OPENBLAS_NUM_THREADS": "1",
-        },
-        start_new_session=True,  # Ctrl-C is for the driver, which then ends this process in good order.
-    )
+            process.end()
 
 
 class ServerProcess:
     """A parameter server in a process of its own, for the time of one `with` block.
 
-    When it is killed, `revive` starts it again from its last snapshot, on the same port with the same token.
-    It ends with the block, and with the driver however that ends: its standard input is a pipe from here.
+    When it is killed, or ends because its center is not finite any more, `revive` starts it again from its
+    last snapshot, on the same port with the same token. It ends with the block, and with the driver however
+    that ends.
 
     Args:
         algorithm: the rule.
@@ -119,7 +98,7 @@ class ServerProcess:
         resume: int | None = None,
         bad_updates: BadUpdates = RAISE,
         without_lost: bool = False,
-        launched: list[subprocess.Popen[bytes]] | None = None,
+        launched: list[Process] | None = None,
     ) -> None:
         self._launched = [] if launched is None else launched
         shared = options.shared_memory and compression is None
@@ -141,6 +120,7 @@ class ServerProcess:
             snapshots=self._addressed(options.snapshots),
             temporary=self._folder is not None,
             restore=resume is not None,
+            run=secrets.token_hex(4),
             since=resume or 0,
             settings=settings or {},
             local_name=shared_memory.new_name() if shared else None,
@@ -149,6 +129,7 @@ class ServerProcess:
             bad_updates=bad_updates,
             without_lost=without_lost,
             heartbeat=options.heartbeat,
+            timeout=options.timeout,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)
@@ -162,6 +143,7 @@ class ServerProcess:
             tls=None if tls is None else tls.client,
             pin=pin,
             packing=self._job.packing,
+            timeout=options.timeout,
         )
 
     def _addressed(self, snapshots: SnapshotOptions | None) -> SnapshotOptions | None:
@@ -183,22 +165,22 @@ class ServerProcess:
         Raises:
             ServerFailed: it has ended and may not be started again, or did not come up.
         """
-        try:
-            code = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        code = self._process.wait(seconds)
+        if code is None:
             return False
-        if self._restarts_left == 0 or code >= 0:
-            raise ServerFailed(_died(code))
+        died = self._process.died()
+        if self._restarts_left == 0 or not (code < 0 or code == RUINED_CODE):
+            raise ServerFailed(died)
         self._restarts_left -= 1
-        logger.warning("%s It is started again from its last snapshot.", _died(code))
-        self._close_pipes()
+        logger.warning("%s\nIt is started again from its last snapshot.", died)
+        self._process.hang_up()
         self._job = replace(self._job, since=since)
         self._start()
         return True
 
     def _start(self) -> int:
         """Start the process and return its port."""
-        self._process = self._launched.pop() if self._launched else _launch()
+        self._process = self._launched.pop() if self._launched else Process()
         try:
             return self._hand_over()
         except BaseException:
@@ -206,45 +188,50 @@ class ServerProcess:
             raise
 
     def _hand_over(self) -> int:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise ServerFailed("The parameter server's process has no pipes.")
         try:
-            _write_job(self._job, stdin)
+            _write_job(self._job, self._process.control)
+            line = self._process.report(START_SECONDS)
         except BrokenPipeError as error:
-            raise ServerFailed(_died(self._process.wait())) from error
-        readable, _, _ = select.select([stdout], [], [], START_SECONDS)
-        if not readable:
-            raise ServerFailed(f"The parameter server's process was not up after {START_SECONDS:.0f} s.")
-        line = stdout.readline()
+            raise ServerFailed(self._process.died()) from error
+        except TimeoutError as error:
+            raise ServerFailed(str(error)) from error
         if not line:
-            raise ServerFailed(_died(self._process.wait()))
-        return int(json.loads(line)["port"])
+            raise ServerFailed(self._process.died())
+        report = json.loads(line)
+        self._job = replace(self._job, epoch=report["epoch"])
+        return int(report["port"])
 
     def stop(self, reason: str) -> None:
         """Tell every worker, at its next word, that the job is over. The driver may go on asking."""
-        stdin = self._process.stdin
-        if stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # It has ended: there is nobody to stop any more.
-                stdin.write(reason.replace("\n", " ").encode() + b"\n")
-                stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # It has ended: there is nobody to stop any more.
+            self._process.control.write(reason.replace("\n", " ").encode() + b"\n")
+            self._process.control.flush()
+
+    def hang_up(self) -> None:
+        """Have the process end, and write its last snapshot if it has to; `close` waits for it."""
+        self._process.hang_up()
 
     def close(self) -> None:
-        """End the process; by force if it does not within a few seconds."""
-        self._close_pipes()
-        try:
-            self._process.wait(EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """End the process, which may take as long as its last snapshot; by force if it takes longer.
+
+        Its time is told in the log once it takes more than a moment. An exception meanwhile, such as a second
+        Ctrl-C, leaves the process to itself: it knows the same limit, and ends.
+        """
+        self.hang_up()
+        limit = self._job.exit_seconds
+        if self._process.wait(min(NOTICE_SECONDS, limit)) is None:
+            if limit > EXIT_SECONDS and self._job.snapshots is not None:
+                logger.warning(
+                    "The parameter server writes its last snapshot to %s, for which it has %.0f s.",
+                    self._job.snapshots.address,
+                    limit,
+                )
+            if self._process.wait(limit) is None:
+                logger.warning("The parameter server had not ended after %.0f s, and is killed.", limit)
+                self._process.kill()
+                self._process.wait()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)  # The process, if it was not killed, has done it.
-
-    def _close_pipes(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # What was not read by a dead process is lost.
-                    pipe.close()
 
     def __enter__(self) -> ServerProcess:
         return self
@@ -262,8 +249,3 @@ def _write_job(job: ServerJob, stream: IO[bytes]) -> None:
         stream.write(LENGTH.pack(block.nbytes))
         stream.write(block)
     stream.flush()
-
-
-def _died(code: int) -> str:
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    return f"The parameter server's process {how}. What it wrote to standard error says why."

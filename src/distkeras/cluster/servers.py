@@ -101,6 +101,8 @@ class Servers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for process in self.processes:  # All at once: each may have a last snapshot to write.
+            process.hang_up()
         self._stack.close()
 
 

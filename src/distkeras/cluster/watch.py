@@ -8,14 +8,18 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
+from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server import ServerProcess
 from distkeras.cluster.servers import Servers
 from distkeras.events import (
+    CenterFailed,
     Event,
+    EventsDropped,
     ServerRestored,
     SnapshotFailed,
     UpdateRefused,
     Window,
+    WorkerBack,
     WorkerFailed,
     WorkerJoined,
     WorkerLeft,
@@ -80,7 +84,7 @@ class Watch:
         self._since = 0
         self._give_up = give_up
         self._clock = clock
-        self._begun = False
+        self._joined: set[int] = set()
         self._missed: dict[int, float] = {}
         self._started = clock()
 
@@ -90,14 +94,15 @@ class Watch:
         Raises:
             WorkerError: an exception in a worker or in the rule on the server, a worker that did not finish
                 or was lost for too long, or none that started.
-            ServerFailed: the server ended and could not be started again.
+            ServerFailed: the server ended and could not be started again, or cannot go on.
         """
         ended, more = False, False
         while more or not ended:
-            # Asked for once more after the end, so that the last events are read too.
+            # Asked until there are none after the end, so that the last events are read too.
             ended = self._stage.wait(0.0 if more else POLL_SECONDS)
             polled: Polled = self.ask(Poll(self._since))
-            self._since, more = polled.next, len(polled.events) >= MAX_PAGE
+            self._since = polled.next
+            more = len(polled.events) >= MAX_PAGE or (ended and bool(polled.events))
             for event in polled.events:
                 self._take(event)
             self._check_patience()
@@ -128,7 +133,7 @@ class Watch:
 
     def _check_patience(self) -> None:
         now = self._clock()
-        if not self._begun and now - self._started > self._give_up:
+        if not self._joined and now - self._started > self._give_up:
             raise WorkerError(
                 f"No worker had started after {self._give_up:.0f} s. Look at the Spark UI for what keeps the "
                 "stage from running; ServerOptions(give_up=...) allows for more time."
@@ -144,20 +149,32 @@ class Watch:
     def _take(self, event: Event) -> None:
         match event:
             case Window() | WorkerJoined():
-                self._begun = True
+                self._joined.add(event.worker)
+                self._training.add(event.worker)  # It may have left before more epochs were asked for.
+                self._missed.pop(event.worker, None)
+            case WorkerBack():
+                logger.warning("Worker %d is heard again.", event.worker)
                 self._missed.pop(event.worker, None)
             case WorkerLost():
                 logger.warning("Worker %d gave no sign of life for %.0f s.", event.worker, event.silence)
                 self._missed[event.worker] = self._clock() - event.silence
             case WorkerFailed():
                 raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
+            case CenterFailed():
+                raise ServerFailed(event.error)
             case WorkerLeft():
                 self._training.discard(event.worker)
                 self._missed.pop(event.worker, None)
             case ServerRestored():
                 self._training = {worker for worker, left in enumerate(event.left) if not left}
+                # The new process knows nothing of whom the old one missed, and tells of whom it hears.
+                self._missed = dict.fromkeys(self._joined & self._training, self._clock())
             case SnapshotFailed():
                 logger.warning("A snapshot could not be written: %s", event.error)
+            case EventsDropped():
+                logger.warning(
+                    "%d events are missing in the history: they were not read for too long.", event.count
+                )
             case UpdateRefused():
                 logger.warning(
                     "Window %d of worker %d was refused: %s", event.iteration, event.worker, event.reason

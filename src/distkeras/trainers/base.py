@@ -7,8 +7,8 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
-from subprocess import Popen
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -21,6 +21,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.process import Process
 from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import launched
 from distkeras.cluster.session import result_limit
@@ -32,6 +33,13 @@ from distkeras.model.spec import first_vector, freeze, local_state, thaw
 from distkeras.model.variables import tree_of
 from distkeras.model.weights import set_vector
 from distkeras.monitor.progress import ProgressBar
+from distkeras.trainers.alone import one_at_a_time
+from distkeras.trainers.fingerprint import (
+    describe_columns,
+    describe_compiled,
+    describe_model,
+    describe_rule,
+)
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
 from distkeras.wire import codecs
@@ -155,6 +163,7 @@ class Trainer:
         self._check_layout()
         self._local_state = local_state(keras_model, self._spec.layout)
         self._loss_names = loss_names(keras_model, loss)
+        self._compiled = describe_compiled(keras_model, worker_optimizer, loss, loss_weights)
         self._check_optimizer(worker_optimizer)
         self._history = History()
         self._num_updates = 0
@@ -165,6 +174,7 @@ class Trainer:
         """Commits that the center took in the last training; a synchronous round counts once."""
         return self._num_updates
 
+    @one_at_a_time
     def _run(
         self,
         data: TrainingData,
@@ -215,7 +225,7 @@ class Trainer:
         initial: Vector,
         arrange: Arrange | None,
         interrupted: Interrupted | None,
-        processes: list[Popen[bytes]],
+        processes: list[Process],
     ) -> Outcome:
         frame, rows = prepared.frame, prepared.rows_per_partition
         if arrange is not None:
@@ -271,7 +281,7 @@ class Trainer:
         """What decides which minibatch is which, and what the center is: a resumed training has the same."""
         layout = self._spec.layout
         return {
-            "algorithm": repr(self.algorithm.for_workers(self.num_workers)),
+            "algorithm": describe_rule(self.algorithm.for_workers(self.num_workers)),
             "batch_size": self.batch_size,
             "compression": repr(self.compression),
             "num_epoch": self.num_epoch,
@@ -284,6 +294,14 @@ class Trainer:
             "schedule_steps": self.schedule_steps,
             "shuffle": shuffle,
             "weights": [[slot.path, list(slot.shape)] for slot in layout.slots()],
+            "model": describe_model(self.keras_model),
+            **self._compiled,
+            **describe_columns(
+                features_col=self.features_col,
+                label_col=self.label_col,
+                sample_weight_col=self.sample_weight_col,
+                class_weight=None if self.class_weight is None else asdict(self.class_weight),
+            ),
         }
 
     def _check_optimizer(self, worker_optimizer: str | keras.optimizers.Optimizer | None) -> None:

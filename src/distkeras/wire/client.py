@@ -7,7 +7,6 @@ import random
 import secrets
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from distkeras.center.messages import (
 )
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
-from distkeras.wire.connection import SESSION_BYTES, Connection
+from distkeras.wire.connection import SESSION_BYTES, TIMEOUT, Connection
 
 CONNECT_SECONDS = 10.0
 
@@ -67,6 +66,7 @@ class ServerAddress:
         tls: makes the context that encrypts the connection; `None`: nothing does.
         pin: SHA-256 fingerprint of the server's certificate.
         packing: how commits, and perhaps replies, are compressed; `None`: not at all.
+        timeout: seconds for which the server's machine may acknowledge nothing.
     """
 
     host: str
@@ -78,6 +78,7 @@ class ServerAddress:
     tls: Callable[[], ssl.SSLContext] | None = None
     pin: bytes = b""
     packing: Packing | None = None
+    timeout: float = TIMEOUT
 
     def __repr__(self) -> str:
         return f"ServerAddress({self.host}:{self.port})"  # The token is a secret: not in logs.
@@ -117,8 +118,12 @@ class Client:
         self._session = session or secrets.token_bytes(SESSION_BYTES)
         self._buffer = buffer  # If none, not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
-        self._in_use = threading.Lock()
         self._ended = False
+
+    @property
+    def addresses(self) -> tuple[ServerAddress, ...]:
+        """Where the center is."""
+        return (self._address,)
 
     @property
     def part_sizes(self) -> tuple[int, ...]:
@@ -134,22 +139,6 @@ class Client:
             ServerLost: the server cannot be reached.
             AuthenticationError: the other side is not the server of this job.
         """
-        with self._in_use:
-            return self._call(request)
-
-    def beat(self, worker: int) -> None:
-        """Tell the server that `worker` lives, unless a call is under way, which tells as much."""
-        if not self._in_use.acquire(blocking=False):
-            return
-        try:
-            if self._connection is not None:
-                self._exchange(Beat(worker))
-        except (OSError, frames.FrameError):
-            self.close()  # The next call opens another, or says what is wrong.
-        finally:
-            self._in_use.release()
-
-    def _call(self, request: Request) -> Any:
         deadline: float | None = None  # Counted from the first failure, not from the start of a long wait.
         pause = 0.05
         while True:
@@ -182,9 +171,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def end(self) -> None:
         """Close for good: a call that is under way in another thread ends with `JobStopped`."""
@@ -203,10 +192,11 @@ class Client:
         self.end()
 
     def _exchange(self, request: Request) -> Any:
-        if self._connection is None:
-            self._connection = self._connect()
-        self._connection.send(request)
-        reply = self._connection.receive(self._vector(self._connection))
+        connection = self._connection  # `end` may come from another thread at any moment.
+        if connection is None:
+            connection = self._connection = self._connect()
+        connection.send(request)
+        reply = connection.receive(self._vector(connection))
         if not _answers(request, reply):  # The network has brought something twice.
             raise frames.FrameError(f"Expected the answer to a {type(request).__name__}. Received: {reply!r}")
         return reply
@@ -220,15 +210,21 @@ class Client:
 
     def _connect(self) -> Connection:
         address = self._address
+        seconds = min(address.timeout, CONNECT_SECONDS)
         if address.local_name is not None:
             with contextlib.suppress(OSError):  # The server is on another machine, or has ended.
-                return self._greet(shared_memory.connect(address.local_name, CONNECT_SECONDS))
-        return self._greet(socket.create_connection((address.host, address.port), CONNECT_SECONDS))
+                return self._greet(shared_memory.connect(address.local_name, seconds))
+        return self._greet(socket.create_connection((address.host, address.port), seconds))
 
     def _greet(self, sock: socket.socket) -> Connection:
         address = self._address
         connection = Connection(
-            sock, frames.REPLIES, frames.MAX_REPLY_TEXT, address.packing, address.checksum
+            sock,
+            frames.REPLIES,
+            frames.MAX_REPLY_TEXT,
+            address.packing,
+            address.checksum,
+            address.timeout,
         )
         try:
             connection.prove_to_server(address.token, self._session, self._tls, address.pin, address.host)

@@ -25,7 +25,8 @@ SESSION_BYTES = 16
 TOKEN_BYTES = 32
 GREETING = b"distkeras/3\n"
 HANDSHAKE_SECONDS = 10.0
-KEEPALIVE_SECONDS = 10
+TIMEOUT = 30.0
+PROBES = 3
 SMALL_BYTES = 16 * 2**10
 READ_AHEAD = 256
 
@@ -46,6 +47,8 @@ class Connection:
         max_text: most bytes of text that an arriving frame may have.
         packing: how the job compresses; `None`: not at all.
         checksum: send checksums, and expect them.
+        timeout: seconds for which the other machine may acknowledge nothing, neither data nor, where there is
+            none, the question whether it is there. The handshake has no more, and 10 s at most.
 
     Attributes:
         shared: the vector of every frame, in either direction, where both sides are on one machine; else
@@ -59,9 +62,11 @@ class Connection:
         max_text: int,
         packing: Packing | None = None,
         checksum: bool = False,
+        timeout: float = TIMEOUT,
     ) -> None:
         self.sock = sock
-        self._deadline = time.monotonic() + HANDSHAKE_SECONDS
+        self._handshake = min(timeout, HANDSHAKE_SECONDS)
+        self._deadline = time.monotonic() + self._handshake
         self._kinds = kinds
         self._max_text = max_text
         at_server = kinds is frames.REQUESTS
@@ -71,14 +76,8 @@ class Connection:
         self._checksum = checksum and not self._local
         self._ahead = b""  # What was read, and is not yet taken.
         self.shared: Vector | None = None
-        if self._local:
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # A host that vanished without a word is noticed within about a minute, however long a reply may take.
-        for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-            if hasattr(socket, option):  # Linux
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVE_SECONDS)
+        if not self._local:
+            _limit_silence(sock, timeout)
 
     def limit_waits(self, seconds: float) -> None:
         """Let one system call wait for at most `seconds`: then `TimeoutError` or `BlockingIOError`."""
@@ -274,7 +273,7 @@ class Connection:
         """Let the next step of the handshake take no longer than is left of its time."""
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"The handshake took longer than {HANDSHAKE_SECONDS:.0f} s.")
+            raise TimeoutError(f"The handshake took longer than {self._handshake:.0f} s.")
         self.sock.settimeout(left)
 
     def _write(self, data: bytes) -> None:
@@ -313,6 +312,21 @@ class Connection:
         if count == 0:
             raise ConnectionError("The other side closed the connection.")
         return view[count:]
+
+
+def _limit_silence(sock: socket.socket, timeout: float) -> None:
+    """Have the system end a connection whose other machine is gone, however long a reply may take."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    probe = max(1, round(timeout / (1 + PROBES)))
+    for option, value in (
+        ("TCP_KEEPIDLE", probe),
+        ("TCP_KEEPINTVL", probe),
+        ("TCP_KEEPCNT", PROBES),
+        ("TCP_USER_TIMEOUT", round(1000 * timeout)),  # Probes alone say nothing of data that is on its way.
+    ):
+        if hasattr(socket, option):  # Linux
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _proof(token: bytes, side: bytes, challenge: bytes, nonce: bytes) -> bytes:

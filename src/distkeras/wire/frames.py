@@ -20,6 +20,7 @@ import types
 import typing
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, islice
 from typing import Annotated, Any
 
 import msgspec
@@ -29,16 +30,17 @@ import numpy.typing as npt
 from distkeras import events
 from distkeras.algorithms import Vector
 from distkeras.center import messages
-from distkeras.center.messages import MAX_PAGE
+from distkeras.center.messages import MAX_PAGE_BYTES
 
 MAGIC = b"DKF"
 VERSION = 3
 HEADER = struct.Struct("!3sBBBIQI")
 _CHECKSUM = struct.Struct("!I")
-MAX_REQUEST_TEXT = 64 * 2**10
-# A page of events, each of which came to the server as the text of a request, but for its name and time.
-MAX_REPLY_TEXT = MAX_PAGE * (MAX_REQUEST_TEXT + 2**10)
-MAX_ERROR = MAX_REQUEST_TEXT // 8
+MAX_REQUEST_TEXT = 512 * 2**10
+# A page of events. One that is larger came to the server as the text of a request, but for its name and time.
+MAX_REPLY_TEXT = MAX_PAGE_BYTES + MAX_REQUEST_TEXT
+MAX_ERROR = 8 * 2**10
+LEFT_OUT = "metrics_left_out"
 # Larger ones fit no counter, and would raise in the middle of the arithmetic.
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 UNCODED = 0
@@ -161,6 +163,19 @@ def error_text(error: str) -> str:
     """Return the end of a traceback, which tells the most: as much as fits, and as UTF-8 can say it."""
     # The name of a file may hold bytes that were no UTF-8. A character takes four bytes, or six if escaped.
     return error[-MAX_ERROR:].encode(errors="backslashreplace").decode()
+
+
+def fitting(metrics: dict[str, float]) -> dict[str, float]:
+    """Return those of `metrics` that a message has room for, in order, and how many are left out.
+
+    There is room for several thousand. A metric of many numbers, such as a confusion matrix, has one each.
+    """
+    room = MAX_REQUEST_TEXT - 2**10  # For the other fields, and the last name.
+    used = accumulate(16 + 4 * len(name) for name in metrics)  # A number takes 9 bytes, a character up to 4.
+    kept = sum(size <= room for size in used)
+    if kept == len(metrics):
+        return metrics
+    return dict(islice(metrics.items(), kept)) | {LEFT_OUT: float(len(metrics) - kept)}
 
 
 def encode(

@@ -30,7 +30,7 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
-from distkeras.events import SnapshotFailed, WorkerFailed
+from distkeras.events import CenterFailed, SnapshotFailed, WorkerFailed
 from distkeras.wire.client import Client, ServerAddress
 from distkeras.wire.codecs import Joint
 
@@ -51,6 +51,7 @@ class Group:
     """
 
     def __init__(self, addresses: Sequence[ServerAddress], patience: float = 60.0) -> None:
+        self._addresses = tuple(addresses)
         packings = [address.packing for address in addresses if address.packing is not None]
         self._joint = Joint(tuple(packings)) if packings else None
         edges = list(accumulate((address.size for address in addresses), initial=0))
@@ -62,6 +63,11 @@ class Group:
         ]
         self._since = [0] * len(addresses)
         self._threads = ThreadPoolExecutor(len(addresses), "distkeras-servers")
+
+    @property
+    def addresses(self) -> tuple[ServerAddress, ...]:
+        """Where the center is: its parts, in their order."""
+        return self._addresses
 
     @property
     def part_sizes(self) -> tuple[int, ...]:
@@ -92,11 +98,6 @@ class Group:
                 return self._poll(request)
             case Fail():
                 return self._clients[0].call(request)
-
-    def beat(self, worker: int) -> None:
-        """Tell the servers that `worker` lives, but for those to which a call is under way."""
-        for client in self._clients:
-            client.beat(worker)
 
     def close(self) -> None:
         """Close all connections; the next call opens new ones."""
@@ -162,7 +163,7 @@ class Group:
             event
             for reply in replies[1:]
             for event in reply.events
-            if isinstance(event, WorkerFailed | SnapshotFailed)
+            if isinstance(event, WorkerFailed | SnapshotFailed | CenterFailed)
         ]
         return replace(replies[0], events=[*replies[0].events, *failures])
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distkeras.center import Center, Independent, take
-from distkeras.events import SnapshotFailed
+from distkeras.center import Center, Independent, SnapshotError, take
+from distkeras.events import CenterFailed, SnapshotFailed
+from distkeras.wire.lease import Fenced
 from distkeras.wire.store import SnapshotOptions, Store
 
 LOOK_SECONDS = 0.1
-KEEP_SECONDS = 300.0
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class Keeper:
         store: where they go.
         options: when.
         settings: of the job; they are written too.
+        seconds: how long whoever asks for a snapshot waits for it.
     """
 
     def __init__(
@@ -37,17 +38,24 @@ class Keeper:
         store: Store,
         options: SnapshotOptions,
         settings: Mapping[str, Any],
+        seconds: float = 300.0,
     ) -> None:
         self._center = center
         self._store = store
         self._options = options
         self._settings = settings
+        self._seconds = seconds
         self._changed = threading.Condition()
         self._asked = 0
         self._kept = 0
-        self._written = center.journal.next  # What is in the last snapshot, or needs none.
+        self._written = center.journal.changes  # What is in the last snapshot, or needs none.
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="distkeras-snapshots", daemon=True)
+
+    @property
+    def epoch(self) -> int:
+        """Of the lease under which it writes; 0: it has none yet."""
+        return self._store.epoch
 
     def start(self) -> None:
         """Start the thread."""
@@ -56,25 +64,30 @@ class Keeper:
     def keep(self) -> None:
         """Wait until a snapshot is written that has all that has happened before; or could not be."""
         with self._changed:
-            if self._written >= self._center.journal.next:
+            if self._written >= self._center.journal.changes:
                 return
             self._asked += 1
             ticket = self._asked
             self._changed.notify_all()
-            if not self._changed.wait_for(lambda: self._kept >= ticket or self._closed, KEEP_SECONDS):
-                self._report(f"It takes longer than {KEEP_SECONDS:.0f} s to write one.")
+            if not self._changed.wait_for(lambda: self._kept >= ticket or self._closed, self._seconds):
+                self._report(f"It takes longer than {self._seconds:.0f} s to write one.")
 
     def close(self) -> None:
-        """Write no more; wait for one that is being written, but not for long."""
+        """Write no more, and give the folder back; wait for one that is being written, but not for long."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(1.0)
+        if not self._thread.is_alive():
+            self._report_errors_of(self._store.release)
 
     def _run(self) -> None:
         journal, options = self._center.journal, self._options
         last_time, last_update = time.monotonic(), journal.num_updates
-        self._report_errors_of(self._store.open)  # While the workers start: the first snapshot waits less.
+        if self._store.epoch == 0:
+            self._report_errors_of(
+                self._store.open
+            )  # While the workers start: the first snapshot waits less.
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._asked > self._kept or self._closed, LOOK_SECONDS)
@@ -83,7 +96,7 @@ class Keeper:
                 ticket = self._asked
             due = options.seconds is not None and time.monotonic() >= last_time + options.seconds
             due |= options.commits is not None and journal.num_updates >= last_update + options.commits
-            if ticket == self._kept and not (due and journal.next > self._written):
+            if ticket == self._kept and not (due and journal.changes > self._written):
                 continue
             last_time, last_update = time.monotonic(), journal.num_updates
             self._report_errors_of(self._write)
@@ -92,13 +105,21 @@ class Keeper:
                 self._changed.notify_all()
 
     def _write(self) -> None:
+        changes = self._center.journal.changes
         snapshot = take(self._center, self._settings)
+        for member, state in zip(self._center.members, snapshot.members, strict=True):
+            if (
+                flaw := member.finite.check(self._center.journal, state)
+            ) is not None:  # One that is finite must stay the newest.
+                raise SnapshotError(flaw)
         self._store.write(snapshot)
-        self._written = snapshot.unread.next
+        self._written = changes
 
     def _report_errors_of(self, action: Callable[[], object]) -> None:
         try:
             action()
+        except Fenced as error:  # No server could go on from what is there, if this one were killed.
+            self._center.journal.add(CenterFailed(str(error), self._center.journal.clock()))
         except Exception as error:  # Whatever a filesystem or a user's rule comes up with: the job goes on.
             self._report(f"{type(error).__name__}: {error}")
 

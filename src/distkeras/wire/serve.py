@@ -1,24 +1,26 @@
-"""The parameter server's process: `python -m distkeras.wire`.
+"""The parameter server's process: `python -m distkeras.wire CONTROL REPORT DRIVER`.
 
-Reads its job from standard input (the driver's own words, hence trusted; nothing that arrives by network is
-unpickled), writes its port to standard output, and serves until standard input ends. The pipe ends with the
-driver, also when that is killed: no server outlives its job.
+Reads its job from the descriptor CONTROL (the driver's own words, hence trusted; nothing that arrives by
+network is unpickled), writes its port to the descriptor REPORT, and serves until CONTROL ends or the process
+DRIVER: no server outlives its job. Its standard output is the user's, whose rules may print.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import pickle
 import resource
+import select
 import shutil
 import struct
 import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -27,16 +29,22 @@ from distkeras.center import BadUpdates, Center, Independent, go_on, take
 from distkeras.center.bad_updates import RAISE
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.compression import packing_of
+from distkeras.wire.connection import TIMEOUT
 from distkeras.wire.keeper import Keeper
-from distkeras.wire.server import Server
-from distkeras.wire.store import SnapshotOptions, Store
+from distkeras.wire.server import THREADS, Server
+from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
 from distkeras.wire.strangers import MAX_STRANGERS
 from distkeras.wire.tls import TLS
 
+RUINED_CODE = 3
+"""Of a process whose center is not finite any more: the driver starts it again from its last snapshot."""
+EXIT_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+logger = logging.getLogger(__name__)
 LENGTH = struct.Struct("!Q")
 SPARE_FILES = 64
 SPARE_CONNECTIONS = 16
-"""Beside two a worker, one of which may be that of a process which was replaced: the driver's, for one."""
+"""Beside four a worker: exchanges and signs of life, each perhaps of a process that was replaced as well."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class ServerJob:
         snapshots: when to write snapshots, and where: its address is set; `None` for none.
         temporary: remove the folder of the snapshots at the end.
         restore: go on from the last of them, where there is one.
+        run: names the job, where its snapshots lie.
+        epoch: of the lease on that place which a server of this job held that was killed; 0: none.
         since: events that the driver has seen of a server that was killed.
         settings: of the job, plain JSON, for the snapshots.
         local_name: Unix socket for workers on the server's machine, `None` for none.
@@ -65,6 +75,7 @@ class ServerJob:
         bad_updates: what becomes of messages that are not finite, or too large.
         without_lost: complete synchronous rounds without workers that are lost.
         heartbeat: seconds of silence from which a worker counts as lost.
+        timeout: seconds for which a worker's machine may acknowledge nothing.
     """
 
     algorithm: Algorithm
@@ -80,6 +91,8 @@ class ServerJob:
     snapshots: SnapshotOptions | None = None
     temporary: bool = False
     restore: bool = False
+    run: str = ""
+    epoch: int = 0
     since: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     local_name: str | None = None
@@ -88,14 +101,51 @@ class ServerJob:
     bad_updates: BadUpdates = RAISE
     without_lost: bool = False
     heartbeat: float = 30.0
+    timeout: float = TIMEOUT
 
     @property
     def packing(self) -> Packing | None:
         """How vectors are compressed; `None`: not at all."""
         return packing_of(self.algorithm, self.compression, self.initial.shape[-1], self.num_trainable)
 
+    @property
+    def snapshot_seconds(self) -> float:
+        """How long one snapshot may take."""
+        return seconds_to_write(self.initial.nbytes)
 
-def read_job(stream: BinaryIO) -> ServerJob:
+    @property
+    def exit_seconds(self) -> float:
+        """How long the process may take to end: the driver waits for so long before it kills it."""
+        if self.temporary or self.snapshots is None:
+            return EXIT_SECONDS
+        return EXIT_SECONDS + self.snapshot_seconds
+
+
+class DriverStream(io.RawIOBase):
+    """What the driver writes. It ends with the driver, even if a process that forked from it holds the pipe.
+
+    Args:
+        descriptor: the pipe's end.
+        driver: number of the driver's process, whose child this one is.
+    """
+
+    def __init__(self, descriptor: int, driver: int) -> None:
+        self._descriptor = descriptor
+        self._driver = driver
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Wait for bytes, put them into `buffer` and return their number; 0: the driver has ended."""
+        while not select.select([self._descriptor], [], [], LOOK_SECONDS)[0]:
+            if os.getppid() != self._driver:
+                return 0
+        return os.readv(self._descriptor, [buffer])
+
+
+def read_job(stream: io.BufferedReader[Any]) -> ServerJob:
     """Read the job that the driver wrote: a pickle, and the arrays in it as they lie in memory.
 
     Raises:
@@ -105,11 +155,11 @@ def read_job(stream: BinaryIO) -> ServerJob:
     data, *buffers = (_read_block(stream) for _ in range(_read_length(stream)))
     job = pickle.loads(data, buffers=buffers)
     if not isinstance(job, ServerJob):
-        raise TypeError(f"Expected a ServerJob on standard input. Received: {type(job)}")
+        raise TypeError(f"Expected a ServerJob from the driver. Received: {type(job)}")
     return job
 
 
-def _read_length(stream: BinaryIO) -> int:
+def _read_length(stream: io.BufferedReader[Any]) -> int:
     data = stream.read(LENGTH.size)
     if len(data) < LENGTH.size:
         raise EOFError("The driver has ended.")
@@ -117,11 +167,11 @@ def _read_length(stream: BinaryIO) -> int:
     return int(length)
 
 
-def _read_block(stream: BinaryIO) -> bytearray:
+def _read_block(stream: io.BufferedReader[Any]) -> bytearray:
     block = bytearray(_read_length(stream))
     rest = memoryview(block)
     while rest:
-        count = stream.readinto(rest)  # type: ignore[attr-defined]  # BinaryIO has it, and does not say so
+        count = stream.readinto(rest)
         if not count:
             raise EOFError("The driver has ended.")
         rest = rest[count:]
@@ -157,17 +207,18 @@ def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
 
     Raises:
         SnapshotError: the last one does not fit this job.
+        Fenced: another run has taken the address.
     """
     options = job.snapshots
     if options is None or options.address is None:
         return None
-    store = Store(options.address, options.keep)
+    store = Store(options.address, options.keep, job.run, job.epoch)
+    if job.restore or not job.temporary:  # An address of the user's: better an error now.
+        store.take()
     if job.restore:
         # Where there is none yet, it goes on from the very beginning.
         go_on(center, store.newest() or take(center, job.settings), job.since)
-    elif not job.temporary:
-        store.open()  # An address of the user's: better an error now.
-    keeper = Keeper(center, store, options, job.settings)
+    keeper = Keeper(center, store, options, job.settings, job.snapshot_seconds)
     keeper.start()
     return keeper
 
@@ -181,17 +232,42 @@ def _allow_open_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
+def go_back(reason: str) -> None:
+    """End the process, so that the driver starts it again from its last snapshot, which is finite."""
+    logger.error("The center goes back to its last snapshot: %s", reason)
+    sys.stderr.flush()
+    os._exit(RUINED_CODE)
+
+
+def end_on_error(failed: threading.ExceptHookArgs) -> None:
+    """End the process where one of the server's own threads ends by an exception: the driver sees why."""
+    threading.__excepthook__(failed)
+    if failed.thread is not None and failed.thread.name.startswith(THREADS):
+        sys.stderr.flush()
+        os._exit(1)
+
+
 def main() -> None:
     """Serve one job."""
-    logging.basicConfig(level=logging.WARNING, format="parameter server: %(message)s")
+    threading.excepthook = end_on_error
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if len(sys.argv) != 4:
+        raise SystemExit("Expected CONTROL REPORT DRIVER: a trainer starts its parameter servers by itself.")
+    control, report, driver = (int(argument) for argument in sys.argv[1:])
+    for descriptor in (control, report):  # Not for a process that a rule may start.
+        os.set_inheritable(descriptor, False)
+    stream = io.BufferedReader(DriverStream(control, driver))
     try:
-        job = read_job(sys.stdin.buffer)
+        job = read_job(stream)
     except EOFError:
         return  # There is no job after all, or no driver.
     packing, center = job.packing, make_center(job)
-    job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
     keeper = make_keeper(job, center)
-    max_connections = 2 * job.num_workers + SPARE_CONNECTIONS
+    job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
+    if keeper is not None and job.bad_updates.action == "skip":
+        for member in center.members:
+            member.finite.on_ruined = go_back
+    max_connections = 4 * job.num_workers + SPARE_CONNECTIONS
     _allow_open_files(max_connections + MAX_STRANGERS + SPARE_FILES)
     server = Server(
         center,
@@ -205,11 +281,14 @@ def main() -> None:
         tls=None if job.tls is None else job.tls.server(),
         max_connections=max_connections,
         heartbeat=job.heartbeat,
+        timeout=job.timeout,
     )
-    threading.Thread(target=server.serve, daemon=True).start()
-    print(json.dumps({"port": server.port}), flush=True)
+    threading.Thread(target=server.serve, name=f"{THREADS}accept", daemon=True).start()
+    with open(report, "w") as file:
+        epoch = 0 if keeper is None else keeper.epoch
+        print(json.dumps({"port": server.port, "epoch": epoch}), file=file)
     # A line is a reason: it ends the job for the workers. The end of the stream ends the process.
-    for line in sys.stdin.buffer:
+    for line in stream:
         server.stop(line.decode().strip())
     server.close()
     if keeper is not None:
@@ -218,5 +297,7 @@ def main() -> None:
         keeper.close()
     if job.temporary and job.snapshots is not None and job.snapshots.address is not None:
         shutil.rmtree(job.snapshots.address, ignore_errors=True)  # The driver, if it lives, does it too.
+    sys.stdout.flush()
+    sys.stderr.flush()
     # Threads may still be inside a send to a dead peer: they must not keep the process.
     os._exit(0)

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ from distkeras.center import Center, Independent, ProtocolError
 from distkeras.center.messages import (
     DRIVER,
     Answer,
+    Beat,
     Done,
     Exchange,
     Fail,
@@ -31,12 +33,14 @@ from distkeras.center.messages import (
 )
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
-from distkeras.wire.connection import AuthenticationError, Connection
+from distkeras.wire.connection import TIMEOUT, AuthenticationError, Connection
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.pulse import Pulse
 from distkeras.wire.strangers import Stranger, Strangers
 
 MAX_CONNECTIONS = 1024
+THREADS = "distkeras-"
+"""How the names of the server's own threads begin; those of a user's rule are others."""
 REPLACED = frames.Stopped(
     "Another process, or a newer connection, speaks for this worker now.", replaced=True
 )
@@ -76,6 +80,7 @@ class Server:
         tls: encrypts the connections; `None`: nothing does.
         max_connections: with the token, at one time: each has a buffer as large as the center.
         heartbeat: seconds of silence from which a worker counts as lost.
+        timeout: seconds for which a worker's machine may acknowledge nothing.
 
     Raises:
         OSError: none of the ports is free, or the local name is taken.
@@ -95,6 +100,7 @@ class Server:
         tls: ssl.SSLContext | None = None,
         max_connections: int = MAX_CONNECTIONS,
         heartbeat: float = 30.0,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._center = center
         self._keeper = keeper
@@ -102,6 +108,7 @@ class Server:
         self._packing = packing
         self._checksum = checksum
         self._tls = tls
+        self._timeout = timeout
         self._max_connections = max_connections
         self._strangers = Strangers(time.monotonic)
         self._listeners = [_listen(host, ports)]
@@ -125,23 +132,26 @@ class Server:
 
     def serve(self) -> None:
         """Accept connections until `close`."""
-        threading.Thread(target=self._watch_silence, daemon=True).start()
+        _thread("silence", self._watch_silence).start()
         for listener in self._listeners[1:]:
-            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+            _thread("accept", self._accept, listener).start()
         self._accept(self._listeners[0])
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
                 sock, peer = listener.accept()
-            except OSError:
+                try:
+                    _thread("connection", self._serve_connection, sock, peer).start()
+                except BaseException:
+                    sock.close()
+                    raise
+            except (OSError, RuntimeError, MemoryError):
                 if self._closed.is_set():
                     return
-                # A connection that broke off, or no file descriptor for now: the others must not suffer.
+                # It broke off, or there is no file descriptor or no thread for now: others must not suffer.
                 logger.warning("Could not accept a connection:", exc_info=True)
                 time.sleep(0.1)
-                continue
-            threading.Thread(target=self._serve_connection, args=(sock, peer), daemon=True).start()
 
     def stop(self, reason: str) -> None:
         """Answer every request from now on, and every one that waits, with `Stopped`."""
@@ -168,7 +178,12 @@ class Server:
     def _serve_connection(self, sock: socket.socket, peer: object) -> None:
         try:
             connection = Connection(
-                sock, frames.REQUESTS, frames.MAX_REQUEST_TEXT, self._packing, self._checksum
+                sock,
+                frames.REQUESTS,
+                frames.MAX_REQUEST_TEXT,
+                self._packing,
+                self._checksum,
+                self._timeout,
             )
         except OSError as error:  # It has gone already.
             logger.debug("The connection from %s is gone: %s", peer, error)
@@ -192,6 +207,8 @@ class Server:
             logger.warning("Closed the connection from %s: %s", peer, error)
         except OSError as error:
             logger.debug("The connection from %s is gone: %s", peer, error)
+        except Exception:  # No memory, or a bug: it is seen, and the peer may try again.
+            logger.exception("Closed the connection from %s:", peer)
         finally:
             with self._lock:
                 self._callers.discard(caller)
@@ -237,6 +254,8 @@ class Server:
         worker = getattr(request, "worker", DRIVER)
         if worker != DRIVER and worker not in self._workers:  # Before anything is noted of it.
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
+        if isinstance(request, Beat):
+            return self._hear(request)
         if worker != DRIVER and (refusal := self._admit(caller, worker, request)) is not None:
             return refusal
         try:
@@ -244,11 +263,10 @@ class Server:
         except ProtocolError:
             raise
         except Exception as error:
-            # The rule is the user's own code: its traceback must reach the driver, and nobody may wait on.
-            trace = frames.error_text(traceback.format_exc())
-            text = f"The parameter server failed on {type(request).__name__}:\n{trace}"
-            self._center.handle(Fail(max(worker, 0), text))
-            return Refused(f"the parameter server failed: {frames.error_text(repr(error))}")
+            with self._lock:
+                if self._waiting.get(worker) is caller:
+                    del self._waiting[worker]
+            return self._fail(error, type(request).__name__, worker)
         own = self._distribute(answers, caller, worker)
         if self._keeper is not None and isinstance(request, Leave) and isinstance(own, Done):
             # When its process has ended nobody can train its windows again.
@@ -256,6 +274,31 @@ class Server:
         if isinstance(request, Leave) and isinstance(own, Done):
             self._pulse.forget(worker)
         return caller.replies.get() if own is None else own
+
+    def _fail(self, error: Exception, what: str, worker: int) -> Refused:
+        """Tell the driver of an `error` that was just caught, which ends the job; let nobody wait on.
+
+        The rule is the user's own code: its traceback must reach the driver.
+        """
+        trace = frames.error_text(traceback.format_exc())
+        self._center.handle(Fail(max(worker, 0), f"The parameter server failed on {what}:\n{trace}"))
+        refused = Refused(f"the parameter server failed: {frames.error_text(repr(error))}")
+        with self._lock:
+            for caller in self._waiting.values():
+                caller.replies.put(refused)
+            self._waiting.clear()
+        return refused
+
+    def _hear(self, beat: Beat) -> Reply | frames.Stopped:
+        """Take a sign of life, which comes by another connection than its worker's exchanges."""
+        with self._lock:
+            if self._stopped is not None:
+                return self._stopped
+            if beat.ticket < self._tickets[beat.worker]:
+                return REPLACED
+        ((_, reply),) = self._center.handle(beat)
+        self._pulse.heard(beat.worker)
+        return reply
 
     def _admit(self, caller: _Caller, worker: int, request: Request) -> Rejoin | frames.Stopped | None:
         """Let `caller` speak for `worker` and wait for an answer, or say why not."""
@@ -288,8 +331,13 @@ class Server:
             for worker, silence in self._pulse.silent().items():
                 if worker in waiting:
                     self._pulse.heard(worker)
+                    continue
+                try:  # A round that is complete without the worker is applied here.
+                    answers = self._center.lose(worker, silence)
+                except Exception as error:
+                    self._fail(error, f"the silence of worker {worker}", worker)
                 else:
-                    self._distribute(self._center.lose(worker, silence), None, DRIVER)
+                    self._distribute(answers, None, DRIVER)
 
     def _distribute(self, answers: list[Answer], caller: _Caller | None, worker: int) -> Reply | None:
         """Hand the `answers` to those who wait for them; return that of `caller`, if it is among them."""
@@ -309,6 +357,10 @@ class Server:
                 while not caller.replies.empty():
                     caller.replies.get()
         return own
+
+
+def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:
+    return threading.Thread(target=target, args=args, name=f"{THREADS}{name}", daemon=True)
 
 
 def _listen(host: str, ports: tuple[int, ...]) -> socket.socket:

@@ -2,8 +2,9 @@
 
 The socket carries what the TCP connection would, handshake included, but for the vectors: those are written
 where the other side reads them, once, instead of being copied into the kernel and out again. The socket's
-name is an abstract one and the memory has none, so that a process that is killed leaves nothing behind. Linux
-alone has both; elsewhere, and on other machines, workers use TCP.
+name is an abstract one and the memory has none, so that a process that is killed leaves nothing behind. Every
+process of the machine can read the name in /proc/net/unix and connect: as at a TCP port, the token alone lets
+it in. Linux alone has such names; elsewhere, and on other machines, workers use TCP.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MARK = b"M"
 
 
 def new_name() -> str | None:
-    """Return a name for a server's Unix socket that nobody can guess; `None` where there is no such thing."""
+    """Return a name for a server's Unix socket that no other has; `None` where there is no such thing."""
     return f"\0distkeras-{secrets.token_hex(16)}" if AVAILABLE else None
 
 

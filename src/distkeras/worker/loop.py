@@ -14,6 +14,7 @@ from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin, Skipped
 from distkeras.wire.codecs import joint_packing
 from distkeras.wire.compression import sends_weights
+from distkeras.wire.frames import fitting
 from distkeras.worker.compress import Feedback
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Loop:
     def _commit(self, epoch: int, next_epoch: int, next_step: int) -> None:
         """Exchange the window that ended in `epoch`; the next minibatch is `next_step` of `next_epoch`."""
         window = self._window
-        window.metrics = self._replica.metrics()
+        window.metrics = fitting(self._replica.metrics())
         window.epoch, window.next_epoch, window.next_step = epoch, next_epoch, next_step
         self._window = Window(window.sequence + 1)
         local = self._replica.read()

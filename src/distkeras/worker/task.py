@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
+import logging
 import os
 import pickle
 import sys
@@ -16,6 +16,7 @@ from distkeras.algorithms import Algorithm
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
+from distkeras.wire.connection import AuthenticationError
 from distkeras.wire.group import Group, connect
 from distkeras.worker.ending import Ending
 from distkeras.worker.gpus import take_gpu
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from distkeras.wire.codecs import Codec
     from distkeras.worker.columns import Columns
     from distkeras.worker.kept import Kept
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -205,20 +209,33 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
     """
     from distkeras.worker.feed import SourceLost
 
-    with (
-        connect(envelope.servers, patience=envelope.patience) as client,
-        Heartbeat(client, start.worker, envelope.beat),
-    ):
+    try:
+        # Without a line to the server, such as where a certificate is missing, only Spark brings the error.
+        with connect(envelope.servers, patience=envelope.patience) as client:
+            return _run_on(client, envelope, start, batches)
+    except (Replaced, SourceLost):
+        # Spark starts a stage again whose input was lost, and a worker that still trains with it. If the
+        # first returned, Spark would take the partition for done, and end the second with the stage.
+        raise
+    except Exception:
+        return Ending(traceback.format_exc())
+
+
+def _run_on(
+    client: Client | Group, envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]
+) -> Ending:
+    """Train as `run` says, by this line to the server."""
+    from distkeras.worker.feed import SourceLost
+
+    with Heartbeat(client, start.worker, envelope.beat, start.ticket):
         try:
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
             return _train(pickle.loads(envelope.task), start, batches, client)
         except (Replaced, SourceLost):
-            # Spark starts a stage again whose input was lost, and a worker that still trains with it. If the
-            # first returned, Spark would take the partition for done, and end the second with the stage.
             raise
         except JobStopped:
             return Ending()  # The driver knows why.
-        except ServerLost:
+        except (ServerLost, AuthenticationError):  # It cannot be told.
             return Ending(traceback.format_exc())
         except Exception:
             error = traceback.format_exc()
@@ -275,5 +292,10 @@ def _ending(kept: Kept, task: Task, worker: int) -> Ending:
 
 def _report(client: Client | Group, worker: int, error: str) -> None:
     """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
-    with contextlib.suppress(OSError, JobStopped), client.successor() as last:
-        last.call(Fail(worker, frames.error_text(error)))
+    try:
+        with client.successor() as last:
+            last.call(Fail(worker, frames.error_text(error)))
+    except JobStopped:  # The driver has ended the job for another reason.
+        return
+    except Exception:
+        logger.warning("The server could not be told of the error of worker %d:", worker, exc_info=True)

@@ -1,0 +1,35 @@
+"""One training of a trainer at a time: it keeps one history."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+_training: set[int] = set()
+_lock = threading.Lock()
+
+
+def one_at_a_time(train: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
+    """Return the method `train`, which raises RuntimeError while another thread runs it on that object."""
+
+    @functools.wraps(train)
+    def alone(trainer: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with _lock:  # Noted here, not in the trainer: it may be copied while it trains.
+            if id(trainer) in _training:
+                raise RuntimeError(
+                    "This trainer trains already, in another thread, and keeps one history. Make a trainer "
+                    f"for each of several trainings at a time. Received: {type(trainer).__name__}.train"
+                )
+            _training.add(id(trainer))
+        try:
+            return train(trainer, *args, **kwargs)
+        finally:
+            with _lock:
+                _training.discard(id(trainer))
+
+    return alone

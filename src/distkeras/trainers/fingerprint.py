@@ -1,0 +1,96 @@
+"""What a training is, in plain JSON, so that one that is resumed can be compared with the one before.
+
+Left out is what may change: names that Keras numbers, initializers, learning rates, metrics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import keras
+import numpy as np
+
+from distkeras.algorithms import Algorithm
+
+Json = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+
+def describe_model(model: keras.Model) -> Json:
+    """Return the configuration of a built `model` without its weights. A layer is named by its place."""
+    layers = list(model._flatten_layers())
+    places = {layer.name: f"layer {index}" for index, layer in enumerate(layers)}
+    try:
+        config = model.get_config()
+    except NotImplementedError:  # A subclass whose constructor Keras cannot see through.
+        config = {}
+    if "layers" not in config:
+        own = [layer for layer in layers if layer is not model]
+        config = config | {"layers": [[type(layer).__name__, layer.get_config()] for layer in own]}
+    return {"class": type(model).__qualname__, "config": _plain(config, places)}
+
+
+def describe_rule(algorithm: Algorithm) -> Json:
+    """Return name and parameters of a rule, but for its rates: they must follow the optimizer's."""
+    parameters = {field.name: getattr(algorithm, field.name) for field in fields(algorithm)}
+    return {"rule": algorithm.name, **_object(_plain(_without_rate(parameters)))}
+
+
+def describe_compiled(
+    model: keras.Model, optimizer: str | keras.optimizers.Optimizer | None, loss: Any, loss_weights: Any
+) -> dict[str, Json]:
+    """Return optimizer, loss and loss weights: those given, or those that `model` is compiled with."""
+    if loss is None:
+        loss, loss_weights = model.loss, loss_weights or getattr(model, "_loss_weights", None)
+    return {
+        "optimizer": _plain(model.optimizer if optimizer is None else keras.optimizers.get(optimizer)),
+        "loss": _plain(loss),
+        "loss_weights": _plain(loss_weights),
+    }
+
+
+def _plain(value: Any, places: Mapping[str, str] | None = None) -> Json:
+    """Return `value` as JSON has it; strings that are names of layers become those of their `places`."""
+    match value:
+        case str():
+            return (places or {}).get(value, value)
+        case bool() | int() | float() | None:
+            return value
+        case Mapping():
+            kept = {str(name): part for name, part in value.items() if not _is_free(str(name))}
+            return {name: _plain(part, places) for name, part in kept.items()}
+        case list() | tuple():
+            return [_plain(part, places) for part in value]
+        case np.ndarray() | np.generic():
+            return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+        case keras.optimizers.Optimizer():
+            return {"class": type(value).__name__, **_object(_plain(_without_rate(value.get_config())))}
+        case keras.losses.Loss():  # Some of Keras's own leave arguments out of their configuration.
+            attributes = {name: part for name, part in vars(value).items() if name != "name"}
+            return {"class": type(value).__name__, **_object(_plain(attributes))}
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def _object(value: Json) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _without_rate(config: Mapping[str, Any]) -> dict[str, Any]:
+    free = ("name", "learning_rate")
+    return {name: part for name, part in config.items() if not name.endswith(free)}
+
+
+def _is_free(name: str) -> bool:
+    """Whether a setting of a layer decides nothing once there are weights."""
+    return name.endswith(("_initializer", "build_config"))
+
+
+def describe_columns(**columns: Any) -> dict[str, Json]:
+    """Return the arguments that say which columns, and which weights of classes, a training has."""
+    return {name: _plain(_listed(value)) for name, value in columns.items()}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else value
