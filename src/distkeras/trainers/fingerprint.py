@@ -22,14 +22,20 @@ def describe_model(model: keras.Model) -> Json:
     """Return the configuration of a built `model` without its weights. A layer is named by its place."""
     layers = list(model._flatten_layers())
     places = {layer.name: f"layer {index}" for index, layer in enumerate(layers)}
-    try:
-        config = model.get_config()
-    except NotImplementedError:  # A subclass whose constructor Keras cannot see through.
-        config = {}
+    config = _config_of(model)
     if "layers" not in config:
         own = [layer for layer in layers if layer is not model]
-        config = config | {"layers": [[type(layer).__name__, layer.get_config()] for layer in own]}
+        config = config | {"layers": [[type(layer).__name__, _config_of(layer)] for layer in own]}
     return {"class": type(model).__qualname__, "config": _plain(config, places)}
+
+
+def _config_of(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Return the configuration of `layer`; empty where its class has none: its weights still count."""
+    try:
+        config: dict[str, Any] = layer.get_config()
+    except NotImplementedError:
+        return {}
+    return config
 
 
 def describe_rule(algorithm: Algorithm) -> Json:

@@ -114,7 +114,7 @@ def add_momentum(model: keras.Model, momentum: float) -> None:
     """Let the optimizer of `model` step with Nesterov momentum; 0 leaves it as it is.
 
     Args:
-        model: compiled, its optimizer not built yet.
+        model: compiled.
         momentum: in [0, 1).
     """
     if momentum == 0:
@@ -122,7 +122,10 @@ def add_momentum(model: keras.Model, momentum: float) -> None:
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         # Inside of it, so that a step that is skipped for infinite gradients leaves the velocity alone.
-        optimizer.inner_optimizer = Nesterov(optimizer.inner_optimizer, momentum)
+        nesterov = Nesterov(optimizer.inner_optimizer, momentum)
+        if optimizer.built:
+            nesterov.build(model.trainable_variables)
+        optimizer.inner_optimizer = nesterov
     else:
         model.optimizer = Nesterov(optimizer, momentum)
 
