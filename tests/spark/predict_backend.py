@@ -14,7 +14,7 @@ def main() -> None:
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(3)]
     )
-    # The task pads the last minibatch and Keras does not: libraries may then add in another order. The sums of
+    # The task pads the last minibatch and Keras does not: libraries may then add in another order. Sums of
     # small whole numbers are exact.
     draw = np.random.default_rng(0)
     model.set_weights([draw.integers(-3, 4, weight.shape) for weight in model.get_weights()])
