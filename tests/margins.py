@@ -64,35 +64,32 @@ def pytest_unconfigure() -> None:
 
 def _watching_approx(equal: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     def watching(expected: Any, actual: Any) -> bool:
-        if isinstance(actual, int | float | np.number):
+        same = equal(expected, actual)
+        if same and isinstance(actual, int | float | np.number):
             _note(abs(float(actual) - float(expected.expected)), expected.tolerance)
-        return equal(expected, actual)
+        return same
 
     return watching
 
 
 def _watching_allclose(check: Callable[..., None]) -> Callable[..., None]:
     def watching(actual: Any, desired: Any, rtol: float = 1e-7, atol: float = 0, **options: Any) -> None:
-        check(actual, desired, rtol, atol, **options)  # First: shapes and infinities then agree.
-        expected = np.asarray(desired, float)
+        check(actual, desired, rtol, atol, **options)  # First: what fails, or must fail, has no margin.
+        found, expected = np.broadcast_arrays(np.asarray(actual, float), np.asarray(desired, float))
         finite = np.isfinite(expected)
-        distance = np.abs(np.asarray(actual, float) - expected)[finite]
-        _note(distance, (atol + rtol * np.abs(expected))[finite])
+        _note(np.abs(found[finite] - expected[finite]), atol + rtol * np.abs(expected[finite]))
 
     return watching
 
 
 def _note(distance: Any, tolerance: Any) -> None:
     """Keep the largest share of the tolerance, by the line in a test that asks."""
-    off = np.atleast_1d(np.asarray(distance) != 0)
-    if not off.any():
-        share = 0.0
-    else:
-        with np.errstate(divide="ignore"):
-            share = float(np.max((np.atleast_1d(distance) / np.atleast_1d(tolerance))[off]))
+    distance, tolerance = np.atleast_1d(distance), np.atleast_1d(tolerance)
+    off = distance != 0
+    share = float(np.max(distance[off] / tolerance[off], initial=0.0))
     frame = sys._getframe(2)
     while frame.f_back and not frame.f_code.co_filename.startswith(HERE):
         frame = frame.f_back
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].partition(" ")[0]
-    place = f"{Path(frame.f_code.co_filename).relative_to(HERE)}:{frame.f_lineno} {test}"
+    place = f"{frame.f_code.co_filename.removeprefix(HERE)[1:]}:{frame.f_lineno} {test}"
     _used[place] = max(_used.get(place, 0.0), share)
