@@ -30,7 +30,7 @@ def test_one_worker_equals_keras_own_training(backend, optimizer):
     check = checks(backend)[optimizer]
     assert check["steps"] == 12
     assert check["moved"] > 0.02
-    assert check["distance"] == pytest.approx(0, abs=1e-4)
+    assert check["distance"] == pytest.approx(0, abs=1e-5)
 
 
 @every_backend
