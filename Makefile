@@ -1,10 +1,11 @@
-# make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.  Both make .venv first if it is missing.
+# make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.
+# make rounding: the numeric tests as other processors round.  Each makes .venv first if it is missing.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-all test soak lint types format benchmarks java clean
+.PHONY: demo demo-all test rounding soak lint types format benchmarks java clean
 
 demo: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py
@@ -14,6 +15,9 @@ demo-all: $(VENV)/installed-demo java
 
 test: $(VENV)/installed-dev java
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+
+rounding: $(VENV)/installed-dev java
+	$(BIN)/python tests/rounding.py
 
 soak: $(VENV)/installed-dev java
 	DISTKERAS_SOAK=20 $(BIN)/python -m pytest tests/faults

@@ -24,7 +24,8 @@ def model(dropout=0.0):
     return keras.Sequential(
         [
             keras.Input((6,)),
-            keras.layers.Dense(5, kernel_regularizer=keras.regularizers.L2(0.01)),
+            # Before BatchNorm a bias has a gradient of zero: Adam would make steps of its rounding errors.
+            keras.layers.Dense(5, kernel_regularizer=keras.regularizers.L2(0.01), use_bias=False),
             keras.layers.BatchNormalization(momentum=0.9),
             keras.layers.Dropout(dropout),
             keras.layers.Dense(3),

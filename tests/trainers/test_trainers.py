@@ -185,6 +185,15 @@ def constant_classifier(values):
     return keras.Model(inputs, outputs)
 
 
+def positive_dense(units=1):
+    """A layer of positive sums: none comes near zero, where a rounding error is no small part of it."""
+    return keras.layers.Dense(units, kernel_initializer=keras.initializers.RandomUniform(0.5, 1.5))
+
+
+def member():
+    return keras.Sequential([keras.Input((4,)), positive_dense()])
+
+
 def test_a_merged_model_averages_its_members():
     merged = distkeras.merge([constant_classifier([0.9, 0.1]), constant_classifier([0.3, 0.7])])
     np.testing.assert_allclose(merged.predict(np.zeros((1, 2)), verbose=0), [[0.6, 0.4]], rtol=1e-6)
@@ -197,7 +206,7 @@ def test_a_merged_model_can_vote():
 
 
 def test_sequential_members_are_merged_and_the_result_is_saved_and_loaded(tmp_path):
-    members = [model(), model()]
+    members = [member(), member()]
     merged = distkeras.merge(members)
     x = np.ones((3, 4), np.float32)
     expected = (members[0].predict(x, verbose=0) + members[1].predict(x, verbose=0)) / 2
@@ -209,9 +218,7 @@ def test_sequential_members_are_merged_and_the_result_is_saved_and_loaded(tmp_pa
 def test_members_with_several_outputs_are_merged_output_by_output():
     def two_outputs():
         inputs = {"a": keras.Input((1,), name="a"), "b": keras.Input((1,), name="b")}
-        return keras.Model(
-            inputs, {"p": keras.layers.Dense(1)(inputs["a"]), "q": keras.layers.Dense(2)(inputs["b"])}
-        )
+        return keras.Model(inputs, {"p": positive_dense(1)(inputs["a"]), "q": positive_dense(2)(inputs["b"])})
 
     members = [two_outputs(), two_outputs()]
     data = {"a": np.ones((2, 1)), "b": np.ones((2, 1))}
@@ -222,15 +229,15 @@ def test_members_with_several_outputs_are_merged_output_by_output():
 
 
 def test_members_of_one_name_are_merged(tmp_path):
-    member = model()
-    member.save(tmp_path / "member.keras")
+    saved = member()
+    saved.save(tmp_path / "member.keras")
     members = [keras.saving.load_model(tmp_path / "member.keras") for _ in range(3)]
     merged = distkeras.merge(members)
     x = np.ones((3, 4), np.float32)
-    np.testing.assert_allclose(merged.predict(x, verbose=0), member.predict(x, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(merged.predict(x, verbose=0), saved.predict(x, verbose=0), rtol=1e-5)
     merged.save(tmp_path / "merged.keras")
     loaded = keras.saving.load_model(tmp_path / "merged.keras")
-    np.testing.assert_allclose(loaded.predict(x, verbose=0), member.predict(x, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), saved.predict(x, verbose=0), rtol=1e-5)
 
 
 def test_nothing_cannot_be_merged():

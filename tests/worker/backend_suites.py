@@ -31,9 +31,9 @@ ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
-    # Tiny models: compiling takes longer than running.
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 }
+# Tiny models: compiling takes longer than running.
+XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def cases(suite: str) -> list[tuple[str, str]]:
@@ -63,9 +63,13 @@ def report(backend: str) -> dict[str, str]:
             f"{HERE / suite}::{case}" for suite in SUITES for where, case in cases(suite) if where == backend
         ]
         paths = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+        flags = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
         run = subprocess.run(
             [*command, *chosen],
-            env=os.environ | ENVIRONMENT | {"KERAS_BACKEND": backend, "PYTHONPATH": paths},
+            # What is set outside holds: `make rounding` sets threads and instructions.
+            env=ENVIRONMENT
+            | os.environ
+            | {"KERAS_BACKEND": backend, "PYTHONPATH": paths, "XLA_FLAGS": flags},
             capture_output=True,
             text=True,
             timeout=900,

@@ -168,7 +168,8 @@ def test_embedding_lstm_and_attention_train_like_keras():
     mixed = keras.layers.MultiHeadAttention(2, 2, dropout=0.1, seed=3)(states, states)
     mixed = keras.layers.LayerNormalization()(states + mixed)
     model = keras.Model(words, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling1D()(mixed)))
-    model.compile(keras.optimizers.RMSprop(0.01), "mse")
+    # The bias of attention's keys has a gradient of zero: with a small epsilon rounding errors make steps.
+    model.compile(keras.optimizers.RMSprop(0.01, epsilon=1e-3), "mse")
     draw = np.random.default_rng(3)
     x, y = draw.integers(0, 9, (32, 4)).astype(np.int32), draw.normal(size=(32, 1)).astype(np.float32)
     assert_windows_train_like_keras(model, x, y)
@@ -502,9 +503,13 @@ def test_synced_model_goes_on_like_the_replica():
 @pytest.mark.parametrize("seed", [3, None])
 def test_workers_draw_other_masks_and_worker_zero_those_of_keras(seed):
     model = keras.Sequential(
-        [keras.Input((20,)), keras.layers.Dropout(0.5, seed=seed), keras.layers.Dense(1)]
+        [
+            keras.Input((20,)),
+            keras.layers.Dropout(0.5, seed=seed),
+            keras.layers.Dense(1, kernel_initializer="ones"),  # No weight comes near zero.
+        ]
     )
-    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.compile(keras.optimizers.SGD(0.005), "mse")
     spec = freeze(model)
     x, y = np.ones((4, 20), np.float32), np.ones((4, 1), np.float32)
 
