@@ -1,4 +1,4 @@
-"""Trains a case by Keras's `fit` and by a `SingleTrainer`, from the same start, and says how far they are apart."""
+"""Trains a case by `fit` and by a `SingleTrainer`, from the same start, and says how far they are apart."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Verdict:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time the block as `name`; an exception in it is a fault of that name, and what follows is compared."""
+        """Time the block as `name`; an exception in it is a fault of that name, and the next block runs."""
         try:
             with self.timed(name):
                 yield
@@ -55,7 +55,9 @@ class Verdict:
         """Note the difference between two trees of arrays, numbers or variables of the same structure."""
         ours, theirs = leaves(ours), leaves(theirs)
         if [leaf.shape for leaf in ours] != [leaf.shape for leaf in theirs]:
-            self.faults[name] = f"{len(ours)} of {shapes(ours)} where fit has {len(theirs)} of {shapes(theirs)}"
+            self.faults[name] = (
+                f"{len(ours)} of {shapes(ours)} where fit has {len(theirs)} of {shapes(theirs)}"
+            )
             return
         furthest = max((difference(*pair) for pair in zip(ours, theirs, strict=True)), default=0.0)
         self.differences[name] = max(furthest, self.differences.get(name, 0.0))
@@ -64,7 +66,7 @@ class Verdict:
 
 
 def judge(case: Case) -> Verdict:
-    """Train `case` both ways, once as it is and once with nothing that moves, and compare all that is left."""
+    """Train `case` both ways, once as it is and once at rate 0, and compare all that is left."""
     verdict = Verdict()
     if case.refused is not None:
         try:
@@ -98,7 +100,9 @@ def fit(training: Training) -> keras.Model:
     """Train by Keras."""
     if not training.model.compiled:
         training.model.compile(**training.settings)
-    training.model.fit(
+    # Not the model's own: KerasHub's puts a pipeline before it, of TensorFlow or Grain, for a preprocessor.
+    keras.Model.fit(
+        training.model,
         training.x,
         training.y,
         sample_weight=training.sample_weight,
@@ -162,12 +166,12 @@ def _compare_models(
     verdict.compare("weights", *floats, case.tolerance)
     verdict.compare("integers", *others, 0.0)
     verdict.compare("seeds", *map(seeds, (ours, theirs)), 0.0)
-    predictions = [model.predict_on_batch(training.x) for model in (ours, theirs)]
+    predictions = [keras.Model.predict_on_batch(model, training.x) for model in (ours, theirs)]
     verdict.compare("predictions", *predictions, case.tolerance)
 
 
 def _check_still(case: Case, verdict: Verdict) -> None:
-    """At rate 0 all comes back bit for bit but what `fit` changes, the statistics, which are as from there."""
+    """At rate 0 all is bit for bit as given, but the statistics, which change in `fit` too: as there."""
     reference, given = make(case, still=True), make(case, still=True)
     theirs = fit(reference)
     with verdict.timed("train at rate 0"):
@@ -228,7 +232,7 @@ def shapes(arrays: Iterable[Any]) -> str:
 
 
 def difference(ours: Any, theirs: Any) -> float:
-    """The largest difference of two arrays; infinite where only one is NaN or they are no numbers and differ."""
+    """The largest difference of two arrays; infinite where one is NaN, or where no numbers differ."""
     if ours.dtype.kind not in "fiubV" and ours.dtype.kind == theirs.dtype.kind:
         return 0.0 if (ours == theirs).all() else float("inf")
     ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)

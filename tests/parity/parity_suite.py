@@ -1,4 +1,4 @@
-"""What `keras.Model.fit` trains, trains here and comes back the same: one test a case, on the process's backend."""
+"""What `fit` trains, trains here and comes back the same: one test a case, on the backend of the process."""
 
 from __future__ import annotations
 

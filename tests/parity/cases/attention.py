@@ -24,7 +24,7 @@ def multi_head_attention() -> Training:
 
 @case()
 def grouped_query_attention() -> Training:
-    return attending(layers.GroupedQueryAttention(4, 4, 2))
+    return attending(layers.GroupQueryAttention(4, 4, 2))
 
 
 @case()

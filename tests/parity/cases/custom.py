@@ -14,7 +14,9 @@ class Counting(layers.Layer):
     """Counts its calls in training: an integer that is no weight of any optimizer."""
 
     def build(self, shape: Any) -> None:
-        self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls")
+        self.calls = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls"
+        )
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         if training:
@@ -40,7 +42,9 @@ class Flagged(layers.Layer):
 
     def build(self, shape: Any) -> None:
         self.seen = self.add_weight(shape=(), dtype="bool", initializer="zeros", trainable=False, name="seen")
-        self.rows = self.add_weight(shape=(2,), dtype="uint8", initializer="zeros", trainable=False, name="rows")
+        self.rows = self.add_weight(
+            shape=(2,), dtype="uint8", initializer="zeros", trainable=False, name="rows"
+        )
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         if training:

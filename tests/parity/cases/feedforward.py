@@ -31,7 +31,9 @@ def einsum_dense() -> Training:
 
 @case()
 def activation_layers() -> Training:
-    return classifier((6,), layers.Dense(8), layers.PReLU(), layers.Dense(8), layers.LeakyReLU(), layers.ELU())
+    return classifier(
+        (6,), layers.Dense(8), layers.PReLU(), layers.Dense(8), layers.LeakyReLU(), layers.ELU()
+    )
 
 
 @case()
@@ -41,7 +43,9 @@ def conv1d() -> Training:
 
 @case()
 def conv2d() -> Training:
-    return classifier((6, 6, 2), layers.Conv2D(4, 3, padding="same", activation="relu"), layers.MaxPooling2D(2))
+    return classifier(
+        (6, 6, 2), layers.Conv2D(4, 3, padding="same", activation="relu"), layers.MaxPooling2D(2)
+    )
 
 
 @case()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from cases.attention import attending
 from keras import layers
 from registry import Training, case
 from samples import ids, numbers, sgd, targets
+
+from cases.attention import attending
 
 
 class Block(layers.Layer):

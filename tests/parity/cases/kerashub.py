@@ -108,7 +108,7 @@ def kerashub_residual_network() -> Training:
     backbone = keras_hub.models.ResNetBackbone(
         input_conv_filters=[4],
         input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[4, 8],
+        stackwise_num_filters=[64, 8],
         stackwise_num_blocks=[1, 1],
         stackwise_num_strides=[1, 2],
         block_type="basic_block",

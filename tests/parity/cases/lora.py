@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import keras
-from cases.attention import attending
 from keras import layers
 from registry import Training, case
 from samples import classes, ids, numbers, sgd, targets
+
+from cases.attention import attending
 
 
 @case()
@@ -29,7 +30,9 @@ def lora_embedding_and_einsum() -> Training:
     )
     model.layers[0].enable_lora(2)
     model.layers[1].enable_lora(3, lora_alpha=4)
-    return Training(model, ids(9, 5), classes(3), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"})
+    return Training(
+        model, ids(9, 5), classes(3), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"}
+    )
 
 
 @case()

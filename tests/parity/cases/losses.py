@@ -79,7 +79,9 @@ def loss_reduced_by_sum() -> Training:
 
 @case()
 def loss_given_to_the_trainer() -> Training:
-    return Training(**vars(regression(losses.LogCosh())) | {"to_trainer": True, "options": {"metrics": ["mae"]}})
+    return Training(
+        **vars(regression(losses.LogCosh())) | {"to_trainer": True, "options": {"metrics": ["mae"]}}
+    )
 
 
 @case()
@@ -105,11 +107,6 @@ def class_weights() -> Training:
 @case()
 def sample_weights() -> Training:
     return classification(sample_weight=numbers() + 1)
-
-
-@case()
-def sample_and_class_weights() -> Training:
-    return classification(sample_weight=numbers() + 1, class_weight={0: 1.0, 1: 5.0, 2: 0.2})
 
 
 @case(everywhere=True)

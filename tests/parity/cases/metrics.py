@@ -29,7 +29,9 @@ def surest(y: Any, predicted: Any) -> Any:
     return ops.max(predicted, axis=-1)
 
 
-def measured(*, by: list[Any], weighted_by: list[Any] | None = None, hot: bool = True, **options: Any) -> Training:
+def measured(
+    *, by: list[Any], weighted_by: list[Any] | None = None, hot: bool = True, **options: Any
+) -> Training:
     """Return the training of a small classifier with these metrics."""
     y = keras.utils.to_categorical(classes(3), 3) if hot else classes(3)
     settings = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cases.feedforward import classifier
 from keras import layers
 from registry import Training, case
+
+from cases.feedforward import classifier
 
 
 @case(everywhere=True)

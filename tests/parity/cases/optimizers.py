@@ -21,8 +21,8 @@ def still() -> optimizers.Optimizer:
     return sgd(learning_rate=0.0)
 
 
-# Where a step divides by the root of a gradient's square, an epsilon as large as such roots keeps the rounding
-# of gradients near zero from being amplified.
+# Where a step divides by the root of a gradient's square, an epsilon as large as such roots keeps rounding
+# small where a gradient is near zero.
 @case(everywhere=True)
 def sgd_momentum() -> Training:
     return by(sgd(momentum=0.9))
@@ -162,8 +162,8 @@ def weight_decay_without_some_variables() -> Training:
 class Signs(keras.optimizers.Optimizer):
     """An optimizer of the user's own, with a count of steps for each variable."""
 
-    def __init__(self, learning_rate: float = 0.01, **options: Any) -> None:
-        super().__init__(learning_rate, name="signs", **options)
+    def __init__(self, learning_rate: float = 0.01, name: str = "signs", **options: Any) -> None:
+        super().__init__(learning_rate, name=name, **options)
 
     def build(self, variables: list[keras.Variable]) -> None:
         if self.built:
@@ -186,8 +186,6 @@ def optimizer_of_its_own() -> Training:
 def optimizer_given_to_the_trainer() -> Training:
     training = by(optimizers.Adam(0.01, epsilon=0.1))
     return Training(**vars(training) | {"to_trainer": True})
-
-
 
 
 def still_schedule() -> optimizers.Optimizer:

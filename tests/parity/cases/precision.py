@@ -38,7 +38,7 @@ def mixed_float16_with_loss_scaling() -> Training:
         return regression(layers.Dense(8, activation="tanh"), layers.BatchNormalization())
 
 
-@case(tolerance=HALF)
+@case(tolerance=HALF, still=lambda: keras.optimizers.LossScaleOptimizer(sgd(learning_rate=0.0)))
 def mixed_float16_own_scale() -> Training:
     with policy("mixed_float16"):
         scaled = keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=64.0, dynamic_growth_steps=3)

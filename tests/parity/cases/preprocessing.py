@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-from cases.feedforward import classifier
 from keras import layers
 from registry import Training, case
 from samples import classes, ids, numbers, sgd
+
+from cases.feedforward import classifier
 
 
 @case()
@@ -23,7 +24,13 @@ def normalization_given() -> Training:
 
 
 @case()
+def discretization_given() -> Training:
+    return classifier((6,), layers.Discretization([-0.5, 0.0, 0.5], output_mode="one_hot"))
+
+
+@case(backends=("tensorflow",))
 def discretization_adapted() -> Training:
+    """Adapting needs TensorFlow."""
     layer = layers.Discretization(num_bins=4, output_mode="one_hot")
     layer.adapt(numbers(6))
     return classifier((6,), layer)
@@ -34,7 +41,9 @@ def of_integers(*inner: keras.Layer) -> Training:
     model = keras.Sequential(
         [keras.Input((5,), dtype="int32"), *inner, layers.Dense(3, activation="softmax")]
     )
-    return Training(model, ids(9, 5), classes(3), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"})
+    return Training(
+        model, ids(9, 5), classes(3), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"}
+    )
 
 
 @case()

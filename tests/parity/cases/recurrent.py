@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import keras
-from cases.feedforward import classifier
 from keras import layers
 from registry import Training, case
 from samples import classes, ids, numbers, sgd, targets
+
+from cases.feedforward import classifier
 
 
 @case()
@@ -60,7 +61,9 @@ def embedding_with_mask() -> Training:
             layers.Dense(3, activation="softmax"),
         ]
     )
-    return Training(model, ids(12, 7), classes(3), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"})
+    return Training(
+        model, ids(12, 7), classes(3), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"}
+    )
 
 
 @case()

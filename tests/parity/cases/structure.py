@@ -21,7 +21,9 @@ def several_inputs_in_a_list() -> Training:
 def inputs_by_name() -> Training:
     wide, tokens = keras.Input((4,), name="wide"), keras.Input((5,), dtype="int32", name="tokens")
     embedded = layers.GlobalAveragePooling1D()(layers.Embedding(9, 4)(tokens))
-    model = keras.Model({"wide": wide, "tokens": tokens}, layers.Dense(1)(layers.Multiply()([wide, embedded])))
+    model = keras.Model(
+        {"wide": wide, "tokens": tokens}, layers.Dense(1)(layers.Multiply()([wide, embedded]))
+    )
     data = {"wide": numbers(4), "tokens": ids(9, 5)}
     return Training(model, data, targets(1), {"optimizer": sgd(), "loss": "mse"})
 
@@ -30,7 +32,10 @@ def inputs_by_name() -> Training:
 def several_outputs() -> Training:
     inputs = keras.Input((5,))
     hidden = layers.Dense(6, activation="tanh")(inputs)
-    heads = [layers.Dense(1, name="number")(hidden), layers.Dense(3, activation="softmax", name="kind")(hidden)]
+    heads = [
+        layers.Dense(1, name="number")(hidden),
+        layers.Dense(3, activation="softmax", name="kind")(hidden),
+    ]
     settings = {
         "optimizer": sgd(),
         "loss": ["mse", "sparse_categorical_crossentropy"],
@@ -60,7 +65,9 @@ def shared_layer() -> Training:
     first, second = keras.Input((4,)), keras.Input((4,))
     tower = layers.Dense(5, activation="tanh")
     model = keras.Model([first, second], layers.Dot(1)([tower(first), tower(second)]))
-    return Training(model, [numbers(4), numbers(4)[::-1].copy()], targets(1), {"optimizer": sgd(), "loss": "mse"})
+    return Training(
+        model, [numbers(4), numbers(4)[::-1].copy()], targets(1), {"optimizer": sgd(), "loss": "mse"}
+    )
 
 
 @case()
