@@ -14,9 +14,11 @@ from registry import Case, all_cases
 
 BACKEND = keras.backend.backend()
 ALL = os.environ.get("PARITY", "") == "all"
+PART, PARTS = map(int, os.environ.get("PARITY_PART", "0/1").split("/"))
 CHOSEN = [
     case for case in all_cases() if BACKEND in case.backends and (ALL or BACKEND == "jax" or case.everywhere)
-]
+][PART::PARTS]
+"""On JAX all, on the others those that depend on the backend most; other processes have the other parts."""
 
 
 def report(case: Case, verdict: Verdict) -> None:

@@ -40,9 +40,9 @@ def conv_lstm() -> Training:
     return classifier((3, 4, 4, 1), layers.ConvLSTM2D(2, 2))
 
 
-@case()
+@case(backends=("jax", "tensorflow"))
 def stateful_rnn() -> Training:
-    """The state goes on from one minibatch to the next, and from one epoch to the next."""
+    """The state goes on from one minibatch to the next, and from one epoch to the next. PyTorch cannot."""
     model = keras.Sequential(
         [keras.Input(batch_shape=(8, 4, 3)), layers.LSTM(5, stateful=True), layers.Dense(1)]
     )
