@@ -21,7 +21,9 @@ def classifier(shape: tuple[int, ...], *inner: keras.Layer) -> Training:
 
 @case(everywhere=True)
 def dense() -> Training:
-    return classifier((6,), layers.Dense(8, activation="relu"))
+    """With a last minibatch that is not full."""
+    training = classifier((6,), layers.Dense(8, activation="relu"))
+    return Training(**vars(training) | {"x": numbers(6, rows=36), "y": classes(3, rows=36)})
 
 
 @case()

@@ -106,7 +106,7 @@ def kerashub_residual_network() -> Training:
     import keras_hub
 
     backbone = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[4],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
         stackwise_num_filters=[64, 8],
         stackwise_num_blocks=[1, 1],

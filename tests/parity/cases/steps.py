@@ -43,8 +43,8 @@ def own_compute_loss() -> Training:
 class OwnMetrics(keras.Model):
     """Gives metrics in `compute_metrics`."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.sums = keras.metrics.Sum(name="sums")
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
@@ -55,6 +55,18 @@ class OwnMetrics(keras.Model):
 @case()
 def own_compute_metrics() -> Training:
     return training_of(network(OwnMetrics))
+
+
+class Unrevivable(keras.Model):
+    """Keras loads a subclass of functional models only where its arguments are `args` and `kwargs`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+
+
+@case()
+def functional_subclass_that_keras_cannot_load() -> Training:
+    return training_of(network(Unrevivable))
 
 
 class JaxStep(keras.Model):
