@@ -30,12 +30,12 @@ def torch_module_with_buffers() -> Training:
     return Training(model, x, classes(2), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"})
 
 
-def scaled(parameters: Any, inputs: Any) -> Any:
+def scaled(params: Any, inputs: Any) -> Any:
     """A function of JAX with parameters."""
-    return inputs * parameters["scale"] + parameters["shift"]
+    return inputs * params["scale"] + params["shift"]
 
 
-def scaled_parameters(key: Any, inputs: Any) -> Any:
+def scaled_parameters(rng: Any, inputs: Any) -> Any:
     """Its first parameters."""
     import jax.numpy as jnp
 
