@@ -1,11 +1,12 @@
 # make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.
-# make rounding: the numeric tests as other processors round.  Each makes .venv first if it is missing.
+# make parity: one worker against Keras's `fit`.  make rounding: the numeric tests as other processors round.
+# Each makes .venv first if it is missing.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-all test rounding soak lint types format benchmarks java clean
+.PHONY: demo demo-all test parity parity-all rounding soak lint types format benchmarks java clean
 
 demo: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py
@@ -18,6 +19,13 @@ test: $(VENV)/installed-dev java
 
 rounding: $(VENV)/installed-dev java
 	$(BIN)/python tests/rounding.py
+
+# JAX whole, about a tenth of the others; `parity-all`: all, and the figures into benchmarks/results/parity.json.
+parity: $(VENV)/installed-dev java
+	$(BIN)/python tests/parity/run.py
+
+parity-all: $(VENV)/installed-dev java
+	$(BIN)/python tests/parity/run.py --all
 
 soak: $(VENV)/installed-dev java
 	DISTKERAS_SOAK=20 $(BIN)/python -m pytest tests/faults
@@ -46,6 +54,8 @@ $(VENV)/installed-demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[dev]'
+	@# It asks for the whole of TensorFlow beside tensorflow-cpu, for tokenizers that nothing here uses.
+	$(PIP) --no-deps 'keras-hub==0.32.*'
 	@touch $@
 
 clean:

@@ -1,0 +1,1 @@
+"""The cases, by family. Each returns a model, its data and how it is compiled."""
