@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from distkeras.worker.decode import Table
 from distkeras.worker.feed import Feed
 from distkeras.worker.minibatch import Cutter, Minibatch
 from distkeras.worker.task import prepare_process
@@ -105,7 +106,7 @@ def _test(model: keras.Model, minibatch: Minibatch) -> None:
 
 
 def _of_zeros(columns: Columns) -> Minibatch:
-    table = {
+    table: Table = {
         name: np.zeros((1, column.width), column.numpy_dtype) for name, column in columns.by_name.items()
     }
     (minibatch,) = Cutter(columns, 1).cut(table, 1)
