@@ -146,6 +146,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
                 sample_weight_col=trainer.sample_weight_col,
                 num_partitions=trainer.num_workers,
                 batch_size=max(256, trainer.batch_size),
+                feeding=trainer.feeding,
             )
         return model
 

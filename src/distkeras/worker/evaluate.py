@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distkeras.worker.decode import Table
+from distkeras.worker.backlog import leaves_of
 from distkeras.worker.feed import Feed
 from distkeras.worker.minibatch import Cutter, Minibatch
+from distkeras.worker.ragged import Ragged
 from distkeras.worker.task import prepare_process
 
 if TYPE_CHECKING:
     import keras
 
     from distkeras.model.spec import ModelSpec
-    from distkeras.worker.columns import Columns
+    from distkeras.worker.columns import Column, Columns
 
 States = list[list[float]]
 """What the variables of all metrics hold, each flat."""
@@ -64,14 +65,21 @@ def partial_states(sealed: Sealed, partition: int, batches: Iterator[pa.RecordBa
     evaluation: Evaluation = pickle.loads(sealed.evaluation)
     model = thaw(evaluation.model)
     with Feed(
-        batches, evaluation.columns, batch_size=evaluation.batch_size, partition=partition, num_epoch=1
+        batches,
+        evaluation.columns,
+        batch_size=evaluation.batch_size,
+        partition=partition,
+        num_epoch=1,
+        seed=None,
     ) as feed:
         for minibatch in feed.epoch(0):
             _test(model, minibatch)
     return [np.ravel(np.asarray(variable, np.float64)).tolist() for variable in model.metrics_variables]
 
 
-def together(model: keras.Model, columns: Columns, parts: Sequence[States]) -> dict[str, float]:
+def together(
+    model: keras.Model, columns: Columns, parts: Sequence[States], made: tuple[Any, ...] = ()
+) -> dict[str, float]:
     """Return loss and metrics of all rows, by name.
 
     The state of a metric is a sum over rows, for every metric of Keras: the sum of the partitions' states is
@@ -81,8 +89,9 @@ def together(model: keras.Model, columns: Columns, parts: Sequence[States]) -> d
         model: a compiled model like the one evaluated; its metrics are changed.
         columns: those of the evaluation.
         parts: the states of each partition; one without rows has none.
+        made: what `preprocess` made of some rows.
     """
-    _test(model, _of_zeros(columns))  # Metrics have no variables before the first minibatch.
+    _test(model, _like(columns, made))  # Metrics have no variables before the first minibatch.
     sums = [sum(np.asarray(state) for state in each) for each in zip(*filter(None, parts), strict=True)]
     for variable, total in zip(model.metrics_variables, sums, strict=True):
         variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
@@ -93,7 +102,7 @@ def set_metrics(model: keras.Model, columns: Columns, parts: Sequence[Sequence[n
     """Let the metrics of `model` hold what `parts`, the states after some rows each, say together."""
     from distkeras.worker.replica import symbolic
 
-    minibatch = _of_zeros(columns)
+    minibatch = _like(columns, ())
     batch = (minibatch.x, minibatch.y, minibatch.sample_weight)
     model._symbolic_build(data_batch=symbolic(batch))  # Metrics have no variables before.
     sums = [sum(each) for each in zip(*filter(None, parts), strict=True)]
@@ -105,9 +114,14 @@ def _test(model: keras.Model, minibatch: Minibatch) -> None:
     model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight)
 
 
-def _of_zeros(columns: Columns) -> Minibatch:
-    table: Table = {
-        name: np.zeros((1, column.width), column.numpy_dtype) for name, column in columns.by_name.items()
-    }
-    (minibatch,) = Cutter(columns, 1).cut(table, 1)
-    return minibatch
+def _like(columns: Columns, made: tuple[Any, ...]) -> Minibatch:
+    """Return a minibatch like those that the model gets: what was `made` of some rows, and zeros."""
+    num_rows = len(leaves_of(made[0])[0]) if made else 1
+    table = {name: _zeros(column, num_rows) for name, column in columns.by_name.items()}
+    (zeros,) = Cutter(replace(columns, preprocess=None), num_rows).cut(table, num_rows)
+    return Minibatch(*made, *zeros[len(made) :])
+
+
+def _zeros(column: Column, num_rows: int) -> npt.NDArray[Any] | Ragged:
+    zeros = np.zeros((num_rows, column.width), column.numpy_dtype)
+    return zeros if column.padding is None else Ragged(pa.array(zeros.tolist()))

@@ -60,7 +60,7 @@ class Feed:
         batch_size: rows of a minibatch; the last of an epoch may have fewer.
         partition: index of the partition, for the order and for errors.
         shuffle: random order.
-        seed: of the random orders.
+        seed: of the random orders, and of the random numbers of `columns.preprocess`; `None`: it gets none.
         num_rows: how many rows must arrive; `None`: unknown. A source that is cut off between two record
             batches looks like one that has ended.
         num_epoch: epochs that will be asked for; 1 spools nothing. `None`: unknown.
@@ -92,7 +92,7 @@ class Feed:
         batch_size: int,
         partition: int,
         shuffle: bool = False,
-        seed: int = 0,
+        seed: int | None = 0,
         num_rows: int | None = None,
         num_epoch: int | None = None,
         spool_dir: str | None = None,
@@ -118,7 +118,7 @@ class Feed:
         row_bytes = sum(column.width * column.numpy_dtype.itemsize for column in columns.all)
         self._chunk = self._whole_minibatches(CHUNK_BYTES // max(1, row_bytes))
         window = self._whole_minibatches(window_bytes // max(1, row_bytes))
-        self._shuffle = Shuffle(seed, partition, window) if shuffle else None
+        self._shuffle = Shuffle(seed or 0, partition, window) if shuffle else None
         self._cutter = Cutter(columns, batch_size)
         if self._cutter.by_minibatch:
             self._chunk = batch_size  # Filled up, or decoded, rows may be much larger than they arrive.

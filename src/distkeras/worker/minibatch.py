@@ -12,7 +12,7 @@ import numpy.typing as npt
 from distkeras.worker.columns import Column, Columns
 from distkeras.worker.decode import Table
 from distkeras.worker.padding import Padding, fill, filled
-from distkeras.worker.preprocess import Preprocessor, rng_of
+from distkeras.worker.preprocess import Preprocessor, as_given, rng_of
 from distkeras.worker.ragged import Ragged
 
 Array = npt.NDArray[Any]
@@ -37,9 +37,9 @@ class Minibatch(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a minibatch stands in a training: what its random numbers depend on."""
+    """Where a minibatch stands, on which its random numbers depend; without a seed there are none."""
 
-    seed: int
+    seed: int | None
     partition: int
     epoch: int
     minibatch: int
@@ -73,7 +73,7 @@ class Cutter:
         Args:
             table: the rows.
             num_rows: how many there are.
-            place: of the first of them in a training; `None`: there is no training.
+            place: of the first of them; `None`: in no epoch.
         """
         columns = self._columns
         features = [_form(table, column) for column in columns.features]
@@ -117,13 +117,14 @@ class Cutter:
     ) -> Minibatch:
         """Put what code of the user's makes of some rows in the place of what was cut."""
         given = {
-            name: _as_given(table[column.name][rows])
+            name: as_given(table[column.name][rows])
             for name, column in zip(preprocessor.names, self._columns.raw, strict=True)
         }
         where, rng = "a minibatch", None
         if place is not None:
             where = f"partition {place.partition}, epoch {place.epoch}, minibatch {place.minibatch}"
-            rng = rng_of(*place)
+            if place.seed is not None:
+                rng = rng_of(place.seed, place.partition, place.epoch, place.minibatch)
         x, *rest = preprocessor(given, cut.num_samples, rng, where)
         y = rest[0] if rest else cut.y
         weight = rest[1] if len(rest) > 1 else cut.sample_weight
@@ -222,11 +223,6 @@ def _form(table: Table, column: Column) -> Array | Ragged:
     if isinstance(rows, Ragged):
         return rows
     return rows.reshape(len(rows), *column.shape).astype(column.numpy_dtype, copy=False)
-
-
-def _as_given(rows: Array | Ragged) -> Array:
-    # A copy: the function may write to what it is given, and later epochs read the same memory.
-    return rows.objects() if isinstance(rows, Ragged) else rows[:, 0].copy()
 
 
 def _product(one: Array, other: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distkeras.worker.columns import TensorSpec
+from distkeras.worker.ragged import Ragged
 
 Array = npt.NDArray[Any]
 Function = Callable[..., Any]
@@ -52,7 +53,15 @@ class Preprocessor:
     def __init__(self, preprocess: Preprocess) -> None:
         self._inputs = preprocess.inputs
         self.names = preprocess.names
-        self._function: Function = cloudpickle.loads(preprocess.function)
+        try:
+            self._function: Function = cloudpickle.loads(preprocess.function)
+        except ModuleNotFoundError as error:
+            error.add_note(
+                "`preprocess` needs this module in the workers. Define the function in the script or "
+                "notebook itself, which travels whole, or give the executors the module: spark.addArtifacts, "
+                "`--py-files`, or an installed package."
+            )
+            raise
         self._takes_rng = takes_rng(self._function)
         self.seconds = 0.0
 
@@ -96,6 +105,12 @@ class Preprocessor:
                         f"Received: {name} of shape {array.shape}"
                     )
         return (x, *rest)
+
+
+def as_given(rows: Array | Ragged) -> Array:
+    """Return the rows of a column as a function of the user's gets them."""
+    # A copy: it may write to what it is given, and later epochs read the same memory.
+    return rows.objects() if isinstance(rows, Ragged) else rows[:, 0].copy()
 
 
 def takes_rng(function: Function) -> bool:
