@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
+import cloudpickle
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from pyspark.sql import SparkSession
 import distkeras
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full, prepare
+from distkeras.ml import KerasClassificationModel, KerasClassifier
+from distkeras.ml.evaluation import evaluate
+from distkeras.predictors import ModelPredictor, predict_udf
 from distkeras.trainers import SingleTrainer
 from distkeras.worker.columns import TensorSpec
 from distkeras.worker.feed import Feed
@@ -206,3 +211,89 @@ def test_columns_are_filled_up_where_they_need_it(sentences: Any) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             prepared(sentences, features, "label", (inputs, (label,)), feeding=Feeding(pad_to=pad_to))
+
+
+def test_predictions_decode_and_fill_up_as_the_training_does(spark: SparkSession, sentences: Any) -> None:
+    rows = [(encoded(picture), label) for picture, label in zip(PICTURES, LABELS, strict=True)]
+    frame = spark.createDataFrame(rows, "`my picture` binary, label int").coalesce(1)
+    model = picture_model()
+    expected = model.predict((PICTURES / 255).astype(np.float32), verbose=0)
+    predictor = ModelPredictor(model, "my picture", "answer", preprocess=decoding(), batch_size=BATCH)
+    found = predictor.predict(frame).collect()
+    assert [row.label for row in found] == LABELS
+    np.testing.assert_allclose([row.answer for row in found], expected, rtol=1e-5, atol=1e-6)
+    score = predict_udf(model, preprocess=decoding(), features_col=["my picture"], batch_size=BATCH)
+    found = frame.select(score("my picture").alias("answer")).collect()
+    np.testing.assert_allclose([row.answer for row in found], expected, rtol=1e-5, atol=1e-6)
+
+    tags = tagger(None)
+    for padding in (Padding(mask="mask"), Padding(to=12, mask="mask")):
+        lengths = [padding.length(max(map(len, SENTENCES[first : first + BATCH]))) for first in (0, 8, 16)]
+        found = ModelPredictor(tags, "words", "answer", pad_to=padding, batch_size=BATCH).predict(sentences)
+        answers = [row.answer for row in found.collect()]
+        assert [len(answer) for answer in answers] == [lengths[row // BATCH] for row in range(ROWS)]
+        for words, answer in zip(SENTENCES, answers, strict=True):
+            own = tags.predict([np.array([words]), np.ones((1, len(words)))], verbose=0)[0]
+            np.testing.assert_allclose(answer[: len(words)], own, rtol=1e-5, atol=1e-6)
+
+
+def test_a_prediction_whose_function_fails_says_in_which_rows(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(1.0,)] * 3, ["x"]).coalesce(1)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with pytest.raises(Exception, match=r"shape \('rows', 2\) .* partition 0, epoch 0, minibatch 0"):
+        ModelPredictor(model, "x", preprocess=lambda columns: columns["x"]).predict(frame).collect()
+
+
+@keras.saving.register_keras_serializable("feeding")
+def doubled(columns: dict[str, Any], rng: Any = None) -> Any:
+    return np.stack([columns["x"], columns["x"] * 2], 1) + (0 if rng is None else rng.normal())
+
+
+def test_an_estimator_preprocesses_in_training_validation_and_prediction_and_is_saved(
+    spark: SparkSession, tmp_path: Any
+) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    x = DRAW.normal(size=40)
+    frame = spark.createDataFrame(
+        [(float(value), float(value > 0), index % 4 == 0) for index, value in enumerate(x)],
+        ["x", "label", "held"],
+    ).coalesce(2)
+    keras.utils.set_random_seed(1)
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, activation="sigmoid")])
+    estimator = KerasClassifier(
+        model=network,
+        workerOptimizer="sgd",
+        featuresCol="x",
+        preprocess=doubled,
+        dropRemainder=True,
+        batchSize=4,
+        validationIndicatorCol="held",
+        numWorkers=1,
+        shuffle=False,
+    )
+    estimator.save(str(tmp_path / "estimator"))
+    estimator = KerasClassifier.load(str(tmp_path / "estimator"))
+    model = estimator.fit(frame)
+    assert sum(window.samples for window in model.history) == 28
+    held = x[::4]
+    inputs = np.stack([held, held * 2], 1).astype(np.float32)
+    own = model.getModel().evaluate(inputs, (held > 0).astype(np.float32), verbose=0)
+    assert model.validation_metrics["loss"] == pytest.approx(own[0], rel=1e-5)
+    model.save(str(tmp_path / "model"))
+    loaded = KerasClassificationModel.load(str(tmp_path / "model"))
+    assert loaded.getPreprocess() is doubled
+    found = loaded.transform(frame.where("held")).collect()
+    expected = model.getModel().predict(inputs, verbose=0)[:, 0]
+    np.testing.assert_allclose([row.probability[1] for row in found], expected, rtol=1e-5)
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def test_validation_fills_up_as_the_training_does(sentences: Any) -> None:
+    model = tagger(None)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    feeding = Feeding(pad_to=Padding(to=12, mask="mask"))
+    found = evaluate(model, sentences, features_col="words", label_col="tags", feeding=feeding)
+    x, y = Padding(to=12).stack(SENTENCES), Padding(to=12).stack(TAGS)
+    own = (np.arange(12) < np.array([len(words) for words in SENTENCES])[:, None]).astype(np.float32)
+    expected = model.evaluate([x, own], y, sample_weight=own, batch_size=256, verbose=0)
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)

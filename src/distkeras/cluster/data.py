@@ -150,9 +150,9 @@ def prepare(
         frame, shares = partitions.deal(frame, counts, num_workers, (seed or 0) if shuffle else None, barrier)
         LOGGER.info("%d rows dealt to %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
     frame, resolved = _travel(frame, uses, resolved)
-    columns = padded.with_masks(_columns(uses, resolved, class_weight), () if tried else inputs)
+    columns = _columns(uses, resolved, class_weight)
     if tried is None:
-        return Prepared(frame, columns, num_rows, shares)
+        return Prepared(frame, columns.with_masks(inputs), num_rows, shares)
     return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares, tried.parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from distkeras.cluster.source import Facts, Source
-from distkeras.worker.columns import Column, Columns, TensorSpec
+from distkeras.worker.columns import Column, TensorSpec
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import Padding
 
@@ -24,20 +24,6 @@ def with_columns(inputs: Sequence[TensorSpec], feeding: Feeding) -> tuple[Tensor
             f"`mask` must name an input of the model: {sorted(names)}. Received: mask={sorted(feeding.masks)}"
         )
     return tuple(spec for spec in inputs if (spec.key or spec.name) not in feeding.masks)
-
-
-def with_masks(columns: Columns, inputs: Sequence[TensorSpec]) -> Columns:
-    """Return `columns` with a mask for each of `inputs` that no column feeds."""
-    fed = iter(columns.features)
-    by_mask = {column.padding.mask: column for column in reversed(columns.features) if column.padding}
-    features = []
-    for spec in inputs:
-        source = by_mask.get(spec.key or spec.name)
-        if source is None:
-            features.append(next(fed))
-        else:
-            features.append(replace(source, dtype=spec.dtype, key=spec.key, mask=True))
-    return replace(columns, features=tuple(features))
 
 
 def padding_for(

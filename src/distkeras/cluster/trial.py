@@ -72,7 +72,7 @@ def try_out(
     raw = tuple(Column(name, (1,), RAW) for name in given)
     rows = decode(batch, Columns((), raw=raw))
     parts = Preprocessor(preprocess)(
-        {name: as_given(column) for name, column in rows.items()},
+        {name: as_given(rows[name]) for name in given},
         batch.num_rows,
         np.random.default_rng(0),
         "the beginning of the data",

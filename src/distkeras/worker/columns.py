@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +97,19 @@ class Columns:
         weight = [self.sample_weight] if self.sample_weight else []
         features = (column for column in self.features if not column.mask)
         return (*features, *self.labels, *weight, *self.raw)
+
+    def with_masks(self, inputs: Sequence[TensorSpec]) -> Columns:
+        """Return the columns with a mask in the place of each of `inputs` that no column feeds."""
+        fed = iter(self.features)
+        by_mask = {column.padding.mask: column for column in reversed(self.features) if column.padding}
+        features = []
+        for spec in inputs:
+            source = by_mask.get(spec.key or spec.name)
+            if source is None:
+                features.append(next(fed))
+            else:
+                features.append(replace(source, dtype=spec.dtype, key=spec.key, mask=True))
+        return replace(self, features=tuple(features))
 
     @property
     def by_name(self) -> dict[str, Column]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from distkeras.worker.answers import Answer, to_arrow
-from distkeras.worker.columns import Columns, TensorSpec
+from distkeras.worker.backlog import map_leaves
+from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
 from distkeras.worker.decode import Table, decode
-from distkeras.worker.minibatch import Cutter
-from distkeras.worker.rows import column_of, equal_lengths, without_vectors
+from distkeras.worker.minibatch import Cutter, Place, Tensors
+from distkeras.worker.padding import Padding
+from distkeras.worker.prefetch import Prefetch
+from distkeras.worker.preprocess import Preprocess
+from distkeras.worker.rows import column_of, equal_lengths, sequences_of, without_vectors
 from distkeras.worker.task import prepare_process
 
 if TYPE_CHECKING:
@@ -42,9 +46,12 @@ class Prediction:
         backend: of Keras.
         threads: cores that the worker may use.
         inputs: of the models.
-        columns: the user's name of each input's column, for errors; no name stands twice.
+        columns: the user's name of each column, for errors; no name stands twice. There is one for each input
+            that is no mask, or those that `preprocess` is given.
         answers: how each output becomes a column.
         batch_size: rows that a model takes at once.
+        preprocess: code of the user's that makes the inputs of the columns.
+        paddings: how the rows of each column are filled up; empty: none of them.
         key: by which a Python process keeps the models.
     """
 
@@ -55,7 +62,24 @@ class Prediction:
     columns: tuple[str, ...]
     answers: tuple[Answer, ...]
     batch_size: int
+    preprocess: Preprocess | None = None
+    paddings: tuple[Padding | None, ...] = ()
     key: str = field(init=False)
+
+    @property
+    def fed(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a column feeds."""
+        masks = {padding.mask for padding in self.paddings if padding is not None}
+        return tuple(spec for spec in self.inputs if (spec.key or spec.name) not in masks)
+
+    @property
+    def open(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the columns; of those whose rows come in one length, the shape does not count."""
+        if self.preprocess is not None:
+            return tuple(TensorSpec(name, ()) for name in self.columns)
+        paddings = self.paddings or (None,) * len(self.columns)
+        pairs = zip(self.fed, paddings, strict=True)
+        return tuple(spec if padding is None else replace(spec, shape=()) for spec, padding in pairs)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", ".".join(model.digest for model in self.models))
@@ -84,6 +108,11 @@ class Predictor:
         prepare_process(prediction.backend, prediction.threads)
         self._prediction = prediction
         self._models = _loaded(prediction)
+        self._made: Cutter | None = None
+        if prediction.preprocess is not None:
+            raw = tuple(Column(name, (1,), RAW) for name in prediction.columns)
+            self._made = Cutter(Columns((), raw=raw, preprocess=prediction.preprocess), prediction.batch_size)
+            self._raw = raw
 
     def __call__(self, columns: list[pa.Array], *, partition: int = 0, first_row: int = 0) -> pa.Array:
         """Return the answers to the rows of `columns`: an array, or for several outputs a struct of them.
@@ -96,22 +125,47 @@ class Predictor:
         Raises:
             ValueError: a null, a row of another length than the model takes, or another number of columns.
         """
+        batch = self._batch(columns, partition, first_row)
+        groups = equal_lengths(batch, self._prediction.open)
+        if len(groups) == 1:
+            return self._joined(self._answers(self._minibatches(batch, partition, first_row)))
+        parts = [
+            self._answers(self._minibatches(batch.take(pa.array(rows)), partition, first_row))
+            for rows in groups
+        ]
+        place = pa.array(np.argsort(np.concatenate(groups)))
+        return self._joined([pa.concat_arrays(part).take(place) for part in zip(*parts, strict=True)])
+
+    def ahead(self, batches: Iterator[pa.StructArray], partition: int) -> Iterator[pa.Array]:
+        """Yield the answers to each of `batches`, whose inputs are made ahead in a thread."""
+
+        def made() -> Iterator[list[tuple[Tensors, int]]]:
+            arrived = 0
+            for columns in batches:
+                batch = self._batch(columns.flatten(), partition, arrived)
+                yield list(self._minibatches(batch, partition, arrived))
+                arrived += len(columns)
+
+        prefetch = Prefetch(made())
+        try:
+            for minibatches in prefetch:
+                yield self._joined(self._answers(minibatches))
+        finally:
+            prefetch.stop()
+
+    def _batch(self, columns: list[pa.Array], partition: int, first_row: int) -> pa.RecordBatch:
+        """Return `columns`, checked, by their names."""
         names = list(self._prediction.columns)
         if len(columns) != len(names):
+            what = "one for each input of the model" if self._made is None else "those of `features_col`"
             raise ValueError(
-                f"Expected {len(names)} column(s), one for each input of the model: {names}. "
-                f"Received: {len(columns)} column(s)"
+                f"Expected {len(names)} column(s), {what}: {names}. Received: {len(columns)} column(s)"
             )
-        columns = [without_vectors(column) for column in columns]
-        batch = pa.RecordBatch.from_arrays(columns, names)
+        batch = pa.RecordBatch.from_arrays([without_vectors(column) for column in columns], names)
         self._check_nulls(batch, partition, first_row)
-        groups = equal_lengths(batch, self._prediction.inputs)
-        if len(groups) == 1:
-            answers = self._answers(batch, partition, first_row)
-        else:
-            parts = [self._answers(batch.take(pa.array(rows)), partition, first_row) for rows in groups]
-            place = pa.array(np.argsort(np.concatenate(groups)))
-            answers = [pa.concat_arrays(part).take(place) for part in zip(*parts, strict=True)]
+        return batch
+
+    def _joined(self, answers: list[pa.Array]) -> pa.Array:
         if len(answers) == 1:
             return answers[0]
         return pa.StructArray.from_arrays(answers, [answer.name for answer in self._prediction.answers])
@@ -125,22 +179,43 @@ class Predictor:
                     f"a value. Drop these rows with df.na.drop(subset=[{name!r}]), or fill them."
                 )
 
-    def _answers(self, batch: pa.RecordBatch, partition: int, first_row: int) -> list[pa.Array]:
-        """Return the answers of every output to rows that are all of one length."""
-        prediction, num_rows = self._prediction, batch.num_rows
-        if num_rows == 0:
-            return [answer.empty() for answer in prediction.answers]
-        features = tuple(
-            column_of(spec, name, column)
-            for spec, name, column in zip(prediction.inputs, prediction.columns, batch.columns, strict=True)
-        )
-        columns = Columns(features)
+    def _minibatches(
+        self, batch: pa.RecordBatch, partition: int, first_row: int
+    ) -> Iterator[tuple[Tensors, int]]:
+        """Yield the inputs of minibatches of rows that can be stacked, and how many rows each has."""
+        size = self._prediction.batch_size
+        if not batch.num_rows:
+            return
+        if self._made is None:
+            columns = self._columns(batch)
+            cutter = Cutter(columns, size)
+        else:
+            columns, cutter = Columns((), raw=self._raw), self._made
         table = decode(batch, columns, partition=partition, first_row=first_row)
-        cutter, size = Cutter(columns, prediction.batch_size), prediction.batch_size
-        chunks = []
-        for first in range(0, num_rows, size):
-            some = {name: rows[first : first + size] for name, rows in table.items()}
-            chunks.append(self._outputs(cutter, some, min(size, num_rows - first)))
+        place = Place(None, partition, 0, first_row // size)
+        for first in range(0, batch.num_rows, size):
+            some: Table = {name: rows[first : first + size] for name, rows in table.items()}
+            for minibatch in cutter.cut(some, min(size, batch.num_rows - first), place):
+                yield minibatch.x, minibatch.num_samples
+
+    def _columns(self, batch: pa.RecordBatch) -> Columns:
+        """Return the form of the rows of `batch`, which can be stacked or are filled up."""
+        prediction = self._prediction
+        paddings = prediction.paddings or (None,) * batch.num_columns
+        features = tuple(
+            column_of(spec, name, column) if padding is None else sequences_of(spec, name, padding)
+            for spec, name, column, padding in zip(
+                prediction.fed, prediction.columns, batch.columns, paddings, strict=True
+            )
+        )
+        return Columns(features).with_masks(prediction.inputs)
+
+    def _answers(self, minibatches: Iterable[tuple[Tensors, int]]) -> list[pa.Array]:
+        """Return the answers of every output."""
+        prediction = self._prediction
+        chunks = [self._outputs(x, num_rows) for x, num_rows in minibatches]
+        if not chunks:
+            return [answer.empty() for answer in prediction.answers]
         outputs = [
             np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*chunks, strict=True)
         ]
@@ -150,15 +225,14 @@ class Predictor:
             )
         return [to_arrow(output, answer) for output, answer in zip(outputs, prediction.answers, strict=True)]
 
-    def _outputs(self, cutter: Cutter, table: Table, num_rows: int) -> list[Array]:
+    def _outputs(self, x: Tensors, num_rows: int) -> list[Array]:
         """Return every output of one minibatch, the mean over the models."""
         import keras
 
         padded = self._padded(num_rows)
         if padded > num_rows:
-            table = {name: _filled(rows, padded) for name, rows in table.items()}
-        (minibatch,) = cutter.cut(table, padded)
-        members = [keras.tree.flatten(model.predict_on_batch(minibatch.x)) for model in self._models]
+            x = map_leaves(lambda rows: _filled(rows, padded), x)
+        members = [keras.tree.flatten(model.predict_on_batch(x)) for model in self._models]
         outputs = [_mean([np.asarray(output) for output in each]) for each in zip(*members, strict=True)]
         return [output[:num_rows] for output in outputs]
 
@@ -205,8 +279,11 @@ def predict_stream(
     Sequences stay in the pieces in which they arrive: those of one length are found there.
     """
     predictor, arrived = Predictor(prediction), 0
-    if all(spec.shape is not None and None not in spec.shape for spec in prediction.inputs):
+    if all(spec.shape is not None and None not in spec.shape for spec in prediction.open):
         batches = in_minibatches(batches, prediction.batch_size)
+    if prediction.preprocess is not None:
+        yield from predictor.ahead(batches, partition)
+        return
     for batch in batches:
         yield predictor(batch.flatten(), partition=partition, first_row=arrived)
         arrived += len(batch)

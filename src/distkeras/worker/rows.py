@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distkeras.worker.columns import Column, TensorSpec
+from distkeras.worker.padding import Padding
 
 DENSE = 1
 """The `type` of a dense Spark ML vector; a sparse one's is 0."""
@@ -66,6 +67,18 @@ def column_of(spec: TensorSpec, name: str, column: pa.Array) -> Column:
         found = _found(column)
         shape = found if shape is None else _resolved(shape, found, name)
     return Column(name, tuple(length or 0 for length in shape), spec.dtype, spec.key)
+
+
+def sequences_of(spec: TensorSpec, name: str, padding: Padding) -> Column:
+    """Return the form of rows that are filled up for the input `spec`."""
+    step = (spec.shape or (None,))[1:]
+    if None in step:
+        raise ValueError(
+            f"Column {name!r}: expected an input of which the first length alone is open, for `pad_to`. "
+            f"Received: input {spec.name!r} of shape {spec.shape}"
+        )
+    shape = (padding.to or 1, *(length or 1 for length in step))
+    return Column(name, shape, spec.dtype, spec.key, padding)
 
 
 def _resolved(shape: tuple[int | None, ...], found: tuple[int, ...], name: str) -> tuple[int, ...]:
