@@ -9,12 +9,16 @@ from typing import Any
 import cloudpickle
 import keras
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 import distkeras
 from distkeras.cluster.arrays import Roles
+from distkeras.cluster.batches import BATCH_BYTES, SETTING
+from distkeras.cluster.collecting import Collecting
 from distkeras.cluster.data import Prepared, check_full, prepare
 from distkeras.ml import KerasClassificationModel, KerasClassifier
 from distkeras.ml.evaluation import evaluate
@@ -24,6 +28,7 @@ from distkeras.worker.columns import TensorSpec
 from distkeras.worker.feed import Feed
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import Padding
+from distkeras.worker.rows import rows_at_once
 
 BATCH, ROWS = 8, 20
 DRAW = np.random.default_rng(2)
@@ -297,3 +302,37 @@ def test_validation_fills_up_as_the_training_does(sentences: Any) -> None:
     own = (np.arange(12) < np.array([len(words) for words in SENTENCES])[:, None]).astype(np.float32)
     expected = model.evaluate([x, own], y, sample_weight=own, batch_size=256, verbose=0)
     assert found["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_record_batches_are_limited_by_bytes_whatever_the_session_says(spark: SparkSession) -> None:
+    own = spark.conf.get(SETTING)
+    row = F.repeat(F.lit("a"), F.lit(16 * 2**20))
+
+    def sizes(batches: Any) -> Any:
+        for batch in batches:
+            yield pa.RecordBatch.from_pydict({"bytes": [batch.nbytes]})
+
+    try:
+        for given, most in (("1g", BATCH_BYTES), ("16m", 16 * 2**20)):
+            spark.conf.set(SETTING, given)
+            frame = spark.range(0, 8, 1, 1).select(row.alias("x")).mapInArrow(sizes, "bytes long")
+            collecting = Collecting(frame)
+            collecting.start()
+            assert collecting.wait(60)
+            assert collecting.error is None
+            assert sum(found.bytes for found in collecting.rows) >= 8 * 16 * 2**20
+            assert max(found.bytes for found in collecting.rows) <= most + 17 * 2**20  # the last row beyond
+            assert spark.conf.get(SETTING) == given
+    finally:
+        spark.conf.set(SETTING, own)
+
+
+def test_large_sparse_vectors_are_made_dense_a_few_at_a_time() -> None:
+    fields = {"type": pa.array([0] * 40, pa.int8()), "size": pa.array([2**20] * 40, pa.int32())}
+    fields |= {"indices": pa.array([[5, 9]] * 40), "values": pa.array([[1.0, 2.0]] * 40)}
+    column = pa.StructArray.from_arrays(list(fields.values()), list(fields))
+    assert rows_at_once([column], 1) == 4
+    assert rows_at_once([column], 3) == 3
+    assert rows_at_once([column], 8) == 4
+    assert rows_at_once([column.slice(0, 4)], 1) == 4
+    assert rows_at_once([pa.array([1.0] * 7)], 3) == 7

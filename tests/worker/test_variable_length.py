@@ -219,3 +219,24 @@ def test_rows_of_any_length_survive_their_buffers(array: pa.Array) -> None:
     again = Ragged.of_buffers(rows.array.type, len(rows), [np.array(part) for part in rows.buffers()])
     assert again.array.equals(rows.array)
     assert [str(value) for value in again.objects()] == [str(value) for value in rows.objects()]
+
+
+def test_long_rows_are_shuffled_in_windows_of_a_few_bytes_whatever_the_partition() -> None:
+    length, num_batches, rows = 2**12, 64, 16
+    values = np.arange(length * rows, dtype=np.float32)
+    every = pa.array(np.arange(len(values)))
+    offsets = np.arange(rows + 1, dtype=np.int32) * length
+
+    def long_rows() -> Iterator[pa.RecordBatch]:
+        for _ in range(num_batches):
+            array = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values).take(every))
+            yield pa.record_batch([array], names=["x"])
+
+    before = largest = pa.total_allocated_bytes()
+    column = Column("x", (length,), "float32", padding=Padding(to=length))
+    options: dict[str, Any] = {"shuffle": True, "num_epoch": 1, "prefetch": False, "window_bytes": 2**20}
+    with Feed(long_rows(), Columns((column,)), batch_size=8, partition=0, **options) as feed:
+        for _ in feed.epoch(0):
+            largest = max(largest, pa.total_allocated_bytes())
+    assert largest - before < 6 * 2**20
+    assert num_batches * rows * length * 4 == 16 * 2**20

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from distkeras.cluster.arrays import Roles
+from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import prepare
 from distkeras.cluster.validate import Names
 from distkeras.model.spec import freeze
@@ -68,7 +69,8 @@ def evaluate(
         keras.backend.backend(),
         int(spark.conf.get("spark.task.cpus", "1") or 1),
     )
-    rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
+    with limited_batches(spark):
+        rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
     return together(model, prepared.columns, [json.loads(row.states) for row in rows], prepared.made)
 
 

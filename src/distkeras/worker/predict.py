@@ -20,7 +20,7 @@ from distkeras.worker.minibatch import Cutter, Place, Tensors
 from distkeras.worker.padding import Padding
 from distkeras.worker.prefetch import Prefetch
 from distkeras.worker.preprocess import Preprocess
-from distkeras.worker.rows import column_of, equal_lengths, sequences_of, without_vectors
+from distkeras.worker.rows import column_of, equal_lengths, rows_at_once, sequences_of, without_vectors
 from distkeras.worker.task import prepare_process
 
 if TYPE_CHECKING:
@@ -125,6 +125,14 @@ class Predictor:
         Raises:
             ValueError: a null, a row of another length than the model takes, or another number of columns.
         """
+        size = rows_at_once(columns, self._prediction.batch_size)
+        parts = [
+            self._piece([column.slice(first, size) for column in columns], partition, first_row + first)
+            for first in range(0, max(1, len(columns[0]) if columns else 0), size)
+        ]
+        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+
+    def _piece(self, columns: list[pa.Array], partition: int, first_row: int) -> pa.Array:
         batch = self._batch(columns, partition, first_row)
         groups = equal_lengths(batch, self._prediction.open)
         if len(groups) == 1:

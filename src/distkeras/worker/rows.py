@@ -18,6 +18,25 @@ DENSE = 1
 """The `type` of a dense Spark ML vector; a sparse one's is 0."""
 
 
+DENSE_BYTES = 32 * 2**20
+"""What sparse vectors may take that are made dense at once."""
+
+
+def rows_at_once(columns: Sequence[pa.Array], batch_size: int) -> int:
+    """Return how many rows of `columns` to look at together: all, or as many as may be made dense.
+
+    A batch of ten thousand sparse vectors of a million numbers each would take 80 GB.
+    """
+    vectors = [column for column in columns if pa.types.is_struct(column.type)]
+    longest = max((pc.max(column.field("size")).as_py() or 0 for column in vectors), default=0)
+    num_rows = max((len(column) for column in columns), default=0)
+    if longest * 8 * num_rows <= DENSE_BYTES:
+        return max(1, num_rows)
+    size = max(1, DENSE_BYTES // (8 * longest))
+    # Whole minibatches, so that they are those that the model would get otherwise.
+    return size - size % batch_size if size > batch_size else size
+
+
 def without_vectors(column: pa.Array) -> pa.Array:
     """Return `column`, Spark ML vectors in it as lists of double."""
     if not pa.types.is_struct(column.type) or column.null_count:
