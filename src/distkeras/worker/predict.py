@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from distkeras.worker.answers import Answer, to_arrow
 from distkeras.worker.backlog import map_leaves
-from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
-from distkeras.worker.decode import Table, decode
-from distkeras.worker.minibatch import Cutter, Place, Tensors
+from distkeras.worker.columns import TensorSpec
+from distkeras.worker.inputs import Inputs
+from distkeras.worker.minibatch import Tensors
 from distkeras.worker.padding import Padding
 from distkeras.worker.prefetch import Prefetch
 from distkeras.worker.preprocess import Preprocess
-from distkeras.worker.rows import column_of, equal_lengths, rows_at_once, sequences_of, without_vectors
+from distkeras.worker.rows import equal_lengths, rows_at_once
 from distkeras.worker.task import prepare_process
 
 if TYPE_CHECKING:
@@ -108,11 +108,7 @@ class Predictor:
         prepare_process(prediction.backend, prediction.threads)
         self._prediction = prediction
         self._models = _loaded(prediction)
-        self._made: Cutter | None = None
-        if prediction.preprocess is not None:
-            raw = tuple(Column(name, (1,), RAW) for name in prediction.columns)
-            self._made = Cutter(Columns((), raw=raw, preprocess=prediction.preprocess), prediction.batch_size)
-            self._raw = raw
+        self._inputs = Inputs(prediction)
 
     def __call__(self, columns: list[pa.Array], *, partition: int = 0, first_row: int = 0) -> pa.Array:
         """Return the answers to the rows of `columns`: an array, or for several outputs a struct of them.
@@ -133,12 +129,12 @@ class Predictor:
         return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
 
     def _piece(self, columns: list[pa.Array], partition: int, first_row: int) -> pa.Array:
-        batch = self._batch(columns, partition, first_row)
+        batch = self._inputs.batch(columns, partition, first_row)
         groups = equal_lengths(batch, self._prediction.open)
         if len(groups) == 1:
-            return self._joined(self._answers(self._minibatches(batch, partition, first_row)))
+            return self._joined(self._answers(self._inputs.minibatches(batch, partition, first_row)))
         parts = [
-            self._answers(self._minibatches(batch.take(pa.array(rows)), partition, first_row))
+            self._answers(self._inputs.minibatches(batch.take(pa.array(rows)), partition, first_row))
             for rows in groups
         ]
         place = pa.array(np.argsort(np.concatenate(groups)))
@@ -150,8 +146,8 @@ class Predictor:
         def made() -> Iterator[list[tuple[Tensors, int]]]:
             arrived = 0
             for columns in batches:
-                batch = self._batch(columns.flatten(), partition, arrived)
-                yield list(self._minibatches(batch, partition, arrived))
+                batch = self._inputs.batch(columns.flatten(), partition, arrived)
+                yield list(self._inputs.minibatches(batch, partition, arrived))
                 arrived += len(columns)
 
         prefetch = Prefetch(made())
@@ -161,62 +157,10 @@ class Predictor:
         finally:
             prefetch.stop()
 
-    def _batch(self, columns: list[pa.Array], partition: int, first_row: int) -> pa.RecordBatch:
-        """Return `columns`, checked, by their names."""
-        names = list(self._prediction.columns)
-        if len(columns) != len(names):
-            what = "one for each input of the model" if self._made is None else "those of `features_col`"
-            raise ValueError(
-                f"Expected {len(names)} column(s), {what}: {names}. Received: {len(columns)} column(s)"
-            )
-        batch = pa.RecordBatch.from_arrays([without_vectors(column) for column in columns], names)
-        self._check_nulls(batch, partition, first_row)
-        return batch
-
     def _joined(self, answers: list[pa.Array]) -> pa.Array:
         if len(answers) == 1:
             return answers[0]
         return pa.StructArray.from_arrays(answers, [answer.name for answer in self._prediction.answers])
-
-    def _check_nulls(self, batch: pa.RecordBatch, partition: int, first_row: int) -> None:
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if column.null_count:
-                row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-                raise ValueError(
-                    f"Column {name!r}, partition {partition}, row {first_row + row}: found a null, expected "
-                    f"a value. Drop these rows with df.na.drop(subset=[{name!r}]), or fill them."
-                )
-
-    def _minibatches(
-        self, batch: pa.RecordBatch, partition: int, first_row: int
-    ) -> Iterator[tuple[Tensors, int]]:
-        """Yield the inputs of minibatches of rows that can be stacked, and how many rows each has."""
-        size = self._prediction.batch_size
-        if not batch.num_rows:
-            return
-        if self._made is None:
-            columns = self._columns(batch)
-            cutter = Cutter(columns, size)
-        else:
-            columns, cutter = Columns((), raw=self._raw), self._made
-        table = decode(batch, columns, partition=partition, first_row=first_row)
-        place = Place(None, partition, 0, first_row // size)
-        for first in range(0, batch.num_rows, size):
-            some: Table = {name: rows[first : first + size] for name, rows in table.items()}
-            for minibatch in cutter.cut(some, min(size, batch.num_rows - first), place):
-                yield minibatch.x, minibatch.num_samples
-
-    def _columns(self, batch: pa.RecordBatch) -> Columns:
-        """Return the form of the rows of `batch`, which can be stacked or are filled up."""
-        prediction = self._prediction
-        paddings = prediction.paddings or (None,) * batch.num_columns
-        features = tuple(
-            column_of(spec, name, column) if padding is None else sequences_of(spec, name, padding)
-            for spec, name, column, padding in zip(
-                prediction.fed, prediction.columns, batch.columns, paddings, strict=True
-            )
-        )
-        return Columns(features).with_masks(prediction.inputs)
 
     def _answers(self, minibatches: Iterable[tuple[Tensors, int]]) -> list[pa.Array]:
         """Return the answers of every output."""
@@ -224,14 +168,14 @@ class Predictor:
         chunks = [self._outputs(x, num_rows) for x, num_rows in minibatches]
         if not chunks:
             return [answer.empty() for answer in prediction.answers]
-        outputs = [
-            np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*chunks, strict=True)
-        ]
-        if len(outputs) != len(prediction.answers):
+        if len(chunks[0]) != len(prediction.answers):
             raise ValueError(
-                f"Expected {len(prediction.answers)} output(s) of the model. Received: {len(outputs)}"
+                f"Expected {len(prediction.answers)} output(s) of the model. Received: {len(chunks[0])}"
             )
-        return [to_arrow(output, answer) for output, answer in zip(outputs, prediction.answers, strict=True)]
+        return [
+            _answer_of(parts, answer)
+            for parts, answer in zip(zip(*chunks, strict=True), prediction.answers, strict=True)
+        ]
 
     def _outputs(self, x: Tensors, num_rows: int) -> list[Array]:
         """Return every output of one minibatch, the mean over the models."""
@@ -250,6 +194,13 @@ class Predictor:
         if self._prediction.backend != "jax" or num_rows == size:
             return num_rows
         return min(size, max(SMALLEST_PADDED, 1 << (num_rows - 1).bit_length()))
+
+
+def _answer_of(parts: Sequence[Array], answer: Answer) -> pa.Array:
+    """Return one output of all minibatches; where rows are filled up, each may have a length of its own."""
+    if len({part.shape[1:] for part in parts}) > 1:
+        return pa.concat_arrays([to_arrow(part, answer) for part in parts])
+    return to_arrow(np.concatenate(parts) if len(parts) > 1 else parts[0], answer)
 
 
 _kept: OrderedDict[str, list[keras.Model]] = OrderedDict()
