@@ -140,20 +140,6 @@ class Feed:
         if self._running is not None:
             self._running.close()
             self._running = None
-        for minibatch in self._minibatches(epoch, start):
-            if self._drop_remainder and minibatch.num_samples < self._batch_size:
-                LOGGER.log(
-                    logging.INFO if epoch == 0 else logging.DEBUG,
-                    "Partition %d, epoch %d: %d row(s) left out, which fill no minibatch of %d",
-                    self._partition,
-                    epoch,
-                    minibatch.num_samples,
-                    self._batch_size,
-                )
-                continue
-            yield minibatch
-
-    def _minibatches(self, epoch: int, start: int) -> Iterator[Minibatch]:
         if self._arrived == 0 and self.num_rows is None and epoch == 0:
             yield from self._ahead(self._stream(start))
             return
@@ -286,9 +272,18 @@ class Feed:
             some = rows[first : first + self._chunk]
             index = slice(some.start, some.stop) if isinstance(some, range) else some
             part = {name: column[index] for name, column in table.items()}
-            chunk = list(self._cutter.cut(part, len(some), place))
+            chunk = list(self._cutter.cut(part, self._kept(len(some), place.epoch), place))
             yield chunk
             place = place._replace(minibatch=place.minibatch + len(chunk))
+
+    def _kept(self, num_rows: int, epoch: int) -> int:
+        """Return how many rows of a chunk are handed on: the last of an epoch may fill no minibatch."""
+        rest = num_rows % self._batch_size if self._drop_remainder else 0
+        if rest:
+            level = logging.INFO if epoch == 0 else logging.DEBUG
+            text = "Partition %d, epoch %d: %d row(s) left out, which fill no minibatch of %d"
+            LOGGER.log(level, text, self._partition, epoch, rest, self._batch_size)
+        return num_rows - rest
 
 
 def _arriving(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -20,6 +20,9 @@ Tensors = Array | list[Array] | dict[str, Array] | None
 """One array, or several in the order of the model's inputs or outputs, or by their keys."""
 
 
+ALL = slice(None)
+
+
 class Minibatch(NamedTuple):
     """The rows of one step. Arrays may be views of memory that others read too: do not write to them.
 
@@ -97,8 +100,8 @@ class Cutter:
         for first in range(0, num_rows, self._batch_size):
             rows = slice(first, first + self._batch_size)
             yield Minibatch(
-                _arrange(self._columns.features, [array[rows] for array in features]),
-                _arrange(self._columns.labels, [array[rows] for array in labels]),
+                _arrange(self._columns.features, features, rows),
+                _arrange(self._columns.labels, labels, rows),
                 weight[rows] if isinstance(weight, np.ndarray) else None,
                 min(self._batch_size, num_rows - first),
             )
@@ -229,9 +232,11 @@ def _product(one: Array, other: Any) -> Any:
     return one if other is None else other * one
 
 
-def _arrange(columns: tuple[Column, ...], arrays: list[Array]) -> Tensors:
+def _arrange(columns: tuple[Column, ...], arrays: list[Array], rows: slice = ALL) -> Tensors:
     if not columns:
         return None
     if columns[0].key is not None:
-        return {str(column.key): array for column, array in zip(columns, arrays, strict=True)}
-    return arrays[0] if len(arrays) == 1 else arrays
+        return {str(column.key): array[rows] for column, array in zip(columns, arrays, strict=True)}
+    if len(columns) == 1:
+        return arrays[0][rows]
+    return [array[rows] for array in arrays]
