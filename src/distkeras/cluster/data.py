@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Row
@@ -34,14 +33,12 @@ class Prepared:
         columns: what they feed.
         num_rows: in all.
         rows_per_partition: each worker's.
-        made: what `preprocess` made of the first rows: (x,), (x, y) or (x, y, sample_weight).
     """
 
     frame: DataFrame
     columns: Columns
     num_rows: int
     rows_per_partition: tuple[int, ...]
-    made: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def prepare(
         )
     found = {name: facts(source, f"{i}_", rows) for i, (name, source) in enumerate(sources.items())}
     resolved = [use.resolve(found[use.source.name], feeding) for use in uses]
-    if class_weight is not None and (tried is None or len(tried.parts) < 2):
+    if class_weight is not None and (tried is None or len(tried.preprocess.made) < 2):
         validate.check_classes(
             [column for use, column in zip(uses, resolved, strict=True) if use.role == "label"]
         )
@@ -153,7 +150,7 @@ def prepare(
     columns = _columns(uses, resolved, class_weight)
     if tried is None:
         return Prepared(frame, columns.with_masks(inputs), num_rows, shares)
-    return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares, tried.parts)
+    return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares)
 
 
 def check_full(rows: Sequence[int], batch_size: int) -> None:
@@ -215,9 +212,9 @@ def _try_out(
         for name, source in sources.items()
     ]
     left = replace(roles, features_col=[])
-    if len(tried.parts) > 1:
+    if len(tried.preprocess.made) > 1:
         left = replace(left, label_col=None)
-    if len(tried.parts) > 2:
+    if len(tried.preprocess.made) > 2:
         left = replace(left, sample_weight_col=None)
     return tried, uses, left
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from distkeras.cluster.source import Source
 from distkeras.cluster.validate import Names
+from distkeras.worker.backlog import map_leaves
 from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
 from distkeras.worker.decode import decode
 from distkeras.worker.preprocess import Function, Preprocess, Preprocessor, as_given
@@ -25,13 +27,11 @@ class Trial:
     """What a function made of the first rows.
 
     Attributes:
-        preprocess: the function as it travels.
-        parts: (x,), (x, y) or (x, y, sample_weight); empty where there are no rows.
+        preprocess: the function as it travels; `made` is empty where there are no rows.
         row_bytes: of each column's longest row.
     """
 
     preprocess: Preprocess
-    parts: tuple[Any, ...]
     row_bytes: Mapping[str, int]
 
 
@@ -65,7 +65,7 @@ def try_out(
     given = tuple(source.name for source in sources)
     preprocess = Preprocess.of(function, given, inputs)
     if table.num_rows == 0:
-        return Trial(preprocess, (), dict.fromkeys(given, 1))
+        return Trial(preprocess, dict.fromkeys(given, 1))
     (batch,) = table.to_batches()
     # By the user's names: they stand in the errors.
     batch = pa.RecordBatch.from_arrays(batch.columns, list(given))
@@ -81,4 +81,8 @@ def try_out(
         name: max(batch.column(index).slice(row, 1).nbytes for row in range(batch.num_rows))
         for index, name in enumerate(given)
     }
-    return Trial(preprocess, parts, sizes)
+    return Trial(replace(preprocess, made=map_leaves(_no_rows, parts)), sizes)
+
+
+def _no_rows(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array[:0]

@@ -71,7 +71,7 @@ def evaluate(
     )
     with limited_batches(spark):
         rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
-    return together(model, prepared.columns, [json.loads(row.states) for row in rows], prepared.made)
+    return together(model, prepared.columns, [json.loads(row.states) for row in rows])
 
 
 def _partition_function(sealed: Sealed) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

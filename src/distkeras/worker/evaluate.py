@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distkeras.worker.backlog import leaves_of
+from distkeras.worker.backlog import map_leaves
 from distkeras.worker.feed import Feed
 from distkeras.worker.minibatch import Cutter, Minibatch
 from distkeras.worker.ragged import Ragged
@@ -77,9 +77,7 @@ def partial_states(sealed: Sealed, partition: int, batches: Iterator[pa.RecordBa
     return [np.ravel(np.asarray(variable, np.float64)).tolist() for variable in model.metrics_variables]
 
 
-def together(
-    model: keras.Model, columns: Columns, parts: Sequence[States], made: tuple[Any, ...] = ()
-) -> dict[str, float]:
+def together(model: keras.Model, columns: Columns, parts: Sequence[States]) -> dict[str, float]:
     """Return loss and metrics of all rows, by name.
 
     The state of a metric is a sum over rows, for every metric of Keras: the sum of the partitions' states is
@@ -89,9 +87,8 @@ def together(
         model: a compiled model like the one evaluated; its metrics are changed.
         columns: those of the evaluation.
         parts: the states of each partition; one without rows has none.
-        made: what `preprocess` made of some rows.
     """
-    _test(model, _like(columns, made))  # Metrics have no variables before the first minibatch.
+    _test(model, _of_zeros(columns))  # Metrics have no variables before the first minibatch.
     sums = [sum(np.asarray(state) for state in each) for each in zip(*filter(None, parts), strict=True)]
     for variable, total in zip(model.metrics_variables, sums, strict=True):
         variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
@@ -102,7 +99,7 @@ def set_metrics(model: keras.Model, columns: Columns, parts: Sequence[Sequence[n
     """Let the metrics of `model` hold what `parts`, the states after some rows each, say together."""
     from distkeras.worker.replica import symbolic
 
-    minibatch = _like(columns, ())
+    minibatch = _of_zeros(columns)
     batch = (minibatch.x, minibatch.y, minibatch.sample_weight)
     model._symbolic_build(data_batch=symbolic(batch))  # Metrics have no variables before.
     sums = [sum(each) for each in zip(*filter(None, parts), strict=True)]
@@ -114,14 +111,19 @@ def _test(model: keras.Model, minibatch: Minibatch) -> None:
     model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight)
 
 
-def _like(columns: Columns, made: tuple[Any, ...]) -> Minibatch:
-    """Return a minibatch like those that the model gets: what was `made` of some rows, and zeros."""
-    num_rows = len(leaves_of(made[0])[0]) if made else 1
-    table = {name: _zeros(column, num_rows) for name, column in columns.by_name.items()}
-    (zeros,) = Cutter(replace(columns, preprocess=None), num_rows).cut(table, num_rows)
+def _of_zeros(columns: Columns) -> Minibatch:
+    """Return a minibatch of one row, like those that the model gets."""
+    table = {name: _zeros(column) for name, column in columns.by_name.items()}
+    (zeros,) = Cutter(replace(columns, preprocess=None), 1).cut(table, 1)
+    made = () if columns.preprocess is None else map_leaves(_one_row, columns.preprocess.made)
     return Minibatch(*made, *zeros[len(made) :])
 
 
-def _zeros(column: Column, num_rows: int) -> npt.NDArray[Any] | Ragged:
-    zeros = np.zeros((num_rows, column.width), column.numpy_dtype)
+def _zeros(column: Column) -> npt.NDArray[Any] | Ragged:
+    zeros = np.zeros((1, column.width), column.numpy_dtype)
     return zeros if column.padding is None else Ragged(pa.array(zeros.tolist()))
+
+
+def _one_row(like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    shape = (1, *like.shape[1:])
+    return np.full(shape, "", object) if like.dtype.hasobject else np.zeros(shape, like.dtype)

@@ -27,11 +27,13 @@ class Preprocess:
         function: pickled by cloudpickle.
         names: the user's names of the columns that it is given.
         inputs: of the model.
+        made: what it returns, of no rows: (x,), (x, y) or (x, y, sample_weight); empty: nobody has tried.
     """
 
     function: bytes
     names: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
+    made: tuple[Any, ...] = ()
 
     @classmethod
     def of(cls, function: Function, names: tuple[str, ...], inputs: tuple[TensorSpec, ...]) -> Preprocess:
