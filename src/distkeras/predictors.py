@@ -13,13 +13,18 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.cluster.padded import with_columns
 from distkeras.cluster.source import check_new, source_of
+from distkeras.cluster.trial import names_of
 from distkeras.cluster.validate import Names, check_leaf, find, match
 from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
 from distkeras.worker.answers import Answer
-from distkeras.worker.columns import TensorSpec
+from distkeras.worker.columns import RAW, TensorSpec
+from distkeras.worker.feeding import Feeding
+from distkeras.worker.padding import Padding, PadTo
 from distkeras.worker.predict import Prediction, Predictor, activation_bytes, predict_stream
+from distkeras.worker.preprocess import Preprocess
 from distkeras.worker.signature import model_signature
 
 Output = Literal["array", "vector", "scalar"]
@@ -74,6 +79,9 @@ class ModelPredictor:
         batch_size: rows that the model takes at once; default: as many as the outputs of its layers fit
             `MINIBATCH_BYTES`, at most `LARGEST_MINIBATCH`.
         custom_objects: classes and functions that the model names, where they are not registered with Keras.
+        preprocess: as in `DistributedTrainer`: it is given the columns of `features_col` alone, which may be
+            any, and `None` for `rng`; of what it returns, x counts.
+        pad_to: as in `DistributedTrainer`.
 
     Raises:
         TypeError: `keras_model` is no Keras model.
@@ -94,6 +102,8 @@ class ModelPredictor:
         output: Output = "array",
         batch_size: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
+        preprocess: Callable[..., Any] | None = None,
+        pad_to: PadTo | None = None,
     ) -> None:
         self.features_col = features_col
         self.output_col = output_col
@@ -101,7 +111,8 @@ class ModelPredictor:
         models = _checked_models(keras_model)
         self._inputs, self._outputs = model_signature(models[0])
         self._answers = tuple(_answer(spec, output, str(index)) for index, spec in enumerate(self._outputs))
-        self._features = match(features_col, self._inputs, "features_col", "input")
+        self._feeding = Feeding(preprocess, pad_to)
+        self._features = _columns_for(features_col, self._inputs, self._feeding)
         self._output_names = _output_names(output_col, self._outputs)
         self._batch_size = _batch_size(models, batch_size)
         self._saved = tuple(save(model, custom_objects) for model in models)
@@ -134,7 +145,11 @@ class ModelPredictor:
     def _casts(self, dataframe: DataFrame) -> list[Column]:
         fields = {field.name: field for field in dataframe.schema.fields}
         casts = []
-        for index, (name, spec) in enumerate(zip(self._features, self._inputs, strict=True)):
+        if self._feeding.preprocess is not None:
+            sources = [source_of(find(name, fields, "features_col")) for name in self._features]
+            return [source.cast(RAW).alias(str(index)) for index, source in enumerate(sources)]
+        fed = with_columns(self._inputs, self._feeding)
+        for index, (name, spec) in enumerate(zip(self._features, fed, strict=True)):
             source = source_of(find(name, fields, "features_col"))
             check_leaf(source, spec.dtype, f"input {spec.name!r} of the model")
             casts.append(source.cast(spec.dtype).alias(str(index)))
@@ -149,6 +164,8 @@ class ModelPredictor:
             columns=_apart(self._features),
             answers=self._answers,
             batch_size=self._batch_size,
+            preprocess=_travelling(self._features, self._inputs, self._feeding),
+            paddings=_paddings(self._features, self._inputs, self._feeding),
         )
 
     def _finished(self, answer: Column) -> Column:
@@ -161,6 +178,9 @@ def predict_udf(
     output: Literal["array", "scalar"] = "array",
     batch_size: int | None = None,
     custom_objects: Mapping[str, Any] | None = None,
+    features_col: Names | None = None,
+    preprocess: Callable[..., Any] | None = None,
+    pad_to: PadTo | None = None,
 ) -> Callable[..., Column]:
     """Return a function of columns, one for each input of the model, for SQL and for expressions.
 
@@ -172,6 +192,10 @@ def predict_udf(
         output: as in `ModelPredictor`.
         batch_size: as in `ModelPredictor`.
         custom_objects: as in `ModelPredictor`.
+        features_col: names of the arguments, in their order, by which `preprocess` gets them and `pad_to` may
+            name them. Default: the names of the inputs.
+        preprocess: as in `ModelPredictor`.
+        pad_to: as in `ModelPredictor`.
 
     Raises:
         TypeError, ValueError: as `ModelPredictor`.
@@ -184,15 +208,20 @@ def predict_udf(
     """
     models = _checked_models(keras_model)
     inputs, outputs = model_signature(models[0])
+    feeding = Feeding(preprocess, pad_to)
+    given = [spec.name for spec in with_columns(inputs, feeding)]
+    names = _columns_for(given if features_col is None else features_col, inputs, feeding)
     spark = SparkSession.getActiveSession()
     prediction = Prediction(
         models=tuple(save(model, custom_objects) for model in models),
         backend=keras.backend.backend(),
         threads=int((spark.conf.get("spark.task.cpus", "1") if spark else None) or 1),
         inputs=inputs,
-        columns=_apart([spec.name for spec in inputs]),
+        columns=_apart(names),
         answers=tuple(_answer(spec, output, spec.key or spec.name) for spec in outputs),
         batch_size=_batch_size(models, batch_size),
+        preprocess=_travelling(names, inputs, feeding),
+        paddings=_paddings(names, inputs, feeding),
     )
 
     def predict(*columns: pa.Array) -> pa.Array:
@@ -200,6 +229,35 @@ def predict_udf(
 
     udf: Callable[..., Column] = F.arrow_udf(predict, _type_of(prediction.answers))
     return udf
+
+
+def _columns_for(given: Names, inputs: tuple[TensorSpec, ...], feeding: Feeding) -> list[str]:
+    """Return the columns that are read: one for each input that is no mask, or any for `preprocess`."""
+    if feeding.preprocess is not None:
+        return names_of(given)
+    return match(given, with_columns(inputs, feeding), "features_col", "input")
+
+
+def _travelling(names: list[str], inputs: tuple[TensorSpec, ...], feeding: Feeding) -> Preprocess | None:
+    if feeding.preprocess is None:
+        return None
+    return Preprocess.of(feeding.preprocess, tuple(names), inputs)
+
+
+def _paddings(
+    names: list[str], inputs: tuple[TensorSpec, ...], feeding: Feeding
+) -> tuple[Padding | None, ...]:
+    """Return how the rows of each column are filled up, where the input is a sequence."""
+    if feeding.pad_to is None:
+        return ()
+    named = isinstance(feeding.pad_to, Mapping)
+    paddings = []
+    for name, spec in zip(names, with_columns(inputs, feeding), strict=True):
+        padding = feeding.padding(name)
+        length = spec.shape[0] if spec.shape else None
+        is_sequence = spec.shape is None or (spec.shape != () and length in (None, padding and padding.to))
+        paddings.append(padding if named or is_sequence else None)
+    return tuple(paddings)
 
 
 def _stream_function(prediction: Prediction) -> Callable[[Iterator[pa.Array]], Iterator[pa.Array]]:

@@ -12,6 +12,7 @@ from distkeras.model.weights import initial_vector
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Column, Columns, TensorSpec
 from distkeras.worker.feed import Feed
+from distkeras.worker.padding import Padding
 from distkeras.worker.replica import make_replica
 from distkeras.worker.signature import check_strings, model_signature
 
@@ -107,3 +108,44 @@ def test_texts_reach_the_layers_of_a_backend_that_has_strings_and_are_refused_el
     # Keras's own loop takes no texts of NumPy's.
     expected = fitted(model, tf.constant(texts)[:, None], SCORE[:, None])
     np.testing.assert_allclose(trained(model, columns, batch), expected, rtol=2e-5, atol=2e-6)
+
+
+LENGTHS = DRAW.integers(1, 13, ROWS)
+SENTENCES = [DRAW.integers(1, 9, length).astype(np.int32) for length in LENGTHS]
+TAGGED = [(words % 3).astype(np.int32) for words in SENTENCES]
+
+
+def tagger():
+    keras.utils.set_random_seed(7)
+    layers = [keras.layers.Embedding(9, 4, mask_zero=True), keras.layers.Dense(5, activation="tanh")]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers, keras.layers.Dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.5), loss)
+    return model
+
+
+def test_sequences_are_filled_up_and_tagged_like_fit_on_the_same_arrays():
+    batch = pa.record_batch({"words": SENTENCES, "tags": TAGGED})
+    buckets = Padding(buckets=(4, 8, 12))
+
+    def columns(padding):
+        words = Column("words", (12,), "int32", padding=padding)
+        return Columns((words,), (Column("tags", (12,), "int32", padding=padding),))
+
+    x, tags = Padding(to=12).stack(SENTENCES), Padding(to=12).stack(TAGGED)
+    own = (np.arange(12) < LENGTHS[:, None]).astype(np.float32)
+    expected = fitted(tagger(), x, tags, sample_weight=own)
+    np.testing.assert_allclose(
+        trained(tagger(), columns(Padding(to=12)), batch), expected, rtol=2e-5, atol=2e-6
+    )
+    plain, replica = thaw(freeze(tagger())), make_replica(thaw(freeze(tagger())))
+    lengths = set()
+    with Feed(iter([batch]), columns(buckets), batch_size=BATCH, partition=0, shuffle=True) as feed:
+        for epoch in range(4):
+            for minibatch in feed.epoch(epoch):
+                replica.train(minibatch.x, minibatch.y, minibatch.sample_weight)
+                plain.train_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight)
+                lengths.add(minibatch.x.shape[1])
+    np.testing.assert_allclose(replica.read(), initial_vector(plain), rtol=2e-5, atol=2e-6)
+    assert lengths <= set(buckets.buckets)
+    assert replica.num_compilations <= 2 * len(buckets.buckets)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyspark import InheritableThread
 
+from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.session import tries_once
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Collecting:
         while True:
             self._runs -= 1
             try:
-                rows: list[Row] = self._frame.collect()
+                with limited_batches(self._spark):
+                    rows: list[Row] = self._frame.collect()
             except Exception as error:
                 if self._runs <= 0 or not any(what in str(error) for what in LOST):
                     raise

@@ -9,12 +9,14 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.cluster import partitions, validate
+from distkeras.cluster import padded, partitions, trial, validate
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.partitions import LOGGER
 from distkeras.cluster.source import Facts, Source, facts, questions, source_of
 from distkeras.worker.class_weight import ClassWeight
-from distkeras.worker.columns import Column, Columns, TensorSpec
+from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
+from distkeras.worker.feeding import Feeding
+from distkeras.worker.preprocess import Function
 
 Losses = str | Sequence[str | None] | Mapping[str, str | None] | None
 """Name of the loss of all outputs, of each in order, or of each by name; `None`: one that has no name."""
@@ -47,10 +49,20 @@ class _Use:
     spec: TensorSpec
     role: str
     loss: str | None = None
+    row_bytes: int = 1
 
-    def resolve(self, found: Facts) -> Column:
+    def resolve(self, found: Facts, feeding: Feeding) -> Column:
         """Return the form in which the model gets the column, or raise what is wrong with it."""
         validate.check_nulls(self.source, found)
+        if self.role == RAW:
+            return Column(self.source.name, (self.row_bytes,), RAW)
+        step = padded.step_of(self.source, self.spec) if self.role == "feature" else 1
+        padding = padded.padding_for(self.source, found, self.spec, feeding, step)
+        if padding is None:
+            return self._resolve(found)
+        return padded.resolve(found, step, padding, self._resolve)
+
+    def _resolve(self, found: Facts) -> Column:
         if self.role == "label":
             return validate.label(self.source, found, self.spec, self.loss)
         return validate.feature(self.source, found, self.spec)
@@ -69,6 +81,7 @@ def prepare(
     barrier: bool = False,
     batch_size: int = 32,
     class_weight: ClassWeight | None = None,
+    feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
 ) -> Prepared:
     """Check that `df` can train the model, and lay it out for `num_workers` workers.
 
@@ -89,6 +102,7 @@ def prepare(
         barrier: the workers will run as a barrier stage: Spark refuses joined partitions there, so deal anew.
         batch_size: rows by which workers may differ before partitions are dealt anew.
         class_weight: what rows count by their label.
+        feeding: how rows become minibatches.
 
     Raises:
         ValueError: an unknown column; rows, labels or nulls that do not fit the model; too few rows, or a
@@ -102,7 +116,13 @@ def prepare(
             "Expected a DataFrame that ends. Received: a streaming one. Train on what has arrived, such as "
             "in `foreachBatch`; a trained model predicts streams."
         )
-    uses = _uses(df, roles, tuple(inputs), tuple(outputs), loss)
+    fed = padded.with_columns(inputs, feeding)
+    tried = None
+    if feeding.preprocess is not None:
+        tried, raw, roles = _try_out(df, roles, fed, feeding.preprocess)
+        uses = [*raw, *_uses(df, roles, (), tuple(outputs), loss)]
+    else:
+        uses = _uses(df, roles, fed, tuple(outputs), loss)
     sources = {use.source.name: use.source for use in uses}
     frame = partitions.gather(df.select(*(source.column for source in sources.values())), num_workers)
     rows = _examine(frame, uses)
@@ -115,8 +135,8 @@ def prepare(
             f"workers. Received: num_workers={num_workers}"
         )
     found = {name: facts(source, f"{i}_", rows) for i, (name, source) in enumerate(sources.items())}
-    resolved = [use.resolve(found[use.source.name]) for use in uses]
-    if class_weight is not None:
+    resolved = [use.resolve(found[use.source.name], feeding) for use in uses]
+    if class_weight is not None and (tried is None or len(tried.preprocess.made) < 2):
         validate.check_classes(
             [column for use, column in zip(uses, resolved, strict=True) if use.role == "label"]
         )
@@ -127,7 +147,19 @@ def prepare(
         frame, shares = partitions.deal(frame, counts, num_workers, (seed or 0) if shuffle else None, barrier)
         LOGGER.info("%d rows dealt to %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
     frame, resolved = _travel(frame, uses, resolved)
-    return Prepared(frame, _columns(uses, resolved, class_weight), num_rows, shares)
+    columns = _columns(uses, resolved, class_weight)
+    if tried is None:
+        return Prepared(frame, columns.with_masks(inputs), num_rows, shares)
+    return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares)
+
+
+def check_full(rows: Sequence[int], batch_size: int) -> None:
+    """Raise ValueError if a worker has no full minibatch, where only those are trained."""
+    if min(rows) < batch_size:
+        raise ValueError(
+            f"Expected at least `batch_size` rows a worker with drop_remainder=True. Received: {min(rows)} "
+            f"rows for a worker, batch_size={batch_size}. Train with smaller minibatches or fewer workers."
+        )
 
 
 def _uses(
@@ -161,6 +193,32 @@ def _uses(
     return uses
 
 
+def _try_out(
+    df: DataFrame, roles: Roles, inputs: tuple[TensorSpec, ...], function: Function
+) -> tuple[trial.Trial, list[_Use], Roles]:
+    """Try `function` on the first rows.
+
+    Returns:
+        What came of it; the columns that it is given; and the roles that it leaves to columns.
+    """
+    fields = {field.name: field for field in df.schema.fields}
+    sources = {}
+    for argument in ("features_col", "label_col", "sample_weight_col"):
+        for name in trial.names_of(getattr(roles, argument)):
+            sources[name] = source_of(validate.find(name, fields, argument))
+    tried = trial.try_out(df, function, list(sources.values()), inputs)
+    uses = [
+        _Use(source, TensorSpec(name, None, RAW), RAW, row_bytes=tried.row_bytes[name])
+        for name, source in sources.items()
+    ]
+    left = replace(roles, features_col=[])
+    if len(tried.preprocess.made) > 1:
+        left = replace(left, label_col=None)
+    if len(tried.preprocess.made) > 2:
+        left = replace(left, sample_weight_col=None)
+    return tried, uses, left
+
+
 def _loss_of(loss: Losses, spec: TensorSpec, index: int) -> str | None:
     if loss is None or isinstance(loss, str):
         return loss
@@ -189,6 +247,8 @@ def _travel(frame: DataFrame, uses: list[_Use], resolved: list[Column]) -> tuple
     named = []
     for use, column in zip(uses, resolved, strict=True):
         name, kind = use.source.name, use.source.travel_type(column.dtype)
+        if column.dtype == RAW:  # Read otherwise than the same column as a label.
+            kind = RAW
         if first_type.setdefault(name, kind) != kind:
             name = f"{name} as {kind}"
         casts[name] = use.source.cast(column.dtype).alias(name)
@@ -201,4 +261,4 @@ def _columns(uses: list[_Use], resolved: list[Column], class_weight: ClassWeight
         return tuple(column for use, column in zip(uses, resolved, strict=True) if use.role == role)
 
     weight = of("weight")
-    return Columns(of("feature"), of("label"), weight[0] if weight else None, class_weight)
+    return Columns(of("feature"), of("label"), weight[0] if weight else None, class_weight, of(RAW))

@@ -12,6 +12,8 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.worker.columns import RAW
+
 SPARK_TYPES = {
     "float16": "float",
     "bfloat16": "float",
@@ -69,14 +71,19 @@ class Source:
         if not self.vector:
             return self.column
         # Spark's conversion fails on a null, before anybody could count it.
-        wide = "float64" if dtype == "float64" else "float32"
+        wide = "float64" if dtype in ("float64", RAW) else "float32"
         return F.when(self.column.isNotNull(), vector_to_array(self.column, wide))
 
     def travel_type(self, dtype: str) -> str:
         """The Spark type in which the column travels to become `dtype` in the worker."""
         if self.binary:
             return "binary"
-        return "array<" * self.depth + SPARK_TYPES[dtype] + ">" * self.depth
+        leaf = self._own_type() if dtype == RAW else SPARK_TYPES[dtype]
+        return "array<" * self.depth + leaf + ">" * self.depth
+
+    def _own_type(self) -> str:
+        decimal = isinstance(self.leaf, T.DecimalType)
+        return "double" if decimal or self.vector else str(self.leaf.simpleString())
 
     def cast(self, dtype: str) -> Column:
         """The column as it travels."""

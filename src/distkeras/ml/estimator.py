@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -24,6 +24,7 @@ from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.trainers import DistributedTrainer, ServerOptions
 from distkeras.transformers.base import value_of
 from distkeras.wire.codecs import Codec
+from distkeras.worker.padding import PadTo
 
 
 @accessors
@@ -55,6 +56,10 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         batchSize: rows in a minibatch of one worker. Default: 32.
         numEpoch: passes over the data. Default: 1.
         shuffle: whether rows come in random order. Default: True.
+        preprocess: as in `DistributedTrainer`, for training, validation and the fitted model alike. To be
+            saved it must be registered with Keras (`keras.saving.register_keras_serializable`).
+        padTo: as in `DistributedTrainer`, likewise.
+        dropRemainder: as in `DistributedTrainer`.
         seed: of the shuffle. Default: a random one.
         quorum: as in `DistributedTrainer`.
         compression: as in `DistributedTrainer`.
@@ -100,6 +105,9 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         batchSize: int | None = None,
         numEpoch: int | None = None,
         shuffle: bool | None = None,
+        preprocess: Callable[..., Any] | None = None,
+        padTo: PadTo | None = None,
+        dropRemainder: bool | None = None,
         seed: int | None = None,
         quorum: int | None = None,
         compression: str | Codec | None = None,
@@ -146,6 +154,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
                 sample_weight_col=trainer.sample_weight_col,
                 num_partitions=trainer.num_workers,
                 batch_size=max(256, trainer.batch_size),
+                feeding=trainer.feeding,
             )
         return model
 

@@ -12,11 +12,13 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from distkeras.cluster.arrays import Roles
+from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import prepare
 from distkeras.cluster.validate import Names
 from distkeras.model.spec import freeze
 from distkeras.trainers.losses import loss_names
 from distkeras.worker.evaluate import Evaluation, Sealed, partial_states, together
+from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def evaluate(
     sample_weight_col: str | None = None,
     num_partitions: int = 1,
     batch_size: int = 256,
+    feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
 ) -> dict[str, float]:
     """Return what `model.evaluate` would say of all rows, by name: `loss` and the compiled metrics.
 
@@ -43,6 +46,7 @@ def evaluate(
         sample_weight_col: as in `DistributedTrainer`.
         num_partitions: tasks to share the work, where there are as many rows.
         batch_size: rows of a minibatch.
+        feeding: how rows become minibatches; all rows count.
 
     Raises:
         ValueError, TypeError: data that does not fit the model; no rows.
@@ -57,6 +61,7 @@ def evaluate(
         loss=loss_names(model, None),
         num_workers=max(1, some),
         batch_size=batch_size,
+        feeding=feeding,
     )
     spark = dataframe.sparkSession
     sealed = Sealed(
@@ -64,7 +69,8 @@ def evaluate(
         keras.backend.backend(),
         int(spark.conf.get("spark.task.cpus", "1") or 1),
     )
-    rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
+    with limited_batches(spark):
+        rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
     return together(model, prepared.columns, [json.loads(row.states) for row in rows])
 
 

@@ -9,6 +9,7 @@ from pyspark.ml import Model
 from pyspark.ml.param.shared import Params
 from pyspark.sql import DataFrame
 
+from distkeras.ml.described import alive
 from distkeras.ml.params import PredictionParams, TrainingParams, accessors, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.predictors import ModelPredictor, Output
@@ -63,10 +64,16 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
     def _predicted(self, dataset: DataFrame, name: str, output: Output) -> DataFrame:
         if not name:
             return dataset
+        options = {"preprocess": "preprocess", "pad_to": "padTo", "batch_size": "predictBatchSize"}
+        given = {
+            argument: alive(self.getOrDefault(param))
+            for argument, param in options.items()
+            if self.isDefined(param)
+        }
         return ModelPredictor(
             value_of(self, "model"),
             self.getOrDefault("featuresCol"),
             name,
             output=output,
-            batch_size=self.getOrDefault("predictBatchSize") if self.isDefined("predictBatchSize") else None,
+            **given,
         ).predict(dataset)

@@ -25,6 +25,7 @@ from distkeras.cluster.options import ServerOptions
 from distkeras.ml.described import Described, alive, described
 from distkeras.transformers.base import finite, positive_integer
 from distkeras.wire import codecs
+from distkeras.worker.feeding import Feeding
 
 P = TypeVar("P", bound=type[Params])
 
@@ -39,6 +40,9 @@ OPTIONS = {
     "numWorkers": "num_workers",
     "batchSize": "batch_size",
     "numEpoch": "num_epoch",
+    "preprocess": "preprocess",
+    "padTo": "pad_to",
+    "dropRemainder": "drop_remainder",
     "seed": "seed",
     "quorum": "quorum",
     "compression": "compression",
@@ -92,6 +96,20 @@ def _compression(value: Any) -> Any:
 def _server(value: Any) -> Any:
     if not isinstance(value, ServerOptions | Described | dict):
         raise TypeError(f"Expected distkeras.ServerOptions. Received: {value!r}")
+    return described(value)
+
+
+def _preprocess(value: Any) -> Any:
+    """Param converter: a function, or the form of it that was saved."""
+    if not isinstance(value, dict):
+        Feeding(preprocess=value)
+    return described(value)
+
+
+def _pad_to(value: Any) -> Any:
+    """Param converter: what trainers take as `pad_to`."""
+    if not isinstance(value, Described):
+        Feeding(pad_to=value)
     return described(value)
 
 
@@ -167,6 +185,17 @@ class PredictionParams(HasFeaturesCol, HasPredictionCol):  # type: ignore[misc]
         "rows that the model takes at once to predict; unset: as many as suit the processor",
         positive_integer,
     )
+    preprocess: Param[Any] = _param(
+        "preprocess",
+        "function of the columns of a minibatch that makes what the model takes, as in DistributedTrainer",
+        _preprocess,
+    )
+    padTo: Param[Any] = _param(
+        "padTo",
+        'length to which rows of different lengths are filled up: a number, "longest", a list to round up '
+        "to, a Padding, or a dict of these by column",
+        _pad_to,
+    )
 
 
 class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # type: ignore[misc]
@@ -205,6 +234,11 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
     numEpoch: Param[int] = _param("numEpoch", "passes over the data", positive_integer)
     shuffle: Param[bool] = _param(
         "shuffle", "whether rows come in random order, another one every epoch", TypeConverters.toBoolean
+    )
+    dropRemainder: Param[bool] = _param(
+        "dropRemainder",
+        "leave out the last minibatch of a worker's epoch if it is not full",
+        TypeConverters.toBoolean,
     )
     seed: Param[int] = _param(
         "seed", "of shuffling and of rows' way to workers; unset: random", TypeConverters.toInt

@@ -14,6 +14,7 @@ from distkeras.trainers.rules import RuleTrainer, trainer_of
 from distkeras.trainers.single import SingleTrainer
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import TLS
+from distkeras.worker.padding import Padding
 
 _NAMED_OTHERWISE = {"Averaging", "Sequential"}  # AveragingTrainer and SingleTrainer
 _OF_RULES: dict[str, type[RuleTrainer]] = {
@@ -29,6 +30,7 @@ __all__ = [
     "DistributedTrainer",
     "EnsembleTrainer",
     "History",
+    "Padding",
     "ServerFailed",
     "ServerOptions",
     "SingleTrainer",

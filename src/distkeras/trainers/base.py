@@ -18,7 +18,7 @@ from distkeras.algorithms import Algorithm, Vector
 from distkeras.algorithms.stability import warn_if_unstable
 from distkeras.center import BadUpdates, bad_updates, check_quorum
 from distkeras.cluster.arrays import Roles
-from distkeras.cluster.data import Prepared, prepare
+from distkeras.cluster.data import Prepared, check_full, prepare
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process
@@ -49,7 +49,9 @@ from distkeras.worker.columns import Columns
 from distkeras.worker.compress import check_compressible
 from distkeras.worker.ending import Ending
 from distkeras.worker.evaluate import set_metrics
+from distkeras.worker.feeding import Feeding
 from distkeras.worker.nesterov import check_no_momentum
+from distkeras.worker.padding import PadTo
 from distkeras.worker.signature import check_strings, model_signature
 from distkeras.worker.task import Task
 
@@ -88,6 +90,9 @@ class Trainer:
         seed: int | None = None,
         custom_objects: Mapping[str, Any] | None = None,
         input_shape: Any = None,
+        preprocess: Callable[..., Any] | None = None,
+        pad_to: PadTo | None = None,
+        drop_remainder: bool = False,
         quorum: int | None = None,
         num_parameter_servers: int = 1,
         compression: str | Codec | None = None,
@@ -137,6 +142,7 @@ class Trainer:
         self.label_col = label_col
         self.sample_weight_col = sample_weight_col
         self.class_weight = None if class_weight is None else ClassWeight.of(class_weight)
+        self.feeding = Feeding(preprocess, pad_to, drop_remainder)
         self.num_epoch = num_epoch
         self._seeded = seed is not None
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
@@ -230,6 +236,8 @@ class Trainer:
         frame, rows = prepared.frame, prepared.rows_per_partition
         if arrange is not None:
             frame, rows = arrange(frame)
+        if self.feeding.drop_remainder:
+            check_full(rows, self.batch_size)
         settings = self._settings(shuffle, rows)
         if interrupted is not None:
             interrupted.check(settings)
@@ -250,6 +258,7 @@ class Trainer:
                 largest_state=result_limit(frame.sparkSession)
                 // 2
                 // (1 if initial.ndim == 1 else self.num_workers),
+                drop_remainder=self.feeding.drop_remainder,
             ),
             frame=frame,
             initial=initial,
@@ -265,7 +274,8 @@ class Trainer:
             without_lost=self.on_lost_worker == "proceed",
             launched=processes,
         )
-        total = sum(rows) * self.num_epoch
+        rest = self.batch_size if self.feeding.drop_remainder else 1
+        total = sum(count - count % rest for count in rows) * self.num_epoch
         with ProgressBar(type(self).__name__, total, show=_shown(self.verbose)) as bar:
 
             def take(event: Event) -> None:
@@ -284,10 +294,12 @@ class Trainer:
             "algorithm": describe_rule(self.algorithm.for_workers(self.num_workers)),
             "batch_size": self.batch_size,
             "compression": repr(self.compression),
+            "drop_remainder": self.feeding.drop_remainder,
             "num_epoch": self.num_epoch,
             "num_parameter_servers": self.num_parameter_servers,
             "num_workers": self.num_workers,
             "overlap": self.overlap,
+            "pad_to": repr(self.feeding.pad_to),
             "quorum": self.quorum,
             "rows": list(rows),
             "seed": self.seed,
@@ -331,6 +343,7 @@ class Trainer:
             batch_size=self.batch_size,
             class_weight=self.class_weight,
             barrier=self.algorithm.synchronous,
+            feeding=self.feeding,
         )
 
     def _check_layout(self) -> None:

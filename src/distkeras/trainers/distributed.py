@@ -42,6 +42,14 @@ class DistributedTrainer(Trainer):
         custom_objects: classes and functions of the model that are not registered with Keras, by name.
         input_shape: shape with the batch dimension, such as (None, 784), to build a model that is not built
             yet; the only thing that is ever changed in `keras_model`.
+        preprocess: your function that makes each minibatch in the worker. It takes a dict of the columns of
+            features, labels and weights by name, each an array of shape (rows,), and returns x as the model
+            takes it, or (x, y), or (x, y, sample_weight). `features_col` may then name any columns. With an
+            argument `rng` it gets a `numpy.random.Generator` for augmentation. docs/data.md says more.
+        pad_to: for rows of different lengths: the length to which they are filled up, "longest" for that of
+            each minibatch rounded up to a power of two, a list of lengths to round up to, a
+            `distkeras.Padding`, or a dict of these by column.
+        drop_remainder: leave out the last minibatch of a worker's epoch if it is not full. Default: train it.
         quorum: for synchronous rules: messages that complete a round. Default: one of every worker.
         num_parameter_servers: processes that hold the center between them, in parts of equal size; workers
             talk to all at once. For models that outgrow one process. Not with a quorum.

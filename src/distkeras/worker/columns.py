@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distkeras.worker.class_weight import ClassWeight
+from distkeras.worker.padding import Padding
+
+if TYPE_CHECKING:
+    from distkeras.worker.preprocess import Preprocess
+
+RAW = "raw"
+"""The type of a column that code of the user's gets as it is."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,17 @@ class Column:
         shape: of one row, as the model takes it.
         dtype: NumPy's name of the type that the model gets, or `"string"`.
         key: the name under which the model takes it in a dict; `None` where it stands in a list or alone.
+        padding: how rows of different lengths are filled up; the first length of `shape` is then that of the
+            longest row.
+        mask: whether the model gets, in place of the rows, where they are not filled up.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     key: str | None = None
+    padding: Padding | None = None
+    mask: bool = False
 
     @property
     def width(self) -> int:
@@ -53,6 +66,8 @@ class Column:
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The NumPy type that the model gets: strings travel as objects."""
+        if self.dtype == RAW:
+            return np.dtype(np.uint8)
         return np.dtype(object if self.dtype == "string" else self.dtype)
 
 
@@ -65,17 +80,36 @@ class Columns:
         labels: one for each output, or none.
         sample_weight: of a number for each row.
         class_weight: what a row counts by its label, of which there is one.
+        raw: what `preprocess` is given, each of the shape of its longest row in bytes.
+        preprocess: makes the features, and the labels and weights for which there are no columns here.
     """
 
     features: tuple[Column, ...]
     labels: tuple[Column, ...] = ()
     sample_weight: Column | None = None
     class_weight: ClassWeight | None = None
+    raw: tuple[Column, ...] = ()
+    preprocess: Preprocess | None = None
 
     @property
     def all(self) -> tuple[Column, ...]:
-        """Features, labels, weight."""
-        return (*self.features, *self.labels, *([self.sample_weight] if self.sample_weight else []))
+        """Features, labels, weight, and what is preprocessed."""
+        weight = [self.sample_weight] if self.sample_weight else []
+        features = (column for column in self.features if not column.mask)
+        return (*features, *self.labels, *weight, *self.raw)
+
+    def with_masks(self, inputs: Sequence[TensorSpec]) -> Columns:
+        """Return the columns with a mask in the place of each of `inputs` that no column feeds."""
+        fed = iter(self.features)
+        by_mask = {column.padding.mask: column for column in reversed(self.features) if column.padding}
+        features = []
+        for spec in inputs:
+            source = by_mask.get(spec.key or spec.name)
+            if source is None:
+                features.append(next(fed))
+            else:
+                features.append(replace(source, dtype=spec.dtype, key=spec.key, mask=True))
+        return replace(self, features=tuple(features))
 
     @property
     def by_name(self) -> dict[str, Column]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distkeras.worker.columns import Column, Columns, nesting
+from distkeras.worker.columns import RAW, Column, Columns, nesting
+from distkeras.worker.ragged import Ragged
 
-Table = dict[str, npt.NDArray[Any]]
-"""Rows by column name: each array has the shape (rows, numbers in a row) and the type in which it travels."""
+Table = dict[str, npt.NDArray[Any] | Ragged]
+"""Rows by column name, in the type in which they travel: arrays of shape (rows, numbers in a row), or, where
+rows differ in length, `Ragged`."""
 
 
 def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first_row: int = 0) -> Table:
@@ -27,25 +30,40 @@ def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first
         ValueError: a column is missing, a value is null, or a row has another length than the model takes.
         TypeError: a column has a type that holds no numbers.
     """
-    table = {}
+    table: Table = {}
     for column in columns.by_name.values():
         index = batch.schema.get_field_index(column.name)
         if index < 0:
             raise ValueError(f"Expected a column {column.name!r}. Received: {batch.schema.names}")
         place = _Place(column, partition, first_row)
-        table[column.name] = _rows(batch.column(index), place)
+        rows = batch.column(index)
+        if column.dtype == RAW:
+            table[column.name] = _as_they_are(rows, place)
+        elif column.padding is not None:
+            table[column.name] = _sequences(rows, place)
+        else:
+            table[column.name] = _rows(rows, place)
     return table
 
 
 class _Place:
     """Says where in the data a fault lies."""
 
-    def __init__(self, column: Column, partition: int, first_row: int) -> None:
+    def __init__(
+        self,
+        column: Column,
+        partition: int,
+        first_row: int,
+        ends: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         self.column = column
         self.partition = partition
         self.first_row = first_row
+        self._ends = ends  # of the rows, where they are counted by their elements
 
     def fault(self, row: int, found: str, expected: str) -> ValueError:
+        if self._ends is not None:
+            row = int(np.searchsorted(self._ends, row, side="right"))
         return ValueError(
             f"Column {self.column.name!r}, partition {self.partition}, row {self.first_row + row}: "
             f"found {found}, expected {expected}."
@@ -55,7 +73,7 @@ class _Place:
         """Refuse an array with a null, `per_row` of whose elements make a row."""
         if array.null_count:
             row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False))) // per_row
-            what = "a null" if per_row == 1 else "a null inside the array"
+            what = "a null" if per_row == 1 and self._ends is None else "a null inside the array"
             raise self.fault(row, what, "a value: drop or fill the nulls before training")
 
     def uniform(self, offsets: npt.NDArray[Any], length: int, per_row: int) -> None:
@@ -88,6 +106,62 @@ def _rows(array: pa.Array, place: _Place) -> npt.NDArray[Any]:
         per_row *= length
         place.no_nulls(array, per_row)
     return _numbers(array, place).reshape(rows, width)
+
+
+def _as_they_are(array: pa.Array, place: _Place) -> npt.NDArray[Any] | Ragged:
+    """Return rows of any kind, in the type in which they come."""
+    place.no_nulls(array, 1)
+    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_boolean(array.type):
+        return _numbers(array, place).reshape(-1, 1)
+    return Ragged(array)
+
+
+def _sequences(array: pa.Array, place: _Place) -> Ragged:
+    """Return rows of any number of steps, as lists of the numbers of all their steps."""
+    column = place.column
+    place.no_nulls(array, 1)
+    rows = _lists(array, place)
+    lengths, values = rows.lengths, rows.array.flatten()
+    step = math.prod(column.shape[1:])
+    within = _Place(column, place.partition, place.first_row, np.cumsum(lengths))
+    within.no_nulls(values, 1)
+    if _is_list(values.type):
+        values = _steps(values, within)
+        lengths = lengths * step
+    wrong = lengths % step != 0
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise place.fault(row, f"{lengths[row]} values", f"a multiple of {step} (shape {column.shape})")
+    longest = int(lengths.max(initial=0)) // step
+    if column.padding is not None and column.padding.too_long(longest):
+        row = int(lengths.argmax())
+        raise place.fault(row, f"{longest} steps", f"at most {column.padding.limit}, as `pad_to` says")
+    return Ragged.of_buffers(pa.large_list(values.type), len(array), [lengths, *Ragged(values).buffers()])
+
+
+def _lists(array: pa.Array, place: _Place) -> Ragged:
+    """Return bytes and arrays as lists."""
+    if _is_binary(array.type):
+        return Ragged.of_buffers(pa.large_list(pa.uint8()), len(array), Ragged(array).buffers())
+    if not _is_list(array.type):
+        raise place.fault(0, "a single value", "an array of any length, for `pad_to`")
+    return Ragged(array)
+
+
+def _steps(values: pa.Array, within: _Place) -> pa.Array:
+    """Return the numbers of steps that are arrays, all of the shape that the model takes."""
+    shape, depth, leaf_type = within.column.shape, 0, values.type
+    while _is_list(leaf_type):
+        depth, leaf_type = depth + 1, leaf_type.value_type
+    inner = nesting(shape[1:], depth)
+    if inner is None:
+        raise within.fault(0, f"an array nested {depth + 1} deep", f"one that fills shape {shape}")
+    per_step = 1
+    for length in inner:
+        values = _flatten(values, length, per_step, within)
+        per_step *= length
+        within.no_nulls(values, per_step)
+    return values
 
 
 def _flatten(array: pa.Array, length: int, per_row: int, place: _Place) -> pa.Array:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from distkeras.worker.backlog import map_leaves
 from distkeras.worker.feed import Feed
 from distkeras.worker.minibatch import Cutter, Minibatch
+from distkeras.worker.ragged import Ragged
 from distkeras.worker.task import prepare_process
 
 if TYPE_CHECKING:
     import keras
 
     from distkeras.model.spec import ModelSpec
-    from distkeras.worker.columns import Columns
+    from distkeras.worker.columns import Column, Columns
 
 States = list[list[float]]
 """What the variables of all metrics hold, each flat."""
@@ -63,7 +65,12 @@ def partial_states(sealed: Sealed, partition: int, batches: Iterator[pa.RecordBa
     evaluation: Evaluation = pickle.loads(sealed.evaluation)
     model = thaw(evaluation.model)
     with Feed(
-        batches, evaluation.columns, batch_size=evaluation.batch_size, partition=partition, num_epoch=1
+        batches,
+        evaluation.columns,
+        batch_size=evaluation.batch_size,
+        partition=partition,
+        num_epoch=1,
+        seed=None,
     ) as feed:
         for minibatch in feed.epoch(0):
             _test(model, minibatch)
@@ -105,8 +112,18 @@ def _test(model: keras.Model, minibatch: Minibatch) -> None:
 
 
 def _of_zeros(columns: Columns) -> Minibatch:
-    table = {
-        name: np.zeros((1, column.width), column.numpy_dtype) for name, column in columns.by_name.items()
-    }
-    (minibatch,) = Cutter(columns, 1).cut(table, 1)
-    return minibatch
+    """Return a minibatch of one row, like those that the model gets."""
+    table = {name: _zeros(column) for name, column in columns.by_name.items()}
+    (zeros,) = Cutter(replace(columns, preprocess=None), 1).cut(table, 1)
+    made = () if columns.preprocess is None else map_leaves(_one_row, columns.preprocess.made)
+    return Minibatch(*made, *zeros[len(made) :])
+
+
+def _zeros(column: Column) -> npt.NDArray[Any] | Ragged:
+    zeros = np.zeros((1, column.width), column.numpy_dtype)
+    return zeros if column.padding is None else Ragged(pa.array(zeros.tolist()))
+
+
+def _one_row(like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    shape = (1, *like.shape[1:])
+    return np.full(shape, "", object) if like.dtype.hasobject else np.zeros(shape, like.dtype)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 
 from distkeras.worker.columns import Columns
 from distkeras.worker.decode import Table, decode
-from distkeras.worker.minibatch import Cutter, Minibatch
+from distkeras.worker.groups import grouped, windows
+from distkeras.worker.minibatch import Cutter, Minibatch, Place
 from distkeras.worker.order import Rows, Shuffle, regroup
 from distkeras.worker.prefetch import Prefetch
 from distkeras.worker.spool import Spool, Spooled
+
+LOGGER = logging.getLogger("distkeras.worker")
 
 CHUNK_BYTES = 2**20
 """Rows are brought to the model's form, and handed to the training thread, about this much at a time."""
@@ -25,6 +29,9 @@ MEMORY_BYTES = 2**30
 
 ORDER_BYTES = 64 * 2**20
 """The largest permutation: of short rows, even a small partition has very many."""
+
+
+_END: list[Minibatch] = []
 
 
 class SourceLost(Exception):
@@ -53,12 +60,14 @@ class Feed:
         batch_size: rows of a minibatch; the last of an epoch may have fewer.
         partition: index of the partition, for the order and for errors.
         shuffle: random order.
-        seed: of the random orders.
+        seed: of the random orders, and of the random numbers of `columns.preprocess`; `None`: it gets none.
         num_rows: how many rows must arrive; `None`: unknown. A source that is cut off between two record
             batches looks like one that has ended.
         num_epoch: epochs that will be asked for; 1 spools nothing. `None`: unknown.
         spool_dir: a directory on local disk; default: that of Spark.
-        prefetch: prepare minibatches ahead in a thread while record batches arrive.
+        prefetch: prepare minibatches ahead in a thread while record batches arrive, and always where
+            `columns.preprocess` makes them.
+        drop_remainder: leave out the last minibatch of an epoch if it has fewer than `batch_size` rows.
         window_bytes: see above.
         memory_bytes: see above.
 
@@ -83,30 +92,36 @@ class Feed:
         batch_size: int,
         partition: int,
         shuffle: bool = False,
-        seed: int = 0,
+        seed: int | None = 0,
         num_rows: int | None = None,
         num_epoch: int | None = None,
         spool_dir: str | None = None,
         prefetch: bool = True,
+        drop_remainder: bool = False,
         window_bytes: int = WINDOW_BYTES,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
         self.num_rows: int | None = None
+        self.waited_seconds = 0.0
         self._expected = num_rows
         self._batches = iter(batches)
         self._columns = columns
         self._batch_size = batch_size
         self._partition = partition
         self._prefetch = prefetch
+        self._drop_remainder = drop_remainder
+        self._seed = seed
         self._memory_bytes = memory_bytes
         # Windows and chunks hold whole minibatches, so that only those at a record batch's end are copied.
         row_bytes = sum(column.width * column.numpy_dtype.itemsize for column in columns.all)
         self._chunk = self._whole_minibatches(CHUNK_BYTES // max(1, row_bytes))
         window = self._whole_minibatches(window_bytes // max(1, row_bytes))
-        self._shuffle = Shuffle(seed, partition, window) if shuffle else None
+        self._shuffle = Shuffle(seed or 0, partition, window) if shuffle else None
         self._cutter = Cutter(columns, batch_size)
+        if self._cutter.by_minibatch:
+            self._chunk = batch_size  # Filled up, or decoded, rows may be much larger than they arrive.
         self._spool = None if num_epoch == 1 else Spool(spool_dir, num_rows)
         self._spooled: Spooled | None = None
         self._arrived = 0
@@ -133,7 +148,11 @@ class Feed:
                 "The rows of this feed have been read once and were not kept. Expected one epoch, asked for "
                 f"once. Received: num_epoch=1, epoch={epoch}. The task is started again, and gets them anew."
             )
-        for chunk in self._replay(self._spool, epoch, start):
+        chunks = self._replay(self._spool, epoch, start)
+        if self._cutter.preprocess_seconds is not None:
+            yield from self._ahead(chunks)
+            return
+        for chunk in chunks:
             yield from chunk
 
     def close(self) -> None:
@@ -145,6 +164,18 @@ class Feed:
         if self._spool is not None:
             self._spool.close()
         self._spooled = None
+        if self.preprocess_seconds is not None:
+            LOGGER.info(
+                "Partition %d: `preprocess` took %.1f s, of which the training waited for %.1f s",
+                self._partition,
+                self.preprocess_seconds,
+                self.waited_seconds,
+            )
+
+    @property
+    def preprocess_seconds(self) -> float | None:
+        """Seconds that code of the user's took until now; `None` where there is none."""
+        return self._cutter.preprocess_seconds
 
     def __enter__(self) -> Feed:
         return self
@@ -162,7 +193,12 @@ class Feed:
             return
         running = self._running = Prefetch(chunks)
         try:
-            for chunk in running:
+            while True:
+                started = time.perf_counter()
+                chunk = next(running, _END)
+                self.waited_seconds += time.perf_counter() - started
+                if chunk is _END:
+                    return
                 yield from chunk
         finally:
             running.stop()
@@ -189,17 +225,14 @@ class Feed:
         pieces: Iterator[tuple[Table, Rows | range]]
         shuffle = self._shuffle
         if shuffle is None:
-            tables = _grouped(self._tables(), self._batch_size)
+            tables = grouped(self._tables(), self._batch_size)
             pieces = ((table, range(num_rows)) for table, num_rows in tables)
         else:
-            tables = _windows(self._tables(), shuffle.window)
+            tables = windows(self._tables(), shuffle.window)
             pieces = (
                 (table, shuffle.within(0, index, num_rows)) for index, (table, num_rows) in enumerate(tables)
             )
-        skip = start * self._batch_size
-        for table, rows in pieces:
-            yield from self._chunks(table, rows[skip:])
-            skip = max(0, skip - len(rows))
+        yield from self._from(0, start, pieces)
 
     def _replay(self, spool: Spool, epoch: int, start: int) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of an epoch from the spool."""
@@ -207,12 +240,23 @@ class Feed:
             pass
         if self._spooled is None:
             self._spooled = spool.read()
-        skip = start * self._batch_size
+        spooled = self._spooled
         if self._shuffle is None:
-            yield from self._chunks(self._spooled, range(self._arrived)[skip:])
+            yield from self._from(epoch, start, iter([(spooled, range(self._arrived))]))
             return
-        for rows in regroup(self._order(self._shuffle, spool, epoch), self._chunk):
-            yield from self._chunks(self._spooled, rows[skip:])
+        groups = regroup(self._order(self._shuffle, spool, epoch), self._chunk)
+        yield from self._from(epoch, start, ((spooled, rows) for rows in groups))
+
+    def _from(
+        self, epoch: int, start: int, pieces: Iterator[tuple[Table | Spooled, Rows | range]]
+    ) -> Iterator[list[Minibatch]]:
+        """Yield the minibatches of some rows of tables, from number `start` on."""
+        place = Place(self._seed, self._partition, epoch, start)
+        skip = start * self._batch_size
+        for table, rows in pieces:
+            for chunk in self._chunks(table, rows[skip:], place):
+                place = place._replace(minibatch=place.minibatch + len(chunk))
+                yield chunk
             skip = max(0, skip - len(rows))
 
     def _order(self, shuffle: Shuffle, spool: Spool, epoch: int) -> Iterator[Rows]:
@@ -222,13 +266,24 @@ class Feed:
             return shuffle.whole(epoch, self._arrived)
         return shuffle.blocks(epoch, self._arrived, min(self._chunk, shuffle.window))
 
-    def _chunks(self, table: Table | Spooled, rows: Rows | range) -> Iterator[list[Minibatch]]:
-        """Yield the minibatches of some `rows` of a table, a chunk at a time."""
+    def _chunks(self, table: Table | Spooled, rows: Rows | range, place: Place) -> Iterator[list[Minibatch]]:
+        """Yield the minibatches of some `rows` of a table, the first at `place`, a chunk at a time."""
         for first in range(0, len(rows), self._chunk):
             some = rows[first : first + self._chunk]
             index = slice(some.start, some.stop) if isinstance(some, range) else some
             part = {name: column[index] for name, column in table.items()}
-            yield list(self._cutter.cut(part, len(some)))
+            chunk = list(self._cutter.cut(part, self._kept(len(some), place.epoch), place))
+            yield chunk
+            place = place._replace(minibatch=place.minibatch + len(chunk))
+
+    def _kept(self, num_rows: int, epoch: int) -> int:
+        """Return how many rows of a chunk are handed on: the last of an epoch may fill no minibatch."""
+        rest = num_rows % self._batch_size if self._drop_remainder else 0
+        if rest:
+            level = logging.INFO if epoch == 0 else logging.DEBUG
+            text = "Partition %d, epoch %d: %d row(s) left out, which fill no minibatch of %d"
+            LOGGER.log(level, text, self._partition, epoch, rest, self._batch_size)
+        return num_rows - rest
 
 
 def _arriving(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -241,61 +296,3 @@ def _arriving(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         except Exception as error:
             raise SourceLost(f"The rows stopped arriving: {error}") from error
         yield batch
-
-
-def _grouped(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Table, int]]:
-    """Yield the rows of `tables` in groups of a multiple of `size`; the last may be any number.
-
-    Rows that no group of their own table holds are joined with the next ones.
-    """
-    waiting: list[Table] = []
-    num_waiting = 0
-    for table, num_rows in tables:
-        first = 0
-        if num_waiting:
-            first = min(size - num_waiting, num_rows)
-            waiting.append(_part(table, 0, first))
-            num_waiting += first
-            if num_waiting < size:
-                continue
-            yield _join(waiting), size
-        whole = first + (num_rows - first) // size * size
-        if whole > first:
-            yield _part(table, first, whole), whole - first
-        waiting, num_waiting = [_part(table, whole, num_rows)], num_rows - whole
-    if num_waiting:
-        yield _join(waiting), num_waiting
-
-
-def _windows(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Table, int]]:
-    """Yield the rows of `tables` in groups of `size`, of which the last may be smaller.
-
-    Each overwrites the one before.
-    Fresh memory for each would cost the system more than the copy.
-    """
-    window: Table = {}
-    filled = 0
-    for table, num_rows in tables:
-        if not window:
-            window = {name: np.empty((size, *rows.shape[1:]), rows.dtype) for name, rows in table.items()}
-        first = 0
-        while first < num_rows:
-            taken = min(size - filled, num_rows - first)
-            for name, rows in table.items():
-                window[name][filled : filled + taken] = rows[first : first + taken]
-            first, filled = first + taken, filled + taken
-            if filled == size:
-                yield window, size
-                filled = 0
-    if filled:
-        yield _part(window, 0, filled), filled
-
-
-def _part(table: Table, first: int, end: int) -> Table:
-    return {name: rows[first:end] for name, rows in table.items()}
-
-
-def _join(tables: list[Table]) -> Table:
-    if len(tables) == 1:
-        return tables[0]
-    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from distkeras.worker.columns import Column, Columns
 from distkeras.worker.decode import Table
+from distkeras.worker.padding import Padding, fill, filled
+from distkeras.worker.preprocess import Preprocessor, as_given, rng_of
+from distkeras.worker.ragged import Ragged
 
 Array = npt.NDArray[Any]
 Tensors = Array | list[Array] | dict[str, Array] | None
 """One array, or several in the order of the model's inputs or outputs, or by their keys."""
+
+
+ALL = slice(None)
 
 
 class Minibatch(NamedTuple):
@@ -21,14 +29,23 @@ class Minibatch(NamedTuple):
     Attributes:
         x: inputs.
         y: labels; `None` where there are none.
-        sample_weight: of shape (rows,), or `None`.
+        sample_weight: of shape (rows,), or of a number for each step of a label, or `None`.
         num_samples: rows.
     """
 
     x: Tensors
     y: Tensors
-    sample_weight: Array | None
+    sample_weight: Tensors
     num_samples: int
+
+
+class Place(NamedTuple):
+    """Where a minibatch stands, on which its random numbers depend; without a seed there are none."""
+
+    seed: int | None
+    partition: int
+    epoch: int
+    minibatch: int
 
 
 class Cutter:
@@ -37,42 +54,185 @@ class Cutter:
     Args:
         columns: what goes where.
         batch_size: rows of a minibatch; the last of an epoch may have fewer.
+
+    Attributes:
+        by_minibatch: whether each is made by itself, which may take long.
     """
 
     def __init__(self, columns: Columns, batch_size: int) -> None:
         self._columns = columns
         self._batch_size = batch_size
+        self._preprocessor = None if columns.preprocess is None else Preprocessor(columns.preprocess)
+        self.by_minibatch = self._preprocessor is not None or any(column.padding for column in columns.all)
 
-    def cut(self, table: Table, num_rows: int) -> Iterator[Minibatch]:
-        """Yield the minibatches of the `num_rows` rows in `table`, in order."""
-        columns, size = self._columns, self._batch_size
+    @property
+    def preprocess_seconds(self) -> float | None:
+        """Seconds that code of the user's took; `None` where there is none."""
+        return None if self._preprocessor is None else self._preprocessor.seconds
+
+    def cut(self, table: Table, num_rows: int, place: Place | None = None) -> Iterator[Minibatch]:
+        """Yield the minibatches of the `num_rows` rows in `table`, in order.
+
+        Args:
+            table: the rows.
+            num_rows: how many there are.
+            place: of the first of them; `None`: in no epoch.
+        """
+        columns = self._columns
         features = [_form(table, column) for column in columns.features]
         labels = [_form(table, column) for column in columns.labels]
-        weight = self._weight(table, labels)
-        for first in range(0, num_rows, size):
-            rows = slice(first, first + size)
+        weight = None if columns.sample_weight is None else _form(table, columns.sample_weight)
+        whole = _Parts(columns, features, labels, weight)
+        if not self.by_minibatch:
+            yield from self._slices(whole, num_rows)
+            return
+        for index, first in enumerate(range(0, num_rows, self._batch_size)):
+            rows = slice(first, min(num_rows, first + self._batch_size))
+            made = self._cut_one(whole.some(rows), rows.stop - first)
+            if self._preprocessor is not None:
+                at = place and place._replace(minibatch=place.minibatch + index)
+                made = self._preprocessed(self._preprocessor, made, table, rows, at)
+            yield made
+
+    def _slices(self, whole: _Parts, num_rows: int) -> Iterator[Minibatch]:
+        """Yield minibatches that are views of all rows."""
+        features, labels, weight = whole.features(), whole.label_arrays(), whole.weight()
+        for first in range(0, num_rows, self._batch_size):
+            rows = slice(first, first + self._batch_size)
             yield Minibatch(
-                _arrange(columns.features, features, rows),
-                _arrange(columns.labels, labels, rows),
-                None if weight is None else weight[rows],
-                min(size, num_rows - first),
+                _arrange(self._columns.features, features, rows),
+                _arrange(self._columns.labels, labels, rows),
+                weight[rows] if isinstance(weight, np.ndarray) else None,
+                min(self._batch_size, num_rows - first),
             )
 
-    def _weight(self, table: Table, labels: list[Array]) -> Array | None:
+    def _cut_one(self, parts: _Parts, num_rows: int) -> Minibatch:
         columns = self._columns
-        weight = _form(table, columns.sample_weight) if columns.sample_weight else None
-        if columns.class_weight is None:
+        return Minibatch(
+            _arrange(columns.features, parts.features()),
+            _arrange(columns.labels, parts.label_arrays()),
+            parts.weight(),
+            num_rows,
+        )
+
+    def _preprocessed(
+        self, preprocessor: Preprocessor, cut: Minibatch, table: Table, rows: slice, place: Place | None
+    ) -> Minibatch:
+        """Put what code of the user's makes of some rows in the place of what was cut."""
+        given = {
+            name: as_given(table[column.name][rows])
+            for name, column in zip(preprocessor.names, self._columns.raw, strict=True)
+        }
+        where, rng = "a minibatch", None
+        if place is not None:
+            where = f"partition {place.partition}, epoch {place.epoch}, minibatch {place.minibatch}"
+            if place.seed is not None:
+                rng = rng_of(place.seed, place.partition, place.epoch, place.minibatch)
+        x, *rest = preprocessor(given, cut.num_samples, rng, where)
+        y = rest[0] if rest else cut.y
+        weight = rest[1] if len(rest) > 1 else cut.sample_weight
+        if rest and self._columns.class_weight is not None and y is not None:
+            weight = _product(self._columns.class_weight.weigh(np.asarray(y)), weight)
+        return Minibatch(x, y, weight, cut.num_samples)
+
+
+class _Parts:
+    """Inputs, labels and weights of some rows; rows of different lengths are filled up."""
+
+    def __init__(
+        self,
+        columns: Columns,
+        features: list[Array | Ragged],
+        labels: list[Array | Ragged],
+        weight: Array | Ragged | None,
+    ) -> None:
+        self._columns = columns
+        self._features = features
+        self._labels = labels
+        self._weight = weight
+        self._longest = self._longest_by_padding()
+
+    def some(self, rows: slice) -> _Parts:
+        """Return the part of `rows`."""
+        features, labels = ([part[rows] for part in parts] for parts in (self._features, self._labels))
+        return _Parts(self._columns, features, labels, None if self._weight is None else self._weight[rows])
+
+    def features(self) -> list[Array]:
+        pairs = zip(self._columns.features, self._features, strict=True)
+        return [
+            self._array(column, part, column.padding.value if column.padding else 0) for column, part in pairs
+        ]
+
+    def label_arrays(self) -> list[Array]:
+        pairs = zip(self._columns.labels, self._labels, strict=True)
+        return [self._array(column, part) for column, part in pairs]
+
+    def weight(self) -> Tensors:
+        """Return the weight of each row, or, where labels are filled up, of each step of each label."""
+        columns, weight = self._columns, None
+        if columns.sample_weight is not None and self._weight is not None:
+            weight = self._array(columns.sample_weight, self._weight)
+        if columns.class_weight is not None and columns.labels:
+            weight = _product(columns.class_weight.weigh(self.label_arrays()[0]), weight)
+        if not any(isinstance(part, Ragged) for part in self._labels):
             return weight
-        by_class = columns.class_weight.weigh(labels[0])
-        return by_class if weight is None else weight * by_class
+        pairs = zip(columns.labels, self._labels, strict=True)
+        return _arrange(columns.labels, [self._weight_of(column, part, weight) for column, part in pairs])
+
+    def _weight_of(self, column: Column, part: Array | Ragged, weight: Array | None) -> Array:
+        if not isinstance(part, Ragged):
+            return np.ones(len(part), np.float32) if weight is None else weight
+        # What a label is filled up with must not count.
+        own = self._filled(column, part).astype(np.float32)
+        if weight is None:
+            return own
+        return np.asarray(own * (weight[:, None] if weight.ndim == 1 else weight))
+
+    def _array(self, column: Column, part: Array | Ragged, value: Any = 0) -> Array:
+        if not isinstance(part, Ragged):
+            return part
+        if column.mask:
+            return self._filled(column, part).astype(column.numpy_dtype)
+        step = column.shape[1:]
+        values = part.values.reshape(-1, *step).astype(column.numpy_dtype, copy=False)
+        return fill(values, _steps(column, part), self._length(column), value, step)
+
+    def _filled(self, column: Column, part: Ragged) -> Array:
+        return filled(_steps(column, part), self._length(column))
+
+    def _length(self, column: Column) -> int:
+        assert column.padding is not None
+        return column.padding.length(self._longest[column.padding])
+
+    def _longest_by_padding(self) -> dict[Padding, int]:
+        """Return the steps of the longest row under each padding."""
+        longest: dict[Padding, int] = {}
+        columns, parts = [*self._columns.features, *self._columns.labels], [*self._features, *self._labels]
+        if self._columns.sample_weight is not None and self._weight is not None:
+            columns, parts = [*columns, self._columns.sample_weight], [*parts, self._weight]
+        for column, part in zip(columns, parts, strict=True):
+            if column.padding is not None and isinstance(part, Ragged):
+                steps = int(_steps(column, part).max(initial=0))
+                longest[column.padding] = max(steps, longest.get(column.padding, 0))
+        return longest
 
 
-def _form(table: Table, column: Column) -> Array:
+def _steps(column: Column, part: Ragged) -> npt.NDArray[np.int64]:
+    return part.lengths // math.prod(column.shape[1:])
+
+
+def _form(table: Table, column: Column) -> Array | Ragged:
     rows = table[column.name]
+    if isinstance(rows, Ragged):
+        return rows
     return rows.reshape(len(rows), *column.shape).astype(column.numpy_dtype, copy=False)
 
 
-def _arrange(columns: tuple[Column, ...], arrays: list[Array], rows: slice) -> Tensors:
+def _product(one: Array, other: Any) -> Any:
+    return one if other is None else other * one
+
+
+def _arrange(columns: tuple[Column, ...], arrays: list[Array], rows: slice = ALL) -> Tensors:
     if not columns:
         return None
     if columns[0].key is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from distkeras.worker.answers import Answer, to_arrow
-from distkeras.worker.columns import Columns, TensorSpec
-from distkeras.worker.decode import Table, decode
-from distkeras.worker.minibatch import Cutter
-from distkeras.worker.rows import column_of, equal_lengths, without_vectors
+from distkeras.worker.backlog import map_leaves
+from distkeras.worker.columns import TensorSpec
+from distkeras.worker.inputs import Inputs
+from distkeras.worker.minibatch import Tensors
+from distkeras.worker.padding import Padding
+from distkeras.worker.prefetch import Prefetch
+from distkeras.worker.preprocess import Preprocess
+from distkeras.worker.rows import equal_lengths, rows_at_once
 from distkeras.worker.task import prepare_process
 
 if TYPE_CHECKING:
@@ -42,9 +46,12 @@ class Prediction:
         backend: of Keras.
         threads: cores that the worker may use.
         inputs: of the models.
-        columns: the user's name of each input's column, for errors; no name stands twice.
+        columns: the user's name of each column, for errors; no name stands twice. There is one for each input
+            that is no mask, or those that `preprocess` is given.
         answers: how each output becomes a column.
         batch_size: rows that a model takes at once.
+        preprocess: code of the user's that makes the inputs of the columns.
+        paddings: how the rows of each column are filled up; empty: none of them.
         key: by which a Python process keeps the models.
     """
 
@@ -55,7 +62,24 @@ class Prediction:
     columns: tuple[str, ...]
     answers: tuple[Answer, ...]
     batch_size: int
+    preprocess: Preprocess | None = None
+    paddings: tuple[Padding | None, ...] = ()
     key: str = field(init=False)
+
+    @property
+    def fed(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a column feeds."""
+        masks = {padding.mask for padding in self.paddings if padding is not None}
+        return tuple(spec for spec in self.inputs if (spec.key or spec.name) not in masks)
+
+    @property
+    def open(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the columns; of those whose rows come in one length, the shape does not count."""
+        if self.preprocess is not None:
+            return tuple(TensorSpec(name, ()) for name in self.columns)
+        paddings = self.paddings or (None,) * len(self.columns)
+        pairs = zip(self.fed, paddings, strict=True)
+        return tuple(spec if padding is None else replace(spec, shape=()) for spec, padding in pairs)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", ".".join(model.digest for model in self.models))
@@ -84,6 +108,7 @@ class Predictor:
         prepare_process(prediction.backend, prediction.threads)
         self._prediction = prediction
         self._models = _loaded(prediction)
+        self._inputs = Inputs(prediction)
 
     def __call__(self, columns: list[pa.Array], *, partition: int = 0, first_row: int = 0) -> pa.Array:
         """Return the answers to the rows of `columns`: an array, or for several outputs a struct of them.
@@ -96,69 +121,70 @@ class Predictor:
         Raises:
             ValueError: a null, a row of another length than the model takes, or another number of columns.
         """
-        names = list(self._prediction.columns)
-        if len(columns) != len(names):
-            raise ValueError(
-                f"Expected {len(names)} column(s), one for each input of the model: {names}. "
-                f"Received: {len(columns)} column(s)"
-            )
-        columns = [without_vectors(column) for column in columns]
-        batch = pa.RecordBatch.from_arrays(columns, names)
-        self._check_nulls(batch, partition, first_row)
-        groups = equal_lengths(batch, self._prediction.inputs)
+        size = rows_at_once(columns, self._prediction.batch_size)
+        parts = [
+            self._piece([column.slice(first, size) for column in columns], partition, first_row + first)
+            for first in range(0, max(1, len(columns[0]) if columns else 0), size)
+        ]
+        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+
+    def _piece(self, columns: list[pa.Array], partition: int, first_row: int) -> pa.Array:
+        batch = self._inputs.batch(columns, partition, first_row)
+        groups = equal_lengths(batch, self._prediction.open)
         if len(groups) == 1:
-            answers = self._answers(batch, partition, first_row)
-        else:
-            parts = [self._answers(batch.take(pa.array(rows)), partition, first_row) for rows in groups]
-            place = pa.array(np.argsort(np.concatenate(groups)))
-            answers = [pa.concat_arrays(part).take(place) for part in zip(*parts, strict=True)]
+            return self._joined(self._answers(self._inputs.minibatches(batch, partition, first_row)))
+        parts = [
+            self._answers(self._inputs.minibatches(batch.take(pa.array(rows)), partition, first_row))
+            for rows in groups
+        ]
+        place = pa.array(np.argsort(np.concatenate(groups)))
+        return self._joined([pa.concat_arrays(part).take(place) for part in zip(*parts, strict=True)])
+
+    def ahead(self, batches: Iterator[pa.StructArray], partition: int) -> Iterator[pa.Array]:
+        """Yield the answers to each of `batches`, whose inputs are made ahead in a thread."""
+
+        def made() -> Iterator[list[tuple[Tensors, int]]]:
+            arrived = 0
+            for columns in batches:
+                batch = self._inputs.batch(columns.flatten(), partition, arrived)
+                yield list(self._inputs.minibatches(batch, partition, arrived))
+                arrived += len(columns)
+
+        prefetch = Prefetch(made())
+        try:
+            for minibatches in prefetch:
+                yield self._joined(self._answers(minibatches))
+        finally:
+            prefetch.stop()
+
+    def _joined(self, answers: list[pa.Array]) -> pa.Array:
         if len(answers) == 1:
             return answers[0]
         return pa.StructArray.from_arrays(answers, [answer.name for answer in self._prediction.answers])
 
-    def _check_nulls(self, batch: pa.RecordBatch, partition: int, first_row: int) -> None:
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if column.null_count:
-                row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-                raise ValueError(
-                    f"Column {name!r}, partition {partition}, row {first_row + row}: found a null, expected "
-                    f"a value. Drop these rows with df.na.drop(subset=[{name!r}]), or fill them."
-                )
-
-    def _answers(self, batch: pa.RecordBatch, partition: int, first_row: int) -> list[pa.Array]:
-        """Return the answers of every output to rows that are all of one length."""
-        prediction, num_rows = self._prediction, batch.num_rows
-        if num_rows == 0:
+    def _answers(self, minibatches: Iterable[tuple[Tensors, int]]) -> list[pa.Array]:
+        """Return the answers of every output."""
+        prediction = self._prediction
+        chunks = [self._outputs(x, num_rows) for x, num_rows in minibatches]
+        if not chunks:
             return [answer.empty() for answer in prediction.answers]
-        features = tuple(
-            column_of(spec, name, column)
-            for spec, name, column in zip(prediction.inputs, prediction.columns, batch.columns, strict=True)
-        )
-        columns = Columns(features)
-        table = decode(batch, columns, partition=partition, first_row=first_row)
-        cutter, size = Cutter(columns, prediction.batch_size), prediction.batch_size
-        chunks = []
-        for first in range(0, num_rows, size):
-            some = {name: rows[first : first + size] for name, rows in table.items()}
-            chunks.append(self._outputs(cutter, some, min(size, num_rows - first)))
-        outputs = [
-            np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*chunks, strict=True)
-        ]
-        if len(outputs) != len(prediction.answers):
+        if len(chunks[0]) != len(prediction.answers):
             raise ValueError(
-                f"Expected {len(prediction.answers)} output(s) of the model. Received: {len(outputs)}"
+                f"Expected {len(prediction.answers)} output(s) of the model. Received: {len(chunks[0])}"
             )
-        return [to_arrow(output, answer) for output, answer in zip(outputs, prediction.answers, strict=True)]
+        return [
+            _answer_of(parts, answer)
+            for parts, answer in zip(zip(*chunks, strict=True), prediction.answers, strict=True)
+        ]
 
-    def _outputs(self, cutter: Cutter, table: Table, num_rows: int) -> list[Array]:
+    def _outputs(self, x: Tensors, num_rows: int) -> list[Array]:
         """Return every output of one minibatch, the mean over the models."""
         import keras
 
         padded = self._padded(num_rows)
         if padded > num_rows:
-            table = {name: _filled(rows, padded) for name, rows in table.items()}
-        (minibatch,) = cutter.cut(table, padded)
-        members = [keras.tree.flatten(model.predict_on_batch(minibatch.x)) for model in self._models]
+            x = map_leaves(lambda rows: _filled(rows, padded), x)
+        members = [keras.tree.flatten(model.predict_on_batch(x)) for model in self._models]
         outputs = [_mean([np.asarray(output) for output in each]) for each in zip(*members, strict=True)]
         return [output[:num_rows] for output in outputs]
 
@@ -168,6 +194,13 @@ class Predictor:
         if self._prediction.backend != "jax" or num_rows == size:
             return num_rows
         return min(size, max(SMALLEST_PADDED, 1 << (num_rows - 1).bit_length()))
+
+
+def _answer_of(parts: Sequence[Array], answer: Answer) -> pa.Array:
+    """Return one output of all minibatches; where rows are filled up, each may have a length of its own."""
+    if len({part.shape[1:] for part in parts}) > 1:
+        return pa.concat_arrays([to_arrow(part, answer) for part in parts])
+    return to_arrow(np.concatenate(parts) if len(parts) > 1 else parts[0], answer)
 
 
 _kept: OrderedDict[str, list[keras.Model]] = OrderedDict()
@@ -205,8 +238,11 @@ def predict_stream(
     Sequences stay in the pieces in which they arrive: those of one length are found there.
     """
     predictor, arrived = Predictor(prediction), 0
-    if all(spec.shape is not None and None not in spec.shape for spec in prediction.inputs):
+    if all(spec.shape is not None and None not in spec.shape for spec in prediction.open):
         batches = in_minibatches(batches, prediction.batch_size)
+    if prediction.preprocess is not None:
+        yield from predictor.ahead(batches, partition)
+        return
     for batch in batches:
         yield predictor(batch.flatten(), partition=partition, first_row=arrived)
         arrived += len(batch)

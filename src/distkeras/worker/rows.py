@@ -12,9 +12,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distkeras.worker.columns import Column, TensorSpec
+from distkeras.worker.padding import Padding
 
 DENSE = 1
 """The `type` of a dense Spark ML vector; a sparse one's is 0."""
+
+
+DENSE_BYTES = 32 * 2**20
+"""What sparse vectors may take that are made dense at once."""
+
+
+def rows_at_once(columns: Sequence[pa.Array], batch_size: int) -> int:
+    """Return how many rows of `columns` to look at together: all, or as many as may be made dense.
+
+    A batch of ten thousand sparse vectors of a million numbers each would take 80 GB.
+    """
+    vectors = [column for column in columns if pa.types.is_struct(column.type)]
+    longest = max((pc.max(column.field("size")).as_py() or 0 for column in vectors), default=0)
+    num_rows = max((len(column) for column in columns), default=0)
+    if longest * 8 * num_rows <= DENSE_BYTES:
+        return max(1, num_rows)
+    size = max(1, DENSE_BYTES // (8 * longest))
+    # Whole minibatches, so that they are those that the model would get otherwise.
+    return size - size % batch_size if size > batch_size else size
 
 
 def without_vectors(column: pa.Array) -> pa.Array:
@@ -66,6 +86,18 @@ def column_of(spec: TensorSpec, name: str, column: pa.Array) -> Column:
         found = _found(column)
         shape = found if shape is None else _resolved(shape, found, name)
     return Column(name, tuple(length or 0 for length in shape), spec.dtype, spec.key)
+
+
+def sequences_of(spec: TensorSpec, name: str, padding: Padding) -> Column:
+    """Return the form of rows that are filled up for the input `spec`."""
+    step = (spec.shape or (None,))[1:]
+    if None in step:
+        raise ValueError(
+            f"Column {name!r}: expected an input of which the first length alone is open, for `pad_to`. "
+            f"Received: input {spec.name!r} of shape {spec.shape}"
+        )
+    shape = (padding.to or 1, *(length or 1 for length in step))
+    return Column(name, shape, spec.dtype, spec.key, padding)
 
 
 def _resolved(shape: tuple[int | None, ...], found: tuple[int, ...], name: str) -> tuple[int, ...]:

@@ -14,9 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from distkeras.worker.decode import Table
+from distkeras.worker.ragged import Ragged
 
 RESERVE_BYTES = 256 * 2**20
 """Free disk space that a spool leaves to the others on the machine."""
+
+
+Piece = tuple[str, int]
+"""What one file holds: the rows of a column, or, of rows of any length, one of their buffers."""
 
 
 class SpoolFullError(OSError):
@@ -40,8 +45,8 @@ class Spool:
 
     def __init__(self, directory: str | None = None, num_rows: int | None = None) -> None:
         self.directory = directory or spool_directory()
-        self._files: dict[str, IO[bytes]] = {}
-        self._forms: dict[str, tuple[np.dtype[Any], int]] = {}
+        self._files: dict[Piece, IO[bytes]] = {}
+        self._forms: dict[str, tuple[np.dtype[Any], int] | pa.DataType] = {}
         self._free = 0
         self._expected = num_rows
         self.num_rows = 0
@@ -49,36 +54,42 @@ class Spool:
 
     def append(self, table: Table) -> None:
         """Add the rows of `table`, whose columns must be the same each time."""
-        pieces: list[tuple[str, memoryview]] = []
+        pieces: list[tuple[Piece, memoryview]] = []
         num_rows = 0
         for name, rows in table.items():
             num_rows = len(rows)
-            self._forms.setdefault(name, (rows.dtype, rows.shape[1]))
-            if rows.dtype.hasobject:
-                texts = [str(text).encode() for text in rows.flat]
-                pieces.append((name, memoryview(b"".join(texts))))
-                pieces.append((_lengths(name), _raw(np.array([len(text) for text in texts], np.int64))))
+            if isinstance(rows, Ragged):
+                self._forms.setdefault(name, rows.array.type)
+                buffers = rows.buffers()
             else:
-                pieces.append((name, _raw(rows)))
-        num_bytes = sum(piece.nbytes for _, piece in pieces)
+                self._forms.setdefault(name, (rows.dtype, rows.shape[1]))
+                texts = rows.dtype.hasobject
+                buffers = Ragged(pa.array(rows.ravel(), pa.large_string())).buffers() if texts else [rows]
+            pieces += [((name, index), _raw(buffer)) for index, buffer in enumerate(buffers)]
+        num_bytes = sum(buffer.nbytes for _, buffer in pieces)
         if self._expected is not None and num_rows:
             # Better an error now than after hours of the first epoch.
             self._check_room(num_bytes * max(1.0, self._expected / num_rows))
             self._expected = None
         self._claim(num_bytes)
-        for name, piece in pieces:
-            self._file(name).write(piece)
+        for piece, buffer in pieces:
+            self._file(piece).write(buffer)
         self.num_rows += num_rows
 
     def read(self) -> Spooled:
         """Return every row appended so far, mapped, by column."""
         table: Spooled = {}
-        for name, (dtype, width) in self._forms.items():
+        for name, form in self._forms.items():
+            maps = [self._map(piece) for piece in self._files if piece[0] == name]
+            if isinstance(form, pa.DataType):
+                table[name] = Ragged.of_buffers(form, self.num_rows, maps)
+                continue
+            dtype, width = form
             if dtype.hasobject:
-                lengths = np.frombuffer(self._map(_lengths(name)), np.int64)
-                table[name] = Texts(lengths, self._map(name), width)
+                texts = Ragged.of_buffers(pa.large_string(), self.num_rows * width, maps)
+                table[name] = Texts(texts, width)
             else:
-                table[name] = np.frombuffer(self._map(name), dtype).reshape(self.num_rows, width)
+                table[name] = np.frombuffer(maps[0], dtype).reshape(self.num_rows, width)
         return table
 
     def close(self) -> None:
@@ -87,10 +98,10 @@ class Spool:
             file.close()
         self._files.clear()
 
-    def _file(self, name: str) -> IO[bytes]:
-        if name not in self._files:
-            self._files[name] = tempfile.TemporaryFile(dir=self.directory)  # noqa: SIM115 (until `close`)
-        return self._files[name]
+    def _file(self, piece: Piece) -> IO[bytes]:
+        if piece not in self._files:
+            self._files[piece] = tempfile.TemporaryFile(dir=self.directory)  # noqa: SIM115 (until `close`)
+        return self._files[piece]
 
     def _claim(self, num_bytes: int) -> None:
         """Ask the disk anew only when what was free at the last look may be used up by now."""
@@ -112,8 +123,8 @@ class Spool:
             )
         return free
 
-    def _map(self, name: str) -> mmap.mmap | bytes:
-        file = self._files[name]
+    def _map(self, piece: Piece) -> mmap.mmap | bytes:
+        file = self._files[piece]
         file.flush()
         if os.fstat(file.fileno()).st_size == 0:
             return b""  # mmap refuses an empty file
@@ -122,24 +133,22 @@ class Spool:
 
 
 class Texts:
-    """Strings in memory-mapped UTF-8, indexed by row like a NumPy array."""
+    """As many strings a row, indexed by row like a NumPy array."""
 
-    def __init__(self, lengths: npt.NDArray[np.int64], data: mmap.mmap | bytes, width: int) -> None:
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-        self._texts = pa.Array.from_buffers(pa.large_string(), len(lengths), buffers)
+    def __init__(self, texts: Ragged, width: int) -> None:
+        self._texts = texts
         self._width = width
 
     def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         if isinstance(rows, slice):
             first, end, _ = rows.indices(len(self._texts) // self._width)
-            texts = self._texts.slice(first * self._width, (end - first) * self._width)
+            texts = self._texts[first * self._width : end * self._width]
         else:
-            texts = self._texts.take(pa.array((rows[:, None] * self._width + np.arange(self._width)).ravel()))
-        return np.asarray(texts.to_numpy(zero_copy_only=False)).reshape(-1, self._width)
+            texts = self._texts[(rows[:, None] * self._width + np.arange(self._width)).ravel()]
+        return texts.objects().reshape(-1, self._width)
 
 
-Spooled = dict[str, npt.NDArray[Any] | Texts]
+Spooled = dict[str, npt.NDArray[Any] | Texts | Ragged]
 """Every row of a partition, mapped, by column."""
 
 
@@ -153,7 +162,3 @@ def spool_directory() -> str:
 def _raw(rows: npt.NDArray[Any]) -> memoryview:
     flat: Any = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
     return memoryview(flat)
-
-
-def _lengths(name: str) -> str:
-    return f"{name} (lengths)"

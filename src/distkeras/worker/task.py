@@ -53,6 +53,7 @@ class Task:
         schedules_follow_training: a schedule of the learning rate counts the steps of all workers.
         state_of: workers whose local state is the trained model's: the first, or each one of an ensemble.
         largest_state: bytes of the optimizer's state that such a worker may send to the driver at the end.
+        drop_remainder: leave out the last minibatch of an epoch if it is not full.
     """
 
     model: ModelSpec
@@ -68,16 +69,20 @@ class Task:
     schedules_follow_training: bool = True
     state_of: tuple[int, ...] = (0,)
     largest_state: int = 0
+    drop_remainder: bool = False
 
     def steps_per_epoch(self, worker: int) -> int:
         """Minibatches of one epoch of a worker."""
-        return -(-self.rows[worker] // self.batch_size)
+        return self._steps(self.rows[worker])
 
     def scale_of(self, worker: int) -> float:
         """Steps that `fit` on all rows takes, to one of the worker's own."""
         if not self.schedules_follow_training or self.rows[worker] == 0:
             return 1.0
-        return -(-sum(self.rows) // self.batch_size) / self.steps_per_epoch(worker)
+        return self._steps(sum(self.rows)) / max(1, self.steps_per_epoch(worker))
+
+    def _steps(self, num_rows: int) -> int:
+        return num_rows // self.batch_size if self.drop_remainder else -(-num_rows // self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -259,6 +264,7 @@ def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: 
         seed=task.seed,
         num_epoch=task.num_epoch,
         num_rows=task.rows[start.worker],
+        drop_remainder=task.drop_remainder,
     )
     steps = ScheduleSteps(task.scale_of(start.worker))
     with feed, borrowed(task.model, start.worker, task.algorithm.inner_momentum, steps) as kept:

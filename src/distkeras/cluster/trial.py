@@ -1,0 +1,88 @@
+"""Code of the user's that makes minibatches, tried on the driver before any worker starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from distkeras.cluster.source import Source
+from distkeras.cluster.validate import Names
+from distkeras.worker.backlog import map_leaves
+from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
+from distkeras.worker.decode import decode
+from distkeras.worker.preprocess import Function, Preprocess, Preprocessor, as_given
+
+ROWS = 4
+"""Rows that the function is tried on."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a function made of the first rows.
+
+    Attributes:
+        preprocess: the function as it travels; `made` is empty where there are no rows.
+        row_bytes: of each column's longest row.
+    """
+
+    preprocess: Preprocess
+    row_bytes: Mapping[str, int]
+
+
+def names_of(given: Names | None) -> list[str]:
+    """Return the columns that a user named."""
+    if given is None:
+        return []
+    if isinstance(given, str):
+        return [given]
+    return list(given.values() if isinstance(given, Mapping) else given)
+
+
+def try_out(
+    df: DataFrame, function: Function, sources: Sequence[Source], inputs: tuple[TensorSpec, ...]
+) -> Trial:
+    """Call `function` with the first rows of `df`, as workers will with theirs.
+
+    Args:
+        df: the rows.
+        function: of the user's.
+        sources: the columns that it is given.
+        inputs: of the model.
+
+    Raises:
+        ValueError: what it returns does not fit the model; a null.
+        Exception: whatever it raises.
+    """
+    names = [f"c{index}" for index in range(len(sources))]
+    casts = [source.cast(RAW).alias(name) for source, name in zip(sources, names, strict=True)]
+    table: pa.Table = df.select(*casts).limit(ROWS).toArrow().combine_chunks()
+    given = tuple(source.name for source in sources)
+    preprocess = Preprocess.of(function, given, inputs)
+    if table.num_rows == 0:
+        return Trial(preprocess, dict.fromkeys(given, 1))
+    (batch,) = table.to_batches()
+    # By the user's names: they stand in the errors.
+    batch = pa.RecordBatch.from_arrays(batch.columns, list(given))
+    raw = tuple(Column(name, (1,), RAW) for name in given)
+    rows = decode(batch, Columns((), raw=raw))
+    parts = Preprocessor(preprocess)(
+        {name: as_given(rows[name]) for name in given},
+        batch.num_rows,
+        np.random.default_rng(0),
+        "the beginning of the data",
+    )
+    sizes = {
+        name: max(batch.column(index).slice(row, 1).nbytes for row in range(batch.num_rows))
+        for index, name in enumerate(given)
+    }
+    return Trial(replace(preprocess, made=map_leaves(_no_rows, parts)), sizes)
+
+
+def _no_rows(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array[:0]

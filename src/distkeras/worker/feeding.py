@@ -1,0 +1,76 @@
+"""What a user says of how rows become minibatches, beyond what the model says itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distkeras.worker.padding import Padding, PadTo, padding_of
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """How rows become minibatches.
+
+    Args:
+        preprocess: `preprocess(columns)` or `preprocess(columns, rng)` makes each minibatch in the worker.
+        pad_to: to what length rows of different lengths are filled up.
+        drop_remainder: leave out the last minibatch of a worker's epoch if it is not full.
+
+    Raises:
+        TypeError: `preprocess` is no function of one argument, or of two of which the second is `rng`; or
+            `drop_remainder` is no bool.
+        ValueError: `pad_to` is no padding, or given together with `preprocess`.
+    """
+
+    preprocess: Callable[..., Any] | None = None
+    pad_to: PadTo | None = None
+    drop_remainder: bool = False
+
+    def __post_init__(self) -> None:
+        if self.preprocess is not None:
+            _check_function(self.preprocess)
+        if self.pad_to is not None and self.preprocess is not None:
+            raise ValueError(
+                "Expected `preprocess` or `pad_to`: what `preprocess` returns is taken as it is. Fill rows "
+                f"up there: distkeras.Padding(...).stack(rows). Received: pad_to={self.pad_to!r}"
+            )
+        for given in self._given():
+            padding_of(given)
+        if not isinstance(self.drop_remainder, bool):
+            raise TypeError(
+                f"`drop_remainder` must be True or False. Received: drop_remainder={self.drop_remainder!r}"
+            )
+
+    def padding(self, column: str) -> Padding | None:
+        """Return how the rows of a column are filled up where they need it; `None`: not at all."""
+        if isinstance(self.pad_to, Mapping):
+            return padding_of(self.pad_to[column]) if column in self.pad_to else None
+        return None if self.pad_to is None else padding_of(self.pad_to)
+
+    @property
+    def masks(self) -> set[str]:
+        """Names of inputs that get no column, but where rows are not filled up."""
+        return {mask for given in self._given() if (mask := padding_of(given).mask) is not None}
+
+    def _given(self) -> list[Any]:
+        if isinstance(self.pad_to, Mapping):
+            return list(self.pad_to.values())
+        return [] if self.pad_to is None else [self.pad_to]
+
+
+def _check_function(function: Any) -> None:
+    """Raise TypeError unless `function` can be called with columns, or with columns and `rng`."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # No function, or one of C that does not say what it takes.
+        parameters = []
+    needed = [part for part in parameters if part.default is part.empty and part.kind is not part.VAR_KEYWORD]
+    fits = callable(function) and len(parameters) >= 1 and len(needed) <= 2
+    if not fits or (len(needed) == 2 and needed[1].name != "rng"):
+        raise TypeError(
+            "`preprocess` must be a function `preprocess(columns)` or `preprocess(columns, rng)`. "
+            f"Received: preprocess={function!r}"
+        )
