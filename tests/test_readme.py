@@ -37,7 +37,9 @@ def links(path):
     return [target.partition("#")[0] for target in targets if not target.startswith(("http", "#"))]
 
 
-@pytest.mark.parametrize(("name", "at_least"), [("README.md", 5), ("docs/data.md", 2), ("docs/simulator.md", 5)])
+@pytest.mark.parametrize(
+    ("name", "at_least"), [("README.md", 5), ("docs/data.md", 2), ("docs/simulator.md", 5)]
+)
 def test_python_blocks_run_as_they_stand(spark, monkeypatch, name, at_least):
     monkeypatch.setenv("KERAS_BACKEND", "jax")  # and put it back when a block has set it
     blocks = python_blocks(ROOT / name)
