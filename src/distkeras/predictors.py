@@ -13,16 +13,26 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.cluster.names import Table
 from distkeras.cluster.padded import with_columns
-from distkeras.cluster.source import check_new, source_of
+from distkeras.cluster.prediction import (
+    COLUMNAR_INPUT,
+    casts,
+    columns_for,
+    in_rows,
+    paddings_for,
+    travelling,
+)
+from distkeras.cluster.probe import check_prediction
+from distkeras.cluster.source import check_new
+from distkeras.cluster.validate import Names, check_batch_size, match
 from distkeras.cluster.trial import names_of
-from distkeras.cluster.validate import Names, check_leaf, find, match
 from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
 from distkeras.worker.answers import Answer
-from distkeras.worker.columns import RAW, TensorSpec
+from distkeras.worker.columns import TensorSpec, fixed_batch
 from distkeras.worker.feeding import Feeding
-from distkeras.worker.padding import Padding, PadTo
+from distkeras.worker.padding import PadTo
 from distkeras.worker.predict import Prediction, Predictor, activation_bytes, predict_stream
 from distkeras.worker.preprocess import Preprocess
 from distkeras.worker.signature import model_signature
@@ -71,13 +81,15 @@ class ModelPredictor:
             are averaged (`EnsembleTrainer`).
         features_col: column of the model's input, or one for each, in its order or by name. Numbers, arrays,
             Spark ML vectors, bytes, or strings for a model that takes them; flat rows fill the input's shape.
+            A list of columns for the only input is put together, in its order.
             Sequences of unknown length may differ from row to row.
         output_col: name of the new column, or one for each output; a single name and several outputs give
             `<output_col>_<name of the output>`.
         output: "array": nested as the output is. "vector": a Spark ML vector, for outputs of one axis.
             "scalar": a number, for outputs of one value.
         batch_size: rows that the model takes at once; default: as many as the outputs of its layers fit
-            `MINIBATCH_BYTES`, at most `LARGEST_MINIBATCH`.
+            `MINIBATCH_BYTES`, at most `LARGEST_MINIBATCH`; where the model fixes it, that. The last minibatch
+            is then filled up.
         custom_objects: classes and functions that the model names, where they are not registered with Keras.
         preprocess: as in `DistributedTrainer`: it is given the columns of `features_col` alone, which may be
             any, and `None` for `rng`; of what it returns, x counts.
@@ -85,7 +97,8 @@ class ModelPredictor:
 
     Raises:
         TypeError: `keras_model` is no Keras model.
-        ValueError: the model is not built; no models, or unlike ones; `output` does not fit the model.
+        ValueError: the model is not built; no models, or unlike ones; `output` or `batch_size` does not fit
+            the model.
 
     Example:
         ```python
@@ -112,9 +125,9 @@ class ModelPredictor:
         self._inputs, self._outputs = model_signature(models[0])
         self._answers = tuple(_answer(spec, output, str(index)) for index, spec in enumerate(self._outputs))
         self._feeding = Feeding(preprocess, pad_to)
-        self._features = _columns_for(features_col, self._inputs, self._feeding)
+        self._features = columns_for(features_col, self._inputs, self._feeding)
         self._output_names = _output_names(output_col, self._outputs)
-        self._batch_size = _batch_size(models, batch_size)
+        self._batch_size = _batch_size(models, batch_size, self._inputs)
         self._saved = tuple(save(model, custom_objects) for model in models)
 
     def predict(self, dataframe: DataFrame) -> DataFrame:
@@ -126,46 +139,38 @@ class ModelPredictor:
         Raises:
             ValueError: an unknown column, or an output column that is there already, or given twice.
             TypeError: a column of a type that the model cannot take.
+            ExecutorsNotReady: the executors' Python, where it is not the driver's, lacks a package.
         """
         check_new(self._output_names, dataframe, "output_col")
         prediction = self._prediction(dataframe.sparkSession)
+        check_prediction(dataframe.sparkSession, prediction.backend)
+        table = Table(dataframe)
         # Else Spark may run the model twice, once for a filter on its answer and once for the answer.
         udf = F.arrow_udf(_stream_function(prediction), _type_of(self._answers)).asNondeterministic()
-        answer = udf(F.struct(*self._casts(dataframe)))
+        answer = udf(F.struct(*casts(table, self._features, self._inputs, self._feeding)))
+        rows = in_rows(table.frame)
         if len(self._answers) == 1:
             (name,) = self._output_names
-            return dataframe.select("*", self._finished(answer).alias(name))
-        whole = _unused("predictions", dataframe.columns)
+            return table.named(rows.select("*", self._finished(answer).alias(name)))
+        whole = _unused("predictions", rows.columns)
         parts = [
             self._finished(F.col(whole)[found.name]).alias(name)
             for found, name in zip(self._answers, self._output_names, strict=True)
         ]
-        return dataframe.select("*", answer.alias(whole)).select("*", *parts).drop(whole)
-
-    def _casts(self, dataframe: DataFrame) -> list[Column]:
-        fields = {field.name: field for field in dataframe.schema.fields}
-        casts = []
-        if self._feeding.preprocess is not None:
-            sources = [source_of(find(name, fields, "features_col")) for name in self._features]
-            return [source.cast(RAW).alias(str(index)) for index, source in enumerate(sources)]
-        fed = with_columns(self._inputs, self._feeding)
-        for index, (name, spec) in enumerate(zip(self._features, fed, strict=True)):
-            source = source_of(find(name, fields, "features_col"))
-            check_leaf(source, spec.dtype, f"input {spec.name!r} of the model")
-            casts.append(source.cast(spec.dtype).alias(str(index)))
-        return casts
+        return table.named(rows.select("*", answer.alias(whole)).select("*", *parts).drop(whole))
 
     def _prediction(self, spark: SparkSession) -> Prediction:
+        names = [", ".join(names) for names in self._features]
         return Prediction(
             models=self._saved,
             backend=keras.backend.backend(),
             threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
             inputs=self._inputs,
-            columns=_apart(self._features),
+            columns=_apart(names),
             answers=self._answers,
             batch_size=self._batch_size,
-            preprocess=_travelling(self._features, self._inputs, self._feeding),
-            paddings=_paddings(self._features, self._inputs, self._feeding),
+            preprocess=travelling(names, self._inputs, self._feeding),
+            paddings=paddings_for(names, self._inputs, self._feeding),
         )
 
     def _finished(self, answer: Column) -> Column:
@@ -186,6 +191,10 @@ def predict_udf(
 
     A model of several outputs gives a struct, with a field for each by its name. Where a predicate asks for
     the prediction too, Spark may run the model twice: `ModelPredictor` never does.
+
+    On Spark 4.3 the setting `spark.sql.execution.arrow.pythonUDF.columnarInput.enabled` of the active session
+    becomes false, for all Arrow UDFs: with it Spark fails on Parquet and ORC where a Spark ML vector stands
+    in the row. Set it to true again where there is none.
 
     Args:
         keras_model: as in `ModelPredictor`.
@@ -210,8 +219,14 @@ def predict_udf(
     inputs, outputs = model_signature(models[0])
     feeding = Feeding(preprocess, pad_to)
     given = [spec.name for spec in with_columns(inputs, feeding)]
-    names = _columns_for(given if features_col is None else features_col, inputs, feeding)
+    arguments = columns_for(given if features_col is None else features_col, inputs, feeding, single=True)
+    names = [name for (name,) in arguments]
     spark = SparkSession.getActiveSession()
+    if spark is not None:
+        check_prediction(spark, keras.backend.backend())
+        if spark.conf.get(COLUMNAR_INPUT, None) is not None:
+            # A function of columns has no say in the plan, as `in_rows` has.
+            spark.conf.set(COLUMNAR_INPUT, "false")
     prediction = Prediction(
         models=tuple(save(model, custom_objects) for model in models),
         backend=keras.backend.backend(),
@@ -219,9 +234,9 @@ def predict_udf(
         inputs=inputs,
         columns=_apart(names),
         answers=tuple(_answer(spec, output, spec.key or spec.name) for spec in outputs),
-        batch_size=_batch_size(models, batch_size),
-        preprocess=_travelling(names, inputs, feeding),
-        paddings=_paddings(names, inputs, feeding),
+        batch_size=_batch_size(models, batch_size, inputs),
+        preprocess=travelling(names, inputs, feeding),
+        paddings=paddings_for(names, inputs, feeding),
     )
 
     def predict(*columns: pa.Array) -> pa.Array:
@@ -231,41 +246,12 @@ def predict_udf(
     return udf
 
 
-def _columns_for(given: Names, inputs: tuple[TensorSpec, ...], feeding: Feeding) -> list[str]:
-    """Return the columns that are read: one for each input that is no mask, or any for `preprocess`."""
-    if feeding.preprocess is not None:
-        return names_of(given)
-    return match(given, with_columns(inputs, feeding), "features_col", "input")
-
-
-def _travelling(names: list[str], inputs: tuple[TensorSpec, ...], feeding: Feeding) -> Preprocess | None:
-    if feeding.preprocess is None:
-        return None
-    return Preprocess.of(feeding.preprocess, tuple(names), inputs)
-
-
-def _paddings(
-    names: list[str], inputs: tuple[TensorSpec, ...], feeding: Feeding
-) -> tuple[Padding | None, ...]:
-    """Return how the rows of each column are filled up, where the input is a sequence."""
-    if feeding.pad_to is None:
-        return ()
-    named = isinstance(feeding.pad_to, Mapping)
-    paddings = []
-    for name, spec in zip(names, with_columns(inputs, feeding), strict=True):
-        padding = feeding.padding(name)
-        length = spec.shape[0] if spec.shape else None
-        is_sequence = spec.shape is None or (spec.shape != () and length in (None, padding and padding.to))
-        paddings.append(padding if named or is_sequence else None)
-    return tuple(paddings)
-
-
 def _stream_function(prediction: Prediction) -> Callable[[Iterator[pa.Array]], Iterator[pa.Array]]:
-    def predict(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
+    def distkeras_predict(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
         context = TaskContext.get()
         return predict_stream(prediction, batches, context.partitionId() if context else 0)
 
-    return predict
+    return distkeras_predict
 
 
 def _checked_models(given: keras.Model | Sequence[keras.Model]) -> list[keras.Model]:
@@ -328,11 +314,15 @@ def _output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
     return match(given, tuple(outputs), "output_col", "output")
 
 
-def _batch_size(models: Sequence[keras.Model], given: int | None) -> int:
+def _batch_size(models: Sequence[keras.Model], given: int | None, inputs: Sequence[TensorSpec]) -> int:
     if given is not None:
         if isinstance(given, bool) or not isinstance(given, int) or given < 1:
             raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={given!r}")
+        check_batch_size(inputs, given)
         return given
+    fixed = fixed_batch(inputs)
+    if fixed is not None:
+        return fixed
     row = max(activation_bytes(model) for model in models)
     size = min(LARGEST_MINIBATCH, max(1, MINIBATCH_BYTES // max(1, row)))
     return 1 << (size.bit_length() - 1)

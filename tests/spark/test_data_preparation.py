@@ -6,65 +6,28 @@ import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from preparing import IMAGE, ONE, TEN, minibatch, prepared, refused
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from distkeras.cluster.arrays import Roles
-from distkeras.cluster.data import Prepared, prepare
+from distkeras.cluster.data import Prepared
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import TensorSpec
-from distkeras.worker.feed import Feed
 
 MNIST = str(Path(__file__).parents[2] / "examples" / "data" / "test.parquet")
-
-PAIR = TensorSpec("in", (2,))
-IMAGE = TensorSpec("in", (28, 28, 1))
-ONE = TensorSpec("out", (1,))
-TEN = TensorSpec("out", (10,))
-
-
-def prepared(
-    df: DataFrame,
-    *,
-    features: Any = "x",
-    label: Any = "y",
-    inputs: tuple[TensorSpec, ...] = (PAIR,),
-    outputs: tuple[TensorSpec, ...] = (ONE,),
-    loss: Any = "mse",
-    num_workers: int = 1,
-    sample_weight_col: str | None = None,
-    **options: Any,
-) -> Prepared:
-    return prepare(
-        df,
-        Roles(features, label, sample_weight_col),
-        inputs=inputs,
-        outputs=outputs,
-        loss=loss,
-        num_workers=num_workers,
-        **options,
-    )
-
-
-def minibatch(result: Prepared, rows: int = 1000) -> Any:
-    """All rows, as the worker gets them."""
-    table: pa.Table = result.frame.toArrow()
-    with Feed(iter(table.to_batches()), result.columns, batch_size=rows, partition=0, num_epoch=1) as feed:
-        (batch,) = feed.epoch(0)
-    return batch
 
 
 def partitions_of(result: Prepared) -> dict[int, list[float]]:
     rows = result.frame.withColumn("partition", F.spark_partition_id()).collect()
+    label = result.columns.labels[0].name
     found: dict[int, list[float]] = {}
     for row in rows:
-        found.setdefault(row["partition"], []).append(row["y"])
+        found.setdefault(row["partition"], []).append(row[label])
     return found
 
 
@@ -102,7 +65,7 @@ def test_binary_images_travel_as_bytes_and_arrive_in_the_shape_of_the_input(spar
         outputs=(TEN,),
         loss="sparse_categorical_crossentropy",
     )
-    assert dict(result.frame.dtypes) == {"image": "binary", "label": "int"}
+    assert [kind for _, kind in result.frame.dtypes] == ["binary", "int"]
     batch = minibatch(result)
     first = df.first()
     assert first is not None
@@ -166,7 +129,7 @@ def test_two_outputs_take_each_its_own_kind_of_label(spark: SparkSession) -> Non
 
 def test_autoencoder_sends_its_column_once(pairs: DataFrame) -> None:
     result = prepared(pairs, label="x", outputs=(TensorSpec("out", (2,)),))
-    assert result.frame.columns == ["x"]
+    assert len(result.frame.columns) == 1
     batch = minibatch(result)
     assert batch.x.tolist() == batch.y.tolist() == [[1, 2], [3, 4]]
 
@@ -181,7 +144,7 @@ def test_column_used_in_two_types_travels_twice(spark: SparkSession) -> None:
         outputs=(TensorSpec("out", (2,)),),
         loss="sparse_categorical_crossentropy",
     )
-    assert result.frame.dtypes == [("x", "float"), ("x as int", "int")]
+    assert [kind for _, kind in result.frame.dtypes] == ["float", "int"]
     assert minibatch(result).y.tolist() == [1, 0]
 
 
@@ -201,20 +164,15 @@ def test_loss_of_the_users_own_gets_labels_as_they_are(spark: SparkSession) -> N
 # --- what is refused, and how
 
 
-def refused(df: DataFrame, *parts: str, error: type[Exception] = ValueError, **options: Any) -> None:
-    with pytest.raises(error) as caught:
-        prepared(df, **options)
-    for part in parts:
-        assert part in str(caught.value)
-
-
 def test_unknown_column_is_refused_with_the_closest_name(pairs: DataFrame) -> None:
     df = pairs.withColumnRenamed("x", "features")
     refused(df, "'feature'", "Did you mean 'features'?", "['features', 'y']", features="feature")
 
 
 def test_wrong_number_of_columns_is_refused(pairs: DataFrame) -> None:
-    refused(pairs, "1 input(s) (in)", "names 2 column(s)", "VectorAssembler", features=["x", "y"])
+    two = (TensorSpec("a", (2,)), TensorSpec("b", (2,)))
+    refused(pairs, "2 input(s) (a, b)", "names 1 column(s)", features=["x"], inputs=two)
+    refused(pairs, "x, y have 3 value(s) a row together", "2 value(s)", features=["x", "y"])
 
 
 def test_key_that_names_no_input_is_refused(pairs: DataFrame) -> None:
@@ -304,7 +262,7 @@ def test_binary_labels_outside_0_to_1_are_refused(spark: SparkSession) -> None:
 
 
 def test_label_that_is_not_a_number_is_refused(spark: SparkSession) -> None:
-    refused(labelled(spark, "double('nan')"), "'y' has the label NaN")
+    refused(labelled(spark, "double('nan')"), "'y' has the label NaN", "first in row 0")
 
 
 def test_fraction_for_an_input_of_integers_is_refused(spark: SparkSession) -> None:

@@ -370,3 +370,19 @@ def test_a_stream_of_a_rate_is_predicted_as_it_comes(spark):
     rows = spark.table("rate").collect()
     assert len(rows) >= 5
     assert all(row.prediction == row.value + 1 for row in rows)
+
+
+@pytest.mark.parametrize("source", ["parquet", "orc"])
+def test_columnar_sources_with_vectors_in_the_row_are_read(spark, tmp_path, source):
+    rows = spark.range(8).select("id", F.array(F.col("id"), F.lit(1)).cast("array<double>").alias("a"))
+    rows = rows.withColumn("features", array_to_vector("a")).withColumn("s", F.struct("features"))
+    rows.coalesce(1).write.format(source).save(str(tmp_path / "rows"))
+    frame = spark.read.format(source).load(str(tmp_path / "rows"))
+    expected = [[id + 1.0] for id in range(8)]
+    for column in ("features", "a", "s.features"):
+        assert predicted(ModelPredictor(adder(), column).predict(frame)).tolist() == expected
+    # Where the plan below leaves no vector in what it selects, the source has one all the same.
+    computed = frame.select(F.transform("a", lambda x: x).alias("a"), F.col("features"))
+    assert predicted(ModelPredictor(adder(), "a").predict(computed)).tolist() == expected
+    score = predict_udf(adder())
+    assert predicted(frame.select(score("a").alias("prediction"), "features")).tolist() == expected

@@ -159,7 +159,7 @@ def test_inputs_come_alone_in_a_list_or_by_key() -> None:
     alone = first(Columns((X,)))
     assert isinstance(alone.x, np.ndarray)
     assert (alone.y, alone.sample_weight) == (None, None)
-    both = first(Columns((X, Y), (Y,), Column("y", (), "float32")))
+    both = first(Columns((X, Y), (Y,), (Column("y", (), "float32"),)))
     assert isinstance(both.x, list)
     assert [part.shape for part in both.x] == [(3, 2), (3,)]
     assert both.sample_weight is not None
@@ -186,7 +186,7 @@ def test_rows_are_weighed_by_the_class_of_their_label(labels: Any) -> None:
 
 
 def test_class_weights_multiply_sample_weights() -> None:
-    columns = Columns((X,), (Y,), Column("y", (), "float32"), ClassWeight.of({2: 4.0}))
+    columns = Columns((X,), (Y,), (Column("y", (), "float32"),), ClassWeight.of({2: 4.0}))
     with Feed(batches(4), columns, batch_size=4, partition=0) as feed:
         (minibatch,) = feed.epoch(0)
     assert minibatch.sample_weight is not None

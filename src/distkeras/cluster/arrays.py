@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distkeras.cluster.validate import Names
+from distkeras.cluster.validate import Names, Weights
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +31,7 @@ class Roles:
 
     features_col: Names
     label_col: Names | None = "label"
-    sample_weight_col: str | None = None
+    sample_weight_col: Weights = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -58,6 +58,11 @@ class ArrayTable:
         self.nbytes = row_bytes * self.num_rows
         self._batch = max(1, BATCH_BYTES // max(1, row_bytes))
 
+    @property
+    def names(self) -> list[str]:
+        """Of the columns, in order."""
+        return list(self._arrays)
+
     def read(self, first: int, end: int) -> pa.RecordBatchReader:
         """Return a stream of the rows from `first` to before `end`."""
         schema = self._rows(0, 0).schema
@@ -78,7 +83,7 @@ def of_tuple(given: tuple[Any, ...]) -> tuple[ArrayTable, Roles]:
 
     Args:
         given: `x` and `y` are an array, a list of arrays in the model's order, or a dict by the names of its
-            inputs or outputs; `y` may be `None`.
+            inputs or outputs; `y` may be `None`, and so may parts of `sample_weight`.
 
     Raises:
         ValueError: another number of parts, or as `ArrayTable`.
@@ -91,13 +96,15 @@ def of_tuple(given: tuple[Any, ...]) -> tuple[ArrayTable, Roles]:
     x, y, weight = (*given, None, None)[:3]
     arrays, features = _named(x, "x")
     labels: Names | None = None
+    weights: Weights = None
     if y is not None:
         more, labels = _named(y, "y")
         arrays |= more
     if weight is not None:
-        arrays["sample_weight"] = weight
+        more, weights = _named_weights(weight)
+        arrays |= more
     table = ArrayTable(arrays)
-    return table, Roles(features, labels, None if weight is None else "sample_weight", table.shapes)
+    return table, Roles(features, labels, weights, table.shapes)
 
 
 def _named(part: Any, name: str) -> tuple[dict[str, Any], Names]:
@@ -109,6 +116,19 @@ def _named(part: Any, name: str) -> tuple[dict[str, Any], Names]:
         names = [f"{name} {index}" for index in range(len(part))]
         return dict(zip(names, part, strict=True)), names
     return {name: part}, name
+
+
+def _named_weights(part: Any) -> tuple[dict[str, Any], Weights]:
+    """Return the arrays of sample weights by names of columns, and these names as a trainer takes them."""
+    if isinstance(part, Mapping):
+        arrays, names = _named(
+            {key: array for key, array in part.items() if array is not None}, "sample_weight"
+        )
+        return arrays, names
+    if isinstance(part, list | tuple) and any(hasattr(array, "shape") for array in part):
+        given = [None if array is None else f"sample_weight {index}" for index, array in enumerate(part)]
+        return {name: array for name, array in zip(given, part, strict=True) if name is not None}, given
+    return {"sample_weight": part}, "sample_weight"
 
 
 def _as_array(name: str, given: Any) -> Array:

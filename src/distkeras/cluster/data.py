@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,19 +11,19 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.cluster import padded, partitions, trial, validate
+from distkeras.cluster import padded, partitions, validate
 from distkeras.cluster.arrays import Roles
+from distkeras.cluster.facts import ROW, Facts, facts, questions
+from distkeras.cluster.names import Table
 from distkeras.cluster.partitions import LOGGER
-from distkeras.cluster.source import Facts, Source, facts, questions, source_of
+from distkeras.cluster.repeatable import RowsMayChange, why_rows_may_change
+from distkeras.cluster.source import Source, assembled
+from distkeras.cluster.uses import Losses, Use, try_out, uses_of
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
 from distkeras.worker.feeding import Feeding
-from distkeras.worker.preprocess import Function
 
-Losses = str | Sequence[str | None] | Mapping[str, str | None] | None
-"""Name of the loss of all outputs, of each in order, or of each by name; `None`: one that has no name."""
-
-WEIGHT = TensorSpec("sample_weight", ())
+__all__ = ["Losses", "Prepared", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -41,33 +43,6 @@ class Prepared:
     rows_per_partition: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Use:
-    """One column of the user's, and what it is for."""
-
-    source: Source
-    spec: TensorSpec
-    role: str
-    loss: str | None = None
-    row_bytes: int = 1
-
-    def resolve(self, found: Facts, feeding: Feeding) -> Column:
-        """Return the form in which the model gets the column, or raise what is wrong with it."""
-        validate.check_nulls(self.source, found)
-        if self.role == RAW:
-            return Column(self.source.name, (self.row_bytes,), RAW)
-        step = padded.step_of(self.source, self.spec) if self.role == "feature" else 1
-        padding = padded.padding_for(self.source, found, self.spec, feeding, step)
-        if padding is None:
-            return self._resolve(found)
-        return padded.resolve(found, step, padding, self._resolve)
-
-    def _resolve(self, found: Facts) -> Column:
-        if self.role == "label":
-            return validate.label(self.source, found, self.spec, self.loss)
-        return validate.feature(self.source, found, self.spec)
-
-
 def prepare(
     df: DataFrame,
     roles: Roles,
@@ -85,10 +60,11 @@ def prepare(
 ) -> Prepared:
     """Check that `df` can train the model, and lay it out for `num_workers` workers.
 
-    One pass over the plan counts the rows of each partition and looks at every value that must be right. The
-    plan is evaluated again for training: cache it where that is expensive or not deterministic. Partitions
-    are used as they are, joined, or, where neither is even, dealt out anew; without `shuffle` one worker gets
-    the rows in their order. What was done goes to the log `distkeras.cluster`.
+    One pass over the plan counts the rows of each partition and looks at every value that must be right;
+    where one is not, a second pass finds out what is wrong, and in which row first. The plan is evaluated
+    again for training: cache it where that is expensive or not deterministic. Partitions are used as they
+    are, joined, or, where neither is even, dealt out anew; without `shuffle` one worker gets the rows in
+    their order. What was done goes to the log `distkeras.cluster`. Columns travel under generated names.
 
     Args:
         df: the rows.
@@ -100,13 +76,14 @@ def prepare(
         shuffle: deal rows to workers at random.
         seed: for that.
         barrier: the workers will run as a barrier stage: Spark refuses joined partitions there, so deal anew.
-        batch_size: rows by which workers may differ before partitions are dealt anew.
+        batch_size: rows of a minibatch, by which workers may differ before partitions are dealt anew.
         class_weight: what rows count by their label.
         feeding: how rows become minibatches.
 
     Raises:
-        ValueError: an unknown column; rows, labels or nulls that do not fit the model; too few rows, or a
-            stream of them; labels that say no class, with `class_weight`.
+        ValueError: an unknown or ambiguous column; rows, labels or nulls that do not fit the model; too few
+            rows, or a stream of them; labels that say no class, with `class_weight`; a model that fixes
+            another size of a minibatch, or one that the last minibatch does not have.
         TypeError: a column of a type that the model cannot take.
     """
     if num_workers < 1:
@@ -116,17 +93,20 @@ def prepare(
             "Expected a DataFrame that ends. Received: a streaming one. Train on what has arrived, such as "
             "in `foreachBatch`; a trained model predicts streams."
         )
+    validate.check_batch_size(inputs, batch_size)
+    table, tried = Table(df), None
     fed = padded.with_columns(inputs, feeding)
-    tried = None
     if feeding.preprocess is not None:
-        tried, raw, roles = _try_out(df, roles, fed, feeding.preprocess)
-        uses = [*raw, *_uses(df, roles, (), tuple(outputs), loss)]
+        tried, raw, roles = try_out(table, roles, fed, feeding.preprocess)
+        uses = [*raw, *uses_of(table, roles, (), tuple(outputs), loss)]
     else:
-        uses = _uses(df, roles, fed, tuple(outputs), loss)
-    sources = {use.source.name: use.source for use in uses}
-    frame = partitions.gather(df.select(*(source.column for source in sources.values())), num_workers)
-    rows = _examine(frame, uses)
-    counts = {row["partition"]: row["rows"] for row in rows}
+        uses = uses_of(table, roles, fed, tuple(outputs), loss)
+    frame, uses = _under_generated_names(table.frame, uses)
+    may_change = why_rows_may_change(frame)
+    if may_change is not None:
+        _warn_of_rows_that_change(may_change)
+    frame = partitions.gather(frame, num_workers)
+    counts, found = _examine(frame, uses)
     num_rows = sum(counts.values())
     if num_rows < num_workers:
         what = "is empty" if num_rows == 0 else f"has {num_rows} row(s) for {num_workers} workers"
@@ -134,20 +114,18 @@ def prepare(
             f"The DataFrame {what}. Expected at least one row a worker: train on more rows, or with fewer "
             f"workers. Received: num_workers={num_workers}"
         )
-    found = {name: facts(source, f"{i}_", rows) for i, (name, source) in enumerate(sources.items())}
-    resolved = [use.resolve(found[use.source.name], feeding) for use in uses]
+    resolved = [use.resolve(facts_of, feeding) for use, facts_of in zip(uses, found, strict=True)]
     if class_weight is not None and (tried is None or len(tried.preprocess.made) < 2):
-        validate.check_classes(
-            [column for use, column in zip(uses, resolved, strict=True) if use.role == "label"]
-        )
+        validate.check_classes([column for use, column in _pairs(uses, resolved) if use.role == "label"])
     if not (shuffle or barrier) and partitions.is_even(counts, num_workers, batch_size):
         shares = tuple(counts[index] for index in range(num_workers))
         LOGGER.info("%d rows in the partitions as they come: %s", num_rows, shares)
     else:
         frame, shares = partitions.deal(frame, counts, num_workers, (seed or 0) if shuffle else None, barrier)
         LOGGER.info("%d rows dealt to %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
+    validate.check_last_batch(inputs, batch_size, shares, feeding.drop_remainder)
     frame, resolved = _travel(frame, uses, resolved)
-    columns = _columns(uses, resolved, class_weight)
+    columns = replace(_columns(uses, resolved, class_weight), may_change=may_change)
     if tried is None:
         return Prepared(frame, columns.with_masks(inputs), num_rows, shares)
     return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares)
@@ -162,103 +140,104 @@ def check_full(rows: Sequence[int], batch_size: int) -> None:
         )
 
 
-def _uses(
-    df: DataFrame,
-    roles: Roles,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-    loss: Losses,
-) -> list[_Use]:
-    """Return every column that is needed, in the order of inputs and outputs, its type checked."""
-    fields = {field.name: field for field in df.schema.fields}
+def _pairs(uses: list[Use], resolved: list[Column]) -> list[tuple[Use, Column]]:
+    return list(zip(uses, resolved, strict=True))
 
-    def source(name: str, argument: str) -> Source:
-        found = source_of(validate.find(name, fields, argument))
-        return replace(found, shape=roles.shapes.get(name))
 
-    uses = []
-    names = validate.match(roles.features_col, inputs, "features_col", "input")
-    for name, spec in zip(names, inputs, strict=True):
-        uses.append(_Use(source(name, "features_col"), spec, "feature"))
-    if roles.label_col is not None:
-        names = validate.match(roles.label_col, outputs, "label_col", "output")
-        for index, (name, spec) in enumerate(zip(names, outputs, strict=True)):
-            uses.append(_Use(source(name, "label_col"), spec, "label", _loss_of(loss, spec, index)))
-    if roles.sample_weight_col is not None:
-        uses.append(_Use(source(roles.sample_weight_col, "sample_weight_col"), WEIGHT, "weight"))
+def _under_generated_names(frame: DataFrame, uses: list[Use]) -> tuple[DataFrame, list[Use]]:
+    """Return the columns that are needed, each once, under names that no user chose."""
+    names: dict[str, str] = {}
+    columns: list[SparkColumn] = []
+    renamed = []
     for use in uses:
-        # What a label must be, its loss decides; but no loss takes strings.
-        dtype = "float32" if use.role == "label" else use.spec.dtype
-        validate.check_leaf(use.source, dtype, f"{use.spec.name!r}")
-    return uses
+        sources = []
+        for source in use.sources:
+            if source.path not in names:
+                names[source.path] = f"u{len(names)}"
+                columns.append(source.column.alias(names[source.path]))
+            sources.append(replace(source, path=names[source.path]))
+        renamed.append(replace(use, sources=tuple(sources)))
+    return frame.select(*columns), renamed
 
 
-def _try_out(
-    df: DataFrame, roles: Roles, inputs: tuple[TensorSpec, ...], function: Function
-) -> tuple[trial.Trial, list[_Use], Roles]:
-    """Try `function` on the first rows.
+def _warn_of_rows_that_change(cause: str) -> None:
+    warnings.warn(
+        f"The rows may change from one evaluation of the plan to the next: it has {cause}. The plan is "
+        "evaluated to count and check the rows, to train, and again where a worker is lost. Cache it "
+        "(df.cache()), checkpoint it (df.checkpoint()), or write it out, and train on that.",
+        RowsMayChange,
+        stacklevel=_levels_to_user(),
+    )
 
-    Returns:
-        What came of it; the columns that it is given; and the roles that it leaves to columns.
-    """
-    fields = {field.name: field for field in df.schema.fields}
-    sources = {}
-    for argument in ("features_col", "label_col", "sample_weight_col"):
-        for name in trial.names_of(getattr(roles, argument)):
-            sources[name] = source_of(validate.find(name, fields, argument))
-    tried = trial.try_out(df, function, list(sources.values()), inputs)
-    uses = [
-        _Use(source, TensorSpec(name, None, RAW), RAW, row_bytes=tried.row_bytes[name])
-        for name, source in sources.items()
+
+def _levels_to_user() -> int:
+    """How far up the stack the first line is that is not of this project."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _examine(frame: DataFrame, uses: list[Use]) -> tuple[dict[int, int], list[list[Facts]]]:
+    """Count the rows of each partition that has any, and find the facts about each column of each use."""
+    asked: dict[tuple[str, str], int] = {}
+    places = []
+    for use in uses:
+        keys = [(source.path, repr(use.expected)) for source in use.sources]
+        places.append([asked.setdefault(key, len(asked)) for key in keys])
+    first = {
+        place: (source, use)
+        for use, own in reversed(list(zip(uses, places, strict=True)))
+        for source, place in zip(use.sources, own, strict=True)
+    }
+    aggregates = [F.count(F.lit(1)).alias("rows")]
+    for place, (source, use) in first.items():
+        for name, answer in questions(source, use.expected).items():
+            aggregates.append(answer.alias(f"{place}_{name}"))
+    index = F.spark_partition_id().alias("partition")
+    rows = frame.groupBy(index).agg(*aggregates).collect()
+    faulty = [place for place in first if any(row[f"{place}_faulty"] for row in rows)]
+    closer = _examine_closely(frame, {place: first[place] for place in faulty}) if faulty else {}
+    found = {place: facts(source, f"{place}_", rows, closer) for place, (source, _) in first.items()}
+    counts = {row["partition"]: row["rows"] for row in rows}
+    return counts, [[found[place] for place in own] for own in places]
+
+
+def _examine_closely(frame: DataFrame, faulty: Mapping[int, tuple[Source, Use]]) -> dict[int, Row]:
+    """Find out what is wrong with these columns, and in which row first, by partition."""
+    numbered = frame.withColumn(ROW, partitions.row_in_partition())
+    aggregates = [
+        answer.alias(f"{place}_{name}")
+        for place, (source, use) in faulty.items()
+        for name, answer in questions(source, use.expected, closely=True).items()
     ]
-    left = replace(roles, features_col=[])
-    if len(tried.preprocess.made) > 1:
-        left = replace(left, label_col=None)
-    if len(tried.preprocess.made) > 2:
-        left = replace(left, sample_weight_col=None)
-    return tried, uses, left
+    rows = numbered.groupBy(F.spark_partition_id().alias("partition")).agg(*aggregates).collect()
+    return {row["partition"]: row for row in rows}
 
 
-def _loss_of(loss: Losses, spec: TensorSpec, index: int) -> str | None:
-    if loss is None or isinstance(loss, str):
-        return loss
-    if isinstance(loss, Mapping):
-        return loss.get(spec.key or spec.name, loss.get(spec.name))
-    return loss[index] if index < len(loss) else None
-
-
-def _examine(frame: DataFrame, uses: list[_Use]) -> list[Row]:
-    """Count the rows of each partition that has any, and ask what the checks need of each column."""
-    sources = {use.source.name: use.source for use in uses}
-    # Numbers matter where they are classes, and where a fraction would be lost.
-    judged = {use.source.name for use in uses if use.role == "label" or "int" in use.spec.dtype}
-    asked = [F.count(F.lit(1)).alias("rows")]
-    for index, (name, source) in enumerate(sources.items()):
-        for question, answer in questions(source, name in judged).items():
-            asked.append(answer.alias(f"{index}_{question}"))
-    rows: list[Row] = frame.groupBy(F.spark_partition_id().alias("partition")).agg(*asked).collect()
-    return rows
-
-
-def _travel(frame: DataFrame, uses: list[_Use], resolved: list[Column]) -> tuple[DataFrame, list[Column]]:
-    """Cast every column; one that is used in two types travels twice, under two names."""
-    casts: dict[str, SparkColumn] = {}
-    first_type: dict[str, str] = {}
+def _travel(frame: DataFrame, uses: list[Use], resolved: list[Column]) -> tuple[DataFrame, list[Column]]:
+    """Cast every column; one that is used in two types travels twice, one of two uses alike once."""
+    names: dict[tuple[str, ...], str] = {}
+    casts: list[SparkColumn] = []
     named = []
-    for use, column in zip(uses, resolved, strict=True):
-        name, kind = use.source.name, use.source.travel_type(column.dtype)
-        if column.dtype == RAW:  # Read otherwise than the same column as a label.
-            kind = RAW
-        if first_type.setdefault(name, kind) != kind:
-            name = f"{name} as {kind}"
-        casts[name] = use.source.cast(column.dtype).alias(name)
-        named.append(replace(column, name=name))
-    return frame.select(*casts.values()), named
+    for use, column in _pairs(uses, resolved):
+        kinds = [f"{source.path} {source.travel_type(column.dtype)}" for source in use.sources]
+        # What code of the user's is given is read otherwise than the same column as a label.
+        key = (str(column.dtype == RAW), *kinds)
+        if key not in names:
+            names[key] = f"c{len(names)}"
+            casts.append(assembled(use.sources, column.dtype).alias(names[key]))
+        named.append(replace(column, name=names[key]))
+    return frame.select(*casts), named
 
 
-def _columns(uses: list[_Use], resolved: list[Column], class_weight: ClassWeight | None) -> Columns:
+def _columns(uses: list[Use], resolved: list[Column], class_weight: ClassWeight | None) -> Columns:
     def of(role: str) -> tuple[Column, ...]:
-        return tuple(column for use, column in zip(uses, resolved, strict=True) if use.role == role)
+        return tuple(column for use, column in _pairs(uses, resolved) if use.role == role)
 
-    weight = of("weight")
-    return Columns(of("feature"), of("label"), weight[0] if weight else None, class_weight, of(RAW))
+    weights = {use.place: column for use, column in _pairs(uses, resolved) if use.role == "weight"}
+    if None in weights:
+        every: tuple[Column | None, ...] = (weights[None],)
+    else:
+        every = tuple(weights.get(place) for place in range(len(of("label")))) if weights else ()
+    return Columns(of("feature"), of("label"), every, class_weight, of(RAW))

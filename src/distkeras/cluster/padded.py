@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from distkeras.cluster.source import Facts, Source
+from distkeras.cluster.facts import Facts
+from distkeras.cluster.source import Source
 from distkeras.worker.columns import Column, TensorSpec
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import Padding

@@ -60,8 +60,7 @@ def deal(
     """
     num_rows = sum(counts.values())
     offsets = [0, *itertools.accumulate(counts.get(index, 0) for index in range(max(counts) + 1))]
-    # Row number within the partition: the lower 33 bits.
-    row = F.monotonically_increasing_id().bitwiseAND(2**33 - 1) + _pick(offsets, F.spark_partition_id())
+    row = row_in_partition() + _pick(offsets, F.spark_partition_id())
     order: Column = F.col(_ROW)
     worker = F.pmod(F.col(_ROW), F.lit(num_workers))
     if seed is not None:
@@ -103,6 +102,11 @@ def copy_to_all(frame: DataFrame, num_workers: int, seed: int | None) -> tuple[D
     dealt = copies.withColumn(_WORKER, _pick(keys, F.col(_WORKER))).repartition(num_workers, _WORKER)
     dealt = dealt.sortWithinPartitions(_ROW).drop(_ROW, _WORKER)
     return dealt, tuple(counts.get(worker, 0) for worker in range(num_workers))
+
+
+def row_in_partition() -> Column:
+    """Return the number of a row within its partition, from 0: the lower 33 bits of Spark's id."""
+    return F.monotonically_increasing_id().bitwiseAND(2**33 - 1)
 
 
 def _pick(values: list[int], index: Column) -> Column:

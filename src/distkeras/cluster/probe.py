@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.collecting import Collecting
+from distkeras.cluster.session import python_of_executors
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import SparkSession
 
-SCHEMA = "python string, missing string"
+ANSWER = "python string, missing string"
+
+PREDICTION_SECONDS = 60.0
+"""For which a prediction waits to hear of the executors' Python: its job will tell, too."""
 
 _ready: dict[tuple[str, str], int] = {}
 _lock = threading.Lock()
 
 
 class ExecutorsNotReady(RuntimeError):
-    """The Python of the executors lacks a package that training needs."""
+    """The Python of the executors lacks a package, has another version than the driver's, or is not there."""
 
 
 def check_executors(
@@ -39,8 +46,8 @@ def check_executors(
         limit: seconds to wait for them.
 
     Raises:
-        ExecutorsNotReady: a package is missing; the message names it, and which Python lacks it. Or they have
-            not answered in time.
+        ExecutorsNotReady: a package is missing, or their Python is of another version, or is not there; the
+            message names both interpreters. Or they have not answered in time.
     """
     key = (spark.conf.get("spark.app.id", "") or "", backend)
     with _lock:
@@ -49,54 +56,121 @@ def check_executors(
             _ready[key] = num_workers
 
 
+def check_prediction(spark: SparkSession, backend: str) -> None:
+    """Find out whether the Python of an executor can predict, where it is not that of the driver.
+
+    Done once for a Spark application and a backend. Where no executor answers in `PREDICTION_SECONDS`, it is
+    left to the job that predicts.
+
+    Args:
+        spark: the session.
+        backend: Keras backend.
+
+    Raises:
+        ExecutorsNotReady: as `check_executors`.
+    """
+    if python_of_executors(spark) == sys.executable:
+        return
+    key = (spark.conf.get("spark.app.id", "") or "", backend)
+    with _lock:
+        if key not in _ready:
+            _ask(spark, [*NEEDED, backend], None, 1, PREDICTION_SECONDS)
+            _ready[key] = 0
+
+
+NEEDED = ["pyarrow", "distkeras", "keras"]
+
+
 def _import_everywhere(
     spark: SparkSession, backend: str, threads: int, num_workers: int, limit: float
 ) -> None:
-    needed = ["distkeras", "keras", backend]
-    tasks = spark.range(0, num_workers, 1, num_workers)
-    collecting = Collecting(tasks.mapInArrow(_importer(needed, backend, threads), SCHEMA))
+    python_of_executors(spark)
+    if not _ask(spark, [*NEEDED, backend], (backend, threads), num_workers, limit):
+        raise ExecutorsNotReady(
+            f"Expected {num_workers} short tasks to import Keras on the executors within {limit:.0f} s. "
+            "Received: no answer. Look at the Spark UI for what keeps them from running; "
+            "ServerOptions(give_up=...) allows for more time."
+        )
+
+
+def _ask(
+    spark: SparkSession, needed: list[str], to_import: tuple[str, int] | None, num_tasks: int, limit: float
+) -> bool:
+    """Ask the executors for packages; return whether they have answered in `limit` seconds.
+
+    Args:
+        spark: the session.
+        needed: names of modules; the last is that of the backend.
+        to_import: have them import Keras with this backend, for so many cores.
+        num_tasks: how many Python workers to ask.
+        limit: seconds.
+
+    Raises:
+        ExecutorsNotReady: they lack one, or have no Python that this driver can use.
+    """
+    # The rows are pickled: of all that Spark sends to Python, this alone needs no pyarrow there.
+    ask = F.udf(_asker(needed, to_import), ANSWER, useArrow=False).asNondeterministic()
+    tasks = spark.range(0, num_tasks, 1, num_tasks)
+    collecting = Collecting(tasks.select(ask("id").alias("answer")).select("answer.*"))
     collecting.start()
     try:
         ended = collecting.wait(limit)
     finally:
         collecting.cancel()
     if not ended:
-        raise ExecutorsNotReady(
-            f"Expected {num_workers} short tasks to import Keras on the executors within {limit:.0f} s. "
-            "Received: no answer. Look at the Spark UI for what keeps them from running; "
-            "ServerOptions(give_up=...) allows for more time."
-        )
+        return False
+    mend = (
+        f"Received there: {{}}. The driver runs on {sys.executable} (Python {_VERSION}). Install "
+        f"`distkeras[{needed[-1]}]` there, or, before the session is made, point PYSPARK_PYTHON or "
+        "`spark.pyspark.python` at an environment of this version of Python that has it."
+    )
     if collecting.error is not None:
-        raise collecting.error
+        unusable = _unusable(str(collecting.error), python_of_executors(spark))
+        if unusable is None:
+            raise collecting.error
+        raise ExecutorsNotReady(
+            f"Expected a Python {_VERSION} on the executors. {mend.format(unusable)}"
+        ) from collecting.error
     for row in collecting.rows:
         if row.missing:
             raise ExecutorsNotReady(
-                f"Expected the executors' Python to have {', '.join(needed)}. Received: {row.missing} "
-                f"missing in {row.python}. Install `distkeras[{backend}]` there, or, before the session is "
-                "made, point PYSPARK_PYTHON or `spark.pyspark.python` at an environment that has it."
+                f"Expected the executors' Python to have {', '.join(needed)}. "
+                + mend.format(f"{row.missing} missing in {row.python}")
             )
+    return True
 
 
-def _importer(
-    modules: list[str], backend: str, threads: int
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _unusable(error: str, python: str | None) -> str | None:
+    """Return what is wrong with the Python of the executors as a whole, if that is what `error` says."""
+    name = python or "the Python of the Spark Connect server"
+    version = re.search(r"different version: (\S+) than that in driver", error)
+    if version is not None:
+        return f"{name} is of version {version[1]}"
+    program = re.search(r'Cannot run program "([^"]*)"', error)
+    if program is not None:
+        return f"there is no {program[1]}"
+    module = re.search(r"No module named '?(pyspark|py4j|cloudpickle)", error)
+    return None if module is None else f"{module[1]} missing in {name}"
+
+
+def _asker(modules: list[str], to_import: tuple[str, int] | None) -> Callable[[int], tuple[str, str]]:
     # A nested function travels by value: it runs where this package is not installed.
-    def import_all(batches: Iterator[Any]) -> Iterator[Any]:
+    def ask(_: int) -> tuple[str, str]:
         import importlib.util
         import sys
 
-        import pyarrow
-
         missing = ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
-        if not missing:
+        if not missing and to_import is not None:
             from pyspark import TaskContext
 
             from distkeras.cluster.stage import gpus_of
             from distkeras.worker.task import prepare_process
 
             context = TaskContext.get()
-            prepare_process(backend, threads, gpus_of(context), context.partitionId())
-        for _ in batches:
-            yield pyarrow.RecordBatch.from_pydict({"python": [sys.executable], "missing": [missing]})
+            prepare_process(*to_import, gpus_of(context), context.partitionId())
+        return sys.executable, missing
 
-    return import_all
+    return ask

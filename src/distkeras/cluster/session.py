@@ -49,6 +49,26 @@ def tries_once(spark: SparkSession) -> bool:
     return is_local(spark) and "," not in str(spark.conf.get("spark.master", "local"))
 
 
+PYTHON = "python3"
+"""What Spark starts for Python workers if nobody says otherwise: the first on the PATH."""
+
+
+def python_of_executors(spark: SparkSession) -> str | None:
+    """Return the Python that Spark starts for workers, `None` over Spark Connect, where the server knows.
+
+    Where nobody has chosen one, `spark.pyspark.python` is, which PySpark itself heeds only in `spark-submit`;
+    and on this machine the driver's own Python, which need not be the first on the PATH: in an environment
+    that is not activated it is not.
+    """
+    if is_remote():
+        return None
+    context = spark.sparkContext
+    if context.pythonExec == PYTHON and os.environ.get("PYSPARK_PYTHON") != PYTHON:
+        own = sys.executable if is_local(spark) else PYTHON
+        context.pythonExec = spark.conf.get("spark.pyspark.python", None) or own
+    return str(context.pythonExec)
+
+
 def local_session(cores: int | None = None, *, backend: str | None = None, **settings: str) -> SparkSession:
     """Return the active Spark session, or a new local one.
 

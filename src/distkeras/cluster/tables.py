@@ -18,9 +18,9 @@ from pyarrow.interchange import from_dataframe
 from pyspark.sql import DataFrame, SparkSession
 
 from distkeras.cluster.arrays import BATCH_BYTES, ArrayTable, Roles, of_tuple
+from distkeras.cluster.names import column_in_memory
 from distkeras.cluster.partitions import LOGGER
 from distkeras.cluster.session import is_local, local_session
-from distkeras.cluster.validate import find
 
 FILE_BYTES = 96 * 2**20
 """Largest file that is written for Spark: it splits those of more than 128 MiB, unevenly."""
@@ -61,12 +61,14 @@ def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tup
     session = _session()
     if not is_local(session):
         whole = table.read(0, table.num_rows) if isinstance(table, ArrayTable) else table
-        yield session.createDataFrame(whole if isinstance(whole, pa.Table) else whole.read_all()), roles
+        rows = whole if isinstance(whole, pa.Table) else whole.read_all()
+        generated = rows.rename_columns(_generated(rows.schema.names))
+        yield session.createDataFrame(generated).toDF(*rows.schema.names), roles
         return
     # Spark's own: it removes what a killed driver leaves there.
     with tempfile.TemporaryDirectory(prefix="distkeras-", dir=session.sparkContext._temp_dir) as folder:
         _write(table, Path(folder), num_workers, session.sparkContext.defaultParallelism)
-        yield session.read.parquet(folder), roles
+        yield session.read.parquet(folder).toDF(*_names_of(table)), roles
 
 
 def _session() -> SparkSession:
@@ -102,14 +104,13 @@ def _needed(names: list[str], roles: Roles) -> list[str]:
     Raises:
         ValueError: one that has is not among them.
     """
-    fields = dict.fromkeys(names, "")
     chosen: dict[str, None] = {}
     for argument in ("features_col", "label_col", "sample_weight_col"):
         given = getattr(roles, argument)
         listed = [given] if isinstance(given, str) else [*(given or ())]
         for name in given.values() if isinstance(given, Mapping) else listed:
-            find(name, fields, argument)
-            chosen[name] = None
+            if name is not None:
+                chosen[column_in_memory(name, names, argument)] = None
     return list(chosen)
 
 
@@ -136,14 +137,25 @@ def _write(table: Table, folder: Path, num_workers: int, slots: int) -> None:
         _write_file(rows, folder / f"{index:05}.parquet")
 
 
+def _names_of(table: Table) -> list[str]:
+    return table.names if isinstance(table, ArrayTable) else list(table.schema.names)
+
+
+def _generated(names: list[str]) -> list[str]:
+    """Return names for Parquet files, which cannot have all that a table in memory can."""
+    return [f"c{index}" for index in range(len(names))]
+
+
 def _write_file(rows: pa.Table | pa.RecordBatchReader, path: Path) -> None:
     reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
-    schema = pa.schema([(field.name, _readable(field.type)) for field in reader.schema])
+    names = _generated(reader.schema.names)
+    kinds = [_readable(field.type) for field in reader.schema]
+    schema = pa.schema([*zip(names, kinds, strict=True)])
     # Plain values: what is read once is not worth packing.
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, store_schema=False) as file:
         for batch in reader:
             size = max(1, BATCH_BYTES * batch.num_rows // max(1, batch.nbytes))
-            file.write_batch(batch.cast(schema), row_group_size=size)
+            file.write_batch(batch.rename_columns(names).cast(schema), row_group_size=size)
 
 
 def _readable(kind: pa.DataType) -> pa.DataType:

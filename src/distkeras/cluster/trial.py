@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from distkeras.cluster.source import Source
-from distkeras.cluster.validate import Names
+from distkeras.cluster.validate import Names, Weights
 from distkeras.worker.backlog import map_leaves
 from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
 from distkeras.worker.decode import decode
@@ -35,13 +35,14 @@ class Trial:
     row_bytes: Mapping[str, int]
 
 
-def names_of(given: Names | None) -> list[str]:
+def names_of(given: Names | Weights) -> list[str]:
     """Return the columns that a user named."""
     if given is None:
         return []
     if isinstance(given, str):
         return [given]
-    return list(given.values() if isinstance(given, Mapping) else given)
+    listed = given.values() if isinstance(given, Mapping) else given
+    return [name for name in listed if name is not None]
 
 
 def try_out(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,16 @@ class TensorSpec:
         dtype: as Keras names it.
         key: the name under which the model takes or gives it in a dict; `None` where it stands in a list or
             alone.
+        batch: rows of a minibatch, where the model fixes them.
+        size: ids from 0 that the model has an embedding for; `None` where it does not look them up.
     """
 
     name: str
     shape: tuple[int | None, ...] | None
     dtype: str = "float32"
     key: str | None = None
+    batch: int | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,18 @@ class Column:
     """A column of the prepared DataFrame, and the form in which the model gets it.
 
     Attributes:
-        name: in the prepared DataFrame.
+        name: in the prepared DataFrame: a generated one, so that the user's may be any.
         shape: of one row, as the model takes it.
         dtype: NumPy's name of the type that the model gets, or `"string"`.
         key: the name under which the model takes it in a dict; `None` where it stands in a list or alone.
         padding: how rows of different lengths are filled up; the first length of `shape` is then that of the
             longest row.
         mask: whether the model gets, in place of the rows, where they are not filled up.
+        source: the user's name of it, for messages; default: as `name`.
+        parts: the user's names of the columns that it was put together from, and how many numbers of a row
+            each gives; empty for a single one.
+        finite: whether NaN and infinity are refused.
+        limits: the least and the greatest number that are taken; `None`: any.
     """
 
     name: str
@@ -57,6 +66,23 @@ class Column:
     key: str | None = None
     padding: Padding | None = None
     mask: bool = False
+    source: str = ""
+    parts: tuple[tuple[str, int], ...] = ()
+    finite: bool = False
+    limits: tuple[int, int] | None = None
+
+    @property
+    def title(self) -> str:
+        """The user's name of it."""
+        return self.source or self.name
+
+    def title_at(self, element: int) -> str:
+        """Return the user's name of the column that gives number `element` of a row."""
+        for name, width in self.parts:
+            if element < width:
+                return name
+            element -= width
+        return self.title
 
     @property
     def width(self) -> int:
@@ -78,25 +104,26 @@ class Columns:
     Attributes:
         features: one for each input.
         labels: one for each output, or none.
-        sample_weight: of a number for each row.
+        sample_weights: none; one, for every output; or one for each output, `None` where all rows count 1.
         class_weight: what a row counts by its label, of which there is one.
         raw: what `preprocess` is given, each of the shape of its longest row in bytes.
         preprocess: makes the features, and the labels and weights for which there are no columns here.
+        may_change: what in the plan of the rows may give other rows each time; `None`: nothing that is known.
     """
 
     features: tuple[Column, ...]
     labels: tuple[Column, ...] = ()
-    sample_weight: Column | None = None
+    sample_weights: tuple[Column | None, ...] = ()
     class_weight: ClassWeight | None = None
     raw: tuple[Column, ...] = ()
     preprocess: Preprocess | None = None
+    may_change: str | None = None
 
     @property
     def all(self) -> tuple[Column, ...]:
-        """Features, labels, weight, and what is preprocessed."""
-        weight = [self.sample_weight] if self.sample_weight else []
+        """Features, labels, weights, and what is preprocessed."""
         features = (column for column in self.features if not column.mask)
-        return (*features, *self.labels, *weight, *self.raw)
+        return (*features, *self.labels, *(weight for weight in self.sample_weights if weight), *self.raw)
 
     def with_masks(self, inputs: Sequence[TensorSpec]) -> Columns:
         """Return the columns with a mask in the place of each of `inputs` that no column feeds."""
@@ -129,3 +156,16 @@ def nesting(shape: tuple[int, ...], depth: int) -> tuple[int, ...] | None:
         return shape
     longer_than_one = tuple(length for length in shape if length != 1)
     return longer_than_one if depth == len(longer_than_one) else None
+
+
+def integer_limits(dtype: str) -> tuple[int, int] | None:
+    """Return the least and the greatest number of an integer type; `None` for others."""
+    if not dtype.startswith(("int", "uint")):
+        return None
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def fixed_batch(inputs: Iterable[TensorSpec]) -> int | None:
+    """Return the rows of a minibatch that the inputs of a model fix; `None`: it may be any number."""
+    return next((spec.batch for spec in inputs if spec.batch is not None), None)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from distkeras.worker.columns import RAW, Column, Columns, nesting
+from distkeras.worker.images import HEAD_BYTES, image_hint
 from distkeras.worker.ragged import Ragged
 
 Table = dict[str, npt.NDArray[Any] | Ragged]
@@ -20,6 +21,8 @@ rows differ in length, `Ragged`."""
 def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first_row: int = 0) -> Table:
     """Return the rows of `batch` as views of its memory (booleans and strings are copied).
 
+    Errors name the user's columns.
+
     Args:
         batch: has at least `columns`, each a number, a list of numbers (nested or not), bytes, or strings.
         columns: what to read.
@@ -27,7 +30,8 @@ def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first
         first_row: number of rows of the partition that came before, for the error.
 
     Raises:
-        ValueError: a column is missing, a value is null, or a row has another length than the model takes.
+        ValueError: a column is missing; a value is null, not finite or out of its limits, where the column
+            has such; or a row has another length than the model takes.
         TypeError: a column has a type that holds no numbers.
     """
     table: Table = {}
@@ -42,7 +46,9 @@ def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first
         elif column.padding is not None:
             table[column.name] = _sequences(rows, place)
         else:
-            table[column.name] = _rows(rows, place)
+            numbers = _rows(rows, place)
+            place.legal(numbers.reshape(-1))
+            table[column.name] = numbers
     return table
 
 
@@ -61,20 +67,54 @@ class _Place:
         self.first_row = first_row
         self._ends = ends  # of the rows, where they are counted by their elements
 
-    def fault(self, row: int, found: str, expected: str) -> ValueError:
+    def fault(self, row: int, found: str, expected: str, element: int | None = None) -> ValueError:
         if self._ends is not None:
             row = int(np.searchsorted(self._ends, row, side="right"))
+        name = self.column.title if element is None else self.column.title_at(element)
         return ValueError(
-            f"Column {self.column.name!r}, partition {self.partition}, row {self.first_row + row}: "
+            f"Column {name!r}, partition {self.partition}, row {self.first_row + row}: "
             f"found {found}, expected {expected}."
         )
 
     def no_nulls(self, array: pa.Array, per_row: int) -> None:
         """Refuse an array with a null, `per_row` of whose elements make a row."""
         if array.null_count:
-            row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False))) // per_row
+            row, element = divmod(int(np.argmax(array.is_null().to_numpy(zero_copy_only=False))), per_row)
             what = "a null" if per_row == 1 and self._ends is None else "a null inside the array"
-            raise self.fault(row, what, "a value: drop or fill the nulls before training")
+            whole = self._ends is None and per_row == self.column.width
+            raise self.fault(
+                row, what, "a value: drop or fill the nulls before training", element if whole else None
+            )
+
+    def uniform_bytes(self, offsets: npt.NDArray[Any], data: pa.Buffer) -> None:
+        """Refuse bytes that are not one number each of the shape; say so where they are an image file."""
+        wrong = np.diff(offsets) != self.column.width
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            found = data[int(offsets[row]) : int(offsets[row + 1])]
+            hint = image_hint(found[:HEAD_BYTES].to_pybytes())
+            raise self.fault(
+                row, f"{found.size} values", f"{self.column.width} (shape {self.column.shape}){hint}"
+            )
+
+    def legal(self, numbers: npt.NDArray[Any]) -> None:
+        """Refuse a number that the model cannot take; the rows of `numbers` lie one after the other."""
+        if self.column.finite and numbers.dtype.kind == "f" and not _is_finite(numbers):
+            raise self._illegal(
+                numbers, ~np.isfinite(numbers), "a finite number: drop these rows, or fill them"
+            )
+        limits = self.column.limits
+        if limits is not None and numbers.size and numbers.dtype.kind in "fiu":
+            low, high = limits
+            if numbers.min() < low or numbers.max() > high:
+                raise self._illegal(numbers, (numbers < low) | (numbers > high), f"{low} to {high}")
+
+    def _illegal(self, numbers: npt.NDArray[Any], wrong: npt.NDArray[Any], expected: str) -> ValueError:
+        index = int(np.argmax(wrong))
+        if self._ends is not None:
+            return self.fault(index, str(numbers[index]), expected)
+        row, element = divmod(index, max(1, self.column.width))
+        return self.fault(row, str(numbers[index]), expected, element)
 
     def uniform(self, offsets: npt.NDArray[Any], length: int, per_row: int) -> None:
         """Refuse lists that are not all `length` long."""
@@ -136,6 +176,7 @@ def _sequences(array: pa.Array, place: _Place) -> Ragged:
     if column.padding is not None and column.padding.too_long(longest):
         row = int(lengths.argmax())
         raise place.fault(row, f"{longest} steps", f"at most {column.padding.limit}, as `pad_to` says")
+    _Place(column, place.partition, place.first_row, np.cumsum(lengths)).legal(_numbers(values, place))
     return Ragged.of_buffers(pa.large_list(values.type), len(array), [lengths, *Ragged(values).buffers()])
 
 
@@ -182,13 +223,13 @@ def _bytes(array: pa.Array, place: _Place) -> npt.NDArray[np.uint8]:
         return np.empty(0, np.uint8)
     if pa.types.is_fixed_size_binary(array.type):
         size = array.type.byte_width
-        place.uniform(np.array([0, size]), width, 1)
+        place.uniform_bytes(np.array([0, size]), array.buffers()[1])
         return np.frombuffer(array.buffers()[1], np.uint8, rows * size, array.offset * size)
     wide = pa.types.is_large_binary(array.type)
     _, offset_buffer, data = array.buffers()
     offsets = np.frombuffer(offset_buffer, np.int64 if wide else np.int32)
     offsets = offsets[array.offset : array.offset + rows + 1]
-    place.uniform(offsets, width, 1)
+    place.uniform_bytes(offsets, data)
     return np.frombuffer(data, np.uint8, rows * width, offsets[0]) if width else np.empty(0, np.uint8)
 
 
@@ -199,8 +240,14 @@ def _numbers(array: pa.Array, place: _Place) -> npt.NDArray[Any]:
     if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.asarray(array.to_numpy(zero_copy_only=False))
     raise TypeError(
-        f"Column {place.column.name!r}: expected numbers, booleans, bytes or strings. Received: {kind}"
+        f"Column {place.column.title!r}: expected numbers, booleans, bytes or strings. Received: {kind}"
     )
+
+
+def _is_finite(rows: npt.NDArray[Any]) -> bool:
+    # One pass without a copy. Only the sum of very large numbers needs a second look.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(rows.sum()) or np.isfinite(rows).all())
 
 
 def _is_list(kind: pa.DataType) -> bool:

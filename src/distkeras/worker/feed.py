@@ -214,9 +214,13 @@ class Feed:
             self._arrived += batch.num_rows
             yield table, batch.num_rows
         if self._expected is not None and self._arrived != self._expected:
+            cause = (
+                self._columns.may_change or "a UDF, a sample above a shuffle or a source that is written to"
+            )
             raise SourceLost(
                 f"Partition {self._partition} brought {self._arrived} rows; {self._expected} were counted "
-                "before the training. If its plan gives other rows each time, cache it or write it out."
+                f"before the training: the plan gives other rows each time it is evaluated, by {cause}. "
+                "Cache it (df.cache()), checkpoint it (df.checkpoint()) or write it out, and train on that."
             )
         self.num_rows = self._arrived
 

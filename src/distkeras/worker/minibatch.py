@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from distkeras.worker.backlog import map_leaves
 from distkeras.worker.columns import Column, Columns
 from distkeras.worker.decode import Table
 from distkeras.worker.padding import Padding, fill, filled
@@ -29,7 +30,8 @@ class Minibatch(NamedTuple):
     Attributes:
         x: inputs.
         y: labels; `None` where there are none.
-        sample_weight: of shape (rows,), or of a number for each step of a label, or `None`.
+        sample_weight: of shape (rows,) or as the losses broadcast it, for every output; or one for each
+            output, as `y` has them; or `None`.
         num_samples: rows.
     """
 
@@ -81,8 +83,8 @@ class Cutter:
         columns = self._columns
         features = [_form(table, column) for column in columns.features]
         labels = [_form(table, column) for column in columns.labels]
-        weight = None if columns.sample_weight is None else _form(table, columns.sample_weight)
-        whole = _Parts(columns, features, labels, weight)
+        weights = [None if column is None else _form(table, column) for column in columns.sample_weights]
+        whole = _Parts(columns, features, labels, weights)
         if not self.by_minibatch:
             yield from self._slices(whole, num_rows)
             return
@@ -102,7 +104,7 @@ class Cutter:
             yield Minibatch(
                 _arrange(self._columns.features, features, rows),
                 _arrange(self._columns.labels, labels, rows),
-                weight[rows] if isinstance(weight, np.ndarray) else None,
+                _some(weight, rows),
                 min(self._batch_size, num_rows - first),
             )
 
@@ -144,18 +146,19 @@ class _Parts:
         columns: Columns,
         features: list[Array | Ragged],
         labels: list[Array | Ragged],
-        weight: Array | Ragged | None,
+        weights: list[Array | Ragged | None],
     ) -> None:
         self._columns = columns
         self._features = features
         self._labels = labels
-        self._weight = weight
+        self._weights = weights
         self._longest = self._longest_by_padding()
 
     def some(self, rows: slice) -> _Parts:
         """Return the part of `rows`."""
         features, labels = ([part[rows] for part in parts] for parts in (self._features, self._labels))
-        return _Parts(self._columns, features, labels, None if self._weight is None else self._weight[rows])
+        weights = [None if part is None else part[rows] for part in self._weights]
+        return _Parts(self._columns, features, labels, weights)
 
     def features(self) -> list[Array]:
         pairs = zip(self._columns.features, self._features, strict=True)
@@ -168,19 +171,25 @@ class _Parts:
         return [self._array(column, part) for column, part in pairs]
 
     def weight(self) -> Tensors:
-        """Return the weight of each row, or, where labels are filled up, of each step of each label."""
-        columns, weight = self._columns, None
-        if columns.sample_weight is not None and self._weight is not None:
-            weight = self._array(columns.sample_weight, self._weight)
+        """Return the weight of the rows; where labels are filled up, of each step of each label."""
+        columns = self._columns
+        weights = [
+            None if column is None or part is None else self._array(column, part)
+            for column, part in zip(columns.sample_weights, self._weights, strict=True)
+        ] or [None]
         if columns.class_weight is not None and columns.labels:
-            weight = _product(columns.class_weight.weigh(self.label_arrays()[0]), weight)
-        if not any(isinstance(part, Ragged) for part in self._labels):
-            return weight
-        pairs = zip(columns.labels, self._labels, strict=True)
-        return _arrange(columns.labels, [self._weight_of(column, part, weight) for column, part in pairs])
+            by_class = columns.class_weight.weigh(self.label_arrays()[0])
+            weights = [_product(by_class, weight) for weight in weights]
+        if len(weights) == 1 and not any(isinstance(part, Ragged) for part in self._labels):
+            return weights[0]
+        if len(weights) == 1:
+            weights = weights * len(columns.labels)
+        triples = zip(columns.labels, self._labels, weights, strict=True)
+        return _arrange(columns.labels, [self._weight_of(*each) for each in triples])
 
     def _weight_of(self, column: Column, part: Array | Ragged, weight: Array | None) -> Array:
         if not isinstance(part, Ragged):
+            # Keras takes no gaps among the weights of several outputs: 1 is the same.
             return np.ones(len(part), np.float32) if weight is None else weight
         # What a label is filled up with must not count.
         own = self._filled(column, part).astype(np.float32)
@@ -208,8 +217,9 @@ class _Parts:
         """Return the steps of the longest row under each padding."""
         longest: dict[Padding, int] = {}
         columns, parts = [*self._columns.features, *self._columns.labels], [*self._features, *self._labels]
-        if self._columns.sample_weight is not None and self._weight is not None:
-            columns, parts = [*columns, self._columns.sample_weight], [*parts, self._weight]
+        for weight, its in zip(self._columns.sample_weights, self._weights, strict=True):
+            if weight is not None and its is not None:
+                columns, parts = [*columns, weight], [*parts, its]
         for column, part in zip(columns, parts, strict=True):
             if column.padding is not None and isinstance(part, Ragged):
                 steps = int(_steps(column, part).max(initial=0))
@@ -228,8 +238,16 @@ def _form(table: Table, column: Column) -> Array | Ragged:
     return rows.reshape(len(rows), *column.shape).astype(column.numpy_dtype, copy=False)
 
 
-def _product(one: Array, other: Any) -> Any:
-    return one if other is None else other * one
+def _product(by_row: Array, other: Any) -> Any:
+    """Return weights of rows times others, of rows or of places in them."""
+    if other is None:
+        return by_row
+    return other * by_row.reshape(-1, *(1 for _ in np.shape(other)[1:]))
+
+
+def _some(weight: Tensors, rows: slice) -> Tensors:
+    some: Tensors = map_leaves(lambda array: array[rows], weight)
+    return some
 
 
 def _arrange(columns: tuple[Column, ...], arrays: list[Array], rows: slice = ALL) -> Tensors:

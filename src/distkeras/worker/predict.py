@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from distkeras.worker.answers import Answer, to_arrow
 from distkeras.worker.backlog import map_leaves
-from distkeras.worker.columns import TensorSpec
+from distkeras.worker.columns import TensorSpec, fixed_batch
 from distkeras.worker.inputs import Inputs
 from distkeras.worker.minibatch import Tensors
 from distkeras.worker.padding import Padding
@@ -189,8 +189,13 @@ class Predictor:
         return [output[:num_rows] for output in outputs]
 
     def _padded(self, num_rows: int) -> int:
-        """Return the rows to which a minibatch is filled up: JAX compiles each size by itself."""
+        """Return the rows to which a minibatch is filled up: JAX compiles each size by itself.
+
+        A model that fixes the size takes no other.
+        """
         size = self._prediction.batch_size
+        if fixed_batch(self._prediction.inputs) is not None:
+            return size
         if self._prediction.backend != "jax" or num_rows == size:
             return num_rows
         return min(size, max(SMALLEST_PADDED, 1 << (num_rows - 1).bit_length()))

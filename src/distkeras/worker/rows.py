@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distkeras.worker.columns import Column, TensorSpec
+from distkeras.worker.columns import Column, TensorSpec, integer_limits
 from distkeras.worker.padding import Padding
 
 DENSE = 1
@@ -85,7 +85,8 @@ def column_of(spec: TensorSpec, name: str, column: pa.Array) -> Column:
     if shape is None or None in shape:
         found = _found(column)
         shape = found if shape is None else _resolved(shape, found, name)
-    return Column(name, tuple(length or 0 for length in shape), spec.dtype, spec.key)
+    limits = integer_limits(spec.dtype)
+    return Column(name, tuple(length or 0 for length in shape), spec.dtype, spec.key, limits=limits)
 
 
 def sequences_of(spec: TensorSpec, name: str, padding: Padding) -> Column:
@@ -97,7 +98,7 @@ def sequences_of(spec: TensorSpec, name: str, padding: Padding) -> Column:
             f"Received: input {spec.name!r} of shape {spec.shape}"
         )
     shape = (padding.to or 1, *(length or 1 for length in step))
-    return Column(name, shape, spec.dtype, spec.key, padding)
+    return Column(name, shape, spec.dtype, spec.key, padding, limits=integer_limits(spec.dtype))
 
 
 def _resolved(shape: tuple[int | None, ...], found: tuple[int, ...], name: str) -> tuple[int, ...]:

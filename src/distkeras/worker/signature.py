@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -26,6 +27,8 @@ def model_signature(model: keras.Model) -> tuple[Specs, Specs]:
         # A sequential model names its outputs only in the functional one inside it.
         symbolic = getattr(model, "_functional", model)
         inputs = _specs(symbolic.input, [tensor.name for tensor in symbolic.inputs])
+        sizes = _embedded(symbolic) if hasattr(symbolic, "_nodes_by_depth") else [None] * len(inputs)
+        inputs = tuple(replace(spec, size=size) for spec, size in zip(inputs, sizes, strict=True))
         return inputs, _specs(symbolic.output, symbolic.output_names)
     return _built_signature(model)
 
@@ -72,9 +75,8 @@ def _specs(struct: Any, names: list[str] | None, prefix: str = "input") -> Specs
         names = [
             key or (prefix if len(leaves) == 1 else f"{prefix}_{i}") for i, (key, _) in enumerate(leaves)
         ]
-    # A batch axis of known length and a ragged axis are alike here: rows come one by one.
     return tuple(
-        TensorSpec(name, tuple(tensor.shape[1:]), _dtype(tensor.dtype), key)
+        TensorSpec(name, tuple(tensor.shape[1:]), _dtype(tensor.dtype), key, tensor.shape[0])
         for name, (key, tensor) in zip(names, leaves, strict=True)
     )
 
@@ -88,6 +90,28 @@ def _leaves(struct: Any, key: str | None) -> Iterator[tuple[str | None, Any]]:
             yield from _leaves(part, key)
     else:
         yield key, struct
+
+
+def _embedded(model: keras.Model) -> list[int | None]:
+    """Return, for each input, the least number of ids of the embeddings that take it as it comes."""
+    found: list[list[int]] = [[] for _ in model.inputs]
+    for node in (node for nodes in model._nodes_by_depth.values() for node in nodes):
+        for place, argument in enumerate(node.input_tensors):
+            for sizes, tensor in zip(found, model.inputs, strict=True):
+                if argument is tensor:
+                    sizes += _sizes(node.operation, place)
+    return [min(sizes, default=None) for sizes in found]
+
+
+def _sizes(operation: Any, place: int) -> list[int]:
+    """Return for how many ids `operation` has an embedding, where it takes them at `place`."""
+    if isinstance(operation, keras.layers.Embedding):
+        return [operation.input_dim]
+    inner = getattr(operation, "_functional", operation)
+    if not hasattr(inner, "_nodes_by_depth"):
+        return []
+    size = _embedded(inner)[place]
+    return [] if size is None else [size]
 
 
 def _dtype(dtype: str) -> str:

@@ -1,0 +1,230 @@
+"""What rows are asked of a column: one cheap question in the pass that counts them, more where it fails."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyspark.sql import Column, Row
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+from pyspark.sql import types as T  # noqa: N812
+
+from distkeras.cluster.source import Source
+from distkeras.worker.images import HEAD_BYTES
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the numbers of a column must be.
+
+    Attributes:
+        finite: the type that they become, in which they must be finite; `None`: NaN and infinity are taken.
+        integers: have no fraction.
+        limits: the least and the greatest that are taken; `None`: any.
+    """
+
+    finite: str | None = None
+    integers: bool = False
+    limits: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Rows in which something is wrong with a column.
+
+    Attributes:
+        rows: how many.
+        first: number of the first of them, from 0, in the order in which Spark gives the rows.
+    """
+
+    rows: int
+    first: int
+
+    def __str__(self) -> str:
+        return f"{self.rows} row(s), first in row {self.first}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rows said about one column.
+
+    Attributes:
+        faults: by what is wrong: "null", "inner null", "not finite", "fraction", "outside".
+        lengths: shortest and longest array, by level of nesting.
+        low, high: least and greatest number, where one is outside the limits.
+        head: the first bytes of a row, of a column of bytes.
+    """
+
+    faults: dict[str, Fault]
+    lengths: tuple[tuple[int, int], ...] = ()
+    low: float | None = None
+    high: float | None = None
+    head: bytes = b""
+
+
+def conditions(source: Source, expected: Expected) -> dict[str, Column]:
+    """Return what is wrong with a row, by name, as columns of booleans; null is as good as false."""
+    found = {"null": source.column.isNull()}
+    array, inner_null = source.array(), []
+    for _ in range(1, source.depth):
+        inner_null.append(F.exists(array, lambda inner: inner.isNull()))
+        array = F.flatten(array)
+    if source.depth and not source.binary and not source.vector and source.nullable:
+        inner_null.append(_has_null(array, source.leaf))
+    if inner_null:
+        found["inner null"] = functools.reduce(operator.or_, inner_null)
+    if source.binary or isinstance(source.leaf, T.StringType):
+        return found
+    low, high = _range(source, array)
+    if expected.finite is not None and source.floating:
+        # To Spark, NaN is the greatest number. What is finite in float64 need not be so in float32.
+        largest = F.lit(float(np.finfo(expected.finite).max)).cast(source.leaf)
+        found["not finite"] = (high > largest) | (low < -largest)
+    if expected.integers and not source.integral:
+        broken = F.exists(array, _is_fractional) if source.depth else _is_fractional(array)
+        found["fraction"] = broken
+    if expected.limits is not None and not _within(source, expected.limits):
+        found["outside"] = (low < F.lit(expected.limits[0])) | (high > F.lit(expected.limits[1]))
+    return found
+
+
+def questions(source: Source, expected: Expected, *, closely: bool = False) -> dict[str, Column]:
+    """Return the aggregates that `facts` needs of the rows of a partition, by name.
+
+    Args:
+        source: the column.
+        expected: what its numbers must be.
+        closely: what is wrong, in how many rows and where first; else whether anything is wrong at all.
+    """
+    found = conditions(source, expected)
+    if not closely:
+        wrong = functools.reduce(operator.or_, found.values())
+        return {"faulty": F.count_if(wrong)} | _sizes(source)
+    asked = {}
+    for name, condition in found.items():
+        asked[f"{name} rows"] = F.count_if(condition)
+        asked[f"{name} first"] = F.min(F.when(condition, F.col(ROW)))
+    if "outside" in found:
+        array = source.array()
+        for _ in range(1, source.depth):
+            array = F.flatten(array)
+        low, high = _range(source, array)
+        asked |= {"low": F.min(low), "high": F.max(high)}
+    return asked
+
+
+ROW = "__distkeras_row"
+"""The number of a row in its partition, which close questions ask for."""
+
+
+def facts(source: Source, prefix: str, rows: Iterable[Row], closely: dict[int, Row]) -> Facts:
+    """Put together the answers to `questions` from every partition.
+
+    Args:
+        source: the column.
+        prefix: with which the names of its answers begin.
+        rows: the answers of each partition, with its index and number of rows.
+        closely: those to the close questions, by partition, if they were asked.
+    """
+    found, first_row = Facts({}), 0
+    for row in sorted(rows, key=lambda row: row["partition"]):
+        found = _together(found, _facts_of(source, prefix, row, closely.get(row["partition"]), first_row))
+        first_row += row["rows"]
+    return found
+
+
+def _facts_of(source: Source, prefix: str, row: Row, closer: Row | None, first_row: int) -> Facts:
+    answers = row.asDict() | (closer.asDict() if closer is not None else {})
+    own = {name.removeprefix(prefix): value for name, value in answers.items() if name.startswith(prefix)}
+    faults = {
+        name.removesuffix(" rows"): Fault(count, first_row + own[name.removesuffix(" rows") + " first"])
+        for name, count in own.items()
+        if name.endswith(" rows") and count
+    }
+    levels = range(source.depth)
+    known = all(own.get(f"shortest{level}") is not None for level in levels)
+    lengths = tuple((own[f"shortest{level}"], own[f"longest{level}"]) for level in levels) if known else ()
+    return Facts(
+        faults, lengths, _number(own.get("low")), _number(own.get("high")), bytes(own.get("head") or b"")
+    )
+
+
+def _together(one: Facts, other: Facts) -> Facts:
+    faults = dict(one.faults)
+    for name, fault in other.faults.items():
+        before = faults.get(name, Fault(0, fault.first))
+        faults[name] = Fault(before.rows + fault.rows, before.first)
+    lengths = one.lengths or other.lengths
+    if one.lengths and other.lengths:
+        lengths = tuple(
+            (min(a, c), max(b, d)) for (a, b), (c, d) in zip(one.lengths, other.lengths, strict=True)
+        )
+    lows = [low for low in (one.low, other.low) if low is not None]
+    highs = [high for high in (one.high, other.high) if high is not None]
+    return Facts(faults, lengths, min(lows, default=None), max(highs, default=None), one.head or other.head)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _sizes(source: Source) -> dict[str, Column]:
+    """The aggregates of the lengths, by level."""
+    if not source.depth:
+        return {}
+    array = source.array()
+    if source.binary:
+        head = F.first(F.substring(array, 1, HEAD_BYTES), ignorenulls=True)
+        return _extremes(0, F.length(array), F.length(array)) | {"head": head}
+    asked = _extremes(0, _size(array), _size(array))
+    for level in range(1, source.depth):
+        sizes = F.transform(array, _size)
+        asked |= _extremes(level, F.array_min(sizes), F.array_max(sizes))
+        array = F.flatten(array)
+    return asked
+
+
+def _extremes(level: int, shortest: Column, longest: Column) -> dict[str, Column]:
+    return {f"shortest{level}": F.min(shortest), f"longest{level}": F.max(longest)}
+
+
+def _size(array: Column) -> Column:
+    # Without ANSI mode Spark says that a null has size -1.
+    return F.when(array.isNotNull(), F.size(array))
+
+
+def _range(source: Source, array: Column) -> tuple[Column, Column]:
+    """The least and the greatest number of a row."""
+    if isinstance(source.leaf, T.BooleanType):
+        array = array.cast("array<int>" if source.depth else "int")
+    return (F.array_min(array), F.array_max(array)) if source.depth else (array, array)
+
+
+def _within(source: Source, limits: tuple[int, int]) -> bool:
+    """Whether the type of the column is enough to keep within `limits`."""
+    bits = {"ByteType": 8, "ShortType": 16, "IntegerType": 32, "LongType": 64}.get(type(source.leaf).__name__)
+    if isinstance(source.leaf, T.BooleanType):
+        return limits[0] <= 0 and limits[1] >= 1
+    return bits is not None and limits[0] <= -(2 ** (bits - 1)) and limits[1] >= 2 ** (bits - 1) - 1
+
+
+def _has_null(array: Column, leaf: T.DataType) -> Column:
+    """Whether an array has a null inside.
+
+    `array_contains` is compiled, `exists` is interpreted and 20 times slower on long arrays: it gives null
+    where the value is absent and a null is there. A row that holds this very value is left to the worker.
+    """
+    if isinstance(leaf, T.FractionalType) and not isinstance(leaf, T.DecimalType):
+        absent = F.lit(-math.pi * 1e30).cast(leaf)
+        return array.isNotNull() & F.array_contains(array, absent).isNull()
+    return F.exists(array, lambda element: element.isNull())
+
+
+def _is_fractional(number: Column) -> Column:
+    # NaN and infinity have no remainder either.
+    return number.isNotNull() & (F.coalesce(number % 1, F.lit(1.0)) != 0)

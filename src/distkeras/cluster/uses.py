@@ -1,0 +1,160 @@
+"""What each column of the user's is for: a feature, a label or a weight, and of which input or output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from distkeras.cluster import forms, labels, padded, trial, validate
+from distkeras.cluster.arrays import Roles
+from distkeras.cluster.facts import Expected, Facts
+from distkeras.cluster.names import Table
+from distkeras.cluster.source import Source
+from distkeras.worker.columns import RAW, Column, TensorSpec, integer_limits
+from distkeras.worker.feeding import Feeding
+from distkeras.worker.preprocess import Function
+
+Losses = str | Sequence[str | None] | Mapping[str, str | None] | None
+"""Name of the loss of all outputs, of each in order, or of each by name; `None`: one that has no name."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """Columns of the user's, and what they are for.
+
+    Attributes:
+        sources: one; or several that are put together for one input.
+        spec: the input or output.
+        role: "feature", "label" or "weight"; `RAW` for what code of the user's is given.
+        loss: of the output, by name.
+        place: of the output among the model's, of a weight that is for one of several.
+        row_bytes: of the longest row, of what code of the user's is given.
+    """
+
+    sources: tuple[Source, ...]
+    spec: TensorSpec
+    role: str
+    loss: str | None = None
+    place: int | None = None
+    row_bytes: int = 1
+
+    @property
+    def expected(self) -> Expected:
+        """What the numbers must be."""
+        if self.role == RAW:
+            return Expected()
+        if self.role == "label":
+            return labels.expected(self.sources[0], self.spec, self.loss)
+        if self.role == "weight":
+            return Expected(finite="float32")
+        limits = integer_limits(self.spec.dtype)
+        if self.spec.size is not None:
+            limits = (0, self.spec.size - 1)
+        if limits is not None:
+            limits = (limits[0], min(limits[1], 2**63 - 1))  # The largest that Spark has.
+        finite = "float64" if self.spec.dtype == "float64" else "float32"
+        return Expected(finite, integers=self.spec.dtype.startswith(("int", "uint")), limits=limits)
+
+    def resolve(self, found: list[Facts], feeding: Feeding) -> Column:
+        """Return the form in which the model gets the columns, or raise what is wrong with them."""
+        for source, facts in zip(self.sources, found, strict=True):
+            validate.check_nulls(source, facts)
+        source, facts = self.sources[0], found[0]
+        if self.role == RAW:
+            return Column("", (self.row_bytes,), RAW, source=source.name)
+        step = padded.step_of(source, self.spec) if self.role == "feature" else 1
+        padding = None
+        if len(found) == 1:
+            padding = padded.padding_for(source, facts, self.spec, feeding, step)
+        if padding is None:
+            return self._resolve(found)
+        return padded.resolve(facts, step, padding, lambda equal: self._resolve([equal]))
+
+    def _resolve(self, found: list[Facts]) -> Column:
+        source, facts = self.sources[0], found[0]
+        if self.role == "label":
+            return labels.label(source, facts, self.spec, self.loss)
+        for each, its in zip(self.sources, found, strict=True):
+            validate.check_numbers(each, its, self.spec, self.expected)
+        if self.role == "weight":
+            return forms.weight(source, facts, self.spec, labels.is_known(self.loss))
+        if len(self.sources) > 1:
+            column = forms.assembled(self.sources, found, self.spec)
+        else:
+            column = forms.feature(source, facts, self.spec)
+        return replace(column, limits=self.expected.limits, finite=True)
+
+
+def uses_of(
+    table: Table,
+    roles: Roles,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    loss: Losses,
+) -> list[Use]:
+    """Return every use of a column, in the order of inputs and outputs, the columns' types checked.
+
+    Raises:
+        ValueError: an unknown or ambiguous column; too few or too many columns.
+        TypeError: a column of a type that cannot be used so.
+    """
+
+    def source(name: str, argument: str) -> Source:
+        return replace(table.source(name, argument), shape=roles.shapes.get(name))
+
+    uses = []
+    features = validate.match_features(roles.features_col, inputs)
+    for names, spec in zip(features, inputs, strict=True):
+        sources = tuple(source(name, "features_col") for name in names)
+        uses.append(Use(sources, spec, "feature"))
+    if roles.label_col is not None:
+        matched = validate.match(roles.label_col, outputs, "label_col", "output")
+        for index, (name, spec) in enumerate(zip(matched, outputs, strict=True)):
+            uses.append(Use((source(name, "label_col"),), spec, "label", _loss_of(loss, spec, index)))
+    for place, name in validate.match_weights(roles.sample_weight_col, outputs).items():
+        spec = outputs[place or 0]
+        own = _loss_of(loss, spec, place or 0)
+        uses.append(Use((source(name, "sample_weight_col"),), spec, "weight", own, place))
+    for use in uses:
+        # What a label must be, its loss decides; but no loss takes strings.
+        dtype = use.spec.dtype if use.role == "feature" else "float32"
+        for each in use.sources:
+            validate.check_leaf(each, dtype, _target(use))
+    return uses
+
+
+def try_out(
+    table: Table, roles: Roles, inputs: tuple[TensorSpec, ...], function: Function
+) -> tuple[trial.Trial, list[Use], Roles]:
+    """Try `function` on the first rows.
+
+    Returns:
+        What came of it; the columns that it is given; and the roles that it leaves to columns.
+    """
+    sources = {}
+    for argument in ("features_col", "label_col", "sample_weight_col"):
+        for name in trial.names_of(getattr(roles, argument)):
+            sources[name] = table.source(name, argument)
+    tried = trial.try_out(table.frame, function, list(sources.values()), inputs)
+    uses = [
+        Use((source,), TensorSpec(name, None, RAW), RAW, row_bytes=tried.row_bytes[name])
+        for name, source in sources.items()
+    ]
+    left = replace(roles, features_col=[])
+    if len(tried.preprocess.made) > 1:
+        left = replace(left, label_col=None)
+    if len(tried.preprocess.made) > 2:
+        left = replace(left, sample_weight_col=None)
+    return tried, uses, left
+
+
+def _target(use: Use) -> str:
+    return "the sample weight" if use.role == "weight" else f"{use.spec.name!r}"
+
+
+def _loss_of(loss: Losses, spec: TensorSpec, index: int) -> str | None:
+    if loss is None or isinstance(loss, str):
+        return loss
+    if isinstance(loss, Mapping):
+        return loss.get(spec.key or spec.name, loss.get(spec.name))
+    return loss[index] if index < len(loss) else None
