@@ -244,7 +244,13 @@ def test_a_size_of_minibatches_that_the_model_fixes_is_kept(spark):
     refused(df, "a worker has 10 rows", "drop_remainder=True", batch_size=4, **fixed)
     assert prepared(df, batch_size=4, feeding=Feeding(drop_remainder=True), **fixed).num_rows == 10
     refused(
-        df, "a worker has 3 rows", "fewer workers", batch_size=4, drop_remainder=True, num_workers=3, **fixed
+        df,
+        "a worker has 3 rows",
+        "fewer workers",
+        batch_size=4,
+        feeding=Feeding(drop_remainder=True),
+        num_workers=3,
+        **fixed,
     )
     out = ModelPredictor(model, "x").predict(df)
     assert [row.prediction for row in out.collect()] == [[i + 1.0] for i in range(10)]

@@ -69,7 +69,7 @@ def test_columns_of_several_inputs_and_outputs_train_like_fit():
     columns = Columns(
         (Column("x", (3,), "float32", "numbers"), Column("word", (1,), "int32", "words")),
         (Column("label", (), "int32", "kind"), Column("score", (1,), "float32", "score")),
-        Column("weight", (), "float32"),
+        (Column("weight", (), "float32"),),
     )
     x = {"numbers": X, "words": WORD[:, None]}
     y = {"kind": LABEL, "score": SCORE[:, None]}
