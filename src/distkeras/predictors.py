@@ -23,7 +23,7 @@ from distkeras.cluster.prediction import (
     paddings_for,
     travelling,
 )
-from distkeras.cluster.probe import check_prediction
+from distkeras.cluster.probe import check_python
 from distkeras.cluster.source import check_new
 from distkeras.cluster.validate import Names, check_batch_size, match
 from distkeras.cluster.trial import names_of
@@ -143,7 +143,7 @@ class ModelPredictor:
         """
         check_new(self._output_names, dataframe, "output_col")
         prediction = self._prediction(dataframe.sparkSession)
-        check_prediction(dataframe.sparkSession, prediction.backend)
+        check_python(dataframe.sparkSession, prediction.backend)
         table = Table(dataframe)
         # Else Spark may run the model twice, once for a filter on its answer and once for the answer.
         udf = F.arrow_udf(_stream_function(prediction), _type_of(self._answers)).asNondeterministic()
@@ -223,7 +223,7 @@ def predict_udf(
     names = [name for (name,) in arguments]
     spark = SparkSession.getActiveSession()
     if spark is not None:
-        check_prediction(spark, keras.backend.backend())
+        check_python(spark, keras.backend.backend())
         if spark.conf.get(COLUMNAR_INPUT, None) is not None:
             # A function of columns has no say in the plan, as `in_rows` has.
             spark.conf.set(COLUMNAR_INPUT, "false")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 ANSWER = "python string, missing string"
 
-PREDICTION_SECONDS = 60.0
-"""For which a prediction waits to hear of the executors' Python: its job will tell, too."""
+ANSWER_SECONDS = 60.0
+"""For which the driver waits to hear of the executors' Python, before jobs that will tell, too."""
 
 _ready: dict[tuple[str, str], int] = {}
 _lock = threading.Lock()
@@ -56,11 +56,11 @@ def check_executors(
             _ready[key] = num_workers
 
 
-def check_prediction(spark: SparkSession, backend: str) -> None:
-    """Find out whether the Python of an executor can predict, where it is not that of the driver.
+def check_python(spark: SparkSession, backend: str) -> None:
+    """Find out whether the Python of an executor has what it needs, where it is not that of the driver.
 
-    Done once for a Spark application and a backend. Where no executor answers in `PREDICTION_SECONDS`, it is
-    left to the job that predicts.
+    Done once for a Spark application and a backend. Where no executor answers in `ANSWER_SECONDS`, it is left
+    to the jobs that come after.
 
     Args:
         spark: the session.
@@ -74,7 +74,7 @@ def check_prediction(spark: SparkSession, backend: str) -> None:
     key = (spark.conf.get("spark.app.id", "") or "", backend)
     with _lock:
         if key not in _ready:
-            _ask(spark, [*NEEDED, backend], None, 1, PREDICTION_SECONDS)
+            _ask(spark, [*NEEDED, backend], None, 1, ANSWER_SECONDS)
             _ready[key] = 0
 
 

@@ -22,11 +22,12 @@ from distkeras.cluster.data import Prepared, check_full, prepare
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process
+from distkeras.cluster.probe import check_python
 from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import launched
 from distkeras.cluster.session import result_limit
 from distkeras.cluster.tables import TrainingData, as_frame
-from distkeras.cluster.validate import Names
+from distkeras.cluster.validate import Names, Weights, check_last_batch
 from distkeras.events import Event, ServerRestored, Window
 from distkeras.model.optimizer import set_values
 from distkeras.model.spec import first_vector, freeze, local_state, thaw
@@ -84,7 +85,7 @@ class Trainer:
         batch_size: int = 32,
         features_col: Names = "features",
         label_col: Names | None = "label",
-        sample_weight_col: str | None = None,
+        sample_weight_col: Weights = None,
         class_weight: Mapping[int, float] | None = None,
         num_epoch: int = 1,
         seed: int | None = None,
@@ -218,6 +219,9 @@ class Trainer:
             launched(self.num_parameter_servers) as processes,
             as_frame(data, roles, num_partitions) as (frame, roles),
         ):
+            check_python(
+                frame.sparkSession, keras.backend.backend()
+            )  # The rows may come from Python already.
             prepared = self._prepare(frame, roles, shuffle, num_partitions)
             outcome = self._job(prepared, shuffle, initial, arrange, interrupted, processes)
         self._num_updates = outcome.num_updates
@@ -236,6 +240,8 @@ class Trainer:
         frame, rows = prepared.frame, prepared.rows_per_partition
         if arrange is not None:
             frame, rows = arrange(frame)
+            inputs, _ = model_signature(self.keras_model)
+            check_last_batch(inputs, self.batch_size, rows, self.feeding.drop_remainder)
         if self.feeding.drop_remainder:
             check_full(rows, self.batch_size)
         settings = self._settings(shuffle, rows)

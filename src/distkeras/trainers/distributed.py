@@ -32,9 +32,12 @@ class DistributedTrainer(Trainer):
         loss_weights: as `keras.Model.compile` takes them.
         num_workers: replicas, one a Spark task.
         batch_size: rows in a minibatch of one worker.
-        features_col: column of the model's input; a list for several inputs, a dict by layer name.
+        features_col: column of the model's input; a list for several inputs, a dict by layer name. A list for
+            the only input is put together in its order.
         label_col: column of the labels, likewise.
-        sample_weight_col: column of a number by which each row's loss is weighed. Default: all alike.
+        sample_weight_col: column by which each row's loss is weighed: a number, or an array of one for each
+            place of the output, such as a time step. A list or dict as `label_col` for several outputs, with
+            `None` or no entry for outputs whose rows count 1. Default: all alike.
         class_weight: what a row's loss counts by the class of its label, such as `{0: 1.0, 1: 5.0}`; classes
             that are not named count 1. It multiplies sample weights. For models with one output.
         num_epoch: passes over the data.
