@@ -26,7 +26,6 @@ from distkeras.cluster.prediction import (
 from distkeras.cluster.probe import check_python
 from distkeras.cluster.source import check_new
 from distkeras.cluster.validate import Names, check_batch_size, match
-from distkeras.cluster.trial import names_of
 from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
 from distkeras.worker.answers import Answer
@@ -34,7 +33,6 @@ from distkeras.worker.columns import TensorSpec, fixed_batch
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import PadTo
 from distkeras.worker.predict import Prediction, Predictor, activation_bytes, predict_stream
-from distkeras.worker.preprocess import Preprocess
 from distkeras.worker.signature import model_signature
 
 Output = Literal["array", "vector", "scalar"]

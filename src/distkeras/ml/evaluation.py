@@ -14,7 +14,7 @@ from pyspark import TaskContext
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import prepare
-from distkeras.cluster.validate import Names
+from distkeras.cluster.validate import Names, Weights
 from distkeras.model.spec import freeze
 from distkeras.trainers.losses import loss_names
 from distkeras.worker.evaluate import Evaluation, Sealed, partial_states, together
@@ -31,7 +31,7 @@ def evaluate(
     *,
     features_col: Names,
     label_col: Names | None,
-    sample_weight_col: str | None = None,
+    sample_weight_col: Weights = None,
     num_partitions: int = 1,
     batch_size: int = 256,
     feeding: Feeding = Feeding(),  # noqa: B008 (frozen)

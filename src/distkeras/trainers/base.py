@@ -21,8 +21,8 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full, prepare
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.process import Process
 from distkeras.cluster.probe import check_python
+from distkeras.cluster.process import Process
 from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import launched
 from distkeras.cluster.session import result_limit
