@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
+import venv
 
+import keras
 import pytest
 
-from distkeras.cluster import probe
-from distkeras.cluster.probe import ExecutorsNotReady, check_executors
-from distkeras.cluster.session import local_session
+from distkeras import SingleTrainer
+from distkeras.cluster import probe, session
+from distkeras.cluster.probe import ExecutorsNotReady, check_executors, check_python
+from distkeras.cluster.session import local_session, python_of_executors
+from distkeras.predictors import ModelPredictor
 
 
 def test_a_backend_that_the_executors_lack_is_named_with_their_python(spark):
@@ -16,11 +22,52 @@ def test_a_backend_that_the_executors_lack_is_named_with_their_python(spark):
         check_executors(spark, "no_such_backend", 1, 2)
 
 
+def test_a_python_that_cannot_be_used_is_named_beside_the_drivers_own(spark, monkeypatch, tmp_path):
+    """One of the same version without pyarrow, one of another version, and none."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    bare = str(tmp_path / "bare" / "bin" / "python")
+    context, sees = spark.sparkContext, "The driver runs on " + re.escape(sys.executable)
+    monkeypatch.setattr(probe, "_ready", {})
+    monkeypatch.setattr(context, "pythonExec", bare)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    lacking = (
+        rf"Expected .* to have pyarrow, .*jax\. Received there: pyarrow, .*keras.* missing in {bare}\. {sees}"
+    )
+    with pytest.raises(ExecutorsNotReady, match=lacking):
+        check_executors(spark, "jax", 1, 2)
+    with pytest.raises(ExecutorsNotReady, match=lacking + r".*PYSPARK_PYTHON or `spark\.pyspark\.python`"):
+        ModelPredictor(model, "id").predict(spark.range(1))
+    monkeypatch.setattr(context, "pythonVer", "2.7")
+    with pytest.raises(ExecutorsNotReady, match=rf"{bare} is of version 3\.\d+\. {sees}"):
+        check_python(spark, "jax")
+    monkeypatch.setattr(context, "pythonExec", "/no/such/python")
+    with pytest.raises(ExecutorsNotReady, match=rf"there is no /no/such/python\. {sees}"):
+        SingleTrainer(model, "sgd", "mse", features_col="id", label_col="id").train(spark.range(1))
+
+
+def test_the_executors_of_this_machine_run_the_drivers_own_python_unless_one_is_chosen(spark, monkeypatch):
+    context = spark.sparkContext
+    monkeypatch.setattr(context, "pythonExec", "python3")
+    monkeypatch.delenv("PYSPARK_PYTHON")
+    assert python_of_executors(spark) == context.pythonExec == sys.executable
+    monkeypatch.setattr(context, "pythonExec", "python3")
+    monkeypatch.setattr(session, "is_local", lambda _: False)
+    assert python_of_executors(spark) == "python3"
+    spark.conf.set("spark.pyspark.python", "/opt/python")
+    try:
+        assert python_of_executors(spark) == "/opt/python"
+    finally:
+        spark.conf.unset("spark.pyspark.python")
+    monkeypatch.setattr(context, "pythonExec", "python3")
+    monkeypatch.setenv("PYSPARK_PYTHON", "python3")
+    assert python_of_executors(spark) == "python3"
+
+
 def test_a_local_session_makes_its_python_workers_ready_ahead(spark, monkeypatch):
     asked = []
     done = threading.Event()
 
-    def note(session, *arguments):
+    def note(_, *arguments):
         asked.append(arguments)
         done.set()
 
@@ -32,7 +79,7 @@ def test_a_local_session_makes_its_python_workers_ready_ahead(spark, monkeypatch
 
 def test_executors_that_are_ready_are_asked_once(spark, monkeypatch):
     check_executors(spark, "jax", 1, 2)
-    monkeypatch.setattr(probe, "_importer", None)  # A second time it would be needed.
+    monkeypatch.setattr(probe, "_asker", None)  # A second time it would be needed.
     check_executors(spark, "jax", 1, 2)
 
 
