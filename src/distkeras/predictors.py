@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import keras
@@ -13,6 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.cluster.delivery import SentLater, deliver, here
 from distkeras.cluster.padded import with_columns
 from distkeras.cluster.source import check_new, source_of
 from distkeras.cluster.trial import names_of
@@ -157,7 +159,7 @@ class ModelPredictor:
 
     def _prediction(self, spark: SparkSession) -> Prediction:
         return Prediction(
-            models=self._saved,
+            models=deliver(spark, self._saved),
             backend=keras.backend.backend(),
             threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
             inputs=self._inputs,
@@ -213,7 +215,7 @@ def predict_udf(
     names = _columns_for(given if features_col is None else features_col, inputs, feeding)
     spark = SparkSession.getActiveSession()
     prediction = Prediction(
-        models=tuple(save(model, custom_objects) for model in models),
+        models=SentLater(tuple(save(model, custom_objects) for model in models)),
         backend=keras.backend.backend(),
         threads=int((spark.conf.get("spark.task.cpus", "1") if spark else None) or 1),
         inputs=inputs,
@@ -225,7 +227,7 @@ def predict_udf(
     )
 
     def predict(*columns: pa.Array) -> pa.Array:
-        return Predictor(prediction)(list(columns))
+        return Predictor(_here(prediction))(list(columns))
 
     udf: Callable[..., Column] = F.arrow_udf(predict, _type_of(prediction.answers))
     return udf
@@ -263,9 +265,13 @@ def _paddings(
 def _stream_function(prediction: Prediction) -> Callable[[Iterator[pa.Array]], Iterator[pa.Array]]:
     def predict(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
         context = TaskContext.get()
-        return predict_stream(prediction, batches, context.partitionId() if context else 0)
+        return predict_stream(_here(prediction), batches, context.partitionId() if context else 0)
 
     return predict
+
+
+def _here(prediction: Prediction) -> Prediction:
+    return replace(prediction, models=here(prediction.models))
 
 
 def _checked_models(given: keras.Model | Sequence[keras.Model]) -> list[keras.Model]:
