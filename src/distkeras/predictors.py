@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import keras
@@ -13,6 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.cluster.delivery import SentLater, deliver, here
 from distkeras.cluster.names import Table
 from distkeras.cluster.padded import with_columns
 from distkeras.cluster.prediction import (
@@ -160,7 +162,7 @@ class ModelPredictor:
     def _prediction(self, spark: SparkSession) -> Prediction:
         names = [", ".join(names) for names in self._features]
         return Prediction(
-            models=self._saved,
+            models=deliver(spark, self._saved),
             backend=keras.backend.backend(),
             threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
             inputs=self._inputs,
@@ -226,7 +228,7 @@ def predict_udf(
             # A function of columns has no say in the plan, as `in_rows` has.
             spark.conf.set(COLUMNAR_INPUT, "false")
     prediction = Prediction(
-        models=tuple(save(model, custom_objects) for model in models),
+        models=SentLater(tuple(save(model, custom_objects) for model in models)),
         backend=keras.backend.backend(),
         threads=int((spark.conf.get("spark.task.cpus", "1") if spark else None) or 1),
         inputs=inputs,
@@ -238,7 +240,7 @@ def predict_udf(
     )
 
     def predict(*columns: pa.Array) -> pa.Array:
-        return Predictor(prediction)(list(columns))
+        return Predictor(_here(prediction))(list(columns))
 
     udf: Callable[..., Column] = F.arrow_udf(predict, _type_of(prediction.answers))
     return udf
@@ -247,9 +249,13 @@ def predict_udf(
 def _stream_function(prediction: Prediction) -> Callable[[Iterator[pa.Array]], Iterator[pa.Array]]:
     def distkeras_predict(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
         context = TaskContext.get()
-        return predict_stream(prediction, batches, context.partitionId() if context else 0)
+        return predict_stream(_here(prediction), batches, context.partitionId() if context else 0)
 
     return distkeras_predict
+
+
+def _here(prediction: Prediction) -> Prediction:
+    return replace(prediction, models=here(prediction.models))
 
 
 def _checked_models(given: keras.Model | Sequence[keras.Model]) -> list[keras.Model]:

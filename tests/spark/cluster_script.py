@@ -21,6 +21,7 @@ from pyspark.sql import SparkSession
 
 import distkeras
 from distkeras.trainers import base
+from distkeras.worker import parcel
 
 ROWS, EPOCHS = 2000, 3
 
@@ -224,6 +225,8 @@ def do(spark, folder, what):
 
 
 def main():
+    # A model that goes to the executors in many pieces.
+    parcel.SMALL_BYTES, parcel.PIECE_BYTES = 0, 5000
     folder, spark = Path(sys.argv[1]), make_session()
     for what in sys.argv[2:]:
         try:

@@ -16,22 +16,35 @@ from distkeras import ServerOptions
 from distkeras.algorithms import LocalSGD
 from distkeras.ml import KerasClassifier
 from distkeras.transformers import MinMaxTransformer
+from distkeras.worker import parcel
 
 HERE = ServerOptions(host="127.0.0.1")
 
 
+LARGEST_MESSAGE = 2**18
+
+
 def make_model():
+    """Return a model that is larger than a message."""
     keras.utils.set_random_seed(3)
-    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+    return keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(LARGEST_MESSAGE // 8, activation="relu"),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
 
 
 def main():
+    parcel.PIECE_BYTES = 2**17
     folder = sys.argv[1]
     spark = (
         SparkSession.builder.remote("local[2]")
         .config("spark.ui.enabled", "false")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.connect.grpc.maxInboundMessageSize", str(LARGEST_MESSAGE))
         .config("spark.sql.artifact.copyFromLocalToFs.allowDestLocal", "true")
         .getOrCreate()
     )
@@ -46,7 +59,7 @@ def main():
         model=make_model(),
         algorithm=LocalSGD(4),  # Synchronous: a barrier stage.
         workerOptimizer="adam",
-        learningRate=0.1,
+        learningRate=0.003,
         numEpoch=3,
         server=HERE,
         validationIndicatorCol="held",

@@ -18,6 +18,7 @@ from distkeras.wire.client import JobStopped, Replaced, ServerAddress
 from distkeras.wire.connection import GREETING, NONCE_BYTES, SESSION_BYTES
 from distkeras.worker import task
 from distkeras.worker.ending import Ending
+from distkeras.worker.parcel import pack
 from distkeras.worker.task import _keep_compiled
 
 
@@ -61,8 +62,8 @@ print("cache_hits" in found, "cache_misses" in found)
 def run_task(monkeypatch, train, *servers):
     """Run a task that trains by `train(client)`."""
     monkeypatch.setattr(task, "prepare_process", lambda *_: None)
-    monkeypatch.setattr(task, "_train", lambda task, start, batches, client: train(client))
-    envelope = task.Envelope(pickle.dumps(None), servers, 0.2, "jax", 1, 30.0)
+    monkeypatch.setattr(task, "_train", lambda task, model, start, batches, client: train(client))
+    envelope = task.Envelope(pickle.dumps(None), pack(None, "/"), servers, 0.2, "jax", 1, 30.0)
     return task.run(envelope, task.Start(0, 0, 0), iter(()))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.messages import Pull, Pulled
+from distkeras.cluster.delivery import delivered
 from distkeras.cluster.options import ServerOptions, addresses
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.process import Process
@@ -30,6 +31,7 @@ from distkeras.worker.task import Envelope
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from distkeras.model.spec import ModelSpec
     from distkeras.worker.task import Task
 
 ANSWER_SECONDS = 1.0
@@ -59,9 +61,11 @@ class Job:
     """What is trained, and how it lies on Spark.
 
     Attributes:
-        task: what every worker trains.
+        task: how every worker trains.
+        model: what they train: architecture, weights and compile settings.
         frame: the prepared rows; partition i goes to worker i.
-        initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
+        initial: the first center, shape (size,); or one for each worker's own, shape (workers, size). At the
+            end the last is written over it.
         num_trainable: its leading elements that the rule governs.
         num_workers: partitions of `frame`.
         backend: Keras backend of the workers.
@@ -76,6 +80,7 @@ class Job:
     """
 
     task: Task
+    model: ModelSpec
     frame: DataFrame
     initial: Vector
     num_trainable: int
@@ -110,9 +115,10 @@ class Job:
         _refuse_speculation(spark, barrier)
         check_slots(spark, self.num_workers, barrier=barrier)
         threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
-        with self._servers(spark, threads) as servers:
+        with self._servers(spark, threads) as servers, delivered(spark, self.model) as model:
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),
+                model=model,
                 servers=servers.addresses,
                 patience=self.options.patience,
                 backend=self.backend,
@@ -164,11 +170,11 @@ class Job:
             return starting.result()
 
     def _pull(self, watch: Watch) -> Vector:
-        centers = np.empty_like(self.initial)
-        for member, center in enumerate(np.atleast_2d(centers)):
+        # In place of the first: another vector of the model's size may be more than the driver has.
+        for member, center in enumerate(np.atleast_2d(self.initial)):
             pulled: Pulled = watch.ask(Pull(member))
             center[:] = pulled.center
-        return centers
+        return self.initial
 
 
 def _refuse_speculation(spark: SparkSession, barrier: bool) -> None:

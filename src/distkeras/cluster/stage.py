@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark import TaskContext
 
 from distkeras.cluster.collecting import GRACE_SECONDS, Collecting
+from distkeras.cluster.delivery import here
 from distkeras.worker import task as worker_task
 from distkeras.worker.ending import SCHEMA, Ending, endings_of
 
@@ -75,6 +77,8 @@ def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # 
         worker = context.partitionId()
         # A stage that is started again counts its attempts anew; the number of a task is used once.
         start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context))
-        yield from worker_task.run(envelope, start, batches).batches(worker)
+        yield from worker_task.run(replace(envelope, model=here(envelope.model)), start, batches).batches(
+            worker
+        )
 
     return train_partition

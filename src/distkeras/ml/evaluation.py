@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import cloudpickle
 import keras
 import pyarrow as pa
 from pyspark import TaskContext
@@ -14,6 +14,7 @@ from pyspark import TaskContext
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import prepare
+from distkeras.cluster.delivery import delivered, here
 from distkeras.cluster.validate import Names, Weights
 from distkeras.model.spec import freeze
 from distkeras.trainers.losses import loss_names
@@ -64,12 +65,10 @@ def evaluate(
         feeding=feeding,
     )
     spark = dataframe.sparkSession
-    sealed = Sealed(
-        cloudpickle.dumps(Evaluation(freeze(model), prepared.columns, batch_size)),
-        keras.backend.backend(),
-        int(spark.conf.get("spark.task.cpus", "1") or 1),
-    )
-    with limited_batches(spark):
+    threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
+    evaluation = Evaluation(freeze(model), prepared.columns, batch_size)
+    with limited_batches(spark), delivered(spark, evaluation) as parcel:
+        sealed = Sealed(parcel, keras.backend.backend(), threads)
         rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
     return together(model, prepared.columns, [json.loads(row.states) for row in rows])
 
@@ -77,7 +76,8 @@ def evaluate(
 def _partition_function(sealed: Sealed) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def evaluate_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         context = TaskContext.get()
-        states = partial_states(sealed, context.partitionId() if context else 0, batches)
+        opened = replace(sealed, evaluation=here(sealed.evaluation))
+        states = partial_states(opened, context.partitionId() if context else 0, batches)
         yield pa.RecordBatch.from_pydict({"states": [json.dumps(states)]})
 
     return evaluate_partition

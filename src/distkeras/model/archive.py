@@ -1,4 +1,4 @@
-"""Keras's own `.keras` file as bytes: written, loaded, and its configuration read and changed in between."""
+"""Keras's own `.keras` file: written, loaded, and its configuration read and changed in between."""
 
 from __future__ import annotations
 
@@ -6,26 +6,103 @@ import contextlib
 import hashlib
 import io
 import json
+import mmap
+import operator
+import os
+import pickle
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, SupportsIndex
 
 if TYPE_CHECKING:
     import keras
+    from _typeshed import WriteableBuffer
 
 CONFIG = "config.json"
+METADATA = "metadata.json"
 INITIALIZERS = "keras.initializers"
+MEMORY_BYTES = 2**20
+"""What is larger is kept on disk."""
+
 ZEROS: dict[str, Any] = {"module": INITIALIZERS, "class_name": "Zeros", "config": {}, "registered_name": None}
 
 
-def write_archive(model: keras.Model) -> bytes:
-    """Return `model` as Keras saves it, without how it is compiled: that travels apart, with less lost."""
+class Stored:
+    """A saved model, kept beside the model itself: on disk, so that a large one takes no memory.
+
+    Its file has no name: it goes with this object, and with the process. Pickled, it is its bytes.
+
+    Args:
+        file: an open file, for this object alone.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file: IO[bytes] = file
+        if os.fstat(file.fileno()).st_size <= MEMORY_BYTES:
+            # A process has few open files, and may have many small models.
+            with file:
+                file.seek(0)
+                self._file = io.BytesIO(file.read())
+
+    @classmethod
+    def of(cls, data: bytes) -> Stored:
+        """Store `data`."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        file.write(data)
+        file.flush()
+        return cls(file)
+
+    def open(self) -> BinaryIO:
+        """Return the bytes as a file to read, with a place of its own."""
+        if isinstance(self._file, io.BytesIO):
+            return io.BytesIO(self._file.getvalue())
+        return io.BufferedReader(_Reading(self._file.fileno()))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        if operator.index(protocol) < 5 or isinstance(self._file, io.BytesIO):
+            with self.open() as file:
+                return Stored.of, (file.read(),)
+        data = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        return Stored.of, (pickle.PickleBuffer(data),)
+
+
+class _Reading(io.RawIOBase):
+    """A file read at a place of this object's own, whoever else reads it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = (0, self._place, os.fstat(self._descriptor).st_size)[whence]
+        self._place = start + offset
+        return self._place
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        count = os.preadv(self._descriptor, [buffer], self._place)
+        self._place += count
+        return count
+
+
+def write_archive(model: keras.Model) -> Stored:
+    """Return `model` as Keras saves it, without how it is compiled: that travels apart, with less lost.
+
+    Times are left out too: a model that is saved twice gives the same bytes.
+    """
     with tempfile.TemporaryDirectory() as folder, _as_if_not_compiled(model):
         path = Path(folder) / "model.keras"
         model.save(path)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return _rewritten(file, lambda config: config)
 
 
 @contextlib.contextmanager
@@ -41,24 +118,24 @@ def _as_if_not_compiled(model: keras.Model) -> Iterator[None]:
         attributes.update(kept)
 
 
-def load_archive(archive: bytes, custom_objects: dict[str, Any]) -> keras.Model:
+def load_archive(archive: Stored, custom_objects: dict[str, Any]) -> keras.Model:
     """Return the model in `archive`, not compiled."""
     import keras  # Not before `prepare_process`.
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        path.write_bytes(archive)
-        # The archive comes from the driver's own closure, so a lambda in it is the user's own.
-        return keras.saving.load_model(path, custom_objects=custom_objects, compile=False, safe_mode=False)
+        # Keras takes the weights of a zipped file to memory all together, those in a folder one by one.
+        with archive.open() as source, zipfile.ZipFile(source) as file:
+            file.extractall(folder)
+        # The archive comes from the driver itself, so a lambda in it is the user's own.
+        return keras.saving.load_model(folder, custom_objects=custom_objects, compile=False, safe_mode=False)
 
 
-def digest_of(archive: bytes) -> str:
-    """Return a name for the contents of `archive`, the same for a model that is saved twice."""
+def digest_of(stored: Stored) -> str:
+    """Return a name for the contents."""
     found = hashlib.sha256()
-    with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        for name in sorted(file.namelist()):
-            if name != "metadata.json":  # It holds the time.
-                found.update(name.encode() + file.read(name))
+    with stored.open() as file:
+        for piece in iter(lambda: file.read(2**20), b""):
+            found.update(piece)
     return found.hexdigest()
 
 
@@ -70,23 +147,31 @@ def digest_of_all(*parts: bytes) -> str:
     return found.hexdigest()
 
 
-def config_of(archive: bytes) -> dict[str, Any]:
+def config_of(archive: Stored) -> dict[str, Any]:
     """Return the configuration in `archive`."""
-    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+    with archive.open() as source, zipfile.ZipFile(source) as file:
         config: dict[str, Any] = json.loads(file.read(CONFIG))
     return config
 
 
-def without_initializers(archive: bytes) -> bytes:
+def without_initializers(archive: Stored) -> Stored:
     """Return `archive` with zeros for the initializers of Keras's layers, which serve their weights alone."""
-    written = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(written, "w") as new:
-        for entry in old.infolist():
-            data = old.read(entry)
-            if entry.filename == CONFIG:
-                data = json.dumps(_zeroed(json.loads(data))).encode()
-            new.writestr(entry, data)
-    return written.getvalue()
+    with archive.open() as file:
+        return _rewritten(file, _zeroed)
+
+
+def _rewritten(file: IO[bytes], change: Callable[[Any], Any]) -> Stored:
+    """Return the archive in `file` with another configuration, and without times."""
+    written = tempfile.TemporaryFile()  # noqa: SIM115
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(written, "w") as new:
+        for name in old.namelist():
+            with old.open(name) as source, new.open(zipfile.ZipInfo(name), "w", force_zip64=True) as target:
+                if name == CONFIG:
+                    target.write(json.dumps(change(json.load(source))).encode())
+                elif name != METADATA:  # It holds the time.
+                    shutil.copyfileobj(source, target)
+    written.flush()
+    return Stored(written)
 
 
 def _zeroed(config: Any, *, own: bool = False) -> Any:

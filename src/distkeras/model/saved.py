@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ import cloudpickle
 import keras
 
 from distkeras.model.archive import (
+    Stored,
     config_of,
     digest_of,
     digest_of_all,
@@ -45,7 +45,7 @@ class SavedModel:
         weights: of the model: every copy must have exactly these.
     """
 
-    archive: bytes
+    archive: Stored
     by_value: bool
     supplement: Supplement
     custom_objects: bytes
@@ -56,7 +56,7 @@ class SavedModel:
         """A name for the contents, the same for a model that is saved twice."""
         values = self.supplement.values
         texts = (list(values), replace(self.supplement, values={}), self.weights)
-        archive = hashlib.sha256(self.archive).hexdigest() if self.by_value else digest_of(self.archive)
+        archive = digest_of(self.archive)
         arrays = [value.tobytes() for value in values.values()]
         return digest_of_all(archive.encode(), self.custom_objects, repr(texts).encode(), *arrays)
 
@@ -114,7 +114,7 @@ def save_with(
     structure, given = structure_of(tree), weights_in(tree)
     for by_value in (False, True):
         try:
-            data = dump_model(model) if by_value else write_archive(model)
+            data = Stored.of(dump_model(model)) if by_value else write_archive(model)
             copy = _loaded(data, objects | custom, by_value, True)
             supplement = lacking(structure, tree_of(copy))
             there = supplement.apply(copy)
@@ -135,10 +135,11 @@ def save_with(
     ) from failures[0]
 
 
-def _loaded(data: bytes, objects: dict[str, Any], by_value: bool, blank: bool) -> keras.Model:
+def _loaded(data: Stored, objects: dict[str, Any], by_value: bool, blank: bool) -> keras.Model:
     """Return the model in an archive or a pickle, as far as that carries it."""
     if by_value:
-        return load_model(data)
+        with data.open() as file:
+            return load_model(file.read())
     return load_archive(without_initializers(data) if blank else data, objects)
 
 

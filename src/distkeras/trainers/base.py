@@ -248,8 +248,8 @@ class Trainer:
         if interrupted is not None:
             interrupted.check(settings)
         job = Job(
+            model=self._spec,
             task=Task(
-                model=self._spec,
                 algorithm=self.algorithm.for_workers(self.num_workers),
                 columns=prepared.columns,
                 rows=rows,

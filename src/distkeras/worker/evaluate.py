@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 from distkeras.worker.backlog import map_leaves
 from distkeras.worker.feed import Feed
 from distkeras.worker.minibatch import Cutter, Minibatch
+from distkeras.worker.parcel import Sendable
 from distkeras.worker.ragged import Ragged
 from distkeras.worker.task import prepare_process
 
@@ -47,12 +47,12 @@ class Sealed:
     """An evaluation as it travels, and what must be set up before it can be opened.
 
     Attributes:
-        evaluation: a pickled `Evaluation`.
+        evaluation: an `Evaluation`.
         backend: Keras backend.
         threads: cores that a worker may use.
     """
 
-    evaluation: bytes
+    evaluation: Sendable
     backend: str
     threads: int
 
@@ -62,7 +62,7 @@ def partial_states(sealed: Sealed, partition: int, batches: Iterator[pa.RecordBa
     prepare_process(sealed.backend, sealed.threads)
     from distkeras.model.spec import thaw
 
-    evaluation: Evaluation = pickle.loads(sealed.evaluation)
+    evaluation: Evaluation = sealed.evaluation.open()
     model = thaw(evaluation.model)
     with Feed(
         batches,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from distkeras.worker.columns import TensorSpec, fixed_batch
 from distkeras.worker.inputs import Inputs
 from distkeras.worker.minibatch import Tensors
 from distkeras.worker.padding import Padding
+from distkeras.worker.parcel import Sendable
 from distkeras.worker.prefetch import Prefetch
 from distkeras.worker.preprocess import Preprocess
 from distkeras.worker.rows import equal_lengths, rows_at_once
@@ -42,7 +43,8 @@ class Prediction:
     """What a Python worker is told.
 
     Attributes:
-        models: of the same inputs and outputs; several give the mean of their outputs.
+        models: a tuple of `SavedModel`, of the same inputs and outputs; several give the mean of their
+            outputs.
         backend: of Keras.
         threads: cores that the worker may use.
         inputs: of the models.
@@ -52,10 +54,9 @@ class Prediction:
         batch_size: rows that a model takes at once.
         preprocess: code of the user's that makes the inputs of the columns.
         paddings: how the rows of each column are filled up; empty: none of them.
-        key: by which a Python process keeps the models.
     """
 
-    models: tuple[SavedModel, ...]
+    models: Sendable
     backend: str
     threads: int
     inputs: tuple[TensorSpec, ...]
@@ -64,7 +65,6 @@ class Prediction:
     batch_size: int
     preprocess: Preprocess | None = None
     paddings: tuple[Padding | None, ...] = ()
-    key: str = field(init=False)
 
     @property
     def fed(self) -> tuple[TensorSpec, ...]:
@@ -80,9 +80,6 @@ class Prediction:
         paddings = self.paddings or (None,) * len(self.columns)
         pairs = zip(self.fed, paddings, strict=True)
         return tuple(spec if padding is None else replace(spec, shape=()) for spec, padding in pairs)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", ".".join(model.digest for model in self.models))
 
 
 def activation_bytes(model: keras.Model) -> int:
@@ -213,12 +210,14 @@ _kept: OrderedDict[str, list[keras.Model]] = OrderedDict()
 
 def _loaded(prediction: Prediction) -> list[keras.Model]:
     """Return the models of `prediction`, those of an earlier task of this process if they are still kept."""
-    if prediction.key not in _kept:
-        _kept[prediction.key] = [model.open() for model in prediction.models]
-    _kept.move_to_end(prediction.key)
+    key = prediction.models.name
+    if key not in _kept:
+        saved: tuple[SavedModel, ...] = prediction.models.open()
+        _kept[key] = [model.open() for model in saved]
+    _kept.move_to_end(key)
     while len(_kept) > KEPT_MODELS:
         _kept.popitem(last=False)
-    return _kept[prediction.key]
+    return _kept[key]
 
 
 def _filled(rows: Array, num_rows: int) -> Array:

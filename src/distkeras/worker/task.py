@@ -22,6 +22,7 @@ from distkeras.worker.ending import Ending
 from distkeras.worker.gpus import take_gpu
 from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.memory import keep_freed_memory, limit_heaps
+from distkeras.worker.parcel import Sendable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,6 @@ class Task:
     """What every worker of a job trains.
 
     Attributes:
-        model: architecture, weights and compile settings.
         algorithm: the rule.
         columns: how rows become the model's inputs and labels.
         rows: how many rows each worker's partition has, as they were counted before.
@@ -56,7 +56,6 @@ class Task:
         drop_remainder: leave out the last minibatch of an epoch if it is not full.
     """
 
-    model: ModelSpec
     algorithm: Algorithm
     columns: Columns
     rows: tuple[int, ...]
@@ -91,6 +90,7 @@ class Envelope:
 
     Attributes:
         task: a pickled `Task`: opening it may import Keras, which reads its backend at import.
+        model: the `ModelSpec` of what is trained: architecture, weights and compile settings.
         servers: where the center is: its parts, in their order.
         patience: seconds to try to reach it.
         backend: Keras backend.
@@ -99,6 +99,7 @@ class Envelope:
     """
 
     task: bytes
+    model: Sendable
     servers: tuple[ServerAddress, ...]
     patience: float
     backend: str
@@ -235,7 +236,7 @@ def _run_on(
     with Heartbeat(client, start.worker, envelope.beat, start.ticket):
         try:
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
-            return _train(pickle.loads(envelope.task), start, batches, client)
+            return _train(pickle.loads(envelope.task), envelope.model.open(), start, batches, client)
         except (Replaced, SourceLost):
             raise
         except JobStopped:
@@ -248,7 +249,9 @@ def _run_on(
             return Ending(error)
 
 
-def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group) -> Ending:
+def _train(
+    task: Task, model: ModelSpec, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group
+) -> Ending:
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.model.schedule import ScheduleSteps
     from distkeras.worker.feed import Feed
@@ -267,7 +270,7 @@ def _train(task: Task, start: Start, batches: Iterator[pa.RecordBatch], client: 
         drop_remainder=task.drop_remainder,
     )
     steps = ScheduleSteps(task.scale_of(start.worker))
-    with feed, borrowed(task.model, start.worker, task.algorithm.inner_momentum, steps) as kept:
+    with feed, borrowed(model, start.worker, task.algorithm.inner_momentum, steps) as kept:
         keep_freed_memory(4 * kept.replica.layout.size)
         loop = Loop(
             kept.replica,
