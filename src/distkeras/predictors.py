@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import keras
 import pyarrow as pa
@@ -15,11 +15,15 @@ from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.source import check_new, source_of
 from distkeras.cluster.validate import Names, check_leaf, find, match
+from distkeras.gone import missing
 from distkeras.model.spec import ensure_built
+from distkeras.worker import predict as in_worker
 from distkeras.worker.answers import Answer
 from distkeras.worker.columns import TensorSpec
-from distkeras.worker.predict import Prediction, Predictor, activation_bytes, archive_of, predict_stream
+from distkeras.worker.predict import Prediction, activation_bytes, archive_of, predict_stream
 from distkeras.worker.signature import model_signature
+
+__all__ = ["ModelPredictor", "Output", "predict_udf"]
 
 Output = Literal["array", "vector", "scalar"]
 
@@ -195,7 +199,7 @@ def predict_udf(
     )
 
     def predict(*columns: pa.Array) -> pa.Array:
-        return Predictor(prediction)(list(columns))
+        return in_worker.Predictor(prediction)(list(columns))
 
     udf: Callable[..., Column] = F.arrow_udf(predict, _type_of(prediction.answers))
     return udf
@@ -291,3 +295,9 @@ def _unused(name: str, taken: Sequence[str]) -> str:
     while name.lower() in {other.lower() for other in taken}:
         name += "_"
     return name
+
+
+if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+
+    def __getattr__(name: str) -> Any:
+        raise missing(__name__, name)

@@ -24,8 +24,10 @@ from distkeras.cluster.server import launched
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names
 from distkeras.events import Event, ServerRestored, Window
+from distkeras.gone import Count, WithoutOldNames, named_arguments
 from distkeras.model.spec import freeze, layout_of, set_vector, thaw
 from distkeras.monitor.progress import ProgressBar
+from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
 from distkeras.wire import codecs
@@ -46,9 +48,10 @@ class UnstableWarning(UserWarning):
     """The theory of the rule says that training will diverge at these parameters."""
 
 
-class Trainer:
+class Trainer(WithoutOldNames):
     """Abstract: runs a rule on Spark and keeps the history. `DistributedTrainer` documents the arguments."""
 
+    @named_arguments
     def __init__(
         self,
         keras_model: keras.Model,
@@ -142,7 +145,7 @@ class Trainer:
     @property
     def num_updates(self) -> int:
         """Commits that the center took in the last training; a synchronous round counts once."""
-        return self._num_updates
+        return Count(self._num_updates)
 
     def _run(
         self,
@@ -262,6 +265,9 @@ class Trainer:
         else:
             optimizer = keras.optimizers.get(worker_optimizer)
         check_no_momentum(optimizer, self.algorithm)
+        changed = changed_default(worker_optimizer)
+        if changed is not None:
+            warnings.warn(changed, ChangedDefaultWarning, stacklevel=_levels_to_user())
         rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
         if isinstance(rate, float | int):  # A schedule has no one rate.
             warning = warn_if_unstable(self.algorithm, self.num_workers, float(rate))
