@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import keras
 from pyspark.ml.param.shared import (
@@ -21,6 +21,7 @@ from pyspark.ml.param.shared import (
 )
 
 from distkeras import algorithms
+from distkeras.accessors import accessors as _accessors
 from distkeras.cluster.options import ServerOptions
 from distkeras.ml.described import Described, alive, described
 from distkeras.transformers.base import finite, positive_integer
@@ -130,30 +131,8 @@ def set_given(stage: Params, given: Mapping[str, Any]) -> None:
 
 
 def accessors(cls: P) -> P:
-    """Give `cls` a `getX` and a `setX` for every Param, as Spark's own classes have them."""
-    for name in dir(cls):
-        if isinstance(getattr(cls, name), Param):
-            title = name[0].upper() + name[1:]
-            for prefix, make in (("get", _getter), ("set", _setter)):
-                if prefix + title not in vars(cls):
-                    setattr(cls, prefix + title, make(name))
-    return cls
-
-
-def _getter(name: str) -> Callable[[Params], Any]:
-    def get(self: Params) -> Any:
-        return alive(self.getOrDefault(name))
-
-    get.__doc__ = f"Return the value of `{name}`, or its default."
-    return get
-
-
-def _setter(name: str) -> Callable[[Params, Any], Params]:
-    def set_(self: Params, value: Any) -> Params:
-        return cast(Params, self._set(**{name: value}))
-
-    set_.__doc__ = f"Set `{name}` and return self."
-    return set_
+    """Give `cls` a `getX` and a `setX` for every Param; objects come back as they were given."""
+    return _accessors(cls, alive)
 
 
 class PredictionParams(HasFeaturesCol, HasPredictionCol):  # type: ignore[misc]
