@@ -23,7 +23,7 @@ from distkeras.worker.columns import TensorSpec
 from distkeras.worker.predict import Prediction, activation_bytes, archive_of, predict_stream
 from distkeras.worker.signature import model_signature
 
-__all__ = ["ModelPredictor", "Output", "predict_udf"]
+__all__ = ["ModelPredictor", "Output", "output_names", "predict_udf"]
 
 Output = Literal["array", "vector", "scalar"]
 
@@ -105,7 +105,7 @@ class ModelPredictor:
         self._inputs, self._outputs = model_signature(models[0])
         self._answers = tuple(_answer(spec, output, str(index)) for index, spec in enumerate(self._outputs))
         self._features = match(features_col, self._inputs, "features_col", "input")
-        self._output_names = _output_names(output_col, self._outputs)
+        self._output_names = output_names(output_col, self._outputs)
         self._batch_size = _batch_size(models, batch_size)
         self._archives = tuple(archive_of(model, custom_objects) for model in models)
 
@@ -267,7 +267,12 @@ def _type_of(answers: Sequence[Answer]) -> T.DataType:
     return types[0].dataType if len(types) == 1 else T.StructType(types)
 
 
-def _output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
+def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
+    """Return the name of the column for each of `outputs`, as `ModelPredictor` takes `output_col`.
+
+    Raises:
+        ValueError: another number of names than outputs.
+    """
     if isinstance(given, str) and len(outputs) > 1:
         return [f"{given}_{spec.key or spec.name}" for spec in outputs]
     return match(given, tuple(outputs), "output_col", "output")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import keras
@@ -32,6 +32,7 @@ def evaluate(
     sample_weight_col: str | None = None,
     num_partitions: int = 1,
     batch_size: int = 256,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Return what `model.evaluate` would say of all rows, by name: `loss` and the compiled metrics.
 
@@ -43,6 +44,7 @@ def evaluate(
         sample_weight_col: as in `DistributedTrainer`.
         num_partitions: tasks to share the work, where there are as many rows.
         batch_size: rows of a minibatch.
+        custom_objects: as in `DistributedTrainer`.
 
     Raises:
         ValueError, TypeError: data that does not fit the model; no rows.
@@ -60,7 +62,9 @@ def evaluate(
     )
     spark = dataframe.sparkSession
     sealed = Sealed(
-        cloudpickle.dumps(Evaluation(freeze(model), prepared.columns, batch_size)),
+        cloudpickle.dumps(
+            Evaluation(freeze(model, custom_objects=custom_objects), prepared.columns, batch_size)
+        ),
         keras.backend.backend(),
         int(spark.conf.get("spark.task.cpus", "1") or 1),
     )
