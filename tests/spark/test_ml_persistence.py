@@ -286,7 +286,7 @@ def test_classes_of_the_user_are_found_by_keras_or_asked_for(df, tmp_path, spark
         KerasEstimator(algorithm=lost).getAlgorithm()
 
 
-def test_custom_objects_are_saved_by_where_they_are_found_or_refused_by_name(df, tmp_path):
+def test_custom_objects_are_saved_by_where_they_are_found_or_refused_by_name(tmp_path):
     class Local(keras.layers.Layer):
         pass
 
@@ -295,10 +295,9 @@ def test_custom_objects_are_saved_by_where_they_are_found_or_refused_by_name(df,
         KerasModel.load(tmp_path / "without")
     model = KerasModel(network(Own.Doubled()), customObjects={"Doubled": Own.Doubled})
     model.save(str(tmp_path / "model"))
-    assert predictions(KerasModel.load(tmp_path / "model"), df) == predictions(model, df)
-    with pytest.raises(
-        ValueError, match="custom object 'Local' cannot be saved: it is defined inside a func"
-    ):
+    loaded = KerasModel.load(tmp_path / "model").getModel()
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.getModel().predict(X, verbose=0))
+    with pytest.raises(ValueError, match="'Local' cannot be saved: it is defined inside a function"):
         KerasModel(network(), customObjects={"Local": Local}).save(str(tmp_path / "local"))
     assert not (tmp_path / "local").exists()
 
