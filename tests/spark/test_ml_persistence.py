@@ -286,7 +286,7 @@ def test_classes_of_the_user_are_found_by_keras_or_asked_for(df, tmp_path, spark
         KerasEstimator(algorithm=lost).getAlgorithm()
 
 
-def test_custom_objects_are_saved_by_where_they_are_found_or_refused_by_name(tmp_path):
+def test_custom_objects_are_saved_by_where_they_are_found_or_refused_by_name(spark, tmp_path):
     class Local(keras.layers.Layer):
         pass
 
