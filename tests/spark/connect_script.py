@@ -60,7 +60,11 @@ def main():
 
     fitted, rows = model.stages[1], scaler.transform(df.where("held"))
     first = predicted.where("held").first()
-    print("row", fitted.predict(np.array(first.features)) == first.prediction, fitted.summary.totalIterations > 0)
+    print(
+        "row",
+        fitted.predict(np.array(first.features)) == first.prediction,
+        fitted.summary.totalIterations > 0,
+    )
     gap = fitted.evaluate(rows).accuracy - fitted.validation_metrics["accuracy"]
     print("evaluated", abs(gap) < 1e-6)
 

@@ -175,11 +175,20 @@ def test_a_model_that_was_not_trained_here_has_no_summary():
 
 
 def test_labels_that_are_no_classes_are_refused_by_column_and_row(df):
-    classifier = KerasClassifier(model=model_of(3, 1, "sigmoid"), labelCol="two", workerOptimizer="sgd")
     halves = df.withColumn("two", df.two / 2)
     first = next(i for i, row in enumerate(df.collect()) if row.two == 1)
-    with pytest.raises(ValueError, match=rf"Column 'two', partition 0, row {first}: found the label 0\.5"):
-        classifier.fit(halves)
+    one, several = model_of(3, 1, "sigmoid"), model_of(3, 3, "softmax")
+
+    def own(true, predicted):
+        return keras.ops.mean(keras.ops.square(predicted))
+
+    message = rf"Column 'two', partition 0, row {first}: found the label 0\.5"
+    for model, loss in ((one, None), (one, "mse"), (several, own)):
+        classifier = KerasClassifier(model=model, labelCol="two", workerOptimizer="sgd", loss=loss)
+        with pytest.raises(ValueError, match=message):
+            classifier.fit(halves)
+    with pytest.raises(ValueError, match="Column 'two' has a label that is no integer"):
+        KerasClassifier(model=several, labelCol="two", workerOptimizer="sgd").fit(halves)
 
 
 def test_columns_that_are_there_are_refused_before_the_training(df):

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.source import quoted
+from distkeras.ml.described import alive
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.labels import check_whole
 from distkeras.ml.model import KerasModel
@@ -20,6 +21,7 @@ from distkeras.ml.one_row import output_of_row
 from distkeras.ml.params import ClassifierParams, accessors, set_given
 from distkeras.ml.scores import Row, predicted_class, predicted_class_of_row, scores, scores_of_row
 from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary, Training
+from distkeras.trainers.losses import loss_names
 from distkeras.transformers.base import value_of
 from distkeras.worker.columns import TensorSpec
 from distkeras.worker.signature import model_signature
@@ -171,14 +173,22 @@ class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier)
 
     def _fit(self, dataset: DataFrame) -> KerasModel:
         # What would be refused after the training.
-        units = _units(value_of(self, "model"))
+        _units(value_of(self, "model"))
         KerasClassificationModel._of(value_of(self, "model"), self)._checked_thresholds()
-        if units == 1:  # Losses of one unit take any probability as label.
+        if not self._loss_takes_classes_alone():
             check_whole(dataset, self.getOrDefault("labelCol"))
         model = super()._fit(dataset)
         if not self.isDefined("fromLogits"):
             model._set(fromLogits=_of_logits(model.getModel().loss))
         return model
+
+    def _loss_takes_classes_alone(self) -> bool:
+        """Whether the trainer refuses fractions by the loss; others take probabilities as labels."""
+        model = value_of(self, "model")
+        loss = alive(self.getOrDefault("loss")) if self.isDefined("loss") else None
+        if loss is None and not model.compiled:
+            loss = self._compile_defaults(model)["loss"]
+        return loss_names(model, loss) == "sparse_categorical_crossentropy"
 
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
         logits = self.isDefined("fromLogits") and bool(self.getOrDefault("fromLogits"))

@@ -151,7 +151,8 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         trained = trainer.train(train, shuffle=self.getOrDefault("shuffle"))
         model = self._model_class._of(trained, self)
         model.history = trainer.get_history()
-        model._training = Training(train, model.history, trainer.get_training_time(), trainer.num_updates)
+        seconds, updates = trainer.get_training_time(), int(trainer.num_updates)
+        model._training = Training(train, model.history, seconds, updates)
         if validation is not None:
             model.validation_metrics = evaluate(
                 trained,

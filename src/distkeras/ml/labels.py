@@ -38,6 +38,6 @@ def check_whole(dataset: DataFrame, name: Any) -> None:
         partition, row = divmod(found.place, ROW)
         raise ValueError(
             f"Column {name!r}, partition {partition}, row {row}: found the label {found.label:g}. Expected "
-            "the classes 0 and 1. Index the classes (pyspark.ml.feature.StringIndexer); for probabilities as "
-            "labels there is KerasEstimator."
+            "the classes 0, 1, 2 and so on. Index the classes (pyspark.ml.feature.StringIndexer); for "
+            "probabilities as labels there is KerasEstimator."
         )
