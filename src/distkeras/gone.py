@@ -1,6 +1,6 @@
 """Names of dist-keras that are gone, and what to use: whoever asks for one is told.
 
-`docs/migration.md` has the same names. Imports nothing.
+`docs/migration.md` has the same names. Imports nothing of this project.
 """
 
 from __future__ import annotations

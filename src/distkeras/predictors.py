@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.cluster.outputs import output_names
 from distkeras.cluster.source import check_new, source_of
 from distkeras.cluster.validate import Names, check_leaf, find, match
 from distkeras.gone import missing
@@ -23,7 +24,7 @@ from distkeras.worker.columns import TensorSpec
 from distkeras.worker.predict import Prediction, activation_bytes, archive_of, predict_stream
 from distkeras.worker.signature import model_signature
 
-__all__ = ["ModelPredictor", "Output", "output_names", "predict_udf"]
+__all__ = ["ModelPredictor", "Output", "predict_udf"]
 
 Output = Literal["array", "vector", "scalar"]
 
@@ -265,17 +266,6 @@ def _type_of(answers: Sequence[Answer]) -> T.DataType:
             kind = T.ArrayType(kind)
         types.append(T.StructField(answer.name, kind))
     return types[0].dataType if len(types) == 1 else T.StructType(types)
-
-
-def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
-    """Return the name of the column for each of `outputs`, as `ModelPredictor` takes `output_col`.
-
-    Raises:
-        ValueError: another number of names than outputs.
-    """
-    if isinstance(given, str) and len(outputs) > 1:
-        return [f"{given}_{spec.key or spec.name}" for spec in outputs]
-    return match(given, tuple(outputs), "output_col", "output")
 
 
 def _batch_size(models: Sequence[keras.Model], given: int | None) -> int:

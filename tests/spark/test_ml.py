@@ -160,6 +160,7 @@ def test_held_rows_are_judged_and_not_trained_on(df):
     expected = model.getModel().evaluate(x, y, verbose=0, return_dict=True)
     assert model.validation_metrics == pytest.approx(expected, rel=1e-4)
     summary, rest = model.summary, df.where("not held")
+    assert summary is model.summary
     assert summary.history is model.history
     assert summary.totalIterations == sum(window.steps for window in model.history) > 3 * 10
     assert summary.objectiveHistory[-1] < summary.objectiveHistory[0]

@@ -9,13 +9,14 @@ from pyspark.ml import Model
 from pyspark.ml.param.shared import Params
 from pyspark.sql import DataFrame
 
+from distkeras.cluster.outputs import output_names
 from distkeras.cluster.source import check_new
 from distkeras.cluster.validate import find
 from distkeras.ml.one_row import num_features
 from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.summary import Columns, Training, TrainingSummary
-from distkeras.predictors import ModelPredictor, Output, output_names
+from distkeras.predictors import ModelPredictor, Output
 from distkeras.trainers.history import History
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
@@ -55,6 +56,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
         self.history = History()
         self.validation_metrics: dict[str, float] = {}
         self._training: Training | None = None
+        self._summary: TrainingSummary | None = None
 
     @classmethod
     def _of(cls, trained: keras.Model, estimator: Params) -> KerasModel:
@@ -88,7 +90,9 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
                 f"No training summary available for this {type(self).__name__}: expected one that `fit` "
                 "returned, for a summary is not saved. `evaluate` judges it on rows."
             )
-        return self._summary_of(self._training)
+        if self._summary is None:  # Made once: it keeps what it has counted.
+            self._summary = self._summary_of(self._training)
+        return self._summary
 
     def _summary_of(self, training: Training) -> TrainingSummary:
         return TrainingSummary(training)
