@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 
@@ -22,12 +24,15 @@ ALLOWED = {
     "cluster": {"algorithms", "center", "wire", "model", "worker", "events"},
     "monitor": {"events"},
     "simulation": {"algorithms", "center", "events"},
-    "trainers": {"algorithms", "center", "wire", "model", "worker", "cluster", "monitor", "events"},
-    "transformers": {"cluster"},
-    "evaluators": {"cluster"},
-    "utils": {"events", "trainers"},
-    "predictors": {"cluster", "model", "worker"},
+    "trainers": {"algorithms", "center", "wire", "model", "worker", "cluster", "monitor", "events", "gone"},
+    "gone": set(),
+    "accessors": set(),
+    "transformers": {"accessors", "cluster", "gone"},
+    "evaluators": {"accessors", "cluster", "gone"},
+    "utils": {"events", "gone", "trainers"},
+    "predictors": {"cluster", "gone", "model", "worker"},
     "ml": {
+        "accessors",
         "algorithms",
         "wire",
         "model",
@@ -38,10 +43,10 @@ ALLOWED = {
         "transformers",
         "__version__",
     },
-    "__init__": set(),
+    "__init__": {"gone"},
 }
 LIBRARIES = {
-    "pyspark": {"cluster", "evaluators", "ml", "predictors", "transformers", "utils"},
+    "pyspark": {"accessors", "cluster", "evaluators", "ml", "predictors", "transformers", "utils"},
     "keras": {"model", "worker", "trainers", "simulation", "ml", "predictors", "utils"},
     "socket": {"wire"},
 }
@@ -110,3 +115,31 @@ def test_the_server_process_imports_neither_keras_nor_pyspark():
     code = "import sys, distkeras.wire.serve; print(*sorted(name for name in sys.modules if '.' not in name))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not set(loaded.split()) & {"keras", "pyspark", "jax", "tensorflow", "torch", "pandas", "pyarrow"}
+
+
+PUBLIC = ["distkeras"] + [
+    ".".join(("distkeras", *path.relative_to(SOURCE).parent.parts, path.stem)).removesuffix(".__init__")
+    for path in files()
+    if path.name == "__init__.py" or path.parent == SOURCE
+]
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC)))
+def test_a_star_import_brings_what_a_module_defines_for_its_users_and_nothing_else(name):
+    module, namespace = importlib.import_module(name), {}
+    exec(f"from {name} import *", namespace)
+    brought = {key: value for key, value in namespace.items() if key != "__builtins__"}
+    assert sorted(brought) == sorted(module.__all__)
+    foreign = {
+        key
+        for key, value in brought.items()
+        if isinstance(value, ModuleType)
+        or (isinstance(value, type | FunctionType) and not value.__module__.startswith("distkeras"))
+    }
+    assert foreign == set()
+    made_here = {
+        key
+        for key, value in vars(module).items()
+        if not key.startswith("_") and isinstance(value, type | FunctionType) and value.__module__ == name
+    }
+    assert made_here <= set(module.__all__)

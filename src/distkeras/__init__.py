@@ -5,8 +5,11 @@ Importing this package imports neither Keras nor PySpark: the trainers do, when 
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
+
+from distkeras.gone import ModuleFinder, missing
 
 __version__ = "0.1.0"
 
@@ -15,7 +18,9 @@ _SUBPACKAGES = (
     "center",
     "cluster",
     "evaluators",
+    "events",
     "ml",
+    "model",
     "monitor",
     "predictors",
     "simulation",
@@ -26,15 +31,20 @@ _SUBPACKAGES = (
     "worker",
 )
 
+if ModuleFinder not in sys.meta_path:
+    sys.meta_path.append(ModuleFinder)
+
 
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return import_module(f"distkeras.{name}")
+    if name == "__all__":
+        return list(import_module("distkeras.trainers").__all__)
     if name[:1].isupper() or name == "merge":
         trainers = import_module("distkeras.trainers")
         if name in trainers.__all__:
             return getattr(trainers, name)
-    raise AttributeError(f"module 'distkeras' has no attribute {name!r}")
+    raise missing(__name__, name)
 
 
 def __dir__() -> list[str]:

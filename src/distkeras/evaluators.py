@@ -6,11 +6,11 @@ Each is a `pyspark.ml` Evaluator with Params: it can be saved, and judge models 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
+from pyspark.ml import evaluation
 from pyspark.ml.evaluation import (
     BinaryClassificationEvaluator,
-    Evaluator,
     MulticlassClassificationEvaluator,
     RegressionEvaluator,
 )
@@ -21,15 +21,23 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.accessors import accessors
 from distkeras.cluster.source import Source, source_of
 from distkeras.cluster.validate import find
+from distkeras.gone import missing
+
+__all__ = ["AUCEvaluator", "AccuracyEvaluator", "ColumnEvaluator", "F1Evaluator", "LossEvaluator"]
 
 LOG_LOSSES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
 ERRORS = {"mse": "mse", "mean_squared_error": "mse", "mae": "mae", "mean_absolute_error": "mae"}
 
 
-class _SavedEvaluator(Evaluator, DefaultParamsReadable, DefaultParamsWritable):  # type: ignore[misc]
+class _SavedEvaluator(evaluation.Evaluator, DefaultParamsReadable, DefaultParamsWritable):  # type: ignore[misc]
     """Abstract: an Evaluator that Spark can save."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        accessors(cls)
 
 
 class ColumnEvaluator(_SavedEvaluator, HasLabelCol, HasPredictionCol):  # type: ignore[misc]
@@ -214,3 +222,9 @@ class LossEvaluator(ColumnEvaluator):
 
 def _pairs(dataset: DataFrame, label: Column, prediction: Column) -> DataFrame:
     return dataset.select(label.alias("label"), prediction.alias("prediction")).na.drop()
+
+
+if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+
+    def __getattr__(name: str) -> Any:
+        raise missing(__name__, name)

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+__all__ = [
+    "Event",
+    "ServerRestored",
+    "SnapshotFailed",
+    "UpdateRefused",
+    "Window",
+    "WorkerFailed",
+    "WorkerJoined",
+    "WorkerLeft",
+    "WorkerLost",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Window:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import keras
 import pyarrow as pa
@@ -16,6 +16,7 @@ from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.delivery import SentLater, deliver, here
 from distkeras.cluster.names import Table
+from distkeras.cluster.outputs import output_names
 from distkeras.cluster.padded import with_columns
 from distkeras.cluster.prediction import (
     COLUMNAR_INPUT,
@@ -27,15 +28,19 @@ from distkeras.cluster.prediction import (
 )
 from distkeras.cluster.probe import check_python
 from distkeras.cluster.source import check_new
-from distkeras.cluster.validate import Names, check_batch_size, match
+from distkeras.cluster.validate import Names, check_batch_size
+from distkeras.gone import missing
 from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
+from distkeras.worker import predict as in_worker
 from distkeras.worker.answers import Answer
 from distkeras.worker.columns import TensorSpec, fixed_batch
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import PadTo
-from distkeras.worker.predict import Prediction, Predictor, activation_bytes, predict_stream
+from distkeras.worker.predict import Prediction, activation_bytes, predict_stream
 from distkeras.worker.signature import model_signature
+
+__all__ = ["ModelPredictor", "Output", "predict_udf"]
 
 Output = Literal["array", "vector", "scalar"]
 
@@ -126,7 +131,7 @@ class ModelPredictor:
         self._answers = tuple(_answer(spec, output, str(index)) for index, spec in enumerate(self._outputs))
         self._feeding = Feeding(preprocess, pad_to)
         self._features = columns_for(features_col, self._inputs, self._feeding)
-        self._output_names = _output_names(output_col, self._outputs)
+        self._output_names = output_names(output_col, self._outputs)
         self._batch_size = _batch_size(models, batch_size, self._inputs)
         self._saved = tuple(save(model, custom_objects) for model in models)
 
@@ -240,7 +245,7 @@ def predict_udf(
     )
 
     def predict(*columns: pa.Array) -> pa.Array:
-        return Predictor(_here(prediction))(list(columns))
+        return in_worker.Predictor(_here(prediction))(list(columns))
 
     udf: Callable[..., Column] = F.arrow_udf(predict, _type_of(prediction.answers))
     return udf
@@ -312,12 +317,6 @@ def _type_of(answers: Sequence[Answer]) -> T.DataType:
     return types[0].dataType if len(types) == 1 else T.StructType(types)
 
 
-def _output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
-    if isinstance(given, str) and len(outputs) > 1:
-        return [f"{given}_{spec.key or spec.name}" for spec in outputs]
-    return match(given, tuple(outputs), "output_col", "output")
-
-
 def _batch_size(models: Sequence[keras.Model], given: int | None, inputs: Sequence[TensorSpec]) -> int:
     if given is not None:
         if isinstance(given, bool) or not isinstance(given, int) or given < 1:
@@ -344,3 +343,9 @@ def _unused(name: str, taken: Sequence[str]) -> str:
     while name.lower() in {other.lower() for other in taken}:
         name += "_"
     return name
+
+
+if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+
+    def __getattr__(name: str) -> Any:
+        raise missing(__name__, name)

@@ -11,11 +11,27 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
+from distkeras.gone import missing
+
 if TYPE_CHECKING:
     import keras
 
     from distkeras.events import Window
     from distkeras.trainers.history import Averaged, History
+
+
+__all__ = [
+    "deserialize_keras_model",
+    "history_executor",
+    "history_executors_average",
+    "json_to_dataframe_row",
+    "new_dataframe_row",
+    "precache",
+    "serialize_keras_model",
+    "shuffle",
+    "to_one_hot_encoded_dense",
+    "uniform_weights",
+]
 
 
 def shuffle(dataset: DataFrame, seed: int | None = None) -> DataFrame:
@@ -156,3 +172,9 @@ def _as_history(history: Sequence[Window]) -> History:
     from distkeras.trainers.history import History
 
     return history if isinstance(history, History) else History(history)
+
+
+if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+
+    def __getattr__(name: str) -> Any:
+        raise missing(__name__, name)

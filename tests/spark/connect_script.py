@@ -8,6 +8,7 @@ import sys
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
 import keras
+import numpy as np
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.sql import SparkSession
@@ -69,6 +70,16 @@ def main():
     predicted = model.transform(df)
     accuracy = MulticlassClassificationEvaluator(metricName="accuracy").evaluate(predicted)
     print("accuracy", accuracy, model.stages[1].validation_metrics["accuracy"])
+
+    fitted, rows = model.stages[1], scaler.transform(df.where("held"))
+    first = predicted.where("held").first()
+    print(
+        "row",
+        fitted.predict(np.array(first.features)) == first.prediction,
+        fitted.summary.totalIterations > 0,
+    )
+    gap = fitted.evaluate(rows).accuracy - fitted.validation_metrics["accuracy"]
+    print("evaluated", abs(gap) < 1e-6)
 
     for _ in range(2):
         model.write().overwrite().save(f"{folder}/model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import keras
@@ -9,8 +10,21 @@ import numpy as np
 import pytest
 from pyspark.ml.functions import array_to_vector
 
+from distkeras import evaluators, transformers
 from distkeras.evaluators import AccuracyEvaluator, AUCEvaluator, F1Evaluator, LossEvaluator
 from distkeras.transformers import OneHotTransformer
+
+EXAMPLES = {
+    "inputCol": "a",
+    "outputCol": "b",
+    "inputCols": ["a"],
+    "outputDim": 3,
+    "shape": [2, -1],
+    "label": "x",
+    "isVector": True,
+    **dict.fromkeys(("oMin", "oMax", "nMin", "nMax"), 1.0),
+}
+"""A value for every Param that has no default."""
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +115,16 @@ def test_each_saves_loads_and_knows_its_direction(evaluator, tmp_path):
         p.name: v for p, v in evaluator.extractParamMap().items()
     }
     assert evaluator.isLargerBetter() == (not isinstance(evaluator, LossEvaluator))
+
+
+def test_every_param_of_transformers_and_evaluators_has_a_getter_and_a_setter_that_chains():
+    stages = [getattr(module, name) for module in (transformers, evaluators) for name in module.__all__]
+    made = [stage() for stage in stages if not inspect.isabstract(stage)]
+    assert len(made) >= 11
+    for stage in made:
+        for param in stage.params:
+            title = param.name[0].upper() + param.name[1:]
+            get, set_ = getattr(stage, f"get{title}"), getattr(stage, f"set{title}")
+            value = get() if stage.isDefined(param) else EXAMPLES[param.name]
+            assert set_(value) is stage
+            assert get() == value

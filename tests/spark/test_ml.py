@@ -84,6 +84,11 @@ def test_params_are_given_by_name_and_come_back_as_they_were_given():
         KerasEstimator(model)
 
 
+@pytest.mark.parametrize(("given", "kept"), [(0, 0), (1, 1), (True, 1), (False, 0), ("auto", "auto")])
+def test_verbose_is_taken_as_trainers_take_it(given, kept):
+    assert KerasClassifier(verbose=given).getVerbose() == kept
+
+
 def test_a_copy_has_params_of_its_own():
     estimator = KerasClassifier(model=network(), numEpoch=2)
     copy = estimator.copy({estimator.learningRate: 0.5, estimator.algorithm: ADAG(3)})
@@ -109,6 +114,12 @@ def test_a_copy_has_params_of_its_own():
         ("loss", 5, "an object or its name"),
         ("algorithm", 5, "an object or its name"),
         ("metrics", "accuracy", "list or a dict of metrics"),
+        ("workerOptimizer", "nosuch", "knows no optimizer of this name. Known: .*sgd"),
+        ("workerOptimizer", "adagrat", "Did you mean 'adagrad'"),
+        ("verbose", 2, '0, 1 or "auto"'),
+        ("customObjects", ["Layer"], "by name"),
+        ("customObjects", {"Layer": "Layer"}, "a class or a function as 'Layer'"),
+        ("trainerOptions", {"custom_objects": {}}, "as the Param 'customObjects'"),
         ("trainerOptions", {"num_workers": 3}, "as the Param 'numWorkers'"),
     ],
 )
@@ -148,8 +159,16 @@ def test_held_rows_are_judged_and_not_trained_on(df):
     x, y = held_rows()
     expected = model.getModel().evaluate(x, y, verbose=0, return_dict=True)
     assert model.validation_metrics == pytest.approx(expected, rel=1e-4)
+    summary, rest = model.summary, df.where("not held")
+    assert summary is model.summary
+    assert summary.history is model.history
+    assert summary.totalIterations == sum(window.steps for window in model.history) > 3 * 10
+    assert summary.objectiveHistory[-1] < summary.objectiveHistory[0]
+    assert (summary.numUpdates, summary.trainingTime > 0) == (len(model.history), True)
+    judge = MulticlassClassificationEvaluator(metricName="accuracy")
+    assert summary.accuracy == pytest.approx(judge.evaluate(model.transform(rest)))
     out = model.transform(df)
-    assert MulticlassClassificationEvaluator(metricName="accuracy").evaluate(out) > 0.8
+    assert judge.evaluate(out) > 0.8
     assert BinaryClassificationEvaluator().evaluate(out) > 0.95
 
 
@@ -165,6 +184,8 @@ def test_learning_rate_and_weights_count(df):
     fitted = regressor.setValidationIndicatorCol("held").fit(doubled)
     assert isinstance(fitted, KerasRegressionModel)
     assert fitted.validation_metrics["loss"] < 1
+    assert fitted.summary.meanSquaredError < 1
+    assert fitted.summary.totalIterations == sum(window.steps for window in fitted.history)
     out = fitted.transform(df)
     assert dict(out.dtypes)["prediction"] == "double"
     assert RegressionEvaluator().evaluate(out) < 1
@@ -203,6 +224,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_starts(df):
     with pytest.raises(ValueError, match="true in no row"):
         KerasClassifier(model=network(), workerOptimizer="sgd", validationIndicatorCol="held").fit(
             df.where("not held")
+        )
+    with pytest.raises(ValueError, match=r"some rows to train on.*true in every row"):
+        KerasClassifier(model=network(), workerOptimizer="sgd", validationIndicatorCol="held").fit(
+            df.where("held")
         )
     with pytest.raises(ValueError, match="Expected a `workerOptimizer`"):
         KerasClassifier(model=network(), learningRate=0.1).fit(df)

@@ -49,6 +49,14 @@ class Halved(Algorithm):
         return center
 
 
+class Own:
+    """Where Keras does not look for a layer, but `customObjects` says that it is."""
+
+    class Doubled(keras.layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+
 def network(*hidden):
     keras.utils.set_random_seed(3)
     return keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(2, activation="softmax")])
@@ -104,6 +112,7 @@ def test_an_estimator_keeps_model_and_params(cls, df, tmp_path):
         server=ServerOptions(ports=(7000, 7001)),
         numWorkers=3,
         classWeight={0: 1.0, 1: 2.5},
+        customObjects={"Doubled": Own.Doubled, "network": network},
         trainerOptions={"num_parameter_servers": 2},
     )
     estimator.write().overwrite().save(str(tmp_path / "estimator"))
@@ -115,6 +124,7 @@ def test_an_estimator_keeps_model_and_params(cls, df, tmp_path):
     assert loaded.getServer() == ServerOptions(ports=(7000, 7001))
     assert loaded.getWorkerOptimizer().get_config() == estimator.getWorkerOptimizer().get_config()
     assert loaded.getMetrics()[1].name == "error"
+    assert loaded.getCustomObjects() == {"Doubled": Own.Doubled, "network": network}
     assert loaded.getModel().optimizer.get_config()["learning_rate"] == pytest.approx(0.02)
     for old, new in zip(model.get_weights(), loaded.getModel().get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
@@ -274,6 +284,33 @@ def test_classes_of_the_user_are_found_by_keras_or_asked_for(df, tmp_path, spark
     lost = {"dataclass": "nowhere.Rule", "config": {}}
     with pytest.raises(ValueError, match=r"module 'nowhere'.*custom_object_scope"):
         KerasEstimator(algorithm=lost).getAlgorithm()
+
+
+def test_custom_objects_are_saved_by_where_they_are_found_or_refused_by_name(spark, tmp_path):
+    class Local(keras.layers.Layer):
+        pass
+
+    KerasModel(network(Own.Doubled())).save(str(tmp_path / "without"))
+    with pytest.raises(LoadError, match="give it as `customObjects` before it is saved"):
+        KerasModel.load(tmp_path / "without")
+    model = KerasModel(network(Own.Doubled()), customObjects={"Doubled": Own.Doubled})
+    model.save(str(tmp_path / "model"))
+    loaded = KerasModel.load(tmp_path / "model").getModel()
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.getModel().predict(X, verbose=0))
+    with pytest.raises(ValueError, match="'Local' cannot be saved: it is defined inside a function"):
+        KerasModel(network(), customObjects={"Local": Local}).save(str(tmp_path / "local"))
+    assert not (tmp_path / "local").exists()
+
+    def saved(path, module):
+        return {"Doubled": {"custom_object": "Doubled", "module": module, "path": path}}
+
+    with keras.saving.custom_object_scope({"Doubled": Local}):
+        assert KerasModel(customObjects=saved("Doubled", "nowhere")).getCustomObjects() == {"Doubled": Local}
+    with pytest.raises(ValueError, match=r"'Doubled' in the module 'nowhere'.*custom_object_scope"):
+        KerasModel(customObjects=saved("Doubled", "nowhere")).getCustomObjects()
+    for path, module in (("Path", "pathlib"), ("system", "os"), ("Popen", "subprocess")):
+        with pytest.raises(ValueError, match="derives from one of Keras's"):
+            KerasModel(customObjects=saved(path, module)).getCustomObjects()
 
 
 # --- pipelines and searches

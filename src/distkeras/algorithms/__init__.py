@@ -33,6 +33,8 @@ REGISTRY: dict[str, type[Algorithm]] = {
 }
 """Every rule that is imported above, by name: the import is its entry. All laws of the tests run on it."""
 
+__all__ = ["REGISTRY", "Algorithm", "Commit", "State", "Vector", "get", *REGISTRY]
+
 
 def get(algorithm: str | Algorithm) -> Algorithm:
     """Return the rule of that name with its defaults, or the rule itself.

@@ -5,8 +5,17 @@ from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.model import KerasModel
 from distkeras.ml.persistence import LoadError
 from distkeras.ml.regressor import KerasRegressionModel, KerasRegressor
+from distkeras.ml.summary import (
+    ClassificationSummary,
+    ClassificationTrainingSummary,
+    RegressionSummary,
+    RegressionTrainingSummary,
+    TrainingSummary,
+)
 
 __all__ = [
+    "ClassificationSummary",
+    "ClassificationTrainingSummary",
     "KerasClassificationModel",
     "KerasClassifier",
     "KerasEstimator",
@@ -14,4 +23,7 @@ __all__ = [
     "KerasRegressionModel",
     "KerasRegressor",
     "LoadError",
+    "RegressionSummary",
+    "RegressionTrainingSummary",
+    "TrainingSummary",
 ]

@@ -6,24 +6,29 @@ from typing import Any, ClassVar
 
 import keras
 from pyspark import keyword_only
+from pyspark.ml.classification import ProbabilisticClassificationModel, ProbabilisticClassifier
 from pyspark.ml.functions import array_to_vector
-from pyspark.sql import Column, DataFrame
+from pyspark.ml.linalg import DenseVector, Vector
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.cluster.source import check_new, quoted
+from distkeras.cluster.source import quoted
+from distkeras.ml.described import alive
 from distkeras.ml.estimator import KerasEstimator
+from distkeras.ml.labels import check_whole
 from distkeras.ml.model import KerasModel
+from distkeras.ml.one_row import output_of_row
 from distkeras.ml.params import ClassifierParams, accessors, set_given
-from distkeras.transformers.base import let, value_of
+from distkeras.ml.scores import Row, predicted_class, predicted_class_of_row, scores, scores_of_row
+from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary, Training
+from distkeras.trainers.losses import loss_names
+from distkeras.transformers.base import value_of
 from distkeras.worker.columns import TensorSpec
 from distkeras.worker.signature import model_signature
 
-LEAST = 1e-38
-"""Probabilities are held at least this far from 0 before their logarithm is taken."""
-
 
 @accessors
-class KerasClassificationModel(KerasModel, ClassifierParams):
+class KerasClassificationModel(KerasModel, ClassifierParams, ProbabilisticClassificationModel):  # type: ignore[misc]
     """Adds what Spark's classifiers add: raw predictions, probabilities and the predicted class.
 
     For a model with one output unit, the probability of class 1, all columns are of the classes 0 and 1.
@@ -32,12 +37,17 @@ class KerasClassificationModel(KerasModel, ClassifierParams):
       unit, the log-odds).
     - `probabilityCol`, a vector: softmax or sigmoid of the logits; or the model's output as it is.
     - `predictionCol`, a double: the class of the largest probability, of several equal ones the first; NaN
-      where one of them is NaN.
+      where one of them is NaN. With `thresholds`, the class of the largest probability / threshold.
+
+    On the driver, `predict`, `predictRaw` and `predictProbability` take one vector, and `evaluate` judges the
+    model on rows.
 
     Args:
         model: a built Keras model with one output of one axis.
         **params: Params by name. An empty column name leaves that column out.
     """
+
+    _added: ClassVar[tuple[str, ...]] = ("rawPredictionCol", "probabilityCol", "predictionCol")
 
     def __init__(self, model: keras.Model | None = None, **params: Any) -> None:
         super().__init__()
@@ -45,33 +55,96 @@ class KerasClassificationModel(KerasModel, ClassifierParams):
         set_given(self, {"model": model, **params})
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        units = _units(value_of(self, "model"))
-        names = [self.getOrDefault(f"{what}Col") for what in ("rawPrediction", "probability", "prediction")]
-        check_new(
-            [name for name in names if name], dataset, "rawPredictionCol, probabilityCol, predictionCol"
-        )
+        units, thresholds = _units(value_of(self, "model")), self._checked_thresholds()
+        names = [self.getOrDefault(param) for param in self._added]
+        self._check_new(dataset)
         whole = "_".join(("distkeras", self.uid))
         predicted = self._predicted(dataset, whole, "array")
         output = F.transform(F.col(quoted(whole)), lambda value: value.cast("double"))
-        raw, probability = _scores(output, units, self.getOrDefault("fromLogits"))
-        columns = (array_to_vector(raw), array_to_vector(probability), let(probability, _largest))
+        raw, probability = scores(output, units, self.getOrDefault("fromLogits"))
+        chosen = predicted_class(probability, thresholds)
+        columns = (array_to_vector(raw), array_to_vector(probability), chosen)
         new = {name: column for name, column in zip(names, columns, strict=True) if name}
         return predicted.withColumns(new).drop(whole)
 
+    def _checked_thresholds(self) -> list[float] | None:
+        """Return `thresholds`, None where they are not set.
+
+        Raises:
+            ValueError: there is not one for every class.
+        """
+        thresholds: list[float] | None = (
+            self.getOrDefault("thresholds") if self.isDefined("thresholds") else None
+        )
+        if thresholds is not None and len(thresholds) != self.numClasses:
+            raise ValueError(
+                f"Expected a threshold for each of {self.numClasses} classes. "
+                f"Received: thresholds={thresholds}"
+            )
+        return thresholds
+
+    @property
+    def numClasses(self) -> int:  # noqa: N802 (Spark's own name)
+        """The number of classes; 2 where the model has one output unit."""
+        return max(2, _units(value_of(self, "model")))
+
+    def predictRaw(self, value: Vector) -> DenseVector:  # noqa: N802
+        """Return the raw predictions for one row, on the driver.
+
+        Args:
+            value: a vector or an array of numbers, as in the features' column.
+
+        Raises:
+            ValueError: it does not fill the model's input, or there are several.
+        """
+        return DenseVector(self._scores_of(value)[0])
+
+    def predictProbability(self, value: Vector) -> DenseVector:  # noqa: N802
+        """Return the probabilities for one row, as `predictRaw` takes it."""
+        return DenseVector(self._scores_of(value)[1])
+
+    def predict(self, value: Vector) -> float:
+        """Return the class of one row, as `predictRaw` takes it."""
+        return predicted_class_of_row(self._scores_of(value)[1], self._checked_thresholds())
+
+    def _scores_of(self, value: Vector) -> tuple[Row, Row]:
+        model = value_of(self, "model")
+        _units(model)
+        return scores_of_row(output_of_row(model, value), self.getOrDefault("fromLogits"))
+
+    def evaluate(self, dataset: DataFrame) -> ClassificationSummary:
+        """Return how well the model does on `dataset`: `accuracy`, `weightedPrecision` and more.
+
+        Args:
+            dataset: rows with features, labels, and weights where `weightCol` is set.
+
+        Raises:
+            ValueError: a column is missing, or there already.
+        """
+        return ClassificationSummary(*self._judged(dataset))
+
+    def _summary_of(self, training: Training) -> ClassificationTrainingSummary:
+        return ClassificationTrainingSummary(training, *self._judged(training.rows))
+
 
 @accessors
-class KerasClassifier(KerasEstimator, ClassifierParams):
+class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier):  # type: ignore[misc]
     """A `KerasEstimator` for classes 0, 1, 2 and so on; `fit` returns a `KerasClassificationModel`.
+
+    It is a `pyspark.ml.classification.ProbabilisticClassifier`, so that `OneVsRest` and others take it.
 
     Args:
         probabilityCol: column that the fitted model adds. Default: "probability".
         rawPredictionCol: column that the fitted model adds. Default: "rawPrediction".
         fromLogits: whether the model gives logits. Default: as the loss says.
+        thresholds: of the fitted model, a number above 0 for every class (one may be 0): the class of the
+            largest probability / threshold is predicted. Default: that of the largest probability.
         **params: those of `KerasEstimator`. Default of `loss`: binary crossentropy where the model has one
             output unit, else sparse categorical crossentropy, of class indices; with `fromLogits`, of logits.
 
     Raises:
-        ValueError: from `fit`: the model has not one output of one axis; else as `KerasEstimator`.
+        ValueError: from `fit`: the model has not one output of one axis; a label that is no integer; another
+            number of thresholds than of classes; else as `KerasEstimator`.
         TypeError: as `KerasEstimator`.
 
     Example:
@@ -90,6 +163,7 @@ class KerasClassifier(KerasEstimator, ClassifierParams):
         probabilityCol: str | None = None,
         rawPredictionCol: str | None = None,
         fromLogits: bool | None = None,
+        thresholds: list[float] | None = None,
         **params: Any,
     ) -> None:
         given = self._input_kwargs
@@ -98,11 +172,23 @@ class KerasClassifier(KerasEstimator, ClassifierParams):
         self.setParams(**given)
 
     def _fit(self, dataset: DataFrame) -> KerasModel:
-        _units(value_of(self, "model"))  # Else its columns would be refused after the training.
+        # What would be refused after the training.
+        _units(value_of(self, "model"))
+        KerasClassificationModel._of(value_of(self, "model"), self)._checked_thresholds()
+        if not self._loss_takes_classes_alone():
+            check_whole(dataset, self.getOrDefault("labelCol"))
         model = super()._fit(dataset)
         if not self.isDefined("fromLogits"):
             model._set(fromLogits=_of_logits(model.getModel().loss))
         return model
+
+    def _loss_takes_classes_alone(self) -> bool:
+        """Whether the trainer refuses fractions by the loss; others take probabilities as labels."""
+        model = value_of(self, "model")
+        loss = alive(self.getOrDefault("loss")) if self.isDefined("loss") else None
+        if loss is None and not model.compiled:
+            loss = self._compile_defaults(model)["loss"]
+        return loss_names(model, loss) == "sparse_categorical_crossentropy"
 
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
         logits = self.isDefined("fromLogits") and bool(self.getOrDefault("fromLogits"))
@@ -134,40 +220,3 @@ def _units(model: keras.Model) -> int:
 
 def _shape(spec: TensorSpec) -> str:
     return "unknown" if spec.shape is None else str((None, *spec.shape))
-
-
-def _scores(output: Column, units: int, logits: bool) -> tuple[Column, Column]:
-    """Return raw predictions and probabilities, arrays of double, of the model's output."""
-    if units == 1:
-        return _two_classes(output[0], logits)
-    if logits:
-        return output, let(output, _softmax)
-    return F.transform(output, _log), output
-
-
-def _two_classes(value: Column, logits: bool) -> tuple[Column, Column]:
-    one = 1 / (1 + F.exp(-value)) if logits else value
-    odds = value if logits else _log(value) - _log(1 - value)
-    return F.array(-odds, odds), F.array(1 - one, one)
-
-
-def _softmax(logits: Column) -> Column:
-    largest = F.array_max(logits)
-    powers = F.transform(logits, lambda value: F.exp(value - largest))
-    return let(
-        powers,
-        lambda parts: F.transform(
-            parts, lambda part: part / F.aggregate(parts, F.lit(0.0), lambda total, x: total + x)
-        ),
-    )
-
-
-def _log(value: Column) -> Column:
-    return F.log(F.greatest(value, F.lit(LEAST)))
-
-
-def _largest(probability: Column) -> Column:
-    """The index of the largest, as a double."""
-    best = F.array_max(probability)  # To Spark, NaN is the greatest number.
-    place = F.array_position(probability, best) - 1
-    return F.when(F.isnan(best), best).otherwise(place.cast("double"))

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import types
+from collections.abc import Mapping
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import keras
 
 from distkeras.algorithms import Algorithm
 from distkeras.wire.codecs import Codec
+
+KINDS = (
+    keras.Layer,
+    keras.losses.Loss,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.regularizers.Regularizer,
+    keras.initializers.Initializer,
+    keras.constraints.Constraint,
+)
+"""What a class of the user's may derive from, to be found where a file says that it is."""
 
 
 class Described(dict[str, Any]):
@@ -20,7 +35,8 @@ class Described(dict[str, Any]):
     another process finds.
 
     Args:
-        form: of Keras's `serialize_keras_object`, or `{"dataclass": ..., "config": ...}`.
+        form: of Keras's `serialize_keras_object`, `{"dataclass": ..., "config": ...}`, or
+            `{"custom_object": ..., "module": ...}`.
         value: the object; None: made of the form when it is first asked for.
     """
 
@@ -36,9 +52,13 @@ class Described(dict[str, Any]):
             ValueError: the form names a class that is not found, or none of those that are allowed.
         """
         if self._value is None:
-            made = _dataclass_of(self) if "dataclass" in self else keras.saving.deserialize_keras_object(self)
-            self._value = made
+            self._value = self._made()
         return self._value
+
+    def _made(self) -> Any:
+        if "dataclass" in self:
+            return _dataclass_of(self)
+        return _found(self) if "custom_object" in self else keras.saving.deserialize_keras_object(self)
 
 
 def described(value: Any) -> Any:
@@ -53,7 +73,7 @@ def described(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [described(part) for part in value]
     if isinstance(value, dict):
-        if "dataclass" in value or "class_name" in value:
+        if "dataclass" in value or "class_name" in value or "custom_object" in value:
             return Described(value)
         return {str(name): described(part) for name, part in value.items()}
     if _is_known(type(value)):
@@ -65,6 +85,34 @@ def described(value: Any) -> Any:
             "Expected a name, a Keras object or function, or a rule of distkeras, which have a form in JSON. "
             f"Received: {value!r}"
         ) from error
+
+
+def custom_object(name: str, value: Any) -> Described:
+    """Return the form of a class or function of the user's: where another process finds it.
+
+    Args:
+        name: by which the model names it.
+        value: the class or function, or the form that was saved.
+
+    Raises:
+        TypeError: it is neither a class nor a function.
+    """
+    if isinstance(value, Mapping) and "custom_object" in value:
+        return value if isinstance(value, Described) else Described(dict(value))
+    if not isinstance(value, type | types.FunctionType):
+        raise TypeError(f"Expected a class or a function as {name!r}. Received: {value!r}")
+    return Described({"custom_object": name, "module": value.__module__, "path": value.__qualname__}, value)
+
+
+def check_findable(objects: Mapping[str, Described]) -> None:
+    """Raise ValueError for a class or function that no other process can find by its module."""
+    for name, form in objects.items():
+        if "<" in form["path"] and keras.saving.get_registered_object(name) is None:
+            raise ValueError(
+                f"The custom object {name!r} cannot be saved: it is defined inside a function, where loading "
+                "would not find it. Define it at the top of a module, or register it with "
+                f"`keras.saving.register_keras_serializable()`. Received: {form['path']} of {form['module']}"
+            )
 
 
 def alive(value: Any) -> Any:
@@ -125,6 +173,33 @@ def _dataclass_of(form: Described) -> Any:
         key: tuple(part) if isinstance(part, list) else alive(part) for key, part in described(config).items()
     }
     return cls(**arguments)
+
+
+def _found(form: Described) -> Any:
+    """Return the class or function of the user's: registered, in a scope, or where it was when it was saved.
+
+    A file must not make another program run: what is found by its module is a class of Keras's kinds, or a
+    function that this module itself defines.
+    """
+    name, module, path = form["custom_object"], form["module"], form["path"]
+    value: Any = keras.saving.get_registered_object(name)
+    if value is not None:
+        return value
+    try:
+        value = attrgetter(path)(import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"The custom object {name!r} is not found. Expected {path!r} in the module {module!r}, where it "
+            "was when this was saved: make that importable, or load inside "
+            f"`keras.saving.custom_object_scope({{{name!r}: {path}}})`."
+        ) from error
+    own = isinstance(value, types.FunctionType) and value.__module__ == module
+    if not own and not (isinstance(value, type) and issubclass(value, KINDS)):
+        raise ValueError(
+            f"Expected {path!r} of the module {module!r} to be a class that derives from one of Keras's, or "
+            f"a function that is defined there. Received: {value!r}"
+        )
+    return value
 
 
 def _is_known(cls: Any) -> bool:

@@ -19,8 +19,16 @@ from distkeras.cluster.validate import Names, find
 from distkeras.ml.described import alive
 from distkeras.ml.evaluation import evaluate
 from distkeras.ml.model import KerasModel
-from distkeras.ml.params import OPTIONS, PredictionParams, TrainingParams, accessors, set_given
+from distkeras.ml.params import (
+    OPTIONS,
+    PredictionParams,
+    TrainingParams,
+    accessors,
+    custom_objects_of,
+    set_given,
+)
 from distkeras.ml.persistence import KerasReadable, KerasWritable
+from distkeras.ml.summary import Training
 from distkeras.trainers import DistributedTrainer, ServerOptions
 from distkeras.transformers.base import value_of
 from distkeras.wire.codecs import Codec
@@ -65,14 +73,17 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         compression: as in `DistributedTrainer`.
         overlap: as in `DistributedTrainer`.
         server: as in `DistributedTrainer`.
-        verbose: whether to show a progress bar. Default: in a terminal or a notebook.
+        verbose: 0 or False: silent; 1 or True: a progress bar; "auto": a bar in a terminal or a notebook.
+        customObjects: classes and functions that the model names, by name, where they are not registered with
+            Keras. They are saved by the module in which they are found.
         trainerOptions: further arguments of `DistributedTrainer`, by their names there.
         predictBatchSize: rows that the fitted model takes at once.
 
     Raises:
         TypeError: a Param of another type; from `fit`, as `DistributedTrainer`.
         ValueError: a Param out of its range; from `fit`: no model, a validation column that is not there or
-            true in no row; else as `DistributedTrainer`.
+            true in no row or in every row, a column of the fitted model's that is there already; else as
+            `DistributedTrainer`.
 
     Example:
         ```python
@@ -113,7 +124,8 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         compression: str | Codec | None = None,
         overlap: bool | None = None,
         server: ServerOptions | None = None,
-        verbose: bool | None = None,
+        verbose: bool | int | str | None = None,
+        customObjects: Mapping[str, Any] | None = None,
         trainerOptions: Mapping[str, Any] | None = None,
         predictBatchSize: int | None = None,
     ) -> None:
@@ -140,11 +152,15 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         return self
 
     def _fit(self, dataset: DataFrame) -> KerasModel:
+        # What `transform` would refuse is refused before the training.
+        self._model_class._of(value_of(self, "model"), self)._check_new(dataset)
         train, validation = self._split(dataset)
         trainer = self._trainer()
         trained = trainer.train(train, shuffle=self.getOrDefault("shuffle"))
         model = self._model_class._of(trained, self)
         model.history = trainer.get_history()
+        seconds, updates = trainer.get_training_time(), int(trainer.num_updates)
+        model._training = Training(train, model.history, seconds, updates)
         if validation is not None:
             model.validation_metrics = evaluate(
                 trained,
@@ -155,6 +171,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
                 num_partitions=trainer.num_workers,
                 batch_size=max(256, trainer.batch_size),
                 feeding=trainer.feeding,
+                custom_objects=custom_objects_of(self),
             )
         return model
 
@@ -171,13 +188,14 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
                 f"Received: column {name!r} of {field.dataType.simpleString()}"
             )
         held = F.coalesce(source_of(field).column, F.lit(False))
-        validation = dataset.where(held)
-        if validation.isEmpty():
-            raise ValueError(
-                f"Expected some rows to validate with. Received: `validationIndicatorCol`={name!r} is true "
-                "in no row."
-            )
-        return dataset.where(~held), validation
+        train, validation = dataset.where(~held), dataset.where(held)
+        for rows, purpose, where in ((validation, "validate with", "no"), (train, "train on", "every")):
+            if rows.isEmpty():
+                raise ValueError(
+                    f"Expected some rows to {purpose}. Received: `validationIndicatorCol`={name!r} is true "
+                    f"in {where} row."
+                )
+        return train, validation
 
     def _trainer(self) -> DistributedTrainer:
         model: keras.Model = value_of(self, "model")

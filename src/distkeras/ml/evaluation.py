@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import pyarrow as pa
@@ -36,6 +36,7 @@ def evaluate(
     num_partitions: int = 1,
     batch_size: int = 256,
     feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Return what `model.evaluate` would say of all rows, by name: `loss` and the compiled metrics.
 
@@ -48,6 +49,7 @@ def evaluate(
         num_partitions: tasks to share the work, where there are as many rows.
         batch_size: rows of a minibatch.
         feeding: how rows become minibatches; all rows count.
+        custom_objects: as in `DistributedTrainer`.
 
     Raises:
         ValueError, TypeError: data that does not fit the model; no rows.
@@ -66,7 +68,7 @@ def evaluate(
     )
     spark = dataframe.sparkSession
     threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
-    evaluation = Evaluation(freeze(model), prepared.columns, batch_size)
+    evaluation = Evaluation(freeze(model, custom_objects=custom_objects), prepared.columns, batch_size)
     with limited_batches(spark), delivered(spark, evaluation) as parcel:
         sealed = Sealed(parcel, keras.backend.backend(), threads)
         rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()

@@ -9,12 +9,18 @@ from pyspark.ml import Model
 from pyspark.ml.param.shared import Params
 from pyspark.sql import DataFrame
 
+from distkeras.cluster.outputs import output_names
+from distkeras.cluster.source import check_new
+from distkeras.cluster.validate import find
 from distkeras.ml.described import alive
-from distkeras.ml.params import PredictionParams, TrainingParams, accessors, set_given
+from distkeras.ml.one_row import num_features
+from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
+from distkeras.ml.summary import Columns, Training, TrainingSummary
 from distkeras.predictors import ModelPredictor, Output
 from distkeras.trainers.history import History
 from distkeras.transformers.base import value_of
+from distkeras.worker.signature import model_signature
 
 
 @accessors
@@ -27,6 +33,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
 
     Attributes:
         history: the windows of the training, as trainers tell them; empty in a model that was loaded.
+        summary: those, and more of how it was trained; `hasSummary` says whether it is known.
         validation_metrics: loss and metrics of the rows that `validationIndicatorCol` held back.
 
     Args:
@@ -40,6 +47,8 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
     """
 
     _compiled: ClassVar[bool] = False
+    _added: ClassVar[tuple[str, ...]] = ("predictionCol",)
+    """The Params that name the columns that `transform` adds."""
 
     def __init__(self, model: keras.Model | None = None, **params: Any) -> None:
         super().__init__()
@@ -47,6 +56,8 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
         set_given(self, {"model": model, **params})
         self.history = History()
         self.validation_metrics: dict[str, float] = {}
+        self._training: Training | None = None
+        self._summary: TrainingSummary | None = None
 
     @classmethod
     def _of(cls, trained: keras.Model, estimator: Params) -> KerasModel:
@@ -57,6 +68,54 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
         estimator._copyValues(model)
         model._set(model=trained)
         return model
+
+    @property
+    def numFeatures(self) -> int:  # noqa: N802 (Spark's own name)
+        """Numbers in a row of the input; -1 where there are several inputs, or its shape is not known."""
+        return num_features(value_of(self, "model"))
+
+    @property
+    def hasSummary(self) -> bool:  # noqa: N802 (Spark's own name)
+        """Whether `summary` knows how this model was trained: not of one that was loaded."""
+        return self._training is not None
+
+    @property
+    def summary(self) -> TrainingSummary:
+        """How this model was trained.
+
+        Raises:
+            RuntimeError: it was not trained here: it was loaded, or made of a Keras model.
+        """
+        if self._training is None:
+            raise RuntimeError(
+                f"No training summary available for this {type(self).__name__}: expected one that `fit` "
+                "returned, for a summary is not saved. `evaluate` judges it on rows."
+            )
+        if self._summary is None:  # Made once: it keeps what it has counted.
+            self._summary = self._summary_of(self._training)
+        return self._summary
+
+    def _summary_of(self, training: Training) -> TrainingSummary:
+        return TrainingSummary(training)
+
+    def _check_new(self, dataset: DataFrame) -> None:
+        """Raise ValueError where a column that `transform` adds is there already, or would be twice."""
+        _, outputs = model_signature(value_of(self, "model"))
+        given = [self.getOrDefault(param) for param in self._added]
+        names = [name for some in given if some for name in output_names(some, outputs)]
+        check_new(names, dataset, ", ".join(self._added))
+
+    def _judged(self, dataset: DataFrame) -> tuple[DataFrame, Columns]:
+        """Return the predictions for `dataset`, and the columns by which a summary judges them."""
+        names = {param: self.getOrDefault(param) or f"{param}_{self.uid}" for param in self._added}
+        named = self.copy({self.getParam(param): name for param, name in names.items()})
+        weight = self.getOrDefault("weightCol") if self.isDefined("weightCol") else None
+        label = self.getOrDefault("labelCol")
+        for name, param in ((label, "labelCol"), (weight, "weightCol")):
+            if name is not None:
+                find(name, {field.name: field for field in dataset.schema.fields}, param)
+        raw = names.get("rawPredictionCol", "")
+        return named.transform(dataset), Columns(label, names["predictionCol"], weight, raw)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         return self._predicted(dataset, self.getOrDefault("predictionCol"), "array")
@@ -76,4 +135,5 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
             name,
             output=output,
             **given,
+            custom_objects=custom_objects_of(self),
         ).predict(dataset)

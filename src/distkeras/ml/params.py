@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import keras
 from pyspark.ml.param.shared import (
@@ -13,6 +13,7 @@ from pyspark.ml.param.shared import (
     HasPredictionCol,
     HasProbabilityCol,
     HasRawPredictionCol,
+    HasThresholds,
     HasValidationIndicatorCol,
     HasWeightCol,
     Param,
@@ -21,8 +22,10 @@ from pyspark.ml.param.shared import (
 )
 
 from distkeras import algorithms
+from distkeras.accessors import accessors as _accessors
 from distkeras.cluster.options import ServerOptions
-from distkeras.ml.described import Described, alive, described
+from distkeras.ml.described import Described, alive, custom_object, described
+from distkeras.ml.names import check_optimizer_name
 from distkeras.transformers.base import finite, positive_integer
 from distkeras.wire import codecs
 from distkeras.worker.feeding import Feeding
@@ -49,6 +52,7 @@ OPTIONS = {
     "overlap": "overlap",
     "server": "server",
     "verbose": "verbose",
+    "customObjects": "custom_objects",
 }
 """The Params that are arguments of `DistributedTrainer` as they stand."""
 
@@ -81,6 +85,35 @@ def _metrics(value: Any) -> Any:
     if not isinstance(value, list | tuple | dict):
         raise TypeError(f"Expected a list or a dict of metrics. Received: {value!r}")
     return described(value)
+
+
+def _optimizer(value: Any) -> Any:
+    if isinstance(value, str):
+        check_optimizer_name(value)  # Refused here, rather than in the middle of a grid.
+    return _form(value)
+
+
+def _verbose(value: Any) -> int | str:
+    """Param converter: as trainers take it."""
+    if value not in (0, 1, "auto"):
+        raise ValueError(f'Expected 0, 1 or "auto", or True or False. Received: verbose={value!r}')
+    return "auto" if value == "auto" else int(value)
+
+
+def _thresholds(value: Any) -> list[float]:
+    """Param converter: a threshold for every class."""
+    thresholds: list[float] = [finite(part) for part in TypeConverters.toList(value)]
+    if min(thresholds, default=-1.0) < 0 or thresholds.count(0.0) > 1:
+        raise ValueError(
+            f"Expected a threshold above 0 for every class; one may be 0. Received: thresholds={value!r}"
+        )
+    return thresholds
+
+
+def _custom_objects(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Expected a dict of classes and functions by name. Received: {value!r}")
+    return {str(name): custom_object(name, part) for name, part in value.items()}
 
 
 def _algorithm(value: Any) -> Any:
@@ -148,30 +181,17 @@ def set_given(stage: Params, given: Mapping[str, Any]) -> None:
 
 
 def accessors(cls: P) -> P:
-    """Give `cls` a `getX` and a `setX` for every Param, as Spark's own classes have them."""
-    for name in dir(cls):
-        if isinstance(getattr(cls, name), Param):
-            title = name[0].upper() + name[1:]
-            for prefix, make in (("get", _getter), ("set", _setter)):
-                if prefix + title not in vars(cls):
-                    setattr(cls, prefix + title, make(name))
-    return cls
+    """Give `cls` a `getX` and a `setX` for every Param; objects come back as they were given."""
+    return _accessors(cls, alive)
 
 
-def _getter(name: str) -> Callable[[Params], Any]:
-    def get(self: Params) -> Any:
-        return alive(self.getOrDefault(name))
+def custom_objects_of(stage: Params) -> dict[str, Any]:
+    """Return the classes and functions that `customObjects` of `stage` names; none where it is not set.
 
-    get.__doc__ = f"Return the value of `{name}`, or its default."
-    return get
-
-
-def _setter(name: str) -> Callable[[Params, Any], Params]:
-    def set_(self: Params, value: Any) -> Params:
-        return cast(Params, self._set(**{name: value}))
-
-    set_.__doc__ = f"Set `{name}` and return self."
-    return set_
+    Raises:
+        ValueError: one was saved, and is not found here.
+    """
+    return dict(alive(stage.getOrDefault("customObjects"))) if stage.isDefined("customObjects") else {}
 
 
 class PredictionParams(HasFeaturesCol, HasPredictionCol):  # type: ignore[misc]
@@ -196,6 +216,11 @@ class PredictionParams(HasFeaturesCol, HasPredictionCol):  # type: ignore[misc]
         "to, a Padding, or a dict of these by column",
         _pad_to,
     )
+    customObjects: Param[Any] = _param(
+        "customObjects",
+        "classes and functions that the model names, by name, where they are not registered with Keras",
+        _custom_objects,
+    )
 
 
 class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # type: ignore[misc]
@@ -216,7 +241,7 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
     workerOptimizer: Param[Any] = _param(
         "workerOptimizer",
         "the Keras optimizer inside each worker; unset: the one that the model is compiled with",
-        _form,
+        _optimizer,
     )
     learningRate: Param[float] = _param(
         "learningRate", "learning rate of workerOptimizer, instead of its own", finite
@@ -253,18 +278,23 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         "overlap", "train the next window while one is exchanged", TypeConverters.toBoolean
     )
     server: Param[Any] = _param("server", "where the parameter server listens: ServerOptions", _server)
-    verbose: Param[bool] = _param(
-        "verbose",
-        "whether to show a progress bar; unset: in a terminal or a notebook",
-        TypeConverters.toBoolean,
+    verbose: Param[Any] = _param(
+        "verbose", "0: silent; 1: a progress bar; auto: a bar in a terminal or a notebook", _verbose
     )
     trainerOptions: Param[Any] = _param(
         "trainerOptions", "further arguments of distkeras.DistributedTrainer, by their names there", _options
     )
 
 
-class ClassifierParams(HasProbabilityCol, HasRawPredictionCol):  # type: ignore[misc]
+class ClassifierParams(HasProbabilityCol, HasThresholds, HasRawPredictionCol):  # type: ignore[misc]
     """What classifiers and their models have beside."""
+
+    thresholds: Param[list[float]] = _param(
+        "thresholds",
+        "a threshold for every class: the class of the largest probability / threshold is predicted; one may "
+        "be 0; unset: all alike",
+        _thresholds,
+    )
 
     fromLogits: Param[bool] = _param(
         "fromLogits",

@@ -25,6 +25,8 @@ from pyspark.ml.util import (
 )
 
 from distkeras import __version__
+from distkeras.ml.described import check_findable
+from distkeras.ml.params import custom_objects_of
 from distkeras.ml.storage import storage_of
 
 if TYPE_CHECKING:
@@ -81,11 +83,13 @@ class KerasWriter(MLWriter):  # type: ignore[misc]
         Raises:
             FileExistsError: there is something already, and `overwrite()` was not called.
             OSError: nothing can be written there.
-            ValueError: nobody knows the address.
+            ValueError: nobody knows the address; a custom object is one that loading would not find.
             TypeError: a Param has no JSON form.
         """
         path = os.fspath(path)
         storage = storage_of(self.sparkSession, path)
+        if self._instance.isDefined("customObjects"):
+            check_findable(self._instance.getOrDefault("customObjects"))
         metadata = self._metadata()
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / ARCHIVE
@@ -159,7 +163,7 @@ class KerasReader(MLReader):  # type: ignore[misc]
                 if not storage.exists(address):
                     raise LoadError(f"Not all that was saved is here: {address!r} does not exist.")
                 storage.download(address, archive)
-                instance._set(model=_loaded(archive, saved, path, self._cls._compiled))
+                instance._set(model=_loaded(archive, saved, path, instance))
         if hasattr(instance, "validation_metrics"):
             instance.validation_metrics = saved.get("validationMetrics", {})
         return instance
@@ -190,13 +194,15 @@ def _parsed(text: Path, address: str) -> dict[str, Any]:
     return metadata
 
 
-def _loaded(archive: Path, saved: dict[str, Any], path: str, compiled: bool) -> keras.Model:
+def _loaded(archive: Path, saved: dict[str, Any], path: str, instance: Any) -> keras.Model:
     try:
-        return keras.saving.load_model(archive, compile=compiled)
+        objects = custom_objects_of(instance)
+        return keras.saving.load_model(archive, custom_objects=objects, compile=instance._compiled)
     except Exception as error:
         raise LoadError(
             f"Keras {keras.__version__} cannot load the model at {path!r}, which Keras {saved.get('keras')} "
             f"saved (distkeras {saved.get('version')}): {error}\nWhere it names a class of yours, "
-            "register it with `keras.saving.register_keras_serializable()`, or load inside "
+            "give it as `customObjects` before it is saved, register it with "
+            "`keras.saving.register_keras_serializable()`, or load inside "
             "`keras.saving.custom_object_scope({...})`."
         ) from error

@@ -6,20 +6,26 @@ from typing import Any, ClassVar
 
 import keras
 from pyspark import keyword_only
+from pyspark.ml.linalg import Vector
+from pyspark.ml.regression import RegressionModel, Regressor
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.source import quoted
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.model import KerasModel
+from distkeras.ml.one_row import output_of_row
 from distkeras.ml.params import accessors
+from distkeras.ml.summary import RegressionSummary, RegressionTrainingSummary, Training
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
 
 
 @accessors
-class KerasRegressionModel(KerasModel):
+class KerasRegressionModel(KerasModel, RegressionModel):  # type: ignore[misc]
     """Adds the model's one number as `predictionCol`, a double.
+
+    It is a `pyspark.ml.PredictionModel`: `predict` takes one vector, and `evaluate` judges it on rows.
 
     Args:
         model: a built Keras model with one output of one unit.
@@ -32,10 +38,33 @@ class KerasRegressionModel(KerasModel):
         predicted = self._predicted(dataset, name, "scalar")
         return predicted.withColumn(name, F.col(quoted(name)).cast("double")) if name else predicted
 
+    def predict(self, value: Vector) -> float:
+        """Return the number for one row, a vector or an array of numbers, on the driver.
+
+        Raises:
+            ValueError: it does not fill the model's input, or there are several.
+        """
+        _check_unit(value_of(self, "model"))
+        return float(output_of_row(value_of(self, "model"), value)[0])
+
+    def evaluate(self, dataset: DataFrame) -> RegressionSummary:
+        """Return how well the model does on `dataset`: `r2`, `rootMeanSquaredError` and more.
+
+        Args:
+            dataset: rows with features, labels, and weights where `weightCol` is set.
+
+        Raises:
+            ValueError: a column is missing, or there already.
+        """
+        return RegressionSummary(*self._judged(dataset))
+
+    def _summary_of(self, training: Training) -> RegressionTrainingSummary:
+        return RegressionTrainingSummary(training, *self._judged(training.rows))
+
 
 @accessors
-class KerasRegressor(KerasEstimator):
-    """A `KerasEstimator` for numbers; `fit` returns a `KerasRegressionModel`.
+class KerasRegressor(KerasEstimator, Regressor):  # type: ignore[misc]
+    """A `KerasEstimator` for numbers; `fit` returns a `KerasRegressionModel`. A `pyspark.ml.Predictor`.
 
     Args:
         **params: those of `KerasEstimator`. Default of `loss`: mean squared error, with

@@ -1,0 +1,3 @@
+"""Readers of events."""
+
+__all__: list[str] = []

@@ -5,8 +5,10 @@ from distkeras.center import BadUpdates
 from distkeras.cluster.job import WorkerError
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerFailed
+from distkeras.gone import missing
 from distkeras.trainers.averaging import AveragingTrainer
 from distkeras.trainers.base import Trainer, UnstableWarning
+from distkeras.trainers.defaults import ChangedDefaultWarning
 from distkeras.trainers.distributed import DistributedTrainer
 from distkeras.trainers.ensemble import EnsembleTrainer, merge
 from distkeras.trainers.history import Averaged, History
@@ -27,6 +29,7 @@ __all__ = [
     "Averaged",
     "AveragingTrainer",
     "BadUpdates",
+    "ChangedDefaultWarning",
     "DistributedTrainer",
     "EnsembleTrainer",
     "History",
@@ -45,4 +48,4 @@ __all__ = [
 
 def __getattr__(name: str) -> type[RuleTrainer]:
     # Never reached for a rule of the registry; it tells type checkers that any such name is a trainer.
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise missing(__name__, name)

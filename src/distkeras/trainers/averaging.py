@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from distkeras.algorithms import Averaging
+from distkeras.gone import named_arguments
 from distkeras.trainers.distributed import DistributedTrainer
 
 
@@ -23,6 +24,7 @@ class AveragingTrainer(DistributedTrainer):
         **options: the options of `DistributedTrainer`.
     """
 
+    @named_arguments
     def __init__(
         self,
         keras_model: keras.Model,

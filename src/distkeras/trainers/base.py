@@ -29,12 +29,14 @@ from distkeras.cluster.session import result_limit
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names, Weights, check_last_batch
 from distkeras.events import Event, ServerRestored, Window
+from distkeras.gone import Count, WithoutOldNames, named_arguments
 from distkeras.model.optimizer import set_values
 from distkeras.model.spec import first_vector, freeze, local_state, thaw
 from distkeras.model.variables import tree_of
 from distkeras.model.weights import set_vector
 from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.alone import one_at_a_time
+from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
 from distkeras.trainers.fingerprint import (
     describe_columns,
     describe_compiled,
@@ -69,9 +71,10 @@ class UnstableWarning(UserWarning):
     """The theory of the rule says that training will diverge at these parameters."""
 
 
-class Trainer:
+class Trainer(WithoutOldNames):
     """Abstract: runs a rule on Spark and keeps the history. `DistributedTrainer` documents the arguments."""
 
+    @named_arguments
     def __init__(
         self,
         keras_model: keras.Model,
@@ -179,7 +182,7 @@ class Trainer:
     @property
     def num_updates(self) -> int:
         """Commits that the center took in the last training; a synchronous round counts once."""
-        return self._num_updates
+        return Count(self._num_updates)
 
     @one_at_a_time
     def _run(
@@ -328,6 +331,9 @@ class Trainer:
         else:
             optimizer = keras.optimizers.get(worker_optimizer)
         check_no_momentum(optimizer, self.algorithm)
+        changed = changed_default(worker_optimizer)
+        if changed is not None:
+            warnings.warn(changed, ChangedDefaultWarning, stacklevel=_levels_to_user())
         rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
         if isinstance(rate, float | int):  # A schedule has no one rate.
             warning = warn_if_unstable(self.algorithm, self.num_workers, float(rate))

@@ -78,6 +78,8 @@ class DistributedTrainer(Trainer):
 
     Warns:
         UnstableWarning: the theory of the rule says that training diverges at these parameters.
+        ChangedDefaultWarning: `worker_optimizer` is a name alone, of an optimizer that by default learns much
+            more slowly than it did in Keras 1.
 
     Example:
         ```python

@@ -11,6 +11,7 @@ import numpy as np
 
 from distkeras.algorithms import Sequential, Vector
 from distkeras.cluster.partitions import copy_to_all
+from distkeras.gone import named_arguments
 from distkeras.model.variables import tree_of, value_of
 from distkeras.trainers.base import Trainer, check_positive_integer
 from distkeras.trainers.single import REPORT_STEPS
@@ -49,6 +50,7 @@ class EnsembleTrainer(Trainer):
         ```
     """
 
+    @named_arguments
     def __init__(
         self,
         keras_model: keras.Model,

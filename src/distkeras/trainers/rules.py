@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 
 from distkeras.algorithms import Algorithm
+from distkeras.gone import named_arguments
 from distkeras.trainers.distributed import DistributedTrainer
 
 
@@ -24,6 +25,7 @@ class RuleTrainer(DistributedTrainer):
 
     rule: ClassVar[type[Algorithm]]
 
+    @named_arguments
     def __init__(
         self,
         keras_model: keras.Model,

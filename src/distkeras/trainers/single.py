@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from distkeras.algorithms import Sequential
+from distkeras.gone import named_arguments
 from distkeras.trainers.distributed import DistributedTrainer
 
 REPORT_STEPS = 50
@@ -26,6 +27,7 @@ class SingleTrainer(DistributedTrainer):
         ValueError: `num_workers` is not 1, or as `DistributedTrainer`.
     """
 
+    @named_arguments
     def __init__(
         self,
         keras_model: keras.Model,

@@ -4,6 +4,9 @@ Each is a `pyspark.ml` Transformer with Params; its constructor takes the argume
 know, which may also be set later. Vectors give vectors, arrays give arrays, and a null stays null.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from distkeras.gone import missing
 from distkeras.transformers.base import ColumnTransformer
 from distkeras.transformers.binary_label import BinaryLabelTransformer
 from distkeras.transformers.dense import DenseTransformer
@@ -23,3 +26,8 @@ __all__ = [
     "ReshapeTransformer",
     "StandardTransformer",
 ]
+
+if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+
+    def __getattr__(name: str) -> Any:
+        raise missing(__name__, name)

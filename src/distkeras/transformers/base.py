@@ -14,12 +14,17 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.accessors import accessors
 from distkeras.cluster.source import Source, source_of
 from distkeras.cluster.validate import find
 
 
 class ParamsTransformer(Transformer, DefaultParamsReadable, DefaultParamsWritable):  # type: ignore[misc]
     """Abstract: a Transformer whose constructor takes its Params in snake case, and which Spark can save."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        accessors(cls)
 
     def _set_given(self, **given: Any) -> None:
         """Set the Params that were given: `output_dim=10` sets `outputDim`; None leaves it as it is."""
@@ -39,16 +44,6 @@ class ColumnTransformer(ParamsTransformer, HasInputCol, HasOutputCol):  # type: 
 
     A column that has this name already is replaced.
     """
-
-    def setInputCol(self, value: str) -> ColumnTransformer:  # noqa: N802 (Spark's own custom)
-        """Set `inputCol` and return self."""
-        self._set(inputCol=value)
-        return self
-
-    def setOutputCol(self, value: str) -> ColumnTransformer:  # noqa: N802
-        """Set `outputCol` and return self."""
-        self._set(outputCol=value)
-        return self
 
     @abstractmethod
     def _expression(self, source: Source, field: T.StructField) -> Column:

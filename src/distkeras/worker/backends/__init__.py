@@ -1,0 +1,3 @@
+"""A replica for each backend of Keras."""
+
+__all__: list[str] = []

@@ -1,0 +1,212 @@
+"""Names of dist-keras that are gone, and what to use: whoever asks for one is told.
+
+`docs/migration.md` has the same names. Imports nothing of this project.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+__all__ = [
+    "ARGUMENTS",
+    "MEMBERS",
+    "MODULES",
+    "NAMES",
+    "Count",
+    "ModuleFinder",
+    "WithoutOldNames",
+    "missing",
+    "named_arguments",
+]
+
+P = ParamSpec("P")
+
+_RULE = "a rule of your own derives from `distkeras.algorithms.Algorithm`, and `DistributedTrainer` runs it"
+_BY_ITSELF = f"`train` starts and ends workers and parameter server by itself; {_RULE}"
+_SERVER = (
+    "the system chooses a port; `server=distkeras.ServerOptions(host=..., ports=...)` sets host and ports"
+)
+_PARTITIONS = "there is one partition a worker, so leave it out; `num_workers=` says how many"
+_CLOCK = "`train` measures by itself; `trainer.get_training_time()` gives the seconds"
+_AHEAD = "workers read ahead by themselves, so leave it out"
+_RATE = "give the optimizer with its rate, `worker_optimizer=keras.optimizers.SGD(0.1)`"
+_OF_RULE = "it is a field of the rule, `trainer.algorithm`"
+_PICKLE = (
+    "nothing is pickled; save a model with `model.save(path)`, or `distkeras.utils.serialize_keras_model`"
+)
+
+MODULES = {
+    "workers": f"the trainers start the workers; {_RULE}",
+    "parameter_servers": f"the trainers start the parameter server; {_RULE}",
+    "networking": "the trainers connect by themselves; the protocol is in `distkeras.wire`",
+    "schemes": "give `worker_optimizer` a rate of `keras.optimizers.schedules`, or search with "
+    "`pyspark.ml.tuning` over an estimator of `distkeras.ml`",
+    "job_deployment": "submit the script to the cluster with `spark-submit`",
+}
+"""Modules of the package."""
+
+NAMES = {
+    "trainers": {
+        "AsynchronousDistributedTrainer": _RULE,
+        "Experimental": "use `AdaptiveADAG`",
+    },
+    "predictors": {"Predictor": "use `ModelPredictor`"},
+    "transformers": {"Transformer": "use `ColumnTransformer`, or derive from `pyspark.ml.Transformer`"},
+    "evaluators": {"Evaluator": "use `ColumnEvaluator`, or derive from `pyspark.ml.evaluation.Evaluator`"},
+    "utils": {
+        "get_os_username": "use `getpass.getuser()`",
+        "pickle_object": _PICKLE,
+        "set_keras_base_directory": "set the environment variable `KERAS_HOME` before Keras is imported",
+        "unpickle_object": _PICKLE,
+    },
+}
+"""Names in the modules that are still there."""
+
+MEMBERS = {
+    "allocate_parameter_server": _BY_ITSELF,
+    "allocate_worker": _BY_ITSELF,
+    "average_models": "`AveragingTrainer` averages by itself; `distkeras.merge(models)` merges models",
+    "communication_window": _OF_RULE,
+    "determine_new_master": _SERVER,
+    "features_column": "use `trainer.features_col`",
+    "get_features_column": "use `trainer.features_col`",
+    "get_label_column": "use `trainer.label_col`",
+    "get_learning_rate": _RATE,
+    "get_minibatch_size": "use `trainer.batch_size`",
+    "get_num_epoch": "use `trainer.num_epoch`",
+    "get_num_workers": "use `trainer.num_workers`",
+    "get_parallelism_factor": _PARTITIONS,
+    "history": "use `trainer.get_history()`",
+    "label_column": "use `trainer.label_col`",
+    "learning_rate": _RATE,
+    "master_host": _SERVER,
+    "master_model": "use `trainer.keras_model`",
+    "master_port": _SERVER,
+    "max_mini_batches_prefetch": _AHEAD,
+    "momentum": _OF_RULE,
+    "parallelism_factor": _PARTITIONS,
+    "parameter_server": _BY_ITSELF,
+    "record_training_end": _CLOCK,
+    "record_training_start": _CLOCK,
+    "rho": _OF_RULE,
+    "serialize": "save what `train` returns, `model.save(path)`; estimators of `distkeras.ml` can be saved",
+    "service": _BY_ITSELF,
+    "set_features_column": "give the trainer `features_col=`",
+    "set_label_column": "give the trainer `label_col=`",
+    "set_learning_rate": _RATE,
+    "set_master": _SERVER,
+    "set_max_prefetch": _AHEAD,
+    "set_minibatch_size": "give the trainer `batch_size=`",
+    "set_model": "give the model to a new trainer, `keras_model=`",
+    "set_num_epoch": "give the trainer `num_epoch=`",
+    "set_num_workers": "give the trainer `num_workers=`",
+    "set_parallelism_factor": _PARTITIONS,
+    "start_service": _BY_ITSELF,
+    "stop_service": _BY_ITSELF,
+    "training_time": "use `trainer.get_training_time()`",
+}
+"""Methods and attributes of trainers."""
+
+ARGUMENTS = {"master_port": _SERVER}
+"""Arguments of trainers."""
+
+
+def missing(module: str, name: str) -> Exception:
+    """Return the error for `name`, which `module` does not have.
+
+    It is an ImportError for a name that is gone: `from ... import` hides what an AttributeError says.
+
+    Args:
+        module: as `__name__` gives it.
+        name: what was asked for.
+    """
+    package, _, inner = module.partition(".")
+    if not inner and name in MODULES:
+        return AttributeError(_message(f"`{package}.{name}`", MODULES[name]), name=name)
+    hint = NAMES.get(inner or "trainers", {}).get(name)
+    if hint is not None:
+        return ImportError(_message(f"`{name}`", hint), name=module)
+    return AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
+
+
+def _message(what: str, hint: str) -> str:
+    return f"{what} of dist-keras is gone: {hint}. docs/migration.md has the whole list."
+
+
+class ModuleFinder:
+    """The last of `sys.meta_path`: says what to use where a module is asked for that is gone."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        """Return None, for no module is found here.
+
+        Raises:
+            ModuleNotFoundError: dist-keras had this module.
+        """
+        package, _, module = name.partition(".")
+        if package == "distkeras" and module in MODULES:
+            # Without `name=`, by which `from distkeras import workers` would pass it over.
+            raise ModuleNotFoundError(_message(f"`{name}`", MODULES[module]))
+
+
+class WithoutOldNames:
+    """Abstract: an object that is asked for a member that is gone says what to use.
+
+    Raises:
+        AttributeError: a name of `MEMBERS` is read or set.
+    """
+
+    if not TYPE_CHECKING:  # Else type checkers would take any name for a member.
+
+        def __getattr__(self, name: str) -> Any:
+            hint = MEMBERS.get(name)
+            what = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(_message(f"`{name}`", hint) if hint else what, name=name, obj=self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in MEMBERS:
+            raise AttributeError(_message(f"`{name}`", MEMBERS[name]), name=name, obj=self)
+        super().__setattr__(name, value)
+
+
+class Count(int):
+    """A number that was a method once: `trainer.num_updates()` is told to leave out the parentheses."""
+
+    def __call__(self) -> None:
+        """Refuse to be called.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(_message("The method `num_updates()`", "it is a property, `trainer.num_updates`"))
+
+
+def named_arguments(init: Callable[P, None]) -> Callable[P, None]:
+    """Return a trainer's `__init__` that refuses arguments as dist-keras took them.
+
+    Raises:
+        TypeError: from it: an argument that is gone, or by position one that is given by name.
+    """
+    by_place = [
+        parameter.name
+        for parameter in inspect.signature(init).parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+
+    @functools.wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        for name in kwargs:
+            if name in ARGUMENTS:
+                raise TypeError(f"{_message(f'The argument `{name}`', ARGUMENTS[name])}")
+        if len(args) > len(by_place):
+            raise TypeError(
+                f"Expected the arguments after {', '.join(by_place[1:])} by name, such as "
+                "metrics=['accuracy'], num_workers=2, batch_size=32. Received by position: "
+                f"{args[len(by_place) :]!r}"
+            )
+        init(*args, **kwargs)
+
+    return checked

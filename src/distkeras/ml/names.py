@@ -1,0 +1,28 @@
+"""Names of Keras's, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+
+import keras
+
+WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer", "Optimizer", "OptimizerMap")
+"""Classes of optimizers that a name alone does not make."""
+
+
+def check_optimizer_name(name: str) -> None:
+    """Raise ValueError unless Keras knows an optimizer of this name, its own or a registered one."""
+    try:
+        keras.optimizers.get(name)
+    except ValueError as error:
+        known = sorted(
+            found.lower()
+            for found, value in vars(keras.optimizers).items()
+            if isinstance(value, type) and found not in WRAPPERS
+        )
+        close = difflib.get_close_matches(name.lower(), known, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
+        raise ValueError(
+            f"Keras knows no optimizer of this name.{hint} Expected one, or a Keras optimizer. "
+            f"Received: workerOptimizer={name!r}"
+        ) from error
