@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "CenterFailed",
     "Event",
+    "EventsDropped",
     "ServerRestored",
     "SnapshotFailed",
     "UpdateRefused",
     "Window",
+    "WorkerBack",
     "WorkerFailed",
     "WorkerJoined",
     "WorkerLeft",

@@ -42,6 +42,9 @@ class CountingReplica:
     def metrics(self):
         return {"loss": self.loss}
 
+    def collect_metrics(self):
+        pass
+
 
 class ListFeed:
     """`rows` minibatches an epoch, numbered through all epochs."""
