@@ -238,7 +238,7 @@ class Trainer:
             frame, rows = arrange(frame)
         if self.feeding.drop_remainder:
             check_full(rows, self.batch_size)
-        settings = self._settings(shuffle, rows)
+        settings = self._settings(shuffle, rows) | {"data": frame.schema.simpleString()}
         if interrupted is not None:
             interrupted.check(settings)
         job = Job(
