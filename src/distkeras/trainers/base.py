@@ -247,7 +247,7 @@ class Trainer(WithoutOldNames):
             check_last_batch(inputs, self.batch_size, rows, self.feeding.drop_remainder)
         if self.feeding.drop_remainder:
             check_full(rows, self.batch_size)
-        settings = self._settings(shuffle, rows)
+        settings = self._settings(shuffle, rows) | {"data": frame.schema.simpleString()}
         if interrupted is not None:
             interrupted.check(settings)
         job = Job(
