@@ -109,7 +109,7 @@ def test_models_of_every_kind_are_compared_and_names_that_keras_numbers_do_not_m
         {"optimizer": keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 10))},
         {"metrics": ["mae"]},
     ],
-    ids=str,
+    ids=["epochs", "rate", "schedule", "metrics"],
 )
 def test_epochs_may_be_more_and_rates_and_metrics_others(change):
     Interrupted(settings(), 0).check(settings(**change))

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,8 @@ class Center:
         bad_updates: what becomes of messages that are not finite, or too large.
         without_lost: complete synchronous rounds without those workers that are `lost`.
         overlap: workers train a window while the one before is exchanged.
+        dtype: of the center and of the messages.
+        layout: names what lies where in the center: a worker with another layout is refused.
         clock: seconds since the epoch, for the events' timestamps.
 
     Attributes:
@@ -92,6 +95,8 @@ class Center:
         bad_updates: BadUpdates = RAISE,
         without_lost: bool = False,
         overlap: bool = False,
+        dtype: str = "float32",
+        layout: str = "",
     ) -> None:
         check_quorum(algorithm, num_workers, quorum)
         self.algorithm = algorithm.for_workers(num_workers)
@@ -102,7 +107,8 @@ class Center:
         self._without_lost = without_lost
         self.journal = Journal(clock)
         trainable = np.size(initial) if num_trainable is None else num_trainable
-        self._vector = Sharded(self.algorithm, initial, trainable, num_shards, overlap=overlap)
+        self._vector = Sharded(self.algorithm, initial, trainable, num_shards, overlap=overlap, dtype=dtype)
+        self._layout = layout
         self.finite = Finite(self._vector)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
@@ -115,6 +121,11 @@ class Center:
     def size(self) -> int:
         """Elements of the center."""
         return self._vector.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the center."""
+        return self._vector.dtype
 
     @property
     def shards(self) -> list[Shard]:
@@ -223,13 +234,16 @@ class Center:
 
     def _join(self, request: Join) -> list[Answer]:
         worker, place = request.worker, self._place(request.worker)
+        if request.layout != self._layout and request.layout and self._layout:
+            reason = f"expected the layout {self._layout} of the weights. Received: {request.layout}"
+            return [(worker, Refused(reason))]
         with place.lock:
             # What a predecessor had in an open round was never answered: its replacement trains it again.
             self._round.pop(worker, None)
             place.joined, place.lost, place.missed, place.refused = True, False, False, 0
             place.line = replace(place.line, left=False)
             line = place.line
-            center = np.empty(self.size, np.float32)
+            center = np.empty(self.size, self.dtype)
             self._vector.pull(worker, center)
             self.journal.add(
                 WorkerJoined(worker, request.attempt, line.epoch, line.step, self.journal.clock())

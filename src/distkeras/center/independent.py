@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class Independent:
         clock: Callable[[], float],
         bad_updates: BadUpdates = RAISE,
         overlap: bool = False,
+        dtype: str = "float32",
+        layout: str = "",
     ) -> None:
         self.journal = Journal(clock)
         self.members = [
@@ -48,6 +51,8 @@ class Independent:
                 num_trainable=num_trainable,
                 first_worker=worker,
                 overlap=overlap,
+                dtype=dtype,
+                layout=layout,
                 clock=clock,
                 bad_updates=bad_updates,
             )
@@ -60,6 +65,11 @@ class Independent:
     def size(self) -> int:
         """Elements of each center."""
         return self.members[0].size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of each center."""
+        return self.members[0].dtype
 
     def handle(self, request: Request) -> list[Answer]:
         """Take one request; return who is to be told what.

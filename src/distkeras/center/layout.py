@@ -109,18 +109,19 @@ class Layout:
         return [vector[slot.offset : slot.offset + slot.size].reshape(slot.shape) for slot in self.slots()]
 
 
-def shard_bounds(size: int, num_shards: int | None = None) -> list[tuple[int, int]]:
+def shard_bounds(size: int, num_shards: int | None = None, item_bytes: int = 4) -> list[tuple[int, int]]:
     """Cut `size` elements into contiguous shards of equal size to within one element.
 
     Args:
         size: elements of the vector.
         num_shards: how many; default: as few as keep each within `SHARD_BYTES`. Never more than elements.
+        item_bytes: of one element.
 
     Returns:
         The half-open range of each shard.
     """
     if num_shards is None:
-        num_shards = math.ceil(size * np.dtype(np.float32).itemsize / SHARD_BYTES)
+        num_shards = math.ceil(size * item_bytes / SHARD_BYTES)
     count = max(1, min(num_shards, size))
     edges = [size * index // count for index in range(count + 1)]
     return list(pairwise(edges))

@@ -25,11 +25,13 @@ class Join:
         worker: its index.
         attempt: 0 for the first process that trains as this worker, more for those that replace it.
         ticket: larger for a process that was started later.
+        layout: names what lies where in its vectors; "" asks for no comparison.
     """
 
     worker: int
     attempt: int = 0
     ticket: int = 0
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,11 @@ class Sharded:
         num_trainable: leading elements that the rule governs.
         num_shards: how many; default by size.
         overlap: workers train a window while the one before is exchanged.
+        dtype: of the vector.
 
     Attributes:
         size: elements of the vector.
+        dtype: of the vector.
         shards: in order.
     """
 
@@ -36,11 +38,12 @@ class Sharded:
         num_shards: int | None,
         *,
         overlap: bool = False,
+        dtype: str = "float32",
     ) -> None:
-        self._vector = np.array(initial, np.float32)
-        self._bounds = shard_bounds(self._vector.size, num_shards)
+        self._vector = np.array(initial, dtype)
+        self._bounds = shard_bounds(self._vector.size, num_shards, self._vector.itemsize)
         self._torn = False
-        self.size = self._vector.size
+        self.size, self.dtype = self._vector.size, self._vector.dtype
         self.shards = [
             Shard(
                 algorithm,

@@ -160,6 +160,7 @@ class Job:
                 resume=self.resume,
                 bad_updates=self.bad_updates,
                 without_lost=self.without_lost,
+                layout=self.model.fingerprint,
                 launched=self.launched,
             )
             try:

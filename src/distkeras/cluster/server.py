@@ -75,6 +75,7 @@ class ServerProcess:
         resume: number of the next event of a job that went before: go on from its last snapshot.
         bad_updates: what becomes of messages that are not finite, or too large.
         without_lost: complete synchronous rounds without workers that are lost.
+        layout: names what lies where in the center: a worker with another layout is refused.
         launched: processes from which one is taken, if there is one; default: one is started now.
 
     Raises:
@@ -98,6 +99,7 @@ class ServerProcess:
         resume: int | None = None,
         bad_updates: BadUpdates = RAISE,
         without_lost: bool = False,
+        layout: str = "",
         launched: list[Process] | None = None,
     ) -> None:
         self._launched = [] if launched is None else launched
@@ -130,6 +132,7 @@ class ServerProcess:
             without_lost=without_lost,
             heartbeat=options.heartbeat,
             timeout=options.timeout,
+            layout=layout,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)
@@ -144,6 +147,8 @@ class ServerProcess:
             pin=pin,
             packing=self._job.packing,
             timeout=options.timeout,
+            dtype=initial.dtype.name,
+            layout=layout,
         )
 
     def _addressed(self, snapshots: SnapshotOptions | None) -> SnapshotOptions | None:

@@ -67,6 +67,8 @@ class ServerAddress:
         pin: SHA-256 fingerprint of the server's certificate.
         packing: how commits, and perhaps replies, are compressed; `None`: not at all.
         timeout: seconds for which the server's machine may acknowledge nothing.
+        dtype: of the center.
+        layout: names what lies where in the center.
     """
 
     host: str
@@ -79,6 +81,8 @@ class ServerAddress:
     pin: bytes = b""
     packing: Packing | None = None
     timeout: float = TIMEOUT
+    dtype: str = "float32"
+    layout: str = ""
 
     def __repr__(self) -> str:
         return f"ServerAddress({self.host}:{self.port})"  # The token is a secret: not in logs.
@@ -205,7 +209,7 @@ class Client:
         if connection.shared is not None:
             return connection.shared
         if self._buffer is None:
-            self._buffer = np.empty(self._address.size, np.float32)
+            self._buffer = np.empty(self._address.size, self._address.dtype)
         return self._buffer
 
     def _connect(self) -> Connection:
@@ -225,11 +229,12 @@ class Client:
             address.packing,
             address.checksum,
             address.timeout,
+            address.dtype,
         )
         try:
             connection.prove_to_server(address.token, self._session, self._tls, address.pin, address.host)
             if sock.family == socket.AF_UNIX:
-                connection.shared = shared_memory.accept(sock, self._address.size)
+                connection.shared = shared_memory.accept(sock, address.size, address.dtype)
         except BaseException:
             connection.close()
             raise

@@ -63,8 +63,10 @@ class Connection:
         packing: Packing | None = None,
         checksum: bool = False,
         timeout: float = TIMEOUT,
+        dtype: str = "float32",
     ) -> None:
         self.sock = sock
+        self._dtype = dtype
         self._handshake = min(timeout, HANDSHAKE_SECONDS)
         self._deadline = time.monotonic() + self._handshake
         self._kinds = kinds
@@ -99,7 +101,7 @@ class Connection:
             OSError: the connection is gone.
         """
         encoded = None if self._compression is None else self._compression.pack(message)
-        head, vector = frames.encode(message, self._checksum, encoded)
+        head, vector = frames.encode(message, self._checksum, encoded, self._dtype)
         if vector is not None and self.shared is not None:
             if vector is not self.shared:
                 np.copyto(self.shared, vector)

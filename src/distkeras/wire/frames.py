@@ -1,9 +1,10 @@
-"""Frames: a fixed header, a little MessagePack, and at most one float32 vector. Nothing is ever unpickled.
+"""Frames: a fixed header, a little MessagePack, and at most one vector of floats. Nothing is ever unpickled.
 
     magic 3 | version 1 | kind 1 | codec 1 | text length 4 | vector bytes 8 | checksum 4   (big-endian)
     text: the message's fields but for the vector, in their order, as a MessagePack array
     zeros, up to a multiple of 64 bytes from the frame's first
-    vector: little-endian float32; where the codec is not 0, what that codec made of a message or reply
+    vector: little-endian float32, or float64 in jobs that have it; where the codec is not 0, what that codec
+        made of a message or reply
     checksum: 0, or where the job asks for one, the CRC-32 of all the rest
 
 A frame's kind decides which fields it has and whether it carries a vector; every length is checked before
@@ -33,7 +34,7 @@ from distkeras.center import messages
 from distkeras.center.messages import MAX_PAGE_BYTES
 
 MAGIC = b"DKF"
-VERSION = 3
+VERSION = 4
 HEADER = struct.Struct("!3sBBBIQI")
 _CHECKSUM = struct.Struct("!I")
 MAX_REQUEST_TEXT = 512 * 2**10
@@ -47,7 +48,7 @@ UNCODED = 0
 # Where a vector begins in the stream, and so in the kernel's memory. After 24 to 32 bytes it would lie a
 # little further into its page than NumPy's memory, to which it is copied: at a half to a third of the speed.
 ALIGNMENT = 64
-_LITTLE_FLOAT = np.dtype("<f4")
+_LITTLE: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
 class FrameError(Exception):
@@ -179,14 +180,18 @@ def fitting(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def encode(
-    message: Message, checksum: bool = False, encoded: messages.Encoded | None = None
+    message: Message,
+    checksum: bool = False,
+    encoded: messages.Encoded | None = None,
+    dtype: str = "float32",
 ) -> tuple[bytes, npt.NDArray[Any] | None]:
-    """Return header, text and zeros as bytes, and the vector that follows them: float32, or a codec's bytes.
+    """Return header, text and zeros as bytes, and the vector that follows them, or a codec's bytes.
 
     Args:
         message: what to send.
         checksum: whether the job asks for checksums.
         encoded: what travels in place of its vector; default: what an `Exchange` says itself.
+        dtype: in which vectors travel.
 
     Raises:
         TextTooLong: the text is longer than the other side takes.
@@ -205,7 +210,7 @@ def encode(
     if encoded is not None:
         codec, vector = encoded.codec, encoded.data
     elif schema.vector is not None:
-        vector = np.ascontiguousarray(getattr(message, schema.vector), _LITTLE_FLOAT)
+        vector = np.ascontiguousarray(getattr(message, schema.vector), _LITTLE[dtype])
     length = 0 if vector is None else vector.nbytes
     header = HEADER.pack(MAGIC, VERSION, schema.kind, codec, len(text), length, 0)
     if checksum:

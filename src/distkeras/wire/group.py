@@ -55,7 +55,7 @@ class Group:
         packings = [address.packing for address in addresses if address.packing is not None]
         self._joint = Joint(tuple(packings)) if packings else None
         edges = list(accumulate((address.size for address in addresses), initial=0))
-        self._buffer = np.empty(edges[-1], np.float32)
+        self._buffer = np.empty(edges[-1], addresses[0].dtype)
         self._slices = [slice(*pair) for pair in pairwise(edges)]
         self._clients = [
             Client(address, patience=patience, buffer=self._buffer[part])

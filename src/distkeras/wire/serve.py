@@ -76,6 +76,7 @@ class ServerJob:
         without_lost: complete synchronous rounds without workers that are lost.
         heartbeat: seconds of silence from which a worker counts as lost.
         timeout: seconds for which a worker's machine may acknowledge nothing.
+        layout: names what lies where in the center.
     """
 
     algorithm: Algorithm
@@ -102,6 +103,7 @@ class ServerJob:
     without_lost: bool = False
     heartbeat: float = 30.0
     timeout: float = TIMEOUT
+    layout: str = ""
 
     @property
     def packing(self) -> Packing | None:
@@ -188,6 +190,8 @@ def make_center(job: ServerJob) -> Center | Independent:
             overlap=job.overlap,
             clock=time.time,
             bad_updates=job.bad_updates,
+            dtype=job.initial.dtype.name,
+            layout=job.layout,
         )
     return Center(
         job.algorithm,
@@ -199,6 +203,8 @@ def make_center(job: ServerJob) -> Center | Independent:
         clock=time.time,
         bad_updates=job.bad_updates,
         without_lost=job.without_lost,
+        dtype=job.initial.dtype.name,
+        layout=job.layout,
     )
 
 

@@ -184,6 +184,7 @@ class Server:
                 self._packing,
                 self._checksum,
                 self._timeout,
+                self._center.dtype.name,
             )
         except OSError as error:  # It has gone already.
             logger.debug("The connection from %s is gone: %s", peer, error)
@@ -196,10 +197,10 @@ class Server:
             if not self._let_in(caller, peer):
                 return
             if sock.family == socket.AF_UNIX:
-                connection.shared = shared_memory.share(sock, self._center.size)
+                connection.shared = shared_memory.share(sock, self._center.size, self._center.dtype)
                 buffer = connection.shared
             else:
-                buffer = np.empty(self._center.size, np.float32)
+                buffer = np.empty(self._center.size, self._center.dtype)
             connection.sock.settimeout(None)
             while True:
                 connection.send(self._answer(caller, connection.receive(buffer)))

@@ -17,6 +17,7 @@ import socket
 import sys
 
 import numpy as np
+import numpy.typing as npt
 
 from distkeras.algorithms import Vector
 
@@ -61,13 +62,13 @@ def connect(name: str, timeout: float) -> socket.socket:
     return sock
 
 
-def share(sock: socket.socket, size: int) -> Vector:
+def share(sock: socket.socket, size: int, dtype: npt.DTypeLike = np.float32) -> Vector:
     """Return a new vector, shape (size,), that the other side of the Unix socket `sock` maps as well.
 
     Raises:
         OSError: no memory, or the connection is gone.
     """
-    num_bytes = max(size * np.dtype(np.float32).itemsize, 1)
+    num_bytes = max(size * np.dtype(dtype).itemsize, 1)
     memory = os.memfd_create("distkeras", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(memory, num_bytes)
@@ -75,12 +76,12 @@ def share(sock: socket.socket, size: int) -> Vector:
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
         socket.send_fds(sock, [_MARK], [memory])
-        return np.frombuffer(mmap.mmap(memory, num_bytes), np.float32, size)
+        return np.frombuffer(mmap.mmap(memory, num_bytes), dtype, size)
     finally:
         os.close(memory)
 
 
-def accept(sock: socket.socket, size: int) -> Vector:
+def accept(sock: socket.socket, size: int, dtype: npt.DTypeLike = np.float32) -> Vector:
     """Return the vector, shape (size,), that the other side of `sock` shares.
 
     Raises:
@@ -90,9 +91,9 @@ def accept(sock: socket.socket, size: int) -> Vector:
     if len(descriptors) != 1:
         raise ConnectionError("The other side shares no memory.")
     try:
-        num_bytes = max(size * np.dtype(np.float32).itemsize, 1)
+        num_bytes = max(size * np.dtype(dtype).itemsize, 1)
         if os.fstat(descriptors[0]).st_size != num_bytes:
             raise ConnectionError(f"Expected {num_bytes} bytes of shared memory. Received: another size")
-        return np.frombuffer(mmap.mmap(descriptors[0], num_bytes), np.float32, size)
+        return np.frombuffer(mmap.mmap(descriptors[0], num_bytes), dtype, size)
     finally:
         os.close(descriptors[0])

@@ -126,7 +126,10 @@ class Loop:
         finished = False
         try:
             while not finished:
-                place: Joined = self._call(Join(self._worker, attempt, ticket))
+                layout = self._replica.layout.fingerprint
+                place = self._call(Join(self._worker, attempt, ticket, layout))
+                if isinstance(place, Refused):
+                    raise ValueError(f"The server does not serve worker {self._worker}: {place.reason}.")
                 with contextlib.suppress(_Forgotten):  # Then it joins anew, at a place it may have passed.
                     self._train_from(place)
                     finished = True
