@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -93,6 +93,8 @@ def make(case: Case, *, still: bool = False) -> Training:
         training = _stilled(case, training)
     if not training.to_trainer:
         training.model.compile(**training.settings)
+    if training.before:
+        fit(replace(training, num_epoch=training.before))
     return training
 
 
@@ -149,8 +151,8 @@ def _check_trained(case: Case, verdict: Verdict) -> None:
     if verdict.faults:  # Then they go on from different places.
         return
     with verdict.part("fit again"):
-        again = Training(**vars(reference) | {"model": ours, "num_epoch": 1})
-        fit(again), fit(Training(**vars(again) | {"model": theirs}))
+        for model in (ours, theirs):
+            fit(replace(reference, model=model, num_epoch=1))
         verdict.compare("fit again", ours.weights, theirs.weights, case.tolerance)
 
 
@@ -200,8 +202,8 @@ def _stilled(case: Case, training: Training) -> Training:
     else:
         optimizer = keras.optimizers.get(optimizer)
         optimizer = type(optimizer).from_config(optimizer.get_config() | {"learning_rate": 0.0})
-    changed = {"settings": dict(training.settings) | {"optimizer": optimizer}, "num_epoch": 1}
-    return Training(**vars(training) | changed | first_rows(training, STILL_ROWS))
+    settings = {**training.settings, "optimizer": optimizer}
+    return replace(training, settings=settings, num_epoch=1, **first_rows(training, STILL_ROWS))
 
 
 def first_rows(training: Training, count: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Training:
         class_weight: likewise.
         batch_size: rows a minibatch.
         num_epoch: passes over the data.
+        before: epochs of `fit` that the model has seen when it is given to the trainer.
         to_trainer: those of `settings` that are given to the trainer; its model is then not compiled.
         options: further arguments of the trainer.
     """
@@ -38,6 +39,7 @@ class Training:
     class_weight: Mapping[int, float] | None = None
     batch_size: int = 8
     num_epoch: int = 2
+    before: int = 0
     to_trainer: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 from keras import layers
 from registry import Training, case
@@ -23,7 +25,7 @@ def classifier(shape: tuple[int, ...], *inner: keras.Layer) -> Training:
 def dense() -> Training:
     """With a last minibatch that is not full."""
     training = classifier((6,), layers.Dense(8, activation="relu"))
-    return Training(**vars(training) | {"x": numbers(6, rows=36), "y": classes(3, rows=36)})
+    return replace(training, x=numbers(6, rows=36), y=classes(3, rows=36))
 
 
 @case()

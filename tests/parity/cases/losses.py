@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -63,13 +64,13 @@ def loss_label_smoothing() -> Training:
     training = classification()
     hot = keras.utils.to_categorical(training.y, 3)
     settings = {**training.settings, "loss": losses.CategoricalCrossentropy(label_smoothing=0.2)}
-    return Training(**vars(training) | {"y": hot, "settings": settings})
+    return replace(training, y=hot, settings=settings)
 
 
 @case()
 def loss_binary_from_logits() -> Training:
     training = regression(losses.BinaryCrossentropy(from_logits=True), metrics=["binary_accuracy"])
-    return Training(**vars(training) | {"y": classes(2, 1)})
+    return replace(training, y=classes(2, 1))
 
 
 @case()
@@ -79,9 +80,7 @@ def loss_reduced_by_sum() -> Training:
 
 @case()
 def loss_given_to_the_trainer() -> Training:
-    return Training(
-        **vars(regression(losses.LogCosh())) | {"to_trainer": True, "options": {"metrics": ["mae"]}}
-    )
+    return replace(regression(losses.LogCosh()), to_trainer=True, options={"metrics": ["mae"]})
 
 
 @case()

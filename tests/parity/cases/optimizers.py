@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -156,7 +157,7 @@ def weight_decay_without_some_variables() -> Training:
     training = by(None)
     optimizer = optimizers.SGD(0.05, weight_decay=2.0)
     excluding(optimizer, var_list=[training.model.layers[0].kernel, training.model.layers[1].bias])
-    return Training(**vars(training) | {"settings": {**training.settings, "optimizer": optimizer}})
+    return replace(training, settings={**training.settings, "optimizer": optimizer})
 
 
 class Signs(keras.optimizers.Optimizer):
@@ -185,7 +186,7 @@ def optimizer_of_its_own() -> Training:
 @case()
 def optimizer_given_to_the_trainer() -> Training:
     training = by(optimizers.Adam(0.01, epsilon=0.1))
-    return Training(**vars(training) | {"to_trainer": True})
+    return replace(training, to_trainer=True)
 
 
 def still_schedule() -> optimizers.Optimizer:

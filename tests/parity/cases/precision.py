@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import keras
 from keras import layers
@@ -49,7 +50,7 @@ def mixed_float16_own_scale() -> Training:
 def mixed_float16_without_scaling() -> Training:
     with policy("mixed_float16"):
         training = regression(layers.Dense(8, activation="tanh"))
-    return Training(**vars(training) | {"settings": {**training.settings, "auto_scale_loss": False}})
+    return replace(training, settings={**training.settings, "auto_scale_loss": False})
 
 
 @case(tolerance=HALF * 8)

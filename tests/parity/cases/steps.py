@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -146,7 +147,7 @@ class OwnCompile(keras.Model):
 @case()
 def own_compile() -> Training:
     training = training_of(network(OwnCompile))
-    return Training(**vars(training) | {"settings": {**training.settings, "factor": 3.0}})
+    return replace(training, settings={**training.settings, "factor": 3.0})
 
 
 class CompilesBefore(keras.Model):
@@ -165,10 +166,10 @@ def own_compile_without_configuration() -> Training:
 @case(backends=("jax", "tensorflow"))
 def several_steps_an_execution() -> Training:
     training = training_of(network(keras.Model))
-    return Training(**vars(training) | {"settings": {**training.settings, "steps_per_execution": 2}})
+    return replace(training, settings={**training.settings, "steps_per_execution": 2})
 
 
 @case()
 def run_eagerly() -> Training:
     training = training_of(network(keras.Model))
-    return Training(**vars(training) | {"settings": {**training.settings, "run_eagerly": True}})
+    return replace(training, settings={**training.settings, "run_eagerly": True})
