@@ -16,8 +16,8 @@ from pyspark.sql import functions as F  # noqa: N812
 from distkeras import SingleTrainer
 from distkeras.cluster.repeatable import RowsMayChange, why_rows_may_change
 from distkeras.predictors import ModelPredictor
-from distkeras.worker.columns import TensorSpec
-from distkeras.worker.feed import Feed
+from distkeras.worker.columns import Column, Columns, TensorSpec
+from distkeras.worker.feed import Feed, RowsChanged
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
 
@@ -279,3 +279,15 @@ def test_plans_that_may_give_other_rows_are_told_by_their_cause(spark):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RowsMayChange)
         prepared(plain.where(chance("y")).cache())
+
+
+def test_rows_that_have_changed_are_said_at_once_with_the_cause_and_the_mend():
+    label = Column("y", (), "float32")
+    columns = Columns((label,), may_change="the UDF 'chance', which is not deterministic")
+    batch = pa.record_batch({"y": [1.0, 2.0]})
+    mend = r"by the UDF 'chance', .* Cache it \(df\.cache\(\)\), checkpoint it"
+    with (
+        Feed(iter([batch]), columns, batch_size=1, partition=2, num_epoch=1, num_rows=3) as feed,
+        pytest.raises(RowsChanged, match=rf"Partition 2 brought 2 rows; 3 were counted .*{mend}"),
+    ):
+        list(feed.epoch(0))
