@@ -16,8 +16,8 @@ from pyspark.sql import functions as F  # noqa: N812
 from distkeras import SingleTrainer
 from distkeras.cluster.repeatable import RowsMayChange, why_rows_may_change
 from distkeras.predictors import ModelPredictor
-from distkeras.worker.columns import TensorSpec
-from distkeras.worker.feed import Feed
+from distkeras.worker.columns import Column, Columns, TensorSpec
+from distkeras.worker.feed import Feed, RowsChanged
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
 
@@ -62,7 +62,7 @@ def test_numbers_that_are_not_finite_are_refused_with_the_first_row(faulty):
     refused(faulty, "Column 'inf' has NaN", FIRST, features=["y", "inf"])
     refused(faulty, "Column 'nan' has NaN", FIRST, features=["y", "y"], sample_weight_col="nan")
     refused(
-        faulty, "Column 'inf' has the label NaN, or an infinite one", FIRST, features="array", label="inf"
+        faulty, "Column 'inf' has the label NaN, or an infinite one", FIRST, features=["y", "y"], label="inf"
     )
     double = (TensorSpec("in", (1,), "float64"),)
     assert prepared(faulty, features="huge", inputs=double).num_rows == 12
@@ -137,14 +137,14 @@ def test_undecoded_images_are_told_by_their_first_bytes(spark):
     refused(jpeg, "'x' has 13 value(s)", "undecoded JPEG image", inputs=(IMAGE,))
     webp = spark.createDataFrame([(bytearray(b"RIFF1234WEBPVP8 "),)], ["x"])
     model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()])
-    with pytest.raises(PySparkException, match=r"'x', partition 0, row 0: found 16 values.*undecoded WebP"):
+    with pytest.raises(PySparkException, match=r"'x', partition \d, row 0: found 16 values.*undecoded WebP"):
         ModelPredictor(model, "x").predict(webp).collect()
 
 
 def test_prediction_names_the_row_of_an_integer_that_does_not_fit(faulty):
     model = keras.Sequential([keras.Input((1,), dtype="int32"), keras.layers.Embedding(9, 1)])
     with pytest.raises(
-        PySparkException, match=r"'long', partition \d, row 3: found 3000000000, expected -2147"
+        PySparkException, match=r"'long', partition \d, row 1: found 3000000000, expected -2147"
     ):
         ModelPredictor(model, "long").predict(faulty).collect()
     assert ModelPredictor(model, "long").predict(faulty.where("long = 5")).count() == 10
@@ -211,7 +211,7 @@ def test_sample_weights_of_every_shape_are_those_of_fit(spark):
     check(one, tag, by_step, by_step, optimizer=keras.optimizers.SGD(0.1), loss=losses[0])
     both = [by_step, by_row]
     check(model, [tag, total], both, both, **settings)
-    check(model, [tag, total], {"sum": by_row}, [np.ones((16, 4)), by_row], **settings)
+    check(model, [tag, total], {"sum": by_row}, [None, by_row], **settings)
 
 
 def test_columns_of_sample_weights_go_to_their_outputs(spark):
@@ -223,7 +223,8 @@ def test_columns_of_sample_weights_go_to_their_outputs(spark):
     batch = minibatch(prepared(df, sample_weight_col=["w", "v"], **given))
     assert [weight.tolist() for weight in batch.sample_weight] == [[[2, 3]], [4]]
     batch = minibatch(prepared(df, sample_weight_col={"b": "v"}, **given))
-    assert [weight.tolist() for weight in batch.sample_weight] == [[1], [4]]
+    assert batch.sample_weight[0] is None
+    assert batch.sample_weight[1].tolist() == [4]
     assert minibatch(prepared(df, sample_weight_col="v", **given)).sample_weight.tolist() == [4]
     refused(df, "give one for each: ['a', 'b']", "{'c': 'v'}", sample_weight_col={"c": "v"}, **given)
     refused(df, "give one for each", sample_weight_col=["v"], **given)
@@ -278,3 +279,15 @@ def test_plans_that_may_give_other_rows_are_told_by_their_cause(spark):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RowsMayChange)
         prepared(plain.where(chance("y")).cache())
+
+
+def test_rows_that_have_changed_are_said_at_once_with_the_cause_and_the_mend():
+    label = Column("y", (), "float32")
+    columns = Columns((label,), may_change="the UDF 'chance', which is not deterministic")
+    batch = pa.record_batch({"y": [1.0, 2.0]})
+    mend = r"by the UDF 'chance', .* Cache it \(df\.cache\(\)\), checkpoint it"
+    with (
+        Feed(iter([batch]), columns, batch_size=1, partition=2, num_epoch=1, num_rows=3) as feed,
+        pytest.raises(RowsChanged, match=rf"Partition 2 brought 2 rows; 3 were counted .*{mend}"),
+    ):
+        list(feed.epoch(0))

@@ -73,18 +73,19 @@ def weight(source: Source, facts: Facts, spec: TensorSpec, known: bool) -> Colum
     """
     target = f"the sample weight of output {spec.name!r} of the model"
     shape = fit(source, facts, None, target)
-    if math.prod(shape) == 1:
-        shape = ()
     places = None if spec.shape is None else spec.shape[:-1]
-    if shape and known and places is not None:
+    if math.prod(shape) == 1:
+        # Keras does not bring a number a row to the rank of losses of several places by itself.
+        shape = (1,) * len(places or ()) if known else ()
+    elif known and places is not None:
         filled = _fill(places, shape)
-        # As Keras has it: a weight a row of places, too.
+        # For places in rows and columns, one for each row is enough.
         if filled is None and (len(shape) != len(places) - 1 or not _agree(shape, places)):
             raise ValueError(
                 f"Column {source.name!r} has {' x '.join(map(str, shape))} value(s) a row. Expected a number "
                 f"a row{f', or {_values(places)}' if places else ''} for {target}."
             )
-        shape = shape if filled is None else filled
+        shape = (*shape, 1) if filled is None else filled
     return Column("", shape, "float32", spec.key, source=source.name, finite=True)
 
 

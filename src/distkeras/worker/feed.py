@@ -38,6 +38,10 @@ class SourceLost(Exception):
     """The record batches ended in the middle, or were not those that had been counted."""
 
 
+class RowsChanged(ValueError):
+    """The rows are not those that had been counted, and their plan is known for it."""
+
+
 class Feed:
     """The minibatches of one partition, epoch by epoch.
 
@@ -75,6 +79,7 @@ class Feed:
         ValueError: from `epoch`: a null, or a row of another length than the model takes; the message names
             column, partition and row.
         SpoolFullError: from `epoch`: the local disk has no room.
+        RowsChanged: from `epoch`: as many as `num_rows` did not come, of a plan that may give others.
         SourceLost: from `epoch`: reading the record batches failed, or `num_rows` of them did not come.
 
     Example:
@@ -214,10 +219,10 @@ class Feed:
             self._arrived += batch.num_rows
             yield table, batch.num_rows
         if self._expected is not None and self._arrived != self._expected:
-            cause = (
-                self._columns.may_change or "a UDF, a sample above a shuffle or a source that is written to"
-            )
-            raise SourceLost(
+            known = self._columns.may_change
+            cause = known or "a UDF, a sample above a shuffle or a source that is written to"
+            # Of a plan that is known to do so, another try would bring other rows again.
+            raise (SourceLost if known is None else RowsChanged)(
                 f"Partition {self._partition} brought {self._arrived} rows; {self._expected} were counted "
                 f"before the training: the plan gives other rows each time it is evaluated, by {cause}. "
                 "Cache it (df.cache()), checkpoint it (df.checkpoint()) or write it out, and train on that."

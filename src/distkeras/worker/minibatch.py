@@ -185,12 +185,15 @@ class _Parts:
         if len(weights) == 1:
             weights = weights * len(columns.labels)
         triples = zip(columns.labels, self._labels, weights, strict=True)
-        return _arrange(columns.labels, [self._weight_of(*each) for each in triples])
+        own: list[Any] = [self._weight_of(*each) for each in triples]
+        # As `_arrange`, but that an output may have none.
+        if columns.labels[0].key is not None:
+            return {str(column.key): part for column, part in zip(columns.labels, own, strict=True)}
+        return own if len(own) > 1 else own[0]
 
-    def _weight_of(self, column: Column, part: Array | Ragged, weight: Array | None) -> Array:
+    def _weight_of(self, column: Column, part: Array | Ragged, weight: Array | None) -> Array | None:
         if not isinstance(part, Ragged):
-            # Keras takes no gaps among the weights of several outputs: 1 is the same.
-            return np.ones(len(part), np.float32) if weight is None else weight
+            return weight
         # What a label is filled up with must not count.
         own = self._filled(column, part).astype(np.float32)
         if weight is None:
