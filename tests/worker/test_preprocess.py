@@ -92,7 +92,7 @@ def test_columns_come_by_the_users_names_with_values_of_every_type(shuffle: bool
 
 
 def test_random_numbers_depend_on_seed_partition_epoch_and_minibatch_alone() -> None:
-    def augment(columns: dict[str, Any], rng: np.random.Generator) -> Any:
+    def augment(columns: dict[str, Any], *, rng: np.random.Generator) -> Any:
         return rng.normal(size=(len(columns["row"]), 2))
 
     def drawn(minibatches: Feed, epoch: int, start: int = 0) -> list[Any]:
