@@ -159,7 +159,7 @@ def test_weights_of_rows_and_classes_multiply_those_of_steps() -> None:
     x, y = Column("x", (3,), "float32", padding=padding), Column("y", (3,), "int32", padding=padding)
     weight = Column("w", (), "float32")
     assert first(batch, Columns((x,), (y,), (weight,))).sample_weight.tolist() == [[2, 0, 0], [3, 3, 0]]
-    both = first(batch, Columns((x,), (replace(y, key="y"), Column("z", (), "float32", "z")), weight))
+    both = first(batch, Columns((x,), (replace(y, key="y"), Column("z", (), "float32", "z")), (weight,)))
     assert {key: part.tolist() for key, part in both.sample_weight.items()} == {
         "y": [[2, 0, 0], [3, 3, 0]],
         "z": [2, 3],
@@ -168,7 +168,7 @@ def test_weights_of_rows_and_classes_multiply_those_of_steps() -> None:
     weight = Column("w", (3,), "float32", padding=padding)
     assert first(steps, Columns((x,), (y,), (weight,))).sample_weight.tolist() == [[0.5, 0, 0], [2, 3, 0]]
     classes = ClassWeight.of({1: 4.0})
-    weighed = first(batch, Columns((x,), (Column("z", (), "float32"),), None, classes))
+    weighed = first(batch, Columns((x,), (Column("z", (), "float32"),), (), classes))
     assert weighed.sample_weight.tolist() == [1, 4]
 
 
