@@ -207,6 +207,9 @@ def test_columns_are_filled_up_where_they_need_it(sentences: Any) -> None:
     two = ((fixed, TensorSpec("row", ())), (label,))
     mixed = minibatch(prepared(sentences, ["words", "row"], "label", two, feeding=Feeding(pad_to=12)))
     assert [part.shape for part in mixed.x] == [(ROWS, 12), (ROWS,)]
+    flat = TensorSpec("out", (12,))
+    with pytest.raises(ValueError, match=r"labels of .* values, and output 'out' has shape"):
+        prepared(sentences, "words", "tags", ((fixed,), (flat,)), feeding=Feeding(pad_to=12), loss="mse")
     for pad_to, features, inputs, message in (
         (4, "words", (SENTENCE,), f"rows of up to {longest} steps. Expected at most 4"),
         ("longest", "words", (fixed,), "Expected pad_to=12"),

@@ -92,7 +92,7 @@ def test_columns_come_by_the_users_names_with_values_of_every_type(shuffle: bool
 
 
 def test_random_numbers_depend_on_seed_partition_epoch_and_minibatch_alone() -> None:
-    def augment(columns: dict[str, Any], rng: np.random.Generator) -> Any:
+    def augment(columns: dict[str, Any], *, rng: np.random.Generator) -> Any:
         return rng.normal(size=(len(columns["row"]), 2))
 
     def drawn(minibatches: Feed, epoch: int, start: int = 0) -> list[Any]:
@@ -114,9 +114,9 @@ def test_labels_and_weights_that_come_back_take_the_place_of_the_columns() -> No
         with feed(function, num_epoch=1, **options) as minibatches:
             return next(iter(minibatches.epoch(0)))
 
-    plain = first(pairs, sample_weight=WEIGHT)
+    plain = first(pairs, sample_weights=(WEIGHT,))
     assert (plain.y.tolist(), plain.sample_weight.tolist()) == ([0, 1, 2, 3], [0, 0.5, 1, 1.5])
-    labels = first(lambda columns: (pairs(columns), columns["row"] + 5), labels=(), sample_weight=WEIGHT)
+    labels = first(lambda columns: (pairs(columns), columns["row"] + 5), labels=(), sample_weights=(WEIGHT,))
     assert (labels.y.tolist(), labels.sample_weight.tolist()) == ([5, 6, 7, 8], [0, 0.5, 1, 1.5])
     weights = first(lambda columns: (pairs(columns), columns["row"], columns["row"] * 2.0), labels=())
     assert weights.sample_weight.tolist() == [0, 2, 4, 6]

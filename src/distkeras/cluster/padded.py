@@ -28,12 +28,13 @@ def with_columns(inputs: Sequence[TensorSpec], feeding: Feeding) -> tuple[Tensor
 
 
 def padding_for(
-    source: Source, facts: Facts, spec: TensorSpec, feeding: Feeding, step: int
+    source: Source, facts: Facts, spec: TensorSpec, feeding: Feeding, step: int, *, label: bool = False
 ) -> Padding | None:
     """Return how rows of `source` are filled up; `None`: they fit the model as they are.
 
     Raises:
-        ValueError: `pad_to` names the column, whose rows are single values; or a row is too long.
+        ValueError: `pad_to` names the column, whose rows are single values; a row is too long; or the labels
+            of an output without steps differ in length.
     """
     padding = feeding.padding(source.name)
     if padding is None:
@@ -51,6 +52,13 @@ def padding_for(
     fits = shortest == longest and (spec.shape is None or _holds(facts, spec.shape))
     if fits and not named:
         return None
+    if label and spec.shape is not None and len(spec.shape) < 2:
+        raise ValueError(
+            f"Column {source.name!r} has labels of {shortest} to {longest} values, and output {spec.name!r} "
+            f"has shape {spec.shape} a row: its loss takes the mean of the row, and what fills it up "
+            "would count. Expected an output with an axis of steps and one of values, such as (None, 1). "
+            f"Received: pad_to={feeding.pad_to!r}"
+        )
     longest //= step
     if padding.too_long(longest):
         raise ValueError(

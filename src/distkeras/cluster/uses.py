@@ -65,7 +65,7 @@ class Use:
         step = padded.step_of(source, self.spec) if self.role == "feature" else 1
         padding = None
         if len(found) == 1:
-            padding = padded.padding_for(source, facts, self.spec, feeding, step)
+            padding = padded.padding_for(source, facts, self.spec, feeding, step, label=self.role == "label")
         if padding is None:
             return self._resolve(found)
         return padded.resolve(facts, step, padding, lambda equal: self._resolve([equal]))

@@ -121,12 +121,12 @@ class Feed:
         self._memory_bytes = memory_bytes
         # Windows and chunks hold whole minibatches, so that only those at a record batch's end are copied.
         row_bytes = sum(column.width * column.numpy_dtype.itemsize for column in columns.all)
-        self._chunk = self._whole_minibatches(CHUNK_BYTES // max(1, row_bytes))
+        self._block = self._whole_minibatches(CHUNK_BYTES // max(1, row_bytes))
         window = self._whole_minibatches(window_bytes // max(1, row_bytes))
         self._shuffle = Shuffle(seed or 0, partition, window) if shuffle else None
         self._cutter = Cutter(columns, batch_size)
-        if self._cutter.by_minibatch:
-            self._chunk = batch_size  # Filled up, or decoded, rows may be much larger than they arrive.
+        # Filled up, or decoded, rows may be much larger than they arrive.
+        self._chunk = batch_size if self._cutter.by_minibatch else self._block
         self._spool = None if num_epoch == 1 else Spool(spool_dir, num_rows)
         self._spooled: Spooled | None = None
         self._arrived = 0
@@ -170,12 +170,8 @@ class Feed:
             self._spool.close()
         self._spooled = None
         if self.preprocess_seconds is not None:
-            LOGGER.info(
-                "Partition %d: `preprocess` took %.1f s, of which the training waited for %.1f s",
-                self._partition,
-                self.preprocess_seconds,
-                self.waited_seconds,
-            )
+            text = "Partition %d: `preprocess` took %.1f s; the training waited for minibatches for %.1f s"
+            LOGGER.info(text, self._partition, self.preprocess_seconds, self.waited_seconds)
 
     @property
     def preprocess_seconds(self) -> float | None:
@@ -273,7 +269,7 @@ class Feed:
             return shuffle.stream(epoch, self._arrived)
         if spool.num_bytes <= self._memory_bytes and self._arrived * 8 <= ORDER_BYTES:
             return shuffle.whole(epoch, self._arrived)
-        return shuffle.blocks(epoch, self._arrived, min(self._chunk, shuffle.window))
+        return shuffle.blocks(epoch, self._arrived, min(self._block, shuffle.window))
 
     def _chunks(self, table: Table | Spooled, rows: Rows | range, place: Place) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of some `rows` of a table, the first at `place`, a chunk at a time."""

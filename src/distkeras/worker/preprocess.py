@@ -83,9 +83,7 @@ class Preprocessor:
         """
         started = time.perf_counter()
         try:
-            returned = (
-                self._function(dict(columns), rng) if self._takes_rng else self._function(dict(columns))
-            )
+            returned = self._function(dict(columns), **({"rng": rng} if self._takes_rng else {}))
         except Exception as error:
             error.add_note(f"This was raised by `preprocess`, called with the rows of {where}.")
             raise
@@ -116,7 +114,7 @@ def as_given(rows: Array | Ragged) -> Array:
 
 
 def takes_rng(function: Function) -> bool:
-    """Whether `function` takes random numbers as its second argument, `rng`."""
+    """Whether `function` takes random numbers, as an argument `rng`."""
     return "rng" in inspect.signature(function).parameters
 
 
