@@ -95,7 +95,9 @@ def test_a_regressor_says_what_linear_regression_says(df):
     assert ours.numFeatures == theirs.numFeatures
     vector = df.first().features
     assert ours.predict(vector) == pytest.approx(theirs.predict(vector), rel=1e-5)
-    expected, found = theirs.evaluate(df), ours.evaluate(df)
+    nested = df.selectExpr("features", "struct(number AS n) AS `a.b`", "weight AS W")
+    ours.setLabelCol("`a.b`.n").setWeightCol("w")
+    expected, found = theirs.evaluate(df), ours.evaluate(nested)
     errors = ("rootMeanSquaredError", "meanSquaredError", "meanAbsoluteError")
     for measure in ("r2", "explainedVariance", *errors):
         assert getattr(found, measure) == pytest.approx(getattr(expected, measure), rel=1e-4), measure
@@ -163,6 +165,8 @@ def test_the_shape_of_the_input_says_how_many_features_there_are():
     left, right = keras.Input((1,)), keras.Input((1,))
     two = KerasRegressionModel(keras.Model([left, right], keras.layers.Add()([left, right])))
     assert two.numFeatures == -1
+    with pytest.raises(ValueError, match="without `padTo`, to predict one vector: use `transform`"):
+        KerasRegressionModel(image, padTo=6).predict(DenseVector(np.arange(6.0)))
     with pytest.raises(ValueError, match="one input, to predict one vector"):
         two.predict(DenseVector([1.0, 2.0]))
 

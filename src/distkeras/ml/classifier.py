@@ -17,7 +17,6 @@ from distkeras.ml.described import alive
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.labels import check_whole
 from distkeras.ml.model import KerasModel
-from distkeras.ml.one_row import output_of_row
 from distkeras.ml.params import ClassifierParams, accessors, set_given
 from distkeras.ml.scores import Row, predicted_class, predicted_class_of_row, scores, scores_of_row
 from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary, Training
@@ -108,9 +107,8 @@ class KerasClassificationModel(KerasModel, ClassifierParams, ProbabilisticClassi
         return predicted_class_of_row(self._scores_of(value)[1], self._checked_thresholds())
 
     def _scores_of(self, value: Vector) -> tuple[Row, Row]:
-        model = value_of(self, "model")
-        _units(model)
-        return scores_of_row(output_of_row(model, value), self.getOrDefault("fromLogits"))
+        _units(value_of(self, "model"))
+        return scores_of_row(self._output_of_row(value), self.getOrDefault("fromLogits"))
 
     def evaluate(self, dataset: DataFrame) -> ClassificationSummary:
         """Return how well the model does on `dataset`: `accuracy`, `weightedPrecision` and more.

@@ -14,8 +14,8 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.algorithms import Algorithm
-from distkeras.cluster.source import source_of
-from distkeras.cluster.validate import Names, find
+from distkeras.cluster.names import Table
+from distkeras.cluster.validate import Names
 from distkeras.ml.described import alive
 from distkeras.ml.evaluation import evaluate
 from distkeras.ml.model import KerasModel
@@ -180,15 +180,15 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         if not self.isDefined("validationIndicatorCol"):
             return dataset, None
         name = self.getOrDefault("validationIndicatorCol")
-        fields = {field.name: field for field in dataset.schema.fields}
-        field = find(name, fields, "validationIndicatorCol")
+        table = Table(dataset)
+        field, path = table.field(name, "validationIndicatorCol")
         if not isinstance(field.dataType, T.BooleanType):
             raise TypeError(
                 f"Expected booleans in `validationIndicatorCol`, true for the rows to validate with. "
                 f"Received: column {name!r} of {field.dataType.simpleString()}"
             )
-        held = F.coalesce(source_of(field).column, F.lit(False))
-        train, validation = dataset.where(~held), dataset.where(held)
+        held = F.coalesce(F.col(path), F.lit(False))
+        train, validation = (table.named(table.frame.where(rows)) for rows in (~held, held))
         for rows, purpose, where in ((validation, "validate with", "no"), (train, "train on", "every")):
             if rows.isEmpty():
                 raise ValueError(

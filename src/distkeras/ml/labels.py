@@ -8,8 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
-from distkeras.cluster.source import source_of
-from distkeras.cluster.validate import find
+from distkeras.cluster.names import Table
 
 ROW = 2**33
 """By which `monotonically_increasing_id` sets partitions apart."""
@@ -29,10 +28,13 @@ def check_whole(dataset: DataFrame, name: Any) -> None:
     """
     if not isinstance(name, str):
         return
-    source = source_of(find(name, {field.name: field for field in dataset.schema.fields}, "labelCol"))
+    table = Table(dataset)
+    source = table.source(name, "labelCol")
     if source.depth or not isinstance(source.leaf, T.FractionalType):
         return
-    numbered = dataset.select(source.column.alias("label"), F.monotonically_increasing_id().alias("place"))
+    numbered = table.frame.select(
+        source.column.alias("label"), F.monotonically_increasing_id().alias("place")
+    )
     found = numbered.where("label % 1 != 0").first()
     if found is not None:
         partition, row = divmod(found.place, ROW)

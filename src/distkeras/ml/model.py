@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from pyspark.ml import Model
 from pyspark.ml.param.shared import Params
 from pyspark.sql import DataFrame
 
+from distkeras.cluster.names import Table
 from distkeras.cluster.outputs import output_names
 from distkeras.cluster.source import check_new
-from distkeras.cluster.validate import find
 from distkeras.ml.described import alive
-from distkeras.ml.one_row import num_features
+from distkeras.ml.one_row import num_features, output_of_row
 from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.summary import Columns, Training, TrainingSummary
@@ -105,6 +107,20 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
         names = [name for some in given if some for name in output_names(some, outputs)]
         check_new(names, dataset, ", ".join(self._added))
 
+    def _output_of_row(self, value: Any) -> npt.NDArray[np.float64]:
+        """Return the output of the model for one row, on the driver.
+
+        Raises:
+            ValueError: minibatches are made by `preprocess` or `padTo`, or as `output_of_row`.
+        """
+        for param in ("preprocess", "padTo"):
+            if self.isDefined(param):
+                raise ValueError(
+                    f"Expected a model without `{param}`, to predict one vector: use `transform`. "
+                    f"Received: {param}={self.getOrDefault(param)!r}"
+                )
+        return output_of_row(value_of(self, "model"), value)
+
     def _judged(self, dataset: DataFrame) -> tuple[DataFrame, Columns]:
         """Return the predictions for `dataset`, and the columns by which a summary judges them."""
         names = {param: self.getOrDefault(param) or f"{param}_{self.uid}" for param in self._added}
@@ -113,7 +129,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
         label = self.getOrDefault("labelCol")
         for name, param in ((label, "labelCol"), (weight, "weightCol")):
             if name is not None:
-                find(name, {field.name: field for field in dataset.schema.fields}, param)
+                Table(dataset).field(name, param)
         raw = names.get("rawPredictionCol", "")
         return named.transform(dataset), Columns(label, names["predictionCol"], weight, raw)
 

@@ -14,7 +14,6 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from distkeras.cluster.source import quoted
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.model import KerasModel
-from distkeras.ml.one_row import output_of_row
 from distkeras.ml.params import accessors
 from distkeras.ml.summary import RegressionSummary, RegressionTrainingSummary, Training
 from distkeras.transformers.base import value_of
@@ -45,7 +44,7 @@ class KerasRegressionModel(KerasModel, RegressionModel):  # type: ignore[misc]
             ValueError: it does not fill the model's input, or there are several.
         """
         _check_unit(value_of(self, "model"))
-        return float(output_of_row(value_of(self, "model"), value)[0])
+        return float(self._output_of_row(value)[0])
 
     def evaluate(self, dataset: DataFrame) -> RegressionSummary:
         """Return how well the model does on `dataset`: `r2`, `rootMeanSquaredError` and more.

@@ -15,6 +15,7 @@ from pyspark.ml.evaluation import (
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
+from distkeras.cluster.names import Table
 from distkeras.cluster.source import quoted
 from distkeras.trainers import History
 
@@ -118,13 +119,17 @@ class Summary:
 
     @cached_property
     def _judged(self) -> DataFrame:
-        """Label, prediction and weight of every row, as doubles."""
-        weight = F.lit(1.0) if self.weightCol is None else F.col(quoted(self.weightCol)).cast("double")
-        return self.predictions.select(
-            F.col(quoted(self.labelCol)).cast("double").alias("label"),
-            F.col(quoted(self.predictionCol)).cast("double").alias("prediction"),
-            weight.alias("weight"),
-        )
+        """Label, prediction and weight of every row, as doubles, and the raw prediction of a classifier."""
+        table, columns = Table(self.predictions), self._columns
+        label = table.source(columns.label, "labelCol").column.cast("double")
+        weight = F.lit(1.0)
+        if columns.weight is not None:
+            weight = table.source(columns.weight, "weightCol").column.cast("double")
+        given = [label.alias("label"), weight.alias("weight")]
+        given.append(F.col(quoted(columns.prediction)).alias("prediction"))
+        if columns.raw:
+            given.append(F.col(quoted(columns.raw)).alias("raw"))
+        return table.frame.select(*given)
 
 
 class ClassificationSummary(Summary):
@@ -222,11 +227,8 @@ class ClassificationSummary(Summary):
     def _area(self, name: str) -> float:
         if not set(self.labels) <= {0.0, 1.0}:
             raise ValueError(f"`{name}` is for the classes 0 and 1. Received: labels={self.labels}")
-        weight = {} if self.weightCol is None else {"weightCol": self.weightCol}
-        evaluator = BinaryClassificationEvaluator(
-            rawPredictionCol=self._columns.raw, labelCol=self.labelCol, metricName=name, **weight
-        )
-        return float(evaluator.evaluate(self.predictions))
+        evaluator = BinaryClassificationEvaluator(rawPredictionCol="raw", weightCol="weight", metricName=name)
+        return float(evaluator.evaluate(self._judged))
 
 
 class RegressionSummary(Summary):
