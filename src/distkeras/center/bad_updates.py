@@ -123,6 +123,11 @@ def is_finite(vector: Vector) -> bool:
     return math.isfinite(norm_of(vector))
 
 
+def is_too_large(vector: Vector) -> bool:
+    """Whether `vector` is not finite, or float32 cannot square its norm: no center takes such a message."""
+    return not norm_of(vector) < LARGEST_NORM
+
+
 RAISE = BadUpdates()
 """The training ends with an error."""
 
