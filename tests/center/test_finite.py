@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 
 from distkeras.algorithms import DCASGD, DOWNPOUR, REGISTRY, Algorithm, FedAdam, GapAware, LocalSGD
 from distkeras.center import BadUpdates, Center, SnapshotError, take
+from distkeras.center.bad_updates import note_errors_in_this_thread
 from distkeras.center.messages import Exchange, Exchanged, Join, Leave, Poll, Refused, Skipped
 from distkeras.events import CenterFailed, UpdateRefused
 from distkeras.wire.keeper import Keeper
@@ -121,6 +123,24 @@ def test_a_finite_message_that_ruins_the_center_is_refused_and_nothing_is_taken_
     assert isinstance(send(center, 0, 2, 0.01)[0], Refused)
     assert isinstance(center.handle(Leave(0))[0][1], Refused)
     assert told == [reply.reason]
+
+
+def test_threads_that_note_errors_for_good_see_the_same_and_no_other_thread_does():
+    found = []
+
+    def handle():
+        note_errors_in_this_thread()
+        for _ in range(3):
+            center = start(Ratio())
+            found.append(send(center, 0, 1, 1.0)[0])
+            found.append(send(center, 0, 2, -1.0)[0])  # It divides by 0.
+
+    thread = threading.Thread(target=handle)
+    thread.start()
+    thread.join(20)
+    assert [type(reply) for reply in found] == [Exchanged, Refused] * 3
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        np.ones(1) / np.zeros(1)
 
 
 def test_all_of_a_round_that_ruins_the_center_are_told():

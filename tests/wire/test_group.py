@@ -180,13 +180,14 @@ def test_a_server_that_does_not_know_a_worker_has_it_join_all():
         assert worker.call(Leave(0)) == Rejoin()
 
 
+@pytest.mark.parametrize("value", [np.nan, 2e19])
 @pytest.mark.parametrize("place", [0, SIZE - 1])
 @pytest.mark.parametrize("codec", [None, Int8()], ids=repr)
-def test_what_is_not_finite_in_one_part_is_refused_by_all(place, codec):
+def test_what_no_center_takes_in_one_part_is_refused_by_all(place, codec, value):
     with group_of(2, codec=codec) as (_, centers, addresses), Group(addresses) as worker:
         worker.call(Join(0))
         bad = commit(0, 1)
-        bad.message[place] = np.nan
+        bad.message[place] = value
         encoded = None
         if codec is not None:
             encoded = Feedback(joint_packing(codec, worker.part_sizes, SIZE)).encode(bad.message)

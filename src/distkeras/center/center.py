@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.bad_updates import RAISE, BadUpdates, noting_errors
+from distkeras.center.bad_updates import RAISE, BadUpdates, ErrorsNoted
 from distkeras.center.finite import Finite
 from distkeras.center.ledger import Journal, Line, Place
 from distkeras.center.messages import (
@@ -295,7 +295,7 @@ class Center:
             if self.algorithm.synchronous:
                 self._round[worker] = request
                 return self._close_round()
-            with noting_errors() as noted:
+            with ErrorsNoted() as noted:
                 staleness = self._vector.exchange(request, self.num_workers)
             if noted and (ruined := self.finite.after([request], self.journal)):
                 return ruined
@@ -342,13 +342,12 @@ class Center:
         self._round = {}
         workers = [message.worker for message in messages]
         behind = [self._vector.staleness_of(worker) for worker in workers]
-        with noting_errors() as noted:
-            mean = mean_of(messages, self.algorithm.weighted)
         num_steps = max(message.num_steps for message in messages)
         num_samples = sum(message.num_samples for message in messages)
-        with noting_errors() as noted_in_rule:
+        with ErrorsNoted() as noted:
+            mean = mean_of(messages, self.algorithm.weighted)
             self._vector.exchange_round(mean, workers, num_steps, num_samples)
-        if (noted or noted_in_rule) and (ruined := self.finite.after(messages, self.journal)):
+        if noted and (ruined := self.finite.after(messages, self.journal)):
             return ruined
         mean.flags.writeable = False
         windows = [self._advance(*pair) for pair in zip(messages, behind, strict=True)]

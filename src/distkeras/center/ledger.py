@@ -135,7 +135,8 @@ class Journal:
 def size_of(event: Event) -> int:
     """Return about how much memory `event` takes, in bytes, and at least as much as it takes in a frame."""
     if isinstance(event, Window):
-        return EVENT_BYTES + sum(METRIC_BYTES + CHARACTER_BYTES * len(name) for name in event.metrics)
+        names = event.metrics
+        return EVENT_BYTES + METRIC_BYTES * len(names) + CHARACTER_BYTES * sum(map(len, names))
     if isinstance(event, ServerRestored):
         return EVENT_BYTES + METRIC_BYTES * len(event.commits)
     text: str = getattr(event, "error", "") or getattr(event, "reason", "")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.bad_updates import is_finite
+from distkeras.center.bad_updates import is_too_large
 from distkeras.center.messages import (
     Done,
     Encoded,
@@ -138,8 +138,8 @@ class Group:
         return Exchanged(center, 0, restart=True)
 
     def _spoil_if_spoiled(self, request: Exchange) -> None:
-        """Have every server refuse a message that is not finite, not only the one that gets that part."""
-        if is_finite(request.message):
+        """Have every server refuse a message that no center takes, not only that which gets the bad part."""
+        if not is_too_large(request.message):
             return
         request.message.fill(np.nan)
         if self._joint is not None and request.encoded is not None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from distkeras.center import Center, Independent, ProtocolError
+from distkeras.center.bad_updates import note_errors_in_this_thread
 from distkeras.center.messages import (
     DRIVER,
     Answer,
@@ -176,6 +177,7 @@ class Server:
             caller.connection.hang_up()
 
     def _serve_connection(self, sock: socket.socket, peer: object) -> None:
+        note_errors_in_this_thread()
         try:
             connection = Connection(
                 sock,
@@ -326,6 +328,7 @@ class Server:
 
     def _watch_silence(self) -> None:
         """Tell the center which workers have not been heard of for too long."""
+        note_errors_in_this_thread()
         while not self._closed.wait(self._pulse.interval):
             with self._lock:
                 waiting = set(self._waiting)  # They have said what they had to, and it is not their turn.
