@@ -13,16 +13,23 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BACKENDS = ("jax", "tensorflow", "torch")
-SUITES = ("model_suite.py", "replica_suite.py", "nesterov_suite.py", "feed_suite.py", "kept_suite.py")
+SUITES = (
+    *("model_suite.py", "journey_suite.py", "replica_suite.py", "nesterov_suite.py"),
+    *("feed_suite.py", "kept_suite.py"),
+)
 ON_ONE_BACKEND = "torch"
 """Where the tests of a model's travel, and of one that is kept, all run: it compiles nothing."""
-ALL_ON_ONE = ("model_suite.py", "kept_suite.py")
+ALL_ON_ONE = ("model_suite.py", "journey_suite.py", "kept_suite.py")
 ON_EVERY_BACKEND = (
     "test_thawed_model_has_every_weight_and_seed_bit_for_bit",
     "test_model_defined_in_main_works_in_another_process",
     "test_seeds_of_workers_differ_and_are_the_same_every_time",
     "test_kept_replica_trains_bit_for_bit_like_a_new_one",
     "test_nothing_of_one_training_leaks_into_the_next",
+    "test_classes_that_keras_cannot_save_are_copied_by_value",
+    "test_flags_of_inner_layers_and_of_single_weights_travel",
+    "test_double_precision_makes_the_vector_double",
+    "test_weights_that_are_left_out_of_weight_decay_stay_out",
 )
 """Those of them that depend on the backend."""
 ENVIRONMENT = {

@@ -120,7 +120,8 @@ def save_with(
             there = supplement.apply(copy)
             if (found := weights_in(there)) != given:
                 raise ModelChanged(differences(given, found))
-            named = objects if by_value else named_in(objects, [config_of(data), *configs])
+            # A model by value brings its own.
+            named = named_in(objects, configs if by_value else [config_of(data), *configs])
             values = values_that_differ(tree, there)
             return SavedModel(
                 data, by_value, replace(supplement, values=values), cloudpickle.dumps(named | custom), given
