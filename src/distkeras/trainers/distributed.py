@@ -102,8 +102,9 @@ class DistributedTrainer(Trainer):
                 Default: in the order in which they come.
             resume: go on with a training whose driver died, from its last snapshot, if there is one:
                 `server=ServerOptions(snapshots=SnapshotOptions(address))` says where. The data and the
-                trainer's arguments must be the same; the seed is taken from the snapshot where none is given.
-                The history then has the windows since that snapshot.
+                trainer's arguments must be the same; only epochs may be more, learning rates and metrics
+                others. The seed is taken from the snapshot where none is given. The history then has the
+                windows since that snapshot. An address that another run still writes to is taken from it.
 
         Raises:
             ValueError, TypeError: data that is none, or does not fit model and loss, or the training that is
