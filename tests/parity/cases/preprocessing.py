@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-import numpy as np
 from keras import layers
 from registry import Training, case
 from samples import classes, ids, numbers, sgd
@@ -59,21 +58,6 @@ def hashing() -> Training:
 @case(backends=("tensorflow",))
 def integer_lookup() -> Training:
     return of_integers(layers.IntegerLookup(vocabulary=list(range(1, 9)), output_mode="multi_hot"))
-
-
-@case(backends=("tensorflow",))
-def strings_looked_up() -> Training:
-    model = keras.Sequential(
-        [
-            keras.Input((1,), dtype="string"),
-            layers.StringLookup(vocabulary=["a", "b", "c"]),
-            layers.Embedding(5, 4),
-            layers.Flatten(),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
-    words = np.array(["a", "b", "c", "other"], dtype=object)[classes(4, 1)]
-    return Training(model, words, classes(3), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"})
 
 
 @case()
