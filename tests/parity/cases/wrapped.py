@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import layers
 from registry import Training, case
-from samples import classes, numbers, sgd, targets
+from samples import classes, numbers, sgd
 
 
 @case(backends=("torch",), everywhere=True)
@@ -28,22 +26,3 @@ def torch_module_with_buffers() -> Training:
     x = numbers(3) * 3 + 5
     model(x[:4], training=False)
     return Training(model, x, classes(2), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"})
-
-
-def scaled(params: Any, inputs: Any) -> Any:
-    """A function of JAX with parameters."""
-    return inputs * params["scale"] + params["shift"]
-
-
-def scaled_parameters(rng: Any, inputs: Any) -> Any:
-    """Its first parameters."""
-    import jax.numpy as jnp
-
-    return {"scale": jnp.ones(inputs.shape[-1:]), "shift": jnp.zeros(inputs.shape[-1:])}
-
-
-@case(backends=("jax",))
-def jax_layer() -> Training:
-    layer = keras.layers.JaxLayer(scaled, init_fn=scaled_parameters)
-    model = keras.Sequential([keras.Input((5,)), layers.Dense(4), layer, layers.Dense(1)])
-    return Training(model, numbers(5), targets(1), {"optimizer": sgd(), "loss": "mse"})
