@@ -381,7 +381,8 @@ def test_columnar_sources_with_vectors_in_the_row_are_read(spark, tmp_path, sour
     rows.coalesce(1).write.format(source).save(str(tmp_path / "rows"))
     frame = spark.read.format(source).load(str(tmp_path / "rows"))
     expected = [[id + 1.0] for id in range(8)]
-    for column in ("features", "a", "s.features"):
+    # ORC files do not say that a struct is a vector: Spark reads one beside as a struct.
+    for column in ("features", "a", "s.features") if source == "parquet" else ("a",):
         assert predicted(ModelPredictor(adder(), column).predict(frame)).tolist() == expected
     # Where the plan below leaves no vector in what it selects, the source has one all the same.
     computed = frame.select(F.transform("a", lambda x: x).alias("a"), F.col("features"))

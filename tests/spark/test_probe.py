@@ -53,11 +53,6 @@ def test_the_executors_of_this_machine_run_the_drivers_own_python_unless_one_is_
     monkeypatch.setattr(context, "pythonExec", "python3")
     monkeypatch.setattr(session, "is_local", lambda _: False)
     assert python_of_executors(spark) == "python3"
-    spark.conf.set("spark.pyspark.python", "/opt/python")
-    try:
-        assert python_of_executors(spark) == "/opt/python"
-    finally:
-        spark.conf.unset("spark.pyspark.python")
     monkeypatch.setattr(context, "pythonExec", "python3")
     monkeypatch.setenv("PYSPARK_PYTHON", "python3")
     assert python_of_executors(spark) == "python3"
