@@ -18,6 +18,7 @@ from distkeras.cluster.delivery import delivered, here
 from distkeras.cluster.validate import Names, Weights
 from distkeras.model.spec import freeze
 from distkeras.trainers.losses import loss_names
+from distkeras.worker.columns import fixed_batch
 from distkeras.worker.evaluate import Evaluation, Sealed, partial_states, together
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
@@ -47,7 +48,7 @@ def evaluate(
         label_col: as in `DistributedTrainer`.
         sample_weight_col: as in `DistributedTrainer`.
         num_partitions: tasks to share the work, where there are as many rows.
-        batch_size: rows of a minibatch.
+        batch_size: rows of a minibatch, where the model does not fix them.
         feeding: how rows become minibatches; all rows count.
         custom_objects: as in `DistributedTrainer`.
 
@@ -56,6 +57,7 @@ def evaluate(
     """
     some = dataframe.limit(num_partitions).count()
     inputs, outputs = model_signature(model)
+    batch_size = fixed_batch(inputs) or batch_size
     prepared = prepare(
         dataframe,
         Roles(features_col, label_col, sample_weight_col),
@@ -72,7 +74,7 @@ def evaluate(
     with limited_batches(spark), delivered(spark, evaluation) as parcel:
         sealed = Sealed(parcel, keras.backend.backend(), threads)
         rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
-    return together(model, prepared.columns, [json.loads(row.states) for row in rows])
+    return together(model, prepared.columns, batch_size, [json.loads(row.states) for row in rows])
 
 
 def _partition_function(sealed: Sealed) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

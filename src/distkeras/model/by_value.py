@@ -53,7 +53,19 @@ def dump_model(model: keras.Model) -> bytes:
 def load_model(data: bytes) -> keras.Model:
     """Return the model in `data`, not compiled."""
     model: keras.Model = cloudpickle.loads(data)
+    if keras.backend.backend() == "torch" and isinstance(model, keras.Model):
+        for layer in model._flatten_layers():
+            _share_parameters(layer)
     return model
+
+
+def _share_parameters(layer: keras.layers.Layer) -> None:
+    """Let a layer, which is a module of PyTorch, have its variables as parameters, not copies of them."""
+    vars(layer).get("_modules", {}).pop("_torch_params", None)
+    if isinstance(layer, keras.layers.TorchModuleWrapper):
+        for variable, parameter in zip(layer.variables, layer.module.parameters(), strict=True):
+            variable._value = parameter
+    layer._track_variables()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed

@@ -78,6 +78,8 @@ def compiled_by(model: keras.Model) -> Compiled:
     if own_config:
         return Compiled(dict(model.get_compile_config()), route="config")
     arguments = {name: pack(value) for name, value in model._compile_config.config.items()}
+    # With what Keras has put around it: a copy of the model may have another default policy.
+    arguments["optimizer"] = pack(model.optimizer)
     if own:  # Its own arguments may not be Keras's; what Keras has of them it has under Keras's names.
         arguments = _as_keras_has_them(model)
     # Keras does not note it, but a float16 model shows it by its optimizer.

@@ -46,6 +46,7 @@ class Supplement:
         quantized: quantization mode of layers.
         lora: rank and alpha of layers with LoRA.
         attributes: plain attributes of layers.
+        policies: dtype policies of models, which leave theirs out of their configuration.
         layer_flags: `trainable` of every layer.
         variable_flags: `trainable` of every variable.
         values: of the variables that would have another value without.
@@ -54,6 +55,7 @@ class Supplement:
     quantized: dict[str, str]
     lora: dict[str, tuple[int, float]]
     attributes: dict[str, dict[str, Plain]]
+    policies: dict[str, Any]
     layer_flags: dict[str, bool]
     variable_flags: dict[str, bool]
     values: dict[str, Array]
@@ -66,6 +68,8 @@ class Supplement:
             layers[path].quantize(mode)
         for path, (rank, alpha) in self.lora.items():
             layers[path].enable_lora(rank, lora_alpha=alpha)
+        for path, policy in self.policies.items():
+            layers[path].dtype_policy = keras.saving.deserialize_keras_object(policy)
         for path, attributes in self.attributes.items():
             for name, value in attributes.items():
                 setattr(layers[path], name, value)
@@ -105,6 +109,11 @@ def structure_of(tree: Tree) -> Supplement:
             if getattr(layer, "lora_enabled", False)
         },
         attributes={path: _plain(layer) for path, layer in tree.layers.items()},
+        policies={
+            path: keras.saving.serialize_keras_object(layer.dtype_policy)
+            for path, layer in tree.layers.items()
+            if isinstance(layer, keras.Model) and _mode_of(layer) is None
+        },
         layer_flags={path: bool(layer.trainable) for path, layer in tree.layers.items()},
         variable_flags={path: bool(variable.trainable) for path, variable in tree.variables.items()},
         values={},
@@ -126,6 +135,11 @@ def lacking(structure: Supplement, copy: Tree) -> Supplement:
         quantized={p: mode for p, mode in structure.quantized.items() if p not in there.quantized},
         lora={p: lora for p, lora in structure.lora.items() if p not in there.lora},
         attributes={path: named for path, named in attributes.items() if named},
+        policies={
+            path: policy
+            for path, policy in structure.policies.items()
+            if path in there.policies and there.policies[path] != policy
+        },
         layer_flags=structure.layer_flags,
         variable_flags=structure.variable_flags,
         values={},

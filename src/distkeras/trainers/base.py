@@ -405,7 +405,7 @@ class Trainer(WithoutOldNames):
         if model.optimizer is not None:
             model.optimizer.finalize_variable_values(model.trainable_variables)
         if own.metrics and columns is not None:
-            set_metrics(model, columns, [own.metrics, *(each.metrics for each in others)])
+            set_metrics(model, columns, self.batch_size, [own.metrics, *(each.metrics for each in others)])
         return model
 
     def get_training_time(self) -> float:

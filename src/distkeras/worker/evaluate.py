@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +78,9 @@ def partial_states(sealed: Sealed, partition: int, batches: Iterator[pa.RecordBa
     return [np.ravel(np.asarray(variable, np.float64)).tolist() for variable in model.metrics_variables]
 
 
-def together(model: keras.Model, columns: Columns, parts: Sequence[States]) -> dict[str, float]:
+def together(
+    model: keras.Model, columns: Columns, batch_size: int, parts: Sequence[States]
+) -> dict[str, float]:
     """Return loss and metrics of all rows, by name.
 
     The state of a metric is a sum over rows, for every metric of Keras: the sum of the partitions' states is
@@ -86,20 +89,30 @@ def together(model: keras.Model, columns: Columns, parts: Sequence[States]) -> d
     Args:
         model: a compiled model like the one evaluated; its metrics are changed.
         columns: those of the evaluation.
+        batch_size: of the evaluation.
         parts: the states of each partition; one without rows has none.
     """
-    _test(model, _of_zeros(columns))  # Metrics have no variables before the first minibatch.
+    _test(model, _of_zeros(columns, batch_size))  # Metrics have no variables before the first minibatch.
     sums = [sum(np.asarray(state) for state in each) for each in zip(*filter(None, parts), strict=True)]
     for variable, total in zip(model.metrics_variables, sums, strict=True):
         variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
     return {name: float(value) for name, value in model.get_metrics_result().items()}
 
 
-def set_metrics(model: keras.Model, columns: Columns, parts: Sequence[Sequence[npt.NDArray[Any]]]) -> None:
-    """Let the metrics of `model` hold what `parts`, the states after some rows each, say together."""
+def set_metrics(
+    model: keras.Model, columns: Columns, batch_size: int, parts: Sequence[Sequence[npt.NDArray[Any]]]
+) -> None:
+    """Let the metrics of `model` hold what `parts`, the states after some rows each, say together.
+
+    Args:
+        model: a compiled model.
+        columns: what it was trained on.
+        batch_size: rows of a minibatch.
+        parts: the states of each worker; one that has none says nothing.
+    """
     from distkeras.worker.replica import symbolic
 
-    minibatch = _of_zeros(columns)
+    minibatch = _of_zeros(columns, batch_size)
     batch = (minibatch.x, minibatch.y, minibatch.sample_weight)
     model._symbolic_build(data_batch=symbolic(batch))  # Metrics have no variables before.
     sums = [sum(each) for each in zip(*filter(None, parts), strict=True)]
@@ -111,19 +124,20 @@ def _test(model: keras.Model, minibatch: Minibatch) -> None:
     model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight)
 
 
-def _of_zeros(columns: Columns) -> Minibatch:
-    """Return a minibatch of one row, like those that the model gets."""
-    table = {name: _zeros(column) for name, column in columns.by_name.items()}
-    (zeros,) = Cutter(replace(columns, preprocess=None), 1).cut(table, 1)
-    made = () if columns.preprocess is None else map_leaves(_one_row, columns.preprocess.made)
+def _of_zeros(columns: Columns, num_rows: int) -> Minibatch:
+    """Return a minibatch of `num_rows` rows, like those that the model gets."""
+    table = {name: _zeros(column, num_rows) for name, column in columns.by_name.items()}
+    (zeros,) = Cutter(replace(columns, preprocess=None), num_rows).cut(table, num_rows)
+    like = partial(_zeros_like, num_rows=num_rows)
+    made = () if columns.preprocess is None else map_leaves(like, columns.preprocess.made)
     return Minibatch(*made, *zeros[len(made) :])
 
 
-def _zeros(column: Column) -> npt.NDArray[Any] | Ragged:
-    zeros = np.zeros((1, column.width), column.numpy_dtype)
+def _zeros(column: Column, num_rows: int) -> npt.NDArray[Any] | Ragged:
+    zeros = np.zeros((num_rows, column.width), column.numpy_dtype)
     return zeros if column.padding is None else Ragged(pa.array(zeros.tolist()))
 
 
-def _one_row(like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    shape = (1, *like.shape[1:])
+def _zeros_like(like: npt.NDArray[Any], num_rows: int) -> npt.NDArray[Any]:
+    shape = (num_rows, *like.shape[1:])
     return np.full(shape, "", object) if like.dtype.hasobject else np.zeros(shape, like.dtype)

@@ -19,6 +19,8 @@ from distkeras.worker.nesterov import nesterov_of
 Arrays = Any
 """An array, or a list or dict of arrays: what Keras takes as `x` or `y`."""
 
+Sums = npt.NDArray[np.float64]
+
 Steps = Callable[[Batch, int], dict[str, Any]]
 """Trains the first minibatches, as many as the number says, of those that lie side by side along the first
 axis; returns Keras's logs of the last one, still on the device."""
@@ -60,7 +62,8 @@ class Replica(ABC):
         self.model = model
         self.num_compilations = 0
         self._logs: dict[str, Any] | None = None
-        self._collected: list[npt.NDArray[np.float64]] | None = None
+        self._collected: list[Sums] | None = None
+        self._before: list[Sums] = []
         self._prepared = False
         self._most_rows = 0
         self._joined: dict[Form, tuple[Backlog, Steps] | None] = {}
@@ -109,18 +112,31 @@ class Replica(ABC):
         logs, self._logs = self._logs, None
         values = _named_values(self._fetch(logs))
         if self._collected is not None:
-            self._collected = self._with_metrics(self._collected, 1)
+            own = self._metric_values()
+            self._collected = _sums(self._collected, own)
+            if self._before:
+                values = self._results_of(_sums(self._before, own))
+                self._before = []
         self._reset_metrics()
         loss = {"loss": values.pop("loss")} if "loss" in values else {}
         return loss | values
 
     def collect_metrics(self) -> None:
-        """From now on add up what the variables of the metrics hold, over every reset by `metrics`."""
-        self._catch_up()
-        self._collected = self._with_metrics(None, -1) if self._prepared else []
+        """Begin the metrics anew, and from now on add up what their variables hold over every reset.
 
-    def collected_metrics(self) -> list[npt.NDArray[np.float64]]:
-        """Return what the variables of the metrics held at every reset since `collect_metrics`, added up."""
+        What they hold now is added to what `metrics` returns next.
+        """
+        self._catch_up()
+        self._collected = []
+        if self._logs is not None:
+            self._before = self._metric_values()
+            self._reset_metrics()
+
+    def collected_metrics(self) -> list[Sums]:
+        """Return what the variables of the metrics held at every reset since `collect_metrics`, added up.
+
+        That is what they hold after all these rows, for every metric of Keras.
+        """
         return self._collected or []
 
     def read(self) -> Vector:
@@ -147,12 +163,12 @@ class Replica(ABC):
         self._logs = None
         self._load()
 
-    def _with_metrics(
-        self, sums: list[npt.NDArray[np.float64]] | None, sign: int
-    ) -> list[npt.NDArray[np.float64]]:
-        """Return `sums` and `sign` times what the variables of the metrics hold."""
-        values = [sign * value for value in self._metric_values()]
-        return values if not sums else [old + new for old, new in zip(sums, values, strict=True)]
+    def _results_of(self, states: list[Sums]) -> dict[str, float]:
+        """Return what the metrics say where their variables hold `states`."""
+        self._sync()
+        for variable, state in zip(self.model.metrics_variables, states, strict=True):
+            variable.assign(state.astype(str(variable.dtype)))
+        return _named_values(self.model.get_metrics_result())
 
     def _join(self, batch: Batch) -> tuple[Backlog, Steps] | None:
         """Get ready for minibatches of the form of `batch`; return what collects them and trains several."""
@@ -206,7 +222,7 @@ class Replica(ABC):
     def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Return `logs` as NumPy arrays, waiting for the step."""
 
-    def _metric_values(self) -> list[npt.NDArray[np.float64]]:
+    def _metric_values(self) -> list[Sums]:
         """Return what the variables of the metrics hold."""
         return [np.array(value_of(variable), np.float64) for variable in self.model.metrics_variables]
 
@@ -265,6 +281,10 @@ def _named_values(logs: dict[str, Any]) -> dict[str, float]:
         else:
             values |= {f"{name}_{index}": float(value) for index, value in enumerate(array.ravel())}
     return values
+
+
+def _sums(one: list[Sums], other: list[Sums]) -> list[Sums]:
+    return [mine + its for mine, its in zip(one, other, strict=True)] if one else other
 
 
 def symbolic(batch: Batch) -> Any:

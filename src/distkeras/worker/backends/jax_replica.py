@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from distkeras.algorithms import Vector
 from distkeras.model.variables import Cell
 from distkeras.worker.backlog import Batch
-from distkeras.worker.replica import Replica, Steps
+from distkeras.worker.replica import Replica, Steps, Sums
 
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]
 """Trainable, other, optimizer and metrics variables, as Keras's `train_step` takes them."""
@@ -148,7 +147,7 @@ class JaxReplica(Replica):
         fetched: dict[str, Any] = jax.device_get(logs)
         return fetched
 
-    def _metric_values(self) -> list[npt.NDArray[np.float64]]:
+    def _metric_values(self) -> list[Sums]:
         return [np.array(value, np.float64) for value in self._state[3]]
 
     def _reset_metrics(self) -> None:
