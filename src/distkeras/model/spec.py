@@ -67,7 +67,7 @@ def freeze(
     """Return what a worker needs to train a copy of `model`. What is given wins over what was compiled.
 
     The optimizer, loss and metrics travel as their configuration, so that each worker makes fresh ones and
-    those of the caller stay as they are.
+    those of the caller stay as they are. A compiled optimizer that has trained takes its state along.
 
     Args:
         model: any Keras model whose class Keras can save; built if it is not yet and `input_shape` is given.

@@ -25,7 +25,8 @@ class DistributedTrainer(Trainer):
         algorithm: the distributed optimizer: an instance of a rule in `distkeras.algorithms`, or of your own
             subclass of `distkeras.algorithms.Algorithm`.
         worker_optimizer: the optimizer inside each worker: a name, a Keras optimizer (each worker makes a
-            fresh one of its configuration), or None for the one that the model is compiled with.
+            fresh one of its configuration), or None for the one that the model is compiled with, which goes
+            on with its state if the model has been trained.
         loss: a name, a Keras loss or a function, a list or dict of them; None for the compiled one.
         metrics: as `keras.Model.compile` takes them. Default: accuracy where the model has one output, or the
             compiled ones where the loss is the compiled one.
@@ -62,6 +63,8 @@ class DistributedTrainer(Trainer):
             compressed too. Default: no compression. Not for `Averaging` and `Sequential`.
         overlap: train the next window while one is exchanged. The reply is taken up at the end of that one,
             under its progress; staleness counts the window that it came late. Default: wait for the reply.
+        schedule_steps: which steps a learning-rate schedule counts: those of the whole training, so that it
+            ends where it ends in `fit` ("training"), or the worker's own ("local").
         on_bad_update: of a window whose loss or message is NaN or infinite, which no center takes: "raise"
             ends the training with an error; "skip" passes the window over, and its worker goes on from the
             center. `BadUpdates("skip", max_norm=100.0)` also refuses messages that are too large.
@@ -89,7 +92,10 @@ class DistributedTrainer(Trainer):
     """
 
     def train(self, dataframe: TrainingData, shuffle: bool = False, resume: bool = False) -> keras.Model:
-        """Train on `dataframe` and return a new, compiled Keras model with the center's weights.
+        """Train on `dataframe` and return a new, compiled Keras model as `fit` would leave it.
+
+        It has the center's weights, and worker 0's optimizer state, integers and seeds. docs/models.md tells
+        the rest.
 
         Args:
             dataframe: the rows: a Spark DataFrame; the path of Parquet files, as Spark reads it; a table of
