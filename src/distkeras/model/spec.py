@@ -160,7 +160,8 @@ def local_state(model: keras.Model, layout: Layout) -> tuple[Any, ...]:
     tree = tree_of(model)
     moving = {slot.path for slot in layout.slots()}
     digests = {path: digest_of_value(cell) for path, cell in tree.variables.items() if path not in moving}
-    return weights_in(tree), structure_of(tree), digests
+    state = model.optimizer.variables if model.compiled and model.optimizer is not None else []
+    return weights_in(tree), structure_of(tree), digests, [digest_of_value(variable) for variable in state]
 
 
 def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:

@@ -222,9 +222,8 @@ class Trainer(WithoutOldNames):
             launched(self.num_parameter_servers) as processes,
             as_frame(data, roles, num_partitions) as (frame, roles),
         ):
-            check_python(
-                frame.sparkSession, keras.backend.backend()
-            )  # The rows may come from Python already.
+            # Before the rows, which may come from Python already.
+            check_python(frame.sparkSession, keras.backend.backend())
             prepared = self._prepare(frame, roles, shuffle, num_partitions)
             outcome = self._job(prepared, shuffle, initial, arrange, interrupted, processes)
         self._num_updates = outcome.num_updates
