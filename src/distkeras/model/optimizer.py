@@ -99,6 +99,14 @@ def averages_of(optimizer: Any) -> list[tuple[keras.Variable, keras.Variable]]:
     ]
 
 
+def finalize(model: keras.Model) -> None:
+    """Give the weights of `model` the values that its optimizer ends a training with."""
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    for weight, _ in averages_of(model.optimizer):
+        # On JAX the two would share a buffer, which the next `fit` hands over to its step twice.
+        weight.assign(np.array(value_of(weight)))
+
+
 def _steps(optimizer: Any) -> keras.Variable:
     return optimizers_in(optimizer)[0]._iterations
 

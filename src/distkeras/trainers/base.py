@@ -30,7 +30,7 @@ from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names, Weights, check_last_batch
 from distkeras.events import Event, ServerRestored, Window
 from distkeras.gone import Count, WithoutOldNames, named_arguments
-from distkeras.model.optimizer import set_values
+from distkeras.model.optimizer import finalize, set_values
 from distkeras.model.spec import first_vector, freeze, local_state, thaw
 from distkeras.model.variables import tree_of
 from distkeras.model.weights import set_vector
@@ -402,7 +402,7 @@ class Trainer(WithoutOldNames):
             set_values(model.optimizer, tuple(own.optimizer))
         set_vector(model, center, self._spec.layout)
         if model.optimizer is not None:
-            model.optimizer.finalize_variable_values(model.trainable_variables)
+            finalize(model)
         if own.metrics and columns is not None:
             set_metrics(model, columns, self.batch_size, [own.metrics, *(each.metrics for each in others)])
         return model
