@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,6 +52,9 @@ class ModelSpec:
         """A name for the layout of its vectors."""
         return self.layout.fingerprint
 
+
+LARGE = 16 * 2**20
+"""Elements of a model whose copies are freed at once."""
 
 _MATCHED_METRICS = ("accuracy", "acc", "crossentropy", "ce")
 """Names of no metric in particular: Keras chooses one by the shape of the targets."""
@@ -99,19 +104,19 @@ def freeze(
         optimizer = given.get("optimizer", model.optimizer if model.compiled else None)
         state = state_of(optimizer, tree, with_values="optimizer" not in given)
         saved = save_with(model, objects, [compiled], custom)
+        _free_copies(saved)
         if compiled.route == "keras" and type(model).compile is not keras.Model.compile:
             compiled = replace(compiled, attributes=attributes_set_by_compile(model, saved.open()))
         packed = cloudpickle.dumps(compiled)
         spec = ModelSpec(saved, packed, state, Layout(()), {}, ProcessSettings.here())
         copy = _made(spec)
-    layout = layout_of(copy)
-    return replace(
-        spec,
-        # One that was built for other weights cannot go on.
-        optimizer=state if _fits(state, copy) else replace(state, values=None),
-        layout=layout,
-        averages=_averages_in(copy, layout),
-    )
+    layout, fits = layout_of(copy), _fits(state, copy)
+    averages = _averages_in(copy, layout)
+    del copy
+    _free_copies(saved)
+    # An optimizer that was built for other weights cannot go on.
+    optimizer = state if fits else replace(state, values=None)
+    return replace(spec, optimizer=optimizer, layout=layout, averages=averages)
 
 
 def thaw(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
@@ -162,6 +167,12 @@ def local_state(model: keras.Model, layout: Layout) -> tuple[Any, ...]:
     digests = {path: digest_of_value(cell) for path, cell in tree.variables.items() if path not in moving}
     state = model.optimizer.variables if model.compiled and model.optimizer is not None else []
     return weights_in(tree), structure_of(tree), digests, [digest_of_value(variable) for variable in state]
+
+
+def _free_copies(saved: SavedModel) -> None:
+    """Free copies of a large model: models are cycles, which Python looks for only now and then."""
+    if sum(math.prod(weight.shape) for weight in saved.weights) > LARGE:
+        gc.collect()
 
 
 def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:
