@@ -140,7 +140,8 @@ def test_rows_in_memory_reach_the_workers_evenly_without_a_shuffle(spark, caplog
         assert "as they come" in caplog.text
         assert prepared.rows_per_partition in {(1001,), (500, 501), (501, 500)}
         if num_workers == 1:
-            assert [row.y for row in prepared.frame.select("y").collect()] == list(range(1001))
+            label = prepared.columns.labels[0].name
+            assert [row[label] for row in prepared.frame.select(label).collect()] == list(range(1001))
 
 
 def test_nothing_is_left_on_disk(spark):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from distkeras.model.spec import freeze, thaw
+from distkeras.model.variables import tree_of, value_of
 from distkeras.model.weights import initial_vector, reseed
 from distkeras.worker.backlog import LONGEST
 from distkeras.worker.replica import make_replica
@@ -352,7 +353,7 @@ def test_order_of_the_vector_is_that_of_the_layout():
     vector = np.arange(replica.layout.size, dtype=np.float32)
     replica.write(vector)
     replica.sync()
-    weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in replica.model.weights}
+    weights = {path: value_of(weight) for path, weight in tree_of(replica.model).variables.items()}
     for (path, shape), part in zip(
         (*replica.layout.trainable, *replica.layout.statistics), replica.layout.unpack(vector), strict=True
     ):

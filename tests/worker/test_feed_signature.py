@@ -38,7 +38,7 @@ def test_functional_model_with_lists_and_types() -> None:
     one = keras.layers.Dense(1, name="one")(left)
     two = keras.layers.Embedding(5, 2, name="two")(right)
     assert model_signature(keras.Model([left, right], [one, two])) == (
-        (TensorSpec("left", (3,)), TensorSpec("right", (None,), "int32")),
+        (TensorSpec("left", (3,)), TensorSpec("right", (None,), "int32", size=5)),
         (TensorSpec("one", (1,)), TensorSpec("two", (None, 2))),
     )
 
