@@ -6,7 +6,12 @@ import keras
 import numpy as np
 import pytest
 from pyspark.ml.base import PredictionModel, Predictor
-from pyspark.ml.classification import Classifier, LogisticRegression, ProbabilisticClassificationModel
+from pyspark.ml.classification import (
+    Classifier,
+    LogisticRegression,
+    LogisticRegressionModel,
+    ProbabilisticClassificationModel,
+)
 from pyspark.ml.linalg import DenseVector, SparseVector
 from pyspark.ml.regression import LinearRegression, RegressionModel, Regressor
 
@@ -58,8 +63,11 @@ def df(spark):
 
 
 @pytest.mark.parametrize(("label", "units", "activation"), [("two", 1, "sigmoid"), ("three", 3, "softmax")])
-def test_a_classifier_says_what_logistic_regression_says(df, label, units, activation):
-    theirs = LogisticRegression(labelCol=label, weightCol="weight", maxIter=5, regParam=0.01).fit(df)
+def test_a_classifier_says_what_logistic_regression_says(df, label, units, activation, tmp_path):
+    fitted = LogisticRegression(labelCol=label, weightCol="weight", maxIter=5, regParam=0.01).fit(df)
+    # Loaded, it is without its training summary, which Spark cannot always send to its tasks.
+    fitted.save(str(tmp_path / "model"))
+    theirs = LogisticRegressionModel.load(str(tmp_path / "model"))
     multinomial = theirs.coefficientMatrix.toArray().T
     network = model_of(3, units, activation, multinomial, theirs.interceptVector.toArray())
     ours = KerasClassificationModel(network, labelCol=label, weightCol="weight")
