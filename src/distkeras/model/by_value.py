@@ -81,7 +81,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
         if isinstance(value, weakref.WeakKeyDictionary):
             return weakref.WeakKeyDictionary, ()
         if isinstance(value, SAVEABLE):
-            return object.__new__, (type(value),), _state_of(value), None, None, _set_state
+            arguments = type(value), _is_functional(type(value))
+            return _make_saveable, arguments, _state_of(value), None, None, _set_state
         return super().reducer_override(value)
 
 
@@ -99,6 +100,19 @@ def _set_state(value: Any, state: dict[str, Any]) -> None:
         trainer = keras.Model.__bases__[0]
         vars(value).pop("_compute_loss_has_training_arg", None)
         trainer.__init__(value)  # As before `compile`.
+
+
+def _make_saveable(kind: type, functional: bool) -> Any:
+    if functional and not _is_functional(kind):
+        from keras.src.models.model import inject_functional_model_class
+
+        # A subclass of `keras.Model` becomes a functional one when it is first made of inputs and outputs.
+        inject_functional_model_class(kind)
+    return object.__new__(kind)
+
+
+def _is_functional(kind: type) -> bool:
+    return any(base.__name__ == "Functional" for base in kind.__mro__)
 
 
 def _make_variable(array: Any, dtype: str, trainable: bool, name: str) -> keras.Variable:

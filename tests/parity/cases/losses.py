@@ -80,7 +80,8 @@ def loss_reduced_by_sum() -> Training:
 
 @case()
 def loss_given_to_the_trainer() -> Training:
-    return replace(regression(losses.LogCosh()), to_trainer=True, options={"metrics": ["mae"]})
+    training = regression(losses.LogCosh())
+    return replace(training, settings=training.settings | {"metrics": ["mae"]}, to_trainer=True)
 
 
 @case()

@@ -21,7 +21,7 @@ class Largest(metrics.Metric):
         self.largest.assign(ops.maximum(self.largest, ops.max(predicted)))
 
     def result(self) -> Any:
-        return self.largest
+        return ops.convert_to_tensor(self.largest)
 
 
 def surest(y: Any, predicted: Any) -> Any:
