@@ -52,8 +52,8 @@ class Algorithm:
 
     A worker trains `communication_window` minibatch steps from its *anchor* (the center it last received),
     sends `commit(local, anchor, num_steps)`, and continues from `adopt(local, message, reply)`. The server
-    calls `apply` in between, once a shard, under the shard's lock. All arrays are flat float32; a method must
-    act elementwise, so that shards do not change the result.
+    calls `apply` in between, once a shard, under the shard's lock. All arrays are flat: float32, or float64
+    where the model has it. A method must act elementwise, so that shards do not change the result.
 
     A worker that dies between two commits loses only the window it was in; the one that replaces it starts at
     the center, with `adopt` not called.
