@@ -27,6 +27,7 @@ ON_EVERY_BACKEND = (
     "test_kept_replica_trains_bit_for_bit_like_a_new_one",
     "test_nothing_of_one_training_leaks_into_the_next",
     "test_classes_that_keras_cannot_save_are_copied_by_value",
+    "test_copies_by_value_train_like_the_model",
     "test_flags_of_inner_layers_and_of_single_weights_travel",
     "test_double_precision_makes_the_vector_double",
     "test_weights_that_are_left_out_of_weight_decay_stay_out",

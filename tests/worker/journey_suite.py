@@ -146,6 +146,18 @@ def test_classes_that_keras_cannot_save_are_copied_by_value():
     copy.train_on_batch(np.ones((2, 3), np.float32), np.ones((2, 2), np.float32))
 
 
+def test_copies_by_value_train_like_the_model():
+    model = keras.Sequential([keras.Input((3,)), Applying(lambda x: 2.0 * x), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    copy = travel(freeze(model))
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    for _ in range(3):  # PyTorch adds gradients up in what it does not know as a parameter.
+        model.train_on_batch(x, x[:, :1])
+        copy.train_on_batch(x, x[:, :1])
+    for mine, its in zip(model.get_weights(), copy.get_weights(), strict=True):
+        np.testing.assert_allclose(its, mine, atol=1e-6)
+
+
 def test_what_cannot_travel_is_refused_by_name_in_a_few_lines():
     class Locked(Applying):
         def __init__(self, function):

@@ -54,7 +54,8 @@ def load_model(data: bytes) -> keras.Model:
     """Return the model in `data`, not compiled."""
     model: keras.Model = cloudpickle.loads(data)
     if keras.backend.backend() == "torch" and isinstance(model, keras.Model):
-        for layer in model._flatten_layers():
+        layers = [module for module in model.modules() if isinstance(module, keras.layers.Layer)]
+        for layer in layers:
             _share_parameters(layer)
     return model
 
@@ -72,7 +73,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, keras.Variable):
             array = np.array(keras.ops.convert_to_numpy(value))
-            return _make_variable, (array, str(value.dtype), value.trainable, value.name)
+            arguments = array, str(value.dtype), value.trainable, value.name, value.path
+            return _make_variable, arguments
         if type(value).__name__ in TRACKED and type(value).__module__.startswith("keras."):
             plain = _plain_type(value)
             return _make_tracked, (type(value), plain), (plain(value), dict(vars(value))), None, None, _fill
@@ -81,8 +83,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
         if isinstance(value, weakref.WeakKeyDictionary):
             return weakref.WeakKeyDictionary, ()
         if isinstance(value, SAVEABLE):
-            arguments = type(value), _is_functional(type(value))
-            return _make_saveable, arguments, _state_of(value), None, None, _set_state
+            kind = type(value), _is_functional(type(value))
+            return _make_saveable, kind, _state_of(value), None, None, _set_state
         return super().reducer_override(value)
 
 
@@ -115,8 +117,10 @@ def _is_functional(kind: type) -> bool:
     return any(base.__name__ == "Functional" for base in kind.__mro__)
 
 
-def _make_variable(array: Any, dtype: str, trainable: bool, name: str) -> keras.Variable:
-    return keras.Variable(array, dtype=dtype, trainable=trainable, name=name)
+def _make_variable(array: Any, dtype: str, trainable: bool, name: str, path: str) -> keras.Variable:
+    variable = keras.Variable(array, dtype=dtype, trainable=trainable, name=name)
+    variable._path = path  # By which PyTorch knows it as a parameter.
+    return variable
 
 
 def _plain_type(value: Any) -> type:
