@@ -10,10 +10,9 @@ from typing import Any, Literal
 import keras
 
 from distkeras.model import by_value
+from distkeras.model.variables import Plain
 
 Route = Literal["keras", "config", "own"]
-
-Plain = bool | int | float | str | None
 
 NAMES = frozenset({"name", "_name", "built", "_built", "_lock", "_dtype"})
 """Attributes in which two objects of one configuration may differ."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,10 +20,8 @@ from distkeras.model.optimizer import OptimizerState, build_optimizer, state_of
 from distkeras.model.process import ProcessSettings
 from distkeras.model.saved import SAME_CODE, SavedModel, differences, save_with
 from distkeras.model.supplement import structure_of, weights_in
-from distkeras.model.variables import Array, digest_of_value, tree_of, value_of
+from distkeras.model.variables import Array, compact, digest_of_value, tree_of, value_of
 from distkeras.model.weights import AVERAGE, ModelChanged, cells_of, layout_of
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -177,11 +174,7 @@ def _free_copies(saved: SavedModel) -> None:
 
 def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:
     cells = zip(layout.slots(), cells_of(model, layout), strict=True)
-    values = {slot.path: np.array(value_of(cell)) for slot, cell in cells if slot.path.startswith(AVERAGE)}
-    return {
-        path: value.ravel()[0] if value.size and (value == value.ravel()[0]).all() else value
-        for path, value in values.items()
-    }
+    return {slot.path: compact(cell) for slot, cell in cells if slot.path.startswith(AVERAGE)}
 
 
 def _made(spec: ModelSpec, *, blank: bool = True) -> keras.Model:

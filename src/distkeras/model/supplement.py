@@ -13,9 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from distkeras.model.variables import Array, Tree, tree_of, value_of
-
-Plain = bool | int | float | str | None
+from distkeras.model.variables import Array, Plain, Tree, tree_of, value_of
 
 OF_KERAS = frozenset(
     {"name", "built", "compiled", "loss", "run_eagerly", "jit_compile", "steps_per_execution"}

@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+Plain = bool | int | float | str | None
+"""An attribute that travels as it is."""
+
 LAST = ("_layers", "_functional", "_operations", "_seed_generators")
 """Lists of Keras's own: what an attribute of the user's reaches too is called by that attribute."""
 
@@ -194,6 +197,12 @@ def value_of(variable: Cell) -> Array:
     """Return the value of `variable` as an array, which may share its memory."""
     array: Array = np.asarray(keras.ops.convert_to_numpy(variable.value))
     return array
+
+
+def compact(variable: Cell) -> Array:
+    """Return a copy of the value, as one number if it is all alike: optimizers begin with zeros."""
+    value = np.array(value_of(variable))
+    return np.asarray(value.ravel()[0]) if value.size and (value == value.ravel()[0]).all() else value
 
 
 def digest_of_value(variable: Cell) -> int:

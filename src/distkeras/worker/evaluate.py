@@ -93,9 +93,7 @@ def together(
         parts: the states of each partition; one without rows has none.
     """
     _test(model, _of_zeros(columns, batch_size))  # Metrics have no variables before the first minibatch.
-    sums = [sum(np.asarray(state) for state in each) for each in zip(*filter(None, parts), strict=True)]
-    for variable, total in zip(model.metrics_variables, sums, strict=True):
-        variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
+    _add_up(model, parts)
     return {name: float(value) for name, value in model.get_metrics_result().items()}
 
 
@@ -115,7 +113,12 @@ def set_metrics(
     minibatch = _of_zeros(columns, batch_size)
     batch = (minibatch.x, minibatch.y, minibatch.sample_weight)
     model._symbolic_build(data_batch=symbolic(batch))  # Metrics have no variables before.
-    sums = [sum(each) for each in zip(*filter(None, parts), strict=True)]
+    _add_up(model, parts)
+
+
+def _add_up(model: keras.Model, parts: Sequence[Sequence[Any]]) -> None:
+    """Set the variables of the metrics to the sums of what `parts` say."""
+    sums = [sum(np.asarray(state) for state in each) for each in zip(*filter(None, parts), strict=True)]
     for variable, total in zip(model.metrics_variables, sums, strict=True):
         variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
 

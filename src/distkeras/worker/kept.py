@@ -11,14 +11,13 @@ from typing import Any
 import cloudpickle
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from distkeras.model.archive import digest_of_all
 from distkeras.model.compiling import Compiled, Copied, Pickled
 from distkeras.model.custom_objects import is_of_keras
 from distkeras.model.schedule import Position, ScheduleSteps
 from distkeras.model.spec import ModelSpec, thaw
-from distkeras.model.variables import Array, Cell, digest_of_value, is_float, tree_of, value_of
+from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
 from distkeras.model.weights import cells_of, reseed
 from distkeras.worker.memory import release_freed_memory
 from distkeras.worker.nesterov import add_momentum
@@ -143,9 +142,9 @@ def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> Kept:
     frozen = {path for path, cell in others.items() if is_float(cell)}
     add_momentum(model, momentum)
     replica = make_replica(model)
-    local = {path: (cell, _compact(cell)) for path, cell in others.items() if path not in frozen}
+    local = {path: (cell, compact(cell)) for path, cell in others.items() if path not in frozen}
     of_optimizer = model.optimizer.variables if model.optimizer is not None else []
-    state = [(cell, _compact(cell)) for cell in of_optimizer if id(cell) not in moving]
+    state = [(cell, compact(cell)) for cell in of_optimizer if id(cell) not in moving]
     _reseed(model, worker)
     replica.load()
     fixed = {path: (others[path], digest_of_value(others[path])) for path in sorted(frozen)}
@@ -161,12 +160,6 @@ def _reseed(model: keras.Model, worker: int) -> None:
             _torch_seed.append(torch.initial_seed())
         torch.manual_seed(_torch_seed[0])
     reseed(model, worker)
-
-
-def _compact(cell: Cell) -> npt.NDArray[Any]:
-    """Return the value, as one number if it is all alike: most of an optimizer's state begins with zeros."""
-    value: npt.NDArray[Any] = np.array(value_of(cell))
-    return value.ravel()[0] if value.size and (value == value.ravel()[0]).all() else value
 
 
 def _is_of_keras(setting: Any) -> bool:
