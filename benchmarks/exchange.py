@@ -29,9 +29,10 @@ import pyarrow as pa
 import pyarrow.flight
 
 from distkeras.algorithms import DOWNPOUR, Vector
-from distkeras.center import Layout
+from distkeras.center import CenterConfig, Layout
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.wire import codecs
 from distkeras.wire.client import ServerAddress
@@ -199,16 +200,12 @@ def serving(target: str, size: int, num_workers: int) -> Iterator[Any]:
         checksum=given.get("checksum", False),
         snapshots=None,
     )
-    with Servers(
-        given.get("num_servers", 1),
-        DOWNPOUR(),
-        np.zeros(size, np.float32),
-        size,
-        num_workers,
-        host="127.0.0.1",
+    setup = ServerSetup(
+        CenterConfig(DOWNPOUR(), num_workers),
         options=options,
         compression=codecs.get(given.get("compression")),
-    ) as servers:
+    )
+    with Servers(given.get("num_servers", 1), setup, np.zeros(size, np.float32)) as servers:
         yield servers.addresses
 
 

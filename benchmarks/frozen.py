@@ -22,9 +22,10 @@ import numpy as np
 import psutil
 
 from distkeras.algorithms import DOWNPOUR
+from distkeras.center import CenterConfig
 from distkeras.center.messages import Exchange, Join
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.server import ServerProcess
+from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.model.spec import ModelSpec, first_vector, freeze
 from distkeras.wire.group import connect
 
@@ -49,16 +50,9 @@ def measure(model: keras.Model, spec: ModelSpec, shared: bool) -> dict[str, floa
     initial = first_vector(model, spec)
     options = ServerOptions(snapshots=None, shared_memory=shared)
     layout = spec.layout
+    config = CenterConfig(DOWNPOUR(), num_trainable=layout.num_trainable, layout=layout.fingerprint)
     with (
-        ServerProcess(
-            DOWNPOUR(),
-            initial,
-            layout.num_trainable,
-            1,
-            host="127.0.0.1",
-            options=options,
-            layout=layout.fingerprint,
-        ) as server,
+        ServerProcess(ServerSetup(config, options=options), initial) as server,
         connect((server.address,)) as client,
     ):
         client.call(Join(0, layout=layout.fingerprint))

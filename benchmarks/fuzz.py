@@ -31,9 +31,10 @@ import numpy as np
 import psutil
 
 from distkeras.algorithms import DOWNPOUR
+from distkeras.center import CenterConfig
 from distkeras.center.messages import Encoded, Exchange, Fail, Join, Leave, Poll, Pull, Request
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.server import ServerProcess
+from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire import frames
 from distkeras.wire.client import Client, ServerAddress
 from distkeras.wire.codecs import BF16, Packing, TopK
@@ -220,15 +221,12 @@ def settled(process: psutil.Process, before: dict[str, float]) -> dict[str, floa
 @contextmanager
 def server(compression: str | None) -> Iterator[ServerProcess]:
     """Run a server on its TCP port alone."""
-    process = ServerProcess(
-        DOWNPOUR(),
-        np.zeros(SIZE, np.float32),
-        SIZE,
-        WORKERS,
-        host="127.0.0.1",
+    setup = ServerSetup(
+        CenterConfig(DOWNPOUR(), WORKERS),
         options=ServerOptions(shared_memory=False, snapshots=None),
         compression=CODECS[compression],
     )
+    process = ServerProcess(setup, np.zeros(SIZE, np.float32))
     with process:
         yield process
 

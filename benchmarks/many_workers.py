@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import DOWNPOUR
+from distkeras.center import CenterConfig
 from distkeras.center.messages import Exchange, Join
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.group import connect
@@ -73,9 +75,8 @@ def measure(
     begin, out = context.Barrier(connections), context.Queue()
     options = ServerOptions(shared_memory=shared_memory, snapshots=None)
     center = np.zeros(size, np.float32)
-    with Servers(
-        num_servers, DOWNPOUR(), center, size, connections, host="127.0.0.1", options=options
-    ) as servers:
+    setup = ServerSetup(CenterConfig(DOWNPOUR(), connections), options=options)
+    with Servers(num_servers, setup, center) as servers:
         count = min(PROCESSES, connections)
         shares = [range(index, connections, count) for index in range(count)]
         processes = [

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import DOWNPOUR, Algorithm, FedAdam
+from distkeras.center import CenterConfig
 from distkeras.center.messages import Exchange, Join, Leave, Pull
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.server import ServerProcess
+from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire.client import Client, ServerAddress
 from distkeras.wire.store import SnapshotOptions
 
@@ -54,7 +55,7 @@ def measure(algorithm: Algorithm, size: int, exchanges: int, snapshots: Snapshot
     context = mp.get_context("spawn")
     options = ServerOptions(shared_memory=False, snapshots=snapshots)
     initial = np.zeros(size, np.float32)
-    with ServerProcess(algorithm, initial, size, WORKERS, host="127.0.0.1", options=options) as server:
+    with ServerProcess(ServerSetup(CenterConfig(algorithm, WORKERS), options=options), initial) as server:
         del initial
         workers = [
             context.Process(target=work, args=(server.address, worker, exchanges))

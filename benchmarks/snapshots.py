@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distkeras.algorithms import DiLoCo, Vector
-from distkeras.center import Center, take
+from distkeras.center import Center, CenterConfig, take
 from distkeras.center.messages import Exchange, Join
 from distkeras.wire.store import Store
 
@@ -60,7 +60,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure(size: int, repeats: int) -> dict[str, float]:
     """Return figures of a center of `size` elements, whose rule keeps as many again."""
-    center = Center(DiLoCo(), np.zeros(size, np.float32), 1, clock=time.time)
+    center = Center(CenterConfig(DiLoCo()), np.zeros(size, np.float32), clock=time.time)
     center.handle(Join(0))
     twice = np.ones(2 * size, np.float32)
     with tempfile.TemporaryDirectory() as folder:

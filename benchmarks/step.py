@@ -194,8 +194,8 @@ def others(
 def measure(backend: str, name: str, batch_size: int, options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of one model."""
     from distkeras.algorithms import Sequential
-    from distkeras.cluster.options import ServerOptions
-    from distkeras.cluster.server import ServerProcess
+    from distkeras.center import CenterConfig
+    from distkeras.cluster.server import ServerProcess, ServerSetup
     from distkeras.model.spec import freeze, thaw
     from distkeras.model.weights import initial_vector
     from distkeras.wire.client import Client
@@ -216,9 +216,8 @@ def measure(backend: str, name: str, batch_size: int, options: argparse.Namespac
     sides = {} if options.free else others(backend, name, batch_size, x, y)
     pinned = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count() or 1))  # What the server process begins with.
-    server = ServerProcess(
-        rule, initial, replica.layout.num_trainable, 1, host="127.0.0.1", options=ServerOptions()
-    )
+    config = CenterConfig(rule, num_trainable=replica.layout.num_trainable)
+    server = ServerProcess(ServerSetup(config), initial)
     os.sched_setaffinity(0, pinned)
     feed = Feed(
         record_batches(x, y), columns, batch_size=batch_size, partition=0, shuffle=True, num_epoch=turns + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import Center
+from distkeras.center import Center, CenterConfig
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined
 
 
@@ -20,11 +20,15 @@ class Job:
     """
 
     def __init__(
-        self, algorithm: Algorithm, initial: object, num_workers: int = 1, **options: object
+        self,
+        algorithm: Algorithm,
+        initial: object,
+        num_workers: int = 1,
+        num_shards: int | None = None,
+        **options: object,
     ) -> None:
-        self.center = Center(
-            algorithm, np.array(initial, np.float32), num_workers, clock=lambda: 0.0, **options
-        )
+        config = CenterConfig(algorithm, num_workers, **options)
+        self.center = Center(config, np.array(initial, np.float32), clock=lambda: 0.0, num_shards=num_shards)
         self.algorithm = self.center.algorithm
         self.split = options.get("num_trainable") or self.center.size
         self.local: list[Vector] = [np.empty(0)] * num_workers

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm
-from distkeras.center import Center, Snapshot, go_on, take
+from distkeras.center import Center, CenterConfig, Snapshot, go_on, take
 from distkeras.center.messages import (
     DRIVER,
     Done,
@@ -71,9 +71,8 @@ class Model:
 
     def new_center(self) -> Center:
         size = self.num_workers * self.num_windows
-        return self.center(
-            self.algorithm, np.zeros(size, np.float32), self.num_workers, clock=lambda: 7.0, num_shards=1
-        )
+        config = CenterConfig(self.algorithm, self.num_workers)
+        return self.center(config, np.zeros(size, np.float32), clock=lambda: 7.0, num_shards=1)
 
 
 @dataclass

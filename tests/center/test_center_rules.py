@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import AEASGD, DCASGD, DOWNPOUR, EASGD, DynSGD, LocalSGD, SlowMo
-from distkeras.center import BadUpdates, Center, ProtocolError
+from distkeras.center import BadUpdates, Center, CenterConfig, ProtocolError
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import (
     DRIVER,
@@ -26,9 +26,10 @@ from distkeras.center.messages import (
 from distkeras.events import UpdateRefused, Window, WorkerFailed, WorkerJoined, WorkerLeft, WorkerLost
 
 
-def start(algorithm, initial=(0.0,), num_workers=3, **options):
+def start(algorithm, initial=(0.0,), num_workers=3, num_shards=None, **options):
     """Return a center that all workers have joined."""
-    center = Center(algorithm, np.array(initial, np.float32), num_workers, clock=lambda: 7.0, **options)
+    config = CenterConfig(algorithm, num_workers, **options)
+    center = Center(config, np.array(initial, np.float32), clock=lambda: 7.0, num_shards=num_shards)
     for worker in range(num_workers):
         center.handle(Join(worker))
     return center
@@ -179,7 +180,7 @@ def test_commit_out_of_sequence_is_refused(algorithm, sequence):
 
 @pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
 def test_worker_that_has_not_joined_is_told_to_and_loses_nobody_elses_commit(algorithm):
-    center = Center(algorithm, np.zeros(1, np.float32), 2, clock=lambda: 7.0)
+    center = Center(CenterConfig(algorithm, 2), np.zeros(1, np.float32), clock=lambda: 7.0)
     center.handle(Join(0))
     center.handle(message(0, 1, 2.0))
     assert center.handle(message(1, 1, 1.0)) == [(1, Rejoin())]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DCASGD, DOWNPOUR, REGISTRY, Algorithm, FedAdam, GapAware, LocalSGD
-from distkeras.center import BadUpdates, Center, SnapshotError, take
+from distkeras.center import BadUpdates, Center, CenterConfig, SnapshotError, take
 from distkeras.center.bad_updates import note_errors_in_this_thread
 from distkeras.center.messages import Exchange, Exchanged, Join, Leave, Poll, Refused, Skipped
 from distkeras.events import CenterFailed, UpdateRefused
@@ -19,7 +19,9 @@ from distkeras.wire.store import SnapshotOptions, Store
 
 
 def start(algorithm, num_workers=2, **options):
-    center = Center(algorithm, np.zeros(4, np.float32), num_workers, clock=lambda: 7.0, **options)
+    center = Center(
+        CenterConfig(algorithm, num_workers, **options), np.zeros(4, np.float32), clock=lambda: 7.0
+    )
     for worker in range(num_workers):
         center.handle(Join(worker))
     return center

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center, go_on, ledger, take
+from distkeras.center import Center, CenterConfig, go_on, ledger, take
 from distkeras.center.ledger import Journal, size_of
 from distkeras.center.messages import MAX_PAGE_BYTES, Join, Polled
 from distkeras.cluster.watch import Watch, WorkerError
@@ -85,7 +85,7 @@ def test_a_page_holds_no_more_than_a_frame_does_and_one_event_at_least():
 
 
 def test_a_restored_journal_knows_how_large_it_is():
-    center = Center(DOWNPOUR(), [0.0] * 4, 1, clock=lambda: 7.0)
+    center = Center(CenterConfig(DOWNPOUR()), [0.0] * 4, clock=lambda: 7.0)
     center.handle(Join(0))
     snapshot = take(center, {})
     go_on(center, snapshot, 0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DOWNPOUR, REGISTRY, DiLoCo, Sequential
-from distkeras.center import Center, Independent, SnapshotError, go_on, take
+from distkeras.center import Center, CenterConfig, Independent, SnapshotError, go_on, take
 from distkeras.center.messages import Exchange, Join, Leave, Poll
 from distkeras.center.snapshot import Snapshot, read, read_facts
 from distkeras.events import ServerRestored, Window, WorkerJoined
@@ -22,7 +22,8 @@ SIZE = 6
 
 def make_center(rule, num_workers=2, **options):
     initial = np.linspace(-1, 1, SIZE, dtype=np.float32)
-    return Center(rule, initial, num_workers, clock=lambda: 7.0, num_shards=2, num_trainable=4, **options)
+    config = CenterConfig(rule, num_workers, num_trainable=4, **options)
+    return Center(config, initial, clock=lambda: 7.0, num_shards=2)
 
 
 def commit(worker, sequence, seed):
@@ -77,9 +78,8 @@ def test_a_snapshot_does_not_change_with_the_center():
 
 def test_members_of_an_ensemble_are_restored_each_to_its_place():
     def make():
-        return Independent(
-            Sequential(2), np.zeros((2, SIZE), np.float32), num_trainable=SIZE, clock=lambda: 7.0
-        )
+        config = CenterConfig(Sequential(2), 2, independent=True)
+        return Independent(config, np.zeros((2, SIZE), np.float32), clock=lambda: 7.0)
 
     center, restored = make(), make()
     center.handle(Join(1))
@@ -195,7 +195,7 @@ def test_a_center_whose_rule_failed_half_way_is_not_kept():
 
 def test_no_snapshot_has_half_a_commit():
     """Every commit adds one to all of the center: whenever it is taken, the ledger says what its sum is."""
-    center = Center(DOWNPOUR(), np.zeros(4096, np.float32), 3, clock=time.time, num_shards=64)
+    center = Center(CenterConfig(DOWNPOUR(), 3), np.zeros(4096, np.float32), clock=time.time, num_shards=64)
     stop = threading.Event()
 
     def work(worker):

@@ -15,9 +15,10 @@ import numpy as np
 from bare_worker import SIZE, Work
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
+from distkeras.center import CenterConfig
 from distkeras.center.messages import Pull
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.server import ServerProcess
+from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.watch import Watch
 from distkeras.events import Event, ServerRestored, Window
@@ -105,7 +106,8 @@ def run(
     num_servers: int = 1,
     through=lambda address: address,
     clock: Callable[[], float] = time.monotonic,
-    **server_options,
+    resume: int | None = None,
+    **decided,
 ) -> Job:
     """Train to the end while `fault(job)` runs in a thread; return the job.
 
@@ -113,19 +115,13 @@ def run(
         num_servers: processes that hold the center between them.
         through: gives the address by which workers reach a server, given its own.
         clock: of the driver's patience.
+        resume: as in `Servers`.
+        decided: of the `CenterConfig`.
     """
     algorithm = algorithm or DOWNPOUR(communication_window=2)
     options = options or ServerOptions()
-    with Servers(
-        num_servers,
-        algorithm,
-        np.zeros(SIZE, np.float32),
-        SIZE,
-        num_workers,
-        host="127.0.0.1",
-        options=options,
-        **server_options,
-    ) as servers:
+    setup = ServerSetup(CenterConfig(algorithm, num_workers, **decided), options=options)
+    with Servers(num_servers, setup, np.zeros(SIZE, np.float32), resume=resume) as servers:
         addresses = tuple(through(address) for address in servers.addresses)
         work = Work(
             addresses, algorithm, num_batches, num_epoch, pause, options.patience, options.heartbeat / 3

@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
+from distkeras.center import CenterConfig
 from distkeras.center.messages import Exchange, Join
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.server import ServerFailed, ServerProcess
+from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup
 from distkeras.wire.client import Client
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
 
@@ -27,9 +28,8 @@ SIZE = 4
 
 
 def serve(rule, **options):
-    return ServerProcess(
-        rule, np.zeros(SIZE, np.float32), SIZE, 1, host="127.0.0.1", options=ServerOptions(**options)
-    )
+    setup = ServerSetup(CenterConfig(rule), options=ServerOptions(**options))
+    return ServerProcess(setup, np.zeros(SIZE, np.float32))
 
 
 def commits(address, count):
@@ -116,12 +116,11 @@ FORKING = """
 import os, sys, time
 import numpy as np
 from distkeras.algorithms import DOWNPOUR
-from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.server import ServerProcess, launched
+from distkeras.center import CenterConfig
+from distkeras.cluster.server import ServerProcess, ServerSetup, launched
 
 with launched(2) as processes:
-    server = ServerProcess(DOWNPOUR(), np.zeros(4, np.float32), 4, 1, host="127.0.0.1",
-                           options=ServerOptions(), launched=processes)
+    server = ServerProcess(ServerSetup(CenterConfig(DOWNPOUR())), np.zeros(4, np.float32), launched=processes)
     child = os.fork()
     if child == 0:
         os.close(1)

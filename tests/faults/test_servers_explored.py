@@ -14,7 +14,7 @@ import pytest
 from bare_worker import SIZE, CountingReplica, NumberedFeed
 
 from distkeras.algorithms import AEASGD, DOWNPOUR, Algorithm, LocalSGD
-from distkeras.center import Center, go_on, server_bounds, take
+from distkeras.center import Center, CenterConfig, go_on, server_bounds, take
 from distkeras.center.messages import Exchange
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.group import Group
@@ -52,7 +52,7 @@ class Server:
         self.snapshot = take(self.center, {})
 
     def _new(self):
-        return Center(self.algorithm, np.zeros(self.size, np.float32), 1, clock=lambda: 0.0)
+        return Center(CenterConfig(self.algorithm), np.zeros(self.size, np.float32), clock=lambda: 0.0)
 
     def restart(self):
         self.center = self._new()

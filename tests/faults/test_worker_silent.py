@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
-from distkeras.center import Center, go_on, take
+from distkeras.center import Center, CenterConfig, go_on, take
 from distkeras.center.messages import Beat, Exchange, Join, Leave
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.watch import Watch, WorkerError
@@ -113,7 +113,7 @@ class Scripted:
         self.center = self.new()
 
     def new(self):
-        return Center(DOWNPOUR(), np.zeros(4, np.float32), 2, clock=lambda: self.now)
+        return Center(CenterConfig(DOWNPOUR(), 2), np.zeros(4, np.float32), clock=lambda: self.now)
 
     def wait(self, seconds):
         return self.now >= 5000

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center
+from distkeras.center import Center, CenterConfig
 from distkeras.center.bad_updates import RAISE
 from distkeras.center.messages import Exchange
 from distkeras.wire import shared_memory
@@ -36,15 +36,14 @@ def serving(
 ):
     """Yield a server, its center, and its address."""
     algorithm = DOWNPOUR() if algorithm is None else algorithm
-    center = Center(
+    config = CenterConfig(
         algorithm,
-        np.zeros(size, np.float32),
         num_workers,
         num_trainable=num_trainable,
         bad_updates=bad_updates,
         without_lost=without_lost,
-        clock=time.time,
     )
+    center = Center(config, np.zeros(size, np.float32), clock=time.time)
     context = None if tls is None else tls.server()
     local_name = shared_memory.new_name() if TRANSPORT == "shared memory" else None
     server = Server(center, TOKEN, "127.0.0.1", tls=context, local_name=local_name, **options)

@@ -13,8 +13,10 @@ import pytest
 from serving import Relay, commit, serving
 
 from distkeras.algorithms import DOWNPOUR
+from distkeras.center import CenterConfig
 from distkeras.center.messages import Join, Pull
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.wire import serve
 from distkeras.wire.client import Client, ServerLost
@@ -129,8 +131,9 @@ def test_only_the_address_that_it_announces_is_bound():
 
 
 def test_as_many_ports_as_servers_are_asked_for():
+    setup = ServerSetup(CenterConfig(DOWNPOUR()), options=ServerOptions(ports=(7000,)))
     with pytest.raises(ValueError, match=r"a port for each of 2.*Received: ports=\(7000,\)"):
-        Servers(2, DOWNPOUR(), np.zeros(8, np.float32), 8, 1, host="h", options=ServerOptions(ports=(7000,)))
+        Servers(2, setup, np.zeros(8, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -146,6 +149,6 @@ def test_a_server_may_open_as_many_files_as_the_job_needs(monkeypatch, soft, har
 
 
 def test_the_secrets_of_a_job_are_in_no_log():
-    job = serve.ServerJob(DOWNPOUR(), np.zeros(1, np.float32), 1, 1, None, b"secret", "h", tls=make_tls())
+    job = serve.ServerJob(CenterConfig(DOWNPOUR()), np.zeros(1, np.float32), b"secret", "h", tls=make_tls())
     assert "secret" not in repr(job)
     assert "PRIVATE" not in repr(job)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DOWNPOUR, FedAdam, LocalSGD
-from distkeras.center import Center
+from distkeras.center import Center, CenterConfig
 from distkeras.center.messages import Exchange, Join, Joined, Refused
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
@@ -23,7 +23,7 @@ THIRD = np.full(5, 1 / 3)  # No float32 holds it.
 
 @contextmanager
 def serving(algorithm, layout="", shared=False):
-    center = Center(algorithm, THIRD, 1, clock=time.time, dtype="float64", layout=layout)
+    center = Center(CenterConfig(algorithm, dtype="float64", layout=layout), THIRD, clock=time.time)
     name = shared_memory.new_name() if shared else None
     server = Server(center, TOKEN, "127.0.0.1", local_name=name, checksum=not shared)
     thread = threading.Thread(target=server.serve, daemon=True)
@@ -48,7 +48,7 @@ def test_double_precision_is_kept_in_both_directions(algorithm, shared):
         np.testing.assert_array_equal(joined.center, THIRD)
         reply = client.call(Exchange(0, 1, 1, 32, 0, 1, THIRD / 7, {})).reply
         assert reply.dtype == np.float64
-        expected = Center(algorithm, THIRD, 1, clock=time.time, dtype="float64")
+        expected = Center(CenterConfig(algorithm, dtype="float64"), THIRD, clock=time.time)
         expected.handle(Join(0))
         ((_, answer),) = expected.handle(Exchange(0, 1, 1, 32, 0, 1, THIRD / 7, {}))
         np.testing.assert_array_equal(reply, answer.reply)

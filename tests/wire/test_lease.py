@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center, take
+from distkeras.center import Center, CenterConfig, take
 from distkeras.center.messages import Exchange, Join, Poll
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import find_interrupted
-from distkeras.cluster.server import ServerFailed, ServerProcess
+from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.events import CenterFailed
 from distkeras.wire.client import Client
@@ -23,7 +23,7 @@ from distkeras.wire.store import SnapshotOptions, Store
 
 
 def snapshot(commits=0):
-    center = Center(DOWNPOUR(), np.zeros(4, np.float32), 1, clock=lambda: 7.0)
+    center = Center(CenterConfig(DOWNPOUR()), np.zeros(4, np.float32), clock=lambda: 7.0)
     center.handle(Join(0))
     for sequence in range(1, commits + 1):
         center.handle(Exchange(0, sequence, 1, 1, 0, sequence, np.ones(4, np.float32)))
@@ -164,7 +164,7 @@ def test_an_address_that_is_held_is_refused_before_its_first_snapshot_but_not_to
 
 
 def test_a_server_that_lost_its_address_ends_the_job_with_a_message(tmp_path):
-    center = Center(DOWNPOUR(), np.zeros(4, np.float32), 1, clock=lambda: 7.0)
+    center = Center(CenterConfig(DOWNPOUR()), np.zeros(4, np.float32), clock=lambda: 7.0)
     keeper = Keeper(center, Store(str(tmp_path)), SnapshotOptions(str(tmp_path)), {})
     keeper.start()
     center.handle(Join(0))
@@ -180,15 +180,8 @@ def test_a_server_that_lost_its_address_ends_the_job_with_a_message(tmp_path):
 
 def start(tmp_path, **options):
     snapshots = SnapshotOptions(str(tmp_path), seconds=1000)
-    return ServerProcess(
-        DOWNPOUR(),
-        np.zeros(4, np.float32),
-        4,
-        1,
-        host="127.0.0.1",
-        options=ServerOptions(snapshots=snapshots, heartbeat=1.0),
-        **options,
-    )
+    setup = ServerSetup(CenterConfig(DOWNPOUR()), options=ServerOptions(snapshots=snapshots, heartbeat=1.0))
+    return ServerProcess(setup, np.zeros(4, np.float32), **options)
 
 
 def test_a_server_process_gives_its_address_back_and_a_killed_one_does_not_come_back_over_another(tmp_path):
@@ -208,7 +201,7 @@ def test_a_server_process_gives_its_address_back_and_a_killed_one_does_not_come_
 
 def test_several_servers_have_an_address_each(tmp_path):
     options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path)))
-    with Servers(2, DOWNPOUR(), np.zeros(8, np.float32), 8, 1, host="127.0.0.1", options=options):
+    with Servers(2, ServerSetup(CenterConfig(DOWNPOUR()), options=options), np.zeros(8, np.float32)):
         held = [Store(str(path)).holder() for path in (tmp_path, tmp_path / "server-1")]
         assert None not in held
     assert [path.name for path in tmp_path.iterdir()] == ["server-1"]

@@ -18,11 +18,10 @@ import pytest
 from serving import TOKEN, commit, serving
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
-from distkeras.center import Center
+from distkeras.center import Center, CenterConfig
 from distkeras.center.messages import DRIVER, Exchanged, Join, Joined, Leave, Poll, Pull, Rejoin
-from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process
-from distkeras.cluster.server import ServerProcess, launched
+from distkeras.cluster.server import ServerProcess, ServerSetup, launched
 from distkeras.events import Window, WorkerFailed
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
@@ -299,7 +298,7 @@ def test_a_round_may_last_longer_than_timeout_and_patience_together():
 
 
 def test_a_connection_that_breaks_off_before_it_is_accepted_does_not_close_the_port():
-    center = Center(DOWNPOUR(), np.zeros(4, np.float32), 1, clock=time.time)
+    center = Center(CenterConfig(DOWNPOUR()), np.zeros(4, np.float32), clock=time.time)
     server = Server(center, TOKEN, "127.0.0.1")
     listener = server._listeners[0]
 
@@ -405,11 +404,10 @@ def test_the_server_process_ends_with_a_driver_that_was_killed(tmp_path):
         import sys, time
         import numpy as np
         from distkeras.algorithms import DOWNPOUR
-        from distkeras.cluster.options import ServerOptions
-        from distkeras.cluster.server import ServerProcess
+        from distkeras.center import CenterConfig
+        from distkeras.cluster.server import ServerProcess, ServerSetup
 
-        server = ServerProcess(DOWNPOUR(), np.zeros(4, np.float32), 4, 1,
-                               host="127.0.0.1", options=ServerOptions())
+        server = ServerProcess(ServerSetup(CenterConfig(DOWNPOUR())), np.zeros(4, np.float32))
         print(server._process.pid, flush=True)
         time.sleep(60)
         """)
@@ -427,15 +425,8 @@ def test_the_server_process_ends_with_a_driver_that_was_killed(tmp_path):
 def test_a_process_that_was_launched_ahead_serves_and_one_that_was_not_needed_ends():
     with launched(2) as processes:
         pids = {process.pid for process in processes}
-        with ServerProcess(
-            DOWNPOUR(),
-            np.zeros(4, np.float32),
-            4,
-            1,
-            host="127.0.0.1",
-            options=ServerOptions(),
-            launched=processes,
-        ) as server:
+        setup = ServerSetup(CenterConfig(DOWNPOUR()))
+        with ServerProcess(setup, np.zeros(4, np.float32), launched=processes) as server:
             (spare,) = processes
             assert pids == {server._process.pid, spare.pid}
             with Client(server.address) as client:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import AEASGD, DOWNPOUR
-from distkeras.center import Center
+from distkeras.center import Center, CenterConfig
 from distkeras.center.messages import Exchange, Join
 from distkeras.wire import shared_memory
 from distkeras.wire.client import Client, ServerAddress
@@ -23,7 +23,7 @@ TOKEN = b"t" * 32
 
 @contextmanager
 def serving(algorithm, size):
-    center = Center(algorithm, np.zeros(size, np.float32), 2, clock=time.time)
+    center = Center(CenterConfig(algorithm, 2), np.zeros(size, np.float32), clock=time.time)
     name = shared_memory.new_name()
     server = Server(center, TOKEN, "127.0.0.1", local_name=name)
     thread = threading.Thread(target=server.serve, daemon=True)

@@ -12,7 +12,7 @@ from fsspec import register_implementation
 from fsspec.implementations.memory import MemoryFileSystem
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center, take
+from distkeras.center import Center, CenterConfig, take
 from distkeras.center.messages import Exchange, Join, Poll
 from distkeras.events import SnapshotFailed
 from distkeras.wire.keeper import Keeper
@@ -20,7 +20,7 @@ from distkeras.wire.store import SnapshotOptions, Store
 
 
 def make_center(size=4):
-    return Center(DOWNPOUR(), np.zeros(size, np.float32), 1, clock=lambda: 7.0)
+    return Center(CenterConfig(DOWNPOUR()), np.zeros(size, np.float32), clock=lambda: 7.0)
 
 
 def commit(center, sequence):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import EAMSGD
-from distkeras.center import Center
+from distkeras.center import Center, CenterConfig
 from distkeras.model.spec import freeze, thaw
 from distkeras.model.weights import initial_vector
 from distkeras.simulation import KerasProblem, simulate
@@ -214,13 +214,8 @@ def test_one_worker_of_eamsgd_moves_the_center_as_in_the_simulator():
     simulated = simulate(rule, problem, num_workers=1, num_commits=4, learning_rate=RATE)
 
     replica = looking_ahead(model, keras.optimizers.SGD(RATE), rule.inner_momentum)
-    center = Center(
-        rule,
-        initial,
-        1,
-        num_trainable=replica.layout.num_trainable,
-        clock=itertools.count().__next__,
-    )
+    config = CenterConfig(rule, num_trainable=replica.layout.num_trainable)
+    center = Center(config, initial, clock=itertools.count().__next__)
 
     def call(request):
         ((_, reply),) = center.handle(request)

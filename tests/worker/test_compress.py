@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from distkeras import algorithms
 from distkeras.algorithms import AEASGD, DOWNPOUR, EAMSGD, EASGD, LocalSGD
-from distkeras.center import BadUpdates, Center, Layout, messages
+from distkeras.center import BadUpdates, Center, CenterConfig, Layout, messages
 from distkeras.center.bad_updates import RAISE
 from distkeras.center.messages import Encoded, Exchange, Join, Pull
 from distkeras.wire import codecs, frames
@@ -35,15 +35,14 @@ EVERY_CODEC = pytest.mark.parametrize("codec", CODECS, ids=repr)
 def serving(codec, size, num_trainable=None, algorithm=None, num_workers=1, bad_updates=RAISE, overlap=False):
     num_trainable = size if num_trainable is None else num_trainable
     initial = np.zeros(size, np.float32)
-    center = Center(
+    config = CenterConfig(
         algorithm or DOWNPOUR(),
-        initial,
         num_workers,
         num_trainable=num_trainable,
-        clock=time.time,
         bad_updates=bad_updates,
         overlap=overlap,
     )
+    center = Center(config, initial, clock=time.time)
     packing = packing_of(center.algorithm, codec, size, num_trainable)
     server = Server(center, TOKEN, "127.0.0.1", packing=packing)
     thread = threading.Thread(target=server.serve)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import ADAG, AEASGD, DOWNPOUR, Algorithm, Sequential
-from distkeras.center import BadUpdates, Center, Layout
+from distkeras.center import BadUpdates, Center, CenterConfig, Layout
 from distkeras.center.messages import Exchange
 from distkeras.events import Window, WorkerLeft
 from distkeras.worker.loop import Loop, TrainingDiverged
@@ -58,14 +58,8 @@ class ListFeed:
 
 
 def make_center(algorithm, num_workers=1, size=1, num_trainable=None, **options):
-    return Center(
-        algorithm,
-        np.zeros(size, np.float32),
-        num_workers,
-        num_trainable=num_trainable,
-        clock=itertools.count().__next__,
-        **options,
-    )
+    config = CenterConfig(algorithm, num_workers, num_trainable=num_trainable, **options)
+    return Center(config, np.zeros(size, np.float32), clock=itertools.count().__next__)
 
 
 def caller(center):

@@ -2,22 +2,22 @@
 
 from distkeras.center.bad_updates import BadUpdates
 from distkeras.center.center import Center, ProtocolError
+from distkeras.center.config import CenterConfig
 from distkeras.center.durable import go_on, take
 from distkeras.center.independent import Independent
 from distkeras.center.layout import Layout, Slot, server_bounds, shard_bounds, trainable_in
-from distkeras.center.rounds import check_quorum
 from distkeras.center.snapshot import Snapshot, SnapshotError
 
 __all__ = [
     "BadUpdates",
     "Center",
+    "CenterConfig",
     "Independent",
     "Layout",
     "ProtocolError",
     "Slot",
     "Snapshot",
     "SnapshotError",
-    "check_quorum",
     "go_on",
     "server_bounds",
     "shard_bounds",

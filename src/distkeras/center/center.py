@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.bad_updates import RAISE, BadUpdates, ErrorsNoted
+from distkeras.center.bad_updates import ErrorsNoted
+from distkeras.center.config import CenterConfig
 from distkeras.center.finite import Finite
 from distkeras.center.ledger import Journal, Line, Place
 from distkeras.center.messages import (
@@ -33,7 +34,7 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
-from distkeras.center.rounds import check_quorum, mean_of
+from distkeras.center.rounds import mean_of
 from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
@@ -59,63 +60,49 @@ class Center:
     round is complete: then the call that completes it returns the answers of all.
 
     Args:
-        algorithm: the rule.
+        config: what decides what becomes of it.
         initial: the first center, shape (size,); copied.
-        num_workers: workers of the job, numbered from 0.
-        num_trainable: leading elements that the rule governs; the rest are averaged. Default: all.
-        num_shards: parts of the center; default by size.
-        quorum: messages that complete a synchronous round; default: one of every live worker. A message that
-            comes after its round counts in the next.
-        first_worker: index of the first of its workers.
-        bad_updates: what becomes of messages that are not finite, or too large.
-        without_lost: complete synchronous rounds without those workers that are `lost`.
-        overlap: workers train a window while the one before is exchanged.
-        dtype: of the center and of the messages.
-        layout: names what lies where in the center: a worker with another layout is refused.
         clock: seconds since the epoch, for the events' timestamps.
+        num_shards: parts of the center; default by size.
+        first_worker: index of the first of its workers.
+        journal: where its events go; default: to one of its own.
 
     Attributes:
         finite: whether it is. When it is not any more, every commit is refused, and no snapshot is taken.
-
-    Raises:
-        ValueError: a quorum for an asynchronous rule or not in 1..num_workers.
     """
 
     def __init__(
         self,
-        algorithm: Algorithm,
+        config: CenterConfig,
         initial: Vector,
-        num_workers: int,
         *,
         clock: Callable[[], float],
-        num_trainable: int | None = None,
         num_shards: int | None = None,
-        quorum: int | None = None,
         first_worker: int = 0,
-        bad_updates: BadUpdates = RAISE,
-        without_lost: bool = False,
-        overlap: bool = False,
-        dtype: str = "float32",
-        layout: str = "",
+        journal: Journal | None = None,
     ) -> None:
-        check_quorum(algorithm, num_workers, quorum)
-        self.algorithm = algorithm.for_workers(num_workers)
-        self.num_workers = num_workers
-        self.quorum = quorum
+        self.config = config
         self._first_worker = first_worker
-        self._bad_updates = bad_updates
-        self._without_lost = without_lost
-        self.journal = Journal(clock)
-        trainable = np.size(initial) if num_trainable is None else num_trainable
-        self._vector = Sharded(self.algorithm, initial, trainable, num_shards, overlap=overlap, dtype=dtype)
-        self._layout = layout
+        self.journal = Journal(clock) if journal is None else journal
+        self._vector = Sharded(config, initial, num_shards)
         self.finite = Finite(self._vector)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
         self._places = [
-            Place(shared if algorithm.synchronous else threading.RLock()) for _ in range(num_workers)
+            Place(shared if self.algorithm.synchronous else threading.RLock())
+            for _ in range(config.num_workers)
         ]
         self._round: dict[int, Exchange] = {}
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The rule."""
+        return self.config.algorithm
+
+    @property
+    def num_workers(self) -> int:
+        """Workers of the job."""
+        return self.config.num_workers
 
     @property
     def size(self) -> int:
@@ -234,8 +221,8 @@ class Center:
 
     def _join(self, request: Join) -> list[Answer]:
         worker, place = request.worker, self._place(request.worker)
-        if request.layout != self._layout and request.layout and self._layout:
-            reason = f"expected the layout {self._layout} of the weights. Received: {request.layout}"
+        if request.layout != self.config.layout and request.layout and self.config.layout:
+            reason = f"expected the layout {self.config.layout} of the weights. Received: {request.layout}"
             return [(worker, Refused(reason))]
         with place.lock:
             # What a predecessor had in an open round was never answered: its replacement trains it again.
@@ -290,7 +277,7 @@ class Center:
                 raise ProtocolError(
                     f"Expected commit {last + 1} of worker {worker}. Received: {request.sequence}"
                 )
-            if (flaw := self._bad_updates.flaw(request.message, request.metrics)) is not None:
+            if (flaw := self.config.bad_updates.flaw(request.message, request.metrics)) is not None:
                 return [(worker, self._refuse(request, place, flaw))]
             if self.algorithm.synchronous:
                 self._round[worker] = request
@@ -310,10 +297,10 @@ class Center:
         # Of a center with NaN in it come messages with NaN in them.
         if (ruined := self.finite.check(self.journal)) is not None:
             return Refused(f"{flaw}: {ruined}")
-        if self._bad_updates.action == "raise":
+        if self.config.bad_updates.action == "raise":
             return Refused(flaw)
-        if place.refused > self._bad_updates.limit:
-            return Refused(f"{flaw}, after {self._bad_updates.limit} windows that were passed over")
+        if place.refused > self.config.bad_updates.limit:
+            return Refused(f"{flaw}, after {self.config.bad_updates.limit} windows that were passed over")
         place.line = replace(place.line, sequence=request.sequence, epoch=request.epoch, step=request.step)
         self._vector.pull(worker, request.message)
         return Skipped(request.message, flaw)
@@ -333,9 +320,9 @@ class Center:
 
     def _close_round(self) -> list[Answer]:
         """Apply the open round if it is complete, and answer its workers."""
-        away = [place.line.left or (place.lost and self._without_lost) for place in self._places]
+        away = [place.line.left or (place.lost and self.config.without_lost) for place in self._places]
         live = len(away) - sum(away)
-        if not self._round or len(self._round) < min(self.quorum or live, live):
+        if not self._round or len(self._round) < min(self.config.quorum or live, live):
             return []
         # By worker, not by arrival: the sum of floats depends on the order.
         messages = [self._round[worker] for worker in sorted(self._round)]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.bad_updates import RAISE, BadUpdates
+from distkeras.algorithms import Vector
 from distkeras.center.center import Center, ProtocolError
+from distkeras.center.config import CenterConfig
 from distkeras.center.ledger import Journal
 from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
 
@@ -18,48 +18,21 @@ class Independent:
     """Hands every request to the center of its worker; all write one journal.
 
     Args:
-        algorithm: the rule of each center.
+        config: what decides what becomes of each.
         initial: the first centers, shape (workers, size); copied.
-        num_trainable: as in `Center`.
-        clock: as in `Center`.
-        bad_updates: as in `Center`.
-        overlap: as in `Center`.
+        clock: seconds since the epoch, for the events' timestamps.
 
     Attributes:
         journal: the events of all members.
         members: their centers.
     """
 
-    def __init__(
-        self,
-        algorithm: Algorithm,
-        initial: Vector,
-        *,
-        num_trainable: int,
-        clock: Callable[[], float],
-        bad_updates: BadUpdates = RAISE,
-        overlap: bool = False,
-        dtype: str = "float32",
-        layout: str = "",
-    ) -> None:
+    def __init__(self, config: CenterConfig, initial: Vector, *, clock: Callable[[], float]) -> None:
         self.journal = Journal(clock)
         self.members = [
-            Center(
-                algorithm,
-                row,
-                1,
-                num_trainable=num_trainable,
-                first_worker=worker,
-                overlap=overlap,
-                dtype=dtype,
-                layout=layout,
-                clock=clock,
-                bad_updates=bad_updates,
-            )
+            Center(config.member(), row, clock=clock, first_worker=worker, journal=self.journal)
             for worker, row in enumerate(np.atleast_2d(initial))
         ]
-        for center in self.members:
-            center.journal = self.journal
 
     @property
     def size(self) -> int:

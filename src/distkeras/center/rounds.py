@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Vector
+from distkeras.algorithms import Vector
 from distkeras.center.messages import Exchange
 
 CHUNK = 64 * 1024
 """Elements worked on at a time."""
-
-
-def check_quorum(algorithm: Algorithm, num_workers: int, quorum: int | None) -> None:
-    """Raise ValueError unless `quorum` is None, or lies in 1..num_workers for a synchronous rule."""
-    if quorum is not None and not (algorithm.synchronous and 1 <= quorum <= num_workers):
-        raise ValueError(
-            "`quorum` must lie between 1 and `num_workers`, and belongs to synchronous rules alone. "
-            f"Received: quorum={quorum}, num_workers={num_workers}, algorithm={algorithm!r}"
-        )
 
 
 def mean_of(messages: list[Exchange], weighted: bool) -> Vector:

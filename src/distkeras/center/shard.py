@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Commit, State, Vector
+from distkeras.algorithms import Commit, State, Vector
 from distkeras.center.bad_updates import is_finite
+from distkeras.center.config import CenterConfig
 from distkeras.center.messages import DRIVER
 
 
@@ -25,26 +26,25 @@ class Shard:
     """One part of the center. Exchanges on different shards run side by side, on one shard in turn.
 
     Args:
-        algorithm: the rule.
+        config: what decides what becomes of it. Elements that the rule does not govern are statistics,
+            averaged over workers.
         center: this shard's part of the center vector, a view that is changed in place.
-        num_trainable: elements of it that the rule governs; the rest are statistics, averaged over workers.
-        overlap: workers train a window while the one before is exchanged: what they send comes from the
-            center of one exchange earlier, and from their own last window, which they had not to receive.
     """
 
-    def __init__(
-        self, algorithm: Algorithm, center: Vector, num_trainable: int, *, overlap: bool = False
-    ) -> None:
-        self.algorithm = algorithm
+    def __init__(self, config: CenterConfig, center: Vector) -> None:
+        self.algorithm = config.algorithm
+        num_trainable = config.trainable_of(center.size)
         self.center = center
         self.version = 0
         self.lock = threading.Lock()
         self._trainable = center[:num_trainable]
         self._statistics = center[num_trainable:]
-        self.state: State = algorithm.init(self._trainable)
+        self.state: State = self.algorithm.init(self._trainable)
         # A rule may begin with an infinity of its own, such as the best loss so far.
         self._checked = frozenset(name for name, value in self.state.items() if _has_finite_numbers(value))
-        self._windows_ahead = 2 if overlap else 1
+        # Where exchanges overlap, what a worker sends comes from the center of one exchange earlier, and from
+        # its own last window, which it had not to receive.
+        self._windows_ahead = 2 if config.overlap else 1
         # Of each worker, where the window that it sends next began, and those after it.
         self._pulls: dict[int, deque[Pull]] = {}
         self._published: Pull | None = None

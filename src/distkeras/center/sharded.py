@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, State, Vector
-from distkeras.center.layout import shard_bounds, trainable_in
+from distkeras.algorithms import State, Vector
+from distkeras.center.config import CenterConfig
+from distkeras.center.layout import shard_bounds
 from distkeras.center.messages import Exchange
 from distkeras.center.shard import Shard
 from distkeras.center.snapshot import SnapshotError
@@ -17,12 +18,9 @@ class Sharded:
     """All shards of a center.
 
     Args:
-        algorithm: the rule.
+        config: what decides what becomes of it.
         initial: shape (size,); copied.
-        num_trainable: leading elements that the rule governs.
         num_shards: how many; default by size.
-        overlap: workers train a window while the one before is exchanged.
-        dtype: of the vector.
 
     Attributes:
         size: elements of the vector.
@@ -30,29 +28,12 @@ class Sharded:
         shards: in order.
     """
 
-    def __init__(
-        self,
-        algorithm: Algorithm,
-        initial: Vector,
-        num_trainable: int,
-        num_shards: int | None,
-        *,
-        overlap: bool = False,
-        dtype: str = "float32",
-    ) -> None:
-        self._vector = np.array(initial, dtype)
+    def __init__(self, config: CenterConfig, initial: Vector, num_shards: int | None) -> None:
+        self._vector = np.array(initial, config.dtype)
         self._bounds = shard_bounds(self._vector.size, num_shards, self._vector.itemsize)
         self._torn = False
         self.size, self.dtype = self._vector.size, self._vector.dtype
-        self.shards = [
-            Shard(
-                algorithm,
-                self._vector[low:high],
-                trainable_in(low, high, num_trainable),
-                overlap=overlap,
-            )
-            for low, high in self._bounds
-        ]
+        self.shards = [Shard(config.part(low, high), self._vector[low:high]) for low, high in self._bounds]
 
     def read(self) -> Vector:
         """Return a copy, for someone who trains nothing."""

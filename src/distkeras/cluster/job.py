@@ -13,12 +13,12 @@ import cloudpickle
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.messages import Pull, Pulled
 from distkeras.cluster.delivery import delivered
 from distkeras.cluster.options import ServerOptions, addresses
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.process import Process
+from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import Stage
@@ -66,15 +66,10 @@ class Job:
         frame: the prepared rows; partition i goes to worker i.
         initial: the first center, shape (size,); or one for each worker's own, shape (workers, size). At the
             end the last is written over it.
-        num_trainable: its leading elements that the rule governs.
-        num_workers: partitions of `frame`.
         backend: Keras backend of the workers.
-        quorum: messages that complete a synchronous round, `None` for all.
         options: of the parameter server.
         settings: what a resumed training must have in common with the first, plain JSON.
         resume: number of the next event of the training to go on with; `None`: a new one.
-        bad_updates: what becomes of messages that are not finite, or too large.
-        without_lost: complete synchronous rounds without workers that are lost.
         num_servers: processes that hold the center between them.
         launched: such processes, if they have been launched ahead.
     """
@@ -83,15 +78,10 @@ class Job:
     model: ModelSpec
     frame: DataFrame
     initial: Vector
-    num_trainable: int
-    num_workers: int
     backend: str
-    quorum: int | None = None
     options: ServerOptions = field(default_factory=ServerOptions)
     settings: dict[str, Any] = field(default_factory=dict)
     resume: int | None = None
-    bad_updates: BadUpdates = RAISE
-    without_lost: bool = False
     num_servers: int = 1
     launched: list[Process] = field(default_factory=list)
 
@@ -111,9 +101,10 @@ class Job:
             ServerFailed: the parameter server's process did not start, or ended.
         """
         spark = self.frame.sparkSession
-        barrier = self.task.algorithm.synchronous
+        center = self.task.center
+        barrier = center.algorithm.synchronous
         _refuse_speculation(spark, barrier)
-        check_slots(spark, self.num_workers, barrier=barrier)
+        check_slots(spark, center.num_workers, barrier=barrier)
         threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
         with self._servers(spark, threads) as servers, delivered(spark, self.model) as model:
             envelope = Envelope(
@@ -131,7 +122,7 @@ class Job:
                 # Models are cycles. Python looks for those after dozens of trainings; now the driver waits.
                 gc.collect()
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
-                    watch = Watch(stage, servers, client, self.num_workers, on_event, self.options.give_up)
+                    watch = Watch(stage, servers, client, center.num_workers, on_event, self.options.give_up)
                     num_updates = watch.run()
                     return Outcome(self._pull(watch), num_updates, stage.endings)
             except BaseException as error:
@@ -143,28 +134,15 @@ class Job:
         """Start the servers' processes while Spark looks whether its executors can train."""
         host, bind = addresses(spark, self.options)
         with ThreadPoolExecutor(1) as pool:
+            setup = ServerSetup(
+                self.task.center, host, bind, self.options, self.task.compression, self.settings
+            )
             starting = pool.submit(
-                Servers,
-                self.num_servers,
-                self.task.algorithm,
-                self.initial,
-                self.num_trainable,
-                self.num_workers,
-                host=host,
-                bind=bind,
-                options=self.options,
-                quorum=self.quorum,
-                compression=self.task.compression,
-                overlap=self.task.overlap,
-                settings=self.settings,
-                resume=self.resume,
-                bad_updates=self.bad_updates,
-                without_lost=self.without_lost,
-                layout=self.model.fingerprint,
-                launched=self.launched,
+                Servers, self.num_servers, setup, self.initial, resume=self.resume, launched=self.launched
             )
             try:
-                check_executors(spark, self.backend, threads, self.num_workers, self.options.give_up)
+                num_workers = self.task.center.num_workers
+                check_executors(spark, self.backend, threads, num_workers, self.options.give_up)
             except BaseException:
                 with starting.result():
                     raise

@@ -10,13 +10,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import cloudpickle
 
-from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.bad_updates import RAISE, BadUpdates
+from distkeras.algorithms import Vector
+from distkeras.center import CenterConfig
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process, ServerFailed
 from distkeras.wire import shared_memory
@@ -30,7 +30,7 @@ from distkeras.wire.tls import fingerprint_of, make_tls
 NOTICE_SECONDS = 2.0
 START_SECONDS = 300.0  # A large snapshot may come from far away.
 
-__all__ = ["ServerFailed", "ServerProcess", "launched"]
+__all__ = ["ServerFailed", "ServerProcess", "ServerSetup", "launched"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,27 @@ def launched(count: int) -> Iterator[list[Process]]:
             process.end()
 
 
+@dataclass(frozen=True)
+class ServerSetup:
+    """What a server of a job serves, and how workers reach it.
+
+    Attributes:
+        center: what decides what becomes of its center.
+        host: address at which the workers reach it.
+        bind: address that it binds; `None`: that of `host`.
+        options: ports, encryption, checksums, snapshots.
+        compression: the codec of the workers' messages, `None` for none.
+        settings: of the job, plain JSON, for the snapshots.
+    """
+
+    center: CenterConfig
+    host: str = "127.0.0.1"
+    bind: str | None = None
+    options: ServerOptions = field(default_factory=ServerOptions)
+    compression: Codec | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
 class ServerProcess:
     """A parameter server in a process of its own, for the time of one `with` block.
 
@@ -61,21 +82,9 @@ class ServerProcess:
     that ends.
 
     Args:
-        algorithm: the rule.
+        setup: what it serves, and how.
         initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
-        num_trainable: its leading elements that the rule governs.
-        num_workers: workers of the job.
-        host: address at which the workers reach it.
-        bind: address that it binds; default: `host`.
-        options: ports, encryption, checksums.
-        quorum: messages that complete a synchronous round, `None` for all.
-        compression: the codec of the workers' messages, `None` for none.
-        overlap: workers train a window while the one before is exchanged.
-        settings: of the job, plain JSON, for the snapshots.
         resume: number of the next event of a job that went before: go on from its last snapshot.
-        bad_updates: what becomes of messages that are not finite, or too large.
-        without_lost: complete synchronous rounds without workers that are lost.
-        layout: names what lies where in the center: a worker with another layout is refused.
         launched: processes from which one is taken, if there is one; default: one is started now.
 
     Raises:
@@ -84,60 +93,42 @@ class ServerProcess:
 
     def __init__(
         self,
-        algorithm: Algorithm,
+        setup: ServerSetup,
         initial: Vector,
-        num_trainable: int,
-        num_workers: int,
         *,
-        host: str,
-        bind: str | None = None,
-        options: ServerOptions,
-        quorum: int | None = None,
-        compression: Codec | None = None,
-        overlap: bool = False,
-        settings: dict[str, Any] | None = None,
         resume: int | None = None,
-        bad_updates: BadUpdates = RAISE,
-        without_lost: bool = False,
-        layout: str = "",
         launched: list[Process] | None = None,
     ) -> None:
         self._launched = [] if launched is None else launched
-        shared = options.shared_memory and compression is None
+        options = setup.options
+        shared = options.shared_memory and setup.compression is None
         tls = make_tls() if options.tls is True else options.tls or None
         pin = b"" if tls is None else fingerprint_of(tls.server())
         self._restarts_left = options.restarts if options.snapshots is not None else 0
         self._folder: str | None = None
         self._job = ServerJob(
-            algorithm,
+            setup.center,
             initial,
-            num_trainable,
-            num_workers,
-            quorum,
             secrets.token_bytes(TOKEN_BYTES),
-            bind or host,
+            setup.bind or setup.host,
             options.ports,
-            compression,
-            overlap=overlap,
+            setup.compression,
             snapshots=self._addressed(options.snapshots),
             temporary=self._folder is not None,
             restore=resume is not None,
             run=secrets.token_hex(4),
             since=resume or 0,
-            settings=settings or {},
+            settings=setup.settings,
             local_name=shared_memory.new_name() if shared else None,
             checksum=options.checksum,
             tls=tls,
-            bad_updates=bad_updates,
-            without_lost=without_lost,
             heartbeat=options.heartbeat,
             timeout=options.timeout,
-            layout=layout,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)
         self.address = ServerAddress(
-            host,
+            setup.host,
             port,
             self._job.token,
             initial.shape[-1],
@@ -147,8 +138,8 @@ class ServerProcess:
             pin=pin,
             packing=self._job.packing,
             timeout=options.timeout,
-            dtype=initial.dtype.name,
-            layout=layout,
+            dtype=setup.center.dtype,
+            layout=setup.center.layout,
         )
 
     def _addressed(self, snapshots: SnapshotOptions | None) -> SnapshotOptions | None:

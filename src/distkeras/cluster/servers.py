@@ -5,12 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
-from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import server_bounds, trainable_in
+from distkeras.algorithms import Vector
+from distkeras.center import server_bounds
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.server import ServerProcess
+from distkeras.cluster.process import Process
+from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.store import Store
 
@@ -23,13 +23,10 @@ class Servers:
 
     Args:
         num_servers: processes.
-        algorithm: as in `ServerProcess`, like all that follows.
-        initial: shape (size,) or (workers, size).
-        num_trainable: leading elements of the whole that the rule governs.
-        num_workers: workers of the job.
-        options: of all of them; snapshots of the second and further go to folders below the address.
+        setup: of the whole center; snapshots of all servers but the first go to folders below the address.
+        initial: the first center, shape (size,) or (workers, size).
         resume: number of the next event of a job that went before, at the first server.
-        **others: further arguments of each `ServerProcess`.
+        launched: processes that are taken, as far as there are enough; default: all are started now.
 
     Raises:
         ValueError: fewer ports than servers.
@@ -39,32 +36,27 @@ class Servers:
     def __init__(
         self,
         num_servers: int,
-        algorithm: Algorithm,
+        setup: ServerSetup,
         initial: Vector,
-        num_trainable: int,
-        num_workers: int,
         *,
-        options: ServerOptions,
         resume: int | None = None,
-        **others: Any,
+        launched: list[Process] | None = None,
     ) -> None:
-        bounds = server_bounds(initial.shape[-1], num_servers)
-        if 0 not in options.ports and len(options.ports) < len(bounds):
+        bounds, ports = server_bounds(initial.shape[-1], num_servers), setup.options.ports
+        if 0 not in ports and len(ports) < len(bounds):
             raise ValueError(
                 f"Expected a port for each of {len(bounds)} parameter servers, or 0 among them, which lets "
-                f"the system choose. Received: ports={options.ports}"
+                f"the system choose. Received: ports={ports}"
             )
 
         def start(index: int) -> ServerProcess:
             low, high = bounds[index]
+            options = _options_of(index, setup.options, resume is not None)
             return ServerProcess(
-                algorithm,
+                replace(setup, center=setup.center.part(low, high), options=options),
                 initial[..., low:high],
-                trainable_in(low, high, num_trainable),
-                num_workers,
-                options=_options_of(index, options, resume is not None),
                 resume=resume if index == 0 or resume is None else 0,
-                **others,
+                launched=launched,
             )
 
         with ExitStack() as stack, ThreadPoolExecutor(len(bounds)) as pool:

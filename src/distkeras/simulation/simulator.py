@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from distkeras.algorithms import Algorithm
-from distkeras.center import Center
+from distkeras.center import Center, CenterConfig
 from distkeras.simulation.conditions import Failures, Network
 from distkeras.simulation.event_loop import Inner, Simulation, VirtualClock
 from distkeras.simulation.problem import Problem
@@ -87,14 +87,12 @@ def simulate(
     recorder = Recorder(problem, num_commits, evaluate_every, keep_centers)
     clock = VirtualClock()
     center = Center(
-        algorithm,
+        CenterConfig(
+            algorithm, num_workers, num_trainable=problem.num_trainable, quorum=quorum, overlap=overlap
+        ),
         problem.initial,
-        num_workers,
         clock=clock,
-        num_trainable=problem.num_trainable,
         num_shards=num_shards,
-        quorum=quorum,
-        overlap=overlap,
     )
     inner = Inner(
         learning_rate=learning_rate,

@@ -16,7 +16,7 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.algorithms.stability import warn_if_unstable
-from distkeras.center import BadUpdates, bad_updates, check_quorum
+from distkeras.center import BadUpdates, CenterConfig, bad_updates
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full, prepare
 from distkeras.cluster.job import Job, Outcome
@@ -121,7 +121,7 @@ class Trainer(WithoutOldNames):
             ("num_parameter_servers", num_parameter_servers),
         ):
             check_positive_integer(name, value)
-        check_quorum(algorithm, num_workers, quorum)
+        CenterConfig(algorithm, num_workers, quorum=quorum)  # Refuses what does not fit, before any data.
         if num_parameter_servers > 1 and quorum not in (None, num_workers):
             raise ValueError(
                 "A quorum needs one parameter server: each of several would complete its round with others. "
@@ -252,7 +252,7 @@ class Trainer(WithoutOldNames):
         job = Job(
             model=self._spec,
             task=Task(
-                algorithm=self.algorithm.for_workers(self.num_workers),
+                center=self._center(initial),
                 columns=prepared.columns,
                 rows=rows,
                 batch_size=self.batch_size,
@@ -260,7 +260,6 @@ class Trainer(WithoutOldNames):
                 shuffle=shuffle,
                 seed=self.seed,
                 compression=self.compression,
-                overlap=self.overlap,
                 schedules_follow_training=self.schedule_steps == "training" and initial.ndim == 1,
                 state_of=(0,) if initial.ndim == 1 else tuple(range(self.num_workers)),
                 largest_state=result_limit(frame.sparkSession)
@@ -270,16 +269,11 @@ class Trainer(WithoutOldNames):
             ),
             frame=frame,
             initial=initial,
-            num_trainable=self._spec.layout.num_trainable,
-            num_workers=self.num_workers,
             backend=keras.backend.backend(),
-            quorum=self.quorum,
             num_servers=self.num_parameter_servers,
             options=self.server,
             settings=settings,
             resume=None if interrupted is None else interrupted.next,
-            bad_updates=self.on_bad_update,
-            without_lost=self.on_lost_worker == "proceed",
             launched=processes,
         )
         rest = self.batch_size if self.feeding.drop_remainder else 1
@@ -294,6 +288,20 @@ class Trainer(WithoutOldNames):
                     self._history.roll_back(event.commits)
 
             return job.run(take)
+
+    def _center(self, initial: Vector) -> CenterConfig:
+        return CenterConfig(
+            self.algorithm,
+            self.num_workers,
+            num_trainable=self._spec.layout.num_trainable,
+            quorum=self.quorum,
+            overlap=self.overlap,
+            bad_updates=self.on_bad_update,
+            without_lost=self.on_lost_worker == "proceed",
+            independent=initial.ndim == 2,
+            dtype=initial.dtype.name,
+            layout=self._spec.fingerprint,
+        )
 
     def _settings(self, shuffle: bool, rows: tuple[int, ...]) -> dict[str, Any]:
         """What decides which minibatch is which, and what the center is: a resumed training has the same."""

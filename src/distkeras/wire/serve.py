@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import BadUpdates, Center, Independent, go_on, take
-from distkeras.center.bad_updates import RAISE
+from distkeras.algorithms import Vector
+from distkeras.center import Center, CenterConfig, Independent, go_on, take
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.compression import packing_of
 from distkeras.wire.connection import TIMEOUT
@@ -52,16 +51,12 @@ class ServerJob:
     """What a server process is told at its start.
 
     Attributes:
-        algorithm: the rule.
+        config: what decides what becomes of the center.
         initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
-        num_trainable: its leading elements that the rule governs.
-        num_workers: workers of the job.
-        quorum: messages that complete a synchronous round, `None` for all.
         token: the job's secret.
         host: address to bind.
         ports: candidates for the port; 0 lets the system choose.
         compression: the codec of the workers' messages, `None` for none.
-        overlap: workers train a window while the one before is exchanged.
         snapshots: when to write snapshots, and where: its address is set; `None` for none.
         temporary: remove the folder of the snapshots at the end.
         restore: go on from the last of them, where there is one.
@@ -72,23 +67,16 @@ class ServerJob:
         local_name: Unix socket for workers on the server's machine, `None` for none.
         checksum: frames carry checksums.
         tls: encrypts the connections; `None`: nothing does.
-        bad_updates: what becomes of messages that are not finite, or too large.
-        without_lost: complete synchronous rounds without workers that are lost.
         heartbeat: seconds of silence from which a worker counts as lost.
         timeout: seconds for which a worker's machine may acknowledge nothing.
-        layout: names what lies where in the center.
     """
 
-    algorithm: Algorithm
+    config: CenterConfig
     initial: Vector
-    num_trainable: int
-    num_workers: int
-    quorum: int | None
     token: bytes = field(repr=False)  # A secret: not in logs.
     host: str
     ports: tuple[int, ...] = (0,)
     compression: Codec | None = None
-    overlap: bool = False
     snapshots: SnapshotOptions | None = None
     temporary: bool = False
     restore: bool = False
@@ -99,16 +87,14 @@ class ServerJob:
     local_name: str | None = None
     checksum: bool = False
     tls: TLS | None = None
-    bad_updates: BadUpdates = RAISE
-    without_lost: bool = False
     heartbeat: float = 30.0
     timeout: float = TIMEOUT
-    layout: str = ""
 
     @property
     def packing(self) -> Packing | None:
         """How vectors are compressed; `None`: not at all."""
-        return packing_of(self.algorithm, self.compression, self.initial.shape[-1], self.num_trainable)
+        size = self.initial.shape[-1]
+        return packing_of(self.config.algorithm, self.compression, size, self.config.trainable_of(size))
 
     @property
     def snapshot_seconds(self) -> float:
@@ -182,30 +168,7 @@ def _read_block(stream: io.BufferedReader[Any]) -> bytearray:
 
 def make_center(job: ServerJob) -> Center | Independent:
     """Return the center that `job` asks for."""
-    if job.initial.ndim == 2:
-        return Independent(
-            job.algorithm,
-            job.initial,
-            num_trainable=job.num_trainable,
-            overlap=job.overlap,
-            clock=time.time,
-            bad_updates=job.bad_updates,
-            dtype=job.initial.dtype.name,
-            layout=job.layout,
-        )
-    return Center(
-        job.algorithm,
-        job.initial,
-        job.num_workers,
-        num_trainable=job.num_trainable,
-        quorum=job.quorum,
-        overlap=job.overlap,
-        clock=time.time,
-        bad_updates=job.bad_updates,
-        without_lost=job.without_lost,
-        dtype=job.initial.dtype.name,
-        layout=job.layout,
-    )
+    return (Independent if job.config.independent else Center)(job.config, job.initial, clock=time.time)
 
 
 def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
@@ -270,10 +233,10 @@ def main() -> None:
     packing, center = job.packing, make_center(job)
     keeper = make_keeper(job, center)
     job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
-    if keeper is not None and job.bad_updates.action == "skip":
+    if keeper is not None and job.config.bad_updates.action == "skip":
         for member in center.members:
             member.finite.on_ruined = go_back
-    max_connections = 4 * job.num_workers + SPARE_CONNECTIONS
+    max_connections = 4 * job.config.num_workers + SPARE_CONNECTIONS
     _allow_open_files(max_connections + MAX_STRANGERS + SPARE_FILES)
     server = Server(
         center,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distkeras.algorithms import Algorithm
+from distkeras.center import CenterConfig
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
@@ -41,7 +41,7 @@ class Task:
     """What every worker of a job trains.
 
     Attributes:
-        algorithm: the rule.
+        center: what decides what becomes of the workers' messages.
         columns: how rows become the model's inputs and labels.
         rows: how many rows each worker's partition has, as they were counted before.
         batch_size: rows a minibatch.
@@ -49,14 +49,13 @@ class Task:
         shuffle: visit the rows in another order every epoch.
         seed: of the shuffle.
         compression: the codec of its messages, `None` for none.
-        overlap: train the next window while one is exchanged.
         schedules_follow_training: a schedule of the learning rate counts the steps of all workers.
         state_of: workers whose local state is the trained model's: the first, or each one of an ensemble.
         largest_state: bytes of the optimizer's state that such a worker may send to the driver at the end.
         drop_remainder: leave out the last minibatch of an epoch if it is not full.
     """
 
-    algorithm: Algorithm
+    center: CenterConfig
     columns: Columns
     rows: tuple[int, ...]
     batch_size: int
@@ -64,7 +63,6 @@ class Task:
     shuffle: bool
     seed: int
     compression: Codec | None = None
-    overlap: bool = False
     schedules_follow_training: bool = True
     state_of: tuple[int, ...] = (0,)
     largest_state: int = 0
@@ -270,18 +268,18 @@ def _train(
         drop_remainder=task.drop_remainder,
     )
     steps = ScheduleSteps(task.scale_of(start.worker))
-    with feed, borrowed(model, start.worker, task.algorithm.inner_momentum, steps) as kept:
+    with feed, borrowed(model, start.worker, task.center.algorithm.inner_momentum, steps) as kept:
         keep_freed_memory(4 * kept.replica.layout.size)
         loop = Loop(
             kept.replica,
             feed,
-            task.algorithm,
+            task.center.algorithm,
             client.call,
             worker=start.worker,
             num_epoch=task.num_epoch,
             compression=task.compression,
             part_sizes=client.part_sizes,
-            overlap=task.overlap,
+            overlap=task.center.overlap,
             on_place=lambda epoch, step: kept.move_to(epoch * task.steps_per_epoch(start.worker) + step),
         )
         trained = loop.run(start.attempt, start.ticket)
