@@ -38,7 +38,8 @@ from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire import frames
 from distkeras.wire.client import Client, ServerAddress
 from distkeras.wire.codecs import BF16, Packing, TopK
-from distkeras.wire.connection import NONCE_BYTES, SESSION_BYTES, Connection
+from distkeras.wire.connection import Connection
+from distkeras.wire.handshake import NONCE_BYTES, SESSION_BYTES, Handshake
 
 SIZE = 256
 WORKERS = 4
@@ -170,10 +171,9 @@ def member(address: ServerAddress, session: bytes, frame: bytes, line: list[Conn
     """Send `frame` over an authenticated connection, kept in `line` while it lives; tell what came."""
     if not line:
         sock = socket.create_connection((address.host, address.port), ANSWER_SECONDS)
-        connection = Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT)
-        connection.prove_to_server(address.token, session)
+        Handshake(sock).prove_to_server(address.token, session)
         sock.settimeout(ANSWER_SECONDS)
-        line.append(connection)
+        line.append(Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT))
     sock = line[0].sock
     whole = False
     try:

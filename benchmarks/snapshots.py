@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distkeras.algorithms import DiLoCo, Vector
-from distkeras.center import Center, CenterConfig, take
+from distkeras.center import Center, CenterConfig, take_snapshot
 from distkeras.center.messages import Exchange, Join
 from distkeras.wire.store import Store
 
@@ -68,15 +68,15 @@ def measure(size: int, repeats: int) -> dict[str, float]:
         copies, takes = [], []
         for _ in range(repeats):  # In turn, so that what else the machine does falls on both.
             copies.append(seconds(twice.copy))
-            takes.append(seconds(lambda: take(center, {})))
-        snapshot = take(center, {})
+            takes.append(seconds(lambda: take_snapshot(center, {})))
+        snapshot = take_snapshot(center, {})
         writes = [seconds(lambda: store.write(snapshot)) for _ in range(repeats)]
         committer = Committer(center)
         committer.start()
         time.sleep(0.5)
         quiet = list(committer.seconds)
         for _ in range(repeats):
-            store.write(take(center, {}))
+            store.write(take_snapshot(center, {}))
         busy = committer.seconds[len(quiet) :]
         committer.end()
     return {

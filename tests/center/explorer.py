@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm
-from distkeras.center import Center, CenterConfig, Snapshot, go_on, take
+from distkeras.center import Center, CenterConfig, Snapshot, restore_snapshot, take_snapshot
 from distkeras.center.messages import (
     DRIVER,
     Done,
@@ -65,7 +65,7 @@ class Model:
     num_windows: int = 2
     faults: int = 3
     driver: bool = False
-    take: Callable[[Center, dict], Snapshot] = take
+    take: Callable[[Center, dict], Snapshot] = take_snapshot
     snapshot_on_leave: bool = True
     center: type[Center] = Center
 
@@ -90,7 +90,7 @@ class World:
 
     def key(self) -> object:
         """What two worlds have in common that go on alike."""
-        driver = (self.since - self.center.journal.next, self.history) if self.model.driver else None
+        driver = (self.since - self.center.event_log.next, self.history) if self.model.driver else None
         return (_known(self.center), _saved(self.snapshot), self.workers, self.faults, driver)
 
     def copy(self) -> World:
@@ -104,7 +104,7 @@ def explore(model: Model) -> int:
         Violation: in one of them something is lost or counted twice, or nothing can go on.
     """
     center = model.new_center()
-    first = World(model, center, take(center, {}), (Worker(),) * model.num_workers, model.faults)
+    first = World(model, center, take_snapshot(center, {}), (Worker(),) * model.num_workers, model.faults)
     seen, stack = {first.key()}, [first]
     while stack:
         world = stack.pop()
@@ -203,7 +203,7 @@ def _hear(worker: Worker, reply: Reply, model: Model) -> Worker:
 
 def _restart(world: World) -> World:
     center = world.model.new_center()
-    go_on(center, world.snapshot, world.since)
+    restore_snapshot(center, world.snapshot, world.since)
     workers = tuple(replace(worker, waiting=False) for worker in world.workers)
     return _step(
         world,
@@ -236,7 +236,7 @@ def _check(world: World) -> None:
     windows = world.model.num_windows
     share = 1 / world.model.num_workers if world.model.algorithm.synchronous else 1.0
     expected = np.zeros(world.center.size, np.float32)
-    for worker, place in enumerate(world.center._places):
+    for worker, place in enumerate(world.center._records):
         expected[worker * windows : worker * windows + place.line.sequence] = share
     if not np.array_equal(world.center.snapshot(), expected):
         raise Violation(f"Expected {expected}. Received: {world.center.snapshot()} after {world.steps}")
@@ -245,7 +245,7 @@ def _check(world: World) -> None:
 def _check_end(world: World) -> None:
     """All workers have left: whatever happens now, no window is missing."""
     windows = world.model.num_windows
-    if any(place.line.sequence != windows for place in world.center._places):
+    if any(place.line.sequence != windows for place in world.center._records):
         raise Violation(f"Windows are lost after {world.steps}")
     if world.model.driver:
         history = _poll(world).history
@@ -258,12 +258,13 @@ def _copy(center: Center, model: Model) -> Center:
     copy = model.new_center()
     vector, rule, versions = center._vector.state()
     copy._vector.restore(vector, rule, versions)
-    for mine, theirs in zip(copy._places, center._places, strict=True):
-        mine.line, mine.joined = theirs.line, theirs.joined
+    for mine, theirs in zip(copy._records, center._records, strict=True):
+        mine.restore(theirs.saved())
+        mine.joined, mine.missed = theirs.joined, theirs.missed
     for mine, theirs in zip(copy.shards, center.shards, strict=True):
         mine._pulls = {worker: pulls.copy() for worker, pulls in theirs._pulls.items()}
     copy._round = {worker: replace(r, message=r.message.copy()) for worker, r in center._round.items()}
-    copy.journal.restore(center.journal.unread(), center.journal._first)
+    copy.event_log.restore(center.event_log.unread(), center.event_log._first)
     return copy
 
 
@@ -272,9 +273,12 @@ def _known(center: Center) -> object:
         tuple(sorted((w, shard.version - pulls[0].version) for w, pulls in shard._pulls.items()))
         for shard in center.shards
     )
-    places = tuple((place.line, place.joined) for place in center._places)
-    return (center.snapshot().tobytes(), places, tuple(sorted(center._round)), stale)
+    records = tuple((*record.saved().values(), record.joined) for record in center._records)
+    return (center.snapshot().tobytes(), records, tuple(sorted(center._round)), stale)
 
 
 def _saved(snapshot: Snapshot) -> object:
-    return tuple((member.center.tobytes(), tuple(member.lines)) for member in snapshot.members)
+    return tuple(
+        (member.center.tobytes(), tuple(tuple(worker.values()) for worker in member.workers))
+        for member in snapshot.members
+    )

@@ -328,8 +328,8 @@ def test_senseless_options_for_bad_updates_are_refused(options):
 def test_a_lost_worker_is_reported_once_and_its_round_waits():
     center = start(LocalSGD(), num_workers=2)
     center.handle(message(0, 1, 4.0))
-    assert center.lose(1, 30.0) == []
-    assert center.lose(1, 60.0) == []
+    assert center.mark_lost(1, 30.0) == []
+    assert center.mark_lost(1, 60.0) == []
     assert [e for e in center.handle(Poll(0))[0][1].events if isinstance(e, WorkerLost)] == [
         WorkerLost(1, 30.0, 7.0)
     ]
@@ -340,7 +340,7 @@ def test_a_lost_worker_is_reported_once_and_its_round_waits():
 def test_a_round_goes_on_without_a_lost_worker_where_that_is_chosen_until_it_is_heard_again(sign):
     center = start(LocalSGD(), num_workers=2, without_lost=True)
     assert center.handle(message(0, 1, 4.0)) == []
-    assert answered(center.lose(1, 30.0)) == [0]
+    assert answered(center.mark_lost(1, 30.0)) == [0]
     assert answered(center.handle(message(0, 2, 6.0))) == [0]
     assert value(center) == 4.0 + 6.0
     center.handle(sign)
@@ -351,7 +351,7 @@ def test_a_round_goes_on_without_a_lost_worker_where_that_is_chosen_until_it_is_
 def test_a_worker_that_has_left_cannot_be_lost():
     center = start(DOWNPOUR())
     center.handle(Leave(1))
-    assert center.lose(1, 30.0) == []
+    assert center.mark_lost(1, 30.0) == []
     assert not any(isinstance(event, WorkerLost) for event in center.handle(Poll(0))[0][1].events)
 
 

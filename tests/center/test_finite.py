@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DCASGD, DOWNPOUR, REGISTRY, Algorithm, FedAdam, GapAware, LocalSGD
-from distkeras.center import BadUpdates, Center, CenterConfig, SnapshotError, take
+from distkeras.center import BadUpdates, Center, CenterConfig, SnapshotError, take_snapshot
 from distkeras.center.bad_updates import note_errors_in_this_thread
 from distkeras.center.messages import Exchange, Exchanged, Join, Leave, Poll, Refused, Skipped
 from distkeras.events import CenterFailed, UpdateRefused
-from distkeras.wire.keeper import Keeper
+from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store
 
 
@@ -34,7 +34,7 @@ def send(center, worker, sequence, *values):
 
 
 def events(center, kind):
-    return [event for event in center.journal.read(0).events if isinstance(event, kind)]
+    return [event for event in center.event_log.read(0).events if isinstance(event, kind)]
 
 
 @pytest.mark.parametrize("size", [2e19, 3e38])
@@ -114,14 +114,14 @@ RUINS = [(DCASGD(), ruin_dcasgd), (Ratio(), ruin_ratio), (Stuck(), ruin_state)]
 def test_a_finite_message_that_ruins_the_center_is_refused_and_nothing_is_taken_after_it(rule, ruin, action):
     center = start(rule, bad_updates=BadUpdates(action))
     told = []
-    center.finite.on_ruined = told.append
+    center.finite.on_failure = told.append
     (reply,) = ruin(center)
     assert isinstance(reply, Refused)
     assert "after a message that was finite" in reply.reason
     assert told == [reply.reason]
     assert [event.reason for event in events(center, UpdateRefused)] == told
     with pytest.raises(SnapshotError, match="after a message that was finite"):
-        take(center, {})
+        take_snapshot(center, {})
     assert isinstance(send(center, 0, 2, 0.01)[0], Refused)
     assert isinstance(center.handle(Leave(0))[0][1], Refused)
     assert told == [reply.reason]
@@ -186,13 +186,13 @@ def test_what_a_rule_keeps_from_numpy_is_seen_when_the_last_worker_leaves():
 def test_no_snapshot_of_a_center_that_is_not_finite_replaces_one_that_is(tmp_path):
     center = start(Ratio(silent=True))
     store = Store(str(tmp_path), keep=1)
-    keeper = Keeper(center, store, SnapshotOptions(str(tmp_path)), {})
-    keeper.start()
+    writer = SnapshotWriter(center, store, SnapshotOptions(str(tmp_path)), {})
+    writer.start()
     send(center, 0, 1, 1.0)
-    keeper.keep()
+    writer.write_now()
     send(center, 0, 2, -1.0)  # Now it divides by 0.
-    keeper.keep()
-    keeper.close()
+    writer.write_now()
+    writer.close()
     assert np.isfinite(store.newest().members[0].center).all()
     polled = center.handle(Poll())[0][1].events
     assert [type(event).__name__ for event in polled[-2:]] == ["CenterFailed", "SnapshotFailed"]
@@ -203,7 +203,7 @@ def test_an_infinity_of_the_rules_own_is_its_own_affair():
     (reply,) = send(center, 0, 1, 1e30, 1.0)
     assert isinstance(reply, Refused)  # For its size, and not for the rule's best loss so far.
     assert isinstance(send(center, 0, 1, 1e-30, 1.0)[0], Exchanged)
-    assert center.finite.check(center.journal) is None
+    assert center.finite.check(center.event_log) is None
 
 
 @pytest.mark.parametrize("rule", [FedAdam(), GapAware(), LocalSGD()], ids=repr)

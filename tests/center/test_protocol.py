@@ -9,7 +9,7 @@ import pytest
 from explorer import Model, Violation, explore
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
-from distkeras.center import Center, ProtocolError, take
+from distkeras.center import Center, ProtocolError, take_snapshot
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class AppliesTwice(Center):
     """Takes a repeated commit for a new one."""
 
     def _exchange(self, request):
-        place = self._places[request.worker]
-        if place.joined and request.sequence == place.line.sequence:
-            place.line = replace(place.line, sequence=request.sequence - 1)
+        record = self._records[request.worker]
+        if record.joined and request.sequence == record.sequence:
+            record.sequence = request.sequence - 1
         return super()._exchange(request)
 
 
@@ -59,17 +59,17 @@ class BelievesEverybody(Center):
 
     def restore(self, state):
         super().restore(state)
-        for worker, place in enumerate(self._places):
+        for worker, place in enumerate(self._records):
             place.joined = True
             self._vector.pull(worker, np.empty(self.size, np.float32))
 
 
 def take_late(center, settings):
     """A snapshot whose ledger is read before the last commit, and its center after it."""
-    snapshot = take(center, settings)
+    snapshot = take_snapshot(center, settings)
     member = snapshot.members[0]
-    lines = [replace(line, sequence=max(0, line.sequence - 1)) for line in member.lines]
-    return replace(snapshot, members=[replace(member, lines=lines)])
+    workers = [worker | {"sequence": max(0, worker["sequence"] - 1)} for worker in member.workers]
+    return replace(snapshot, members=[replace(member, workers=workers)])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def take_late(center, settings):
     [
         {"center": AppliesTwice},
         {"center": BelievesEverybody},
-        {"take": take_late},
+        {"take_snapshot": take_late},
         {"snapshot_on_leave": False},
     ],
     ids=["applies twice", "no rejoin", "torn snapshot", "leaves without a snapshot"],

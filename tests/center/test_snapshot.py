@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DOWNPOUR, REGISTRY, DiLoCo, Sequential
-from distkeras.center import Center, CenterConfig, Independent, SnapshotError, go_on, take
+from distkeras.center import Center, CenterConfig, Independent, SnapshotError, restore_snapshot, take_snapshot
 from distkeras.center.messages import Exchange, Join, Leave, Poll
 from distkeras.center.snapshot import Snapshot, read, read_facts
 from distkeras.events import ServerRestored, Window, WorkerJoined
@@ -53,7 +53,7 @@ def test_a_restored_center_of_any_rule_goes_on_bit_for_bit(rule):
     center, restored = make_center(rule()), make_center(rule())
     join_all(center)
     commit_all(center, 1, 3)
-    go_on(restored, through_bytes(take(center, {})))
+    restore_snapshot(restored, through_bytes(take_snapshot(center, {})))
     join_all(center)  # What a worker holds is not restored: all of them join anew.
     join_all(restored)
     for each in (center, restored):
@@ -70,7 +70,7 @@ def test_a_restored_center_of_any_rule_goes_on_bit_for_bit(rule):
 def test_a_snapshot_does_not_change_with_the_center():
     center = make_center(DiLoCo())
     join_all(center)
-    snapshot = take(center, {})
+    snapshot = take_snapshot(center, {})
     before = describe(snapshot)
     commit_all(center, 1, 2)
     assert describe(snapshot) == before
@@ -84,7 +84,7 @@ def test_members_of_an_ensemble_are_restored_each_to_its_place():
     center, restored = make(), make()
     center.handle(Join(1))
     center.handle(commit(1, 1, 5))
-    go_on(restored, through_bytes(take(center, {})))
+    restore_snapshot(restored, through_bytes(take_snapshot(center, {})))
     assert [member.snapshot().tolist() for member in restored.members] == [
         member.snapshot().tolist() for member in center.members
     ]
@@ -97,10 +97,10 @@ def test_the_driver_reads_every_event_once_whatever_it_had_seen(seen):
     center, restored = make_center(DOWNPOUR()), make_center(DOWNPOUR())
     center.handle(Join(0))
     commit_windows(center, 0, [1, 2])
-    snapshot = through_bytes(take(center, {}))  # It has events 0 to 2.
+    snapshot = through_bytes(take_snapshot(center, {}))  # It has events 0 to 2.
     commit_windows(center, 0, [3, 4])
     known = center.handle(Poll(0))[0][1].events[:seen]
-    go_on(restored, snapshot, since=seen)
+    restore_snapshot(restored, snapshot, since=seen)
     polled = restored.handle(Poll(seen))[0][1]
     events = [*known, *polled.events]
     assert [type(event) for event in events[:3]] == [WorkerJoined, Window, Window][: len(events)]
@@ -121,7 +121,7 @@ def test_no_byte_of_a_snapshot_can_change_or_miss_unnoticed():
     join_all(center)
     commit_all(center, 1, 2)
     file = io.BytesIO()
-    take(center, {"seed": 3}).write(file)
+    take_snapshot(center, {"seed": 3}).write(file)
     whole = file.getvalue()
     truth = describe(read(io.BytesIO(whole)))
     random = np.random.default_rng(0)
@@ -145,7 +145,7 @@ def describe(snapshot: Snapshot):
             member.center.tobytes(),
             [{name: value.tobytes() for name, value in state.items()} for state in member.rule],
             member.versions,
-            member.lines,
+            member.workers,
         )
         for member in snapshot.members
     ], (snapshot.unread, snapshot.settings)
@@ -157,16 +157,16 @@ def test_the_facts_can_be_read_alone():
     commit_windows(center, 0, [1])
     center.handle(Leave(0))
     file = io.BytesIO()
-    take(center, {"seed": 3}).write(file)
+    take_snapshot(center, {"seed": 3}).write(file)
     facts = read_facts(io.BytesIO(file.getvalue()))
     assert (facts["settings"], facts["finished"], facts["num_updates"]) == ({"seed": 3}, True, 1)
 
 
 def test_a_snapshot_of_another_job_is_refused():
-    snapshot = take(make_center(DOWNPOUR()), {})
+    snapshot = take_snapshot(make_center(DOWNPOUR()), {})
     for other in (make_center(DiLoCo()), make_center(DOWNPOUR(), num_workers=3)):
         with pytest.raises(SnapshotError, match="Expected a snapshot of"):
-            go_on(other, snapshot)
+            restore_snapshot(other, snapshot)
 
 
 def test_a_rules_state_that_is_no_array_of_numbers_is_named():
@@ -175,7 +175,7 @@ def test_a_rules_state_that_is_no_array_of_numbers_is_named():
             return {"seen": [object()]}
 
     with pytest.raises(TypeError, match=r"numbers in the rule's state.*Received: seen"):
-        take(make_center(Odd()), {}).write(io.BytesIO())
+        take_snapshot(make_center(Odd()), {}).write(io.BytesIO())
 
 
 def test_a_center_whose_rule_failed_half_way_is_not_kept():
@@ -190,7 +190,7 @@ def test_a_center_whose_rule_failed_half_way_is_not_kept():
     with pytest.raises(ZeroDivisionError):
         center.handle(commit(0, 1, 1))
     with pytest.raises(SnapshotError, match="half applied"):
-        take(center, {})
+        take_snapshot(center, {})
 
 
 def test_no_snapshot_has_half_a_commit():
@@ -209,8 +209,8 @@ def test_no_snapshot_has_half_a_commit():
     for thread in threads:
         thread.start()
     for _ in range(50):
-        snapshot = take(center, {})
-        commits = sum(line.sequence for line in snapshot.members[0].lines)
+        snapshot = take_snapshot(center, {})
+        commits = sum(worker["sequence"] for worker in snapshot.members[0].workers)
         assert set(snapshot.members[0].center.tolist()) == {float(commits)}
         assert snapshot.unread.num_updates == commits
     stop.set()
@@ -229,9 +229,9 @@ def test_a_snapshot_that_the_first_version_wrote_is_read():
         *["WorkerLeft", "WorkerLost"],
     ]
     center = make_center(DiLoCo())
-    go_on(center, snapshot)
+    restore_snapshot(center, snapshot)
     (state,) = snapshot.members
-    assert [(line.sequence, line.step, line.samples, line.left) for line in state.lines] == [
+    assert [(w["sequence"], w["step"], w["samples"], w["left"]) for w in state.workers] == [
         (2, 4, 16, False),
         (2, 4, 16, True),
     ]

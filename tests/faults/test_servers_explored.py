@@ -14,7 +14,7 @@ import pytest
 from bare_worker import SIZE, CountingReplica, NumberedFeed
 
 from distkeras.algorithms import AEASGD, DOWNPOUR, Algorithm, LocalSGD
-from distkeras.center import Center, CenterConfig, go_on, server_bounds, take
+from distkeras.center import Center, CenterConfig, restore_snapshot, server_bounds, take_snapshot
 from distkeras.center.messages import Exchange
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.group import Group
@@ -49,19 +49,19 @@ class Server:
 
     def __post_init__(self):
         self.center = self._new()
-        self.snapshot = take(self.center, {})
+        self.snapshot = take_snapshot(self.center, {})
 
     def _new(self):
         return Center(CenterConfig(self.algorithm), np.zeros(self.size, np.float32), clock=lambda: 0.0)
 
     def restart(self):
         self.center = self._new()
-        go_on(self.center, self.snapshot)
+        restore_snapshot(self.center, self.snapshot)
 
     def handle(self, request):
         ((_, reply),) = self.center.handle(request)
         if self.center.num_updates % self.every == 0:
-            self.snapshot = take(self.center, {})
+            self.snapshot = take_snapshot(self.center, {})
         return reply
 
     def call(self, request):

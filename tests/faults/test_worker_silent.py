@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
-from distkeras.center import Center, CenterConfig, go_on, take
+from distkeras.center import Center, CenterConfig, restore_snapshot, take_snapshot
 from distkeras.center.messages import Beat, Exchange, Join, Leave
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.watch import Watch, WorkerError
@@ -129,9 +129,9 @@ class Scripted:
         return reply
 
     def restart(self):
-        snapshot = take(self.center, {})
+        snapshot = take_snapshot(self.center, {})
         self.center = self.new()
-        go_on(self.center, snapshot, self.center.journal.next)
+        restore_snapshot(self.center, snapshot, self.center.event_log.next)
 
     def watch(self):
         return Watch(self, self, self, 2, lambda event: None, give_up=1800, clock=lambda: self.now)
@@ -150,7 +150,11 @@ def train(world):
     ids=lambda sign: type(sign).__name__,
 )
 def test_a_worker_that_is_heard_again_is_missed_no_more(sign):
-    steps = {10: train, 50: lambda world: world.center.lose(1, 31.0), 90: lambda w: w.center.handle(sign)}
+    steps = {
+        10: train,
+        50: lambda world: world.center.mark_lost(1, 31.0),
+        90: lambda w: w.center.handle(sign),
+    }
     with pytest.raises(WorkerError, match=r"workers \[0, 1\] had not finished"):
         Scripted(steps).watch().run()
 
@@ -161,7 +165,7 @@ def test_after_a_restart_of_the_server_those_are_missed_of_whom_it_hears_nothing
         for worker in heard:
             world.center.handle(Beat(worker))
 
-    steps = {10: train, 50: lambda world: world.center.lose(1, 31.0), 90: Scripted.restart, 100: beat}
+    steps = {10: train, 50: lambda world: world.center.mark_lost(1, 31.0), 90: Scripted.restart, 100: beat}
     with pytest.raises(WorkerError, match=error):
         Scripted(steps).watch().run()
 
@@ -171,5 +175,5 @@ def test_a_worker_that_leaves_is_missed_no_more():
         for worker in (0, 1):
             world.center.handle(Leave(worker))
 
-    steps = {10: train, 50: lambda world: world.center.lose(1, 31.0), 90: leave}
+    steps = {10: train, 50: lambda world: world.center.mark_lost(1, 31.0), 90: leave}
     assert Scripted(steps).watch().run() == 1

@@ -24,7 +24,7 @@ from distkeras.wire.tls import make_tls
 
 
 def test_a_stranger_that_sends_a_byte_now_and_then_gains_no_time(monkeypatch):
-    monkeypatch.setattr("distkeras.wire.connection.HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr("distkeras.wire.handshake.HANDSHAKE_SECONDS", 0.3)
     with serving() as (_, _, address), socket.create_connection((address.host, address.port)) as sock:
 
         def drip():
@@ -41,7 +41,7 @@ def test_failures_of_others_at_its_address_do_not_delay_a_worker(caplog):
         for _ in range(12):
             with socket.create_connection((address.host, address.port)) as sock:
                 sock.sendall(bytes(80))
-        while server._strangers._records.get("127.0.0.1") is None or len(server._strangers) < 1:
+        while server._handshakes._records.get("127.0.0.1") is None or len(server._handshakes) < 1:
             time.sleep(0.01)
         with Client(address, patience=0.0) as client:
             assert client.call(Join(0)).sequence == 0
@@ -65,7 +65,7 @@ def test_a_flood_of_silent_strangers_locks_no_worker_out():
         try:
             with Client(address, patience=10.0) as client:
                 assert client.call(Join(0)).sequence == 0
-            assert len(server._strangers) <= 256
+            assert len(server._handshakes) <= 256
         finally:
             for sock in flood:
                 sock.close()
@@ -113,7 +113,7 @@ def test_a_server_that_expects_no_checksums_refuses_them():
     with serving() as (_, center, address):
         with pytest.raises(ServerLost), Client(replace(address, checksum=True), patience=0.0) as client:
             client.call(Join(0))
-        assert center.journal.read(0).events == []
+        assert center.event_log.read(0).events == []
 
 
 def test_the_first_free_port_of_the_range_is_taken():

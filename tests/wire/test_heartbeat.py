@@ -44,7 +44,7 @@ def beating(monkeypatch, **options):
 
 
 def lost(center):
-    return [event.worker for event in center.journal.read(0).events if isinstance(event, WorkerLost)]
+    return [event.worker for event in center.event_log.read(0).events if isinstance(event, WorkerLost)]
 
 
 def test_beats_go_on_after_a_cut_in_the_middle_of_a_window(monkeypatch):
@@ -56,8 +56,8 @@ def test_beats_go_on_after_a_cut_in_the_middle_of_a_window(monkeypatch):
         client.call(Join(0))
         for _ in range(3):
             wait_until(lambda before=count[0]: count[0] > before + 2)
-            for caller in list(server._callers):
-                caller.connection.hang_up()
+            for handshake in list(server._open):
+                handshake.hang_up()
         before = count[0]
         wait_until(lambda: count[0] > before + 20)  # Longer than a worker may be silent.
         assert lost(center) == []
@@ -118,7 +118,7 @@ def test_a_process_that_has_not_joined_yet_lives_already(monkeypatch):
         Heartbeat(client, 0, LIMIT / 10),
     ):
         wait_until(lambda: count[0] > 1)
-        assert 0 in server._pulse._last
+        assert 0 in server._failures._last
 
 
 def test_beats_of_a_process_that_was_replaced_do_not_count(monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center, CenterConfig, take
+from distkeras.center import Center, CenterConfig, take_snapshot
 from distkeras.center.messages import Exchange, Join, Poll
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import find_interrupted
@@ -17,8 +17,8 @@ from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.events import CenterFailed
 from distkeras.wire.client import Client
-from distkeras.wire.keeper import Keeper
 from distkeras.wire.lease import Fenced
+from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store
 
 
@@ -27,7 +27,7 @@ def snapshot(commits=0):
     center.handle(Join(0))
     for sequence in range(1, commits + 1):
         center.handle(Exchange(0, sequence, 1, 1, 0, sequence, np.ones(4, np.float32)))
-    return take(center, {})
+    return take_snapshot(center, {})
 
 
 def names(folder):
@@ -165,14 +165,14 @@ def test_an_address_that_is_held_is_refused_before_its_first_snapshot_but_not_to
 
 def test_a_server_that_lost_its_address_ends_the_job_with_a_message(tmp_path):
     center = Center(CenterConfig(DOWNPOUR()), np.zeros(4, np.float32), clock=lambda: 7.0)
-    keeper = Keeper(center, Store(str(tmp_path)), SnapshotOptions(str(tmp_path)), {})
-    keeper.start()
+    writer = SnapshotWriter(center, Store(str(tmp_path)), SnapshotOptions(str(tmp_path)), {})
+    writer.start()
     center.handle(Join(0))
-    keeper.keep()
+    writer.write_now()
     Store(str(tmp_path), run="second").take()
     center.handle(Exchange(0, 1, 1, 1, 0, 1, np.ones(4, np.float32)))
-    keeper.keep()
-    keeper.close()
+    writer.write_now()
+    writer.close()
     (event,) = [e for e in center.handle(Poll(0))[0][1].events if isinstance(e, CenterFailed)]
     assert "held by run second" in event.error
     assert Store(str(tmp_path)).holder().run == "second"

@@ -25,7 +25,8 @@ from distkeras.cluster.server import ServerProcess, ServerSetup, launched
 from distkeras.events import Window, WorkerFailed
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
-from distkeras.wire.connection import GREETING, NONCE_BYTES, SESSION_BYTES, AuthenticationError, Connection
+from distkeras.wire.connection import Connection
+from distkeras.wire.handshake import GREETING, NONCE_BYTES, SESSION_BYTES, AuthenticationError
 from distkeras.wire.server import Server
 
 
@@ -167,9 +168,9 @@ def test_nothing_is_kept_of_a_worker_that_the_job_does_not_have():
         for worker in (2, -2, 2**62):
             with pytest.raises(ServerLost):
                 client.call(Join(worker))
-        assert not server._owners
-        assert not server._waiting
-        assert center.journal.read(0).events == []
+        assert not server._admission._owners
+        assert not server._admission._waiting
+        assert center.event_log.read(0).events == []
 
 
 def test_a_commit_out_of_sequence_ends_the_connection():
@@ -271,7 +272,8 @@ def test_an_answer_to_a_cut_connection_is_not_taken_for_that_of_the_next_round()
 
         def slowly(request):
             # Another thread has closed round 1 and brings its answer only now.
-            server._distribute([(0, Exchanged(np.full(4, 7, np.float32), 0))], server._waiting[0], DRIVER)
+            answer = (0, Exchanged(np.full(4, 7, np.float32), 0))
+            server._deliver([answer], server._admission._waiting[0], DRIVER)
             return handle(request)
 
         center.handle = slowly
@@ -388,7 +390,7 @@ def test_many_workers_exchange_side_by_side():
 
 
 def test_a_silent_stranger_is_dropped(monkeypatch):
-    monkeypatch.setattr("distkeras.wire.connection.HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr("distkeras.wire.handshake.HANDSHAKE_SECONDS", 0.2)
     with serving() as (_, _, address), socket.create_connection((address.host, address.port)) as sock:
         sock.settimeout(5)
         greeting = b""

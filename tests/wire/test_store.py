@@ -12,10 +12,10 @@ from fsspec import register_implementation
 from fsspec.implementations.memory import MemoryFileSystem
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center, CenterConfig, take
+from distkeras.center import Center, CenterConfig, take_snapshot
 from distkeras.center.messages import Exchange, Join, Poll
 from distkeras.events import SnapshotFailed
-from distkeras.wire.keeper import Keeper
+from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store
 
 
@@ -32,7 +32,7 @@ def names(folder):
 
 
 def newest_sequence(store):
-    return store.newest().members[0].lines[0].sequence
+    return store.newest().members[0].workers[0]["sequence"]
 
 
 class Objects(MemoryFileSystem):
@@ -62,7 +62,7 @@ def test_the_last_few_are_kept_and_the_newest_is_read(tmp_path, address):
     center.handle(Join(0))
     for sequence in range(1, 6):
         commit(center, sequence)
-        name = store.write(take(center, {}))
+        name = store.write(take_snapshot(center, {}))
     assert name.endswith("snapshot-0000000001-0000000005.npz")
     assert len(store._names()) == 3
     assert newest_sequence(store) == 5
@@ -76,7 +76,7 @@ def test_a_file_that_is_not_whole_is_passed_over_for_the_one_before(tmp_path, ca
     center.handle(Join(0))
     for sequence in (1, 2):
         commit(center, sequence)
-        last = Path(store.write(take(center, {})))
+        last = Path(store.write(take_snapshot(center, {})))
     last.write_bytes(last.read_bytes()[:-50])
     assert newest_sequence(store) == 1
     assert "snapshot-0000000001-0000000002.npz is passed over" in caplog.text
@@ -95,7 +95,7 @@ def test_what_was_cut_off_while_it_was_written_is_no_snapshot(tmp_path):
 def test_a_full_disk_leaves_no_part_and_the_earlier_snapshots(tmp_path):
     store = Store(str(tmp_path))
     center = make_center(1_000_000)
-    store.write(take(center, {}))
+    store.write(take_snapshot(center, {}))
     fs, _ = store.open()
     opened = fs.open
 
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_no_part_and_the_earlier_snapshots(tmp_path):
 
     fs.open = full
     with pytest.raises(OSError, match="No space left"):
-        store.write(take(center, {}))
+        store.write(take_snapshot(center, {}))
     fs.open = opened
     assert names(tmp_path) == ["lease-0000000001.json", "snapshot-0000000001-0000000001.npz"]
     assert store.newest().members[0].center.size == 1_000_000
@@ -117,8 +117,8 @@ def test_a_full_disk_leaves_no_part_and_the_earlier_snapshots(tmp_path):
 def test_a_snapshot_that_fails_is_reported_and_the_next_is_tried(tmp_path):
     store = Store(str(tmp_path))
     center = make_center()
-    keeper = Keeper(center, store, SnapshotOptions(str(tmp_path)), {})
-    keeper.start()
+    writer = SnapshotWriter(center, store, SnapshotOptions(str(tmp_path)), {})
+    writer.start()
     write = store.write
 
     def fail(snapshot):
@@ -126,20 +126,20 @@ def test_a_snapshot_that_fails_is_reported_and_the_next_is_tried(tmp_path):
 
     store.write = fail
     center.handle(Join(0))
-    keeper.keep()
+    writer.write_now()
     event = center.handle(Poll(0))[0][1].events[-1]
     assert event == SnapshotFailed("OSError: No space left on device", 7.0)
     store.write = write
-    keeper.keep()
+    writer.write_now()
     assert store.newest() is not None
-    keeper.close()
+    writer.close()
 
 
 def test_a_snapshot_follows_every_so_many_commits(tmp_path):
     store = Store(str(tmp_path), keep=100)
     center = make_center()
-    keeper = Keeper(center, store, SnapshotOptions(str(tmp_path), seconds=None, commits=2), {})
-    keeper.start()
+    writer = SnapshotWriter(center, store, SnapshotOptions(str(tmp_path), seconds=None, commits=2), {})
+    writer.start()
     center.handle(Join(0))
     for sequence in range(1, 5):
         commit(center, sequence)
@@ -147,7 +147,7 @@ def test_a_snapshot_follows_every_so_many_commits(tmp_path):
         while len(store._names()) < sequence // 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    keeper.close()
+    writer.close()
     assert newest_sequence(store) == 4
 
 

@@ -15,6 +15,7 @@ from distkeras.cluster.options import ServerOptions
 from distkeras.wire import frames
 from distkeras.wire.client import Client, ServerAddress, ServerLost
 from distkeras.wire.connection import Connection
+from distkeras.wire.handshake import Handshake
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has these limits")
 
@@ -31,15 +32,17 @@ def test_both_ends_notice_a_machine_that_is_gone(timeout, probes):
         Client(replace(address, timeout=timeout)) as client,
     ):
         client.call(Join(0))
-        (caller,) = server._callers
-        for sock in (client._connection.sock, caller.connection.sock):
+        (handshake,) = server._open
+        for sock in (client._connection.sock, handshake.sock):
             assert limits(sock) == [*probes, 1000 * timeout]
 
 
 def test_data_that_nobody_takes_ends_the_connection():
     """The message is larger than all buffers on its way to a machine that takes no more."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        connection = Connection(socket.create_connection(deaf.getsockname()), frames.REPLIES, 1, timeout=1.0)
+        sock = socket.create_connection(deaf.getsockname())
+        Handshake(sock, timeout=1.0)
+        connection = Connection(sock, frames.REPLIES, 1)
         peer, _ = deaf.accept()
         connection.limit_waits(600.0)
         with peer, pytest.raises(OSError, match="timed out"):

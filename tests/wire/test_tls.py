@@ -16,7 +16,7 @@ from serving import TOKEN, Relay, commit, serving
 from distkeras.center.messages import Join, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.wire.client import Client, ServerAddress, ServerLost
-from distkeras.wire.connection import AuthenticationError
+from distkeras.wire.handshake import AuthenticationError
 from distkeras.wire.tls import TLS, fingerprint_of, make_tls
 
 
@@ -69,7 +69,7 @@ def test_a_man_in_the_middle_with_a_certificate_of_his_own_is_told_nothing(tls):
 
 
 def test_a_client_that_does_not_encrypt_is_turned_away(tls, monkeypatch):
-    monkeypatch.setattr("distkeras.wire.connection.HANDSHAKE_SECONDS", 0.5)
+    monkeypatch.setattr("distkeras.wire.handshake.HANDSHAKE_SECONDS", 0.5)
     with serving(tls=tls) as (_, center, address):
         plain = ServerAddress(address.host, address.port, TOKEN, 4)
         with pytest.raises(ServerLost), Client(plain, patience=0.0) as client:

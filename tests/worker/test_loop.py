@@ -71,7 +71,7 @@ def caller(center):
 
 
 def windows_of(center):
-    return [event for event in center.journal.read(0).events if isinstance(event, Window)]
+    return [event for event in center.event_log.read(0).events if isinstance(event, Window)]
 
 
 def run(algorithm, rows, num_epoch, replica=None, center=None, attempt=0, call=None, overlap=False):
@@ -109,7 +109,7 @@ def test_a_window_of_none_is_one_epoch():
 
 def test_the_last_event_of_a_worker_is_that_it_left():
     _, center = run(DOWNPOUR(), rows=3, num_epoch=1)
-    assert isinstance(center.journal.read(0).events[-1], WorkerLeft)
+    assert isinstance(center.event_log.read(0).events[-1], WorkerLeft)
 
 
 class Killed(Exception):

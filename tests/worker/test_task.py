@@ -15,7 +15,7 @@ import pytest
 
 from distkeras.center.messages import Join
 from distkeras.wire.client import JobStopped, Replaced, ServerAddress
-from distkeras.wire.connection import GREETING, NONCE_BYTES, SESSION_BYTES
+from distkeras.wire.handshake import GREETING, NONCE_BYTES, SESSION_BYTES
 from distkeras.worker import task
 from distkeras.worker.ending import Ending
 from distkeras.worker.parcel import pack

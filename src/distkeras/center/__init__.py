@@ -3,7 +3,7 @@
 from distkeras.center.bad_updates import BadUpdates
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
-from distkeras.center.durable import go_on, take
+from distkeras.center.durable import restore_snapshot, take_snapshot
 from distkeras.center.independent import Independent
 from distkeras.center.layout import Layout, Slot, server_bounds, shard_bounds, trainable_in
 from distkeras.center.snapshot import Snapshot, SnapshotError
@@ -18,9 +18,9 @@ __all__ = [
     "Slot",
     "Snapshot",
     "SnapshotError",
-    "go_on",
+    "restore_snapshot",
     "server_bounds",
     "shard_bounds",
-    "take",
+    "take_snapshot",
     "trainable_in",
 ]

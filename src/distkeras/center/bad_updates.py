@@ -48,7 +48,7 @@ class BadUpdates:
                 f"Received: on_bad_update={self!r}"
             )
 
-    def flaw(self, message: Vector, metrics: Mapping[str, float]) -> str | None:
+    def reason_to_refuse(self, message: Vector, metrics: Mapping[str, float]) -> str | None:
         """Say what is wrong with an update; `None`: nothing."""
         loss = metrics.get("loss", 0.0)
         if not math.isfinite(loss):

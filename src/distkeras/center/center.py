@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ import numpy as np
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.bad_updates import ErrorsNoted
 from distkeras.center.config import CenterConfig
+from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
-from distkeras.center.ledger import Journal, Line, Place
+from distkeras.center.ledger import WorkerRecord
 from distkeras.center.messages import (
     DRIVER,
     Answer,
@@ -65,7 +65,7 @@ class Center:
         clock: seconds since the epoch, for the events' timestamps.
         num_shards: parts of the center; default by size.
         first_worker: index of the first of its workers.
-        journal: where its events go; default: to one of its own.
+        event_log: where its events go; default: to one of its own.
 
     Attributes:
         finite: whether it is. When it is not any more, every commit is refused, and no snapshot is taken.
@@ -79,17 +79,17 @@ class Center:
         clock: Callable[[], float],
         num_shards: int | None = None,
         first_worker: int = 0,
-        journal: Journal | None = None,
+        event_log: EventLog | None = None,
     ) -> None:
         self.config = config
         self._first_worker = first_worker
-        self.journal = Journal(clock) if journal is None else journal
+        self.event_log = EventLog(clock) if event_log is None else event_log
         self._vector = Sharded(config, initial, num_shards)
         self.finite = Finite(self._vector)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
-        self._places = [
-            Place(shared if self.algorithm.synchronous else threading.RLock())
+        self._records = [
+            WorkerRecord(shared if self.algorithm.synchronous else threading.RLock())
             for _ in range(config.num_workers)
         ]
         self._round: dict[int, Exchange] = {}
@@ -132,7 +132,7 @@ class Center:
     @property
     def num_updates(self) -> int:
         """Commits applied so far; a synchronous round counts once."""
-        return self.journal.num_updates
+        return self.event_log.num_updates
 
     def snapshot(self) -> Vector:
         """Return a copy of the center."""
@@ -142,25 +142,25 @@ class Center:
         """Workers that have committed something, and not their last window."""
         return [
             worker
-            for worker, place in enumerate(self._places, start=self._first_worker)
-            if place.line.sequence and not place.line.left
+            for worker, record in enumerate(self._records, start=self._first_worker)
+            if record.sequence and not record.left
         ]
 
     @contextlib.contextmanager
-    def still(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Keep every commit out for the time of a `with` block: center and ledger agree in it."""
         with contextlib.ExitStack() as stack:
-            for place in self._places:
-                stack.enter_context(place.lock)
+            for record in self._records:
+                stack.enter_context(record.lock)
             yield
 
     def state(self) -> CenterState:
         """Return a copy of all that counts. What workers hold, and an open round, do not: they join anew."""
-        if self.finite.ruined is not None:
-            raise SnapshotError(self.finite.ruined)
-        with self.still():
+        if self.finite.failure is not None:
+            raise SnapshotError(self.finite.failure)
+        with self.paused():
             vector, rule, versions = self._vector.state()
-            return CenterState(vector, rule, versions, [place.line for place in self._places])
+            return CenterState(vector, rule, versions, [record.saved() for record in self._records])
 
     def restore(self, state: CenterState) -> None:
         """Go on from `state`, before the first request; every worker has to join again.
@@ -168,13 +168,13 @@ class Center:
         Raises:
             SnapshotError: it is that of a center of another size, rule or number of workers.
         """
-        if len(state.lines) != self.num_workers:
+        if len(state.workers) != self.num_workers:
             raise SnapshotError(
-                f"Expected a snapshot of {self.num_workers} workers. Received: {len(state.lines)}"
+                f"Expected a snapshot of {self.num_workers} workers. Received: {len(state.workers)}"
             )
         self._vector.restore(state.center, state.rule, state.versions)
-        for place, line in zip(self._places, state.lines, strict=True):
-            place.line, place.missed = line, not line.left
+        for record, saved in zip(self._records, state.workers, strict=True):
+            record.restore(saved)
 
     def handle(self, request: Request) -> list[Answer]:
         """Take one request; return who is to be told what (for a synchronous rule perhaps nobody yet).
@@ -190,71 +190,72 @@ class Center:
             case Leave():
                 return self._leave(request)
             case Beat():
-                self._hear(request.worker, self._place(request.worker))
+                self._hear(request.worker, self._record(request.worker))
                 return [(request.worker, Done())]
             case Fail():
-                self._place(request.worker)
-                self.journal.add(WorkerFailed(request.worker, request.error, self.journal.clock()))
+                self._record(request.worker)
+                self.event_log.add(WorkerFailed(request.worker, request.error, self.event_log.clock()))
                 return [(request.worker, Done())]
             case Pull():
                 return [(DRIVER, Pulled(self.snapshot(), self.num_updates))]
             case Poll():
-                return [(DRIVER, self.journal.read(request.since))]
+                return [(DRIVER, self.event_log.read(request.since))]
 
-    def _place(self, worker: int) -> Place:
+    def _record(self, worker: int) -> WorkerRecord:
         index = worker - self._first_worker
         if not 0 <= index < self.num_workers:
             last = self._first_worker + self.num_workers - 1
             raise ProtocolError(
                 f"Expected a worker in {self._first_worker}..{last}. Received: worker={worker}"
             )
-        return self._places[index]
+        return self._records[index]
 
-    def _hear(self, worker: int, place: Place) -> None:
+    def _hear(self, worker: int, record: WorkerRecord) -> None:
         """Take note of a sign of life of `worker`."""
-        if not place.missed:  # The usual case waits for no lock: an exchange may hold it for long.
+        if not record.missed:  # The usual case waits for no lock: an exchange may hold it for long.
             return
-        with place.lock:
-            if place.missed:
-                place.lost = place.missed = False
-                self.journal.add(WorkerBack(worker, self.journal.clock()))
+        with record.lock:
+            if record.missed:
+                record.lost = record.missed = False
+                self.event_log.add(WorkerBack(worker, self.event_log.clock()))
 
     def _join(self, request: Join) -> list[Answer]:
-        worker, place = request.worker, self._place(request.worker)
+        worker, record = request.worker, self._record(request.worker)
         if request.layout != self.config.layout and request.layout and self.config.layout:
             reason = f"expected the layout {self.config.layout} of the weights. Received: {request.layout}"
             return [(worker, Refused(reason))]
-        with place.lock:
+        with record.lock:
             # What a predecessor had in an open round was never answered: its replacement trains it again.
             self._round.pop(worker, None)
-            place.joined, place.lost, place.missed, place.refused = True, False, False, 0
-            place.line = replace(place.line, left=False)
-            line = place.line
+            record.joined, record.lost, record.missed, record.refused = True, False, False, 0
+            record.left = False
             center = np.empty(self.size, self.dtype)
             self._vector.pull(worker, center)
-            self.journal.add(
-                WorkerJoined(worker, request.attempt, line.epoch, line.step, self.journal.clock())
+            self.event_log.add(
+                WorkerJoined(worker, request.attempt, record.epoch, record.step, self.event_log.clock())
             )
-            return [(worker, Joined(center, line.sequence, line.epoch, line.step))]
+            return [(worker, Joined(center, record.sequence, record.epoch, record.step))]
 
     def _leave(self, request: Leave) -> list[Answer]:
-        place = self._place(request.worker)
-        with place.lock:
-            if self.finite.ruined is not None:
-                return [(request.worker, Refused(self.finite.ruined))]
-            if not place.line.left:
-                if not place.joined:  # It joined a server that was killed since, and may have to train again.
+        record = self._record(request.worker)
+        with record.lock:
+            if self.finite.failure is not None:
+                return [(request.worker, Refused(self.finite.failure))]
+            if not record.left:
+                if (
+                    not record.joined
+                ):  # It joined a server that was killed since, and may have to train again.
                     return [(request.worker, Rejoin())]
-                place.joined, place.line = False, replace(place.line, left=True)
+                record.joined, record.left = False, True
                 self._round.pop(request.worker, None)
                 self._vector.forget(request.worker)
-                self.journal.add(WorkerLeft(request.worker, self.journal.clock()))
-                if all(each.line.left for each in self._places):  # What is left to do is to read it.
-                    self.finite.check(self.journal)
+                self.event_log.add(WorkerLeft(request.worker, self.event_log.clock()))
+                if all(each.left for each in self._records):  # What is left to do is to read it.
+                    self.finite.check(self.event_log)
             return [(request.worker, Done()), *self._close_round()]
 
     def _exchange(self, request: Exchange) -> list[Answer]:
-        worker, place = request.worker, self._place(request.worker)
+        worker, record = request.worker, self._record(request.worker)
         if request.message.shape != (self.size,):
             raise ProtocolError(f"Expected {self.size} elements. Received: {request.message.shape}")
         if request.num_steps < 1 or request.num_samples < 0:
@@ -262,13 +263,13 @@ class Center:
                 "Expected a window of at least one step. "
                 f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}"
             )
-        with place.lock:
-            self._hear(worker, place)
-            if self.finite.ruined is not None:
-                return [(worker, Refused(self.finite.ruined))]
-            if not place.joined:
+        with record.lock:
+            self._hear(worker, record)
+            if self.finite.failure is not None:
+                return [(worker, Refused(self.finite.failure))]
+            if not record.joined:
                 return [(worker, Rejoin())]
-            last = place.line.sequence
+            last = record.sequence
             # Older ones come from a worker that goes on where another server of the job stood.
             if 0 < request.sequence <= last:
                 self._vector.pull(worker, request.message)
@@ -277,50 +278,51 @@ class Center:
                 raise ProtocolError(
                     f"Expected commit {last + 1} of worker {worker}. Received: {request.sequence}"
                 )
-            if (flaw := self.config.bad_updates.flaw(request.message, request.metrics)) is not None:
-                return [(worker, self._refuse(request, place, flaw))]
+            reason = self.config.bad_updates.reason_to_refuse(request.message, request.metrics)
+            if reason is not None:
+                return [(worker, self._refuse(request, record, reason))]
             if self.algorithm.synchronous:
                 self._round[worker] = request
                 return self._close_round()
             with ErrorsNoted() as noted:
                 staleness = self._vector.exchange(request, self.num_workers)
-            if noted and (ruined := self.finite.after([request], self.journal)):
-                return ruined
-            self.journal.add(self._advance(request, staleness), updates=1)
+            if noted and (failure := self.finite.after([request], self.event_log)):
+                return failure
+            self.event_log.add(self._advance(request, staleness), updates=1)
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
 
-    def _refuse(self, request: Exchange, place: Place, flaw: str) -> Refused | Skipped:
+    def _refuse(self, request: Exchange, record: WorkerRecord, reason: str) -> Refused | Skipped:
         """Report a bad update; pass over its window where that was chosen."""
         worker, epoch, iteration = request.worker, request.window_epoch, request.sequence - 1
-        self.journal.add(UpdateRefused(worker, epoch, iteration, flaw, self.journal.clock()))
-        place.refused += 1
+        self.event_log.add(UpdateRefused(worker, epoch, iteration, reason, self.event_log.clock()))
+        record.refused += 1
         # Of a center with NaN in it come messages with NaN in them.
-        if (ruined := self.finite.check(self.journal)) is not None:
-            return Refused(f"{flaw}: {ruined}")
+        if (failure := self.finite.check(self.event_log)) is not None:
+            return Refused(f"{reason}: {failure}")
         if self.config.bad_updates.action == "raise":
-            return Refused(flaw)
-        if place.refused > self.config.bad_updates.limit:
-            return Refused(f"{flaw}, after {self.config.bad_updates.limit} windows that were passed over")
-        place.line = replace(place.line, sequence=request.sequence, epoch=request.epoch, step=request.step)
+            return Refused(reason)
+        if record.refused > self.config.bad_updates.limit:
+            return Refused(f"{reason}, after {self.config.bad_updates.limit} windows that were passed over")
+        record.advance(request, samples=0)
         self._vector.pull(worker, request.message)
-        return Skipped(request.message, flaw)
+        return Skipped(request.message, reason)
 
-    def lose(self, worker: int, silence: float) -> list[Answer]:
+    def mark_lost(self, worker: int, silence: float) -> list[Answer]:
         """Take note that nothing was heard of `worker` for `silence` seconds; return who is to be told what.
 
         Its next word brings it back. Those in an open round may be told what came of it without this worker.
         """
-        place = self._place(worker)
-        with place.lock:
-            if place.line.left or place.lost:
+        record = self._record(worker)
+        with record.lock:
+            if record.left or record.lost:
                 return []
-            place.lost = place.missed = True
-            self.journal.add(WorkerLost(worker, silence, self.journal.clock()))
+            record.lost = record.missed = True
+            self.event_log.add(WorkerLost(worker, silence, self.event_log.clock()))
             return self._close_round()
 
     def _close_round(self) -> list[Answer]:
         """Apply the open round if it is complete, and answer its workers."""
-        away = [place.line.left or (place.lost and self.config.without_lost) for place in self._places]
+        away = [record.left or (record.lost and self.config.without_lost) for record in self._records]
         live = len(away) - sum(away)
         if not self._round or len(self._round) < min(self.config.quorum or live, live):
             return []
@@ -334,21 +336,20 @@ class Center:
         with ErrorsNoted() as noted:
             mean = mean_of(messages, self.algorithm.weighted)
             self._vector.exchange_round(mean, workers, num_steps, num_samples)
-        if noted and (ruined := self.finite.after(messages, self.journal)):
-            return ruined
+        if noted and (failure := self.finite.after(messages, self.event_log)):
+            return failure
         mean.flags.writeable = False
         windows = [self._advance(*pair) for pair in zip(messages, behind, strict=True)]
-        self.journal.add(*windows, updates=1)
+        self.event_log.add(*windows, updates=1)
         return [
             (message.worker, Exchanged(mean, staleness, False, message.sequence))
             for message, staleness in zip(messages, behind, strict=True)
         ]
 
     def _advance(self, request: Exchange, staleness: int) -> Window:
-        place = self._place(request.worker)
-        samples = place.line.samples + request.num_samples
-        place.refused = 0
-        place.line = Line(request.sequence, request.epoch, request.step, samples)
+        record = self._record(request.worker)
+        record.refused = 0
+        record.advance(request, request.num_samples)
         return Window(
             worker=request.worker,
             epoch=request.window_epoch,
@@ -357,5 +358,5 @@ class Center:
             samples=request.num_samples,
             metrics=request.metrics,
             staleness=staleness,
-            timestamp=self.journal.clock(),
+            timestamp=self.event_log.clock(),
         )

@@ -12,16 +12,16 @@ from distkeras.center.snapshot import Snapshot, SnapshotError
 from distkeras.events import ServerRestored
 
 
-def take(center: Center | Independent, settings: Mapping[str, Any]) -> Snapshot:
+def take_snapshot(center: Center | Independent, settings: Mapping[str, Any]) -> Snapshot:
     """Return a snapshot of `center`; commits wait for as long as copying it to memory takes."""
     with contextlib.ExitStack() as stack:
         for member in center.members:
-            stack.enter_context(member.still())
+            stack.enter_context(member.paused())
         states = [member.state() for member in center.members]
-        return Snapshot(states, center.journal.unread(), settings)
+        return Snapshot(states, center.event_log.unread(), settings)
 
 
-def go_on(center: Center | Independent, snapshot: Snapshot, since: int = 0) -> None:
+def restore_snapshot(center: Center | Independent, snapshot: Snapshot, since: int = 0) -> None:
     """Bring a new `center` to where `snapshot` was taken. What came after it is trained again.
 
     Args:
@@ -38,14 +38,14 @@ def go_on(center: Center | Independent, snapshot: Snapshot, since: int = 0) -> N
         )
     for member, state in zip(center.members, snapshot.members, strict=True):
         member.restore(state)
-    lines = [line for state in snapshot.members for line in state.lines]
-    center.journal.restore(snapshot.unread, since)
-    center.journal.add(
+    workers = [worker for state in snapshot.members for worker in state.workers]
+    center.event_log.restore(snapshot.unread, since)
+    center.event_log.add(
         ServerRestored(
-            commits=[line.sequence for line in lines],
-            left=[line.left for line in lines],
-            samples=sum(line.samples for line in lines),
+            commits=[worker["sequence"] for worker in workers],
+            left=[bool(worker["left"]) for worker in workers],
+            samples=sum(worker["samples"] for worker in workers),
             num_updates=snapshot.unread.num_updates,
-            timestamp=center.journal.clock(),
+            timestamp=center.event_log.clock(),
         )
     )

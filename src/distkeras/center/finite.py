@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from distkeras.center.ledger import Journal
+from distkeras.center.event_log import EventLog
 from distkeras.center.messages import Answer, Exchange, Refused
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState
@@ -18,40 +18,41 @@ class Finite:
         vector: the center.
 
     Attributes:
-        ruined: what was wrong; `None`: nothing so far.
-        on_ruined: called with that, once.
+        failure: what was wrong; `None`: nothing so far.
+        on_failure: called with that, once.
     """
 
     def __init__(self, vector: Sharded) -> None:
-        self.ruined: str | None = None
-        self.on_ruined: Callable[[str], None] = lambda reason: None
+        self.failure: str | None = None
+        self.on_failure: Callable[[str], None] = lambda reason: None
         self._vector = vector
 
-    def after(self, messages: Sequence[Exchange], journal: Journal) -> list[Answer]:
-        """Look at the center that `messages` were applied to; return who is to be told that it is ruined."""
-        flaw = self._vector.flaw()
-        if flaw is None:
+    def after(self, messages: Sequence[Exchange], event_log: EventLog) -> list[Answer]:
+        """Look at the center that `messages` were applied to; return what their workers are told."""
+        problem = self._vector.not_finite()
+        if problem is None:
             return []
-        reason = f"after a message that was finite {flaw}"
+        reason = f"after a message that was finite {problem}"
         for message in messages:
             window = message.worker, message.window_epoch, message.sequence - 1
-            journal.add(UpdateRefused(*window, reason, journal.clock()))
-        self._ruin(reason)
+            event_log.add(UpdateRefused(*window, reason, event_log.clock()))
+        self._fail(reason)
         return [(message.worker, Refused(reason)) for message in messages]
 
-    def check(self, journal: Journal, state: CenterState | None = None) -> str | None:
+    def check(self, event_log: EventLog, state: CenterState | None = None) -> str | None:
         """Look at the center, or at a `state` that was copied from it; end the job if it is not finite.
 
         Returns:
             What is wrong; `None`: nothing.
         """
-        flaw = self._vector.flaw() if state is None else self._vector.flaw_in(state.center, state.rule)
-        if flaw is not None and self.ruined is None:
-            journal.add(CenterFailed(f"The training has diverged: {flaw}.", journal.clock()))
-            self._ruin(flaw)
-        return flaw
+        vector = self._vector
+        problem = vector.not_finite() if state is None else vector.not_finite_in(state.center, state.rule)
+        if problem is not None and self.failure is None:
+            event_log.add(CenterFailed(f"The training has diverged: {problem}.", event_log.clock()))
+            self._fail(problem)
+        return problem
 
-    def _ruin(self, reason: str) -> None:
-        if self.ruined is None:
-            self.ruined = reason
-            self.on_ruined(reason)
+    def _fail(self, reason: str) -> None:
+        if self.failure is None:
+            self.failure = reason
+            self.on_failure(reason)

@@ -10,12 +10,12 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
-from distkeras.center.ledger import Journal
+from distkeras.center.event_log import EventLog
 from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
 
 
 class Independent:
-    """Hands every request to the center of its worker; all write one journal.
+    """Hands every request to the center of its worker; all write one event_log.
 
     Args:
         config: what decides what becomes of each.
@@ -23,14 +23,14 @@ class Independent:
         clock: seconds since the epoch, for the events' timestamps.
 
     Attributes:
-        journal: the events of all members.
+        event_log: the events of all members.
         members: their centers.
     """
 
     def __init__(self, config: CenterConfig, initial: Vector, *, clock: Callable[[], float]) -> None:
-        self.journal = Journal(clock)
+        self.event_log = EventLog(clock)
         self.members = [
-            Center(config.member(), row, clock=clock, first_worker=worker, journal=self.journal)
+            Center(config.member(), row, clock=clock, first_worker=worker, event_log=self.event_log)
             for worker, row in enumerate(np.atleast_2d(initial))
         ]
 
@@ -51,12 +51,12 @@ class Independent:
             ProtocolError: as `Center.handle`, or a worker that has no center.
         """
         if isinstance(request, Poll):
-            return [(DRIVER, self.journal.read(request.since))]
+            return [(DRIVER, self.event_log.read(request.since))]
         return self._member(request.member if isinstance(request, Pull) else request.worker).handle(request)
 
-    def lose(self, worker: int, silence: float) -> list[Answer]:
+    def mark_lost(self, worker: int, silence: float) -> list[Answer]:
         """As `Center.lose`."""
-        return self._member(worker).lose(worker, silence)
+        return self._member(worker).mark_lost(worker, silence)
 
     def _member(self, member: int) -> Center:
         if not 0 <= member < len(self.members):

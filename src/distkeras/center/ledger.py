@@ -1,143 +1,54 @@
-"""What is known of every worker's commits, and what has happened: the part of the center that counts."""
+"""What the center knows of every worker: which of its commits count, and whether it is there."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
 
-from distkeras.center.messages import MAX_PAGE, MAX_PAGE_BYTES, Polled
-from distkeras.events import Event, EventsDropped, ServerRestored, Window
+from distkeras.center.messages import Exchange
 
-MAX_BYTES, RESERVED_BYTES = 64 * 2**20, 16 * 2**20
-"""For events that the driver has not read, and besides for those that are no windows."""
-EVENT_BYTES, METRIC_BYTES, CHARACTER_BYTES = 500, 100, 4
+_SAVED = ("sequence", "epoch", "step", "samples", "left")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A worker's line of the ledger: it makes a commit count exactly once.
+@dataclass
+class WorkerRecord:
+    """One worker. Its record changes under its lock, together with the center: each commit counts once.
 
     Attributes:
+        lock: held while a request of the worker is handled.
         sequence: number of its last commit.
         epoch: epoch of the minibatch after it.
         step: index in that epoch of that minibatch.
         samples: rows behind all its commits.
-        left: whether it has said that it was its last.
-    """
-
-    sequence: int = 0
-    epoch: int = 0
-    step: int = 0
-    samples: int = 0
-    left: bool = False
-
-
-@dataclass
-class Place:
-    """Where a worker stands. Its line changes under its lock, together with the center.
-
-    Attributes:
-        lock: held while a request of the worker is handled.
-        line: of the ledger.
-        joined: whether this very center has seen it join.
+        left: whether it has said that the last one was its last.
+        joined: whether this very server has seen it join. This and what follows is in no snapshot.
         lost: whether nothing has been heard of it for too long.
         missed: whether the driver waits for a sign of life of it: it was lost, or the server began anew.
         refused: its windows, up to the last one, that were refused one after the other.
     """
 
     lock: threading.RLock
-    line: Line = Line()
+    sequence: int = 0
+    epoch: int = 0
+    step: int = 0
+    samples: int = 0
+    left: bool = False
     joined: bool = False
     lost: bool = False
     missed: bool = False
     refused: int = 0
 
+    def advance(self, commit: Exchange, samples: int) -> None:
+        """Note that `commit` counts, or is passed over, with so many rows behind it."""
+        self.sequence, self.epoch, self.step = commit.sequence, commit.epoch, commit.step
+        self.samples += samples
 
-@dataclass
-class Journal:
-    """The events since the driver last asked; what it has seen is dropped.
+    def saved(self) -> dict[str, int]:
+        """Return what a snapshot has of it, as plain JSON."""
+        return {name: getattr(self, name) for name in _SAVED}
 
-    A driver may stand still for hours. Of what does not fit then, windows go first, and the driver is told
-    how many events it has missed.
-    """
-
-    clock: Callable[[], float]
-    num_updates: int = 0
-    changes: int = 0
-    _first: int = 0
-    _events: list[Event] = field(default_factory=list)
-    _bytes: int = 0
-    _dropped: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def next(self) -> int:
-        """Number of the event that comes next."""
-        return self._first + len(self._events)
-
-    def add(self, *events: Event, updates: int = 0) -> None:
-        """Append `events` and count `updates` of the center; `changes` counts what is dropped, too."""
-        with self._lock:
-            self.num_updates += updates
-            self.changes += len(events)
-            for event in events:
-                self._append(event)
-
-    def read(self, since: int) -> Polled:
-        """Return a page of the events from number `since` on, and forget those before."""
-        with self._lock:
-            seen = min(max(0, since - self._first), len(self._events))
-            self._bytes -= sum(map(size_of, self._events[:seen]))
-            del self._events[:seen]
-            self._first += seen
-            if self._dropped and self._bytes < MAX_BYTES // 2:
-                dropped, self._dropped = self._dropped, 0
-                self._append(EventsDropped(dropped, self.clock()))
-            return self._unread(self._page())
-
-    def unread(self) -> Polled:
-        """Return the events that the driver may not have seen, and forget none."""
-        with self._lock:
-            return self._unread()
-
-    def restore(self, kept: Polled, since: int) -> None:
-        """Go on from the events `kept` in a snapshot, for a driver that has seen those before `since`.
-
-        Number `since` is the next that it reads, whatever it had seen of what the snapshot does not have.
-        """
-        with self._lock:
-            first = kept.next - len(kept.events)
-            self._events = kept.events[max(0, since - first) :]
-            self._bytes = sum(map(size_of, self._events))
-            self._first = since
-            self.num_updates = kept.num_updates
-
-    def _append(self, event: Event) -> None:
-        size = size_of(event)
-        if self._bytes + size > MAX_BYTES + (0 if isinstance(event, Window) else RESERVED_BYTES):
-            self._dropped += 1
-            return
-        self._events.append(event)
-        self._bytes += size
-
-    def _page(self) -> int:
-        """Return how many of the events fit into one answer."""
-        sizes = accumulate(map(size_of, self._events[:MAX_PAGE]))
-        return max(1, sum(size <= MAX_PAGE_BYTES for size in sizes))
-
-    def _unread(self, limit: int | None = None) -> Polled:
-        events = self._events[:limit]
-        return Polled(events, self._first + len(events), self.num_updates)
-
-
-def size_of(event: Event) -> int:
-    """Return about how much memory `event` takes, in bytes, and at least as much as it takes in a frame."""
-    if isinstance(event, Window):
-        names = event.metrics
-        return EVENT_BYTES + METRIC_BYTES * len(names) + CHARACTER_BYTES * sum(map(len, names))
-    if isinstance(event, ServerRestored):
-        return EVENT_BYTES + METRIC_BYTES * len(event.commits)
-    text: str = getattr(event, "error", "") or getattr(event, "reason", "")
-    return EVENT_BYTES + CHARACTER_BYTES * len(text)
+    def restore(self, saved: dict[str, int]) -> None:
+        """Go on from what a snapshot has of it; it has to join again."""
+        for name in _SAVED:
+            setattr(self, name, saved[name])
+        self.missed = not self.left

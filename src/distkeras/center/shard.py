@@ -104,14 +104,14 @@ class Shard:
         """Commits applied here since the center from which the window comes that `worker` sends."""
         return self.version - self._pulls[worker][0].version
 
-    def flaw(self, center: Vector | None = None, state: State | None = None) -> str | None:
+    def not_finite(self, center: Vector | None = None, state: State | None = None) -> str | None:
         """Say what is not finite in this shard, or in a copy of its `center` and `state`; `None`: nothing.
 
         The copy is of a moment; the shard itself is looked at while no message is applied.
         """
         if center is None or state is None:
             with self.lock:
-                return self.flaw(self.center, self.state)
+                return self.not_finite(self.center, self.state)
         if not is_finite(center):
             return "the center holds NaN or infinity"
         for name in sorted(self._checked & state.keys()):

@@ -75,14 +75,14 @@ class Sharded:
             self._torn = True
             raise
 
-    def flaw(self) -> str | None:
+    def not_finite(self) -> str | None:
         """Say what is not finite, in the center or in the rule's state; `None`: nothing."""
-        return next(filter(None, (shard.flaw() for shard in self.shards)), None)
+        return next(filter(None, (shard.not_finite() for shard in self.shards)), None)
 
-    def flaw_in(self, vector: Vector, rule: list[State]) -> str | None:
+    def not_finite_in(self, vector: Vector, rule: list[State]) -> str | None:
         """Say what is not finite in a copy of the center and of the rule's state; `None`: nothing."""
         parts = zip(self._with_parts(vector), rule, strict=True)
-        return next(filter(None, (shard.flaw(part, state) for (shard, part), state in parts)), None)
+        return next(filter(None, (shard.not_finite(part, state) for (shard, part), state in parts)), None)
 
     def staleness_of(self, worker: int) -> int:
         """Commits applied since `worker` last pulled."""

@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from distkeras import events
 from distkeras.algorithms import State, Vector
-from distkeras.center.ledger import Line
 from distkeras.center.messages import Polled
 
 VERSION = 1
@@ -40,18 +39,18 @@ class CenterState:
         center: a copy, shape (size,).
         rule: the rule's state, a shard each; copies.
         versions: of the shards.
-        lines: the ledger, a line a worker.
+        workers: the ledger: what is known of each worker, plain JSON.
     """
 
     center: Vector
     rule: list[State]
     versions: list[int]
-    lines: list[Line]
+    workers: list[dict[str, int]]
 
     @property
     def finished(self) -> bool:
         """Whether every worker has committed its last window."""
-        return all(line.left for line in self.lines)
+        return all(worker["left"] for worker in self.workers)
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,7 @@ class Snapshot:
             "num_updates": self.unread.num_updates,
             "next": self.unread.next,
             "events": [[type(event).__name__, asdict(event)] for event in self.unread.events],
-            "members": [
-                {"versions": member.versions, "lines": [asdict(line) for line in member.lines]}
-                for member in self.members
-            ],
+            "members": [{"versions": member.versions, "lines": member.workers} for member in self.members],
         }
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         np.savez(file, **arrays)
@@ -147,8 +143,7 @@ def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
         shard, _, name = rest.partition("/")
         if owner == str(index) and name:
             rule[int(shard)][name] = archive[key]
-    lines = [Line(**line) for line in known["lines"]]
-    return CenterState(archive[f"{index}/center"], rule, known["versions"], lines)
+    return CenterState(archive[f"{index}/center"], rule, known["versions"], known["lines"])
 
 
 def _checked(name: str, value: object) -> npt.NDArray[Any]:

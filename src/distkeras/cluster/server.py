@@ -22,8 +22,8 @@ from distkeras.cluster.process import Process, ServerFailed
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec
-from distkeras.wire.connection import TOKEN_BYTES
-from distkeras.wire.serve import EXIT_SECONDS, LENGTH, RUINED_CODE, ServerJob
+from distkeras.wire.handshake import TOKEN_BYTES
+from distkeras.wire.serve import EXIT_SECONDS, LENGTH, NOT_FINITE_CODE, ServerJob
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import fingerprint_of, make_tls
 
@@ -165,7 +165,7 @@ class ServerProcess:
         if code is None:
             return False
         died = self._process.died()
-        if self._restarts_left == 0 or not (code < 0 or code == RUINED_CODE):
+        if self._restarts_left == 0 or not (code < 0 or code == NOT_FINITE_CODE):
             raise ServerFailed(died)
         self._restarts_left -= 1
         logger.warning("%s\nIt is started again from its last snapshot.", died)

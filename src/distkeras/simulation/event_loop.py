@@ -257,7 +257,7 @@ class Simulation:
         return weights if split == reply.size else np.concatenate((weights, reply[split:]))
 
     def _drop_journal(self, seen: int) -> int:
-        """Read the center's journal, so that it forgets; return the number to read from next."""
+        """Read the center's event_log, so that it forgets; return the number to read from next."""
         [(_, polled)] = self.center.handle(Poll(seen))
         if not isinstance(polled, Polled):
             raise TypeError(f"Expected Polled. Received: {polled!r}")

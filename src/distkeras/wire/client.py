@@ -35,7 +35,8 @@ from distkeras.center.messages import (
 )
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
-from distkeras.wire.connection import SESSION_BYTES, TIMEOUT, Connection
+from distkeras.wire.connection import Connection
+from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, Handshake
 
 CONNECT_SECONDS = 10.0
 
@@ -222,21 +223,22 @@ class Client:
 
     def _greet(self, sock: socket.socket) -> Connection:
         address = self._address
-        connection = Connection(
-            sock,
-            frames.REPLIES,
-            frames.MAX_REPLY_TEXT,
-            address.packing,
-            address.checksum,
-            address.timeout,
-            address.dtype,
-        )
+        handshake = Handshake(sock, address.timeout)
         try:
-            connection.prove_to_server(address.token, self._session, self._tls, address.pin, address.host)
+            handshake.prove_to_server(address.token, self._session, self._tls, address.pin, address.host)
+            connection = Connection(
+                handshake.sock,
+                frames.REPLIES,
+                frames.MAX_REPLY_TEXT,
+                address.packing,
+                address.checksum,
+                address.dtype,
+            )
             if sock.family == socket.AF_UNIX:
                 connection.shared = shared_memory.accept(sock, address.size, address.dtype)
         except BaseException:
-            connection.close()
+            handshake.hang_up()
+            handshake.sock.close()
             raise
         connection.limit_waits(self._timeout)
         return connection

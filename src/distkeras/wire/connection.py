@@ -1,15 +1,10 @@
-"""One connection: encrypted where the job asks for it, authenticated, then frames in both directions."""
+"""Frames in both directions over one socket, on which both sides have made the handshake."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import hmac
-import secrets
 import socket
 import ssl
 import struct
-import time
 from typing import Any
 
 import numpy as np
@@ -18,37 +13,22 @@ from distkeras.algorithms import Vector
 from distkeras.wire import frames
 from distkeras.wire.codecs import CodecError, Packing
 from distkeras.wire.compression import Compression
-from distkeras.wire.tls import fingerprint
+from distkeras.wire.handshake import hang_up, receive_some
 
-NONCE_BYTES = 32
-SESSION_BYTES = 16
-TOKEN_BYTES = 32
-GREETING = b"distkeras/3\n"
-HANDSHAKE_SECONDS = 10.0
-TIMEOUT = 30.0
-PROBES = 3
 SMALL_BYTES = 16 * 2**10
 READ_AHEAD = 256
-
-
-class AuthenticationError(Exception):
-    """The other side does not know the job's token, or is not the server that the job started."""
 
 
 class Connection:
     """Frames over one socket.
 
-    The handshake has one deadline for all its steps, counted from here: a peer that sends a byte now and then
-    gains no time by it.
-
     Args:
-        sock: a connected TCP or Unix socket; closed with the connection.
+        sock: a connected TCP or Unix socket, after its handshake; closed with the connection.
         kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
         max_text: most bytes of text that an arriving frame may have.
         packing: how the job compresses; `None`: not at all.
         checksum: send checksums, and expect them.
-        timeout: seconds for which the other machine may acknowledge nothing, neither data nor, where there is
-            none, the question whether it is there. The handshake has no more, and 10 s at most.
+        dtype: in which vectors travel.
 
     Attributes:
         shared: the vector of every frame, in either direction, where both sides are on one machine; else
@@ -62,24 +42,18 @@ class Connection:
         max_text: int,
         packing: Packing | None = None,
         checksum: bool = False,
-        timeout: float = TIMEOUT,
         dtype: str = "float32",
     ) -> None:
         self.sock = sock
         self._dtype = dtype
-        self._handshake = min(timeout, HANDSHAKE_SECONDS)
-        self._deadline = time.monotonic() + self._handshake
         self._kinds = kinds
         self._max_text = max_text
         at_server = kinds is frames.REQUESTS
         self._compression = None if packing is None else Compression(packing, at_server=at_server)
-        # What stays on this machine is neither damaged on its way nor heard by others.
-        self._local = sock.family == socket.AF_UNIX
-        self._checksum = checksum and not self._local
+        # What stays on this machine is not damaged on its way.
+        self._checksum = checksum and sock.family != socket.AF_UNIX
         self._ahead = b""  # What was read, and is not yet taken.
         self.shared: Vector | None = None
-        if not self._local:
-            _limit_silence(sock, timeout)
 
     def limit_waits(self, seconds: float) -> None:
         """Let one system call wait for at most `seconds`: then `TimeoutError` or `BlockingIOError`."""
@@ -176,119 +150,14 @@ class Connection:
         except CodecError as error:
             raise frames.FrameError(str(error)) from error
 
-    def prove_to_client(self, token: bytes, tls: ssl.SSLContext | None = None) -> bytes:
-        """The server's side of the handshake: challenge, check, answer the client's challenge.
-
-        Args:
-            token: the job's secret.
-            tls: encrypts all that follows; `None`: nothing.
-
-        Returns:
-            The client's session.
-
-        Raises:
-            AuthenticationError: the client does not know the token.
-            OSError: it has gone, does not speak TLS, or was not done in time.
-        """
-        if tls is not None and not self._local:
-            self._encrypt(tls, None)
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        self._write(GREETING + nonce)
-        theirs = self._read(NONCE_BYTES + SESSION_BYTES)
-        proof = self._read(hashlib.sha256().digest_size)
-        if not hmac.compare_digest(proof, _proof(token, b"client", nonce, theirs)):
-            raise AuthenticationError("Expected a proof of the job's token. Received: a wrong one")
-        self._write(_proof(token, b"server", theirs, nonce))
-        return theirs[NONCE_BYTES:]
-
-    def prove_to_server(
-        self,
-        token: bytes,
-        session: bytes,
-        tls: ssl.SSLContext | None = None,
-        pin: bytes = b"",
-        host: str = "",
-    ) -> None:
-        """The client's side of the handshake. The token itself is never sent.
-
-        Args:
-            token: the job's secret.
-            session: `SESSION_BYTES` that all connections of one client have in common, and no other's.
-            tls: encrypts all that follows; `None`: nothing.
-            pin: SHA-256 fingerprint of the one certificate that is believed.
-            host: the server's name, for contexts that verify it.
-
-        Raises:
-            AuthenticationError: the server does not know the token, shows another certificate, or is no
-                server of this protocol.
-            OSError: it has gone, or was not done in time.
-        """
-        if tls is not None and not self._local:
-            self._encrypt(tls, host)
-            self._check_certificate(pin)
-        greeting = self._read(len(GREETING))
-        if greeting != GREETING:
-            raise AuthenticationError(
-                f"Expected a server that says {GREETING!r}: driver and executors need the same version of "
-                f"distkeras, and the same `tls`. Received: {greeting!r}"
-            )
-        theirs = self._read(NONCE_BYTES)
-        nonce = secrets.token_bytes(NONCE_BYTES) + session
-        self._write(nonce + _proof(token, b"client", theirs, nonce))
-        proof = self._read(hashlib.sha256().digest_size)
-        if not hmac.compare_digest(proof, _proof(token, b"server", nonce, theirs)):
-            raise AuthenticationError("Expected the server to prove the job's token. Received: a wrong proof")
-
     def hang_up(self) -> None:
         """End the connection, from any thread: the one that waits on it wakes up with an error."""
-        with contextlib.suppress(OSError):  # The other side may have been faster.
-            # Not SSLSocket's own, which takes the encryption from under the thread that reads.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+        hang_up(self.sock)
 
     def close(self) -> None:
         """Close the socket. For the thread that uses it."""
         self.hang_up()
         self.sock.close()
-
-    def _encrypt(self, context: ssl.SSLContext, host: str | None) -> None:
-        self._wait_for_the_rest()
-        plain = self.sock
-        self.sock = context.wrap_socket(
-            plain, server_side=host is None, do_handshake_on_connect=False, server_hostname=host
-        )
-        try:
-            self.sock.do_handshake()
-        except ssl.SSLCertVerificationError as error:
-            raise AuthenticationError(f"Expected a certificate that the context verifies: {error}") from error
-
-    def _check_certificate(self, pin: bytes) -> None:
-        certificate = (
-            self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
-        )
-        received = fingerprint(certificate or b"")
-        if not hmac.compare_digest(received, pin):
-            raise AuthenticationError(
-                f"Expected a server with the certificate {pin.hex()}. Received: {received.hex()}"
-            )
-
-    def _wait_for_the_rest(self) -> None:
-        """Let the next step of the handshake take no longer than is left of its time."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(f"The handshake took longer than {self._handshake:.0f} s.")
-        self.sock.settimeout(left)
-
-    def _write(self, data: bytes) -> None:
-        self._wait_for_the_rest()
-        self.sock.sendall(data)
-
-    def _read(self, size: int) -> bytes:
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            self._wait_for_the_rest()
-            view = self._receive_some(view)
-        return bytes(data)
 
     def _take(self, size: int) -> bytes:
         """Return the next `size` bytes: header and text of a small frame come by one system call."""
@@ -307,29 +176,4 @@ class Connection:
             view[:count], self._ahead = self._ahead[:count], self._ahead[count:]
             view = view[count:]
         while view:
-            view = self._receive_some(view)
-
-    def _receive_some(self, view: memoryview) -> memoryview:
-        count = self.sock.recv_into(view)
-        if count == 0:
-            raise ConnectionError("The other side closed the connection.")
-        return view[count:]
-
-
-def _limit_silence(sock: socket.socket, timeout: float) -> None:
-    """Have the system end a connection whose other machine is gone, however long a reply may take."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    probe = max(1, round(timeout / (1 + PROBES)))
-    for option, value in (
-        ("TCP_KEEPIDLE", probe),
-        ("TCP_KEEPINTVL", probe),
-        ("TCP_KEEPCNT", PROBES),
-        ("TCP_USER_TIMEOUT", round(1000 * timeout)),  # Probes alone say nothing of data that is on its way.
-    ):
-        if hasattr(socket, option):  # Linux
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _proof(token: bytes, side: bytes, challenge: bytes, nonce: bytes) -> bytes:
-    return hmac.digest(token, side + challenge + nonce, "sha256")
+            view = receive_some(self.sock, view)

@@ -25,17 +25,17 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center import Center, CenterConfig, Independent, go_on, take
+from distkeras.center import Center, CenterConfig, Independent, restore_snapshot, take_snapshot
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.compression import packing_of
-from distkeras.wire.connection import TIMEOUT
-from distkeras.wire.keeper import Keeper
+from distkeras.wire.handshake import TIMEOUT
+from distkeras.wire.handshake_limiter import MAX_PENDING
 from distkeras.wire.server import THREADS, Server
+from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
-from distkeras.wire.strangers import MAX_STRANGERS
 from distkeras.wire.tls import TLS
 
-RUINED_CODE = 3
+NOT_FINITE_CODE = 3
 """Of a process whose center is not finite any more: the driver starts it again from its last snapshot."""
 EXIT_SECONDS = 5.0
 LOOK_SECONDS = 0.5
@@ -171,7 +171,7 @@ def make_center(job: ServerJob) -> Center | Independent:
     return (Independent if job.config.independent else Center)(job.config, job.initial, clock=time.time)
 
 
-def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
+def make_snapshot_writer(job: ServerJob, center: Center | Independent) -> SnapshotWriter | None:
     """Bring `center` to its last snapshot, if `job` asks for that, and keep snapshots from now on.
 
     Raises:
@@ -186,10 +186,10 @@ def make_keeper(job: ServerJob, center: Center | Independent) -> Keeper | None:
         store.take()
     if job.restore:
         # Where there is none yet, it goes on from the very beginning.
-        go_on(center, store.newest() or take(center, job.settings), job.since)
-    keeper = Keeper(center, store, options, job.settings, job.snapshot_seconds)
-    keeper.start()
-    return keeper
+        restore_snapshot(center, store.newest() or take_snapshot(center, job.settings), job.since)
+    writer = SnapshotWriter(center, store, options, job.settings, job.snapshot_seconds)
+    writer.start()
+    return writer
 
 
 def _allow_open_files(number: int) -> None:
@@ -205,7 +205,7 @@ def go_back(reason: str) -> None:
     """End the process, so that the driver starts it again from its last snapshot, which is finite."""
     logger.error("The center goes back to its last snapshot: %s", reason)
     sys.stderr.flush()
-    os._exit(RUINED_CODE)
+    os._exit(NOT_FINITE_CODE)
 
 
 def end_on_error(failed: threading.ExceptHookArgs) -> None:
@@ -231,20 +231,20 @@ def main() -> None:
     except EOFError:
         return  # There is no job after all, or no driver.
     packing, center = job.packing, make_center(job)
-    keeper = make_keeper(job, center)
+    writer = make_snapshot_writer(job, center)
     job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
-    if keeper is not None and job.config.bad_updates.action == "skip":
+    if writer is not None and job.config.bad_updates.action == "skip":
         for member in center.members:
-            member.finite.on_ruined = go_back
+            member.finite.on_failure = go_back
     max_connections = 4 * job.config.num_workers + SPARE_CONNECTIONS
-    _allow_open_files(max_connections + MAX_STRANGERS + SPARE_FILES)
+    _allow_open_files(max_connections + MAX_PENDING + SPARE_FILES)
     server = Server(
         center,
         job.token,
         job.host,
         job.ports,
         packing,
-        keeper=keeper,
+        snapshots=writer,
         local_name=job.local_name,
         checksum=job.checksum,
         tls=None if job.tls is None else job.tls.server(),
@@ -254,16 +254,16 @@ def main() -> None:
     )
     threading.Thread(target=server.serve, name=f"{THREADS}accept", daemon=True).start()
     with open(report, "w") as file:
-        epoch = 0 if keeper is None else keeper.epoch
+        epoch = 0 if writer is None else writer.epoch
         print(json.dumps({"port": server.port, "epoch": epoch}), file=file)
     # A line is a reason: it ends the job for the workers. The end of the stream ends the process.
     for line in stream:
         server.stop(line.decode().strip())
     server.close()
-    if keeper is not None:
+    if writer is not None:
         if not job.temporary:  # Nothing is lost then of a training that is resumed.
-            keeper.keep()
-        keeper.close()
+            writer.write_now()
+        writer.close()
     if job.temporary and job.snapshots is not None and job.snapshots.address is not None:
         shutil.rmtree(job.snapshots.address, ignore_errors=True)  # The driver, if it lives, does it too.
     sys.stdout.flush()

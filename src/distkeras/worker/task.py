@@ -16,8 +16,8 @@ from distkeras.center import CenterConfig
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
-from distkeras.wire.connection import AuthenticationError
 from distkeras.wire.group import Group, connect
+from distkeras.wire.handshake import AuthenticationError
 from distkeras.worker.ending import Ending
 from distkeras.worker.gpus import take_gpu
 from distkeras.worker.heartbeat import Heartbeat

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distkeras.center import Center, Independent, SnapshotError, take
+from distkeras.center import Center, Independent, SnapshotError, take_snapshot
 from distkeras.events import CenterFailed, SnapshotFailed
 from distkeras.wire.lease import Fenced
 from distkeras.wire.store import SnapshotOptions, Store
@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.1
 logger = logging.getLogger(__name__)
 
 
-class Keeper:
+class SnapshotWriter:
     """Writes snapshots of a center in its turn, and when it is asked to.
 
     A snapshot that cannot be written is reported by an event; training goes on, and the next is tried in its
@@ -48,7 +48,7 @@ class Keeper:
         self._changed = threading.Condition()
         self._asked = 0
         self._kept = 0
-        self._written = center.journal.changes  # What is in the last snapshot, or needs none.
+        self._written = center.event_log.changes  # What is in the last snapshot, or needs none.
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="distkeras-snapshots", daemon=True)
 
@@ -61,10 +61,10 @@ class Keeper:
         """Start the thread."""
         self._thread.start()
 
-    def keep(self) -> None:
+    def write_now(self) -> None:
         """Wait until a snapshot is written that has all that has happened before; or could not be."""
         with self._changed:
-            if self._written >= self._center.journal.changes:
+            if self._written >= self._center.event_log.changes:
                 return
             self._asked += 1
             ticket = self._asked
@@ -82,8 +82,8 @@ class Keeper:
             self._report_errors_of(self._store.release)
 
     def _run(self) -> None:
-        journal, options = self._center.journal, self._options
-        last_time, last_update = time.monotonic(), journal.num_updates
+        event_log, options = self._center.event_log, self._options
+        last_time, last_update = time.monotonic(), event_log.num_updates
         if self._store.epoch == 0:
             self._report_errors_of(
                 self._store.open
@@ -95,23 +95,23 @@ class Keeper:
                     return
                 ticket = self._asked
             due = options.seconds is not None and time.monotonic() >= last_time + options.seconds
-            due |= options.commits is not None and journal.num_updates >= last_update + options.commits
-            if ticket == self._kept and not (due and journal.changes > self._written):
+            due |= options.commits is not None and event_log.num_updates >= last_update + options.commits
+            if ticket == self._kept and not (due and event_log.changes > self._written):
                 continue
-            last_time, last_update = time.monotonic(), journal.num_updates
+            last_time, last_update = time.monotonic(), event_log.num_updates
             self._report_errors_of(self._write)
             with self._changed:
                 self._kept = ticket
                 self._changed.notify_all()
 
     def _write(self) -> None:
-        changes = self._center.journal.changes
-        snapshot = take(self._center, self._settings)
+        changes = self._center.event_log.changes
+        snapshot = take_snapshot(self._center, self._settings)
         for member, state in zip(self._center.members, snapshot.members, strict=True):
             if (
-                flaw := member.finite.check(self._center.journal, state)
+                problem := member.finite.check(self._center.event_log, state)
             ) is not None:  # One that is finite must stay the newest.
-                raise SnapshotError(flaw)
+                raise SnapshotError(problem)
         self._store.write(snapshot)
         self._written = changes
 
@@ -119,10 +119,10 @@ class Keeper:
         try:
             action()
         except Fenced as error:  # No server could go on from what is there, if this one were killed.
-            self._center.journal.add(CenterFailed(str(error), self._center.journal.clock()))
+            self._center.event_log.add(CenterFailed(str(error), self._center.event_log.clock()))
         except Exception as error:  # Whatever a filesystem or a user's rule comes up with: the job goes on.
             self._report(f"{type(error).__name__}: {error}")
 
     def _report(self, error: str) -> None:
         logger.warning("A snapshot could not be written to %s: %s", self._store.address, error)
-        self._center.journal.add(SnapshotFailed(error, self._center.journal.clock()))
+        self._center.event_log.add(SnapshotFailed(error, self._center.event_log.clock()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center, CenterConfig, go_on, ledger, take
-from distkeras.center.ledger import Journal, size_of
+from distkeras.center import Center, CenterConfig, event_log, restore_snapshot, take_snapshot
+from distkeras.center.event_log import EventLog, size_of
 from distkeras.center.messages import MAX_PAGE_BYTES, Join, Polled
 from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.events import EventsDropped, ServerRestored, Window, WorkerFailed, WorkerLeft
@@ -21,14 +21,14 @@ def window(iteration, num_metrics=1):
 @pytest.fixture
 def small(monkeypatch):
     """A journal with room for twenty windows, and ten other events."""
-    monkeypatch.setattr(ledger, "MAX_BYTES", 20 * size_of(window(0)))
-    monkeypatch.setattr(ledger, "RESERVED_BYTES", 10 * size_of(WorkerLeft(0, 7.0)))
-    return Journal(lambda: 7.0)
+    monkeypatch.setattr(event_log, "MAX_BYTES", 20 * size_of(window(0)))
+    monkeypatch.setattr(event_log, "RESERVED_BYTES", 10 * size_of(WorkerLeft(0, 7.0)))
+    return EventLog(lambda: 7.0)
 
 
-def read_all(journal):
+def read_all(event_log):
     events, since = [], 0
-    while (page := journal.read(since)).events:
+    while (page := event_log.read(since)).events:
         events += page.events
         since = page.next
     return events
@@ -63,34 +63,34 @@ def test_no_kind_of_event_grows_it_without_bound(small):
         small.add(WorkerLeft(0, 7.0))
         small.add(window(0))
     assert sum(map(size_of, small._events)) == small._bytes
-    assert small._bytes <= ledger.MAX_BYTES + ledger.RESERVED_BYTES
+    assert small._bytes <= event_log.MAX_BYTES + event_log.RESERVED_BYTES
     kept = len(small._events)
     events = read_all(small)
     assert events[-1] == EventsDropped(3000 - kept, 7.0)
 
 
 def test_a_page_holds_no_more_than_a_frame_does_and_one_event_at_least():
-    journal = Journal(lambda: 7.0)
-    journal.add(*(window(iteration, 7000) for iteration in range(60)))
+    event_log = EventLog(lambda: 7.0)
+    event_log.add(*(window(iteration, 7000) for iteration in range(60)))
     pages, since = [], 0
-    while (page := journal.read(since)).events:
+    while (page := event_log.read(since)).events:
         frames.encode(page)  # Raises if it does not fit.
         pages.append(len(page.events))
         since = page.next
     assert sum(pages) == 60
     assert len(pages) > 1
     giant = WorkerFailed(0, "x" * MAX_PAGE_BYTES, 7.0)
-    journal.add(giant, giant)
-    assert journal.read(since).events == [giant]
+    event_log.add(giant, giant)
+    assert event_log.read(since).events == [giant]
 
 
 def test_a_restored_journal_knows_how_large_it_is():
     center = Center(CenterConfig(DOWNPOUR()), [0.0] * 4, clock=lambda: 7.0)
     center.handle(Join(0))
-    snapshot = take(center, {})
-    go_on(center, snapshot, 0)
-    assert center.journal._bytes == sum(map(size_of, center.journal._events))
-    assert [type(event) for event in center.journal._events][-1] is ServerRestored
+    snapshot = take_snapshot(center, {})
+    restore_snapshot(center, snapshot, 0)
+    assert center.event_log._bytes == sum(map(size_of, center.event_log._events))
+    assert [type(event) for event in center.event_log._events][-1] is ServerRestored
 
 
 def test_the_driver_reads_to_the_last_page_after_the_end_and_tells_what_is_missing(caplog):

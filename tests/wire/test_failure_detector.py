@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distkeras.wire.pulse import Pulse
+from distkeras.wire.failure_detector import FailureDetector
 
 
 class Clock:
@@ -24,7 +24,7 @@ def look_until(pulse, clock, end):
 
 def test_a_silent_worker_is_named_once_until_it_is_heard_again():
     clock = Clock()
-    pulse = Pulse(8.0, clock)
+    pulse = FailureDetector(8.0, clock)
     pulse.heard(0)
     pulse.heard(1)
     pulse.forget(1)
@@ -35,7 +35,7 @@ def test_a_silent_worker_is_named_once_until_it_is_heard_again():
 
 def test_nobody_is_taken_for_lost_because_the_server_stood_still():
     clock = Clock()
-    pulse = Pulse(8.0, clock)
+    pulse = FailureDetector(8.0, clock)
     pulse.heard(0)
     clock.now = 100.0
     assert pulse.silent() == {}

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 
-class Pulse:
+class FailureDetector:
     """When each worker was last heard.
 
     Args:

@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-MAX_STRANGERS = 256
+MAX_PENDING = 256
 MAX_ADDRESSES = 1024
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 FORGET_SECONDS = 60.0
@@ -15,18 +15,18 @@ LOG_SECONDS = 10.0
 
 
 @dataclass(eq=False)
-class Stranger:
+class PendingHandshake:
     """A connection that has proved nothing.
 
     Attributes:
         address: where it comes from, without the port.
         hang_up: ends the connection, from any thread.
-        gone: set when it was told to go.
+        evicted: set when another has taken its place.
     """
 
     address: str
     hang_up: Callable[[], None]
-    gone: threading.Event = field(default_factory=threading.Event)
+    evicted: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -37,44 +37,44 @@ class _Record:
     unlogged: int = 0
 
 
-class Strangers:
+class HandshakeLimiter:
     """Bounds what peers without the token can cost, and locks out none that has it.
 
     Whoever proves the token is let in at once, whatever others at the same address did: executors and a
     misconfigured or hostile program may share one. Only those who fail wait, and the longer the more often
-    their address failed; while they wait, they count among the strangers. One stranger too many ends the
+    their address failed; while they wait, they count as pending. One handshake too many ends the
     oldest of the address that has most of them.
 
     Args:
         clock: seconds, monotonic.
-        limit: strangers at one time.
+        limit: pending handshakes at one time.
     """
 
-    def __init__(self, clock: Callable[[], float], limit: int = MAX_STRANGERS) -> None:
+    def __init__(self, clock: Callable[[], float], limit: int = MAX_PENDING) -> None:
         self._clock = clock
         self._limit = limit
-        self._strangers: OrderedDict[Stranger, None] = OrderedDict()
+        self._pending: OrderedDict[PendingHandshake, None] = OrderedDict()
         self._records: OrderedDict[str, _Record] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._strangers)
+        return len(self._pending)
 
-    def arrive(self, stranger: Stranger) -> None:
-        """Count a new `stranger`; another may have to go for it."""
+    def begin(self, handshake: PendingHandshake) -> None:
+        """Count a new `handshake`; another may be evicted for it."""
         with self._lock:
-            self._strangers[stranger] = None
-            evicted = self._oldest_of_the_busiest() if len(self._strangers) > self._limit else None
+            self._pending[handshake] = None
+            evicted = self._oldest_of_the_busiest() if len(self._pending) > self._limit else None
             if evicted is not None:
-                del self._strangers[evicted]
+                del self._pending[evicted]
         if evicted is not None:
-            evicted.gone.set()
+            evicted.evicted.set()
             evicted.hang_up()
 
-    def leave(self, stranger: Stranger) -> None:
-        """Forget a stranger that proved the token, or whose connection has ended."""
+    def end(self, handshake: PendingHandshake) -> None:
+        """Forget a `handshake` that proved the token, or whose connection has ended."""
         with self._lock:
-            self._strangers.pop(stranger, None)
+            self._pending.pop(handshake, None)
 
     def fail(self, address: str) -> tuple[float, int]:
         """Note a failure of `address`.
@@ -99,7 +99,7 @@ class Strangers:
             unlogged, record.logged, record.unlogged = record.unlogged, now, 0
             return pause, unlogged
 
-    def _oldest_of_the_busiest(self) -> Stranger:
-        counts = Counter(stranger.address for stranger in self._strangers)
+    def _oldest_of_the_busiest(self) -> PendingHandshake:
+        counts = Counter(handshake.address for handshake in self._pending)
         address, _ = counts.most_common(1)[0]
-        return next(stranger for stranger in self._strangers if stranger.address == address)
+        return next(handshake for handshake in self._pending if handshake.address == address)

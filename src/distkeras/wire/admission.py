@@ -1,0 +1,142 @@
+"""Who speaks for which worker, and who waits for which answer. No socket, no center."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from distkeras.center.messages import Answer, Exchange, Join, Leave, Refused, Rejoin, Reply, Request
+from distkeras.wire import frames
+
+REPLACED = frames.Stopped(
+    "Another process, or a newer connection, speaks for this worker now.", replaced=True
+)
+
+
+@dataclass(eq=False)
+class Caller:
+    """One connection that has proved the token, and the replies that are for it.
+
+    Attributes:
+        hang_up: ends the connection, from any thread.
+        session: what all connections of one client have in common.
+        replies: what another thread has answered.
+    """
+
+    hang_up: Callable[[], None]
+    session: bytes
+    replies: queue.SimpleQueue[Reply | frames.Stopped] = field(default_factory=queue.SimpleQueue)
+
+
+class Admission:
+    """Decides which connection is heard.
+
+    Of the processes that train as one worker the last started is heard, and its newest connection: Spark does
+    not always end a task's process before it starts the next. The others are told to stop.
+
+    Args:
+        max_connections: at one time.
+    """
+
+    def __init__(self, max_connections: int) -> None:
+        self._max_connections = max_connections
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Caller] = {}  # by worker
+        self._newest: dict[bytes, Caller] = {}  # by session
+        self._owners: dict[int, bytes] = {}  # of each worker, the session
+        self._replaced: set[bytes] = set()
+        self._tickets: defaultdict[int, int] = defaultdict(int)  # of each worker, the last process
+        self._stopped: frames.Stopped | None = None
+
+    def enter(self, caller: Caller) -> bool:
+        """Count `caller` among the connections, and end the one before of its session.
+
+        Returns:
+            Whether there was room.
+        """
+        with self._lock:
+            before = self._newest.get(caller.session)
+            if before is None and len(self._newest) >= self._max_connections:
+                return False
+            self._newest[caller.session] = caller
+        if before is not None:
+            before.hang_up()
+        return True
+
+    def leave(self, caller: Caller) -> None:
+        """Forget a connection that has ended."""
+        with self._lock:
+            if self._newest.get(caller.session) is caller:
+                del self._newest[caller.session]
+
+    def hear(self, worker: int, ticket: int) -> frames.Stopped | None:
+        """Return why a heartbeat of the process with `ticket` does not count; `None`: it does."""
+        with self._lock:
+            if self._stopped is not None:
+                return self._stopped
+            return REPLACED if ticket < self._tickets[worker] else None
+
+    def admit(self, caller: Caller, worker: int, request: Request) -> Rejoin | frames.Stopped | None:
+        """Let `caller` speak for `worker` and wait for an answer, or return what it is told instead."""
+        with self._lock:
+            if self._stopped is not None:
+                return self._stopped
+            owner = self._owners.setdefault(worker, caller.session)
+            if owner != caller.session and caller.session not in self._replaced:
+                if isinstance(request, Exchange | Leave):
+                    return Rejoin()  # Another process, perhaps an older one, spoke first at this server.
+                if isinstance(request, Join):
+                    late = request.ticket < self._tickets[worker]
+                    self._replaced.add(caller.session if late else owner)
+                    self._owners[worker] = owner if late else caller.session
+            if isinstance(request, Join):
+                self._tickets[worker] = max(request.ticket, self._tickets[worker])
+            if caller.session in self._replaced or self._newest.get(caller.session) is not caller:
+                return REPLACED
+            cut = self._waiting.get(worker)
+            self._waiting[worker] = caller
+            if cut is not None and cut is not caller:
+                cut.replies.put(REPLACED)  # Its thread, if it still waits for a round, may end.
+            return None
+
+    def deliver(self, answers: list[Answer], caller: Caller | None, worker: int) -> Reply | None:
+        """Hand the `answers` to those who wait for them; return that of `caller`, if it is there."""
+        own: Reply | None = None
+        with self._lock:
+            for receiver, reply in answers:
+                if receiver == worker:
+                    own = reply
+                elif (waiting := self._waiting.pop(receiver, None)) is not None:
+                    waiting.replies.put(reply)
+            if own is not None and caller is not None:
+                if self._waiting.get(worker) is caller:
+                    del self._waiting[worker]
+                # A round's answer may have come too, meant for the connection before: not for the next round.
+                while not caller.replies.empty():
+                    caller.replies.get()
+        return own
+
+    def fail(self, caller: Caller | None, refused: Refused) -> None:
+        """Give all who wait, but `caller`, the answer `refused`."""
+        self._answer_all(refused, caller)
+
+    def stop(self, reason: str) -> None:
+        """Answer every request from now on, and every one that waits, with `Stopped`."""
+        with self._lock:
+            self._stopped = frames.Stopped(reason)
+        self._answer_all(self._stopped)
+
+    def waiting(self) -> set[int]:
+        """Return the workers that wait for an answer: it is not their turn to speak."""
+        with self._lock:
+            return set(self._waiting)
+
+    def _answer_all(self, reply: Refused | frames.Stopped, but: Caller | None = None) -> None:
+        with self._lock:
+            for caller in self._waiting.values():
+                if caller is not but:
+                    caller.replies.put(reply)
+            self._waiting.clear()
