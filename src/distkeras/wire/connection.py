@@ -16,7 +16,7 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.wire import frames
-from distkeras.wire.codecs import CodecError, Packing
+from distkeras.wire.codecs import CodecError
 from distkeras.wire.compression import Compression
 from distkeras.wire.tls import fingerprint
 
@@ -45,7 +45,7 @@ class Connection:
         sock: a connected TCP or Unix socket; closed with the connection.
         kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
         max_text: most bytes of text that an arriving frame may have.
-        packing: how the job compresses; `None`: not at all.
+        compression: this end's; `None`: nothing is compressed.
         checksum: send checksums, and expect them.
         timeout: seconds for which the other machine may acknowledge nothing, neither data nor, where there is
             none, the question whether it is there. The handshake has no more, and 10 s at most.
@@ -60,7 +60,7 @@ class Connection:
         sock: socket.socket,
         kinds: dict[int, type],
         max_text: int,
-        packing: Packing | None = None,
+        compression: Compression | None = None,
         checksum: bool = False,
         timeout: float = TIMEOUT,
         dtype: str = "float32",
@@ -71,8 +71,7 @@ class Connection:
         self._deadline = time.monotonic() + self._handshake
         self._kinds = kinds
         self._max_text = max_text
-        at_server = kinds is frames.REQUESTS
-        self._compression = None if packing is None else Compression(packing, at_server=at_server)
+        self._compression = compression
         # What stays on this machine is neither damaged on its way nor heard by others.
         self._local = sock.family == socket.AF_UNIX
         self._checksum = checksum and not self._local

@@ -34,6 +34,7 @@ from distkeras.center.messages import (
 )
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
+from distkeras.wire.compression import Compression
 from distkeras.wire.connection import TIMEOUT, AuthenticationError, Connection
 from distkeras.wire.keeper import Keeper
 from distkeras.wire.pulse import Pulse
@@ -183,7 +184,7 @@ class Server:
                 sock,
                 frames.REQUESTS,
                 frames.MAX_REQUEST_TEXT,
-                self._packing,
+                None if self._packing is None else Compression(self._packing, at_server=True),
                 self._checksum,
                 self._timeout,
                 self._center.dtype.name,
