@@ -261,7 +261,7 @@ def _copy(center: Center, model: Model) -> Center:
     for mine, theirs in zip(copy._places, center._places, strict=True):
         mine.line, mine.joined = theirs.line, theirs.joined
     for mine, theirs in zip(copy.shards, center.shards, strict=True):
-        mine._pulls = {worker: pulls.copy() for worker, pulls in theirs._pulls.items()}
+        mine._received = {worker: held.copy() for worker, held in theirs._received.items()}
     copy._round = {worker: replace(r, message=r.message.copy()) for worker, r in center._round.items()}
     copy.journal.restore(center.journal.unread(), center.journal._first)
     return copy
@@ -269,7 +269,7 @@ def _copy(center: Center, model: Model) -> Center:
 
 def _known(center: Center) -> object:
     stale = tuple(
-        tuple(sorted((w, shard.version - pulls[0].version) for w, pulls in shard._pulls.items()))
+        tuple(sorted((w, shard.version - held[0].version) for w, held in shard._received.items()))
         for shard in center.shards
     )
     places = tuple((place.line, place.joined) for place in center._places)
