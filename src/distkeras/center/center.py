@@ -159,8 +159,8 @@ class Center:
         if self.finite.ruined is not None:
             raise SnapshotError(self.finite.ruined)
         with self.still():
-            vector, rule, versions = self._vector.state()
-            return CenterState(vector, rule, versions, [place.line for place in self._places])
+            vector, states, versions = self._vector.state()
+            return CenterState(vector, states, versions, [place.line for place in self._places])
 
     def restore(self, state: CenterState) -> None:
         """Go on from `state`, before the first request; every worker has to join again.
@@ -172,7 +172,7 @@ class Center:
             raise SnapshotError(
                 f"Expected a snapshot of {self.num_workers} workers. Received: {len(state.lines)}"
             )
-        self._vector.restore(state.center, state.rule, state.versions)
+        self._vector.restore(state.center, state.states, state.versions)
         for place, line in zip(self._places, state.lines, strict=True):
             place.line, place.missed = line, not line.left
 

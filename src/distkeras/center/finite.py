@@ -45,7 +45,7 @@ class Finite:
         Returns:
             What is wrong; `None`: nothing.
         """
-        flaw = self._vector.flaw() if state is None else self._vector.flaw_in(state.center, state.rule)
+        flaw = self._vector.flaw() if state is None else self._vector.flaw_in(state.center, state.states)
         if flaw is not None and self.ruined is None:
             journal.add(CenterFailed(f"The training has diverged: {flaw}.", journal.clock()))
             self._ruin(flaw)
