@@ -125,13 +125,13 @@ def bound(options: argparse.Namespace) -> Callable[[int], Trained]:
 
 def bound_process(calls: Any, part: int, rows: int | None) -> None:
     """One process of `bound`, on a core of its own: trains as many epochs as asked, each time anew."""
-    from distkeras.worker.task import prepare_process
+    from distkeras.worker.environment import prepare_process
 
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[part]})
     prepare_process(os.environ["KERAS_BACKEND"], 1)
     from distkeras.model.spec import freeze, thaw
     from distkeras.model.weights import initial_vector
-    from distkeras.worker.replica import make_replica
+    from distkeras.worker.backends import make_replica
 
     x, y = (array[part::2].copy() for array in mnist("train", rows))
     replica = make_replica(thaw(freeze(keras_model())))

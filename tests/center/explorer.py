@@ -236,8 +236,8 @@ def _check(world: World) -> None:
     windows = world.model.num_windows
     share = 1 / world.model.num_workers if world.model.algorithm.synchronous else 1.0
     expected = np.zeros(world.center.size, np.float32)
-    for worker, place in enumerate(world.center._records):
-        expected[worker * windows : worker * windows + place.line.sequence] = share
+    for worker, record in enumerate(world.center._records):
+        expected[worker * windows : worker * windows + record.sequence] = share
     if not np.array_equal(world.center.snapshot(), expected):
         raise Violation(f"Expected {expected}. Received: {world.center.snapshot()} after {world.steps}")
 
@@ -245,7 +245,7 @@ def _check(world: World) -> None:
 def _check_end(world: World) -> None:
     """All workers have left: whatever happens now, no window is missing."""
     windows = world.model.num_windows
-    if any(place.line.sequence != windows for place in world.center._records):
+    if any(record.sequence != windows for record in world.center._records):
         raise Violation(f"Windows are lost after {world.steps}")
     if world.model.driver:
         history = _poll(world).history
@@ -262,7 +262,7 @@ def _copy(center: Center, model: Model) -> Center:
         mine.restore(theirs.saved())
         mine.joined, mine.missed = theirs.joined, theirs.missed
     for mine, theirs in zip(copy.shards, center.shards, strict=True):
-        mine._pulls = {worker: pulls.copy() for worker, pulls in theirs._pulls.items()}
+        mine._received = {worker: pulls.copy() for worker, pulls in theirs._received.items()}
     copy._round = {worker: replace(r, message=r.message.copy()) for worker, r in center._round.items()}
     copy.event_log.restore(center.event_log.unread(), center.event_log._first)
     return copy
@@ -270,7 +270,7 @@ def _copy(center: Center, model: Model) -> Center:
 
 def _known(center: Center) -> object:
     stale = tuple(
-        tuple(sorted((w, shard.version - pulls[0].version) for w, pulls in shard._pulls.items()))
+        tuple(sorted((w, shard.version - pulls[0].version) for w, pulls in shard._received.items()))
         for shard in center.shards
     )
     records = tuple((*record.saved().values(), record.joined) for record in center._records)

@@ -77,7 +77,7 @@ def take_late(center, settings):
     [
         {"center": AppliesTwice},
         {"center": BelievesEverybody},
-        {"take_snapshot": take_late},
+        {"take": take_late},
         {"snapshot_on_leave": False},
     ],
     ids=["applies twice", "no rejoin", "torn snapshot", "leaves without a snapshot"],

@@ -477,9 +477,9 @@ def test_speculation_is_refused_for_asynchronous_rules(spark, blobs, monkeypatch
 
 
 def test_a_stage_that_ends_without_all_its_workers_is_no_success(blobs, monkeypatch):
-    from distkeras.cluster import stage
+    from distkeras.cluster import worker_stage
 
-    whole = stage._partition_function
+    whole = worker_stage._partition_function
 
     def only_the_first(envelope):
         train = whole(envelope)
@@ -491,7 +491,7 @@ def test_a_stage_that_ends_without_all_its_workers_is_no_success(blobs, monkeypa
 
         return maybe
 
-    monkeypatch.setattr(stage, "_partition_function", only_the_first)
+    monkeypatch.setattr(worker_stage, "_partition_function", only_the_first)
     with pytest.raises(distkeras.WorkerError, match=r"workers \[1\] had not finished"):
         distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy").train(blobs)
 

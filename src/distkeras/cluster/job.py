@@ -21,17 +21,19 @@ from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
-from distkeras.cluster.stage import Stage
+from distkeras.cluster.stage import GRACE_SECONDS
 from distkeras.cluster.watch import Watch, WorkerError
+from distkeras.cluster.worker_stage import worker_stage
 from distkeras.events import Event
 from distkeras.wire.group import connect
-from distkeras.worker.ending import Ending
+from distkeras.worker.ending import Ending, endings_of
 from distkeras.worker.task import Envelope
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from distkeras.model.spec import ModelSpec
+    from distkeras.wire.codecs import Codec
     from distkeras.worker.task import Task
 
 ANSWER_SECONDS = 1.0
@@ -72,6 +74,7 @@ class Job:
         resume: number of the next event of the training to go on with; `None`: a new one.
         num_servers: processes that hold the center between them.
         launched: such processes, if they have been launched ahead.
+        compression: the codec of what travels, `None` for none.
     """
 
     task: Task
@@ -84,6 +87,7 @@ class Job:
     resume: int | None = None
     num_servers: int = 1
     launched: list[Process] = field(default_factory=list)
+    compression: Codec | None = None
 
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -116,7 +120,7 @@ class Job:
                 threads=threads,
                 beat=self.options.heartbeat / 3,
             )
-            stage = Stage(self.frame, envelope, barrier=barrier)
+            stage = worker_stage(self.frame, envelope, barrier=barrier)
             stage.start()
             try:
                 # Models are cycles. Python looks for those after dozens of trainings; now the driver waits.
@@ -124,19 +128,17 @@ class Job:
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
                     watch = Watch(stage, servers, client, center.num_workers, on_event, self.options.give_up)
                     num_updates = watch.run()
-                    return Outcome(self._pull(watch), num_updates, stage.endings)
+                    return Outcome(self._pull(watch), num_updates, endings_of(stage.rows))
             except BaseException as error:
                 servers.stop(f"The driver ended the job: {type(error).__name__}")
-                stage.cancel()
+                stage.cancel(GRACE_SECONDS)  # Workers that were told to stop may end by themselves.
                 raise
 
     def _servers(self, spark: SparkSession, threads: int) -> Servers:
         """Start the servers' processes while Spark looks whether its executors can train."""
         host, bind = addresses(spark, self.options)
         with ThreadPoolExecutor(1) as pool:
-            setup = ServerSetup(
-                self.task.center, host, bind, self.options, self.task.compression, self.settings
-            )
+            setup = ServerSetup(self.task.center, host, bind, self.options, self.compression, self.settings)
             starting = pool.submit(
                 Servers, self.num_servers, setup, self.initial, resume=self.resume, launched=self.launched
             )

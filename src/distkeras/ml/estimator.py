@@ -16,17 +16,11 @@ from pyspark.sql import types as T  # noqa: N812
 from distkeras.algorithms import Algorithm
 from distkeras.cluster.names import Table
 from distkeras.cluster.validate import Names
+from distkeras.ml.converters import OPTIONS
 from distkeras.ml.described import alive
 from distkeras.ml.evaluation import evaluate
 from distkeras.ml.model import KerasModel
-from distkeras.ml.params import (
-    OPTIONS,
-    PredictionParams,
-    TrainingParams,
-    accessors,
-    custom_objects_of,
-    set_given,
-)
+from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.summary import Training
 from distkeras.trainers import DistributedTrainer, ServerOptions
@@ -205,17 +199,19 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         for name, argument in OPTIONS.items():
             if self.isDefined(name):
                 options[argument] = alive(self.getOrDefault(name))
-        return DistributedTrainer(model, self._rule(), self._optimizer(), **options)
+        return DistributedTrainer(model, self._algorithm(), self._optimizer(), **options)
 
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
         """Arguments of `keras.Model.compile` for a model that is not compiled. Default: none."""
         return {}
 
-    def _rule(self) -> Algorithm:
-        rule: Algorithm = alive(self.getOrDefault("algorithm"))
+    def _algorithm(self) -> Algorithm:
+        algorithm: Algorithm = alive(self.getOrDefault("algorithm"))
         if self.isDefined("communicationWindow"):
-            rule = dataclasses.replace(rule, communication_window=self.getOrDefault("communicationWindow"))
-        return rule
+            algorithm = dataclasses.replace(
+                algorithm, communication_window=self.getOrDefault("communicationWindow")
+            )
+        return algorithm
 
     def _optimizer(self) -> str | keras.optimizers.Optimizer | None:
         given = alive(self.getOrDefault("workerOptimizer")) if self.isDefined("workerOptimizer") else None

@@ -25,7 +25,7 @@ from distkeras.cluster.probe import check_python
 from distkeras.cluster.process import Process
 from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import launched
-from distkeras.cluster.session import result_limit
+from distkeras.cluster.settings import result_limit
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names, Weights, check_last_batch
 from distkeras.events import Event, ServerRestored, Window
@@ -38,18 +38,18 @@ from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.alone import one_at_a_time
 from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
 from distkeras.trainers.fingerprint import (
+    describe_algorithm,
     describe_columns,
     describe_compiled,
     describe_model,
-    describe_rule,
 )
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
 from distkeras.wire import codecs
 from distkeras.wire.codecs import Codec
+from distkeras.wire.compression import check_compressible
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Columns
-from distkeras.worker.compress import check_compressible
 from distkeras.worker.ending import Ending
 from distkeras.worker.evaluate import set_metrics
 from distkeras.worker.feeding import Feeding
@@ -259,7 +259,6 @@ class Trainer(WithoutOldNames):
                 num_epoch=self.num_epoch,
                 shuffle=shuffle,
                 seed=self.seed,
-                compression=self.compression,
                 schedules_follow_training=self.schedule_steps == "training" and initial.ndim == 1,
                 state_of=(0,) if initial.ndim == 1 else tuple(range(self.num_workers)),
                 largest_state=result_limit(frame.sparkSession)
@@ -275,6 +274,7 @@ class Trainer(WithoutOldNames):
             settings=settings,
             resume=None if interrupted is None else interrupted.next,
             launched=processes,
+            compression=self.compression,
         )
         rest = self.batch_size if self.feeding.drop_remainder else 1
         total = sum(count - count % rest for count in rows) * self.num_epoch
@@ -307,7 +307,7 @@ class Trainer(WithoutOldNames):
         """What decides which minibatch is which, and what the center is: a resumed training has the same."""
         layout = self._spec.layout
         return {
-            "algorithm": describe_rule(self.algorithm.for_workers(self.num_workers)),
+            "algorithm": describe_algorithm(self.algorithm.for_workers(self.num_workers)),
             "batch_size": self.batch_size,
             "compression": repr(self.compression),
             "drop_remainder": self.feeding.drop_remainder,
@@ -321,7 +321,7 @@ class Trainer(WithoutOldNames):
             "seed": self.seed,
             "schedule_steps": self.schedule_steps,
             "shuffle": shuffle,
-            "weights": [[slot.path, list(slot.shape)] for slot in layout.slots()],
+            "weights": [[segment.path, list(segment.shape)] for segment in layout.segments()],
             "model": describe_model(self.keras_model),
             **self._compiled,
             **describe_columns(
