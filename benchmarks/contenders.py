@@ -131,7 +131,7 @@ def bound_process(calls: Any, part: int, rows: int | None) -> None:
     prepare_process(os.environ["KERAS_BACKEND"], 1)
     from distkeras.model.spec import freeze, thaw
     from distkeras.model.weights import initial_vector
-    from distkeras.worker.replica import make_replica
+    from distkeras.worker.backends import make_replica
 
     x, y = (array[part::2].copy() for array in mnist("train", rows))
     replica = make_replica(thaw(freeze(keras_model())))

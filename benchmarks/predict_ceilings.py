@@ -14,7 +14,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
-from distkeras.worker.predict import Prediction, Predictor
+from distkeras.worker.predict import Predictor
+from distkeras.worker.prediction import Prediction
 
 Floats = npt.NDArray[np.float32]
 ARROW_ROWS = 4000

@@ -32,10 +32,12 @@ import keras
 import numpy as np
 import pyarrow as pa
 
-from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
+from distkeras.worker.backends import make_replica
+from distkeras.worker.columns import RAW, Column, Columns
 from distkeras.worker.feed import Feed
 from distkeras.worker.preprocess import Preprocess
-from distkeras.worker.replica import Replica, make_replica
+from distkeras.worker.replica import Replica
+from distkeras.worker.tensor_spec import TensorSpec
 
 RESULTS = Path(__file__).parent / "results" / "preprocess.json"
 SHAPE, BATCH_SIZE, WAIT_SECONDS = (64, 64, 3), 32, 0.02

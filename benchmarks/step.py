@@ -199,10 +199,10 @@ def measure(backend: str, name: str, batch_size: int, options: argparse.Namespac
     from distkeras.model.spec import freeze, thaw
     from distkeras.model.weights import initial_vector
     from distkeras.wire.client import Client
+    from distkeras.worker.backends import make_replica
     from distkeras.worker.columns import Column, Columns
     from distkeras.worker.feed import Feed
     from distkeras.worker.loop import Loop
-    from distkeras.worker.replica import make_replica
 
     rows = WINDOW * max(1, WINDOWS[name] // (4 if options.quick else 1)) * batch_size
     x, y = data(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import subprocess
 import sys
@@ -21,7 +22,9 @@ ALLOWED = {
     "wire": {"algorithms", "center", "events"},
     "model": {"algorithms", "center"},
     "worker": {"algorithms", "center", "wire", "model", "events"},
-    "cluster": {"algorithms", "center", "wire", "model", "worker", "events"},
+    "jvm": set(),
+    "cluster": {"algorithms", "center", "wire", "model", "worker", "events", "jvm"},
+    "class_archive": {"cluster", "jvm"},
     "monitor": {"events"},
     "simulation": {"algorithms", "center", "events"},
     "trainers": {"algorithms", "center", "wire", "model", "worker", "cluster", "monitor", "events", "gone"},
@@ -46,7 +49,7 @@ ALLOWED = {
     "__init__": {"gone"},
 }
 LIBRARIES = {
-    "pyspark": {"accessors", "cluster", "evaluators", "ml", "predictors", "transformers", "utils"},
+    "pyspark": {"accessors", "cluster", "jvm", "evaluators", "ml", "predictors", "transformers", "utils"},
     "keras": {"model", "worker", "trainers", "simulation", "ml", "predictors", "utils"},
     "socket": {"wire"},
 }
@@ -85,6 +88,35 @@ def test_imports_point_one_way(path):
     assert own - {package} <= ALLOWED[package], (
         f"{package} must not import {own - {package} - ALLOWED[package]}"
     )
+
+
+def name_of(path):
+    return ".".join(("distkeras", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def modules_needed(path, names):
+    """Return those of the modules `names` that `path` imports, for type checkers too, with their packages.
+
+    A module's own packages are left out: Python imports them before it.
+    """
+    needed = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            needed |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            # A package is needed for what it defines, not for the modules that lie in it.
+            needed |= members & names or {node.module}
+    own = name_of(path)
+    packages = {name.rpartition(".")[0] for name in needed if name.startswith("distkeras.")}
+    return {name for name in (needed | packages) & names if not f"{own}.".startswith(f"{name}.")}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    names = {name_of(path) for path in files()}
+    graph = {name_of(path): modules_needed(path, names) for path in files()}
+    graphlib.TopologicalSorter(graph).prepare()  # It raises CycleError, which names the circle.
+    assert graph["distkeras.worker.loop"] >= {"distkeras.worker.replica", "distkeras.wire.frames"}
 
 
 @pytest.mark.parametrize("library", sorted(LIBRARIES))

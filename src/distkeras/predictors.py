@@ -34,11 +34,12 @@ from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
 from distkeras.worker import predict as in_worker
 from distkeras.worker.answers import Answer
-from distkeras.worker.columns import TensorSpec, fixed_batch
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import PadTo
-from distkeras.worker.predict import Prediction, activation_bytes, predict_stream
+from distkeras.worker.predict import activation_bytes, predict_stream
+from distkeras.worker.prediction import Prediction
 from distkeras.worker.signature import model_signature
+from distkeras.worker.tensor_spec import TensorSpec, fixed_batch
 
 __all__ = ["ModelPredictor", "Output", "predict_udf"]
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import bare_worker
 import numpy as np
@@ -30,7 +31,7 @@ class Workers:
 
     def __init__(self, work: Work, num_workers: int) -> None:
         self.error: BaseException | None = None
-        self.failures: list[tuple[int, str]] = []
+        self.rows: list[SimpleNamespace] = []
         self._job = work
         self._attempts = dict.fromkeys(range(num_workers), 0)
         self.processes = {worker: self._spawn(worker) for worker in range(num_workers)}
@@ -56,7 +57,7 @@ class Workers:
                 self._attempts[worker] += 1
                 self.processes[worker] = self._spawn(worker)
             elif code > 0:
-                self.failures.append((worker, error))
+                self.rows.append(SimpleNamespace(worker=worker, error=error))
         return not self.processes
 
     def end(self) -> None:

@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame
 
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
-from distkeras.worker.columns import TensorSpec
 from distkeras.worker.feed import Feed
+from distkeras.worker.tensor_spec import TensorSpec
 
 PAIR = TensorSpec("in", (2,))
 IMAGE = TensorSpec("in", (28, 28, 1))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from distkeras.cluster import class_archive as archives
-from distkeras.cluster.class_archive import class_archive, make_class_archive, options_of
+from distkeras import class_archive as archives
+from distkeras.class_archive import make_class_archive
+from distkeras.jvm import archive_options, archive_path
 
 # Prints whether the session's JVM has mapped an archive of the folder, and a sum that Spark computed.
 SESSION = """
@@ -42,19 +43,19 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_local_session_takes_its_classes_from_the_archive(cache):
-    assert class_archive().parent == cache / "distkeras"
+    assert archive_path().parent == cache / "distkeras"
     archive = make_class_archive()
-    assert archive == class_archive()
+    assert archive == archive_path()
     assert list(archive.parent.iterdir()) == [archive]  # What it took to make it is gone.
     assert session_in(cache) == ["True", "45"]
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish" * 1000])
 def test_an_archive_that_does_not_fit_is_ignored_without_a_word(cache, content):
-    archive = class_archive()
+    archive = archive_path()
     archive.parent.mkdir(parents=True)
     archive.write_bytes(content)
-    options = options_of(archive).split()
+    options = archive_options(archive).split()
     assert f"-XX:SharedArchiveFile={archive}" in options
     version = subprocess.run(["java", *options, "--version"], capture_output=True, text=True, check=True)
     plain = subprocess.run(["java", "--version"], capture_output=True, text=True, check=True)
@@ -65,31 +66,31 @@ def test_an_archive_that_does_not_fit_is_ignored_without_a_word(cache, content):
 
 
 def test_without_an_archive_there_are_no_options(cache):
-    assert options_of(class_archive()) == ""
-    assert options_of(None) == ""
+    assert archive_options(archive_path()) == ""
+    assert archive_options(None) == ""
 
 
 def test_a_folder_whose_name_would_break_spark_s_options_is_left_alone(tmp_path):
     archive = tmp_path / "a b.jsa"
     archive.touch()
-    assert options_of(archive) == ""
+    assert archive_options(archive) == ""
 
 
 def test_another_java_and_another_spark_have_archives_of_their_own(cache, tmp_path, monkeypatch):
-    mine = class_archive()
+    mine = archive_path()
     java = tmp_path / "jdk" / "bin" / "java"
     java.parent.mkdir(parents=True)
     shutil.copy("/bin/true", java)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
-    other = class_archive()
+    other = archive_path()
     (tmp_path / "spark" / "jars").mkdir(parents=True)
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
-    assert len({mine, other, class_archive()}) == 3
+    assert len({mine, other, archive_path()}) == 3
 
 
 def test_without_java_it_says_what_was_expected(cache, tmp_path, monkeypatch):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert class_archive() is None
+    assert archive_path() is None
     with pytest.raises(RuntimeError, match="Expected Java 17 or newer"):
         make_class_archive()
 

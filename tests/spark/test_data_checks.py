@@ -16,10 +16,11 @@ from pyspark.sql import functions as F  # noqa: N812
 from distkeras import SingleTrainer
 from distkeras.cluster.repeatable import RowsMayChange, why_rows_may_change
 from distkeras.predictors import ModelPredictor
-from distkeras.worker.columns import Column, Columns, TensorSpec
+from distkeras.worker.columns import Column, Columns
 from distkeras.worker.feed import Feed, RowsChanged
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
+from distkeras.worker.tensor_spec import TensorSpec
 
 SINGLE = TensorSpec("in", (1,))
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(50)

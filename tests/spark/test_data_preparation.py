@@ -17,7 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from distkeras.cluster.data import Prepared
 from distkeras.worker.class_weight import ClassWeight
-from distkeras.worker.columns import TensorSpec
+from distkeras.worker.tensor_spec import TensorSpec
 
 MNIST = str(Path(__file__).parents[2] / "examples" / "data" / "test.parquet")
 

@@ -52,12 +52,13 @@ def files():
 def test_a_model_in_many_pieces_trains_and_nothing_is_left_of_it(rows, monkeypatch):
     during, before = [], files()
 
-    class Stage(job.Stage):
-        def __init__(self, frame, envelope, **options):
-            during.append((len(cloudpickle.dumps(envelope)), envelope.model.files, files()))
-            super().__init__(frame, envelope, **options)
+    worker_stage = job.worker_stage
 
-    monkeypatch.setattr(job, "Stage", Stage)
+    def seen(frame, envelope, **options):
+        during.append((len(cloudpickle.dumps(envelope)), envelope.model.files, files()))
+        return worker_stage(frame, envelope, **options)
+
+    monkeypatch.setattr(job, "worker_stage", seen)
     trainer = distkeras.DOWNPOUR(make_model(), num_workers=1, batch_size=16, seed=0)
     trained = trainer.train(rows, shuffle=False)
     expected = make_model()

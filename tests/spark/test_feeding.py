@@ -18,17 +18,17 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 import distkeras
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import BATCH_BYTES, SETTING
-from distkeras.cluster.collecting import Collecting
 from distkeras.cluster.data import Prepared, check_full, prepare
+from distkeras.cluster.stage import Stage
 from distkeras.ml import KerasClassificationModel, KerasClassifier
 from distkeras.ml.evaluation import evaluate
 from distkeras.predictors import ModelPredictor, predict_udf
 from distkeras.trainers import SingleTrainer
-from distkeras.worker.columns import TensorSpec
 from distkeras.worker.feed import Feed
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import Padding
 from distkeras.worker.rows import rows_at_once
+from distkeras.worker.tensor_spec import TensorSpec
 
 BATCH, ROWS = 8, 20
 DRAW = np.random.default_rng(2)
@@ -319,12 +319,12 @@ def test_record_batches_are_limited_by_bytes_whatever_the_session_says(spark: Sp
         for given, most in (("1g", BATCH_BYTES), ("16m", 16 * 2**20)):
             spark.conf.set(SETTING, given)
             frame = spark.range(0, 8, 1, 1).select(row.alias("x")).mapInArrow(sizes, "bytes long")
-            collecting = Collecting(frame)
-            collecting.start()
-            assert collecting.wait(60)
-            assert collecting.error is None
-            assert sum(found.bytes for found in collecting.rows) >= 8 * 16 * 2**20
-            assert max(found.bytes for found in collecting.rows) <= most + 17 * 2**20  # the last row beyond
+            stage = Stage(frame)
+            stage.start()
+            assert stage.wait(60)
+            assert stage.error is None
+            assert sum(found.bytes for found in stage.rows) >= 8 * 16 * 2**20
+            assert max(found.bytes for found in stage.rows) <= most + 17 * 2**20  # the last row beyond
             assert spark.conf.get(SETTING) == given
     finally:
         spark.conf.set(SETTING, own)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distkeras import DOWNPOUR, EnsembleTrainer, SingleTrainer
-from distkeras.cluster.session import result_limit
+from distkeras.cluster.settings import result_limit
 from distkeras.model.variables import value_of
 
 DRAW = np.random.default_rng(0)

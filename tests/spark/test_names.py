@@ -13,7 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from distkeras import SingleTrainer
 from distkeras.ml import KerasEstimator
 from distkeras.predictors import ModelPredictor
-from distkeras.worker.columns import TensorSpec
+from distkeras.worker.tensor_spec import TensorSpec
 
 NAMES = [
     "a.b",

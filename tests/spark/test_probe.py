@@ -11,9 +11,10 @@ import keras
 import pytest
 
 from distkeras import SingleTrainer
-from distkeras.cluster import probe, session
+from distkeras.cluster import probe, session, settings
 from distkeras.cluster.probe import ExecutorsNotReady, check_executors, check_python
-from distkeras.cluster.session import local_session, python_of_executors
+from distkeras.cluster.session import local_session
+from distkeras.cluster.settings import python_of_executors
 from distkeras.predictors import ModelPredictor
 
 
@@ -51,7 +52,7 @@ def test_the_executors_of_this_machine_run_the_drivers_own_python_unless_one_is_
     monkeypatch.delenv("PYSPARK_PYTHON")
     assert python_of_executors(spark) == context.pythonExec == sys.executable
     monkeypatch.setattr(context, "pythonExec", "python3")
-    monkeypatch.setattr(session, "is_local", lambda _: False)
+    monkeypatch.setattr(settings, "is_local", lambda _: False)
     assert python_of_executors(spark) == "python3"
     monkeypatch.setattr(context, "pythonExec", "python3")
     monkeypatch.setenv("PYSPARK_PYTHON", "python3")
@@ -66,7 +67,7 @@ def test_a_local_session_makes_its_python_workers_ready_ahead(spark, monkeypatch
         asked.append(arguments)
         done.set()
 
-    monkeypatch.setattr(probe, "check_executors", note)
+    monkeypatch.setattr(session, "check_executors", note)
     assert local_session(backend="jax") is spark
     assert done.wait(20)
     assert asked == [("jax", 1, 2)]

@@ -18,7 +18,7 @@ from distkeras.cluster import tables
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import prepare
 from distkeras.cluster.tables import as_frame
-from distkeras.worker.columns import TensorSpec
+from distkeras.worker.tensor_spec import TensorSpec
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
 Y = np.arange(6)

@@ -9,12 +9,13 @@ import pytest
 
 from distkeras.model.spec import freeze, thaw
 from distkeras.model.weights import initial_vector
+from distkeras.worker.backends import make_replica
 from distkeras.worker.class_weight import ClassWeight
-from distkeras.worker.columns import Column, Columns, TensorSpec
+from distkeras.worker.columns import Column, Columns
 from distkeras.worker.feed import Feed
 from distkeras.worker.padding import Padding
-from distkeras.worker.replica import make_replica
 from distkeras.worker.signature import check_strings, model_signature
+from distkeras.worker.tensor_spec import TensorSpec
 
 BACKEND = keras.backend.backend()
 ROWS, BATCH = 22, 8  # the last minibatch has 6 rows

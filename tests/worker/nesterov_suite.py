@@ -13,10 +13,10 @@ from distkeras.center import Center, CenterConfig
 from distkeras.model.spec import freeze, thaw
 from distkeras.model.weights import initial_vector
 from distkeras.simulation import KerasProblem, simulate
+from distkeras.worker.backends import make_replica
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.nesterov import Nesterov, add_momentum, nesterov_of
-from distkeras.worker.replica import make_replica
 
 RATE, MOMENTUM = 0.05, 0.9
 

@@ -9,8 +9,8 @@ import pytest
 from distkeras.model.spec import freeze, thaw
 from distkeras.model.variables import tree_of, value_of
 from distkeras.model.weights import initial_vector, reseed
+from distkeras.worker.backends import make_replica
 from distkeras.worker.backlog import LONGEST
-from distkeras.worker.replica import make_replica
 
 BACKEND = keras.backend.backend()
 ROWS, BATCH = 30, 8  # the last minibatch has 6 rows

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from distkeras.worker.columns import TensorSpec
 from distkeras.worker.signature import model_signature
+from distkeras.worker.tensor_spec import TensorSpec
 
 
 class Sum(keras.Model):

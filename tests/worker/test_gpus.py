@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from distkeras.cluster.stage import gpus_of
+from distkeras.cluster.worker_stage import gpus_of
 from distkeras.worker.gpus import VISIBLE, take_gpu
 
 

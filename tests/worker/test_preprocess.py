@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from distkeras.worker.class_weight import ClassWeight
-from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
+from distkeras.worker.columns import RAW, Column, Columns
 from distkeras.worker.feed import Feed
 from distkeras.worker.preprocess import Preprocess
+from distkeras.worker.tensor_spec import TensorSpec
 
 INPUT = (TensorSpec("in", (2,)),)
 ROWS = 10

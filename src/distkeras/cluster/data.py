@@ -20,8 +20,9 @@ from distkeras.cluster.repeatable import RowsMayChange, why_rows_may_change
 from distkeras.cluster.source import Source, assembled
 from distkeras.cluster.uses import Losses, Use, try_out, uses_of
 from distkeras.worker.class_weight import ClassWeight
-from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
+from distkeras.worker.columns import RAW, Column, Columns
 from distkeras.worker.feeding import Feeding
+from distkeras.worker.tensor_spec import TensorSpec
 
 __all__ = ["Losses", "Prepared", "prepare"]
 

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
-from distkeras.cluster.session import is_local
+from distkeras.cluster.settings import is_local
 from distkeras.worker.parcel import Parcel, Sendable, name_of, pack
 
 _sent: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()

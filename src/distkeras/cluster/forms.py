@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from distkeras.cluster.facts import Facts
 from distkeras.cluster.source import Source
-from distkeras.worker.columns import Column, TensorSpec, nesting
+from distkeras.worker.columns import Column, nesting
 from distkeras.worker.images import image_hint
+from distkeras.worker.tensor_spec import TensorSpec
 
 SHOWN_PARTS = 4
 """Names of columns put together that stand in a message about all of them."""

@@ -21,11 +21,12 @@ from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
-from distkeras.cluster.stage import Stage
+from distkeras.cluster.stage import GRACE_SECONDS
 from distkeras.cluster.watch import Watch, WorkerError
+from distkeras.cluster.worker_stage import worker_stage
 from distkeras.events import Event
 from distkeras.wire.group import connect
-from distkeras.worker.ending import Ending
+from distkeras.worker.ending import Ending, endings_of
 from distkeras.worker.task import Envelope
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Job:
                 threads=threads,
                 beat=self.options.heartbeat / 3,
             )
-            stage = Stage(self.frame, envelope, barrier=barrier)
+            stage = worker_stage(self.frame, envelope, barrier=barrier)
             stage.start()
             try:
                 # Models are cycles. Python looks for those after dozens of trainings; now the driver waits.
@@ -124,10 +125,10 @@ class Job:
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
                     watch = Watch(stage, servers, client, center.num_workers, on_event, self.options.give_up)
                     num_updates = watch.run()
-                    return Outcome(self._pull(watch), num_updates, stage.endings)
+                    return Outcome(self._pull(watch), num_updates, endings_of(stage.rows))
             except BaseException as error:
                 servers.stop(f"The driver ended the job: {type(error).__name__}")
-                stage.cancel()
+                stage.cancel(GRACE_SECONDS)  # Workers that were told to stop may end by themselves.
                 raise
 
     def _servers(self, spark: SparkSession, threads: int) -> Servers:

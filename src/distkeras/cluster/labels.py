@@ -10,7 +10,8 @@ from distkeras.cluster.facts import Expected, Facts
 from distkeras.cluster.forms import fit
 from distkeras.cluster.source import Source
 from distkeras.cluster.validate import check_leaf, check_numbers
-from distkeras.worker.columns import Column, TensorSpec
+from distkeras.worker.columns import Column
+from distkeras.worker.tensor_spec import TensorSpec
 
 SPARSE = {"sparsecategoricalcrossentropy"}
 ONE_HOT = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "categoricalhinge", "kldivergence"}

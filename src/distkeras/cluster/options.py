@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.utils import is_remote
 
-from distkeras.cluster.session import is_local
+from distkeras.cluster.settings import is_local
 from distkeras.wire.handshake import TIMEOUT
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import TLS

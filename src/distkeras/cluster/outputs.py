@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distkeras.cluster.validate import Names, match
-from distkeras.worker.columns import TensorSpec
+from distkeras.worker.tensor_spec import TensorSpec
 
 
 def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from distkeras.cluster.facts import Facts
 from distkeras.cluster.source import Source
-from distkeras.worker.columns import Column, TensorSpec
+from distkeras.worker.columns import Column
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import Padding
+from distkeras.worker.tensor_spec import TensorSpec
 
 
 def with_columns(inputs: Sequence[TensorSpec], feeding: Feeding) -> tuple[TensorSpec, ...]:

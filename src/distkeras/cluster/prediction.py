@@ -13,10 +13,11 @@ from distkeras.cluster.padded import with_columns
 from distkeras.cluster.source import assembled
 from distkeras.cluster.trial import names_of
 from distkeras.cluster.validate import Names, check_leaf, match, match_features
-from distkeras.worker.columns import RAW, TensorSpec, integer_limits
+from distkeras.worker.columns import RAW, integer_limits
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import Padding
 from distkeras.worker.preprocess import Preprocess
+from distkeras.worker.tensor_spec import TensorSpec
 
 COLUMNAR_INPUT = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
 """Setting of Spark from 4.3 on; see `in_rows`."""

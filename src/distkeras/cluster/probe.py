@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.cluster.collecting import Collecting
-from distkeras.cluster.session import python_of_executors
+from distkeras.cluster.settings import python_of_executors
+from distkeras.cluster.stage import Stage
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -111,12 +111,12 @@ def _ask(
     # The rows are pickled: of all that Spark sends to Python, this alone needs no pyarrow there.
     ask = F.udf(_asker(needed, to_import), ANSWER, useArrow=False).asNondeterministic()
     tasks = spark.range(0, num_tasks, 1, num_tasks)
-    collecting = Collecting(tasks.select(ask("id").alias("answer")).select("answer.*"))
-    collecting.start()
+    stage = Stage(tasks.select(ask("id").alias("answer")).select("answer.*"))
+    stage.start()
     try:
-        ended = collecting.wait(limit)
+        ended = stage.wait(limit)
     finally:
-        collecting.cancel()
+        stage.cancel()
     if not ended:
         return False
     mend = (
@@ -124,14 +124,14 @@ def _ask(
         f"`distkeras[{needed[-1]}]` there, or, before the session is made, point PYSPARK_PYTHON or "
         "`spark.pyspark.python` at an environment of this version of Python that has it."
     )
-    if collecting.error is not None:
-        unusable = _unusable(str(collecting.error), python_of_executors(spark))
+    if stage.error is not None:
+        unusable = _unusable(str(stage.error), python_of_executors(spark))
         if unusable is None:
-            raise collecting.error
+            raise stage.error
         raise ExecutorsNotReady(
             f"Expected a Python {_VERSION} on the executors. {mend.format(unusable)}"
-        ) from collecting.error
-    for row in collecting.rows:
+        ) from stage.error
+    for row in stage.rows:
         if row.missing:
             raise ExecutorsNotReady(
                 f"Expected the executors' Python to have {', '.join(needed)}. "
@@ -166,7 +166,7 @@ def _asker(modules: list[str], to_import: tuple[str, int] | None) -> Callable[[i
         if not missing and to_import is not None:
             from pyspark import TaskContext
 
-            from distkeras.cluster.stage import gpus_of
+            from distkeras.cluster.worker_stage import gpus_of
             from distkeras.worker.task import prepare_process
 
             context = TaskContext.get()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.utils import is_remote
 
-from distkeras.cluster.session import is_local
+from distkeras.cluster.settings import is_local
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

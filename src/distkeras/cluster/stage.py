@@ -1,84 +1,86 @@
-"""The workers as one Spark stage: a task a partition."""
+"""A Spark job in a thread, so that the driver can watch it, or give it up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import logging
+import threading
+import uuid
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from pyspark import TaskContext
+from pyspark import InheritableThread
 
-from distkeras.cluster.collecting import GRACE_SECONDS, Collecting
-from distkeras.cluster.delivery import here
-from distkeras.worker import task as worker_task
-from distkeras.worker.ending import SCHEMA, Ending, endings_of
+from distkeras.cluster.batches import limited_batches
+from distkeras.cluster.settings import tries_once
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, Row
 
-    from distkeras.worker.task import Envelope
+GRACE_SECONDS = 5.0
+LOCAL_RUNS = 4
+"""As often as Spark tries a task by default, but for the master local[N], where it gives up at once."""
+
+LOST = ("SourceLost", "Python worker exited unexpectedly")
+"""What Spark says of a task that it would try again elsewhere."""
+
+logger = logging.getLogger(__name__)
 
 
 class Stage:
-    """Trains on every partition of `frame`: partition i is worker i.
+    """A Spark job that collects the rows of `frame` in a thread.
 
-    A task whose process died is tried again; an exception of the task itself comes back as a row.
+    On the master local[N], where Spark tries no task twice, all are run again when a Python worker is lost.
 
     Args:
-        frame: the prepared rows, one partition a worker.
-        envelope: what each worker is told.
-        barrier: start all workers together, and all again when one is lost.
+        frame: whose.
+
+    Attributes:
+        rows: once all have arrived.
+        error: of the job, once it has ended by one.
     """
 
-    def __init__(self, frame: DataFrame, envelope: Envelope, *, barrier: bool) -> None:
-        trained = frame.mapInArrow(_partition_function(envelope), SCHEMA, barrier=barrier)
-        # Spark gives up on a barrier stage that is a job's last when a task of it is lost; one whose rows go
-        # through a shuffle it starts again.
-        self._collecting = Collecting(trained.repartition(1) if barrier else trained)
+    def __init__(self, frame: DataFrame) -> None:
+        self.rows: list[Row] = []
+        self.error: BaseException | None = None
+        self._frame = frame
+        self._spark = frame.sparkSession
+        self._tag = f"distkeras-{uuid.uuid4()}"
+        self._runs = LOCAL_RUNS if tries_once(self._spark) else 1
+        self._ended = threading.Event()
+        self._thread = InheritableThread(target=self._run, daemon=True, session=self._spark)
 
     def start(self) -> None:
-        """Submit the stage to Spark."""
-        self._collecting.start()
+        """Submit the job to Spark."""
+        self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for at most `seconds`; return whether the stage has ended."""
-        return self._collecting.wait(seconds)
+        """Wait for at most `seconds`; return whether the job has ended."""
+        return self._ended.wait(seconds)
 
-    def cancel(self) -> None:
-        """Wait a little for workers that were told to stop, then have Spark end those that are left."""
-        self._collecting.cancel(GRACE_SECONDS)
+    def cancel(self, grace: float = 0.0) -> None:
+        """Have Spark end what has not ended by itself after `grace` seconds."""
+        self._runs = 0
+        if not self._ended.wait(grace):
+            self._spark.interruptTag(self._tag)
+            self._ended.wait(GRACE_SECONDS)
 
-    @property
-    def error(self) -> BaseException | None:
-        """What ended the stage, if something did."""
-        return self._collecting.error
+    def _run(self) -> None:
+        try:
+            self._spark.addTag(self._tag)
+            self.rows = self._collect()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._ended.set()
 
-    @property
-    def failures(self) -> list[tuple[int, str]]:
-        """Workers that ended by an exception, and its traceback."""
-        return sorted((row.worker, row.error) for row in self._collecting.rows if row.error is not None)
-
-    @property
-    def endings(self) -> dict[int, Ending]:
-        """What each worker left, once the stage has ended."""
-        return endings_of(self._collecting.rows)
-
-
-def gpus_of(context: TaskContext) -> tuple[str, ...]:
-    """Return the addresses of the GPUs that Spark's resource API gave a task."""
-    given = context.resources().get("gpu")
-    return () if given is None else tuple(given.addresses)
-
-
-def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # pyspark's own type is private
-    def train_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        context = TaskContext.get()
-        worker = context.partitionId()
-        # A stage that is started again counts its attempts anew; the number of a task is used once.
-        start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context))
-        yield from worker_task.run(replace(envelope, model=here(envelope.model)), start, batches).batches(
-            worker
-        )
-
-    return train_partition
+    def _collect(self) -> list[Row]:
+        while True:
+            self._runs -= 1
+            try:
+                with limited_batches(self._spark):
+                    rows: list[Row] = self._frame.collect()
+            except Exception as error:
+                if self._runs <= 0 or not any(what in str(error) for what in LOST):
+                    raise
+                logger.warning("A Python worker was lost, and all are started again.")
+            else:
+                return rows

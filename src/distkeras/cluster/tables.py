@@ -20,7 +20,8 @@ from pyspark.sql import DataFrame, SparkSession
 from distkeras.cluster.arrays import BATCH_BYTES, ArrayTable, Roles, of_tuple
 from distkeras.cluster.names import column_in_memory
 from distkeras.cluster.partitions import LOGGER
-from distkeras.cluster.session import is_local, local_session
+from distkeras.cluster.session import local_session
+from distkeras.cluster.settings import is_local
 
 FILE_BYTES = 96 * 2**20
 """Largest file that is written for Spark: it splits those of more than 128 MiB, unevenly."""

@@ -14,9 +14,10 @@ from pyspark.sql import DataFrame
 from distkeras.cluster.source import Source
 from distkeras.cluster.validate import Names, Weights
 from distkeras.worker.backlog import map_leaves
-from distkeras.worker.columns import RAW, Column, Columns, TensorSpec
+from distkeras.worker.columns import RAW, Column, Columns
 from distkeras.worker.decode import decode
 from distkeras.worker.preprocess import Function, Preprocess, Preprocessor, as_given
+from distkeras.worker.tensor_spec import TensorSpec
 
 ROWS = 4
 """Rows that the function is tried on."""

@@ -10,9 +10,10 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.facts import Expected, Facts
 from distkeras.cluster.names import Table
 from distkeras.cluster.source import Source
-from distkeras.worker.columns import RAW, Column, TensorSpec, integer_limits
+from distkeras.worker.columns import RAW, Column, integer_limits
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.preprocess import Function
+from distkeras.worker.tensor_spec import TensorSpec
 
 Losses = str | Sequence[str | None] | Mapping[str, str | None] | None
 """Name of the loss of all outputs, of each in order, or of each by name; `None`: one that has no name."""

@@ -10,7 +10,8 @@ from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 from distkeras.cluster.facts import Expected, Facts
 from distkeras.cluster.names import missing
 from distkeras.cluster.source import SPARK_TYPES, Source, plain
-from distkeras.worker.columns import Column, TensorSpec
+from distkeras.worker.columns import Column
+from distkeras.worker.tensor_spec import TensorSpec
 
 Field = TypeVar("Field")
 """What a table says of a column."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
@@ -27,6 +27,7 @@ from distkeras.events import (
 )
 from distkeras.wire.client import Client, ServerLost
 from distkeras.wire.group import Group
+from distkeras.worker.ending import failures_in
 
 POLL_SECONDS = 0.1
 DYING_SECONDS = 1.0
@@ -46,8 +47,8 @@ class Running(Protocol):
         """What ended them all, if something did."""
 
     @property
-    def failures(self) -> list[tuple[int, str]]:
-        """Workers that ended by an exception, and its traceback."""
+    def rows(self) -> Sequence[Any]:
+        """What all of them left, once they have ended: see `worker.ending`."""
 
     def wait(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether all have ended."""
@@ -108,8 +109,7 @@ class Watch:
             self._check_patience()
         if self._stage.error is not None:
             raise self._stage.error
-        if self._stage.failures:
-            worker, error = self._stage.failures[0]
+        for worker, error in failures_in(self._stage.rows):
             raise WorkerError(f"Worker {worker} failed:\n{error}")
         if self._training:
             raise WorkerError(

@@ -22,8 +22,8 @@ from distkeras.ml.scores import Row, predicted_class, predicted_class_of_row, sc
 from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary, Training
 from distkeras.trainers.losses import loss_names
 from distkeras.transformers.base import value_of
-from distkeras.worker.columns import TensorSpec
 from distkeras.worker.signature import model_signature
+from distkeras.worker.tensor_spec import TensorSpec
 
 
 @accessors

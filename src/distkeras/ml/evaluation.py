@@ -18,10 +18,10 @@ from distkeras.cluster.delivery import delivered, here
 from distkeras.cluster.validate import Names, Weights
 from distkeras.model.spec import freeze
 from distkeras.trainers.losses import loss_names
-from distkeras.worker.columns import fixed_batch
 from distkeras.worker.evaluate import Evaluation, Sealed, partial_states, together
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
+from distkeras.worker.tensor_spec import fixed_batch
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

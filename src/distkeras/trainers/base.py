@@ -25,7 +25,7 @@ from distkeras.cluster.probe import check_python
 from distkeras.cluster.process import Process
 from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import launched
-from distkeras.cluster.session import result_limit
+from distkeras.cluster.settings import result_limit
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names, Weights, check_last_batch
 from distkeras.events import Event, ServerRestored, Window

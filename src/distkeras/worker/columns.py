@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.padding import Padding
-
-if TYPE_CHECKING:
-    from distkeras.worker.preprocess import Preprocess
+from distkeras.worker.preprocess import Preprocess
+from distkeras.worker.tensor_spec import TensorSpec
 
 RAW = "raw"
 """The type of a column that code of the user's gets as it is."""
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output of a Keras model.
-
-    Attributes:
-        name: the name of its layer.
-        shape: of one row, without the batch; `None` stands for an unknown length, or for an unknown shape.
-        dtype: as Keras names it.
-        key: the name under which the model takes or gives it in a dict; `None` where it stands in a list or
-            alone.
-        batch: rows of a minibatch, where the model fixes them.
-        size: ids from 0 that the model has an embedding for; `None` where it does not look them up.
-    """
-
-    name: str
-    shape: tuple[int | None, ...] | None
-    dtype: str = "float32"
-    key: str | None = None
-    batch: int | None = None
-    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,8 +141,3 @@ def integer_limits(dtype: str) -> tuple[int, int] | None:
         return None
     info = np.iinfo(dtype)
     return int(info.min), int(info.max)
-
-
-def fixed_batch(inputs: Iterable[TensorSpec]) -> int | None:
-    """Return the rows of a minibatch that the inputs of a model fix; `None`: it may be any number."""
-    return next((spec.batch for spec in inputs if spec.batch is not None), None)

@@ -54,6 +54,11 @@ class Ending:
         yield from ((f"{METRIC}{index}", array) for index, array in enumerate(self.metrics))
 
 
+def failures_in(rows: Iterable[Any]) -> list[tuple[int, str]]:
+    """Return the workers that ended by an exception, in order, and its traceback, from the rows of all."""
+    return sorted((row.worker, row.error) for row in rows if row.error is not None)
+
+
 def endings_of(rows: Iterable[Any]) -> dict[int, Ending]:
     """Return how each worker ended, from the rows of all, in any order."""
     import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +10,8 @@ import pyarrow as pa
 from distkeras.worker.columns import RAW, Column, Columns
 from distkeras.worker.decode import Table, decode
 from distkeras.worker.minibatch import Cutter, Place, Tensors
+from distkeras.worker.prediction import Prediction
 from distkeras.worker.rows import column_of, sequences_of, without_vectors
-
-if TYPE_CHECKING:
-    from distkeras.worker.predict import Prediction
 
 
 class Inputs:

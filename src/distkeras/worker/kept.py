@@ -19,9 +19,10 @@ from distkeras.model.schedule import Position, ScheduleSteps
 from distkeras.model.spec import ModelSpec, thaw
 from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
 from distkeras.model.weights import cells_of, reseed
+from distkeras.worker.backends import make_replica
 from distkeras.worker.memory import release_freed_memory
 from distkeras.worker.nesterov import add_momentum
-from distkeras.worker.replica import Replica, make_replica
+from distkeras.worker.replica import Replica
 
 Key = tuple[str, float, ScheduleSteps]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +13,13 @@ import pyarrow as pa
 
 from distkeras.worker.answers import Answer, to_arrow
 from distkeras.worker.backlog import map_leaves
-from distkeras.worker.columns import TensorSpec, fixed_batch
 from distkeras.worker.inputs import Inputs
 from distkeras.worker.minibatch import Tensors
-from distkeras.worker.padding import Padding
-from distkeras.worker.parcel import Sendable
+from distkeras.worker.prediction import Prediction
 from distkeras.worker.prefetch import Prefetch
-from distkeras.worker.preprocess import Preprocess
 from distkeras.worker.rows import equal_lengths, rows_at_once
 from distkeras.worker.task import prepare_process
+from distkeras.worker.tensor_spec import fixed_batch
 
 if TYPE_CHECKING:
     import keras
@@ -36,50 +33,6 @@ KEPT_MODELS = 4
 
 SMALLEST_PADDED = 16
 """Rows to which a smaller minibatch is filled up, where each size is compiled by itself."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a Python worker is told.
-
-    Attributes:
-        models: a tuple of `SavedModel`, of the same inputs and outputs; several give the mean of their
-            outputs.
-        backend: of Keras.
-        threads: cores that the worker may use.
-        inputs: of the models.
-        columns: the user's name of each column, for errors; no name stands twice. There is one for each input
-            that is no mask, or those that `preprocess` is given.
-        answers: how each output becomes a column.
-        batch_size: rows that a model takes at once.
-        preprocess: code of the user's that makes the inputs of the columns.
-        paddings: how the rows of each column are filled up; empty: none of them.
-    """
-
-    models: Sendable
-    backend: str
-    threads: int
-    inputs: tuple[TensorSpec, ...]
-    columns: tuple[str, ...]
-    answers: tuple[Answer, ...]
-    batch_size: int
-    preprocess: Preprocess | None = None
-    paddings: tuple[Padding | None, ...] = ()
-
-    @property
-    def fed(self) -> tuple[TensorSpec, ...]:
-        """The inputs that a column feeds."""
-        masks = {padding.mask for padding in self.paddings if padding is not None}
-        return tuple(spec for spec in self.inputs if (spec.key or spec.name) not in masks)
-
-    @property
-    def open(self) -> tuple[TensorSpec, ...]:
-        """The inputs of the columns; of those whose rows come in one length, the shape does not count."""
-        if self.preprocess is not None:
-            return tuple(TensorSpec(name, ()) for name in self.columns)
-        paddings = self.paddings or (None,) * len(self.columns)
-        pairs = zip(self.fed, paddings, strict=True)
-        return tuple(spec if padding is None else replace(spec, shape=()) for spec, padding in pairs)
 
 
 def activation_bytes(model: keras.Model) -> int:

@@ -12,8 +12,8 @@ import cloudpickle
 import numpy as np
 import numpy.typing as npt
 
-from distkeras.worker.columns import TensorSpec
 from distkeras.worker.ragged import Ragged
+from distkeras.worker.tensor_spec import TensorSpec
 
 Array = npt.NDArray[Any]
 Function = Callable[..., Any]

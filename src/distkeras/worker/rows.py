@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distkeras.worker.columns import Column, TensorSpec, integer_limits
+from distkeras.worker.columns import Column, integer_limits
 from distkeras.worker.padding import Padding
+from distkeras.worker.tensor_spec import TensorSpec
 
 DENSE = 1
 """The `type` of a dense Spark ML vector; a sparse one's is 0."""

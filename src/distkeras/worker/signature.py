@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from distkeras.worker.columns import TensorSpec
+from distkeras.worker.tensor_spec import TensorSpec
 
 Specs = tuple[TensorSpec, ...]
 

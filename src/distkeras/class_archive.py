@@ -1,49 +1,26 @@
-"""Spark's Java classes in one file, as a JVM has them in memory: a local session then starts twice as fast.
+"""An archive of Spark's Java classes, as a JVM has them in memory: a local session then starts twice as fast.
 
-`python -m distkeras.cluster.class_archive` makes the file, once for an installation of Java and Spark: 190 MB
-in the user's cache folder, `~/.cache/distkeras` unless XDG_CACHE_HOME says otherwise. `local_session` uses it
-where it is; a JVM that it does not fit ignores it. Without it every JVM reads, verifies and links some 20,000
+`python -m distkeras.class_archive` makes the file, once for an installation of Java and Spark: 190 MB in the
+user's cache folder, `~/.cache/distkeras` unless XDG_CACHE_HOME says otherwise. `local_session` uses it where
+it is; a JVM that it does not fit ignores it. Without it every JVM reads, verifies and links some 20,000
 classes anew, on all cores, for seconds. Java calls this class data sharing (JEP 350).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from distkeras.cluster.session import local_session
+from distkeras.jvm import archive_path
+
+__all__ = ["make_class_archive"]
+
 LIMIT = 300.0
 """Seconds that the JVM may take to write the file."""
-
-
-def class_archive() -> Path | None:
-    """Return where the archive for this Java and Spark belongs; `None` where one of them is not found."""
-    import pyspark
-
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which(os.path.join(home, "bin", "java") if home else "java")
-    if java is None:
-        return None
-    jars = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent, "jars")
-    if not jars.is_dir():
-        return None
-    # A java program and a list of jars have an archive of their own: when one changes, it no longer fits.
-    state = [(str(path), path.stat().st_mtime_ns) for path in (Path(java).resolve(), jars.resolve())]
-    key = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distkeras"
-    return folder / f"spark-{pyspark.__version__}-{key}.jsa"
-
-
-def options_of(archive: Path | None) -> str:
-    """Return options of a JVM that loads its classes from `archive`, if there is one; else none."""
-    if archive is None or not archive.is_file() or " " in str(archive):
-        return ""
-    # An archive that does not fit is no reason to fail, nor to print a warning before the user's own output.
-    return f"-XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off"
 
 
 def make_class_archive() -> Path:
@@ -54,7 +31,7 @@ def make_class_archive() -> Path:
     Raises:
         RuntimeError: there is no Java, or the JVM has not written the file.
     """
-    archive = class_archive()
+    archive = archive_path()
     if archive is None:
         raise RuntimeError(
             "Expected Java 17 or newer, at JAVA_HOME or on the PATH, and the jars of Spark, at SPARK_HOME "
@@ -64,7 +41,7 @@ def make_class_archive() -> Path:
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         # In a process of its own: this one may have a JVM already. Its output ends when its JVM has.
         fresh = Path(folder) / "classes.jsa"
-        command = [sys.executable, "-m", "distkeras.cluster.class_archive", "--record", str(fresh)]
+        command = [sys.executable, "-m", "distkeras.class_archive", "--record", str(fresh)]
         run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         if run.returncode or not fresh.is_file():
             raise RuntimeError(
@@ -76,8 +53,6 @@ def make_class_archive() -> Path:
 
 def _record(archive: str) -> None:
     """Have a session load the classes of a training's jobs; its JVM writes them to `archive` as it ends."""
-    from distkeras.cluster.session import local_session
-
     # In place of the options by which the archive of last time would serve: none is made on top of another.
     # Warnings name every class that cannot be archived, by the hundred.
     recording = f"-XX:ArchiveClassesAtExit={archive} -Xlog:disable"

@@ -1,0 +1,51 @@
+"""What a Spark session says of its master, its limits and the Python of its executors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pyspark.sql.utils import is_remote
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def is_local(spark: SparkSession) -> bool:
+    """Whether the workers of `spark` run on this machine, in the same file system."""
+    return not is_remote() and str(spark.conf.get("spark.master", "local")).split("[")[0] == "local"
+
+
+def result_limit(spark: SparkSession) -> int:
+    """Return how many bytes the results of a job may have together: `spark.driver.maxResultSize`."""
+    text = (spark.conf.get("spark.driver.maxResultSize", "1g") or "1g").strip().lower().removesuffix("b")
+    digits = text.rstrip("kmgtp")
+    unit = text[len(digits) :]
+    limit = int(digits) * 1024 ** (" kmgtp".index(unit) if unit else 0)
+    return limit or 2**62  # 0 means no limit.
+
+
+def tries_once(spark: SparkSession) -> bool:
+    """Whether Spark gives up on a job with the first task that fails: on the masters local and local[N]."""
+    return is_local(spark) and "," not in str(spark.conf.get("spark.master", "local"))
+
+
+PYTHON = "python3"
+"""What Spark starts for Python workers if nobody says otherwise: the first on the PATH."""
+
+
+def python_of_executors(spark: SparkSession) -> str | None:
+    """Return the Python that Spark starts for workers, `None` over Spark Connect, where the server knows.
+
+    Where nobody has chosen one, `spark.pyspark.python` is, which PySpark itself heeds only in `spark-submit`;
+    and on this machine the driver's own Python, which need not be the first on the PATH: in an environment
+    that is not activated it is not.
+    """
+    if is_remote():
+        return None
+    context = spark.sparkContext
+    if context.pythonExec == PYTHON and os.environ.get("PYSPARK_PYTHON") != PYTHON:
+        own = sys.executable if is_local(spark) else PYTHON
+        context.pythonExec = spark.conf.get("spark.pyspark.python", None) or own
+    return str(context.pythonExec)
