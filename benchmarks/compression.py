@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from distkeras.center.messages import Exchange
 from distkeras.wire.codecs import REGISTRY, Codec, Packing
-from distkeras.worker.compress import Feedback
+from distkeras.wire.compression import Compression
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
@@ -32,7 +33,8 @@ def measure(codec: Codec, size: int, repeats: int) -> dict[str, float]:
     """Return figures of one codec on `size` normal deviates."""
     vector = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     data, decoded = np.empty(codec.encoded_bytes(size), np.uint8), np.empty_like(vector)
-    message, feedback = np.empty_like(vector), Feedback(Packing(codec, size, size))
+    message, own = np.empty_like(vector), Compression(Packing(codec, size, size), at_server=False)
+    request = Exchange(0, 1, 1, 1, 0, 1, message)
     gigabytes = vector.nbytes / 1e9
     figures = {
         "encode": gigabytes / seconds(lambda: codec.encode(vector, data), repeats),
@@ -42,7 +44,7 @@ def measure(codec: Codec, size: int, repeats: int) -> dict[str, float]:
 
     def commit() -> None:
         np.copyto(message, vector)
-        feedback.encode(message)
+        own.encode(request)
 
     figures["worker"] = gigabytes / seconds(commit, repeats)
     return figures | {"bytes": data.size / vector.nbytes, "relative_error": float(error)}

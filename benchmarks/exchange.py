@@ -36,9 +36,7 @@ from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.wire import codecs
 from distkeras.wire.client import ServerAddress
-from distkeras.wire.codecs import joint_packing
 from distkeras.wire.group import connect
-from distkeras.worker.compress import Feedback
 from distkeras.worker.loop import Loop
 from distkeras.worker.memory import keep_freed_memory
 from distkeras.worker.minibatch import Minibatch
@@ -137,15 +135,12 @@ def own_call(
     client = connect(addresses)
     client.call(Join(worker))
     sequence = 0
-    codec = codecs.get(compression)
-    feedback = None if codec is None else Feedback(joint_packing(codec, client.part_sizes, message.size))
 
     def call() -> None:
         nonlocal sequence
         sequence += 1
-        own = message if feedback is None else message.copy()
-        encoded = None if feedback is None else feedback.encode(own)
-        reply = client.call(Exchange(worker, sequence, 1, 1, 0, sequence, own, encoded=encoded))
+        own = message if compression is None else message.copy()  # The client overwrites it.
+        reply = client.call(Exchange(worker, sequence, 1, 1, 0, sequence, own))
         if not isinstance(reply, Exchanged):
             raise TypeError(f"Expected Exchanged. Received: {reply!r}")
 

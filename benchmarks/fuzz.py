@@ -32,7 +32,7 @@ import psutil
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Encoded, Exchange, Fail, Join, Leave, Poll, Pull, Request
+from distkeras.center.messages import Exchange, Fail, Join, Leave, Poll, Pull, Request
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire import frames
@@ -84,23 +84,25 @@ def corpus(compression: str | None) -> list[bytes]:
     codec = CODECS[compression]
     if codec is not None:
         packing = Packing(codec, SIZE, SIZE)
-        encoded = Encoded(codec.number, np.full(packing.num_bytes, 255, np.uint8))
+        encoded = frames.Encoded(codec.number, np.full(packing.num_bytes, 255, np.uint8))
         if isinstance(codec, TopK):  # Its indices must be in range for the rest to be looked at.
             packing.encode(nothing, encoded.data)
     requests: list[Request] = [
         Join(1, 0),
-        Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5, "accuracy": 0.25}, 0, encoded),
-        Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5}, 0, encoded),
+        Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5, "accuracy": 0.25}),
+        Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5}),
         Leave(1),
         Fail(1, "Traceback: ..."),
         Pull(),
         Poll(10**6),
     ]
-    return [b"".join(_bytes(request)) for request in requests]
+    return [
+        b"".join(_bytes(request, encoded if isinstance(request, Exchange) else None)) for request in requests
+    ]
 
 
-def _bytes(request: Request) -> Iterator[bytes]:
-    head, vector = frames.encode(request)
+def _bytes(request: Request, encoded: frames.Encoded | None) -> Iterator[bytes]:
+    head, vector = frames.encode(request, encoded=encoded)
     yield head
     if vector is not None:
         yield vector.tobytes()
@@ -231,16 +233,10 @@ def server(compression: str | None) -> Iterator[ServerProcess]:
         yield process
 
 
-def commit(sequence: int, compression: str | None) -> Exchange:
+def commit(sequence: int) -> Exchange:
     """Return an honest commit of worker 0."""
     message = np.random.default_rng(sequence).standard_normal(SIZE).astype(np.float32)
-    codec = CODECS[compression]
-    if codec is None:
-        return Exchange(0, sequence, 1, 32, 0, sequence, message)
-    packing = Packing(codec, SIZE, SIZE)
-    data = np.empty(packing.num_bytes, np.uint8)
-    packing.encode(message, data)
-    return Exchange(0, sequence, 1, 32, 0, sequence, message, encoded=Encoded(codec.number, data))
+    return Exchange(0, sequence, 1, 32, 0, sequence, message)
 
 
 def attack(by: str, compression: str | None, num_frames: int, seed: int) -> dict[str, Any]:
@@ -254,7 +250,7 @@ def attack(by: str, compression: str | None, num_frames: int, seed: int) -> dict
         with Client(address) as worker, Client(address) as driver:
             worker.call(Join(0))
             for sequence in range(1, 11):
-                worker.call(commit(sequence, compression))
+                worker.call(commit(sequence))
             center = driver.call(Pull()).center.tobytes()
             since, before = 0, cost(watched)
             sessions = [draw.randbytes(SESSION_BYTES) for _ in range(SESSIONS)]
@@ -283,7 +279,7 @@ def attack(by: str, compression: str | None, num_frames: int, seed: int) -> dict
         with Client(address) as worker:
             # Members could say that they come last, too.
             place = worker.call(Join(0, ticket=2**63 - 1)).sequence
-            worker.call(commit(place + 1, compression))
+            worker.call(commit(place + 1))
             trains_on = place == 10 and worker.call(Pull()).num_updates == 11
     return {
         "by": by,

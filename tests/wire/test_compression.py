@@ -15,9 +15,8 @@ from distkeras.center import BadUpdates
 from distkeras.center.messages import Exchange, Exchanged, Join, Skipped
 from distkeras.wire import connection
 from distkeras.wire.client import Client
-from distkeras.wire.codecs import BF16, FP16, Int8, Sign, TopK
-from distkeras.wire.compression import Compression, Differences, is_elastic, packing_of, sends_weights
-from distkeras.worker.compress import Feedback
+from distkeras.wire.codecs import BF16, FP16, Int8, Packing, Sign, TopK
+from distkeras.wire.compression import Compression, is_elastic, packing_of, sends_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "algorithms"))
 from driving import Job, wander
@@ -37,17 +36,12 @@ class CompressedJob(Job):
         self.packing = packing_of(algorithm, codec, np.size(initial), np.size(initial))
         ends = [{"at_server": False}, {"at_server": True}]
         self.ends = [[Compression(self.packing, **end) for end in ends] for _ in range(num_workers)]
-        self.feedbacks = [
-            None if self.packing.weights else Feedback(self.packing) for _ in range(num_workers)
-        ]
         super().__init__(algorithm, initial, num_workers)
 
     def request(self, worker, num_steps=1, num_samples=1):
         request = super().request(worker, num_steps, num_samples)
-        feedback, (own, center) = self.feedbacks[worker], self.ends[worker]
-        if feedback is not None:
-            feedback.encode(request.message)
-        elif (encoded := own.pack(request)) is None:
+        own, center = self.ends[worker]
+        if (encoded := own.pack(request)) is None:
             center.take_note(request, whole=True)
         else:
             arrived = np.empty_like(request.message)
@@ -133,15 +127,15 @@ def test_round_robin_of_elastic_workers_is_stable_at_any_number_of_them(codec):
 @EVERY_CODEC
 def test_what_one_difference_lacks_comes_with_the_next(codec):
     packing = packing_of(AEASGD(), codec, SIZE, SIZE - 3)
-    sender, receiver = Differences(packing), Differences(packing)
+    own, center = Compression(packing, at_server=False), Compression(packing, at_server=True)
     generator = np.random.default_rng(0)
-    vector = generator.standard_normal(SIZE).astype(np.float32)
-    sender.begin(vector)
-    receiver.begin(vector)
+    first = commit(1, generator.standard_normal(SIZE).astype(np.float32))
+    assert own.pack(first) is None
+    center.take_note(first, whole=True)
     target = generator.standard_normal(SIZE).astype(np.float32)
     arrived, errors = np.empty_like(target), []
-    for _ in range(200):
-        receiver.decode(sender.encode(target.copy()), arrived)
+    for sequence in range(2, 202):
+        center.unpack(own.pack(commit(sequence, target.copy())).data, arrived)
         errors.append(np.linalg.norm(arrived - target))
     np.testing.assert_array_equal(arrived[-3:], target[-3:])  # The statistics.
     assert errors[0] > 0
@@ -170,13 +164,11 @@ def test_int8_takes_a_quarter_of_the_bytes_in_each_direction_it_goes(rule, monke
 
     with serving_compressed(rule, Int8()) as (_, _, address), Client(address) as client:
         client.call(Join(0))
-        feedback = None if sends_weights(rule) else Feedback(address.packing)
         for sequence in range(1, 12):
             if sequence == 2:  # The first vector of a connection travels whole.
                 monkeypatch.setattr(connection, "receive_some", counting)
             message = np.full(SIZE, 1e-3 * sequence, np.float32)
-            encoded = None if feedback is None else feedback.encode(message)
-            client.call(Exchange(0, sequence, 1, 32, 0, sequence, message, encoded=encoded))
+            client.call(commit(sequence, message))
     whole = 10 * 4 * SIZE
     text = 10 * 200  # Header and fields.
     assert received["messages"] <= 0.26 * whole + text
@@ -265,14 +257,10 @@ def test_the_reply_of_a_round_is_compressed_for_each_worker():
 
         def work(worker, given):
             with Client(address) as client:
-                feedback = Feedback(address.packing)
                 anchor = client.call(Join(worker)).center.copy()
                 for sequence in range(1, 30):
                     message = np.float32(0.3) * (np.full(SIZE, worker, np.float32) - anchor)
-                    encoded = feedback.encode(message)
-                    anchor = client.call(
-                        Exchange(worker, sequence, 1, 1, 0, sequence, message, encoded=encoded)
-                    ).reply.copy()
+                    anchor = client.call(commit(sequence, message, worker)).reply.copy()
                 given.append(anchor)
 
         given: list[np.ndarray] = []
@@ -296,6 +284,9 @@ def test_what_is_compressed_follows_from_rule_and_codec():
     assert ways(DOWNPOUR(), Int8()) == (False, True)
     assert ways(DOWNPOUR(), TopK()) == (False, False)  # A reply is all that a worker gets.
     assert ways(LocalSGD(), Sign()) == (False, False)
+    assert ways(REGISTRY["Averaging"](), Int8()) == (True, False)
+    with pytest.raises(ValueError, match=r"not both\. Received: weights=True, replies=True"):
+        Packing(Int8(), 8, 8, weights=True, replies=True)
     for rule in (AEASGD(), EAMSGD(), EASGD()):
         assert ways(rule, Int8()) == (True, False)
         assert is_elastic(rule)

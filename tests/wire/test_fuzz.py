@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from distkeras.center import messages
 from distkeras.wire import frames
 from distkeras.wire.codecs import Int8, Packing, TopK
+from distkeras.wire.compression import Compression
 from distkeras.wire.connection import Connection
 
 SIZE = 6
@@ -36,26 +37,26 @@ values = st.recursive(
 )
 
 
-def frame_of(message, checksum=False):
-    head, vector = frames.encode(message, checksum)
-    return head + (b"" if vector is None else vector.tobytes())
-
-
-def exchange(packing=None):
-    message = np.arange(SIZE, dtype=np.float32)
+def frame_of(message, checksum=False, packing=None):
     encoded = None
     if packing is not None:
         data = np.empty(packing.num_bytes, np.uint8)
-        packing.encode(message, data)
-        encoded = messages.Encoded(packing.codec.number, data)
-    return messages.Exchange(1, 2, 3, 96, 0, 3, message, {"loss": 0.5}, 0, encoded)
+        packing.encode(message.message, data)
+        encoded = frames.Encoded(packing.codec.number, data)
+    head, vector = frames.encode(message, checksum, encoded)
+    return head + (b"" if vector is None else vector.tobytes())
+
+
+def exchange():
+    return messages.Exchange(1, 2, 3, 96, 0, 3, np.arange(SIZE, dtype=np.float32), {"loss": 0.5})
 
 
 def received(data, packing=None, checksum=False):
     """What a server's connection makes of `data`, after which the other side hangs up."""
     near, far = socket.socketpair()
+    compression = None if packing is None else Compression(packing, at_server=True)
     with near, far:
-        connection = Connection(near, frames.REQUESTS, frames.MAX_REQUEST_TEXT, packing, checksum)
+        connection = Connection(near, frames.REQUESTS, frames.MAX_REQUEST_TEXT, compression, checksum)
         connection._checksum = checksum  # Between sockets of one machine there is none.
         far.sendall(data)
         far.shutdown(socket.SHUT_WR)
@@ -66,7 +67,7 @@ def received(data, packing=None, checksum=False):
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_a_mutated_commit_is_a_commit_or_an_error_of_the_wire(packing, data):
-    frame = frame_of(exchange(packing))
+    frame = frame_of(exchange(), packing=packing)
     mutant = bytearray(frame)
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(mutant)))

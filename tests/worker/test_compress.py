@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,13 +16,12 @@ from distkeras import algorithms
 from distkeras.algorithms import AEASGD, DOWNPOUR, EAMSGD, EASGD, LocalSGD
 from distkeras.center import BadUpdates, Center, CenterConfig, Layout, messages
 from distkeras.center.bad_updates import RAISE
-from distkeras.center.messages import Encoded, Exchange, Join, Pull
+from distkeras.center.messages import Exchange, Join, Pull
 from distkeras.wire import codecs, frames
 from distkeras.wire.client import Client, ServerAddress, ServerLost
 from distkeras.wire.codecs import BF16, FP16, Int8, Packing, Sign, TopK
-from distkeras.wire.compression import packing_of
+from distkeras.wire.compression import Compression, check_compressible, packing_of
 from distkeras.wire.server import Server
-from distkeras.worker.compress import Feedback, check_compressible
 from distkeras.worker.loop import Loop, TrainingDiverged
 from distkeras.worker.minibatch import Minibatch
 
@@ -89,40 +88,40 @@ class Steps:
             yield Minibatch(None, None, None, 32)
 
 
-def commit(sequence, message, encoded=None):
-    return Exchange(0, sequence, 1, 32, 0, sequence, message, encoded=encoded)
+def commit(sequence, message):
+    return Exchange(0, sequence, 1, 32, 0, sequence, message)
 
 
 @EVERY_CODEC
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2500), st.integers(1, 12), st.integers(-6, 2), st.integers(0, 2**32))
 def test_what_was_fed_is_what_was_decoded_plus_the_residual(codec, size, windows, exponent, seed):
-    feedback = Feedback(Packing(codec, size, size))
+    own = Compression(Packing(codec, size, size), at_server=False)
     fed, decoded = np.zeros(size), np.zeros(size)
     generator = np.random.default_rng(seed)
     largest = 0.0
-    for _ in range(windows):
+    for sequence in range(windows):
         message = (generator.standard_normal(size) * 10.0**exponent).astype(np.float32)
         fed += message
-        feedback.encode(message)
+        own.pack(commit(sequence, message))
         decoded += message
-        largest = max(largest, np.abs(message).max(initial=0), np.abs(feedback.residual).max(initial=0))
-    np.testing.assert_allclose(fed, decoded + feedback.residual, rtol=0, atol=windows * largest * 2.0**-23)
+        largest = max(largest, np.abs(message).max(initial=0), np.abs(own.residual).max(initial=0))
+    np.testing.assert_allclose(fed, decoded + own.residual, rtol=0, atol=windows * largest * 2.0**-23)
 
 
 @EVERY_CODEC
 def test_the_message_becomes_what_the_bytes_decode_to(codec):
     packing = Packing(codec, 2000, 1990)
-    feedback = Feedback(packing)
+    own = Compression(packing, at_server=False)
     generator = np.random.default_rng(1)
-    for _ in range(3):
+    for sequence in range(3):
         message = generator.standard_normal(2000).astype(np.float32)
-        encoded = feedback.encode(message)
+        encoded = own.pack(commit(sequence, message))
         decoded = np.empty_like(message)
         packing.decode(encoded.data, decoded)
         np.testing.assert_array_equal(message, decoded)
         assert encoded.codec == codec.number
-        assert not feedback.residual[1990:].any()  # The statistics.
+        assert not own.residual[1990:].any()  # The statistics.
 
 
 @pytest.mark.parametrize("codec", [FP16(), BF16(), Int8(), Sign(), TopK(density=0.3)], ids=repr)
@@ -131,7 +130,7 @@ def test_downpour_converges_over_a_real_socket(codec):
     replica = Quadratic(target)
     with serving(codec, 301, 300) as (center, address), Client(address) as client:
         feed = Steps(1600)
-        Loop(replica, feed, DOWNPOUR(4), client.call, worker=0, num_epoch=1, compression=codec).run()
+        Loop(replica, feed, DOWNPOUR(4), client.call, worker=0, num_epoch=1).run()
         assert center.num_updates == 400
         np.testing.assert_allclose(center.snapshot()[:300], target, atol=0.02)
         assert center.snapshot()[300] == 1600.0
@@ -141,17 +140,18 @@ def test_error_feedback_sends_at_last_what_the_codec_alone_would_drop_for_ever()
     target = np.full(300, 1.0, np.float32)
     target[:150] = 100.0
     packing = Packing(TopK(density=0.5), 300, 300)
-    feedback, lossy, whole = Feedback(packing), np.zeros(300, np.float32), np.zeros(300, np.float32)
+    own = Compression(packing, at_server=False)
+    lossy, whole = np.zeros(300, np.float32), np.zeros(300, np.float32)
     data = np.empty(packing.num_bytes, np.uint8)
-    for _ in range(4):
+    for sequence in range(4):
         message = target.copy()
-        feedback.encode(message)
+        own.pack(commit(sequence, message))
         whole += message
         packing.encode(target, data)
         packing.decode(data, message)
         lossy += message
     assert not lossy[150:].any()
-    np.testing.assert_allclose(whole + feedback.residual, 4 * target)
+    np.testing.assert_allclose(whole + own.residual, 4 * target)
 
 
 def test_both_sides_hold_the_decoded_message():
@@ -165,7 +165,7 @@ def test_both_sides_hold_the_decoded_message():
 
     replica = Quadratic(np.linspace(-1, 1, 300, dtype=np.float32))
     with serving(Int8(), 301, 300) as (center, address), Client(address) as client:
-        Loop(replica, Steps(8), Adopting(4), client.call, worker=0, num_epoch=1, compression=Int8()).run()
+        Loop(replica, Steps(8), Adopting(4), client.call, worker=0, num_epoch=1).run()
         np.testing.assert_allclose(center.snapshot()[:300], sum(seen), rtol=1e-6)
 
 
@@ -176,7 +176,7 @@ def test_workers_of_a_synchronous_round_compress_too():
         def work(worker):
             with Client(address) as client:
                 replica = Quadratic(targets[worker])
-                options = {"worker": worker, "num_epoch": 1, "compression": Int8()}
+                options = {"worker": worker, "num_epoch": 1}
                 Loop(replica, Steps(200), LocalSGD(5), client.call, **options).run()
 
         threads = [threading.Thread(target=work, args=(worker,)) for worker in range(2)]
@@ -190,16 +190,18 @@ def test_workers_of_a_synchronous_round_compress_too():
 
 def test_a_compressed_commit_whose_reply_was_lost_counts_once():
     with serving(Int8(), 100) as (center, address), Client(address) as client:
-        feedback = Feedback(Packing(Int8(), 100, 100))
         client.call(Join(0))
         message = np.linspace(0, 1, 100, dtype=np.float32)
-        request = commit(1, message, feedback.encode(message))
+        request = commit(1, message)
         client._connection.send(request)
         while center.num_updates == 0:
             time.sleep(0.01)
         client.close()  # The reply is on the wire; the worker never sees it.
+        decoded, residual = message.copy(), client._compression.residual.copy()
         assert client.call(request).restart
-        np.testing.assert_array_equal(center.snapshot(), message)
+        np.testing.assert_array_equal(center.snapshot(), decoded)
+        np.testing.assert_array_equal(message, decoded)  # What is sent again is not compressed again.
+        np.testing.assert_array_equal(client._compression.residual, residual)
 
 
 @pytest.mark.parametrize(
@@ -208,21 +210,28 @@ def test_a_compressed_commit_whose_reply_was_lost_counts_once():
     ids=repr,
 )
 def test_a_message_in_another_codec_than_the_jobs_is_refused(job, sent):
-    message = np.ones(100, np.float32)
-    encoded = None if sent is None else Feedback(Packing(sent, 100, 100)).encode(message)
-    with serving(job, 100) as (center, address), Client(address, patience=0.0) as client:
-        client.call(Join(0))
-        with pytest.raises(ServerLost):
-            client.call(commit(1, message, encoded))
+    packing = None if sent is None else Packing(sent, 100, 100)
+    with serving(job, 100) as (center, address):
+        with Client(replace(address, packing=packing), patience=0.0) as client:
+            client.call(Join(0))
+            with pytest.raises(ServerLost):
+                client.call(commit(1, np.ones(100, np.float32)))
         assert center.num_updates == 0
 
 
 def test_bytes_that_no_encoder_wrote_end_the_connection():
-    rubbish = Encoded(TopK.number, np.full(TopK().encoded_bytes(100), 255, np.uint8))
-    with serving(TopK(), 100) as (center, address), Client(address, patience=0.0) as client:
-        client.call(Join(0))
-        with pytest.raises(ServerLost):
-            client.call(commit(1, np.ones(100, np.float32), rubbish))
+    class Rubbish(TopK):
+        def encode(self, vector, out):
+            out.fill(255)
+
+        def decode(self, data, out):
+            out.fill(0)
+
+    with serving(TopK(), 100) as (center, address):
+        with Client(replace(address, packing=Packing(Rubbish(), 100, 100)), patience=0.0) as client:
+            client.call(Join(0))
+            with pytest.raises(ServerLost):
+                client.call(commit(1, np.ones(100, np.float32)))
         assert not center.snapshot().any()
 
 
@@ -245,7 +254,7 @@ def test_weights_that_are_not_finite_are_refused_by_the_center(codec, value):
     replica.train = lambda *_: replica.weights.__setitem__(7, value)
     with serving(codec, 301, 300) as (center, address), Client(address) as client:
         with pytest.raises(TrainingDiverged, match="refused the update"):
-            Loop(replica, Steps(4), DOWNPOUR(4), client.call, worker=0, num_epoch=1, compression=codec).run()
+            Loop(replica, Steps(4), DOWNPOUR(4), client.call, worker=0, num_epoch=1).run()
         assert not center.snapshot().any()
 
 
@@ -263,12 +272,9 @@ def test_a_window_that_was_passed_over_leaves_nothing_in_the_residual(codec):
     replica.train = train_badly_once
     with serving(codec, 301, 300, bad_updates=BadUpdates("skip")) as (center, address):
         with Client(address) as client:
-            loop = Loop(
-                replica, Steps(40), DOWNPOUR(4), client.call, worker=0, num_epoch=1, compression=codec
-            )
-            loop.run()
+            Loop(replica, Steps(40), DOWNPOUR(4), client.call, worker=0, num_epoch=1).run()
+            assert np.isfinite(client._compression.residual).all()
         assert center.num_updates == 9
-        assert np.isfinite(loop._feedback.residual).all()
         assert np.isfinite(center.snapshot()).all()
 
 
@@ -278,7 +284,7 @@ def test_a_window_that_was_passed_over_leaves_nothing_in_the_residual(codec):
 def test_elastic_rules_converge_over_a_real_socket(rule, overlap, codec):
     target = np.linspace(-1, 1, 300, dtype=np.float32)
     replica = Quadratic(target)
-    options = {"worker": 0, "num_epoch": 1, "compression": codec, "overlap": overlap}
+    options = {"worker": 0, "num_epoch": 1, "overlap": overlap}
     with serving(codec, 301, 300, rule, overlap=overlap) as (center, address), Client(address) as client:
         Loop(replica, Steps(400), center.algorithm, client.call, **options).run()
         assert center.num_updates == 100

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from distkeras.algorithms import Vector
 from distkeras.events import Event
 
@@ -35,14 +32,6 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """A message as it travels where the job compresses: the number of its codec, and its bytes."""
-
-    codec: int
-    data: npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
 class Exchange:
     """A worker commits a window and asks for the reply.
 
@@ -53,12 +42,10 @@ class Exchange:
         num_samples: rows in the window.
         epoch: epoch of the next minibatch.
         step: index in that epoch of the next minibatch: where a replacement goes on.
-        message: the rule's message for the trainable part, then the worker's statistics as they are. The
-            center may overwrite it.
+        message: the rule's message for the trainable part, then the worker's statistics as they are. Wire
+            and center may overwrite it.
         metrics: what Keras reports over the window.
         window_epoch: epoch in which the window ended.
-        encoded: what travels in place of `message`, which is what it decodes to. For the wire alone: it
-            arrives as `None`.
     """
 
     worker: int
@@ -70,7 +57,6 @@ class Exchange:
     message: Vector
     metrics: dict[str, float] = field(default_factory=dict)
     window_epoch: int = 0
-    encoded: Encoded | None = None
 
 
 @dataclass(frozen=True, slots=True)

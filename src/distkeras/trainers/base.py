@@ -47,9 +47,9 @@ from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
 from distkeras.wire import codecs
 from distkeras.wire.codecs import Codec
+from distkeras.wire.compression import check_compressible
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Columns
-from distkeras.worker.compress import check_compressible
 from distkeras.worker.ending import Ending
 from distkeras.worker.evaluate import set_metrics
 from distkeras.worker.feeding import Feeding

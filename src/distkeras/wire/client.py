@@ -35,6 +35,7 @@ from distkeras.center.messages import (
 )
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.codecs import Packing
+from distkeras.wire.compression import Compression
 from distkeras.wire.connection import Connection
 from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, Handshake
 
@@ -123,6 +124,8 @@ class Client:
         self._session = session or secrets.token_bytes(SESSION_BYTES)
         self._buffer = buffer  # If none, not before the first TCP connection: as large as the model.
         self._connection: Connection | None = None
+        packing = address.packing
+        self._compression = None if packing is None else Compression(packing, at_server=False)
         self._ended = False
 
     @property
@@ -130,13 +133,10 @@ class Client:
         """Where the center is."""
         return (self._address,)
 
-    @property
-    def part_sizes(self) -> tuple[int, ...]:
-        """Elements of the center at each server: at one, all."""
-        return (self._address.size,)
-
     def call(self, request: Request) -> Any:
-        """Send `request` and return the reply. A vector in it is overwritten by the next call.
+        """Send `request` and return the reply, whose vector is overwritten by the next call.
+
+        Where the job compresses, the vector in `request` becomes what the center decodes.
 
         Raises:
             JobStopped: the server ended the job.
@@ -173,6 +173,14 @@ class Client:
                 if isinstance(reply, frames.Stopped):
                     raise (Replaced if reply.replaced else JobStopped)(reply.reason)
                 return reply
+
+    def encode(self, request: Exchange) -> None:
+        """Compress the message of `request` ahead of `call`, if the job compresses such messages.
+
+        It becomes what the center will decode.
+        """
+        if self._compression is not None:
+            self._compression.encode(request)
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
@@ -230,7 +238,7 @@ class Client:
                 handshake.sock,
                 frames.REPLIES,
                 frames.MAX_REPLY_TEXT,
-                address.packing,
+                self._compression,
                 address.checksum,
                 address.dtype,
             )
@@ -241,6 +249,8 @@ class Client:
             handshake.sock.close()
             raise
         connection.limit_waits(self._timeout)
+        if self._compression is not None:
+            self._compression.connected()
         return connection
 
 

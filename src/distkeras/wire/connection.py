@@ -11,7 +11,7 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.wire import frames
-from distkeras.wire.codecs import CodecError, Packing
+from distkeras.wire.codecs import CodecError
 from distkeras.wire.compression import Compression
 from distkeras.wire.handshake import hang_up, receive_some
 
@@ -26,7 +26,7 @@ class Connection:
         sock: a connected TCP or Unix socket, after its handshake; closed with the connection.
         kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
         max_text: most bytes of text that an arriving frame may have.
-        packing: how the job compresses; `None`: not at all.
+        compression: this end's; `None`: nothing is compressed.
         checksum: send checksums, and expect them.
         dtype: in which vectors travel.
 
@@ -40,7 +40,7 @@ class Connection:
         sock: socket.socket,
         kinds: dict[int, type],
         max_text: int,
-        packing: Packing | None = None,
+        compression: Compression | None = None,
         checksum: bool = False,
         dtype: str = "float32",
     ) -> None:
@@ -48,8 +48,7 @@ class Connection:
         self._dtype = dtype
         self._kinds = kinds
         self._max_text = max_text
-        at_server = kinds is frames.REQUESTS
-        self._compression = None if packing is None else Compression(packing, at_server=at_server)
+        self._compression = compression
         # What stays on this machine is not damaged on its way.
         self._checksum = checksum and sock.family != socket.AF_UNIX
         self._ahead = b""  # What was read, and is not yet taken.

@@ -67,6 +67,14 @@ class Stopped:
     replaced: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Encoded:
+    """A vector as it travels where the job compresses: the number of its codec, and its bytes."""
+
+    codec: int
+    data: npt.NDArray[np.uint8]
+
+
 Message = messages.Request | messages.Reply | Stopped
 
 Form = tuple[int, int]
@@ -111,7 +119,7 @@ def _schema(cls: type, kind: int, max_text: int) -> _Schema:
     hints = _hints(cls)
     vector = next((name for name, hint in hints.items() if hint == Vector), None)
     place = len(hints) if vector is None else list(hints).index(vector)
-    texts = {name: hint for name, hint in hints.items() if hint not in (Vector, messages.Encoded | None)}
+    texts = {name: hint for name, hint in hints.items() if hint != Vector}
 
     def build(values: Sequence[Any], array: Vector | None) -> Any:
         return cls(*values) if vector is None else cls(*values[:place], array, *values[place:])
@@ -182,7 +190,7 @@ def fitting(metrics: dict[str, float]) -> dict[str, float]:
 def encode(
     message: Message,
     checksum: bool = False,
-    encoded: messages.Encoded | None = None,
+    encoded: Encoded | None = None,
     dtype: str = "float32",
 ) -> tuple[bytes, npt.NDArray[Any] | None]:
     """Return header, text and zeros as bytes, and the vector that follows them, or a codec's bytes.
@@ -190,7 +198,7 @@ def encode(
     Args:
         message: what to send.
         checksum: whether the job asks for checksums.
-        encoded: what travels in place of its vector; default: what an `Exchange` says itself.
+        encoded: what travels in place of its vector; `None`: the vector itself.
         dtype: in which vectors travel.
 
     Raises:
@@ -205,8 +213,6 @@ def encode(
         )
     vector: npt.NDArray[Any] | None = None
     codec = UNCODED
-    if isinstance(message, messages.Exchange):
-        encoded = encoded or message.encoded
     if encoded is not None:
         codec, vector = encoded.codec, encoded.data
     elif schema.vector is not None:

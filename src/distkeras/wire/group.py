@@ -14,7 +14,6 @@ from distkeras.algorithms import Vector
 from distkeras.center.bad_updates import is_too_large
 from distkeras.center.messages import (
     Done,
-    Encoded,
     Exchange,
     Exchanged,
     Fail,
@@ -32,7 +31,6 @@ from distkeras.center.messages import (
 )
 from distkeras.events import CenterFailed, SnapshotFailed, WorkerFailed
 from distkeras.wire.client import Client, ServerAddress
-from distkeras.wire.codecs import Joint
 
 
 class Group:
@@ -52,8 +50,6 @@ class Group:
 
     def __init__(self, addresses: Sequence[ServerAddress], patience: float = 60.0) -> None:
         self._addresses = tuple(addresses)
-        packings = [address.packing for address in addresses if address.packing is not None]
-        self._joint = Joint(tuple(packings)) if packings else None
         edges = list(accumulate((address.size for address in addresses), initial=0))
         self._buffer = np.empty(edges[-1], addresses[0].dtype)
         self._slices = [slice(*pair) for pair in pairwise(edges)]
@@ -68,11 +64,6 @@ class Group:
     def addresses(self) -> tuple[ServerAddress, ...]:
         """Where the center is: its parts, in their order."""
         return self._addresses
-
-    @property
-    def part_sizes(self) -> tuple[int, ...]:
-        """Elements of the center at each server."""
-        return tuple(part.stop - part.start for part in self._slices)
 
     def call(self, request: Request) -> Any:
         """Send `request` to the servers that it is for, all at once, and return one reply.
@@ -118,8 +109,7 @@ class Group:
         self._threads.shutdown(wait=False)
 
     def _exchange(self, request: Exchange) -> Any:
-        self._spoil_if_spoiled(request)
-        replies = self._all(self._parts(request))
+        replies = self._all(self._encoded_parts(request))
         for reply in replies:
             if isinstance(reply, Refused | Rejoin):
                 return reply
@@ -137,23 +127,18 @@ class Group:
             return Skipped(center, replies[0].reason)
         return Exchanged(center, 0, restart=True)
 
-    def _spoil_if_spoiled(self, request: Exchange) -> None:
-        """Have every server refuse a message that no center takes, not only that which gets the bad part."""
-        if not is_too_large(request.message):
-            return
-        request.message.fill(np.nan)
-        if self._joint is not None and request.encoded is not None:
-            self._joint.encode(request.message, request.encoded.data)
+    def _encoded_parts(self, request: Exchange) -> list[Exchange]:
+        """Return the part of each server; if no center takes one of them, none that any server takes."""
+        parts = [replace(request, message=request.message[elements]) for elements in self._slices]
+        self._encode(parts)
+        if is_too_large(request.message):
+            request.message.fill(np.nan)
+            self._encode(parts)
+        return parts
 
-    def _parts(self, request: Exchange) -> list[Exchange]:
-        encoded: list[Encoded | None] = [None] * len(self._slices)
-        if self._joint is not None and request.encoded is not None:
-            whole = request.encoded
-            encoded = [Encoded(whole.codec, whole.data[data]) for _, _, data in self._joint.parts()]
-        return [
-            replace(request, message=request.message[elements], encoded=part)
-            for elements, part in zip(self._slices, encoded, strict=True)
-        ]
+    def _encode(self, parts: Sequence[Exchange]) -> None:
+        for client, part in zip(self._clients, parts, strict=True):
+            client.encode(part)
 
     def _poll(self, request: Poll) -> Polled:
         self._since[0] = request.since

@@ -29,6 +29,7 @@ from distkeras.center.messages import (
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.admission import Admission, Caller
 from distkeras.wire.codecs import Packing
+from distkeras.wire.compression import Compression
 from distkeras.wire.connection import Connection
 from distkeras.wire.failure_detector import FailureDetector
 from distkeras.wire.handshake import TIMEOUT, AuthenticationError, Handshake
@@ -201,7 +202,7 @@ class Server:
                 sock,
                 frames.REQUESTS,
                 frames.MAX_REQUEST_TEXT,
-                self._packing,
+                None if self._packing is None else Compression(self._packing, at_server=True),
                 self._checksum,
                 center.dtype.name,
             )

@@ -12,17 +12,13 @@ import numpy as np
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin, Skipped
-from distkeras.wire.codecs import joint_packing
-from distkeras.wire.compression import sends_weights
 from distkeras.wire.frames import fitting
-from distkeras.worker.compress import Feedback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from distkeras.center.messages import Reply, Request
-    from distkeras.wire.codecs import Codec
     from distkeras.worker.feed import Feed
     from distkeras.worker.replica import Replica
 
@@ -67,11 +63,10 @@ class Loop:
         replica: the model's copy of this worker.
         feed: its minibatches.
         algorithm: the rule.
-        call: sends a request to the center and returns the reply.
+        call: sends a request to the center and returns the reply; it may overwrite a message with what the
+            center gets.
         worker: index of this worker.
         num_epoch: passes over the feed.
-        compression: the codec of its messages, as the server has it; `None` for none.
-        part_sizes: elements that each server has, in order; default: one has them all.
         overlap: train the next window while one is exchanged; its reply is taken up at the end of that one.
             All that an exchange takes, from the rule's message to what becomes of the reply, is then done in
             the sender's thread.
@@ -87,8 +82,6 @@ class Loop:
         *,
         worker: int,
         num_epoch: int,
-        compression: Codec | None = None,
-        part_sizes: Sequence[int] = (),
         overlap: bool = False,
         on_place: Callable[[int, int], None] = lambda epoch, step: None,
     ) -> None:
@@ -101,10 +94,6 @@ class Loop:
         self._worker = worker
         self._num_epoch = num_epoch
         self._split = replica.layout.num_trainable
-        self._feedback: Feedback | None = None
-        if compression is not None and not sends_weights(algorithm):  # Those the connection compresses.
-            sizes = part_sizes or [replica.layout.size]
-            self._feedback = Feedback(joint_packing(compression, sizes, self._split))
         self._anchor: Vector = np.empty(0, np.float32)
         self._window = Window(1)
         self._late: Future[Vector | None] | None = None
@@ -140,8 +129,6 @@ class Loop:
 
     def _train_from(self, place: Joined) -> None:
         self._window, self._late = Window(place.sequence + 1), None
-        if self._feedback is not None:  # What windows lost that are trained again would count twice.
-            self._feedback.residual[:] = 0
         self._anchor = place.center
         self._on_place(place.epoch, place.step)
         self._replica.write(place.center)
@@ -221,7 +208,6 @@ class Loop:
             message=message,
             metrics=window.metrics,
             window_epoch=window.epoch,
-            encoded=None if self._feedback is None else self._feedback.encode(message),
         )
         reply: Reply = self._call(request)
         if isinstance(reply, Rejoin):
@@ -230,8 +216,6 @@ class Loop:
             where = f"in worker {self._worker}, epoch {window.epoch}, window {window.sequence - 1}"
             raise TrainingDiverged(_diverged(f"The server refused the update {where}: {reply.reason}."))
         if isinstance(reply, Skipped):
-            if self._feedback is not None:  # It has what was wrong with the message.
-                self._feedback.residual[:] = 0
             self._anchor = reply.center
             return
         if not isinstance(reply, Exchanged):

@@ -277,8 +277,6 @@ def _train(
             client.call,
             worker=start.worker,
             num_epoch=task.num_epoch,
-            compression=task.compression,
-            part_sizes=client.part_sizes,
             overlap=task.center.overlap,
             on_place=lambda epoch, step: kept.move_to(epoch * task.steps_per_epoch(start.worker) + step),
         )

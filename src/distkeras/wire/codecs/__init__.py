@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from distkeras.wire.codecs.base import Bytes, Codec, CodecError
 from distkeras.wire.codecs.half import BF16, FP16
 from distkeras.wire.codecs.int8 import Int8
-from distkeras.wire.codecs.packing import Joint, Packing, joint_packing
+from distkeras.wire.codecs.packing import Packing
 from distkeras.wire.codecs.sign import Sign
 from distkeras.wire.codecs.top_k import TopK
 
@@ -53,10 +53,8 @@ __all__ = [
     "Codec",
     "CodecError",
     "Int8",
-    "Joint",
     "Packing",
     "Sign",
     "TopK",
     "get",
-    "joint_packing",
 ]

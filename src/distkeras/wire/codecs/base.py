@@ -31,7 +31,7 @@ class Codec(ABC):
     The number of bytes depends on the size of the vector alone, so that the length of a frame can be checked
     before a byte of it is read. What is not finite must not become finite: the center refuses such a message,
     and it has to see it. Neither method may keep anything between two calls: what is lost is kept by whoever
-    encodes (see `distkeras.worker.compress.Feedback`).
+    encodes (see `distkeras.wire.compression.Compression`).
     """
 
     name: ClassVar[str]
