@@ -359,7 +359,7 @@ def test_a_worker_that_has_left_cannot_be_lost():
 
 
 def live_versions(center):
-    return {id(pull.center) for shard in center.shards for pulls in shard._pulls.values() for pull in pulls}
+    return {id(held.center) for shard in center.shards for kept in shard._received.values() for held in kept}
 
 
 def test_center_keeps_at_most_one_version_a_worker():

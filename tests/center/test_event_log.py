@@ -97,7 +97,7 @@ def test_the_driver_reads_to_the_last_page_after_the_end_and_tells_what_is_missi
     pages = [[window(0), EventsDropped(3, 7.0)], [window(1)], [WorkerLeft(0, 7.0)], [], [window(2)]]
 
     class Ended:
-        error, failures = None, ()
+        error, rows = None, ()
 
         def wait(self, seconds):
             return True

@@ -105,7 +105,7 @@ class Scripted:
     """
 
     error = None
-    failures = ()
+    rows = ()
 
     def __init__(self, steps):
         self.now = 0.0

@@ -5,7 +5,7 @@ from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.durable import restore_snapshot, take_snapshot
 from distkeras.center.independent import Independent
-from distkeras.center.layout import Layout, Slot, server_bounds, shard_bounds, trainable_in
+from distkeras.center.layout import Layout, Segment, server_bounds, shard_bounds, trainable_in
 from distkeras.center.snapshot import Snapshot, SnapshotError
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Independent",
     "Layout",
     "ProtocolError",
-    "Slot",
+    "Segment",
     "Snapshot",
     "SnapshotError",
     "restore_snapshot",

@@ -21,7 +21,7 @@ SERVER_GRAIN = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class Segment:
     """One weight of the model: its place in the vector.
 
     Attributes:
@@ -38,6 +38,11 @@ class Slot:
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def elements(self) -> slice:
+        """Where it lies in the vector."""
+        return slice(self.offset, self.offset + self.size)
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,12 @@ class Layout:
         """Elements of the whole vector."""
         return self.num_trainable + sum(math.prod(shape) for _, shape in self.statistics)
 
-    def slots(self) -> Iterator[Slot]:
+    def segments(self) -> Iterator[Segment]:
         """Yield every weight's place, in order."""
         offset = 0
         for path, shape in (*self.trainable, *self.statistics):
-            yield (slot := Slot(path, shape, offset))
-            offset += slot.size
+            yield (segment := Segment(path, shape, offset))
+            offset += segment.size
 
     def pack(self, weights: Sequence[np.ndarray]) -> Vector:
         """Return `weights` (in the layout's order) as one new vector.
@@ -86,16 +91,16 @@ class Layout:
         Raises:
             ValueError: a weight is missing, too many, or of another shape.
         """
-        slots = list(self.slots())
-        if len(weights) != len(slots):
-            raise ValueError(f"Expected {len(slots)} weights. Received: {len(weights)}")
+        segments = list(self.segments())
+        if len(weights) != len(segments):
+            raise ValueError(f"Expected {len(segments)} weights. Received: {len(weights)}")
         vector = np.empty(self.size, self.dtype)
-        for slot, weight in zip(slots, weights, strict=True):
-            if tuple(weight.shape) != slot.shape:
+        for segment, weight in zip(segments, weights, strict=True):
+            if tuple(weight.shape) != segment.shape:
                 raise ValueError(
-                    f"Expected shape {slot.shape} for {slot.path!r}. Received: {tuple(weight.shape)}"
+                    f"Expected shape {segment.shape} for {segment.path!r}. Received: {tuple(weight.shape)}"
                 )
-            vector[slot.offset : slot.offset + slot.size] = weight.ravel()
+            vector[segment.elements] = weight.ravel()
         return vector
 
     def unpack(self, vector: Vector) -> list[Vector]:
@@ -106,7 +111,7 @@ class Layout:
         """
         if vector.shape != (self.size,):
             raise ValueError(f"Expected a vector of shape ({self.size},). Received: {vector.shape}")
-        return [vector[slot.offset : slot.offset + slot.size].reshape(slot.shape) for slot in self.slots()]
+        return [vector[part.elements].reshape(part.shape) for part in self.segments()]
 
 
 def shard_bounds(size: int, num_shards: int | None = None, item_bytes: int = 4) -> list[tuple[int, int]]:

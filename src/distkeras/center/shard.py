@@ -15,7 +15,7 @@ from distkeras.center.messages import DRIVER
 
 
 @dataclass(slots=True)
-class Pull:
+class Received:
     """What a worker received: the version, and the center itself for rules that ask for it, read-only."""
 
     version: int
@@ -46,14 +46,14 @@ class Shard:
         # its own last window, which it had not to receive.
         self._windows_ahead = 2 if config.overlap else 1
         # Of each worker, where the window that it sends next began, and those after it.
-        self._pulls: dict[int, deque[Pull]] = {}
-        self._published: Pull | None = None
+        self._received: dict[int, deque[Received]] = {}
+        self._published: Received | None = None
 
     def pull(self, worker: int, out: Vector) -> None:
         """Copy the shard to `out`, and remember that `worker` holds this version."""
         with self.lock:
             np.copyto(out, self.center)
-            self._pulls[worker] = deque(self._pulled() for _ in range(self._windows_ahead))
+            self._received[worker] = deque(self._sent_now() for _ in range(self._windows_ahead))
 
     def read(self, out: Vector) -> None:
         """Copy the shard to `out` for someone who trains nothing."""
@@ -76,18 +76,18 @@ class Shard:
             The staleness of the message: commits of others applied here since the center that it comes from.
         """
         with self.lock:
-            pulls = self._pulls[worker]
-            pull = pulls.popleft()
+            received = self._received[worker]
+            pull = received.popleft()
             staleness = self.version - pull.version
-            before = self._trainable.copy() if pulls and self.algorithm.needs_pulled else None
+            before = self._trainable.copy() if received and self.algorithm.needs_pulled else None
             commit = Commit(worker, staleness, num_steps, num_samples, num_workers, pull.center)
             applied = self._apply(message, commit, num_workers)
-            for pending in pulls:
+            for pending in received:
                 # The window that the worker trains meanwhile has this one in it.
                 pending.version += applied
                 if pending.center is not None and before is not None:
                     pending.center = pending.center + (self._trainable - before)
-            pulls.append(self._pulled())
+            received.append(self._sent_now())
         return staleness
 
     def exchange_round(self, message: Vector, workers: list[int], num_steps: int, num_samples: int) -> None:
@@ -96,13 +96,13 @@ class Shard:
             # The statistics of a round are a mean already: a share of one takes them whole.
             self._apply(message, Commit(DRIVER, 0, num_steps, num_samples, len(workers)), 1)
             for worker in workers:
-                pulls = self._pulls[worker]
-                pulls.popleft()
-                pulls.append(self._pulled())
+                received = self._received[worker]
+                received.popleft()
+                received.append(self._sent_now())
 
     def staleness_of(self, worker: int) -> int:
         """Commits applied here since the center from which the window comes that `worker` sends."""
-        return self.version - self._pulls[worker][0].version
+        return self.version - self._received[worker][0].version
 
     def not_finite(self, center: Vector | None = None, state: State | None = None) -> str | None:
         """Say what is not finite in this shard, or in a copy of its `center` and `state`; `None`: nothing.
@@ -122,7 +122,7 @@ class Shard:
     def forget(self, worker: int) -> None:
         """Drop what is kept for a worker that has left."""
         with self.lock:
-            self._pulls.pop(worker, None)
+            self._received.pop(worker, None)
 
     def _apply(self, message: Vector, commit: Commit, share: int) -> bool:
         """Apply `message`, and overwrite it with the reply; return whether the rule took it."""
@@ -143,14 +143,14 @@ class Shard:
         self.version += 1
         return True
 
-    def _pulled(self) -> Pull:
+    def _sent_now(self) -> Received:
         """What a worker holds that receives the shard now; those of one version share one read-only copy."""
         if not self.algorithm.needs_pulled:
-            return Pull(self.version, None)
+            return Received(self.version, None)
         if self._published is None or self._published.version != self.version:
             copy = self._trainable.copy()
             copy.flags.writeable = False
-            self._published = Pull(self.version, copy)
+            self._published = Received(self.version, copy)
         return replace(self._published)
 
 

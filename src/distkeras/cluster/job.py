@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from distkeras.model.spec import ModelSpec
+    from distkeras.wire.codecs import Codec
     from distkeras.worker.task import Task
 
 ANSWER_SECONDS = 1.0
@@ -73,6 +74,7 @@ class Job:
         resume: number of the next event of the training to go on with; `None`: a new one.
         num_servers: processes that hold the center between them.
         launched: such processes, if they have been launched ahead.
+        compression: the codec of what travels, `None` for none.
     """
 
     task: Task
@@ -85,6 +87,7 @@ class Job:
     resume: int | None = None
     num_servers: int = 1
     launched: list[Process] = field(default_factory=list)
+    compression: Codec | None = None
 
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -135,9 +138,7 @@ class Job:
         """Start the servers' processes while Spark looks whether its executors can train."""
         host, bind = addresses(spark, self.options)
         with ThreadPoolExecutor(1) as pool:
-            setup = ServerSetup(
-                self.task.center, host, bind, self.options, self.task.compression, self.settings
-            )
+            setup = ServerSetup(self.task.center, host, bind, self.options, self.compression, self.settings)
             starting = pool.submit(
                 Servers, self.num_servers, setup, self.initial, resume=self.resume, launched=self.launched
             )

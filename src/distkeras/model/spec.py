@@ -149,10 +149,10 @@ def first_vector(model: keras.Model, spec: ModelSpec) -> Vector:
         raise ModelChanged(differences(spec.saved.weights, weights))
     return spec.layout.pack(
         [
-            np.broadcast_to(spec.averages[slot.path], slot.shape)
-            if slot.path in spec.averages
-            else value_of(tree.variables[slot.path])
-            for slot in spec.layout.slots()
+            np.broadcast_to(spec.averages[segment.path], segment.shape)
+            if segment.path in spec.averages
+            else value_of(tree.variables[segment.path])
+            for segment in spec.layout.segments()
         ]
     )
 
@@ -160,7 +160,7 @@ def first_vector(model: keras.Model, spec: ModelSpec) -> Vector:
 def local_state(model: keras.Model, layout: Layout) -> tuple[Any, ...]:
     """Return what tells whether `model` has changed, but for the weights in `layout`, which go out anew."""
     tree = tree_of(model)
-    moving = {slot.path for slot in layout.slots()}
+    moving = {segment.path for segment in layout.segments()}
     digests = {path: digest_of_value(cell) for path, cell in tree.variables.items() if path not in moving}
     state = model.optimizer.variables if model.compiled and model.optimizer is not None else []
     return weights_in(tree), structure_of(tree), digests, [digest_of_value(variable) for variable in state]
@@ -173,8 +173,8 @@ def _free_copies(saved: SavedModel) -> None:
 
 
 def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:
-    cells = zip(layout.slots(), cells_of(model, layout), strict=True)
-    return {slot.path: compact(cell) for slot, cell in cells if slot.path.startswith(AVERAGE)}
+    cells = zip(layout.segments(), cells_of(model, layout), strict=True)
+    return {segment.path: compact(cell) for segment, cell in cells if segment.path.startswith(AVERAGE)}
 
 
 def _made(spec: ModelSpec, *, blank: bool = True) -> keras.Model:

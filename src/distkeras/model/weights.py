@@ -51,14 +51,14 @@ def cells_of(model: keras.Model, layout: Layout) -> list[Cell]:
     paths = tree.paths()
     for weight, average in _averages_of(model):
         cells[AVERAGE + paths[id(weight)]] = average
-    for slot in layout.slots():
-        if slot.path not in cells or tuple(cells[slot.path].shape) != slot.shape:
-            found = tuple(cells[slot.path].shape) if slot.path in cells else "no such weight"
+    for segment in layout.segments():
+        if segment.path not in cells or tuple(cells[segment.path].shape) != segment.shape:
+            found = tuple(cells[segment.path].shape) if segment.path in cells else "no such weight"
             raise ModelChanged(
-                f"Expected the weight {slot.path!r} of shape {slot.shape} in {model.name!r}. "
+                f"Expected the weight {segment.path!r} of shape {segment.shape} in {model.name!r}. "
                 f"Received: {found}"
             )
-    return [cells[slot.path] for slot in layout.slots()]
+    return [cells[segment.path] for segment in layout.segments()]
 
 
 def initial_vector(model: keras.Model, layout: Layout | None = None) -> Vector:

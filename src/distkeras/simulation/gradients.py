@@ -73,8 +73,8 @@ class Differentiable(ABC):
 
     def _split(self, flat: Any) -> list[Any]:
         """Cut the trainable part of a flat array (of any backend) into the weights' shapes."""
-        slots = list(self.layout.slots())[: len(self.trainable)]
-        return [flat[slot.offset : slot.offset + slot.size].reshape(slot.shape) for slot in slots]
+        segments = list(self.layout.segments())[: len(self.trainable)]
+        return [flat[segment.elements].reshape(segment.shape) for segment in segments]
 
 
 class JaxModel(Differentiable):
@@ -89,8 +89,8 @@ class JaxModel(Differentiable):
         self._apply = jax.jit(self._step)
 
     def _variables(self, weights: Any, local: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        slots = list(self.layout.slots())[len(self.trainable) :]
-        pieces = iter([weights[slot.offset : slot.offset + slot.size].reshape(slot.shape) for slot in slots])
+        segments = list(self.layout.segments())[len(self.trainable) :]
+        pieces = iter([weights[segment.elements].reshape(segment.shape) for segment in segments])
         others = iter(local)
         return self._split(weights), [next(pieces if floating else others) for floating in self._floating]
 

@@ -259,7 +259,6 @@ class Trainer(WithoutOldNames):
                 num_epoch=self.num_epoch,
                 shuffle=shuffle,
                 seed=self.seed,
-                compression=self.compression,
                 schedules_follow_training=self.schedule_steps == "training" and initial.ndim == 1,
                 state_of=(0,) if initial.ndim == 1 else tuple(range(self.num_workers)),
                 largest_state=result_limit(frame.sparkSession)
@@ -275,6 +274,7 @@ class Trainer(WithoutOldNames):
             settings=settings,
             resume=None if interrupted is None else interrupted.next,
             launched=processes,
+            compression=self.compression,
         )
         rest = self.batch_size if self.feeding.drop_remainder else 1
         total = sum(count - count % rest for count in rows) * self.num_epoch
@@ -321,7 +321,7 @@ class Trainer(WithoutOldNames):
             "seed": self.seed,
             "schedule_steps": self.schedule_steps,
             "shuffle": shuffle,
-            "weights": [[slot.path, list(slot.shape)] for slot in layout.slots()],
+            "weights": [[segment.path, list(segment.shape)] for segment in layout.segments()],
             "model": describe_model(self.keras_model),
             **self._compiled,
             **describe_columns(

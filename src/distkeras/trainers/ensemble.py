@@ -102,9 +102,9 @@ class EnsembleTrainer(Trainer):
         """Return weights of a model like the given one, as its initializers draw them by `seed`."""
         fresh = tree_of(_initialized(self.keras_model, seed, self.custom_objects)).variables
         vector = given.copy()
-        for slot, part in zip(self._spec.layout.slots(), self._spec.layout.unpack(vector), strict=True):
-            if slot.path in fresh and tuple(fresh[slot.path].shape) == slot.shape:
-                part[...] = value_of(fresh[slot.path])  # Others, as of LoRA, are as they were given.
+        for segment, part in zip(self._spec.layout.segments(), self._spec.layout.unpack(vector), strict=True):
+            if segment.path in fresh and tuple(fresh[segment.path].shape) == segment.shape:
+                part[...] = value_of(fresh[segment.path])  # Others, as of LoRA, are as they were given.
         return vector
 
     def _arrange(self, frame: DataFrame) -> tuple[DataFrame, tuple[int, ...]]:

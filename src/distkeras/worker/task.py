@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from distkeras.model.spec import ModelSpec
-    from distkeras.wire.codecs import Codec
     from distkeras.worker.columns import Columns
     from distkeras.worker.kept import Kept
 
@@ -48,7 +47,6 @@ class Task:
         num_epoch: passes over the partition.
         shuffle: visit the rows in another order every epoch.
         seed: of the shuffle.
-        compression: the codec of its messages, `None` for none.
         schedules_follow_training: a schedule of the learning rate counts the steps of all workers.
         state_of: workers whose local state is the trained model's: the first, or each one of an ensemble.
         largest_state: bytes of the optimizer's state that such a worker may send to the driver at the end.
@@ -62,7 +60,6 @@ class Task:
     num_epoch: int
     shuffle: bool
     seed: int
-    compression: Codec | None = None
     schedules_follow_training: bool = True
     state_of: tuple[int, ...] = (0,)
     largest_state: int = 0

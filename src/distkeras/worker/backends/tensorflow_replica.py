@@ -20,7 +20,7 @@ class TensorFlowReplica(Replica):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
-        self._sizes = [slot.size for slot in self.layout.slots()]
+        self._sizes = [segment.size for segment in self.layout.segments()]
         self._flatten = tf.function(self._make_flat, autograph=False)
         signature = [tf.TensorSpec([self.layout.size], self.layout.dtype)]
         self._assign = tf.function(self._assign_parts, input_signature=signature, autograph=False)

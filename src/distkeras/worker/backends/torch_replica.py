@@ -24,7 +24,7 @@ class TorchReplica(Replica):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
-        self._sizes = [slot.size for slot in self.layout.slots()]
+        self._sizes = [segment.size for segment in self.layout.segments()]
         self._velocity_values: list[torch.Tensor] = [velocity.value for velocity in self._velocities]
         self._dtype: torch.dtype = getattr(torch, self.layout.dtype)
         self._staged = torch.empty(self.layout.size, dtype=self._dtype, device="cpu")
