@@ -143,7 +143,7 @@ def describe(snapshot: Snapshot):
     return [
         (
             member.center.tobytes(),
-            [{name: value.tobytes() for name, value in state.items()} for state in member.rule],
+            [{name: value.tobytes() for name, value in state.items()} for state in member.states],
             member.versions,
             member.workers,
         )
@@ -238,7 +238,7 @@ def test_a_snapshot_that_the_first_version_wrote_is_read():
     assert center.num_updates == 2
     np.testing.assert_array_equal(center.snapshot(), state.center)
     np.testing.assert_allclose(state.center[:4], [-0.51595, -0.11595, 0.28405, 0.68405], atol=1e-3)
-    assert state.rule[0].keys() == center.shards[0].state.keys()
+    assert state.states[0].keys() == center.shards[0].state.keys()
 
 
 def test_a_snapshot_of_a_later_version_is_refused_by_its_number(tmp_path):

@@ -71,7 +71,7 @@ CHANGES = {
     r"loss\..*delta=2.0, which was 1.0": {"loss": keras.losses.Huber(delta=2.0)},
     r"optimizer.class='SGD', which was 'Adam'": {"optimizer": "sgd"},
     r"optimizer.beta_1=0.5, which was 0.9": {"optimizer": keras.optimizers.Adam(beta_1=0.5)},
-    r"algorithm.rule='ADAG', which was 'DOWNPOUR'": {"rule": distkeras.ADAG},
+    r"algorithm.name='ADAG', which was 'DOWNPOUR'": {"rule": distkeras.ADAG},
     r"algorithm.communication_window=7, which was 5": {"communication_window": 7},
     r"batch_size=16, which was 32": {"batch_size": 16},
 }

@@ -27,9 +27,9 @@ from distkeras.algorithms.sequential import Sequential as Sequential
 from distkeras.algorithms.slowmo import SlowMo as SlowMo
 
 REGISTRY: dict[str, type[Algorithm]] = {
-    name: rule
-    for name, rule in list(globals().items())
-    if isinstance(rule, type) and issubclass(rule, Algorithm) and rule is not Algorithm
+    name: value
+    for name, value in list(globals().items())
+    if isinstance(value, type) and issubclass(value, Algorithm) and value is not Algorithm
 }
 """Every rule that is imported above, by name: the import is its entry. All laws of the tests run on it."""
 
@@ -53,7 +53,7 @@ def get(algorithm: str | Algorithm) -> Algorithm:
             "`algorithm` must be the name of a rule or an instance of one, such as 'DynSGD' or "
             f"DynSGD(communication_window=5). Received: algorithm={algorithm!r}"
         )
-    by_lower_case = {name.lower(): rule for name, rule in REGISTRY.items()}
+    by_lower_case = {name.lower(): known for name, known in REGISTRY.items()}
     if algorithm.lower() in by_lower_case:
         return by_lower_case[algorithm.lower()]()
     close = _closest(algorithm.lower(), by_lower_case, n=1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 
-def check_interval(rule: Any, field: str, interval: str, *, integer: bool = False) -> None:
-    """Raise unless `rule.field` is a number in `interval`, such as `"[0, 1)"` or `"(0, inf]"`.
+def check_interval(algorithm: Any, field: str, interval: str, *, integer: bool = False) -> None:
+    """Raise unless `algorithm.field` is a number in `interval`, such as `"[0, 1)"` or `"(0, inf]"`.
 
     Args:
-        rule: a dataclass of hyper-parameters.
+        algorithm: a dataclass of hyper-parameters.
         field: name of one of them.
         interval: two bounds in mathematical notation; infinity is a value only where the bracket is square.
         integer: only whole numbers will do.
@@ -18,16 +18,17 @@ def check_interval(rule: Any, field: str, interval: str, *, integer: bool = Fals
         TypeError: the value is no number.
         ValueError: the value lies outside (NaN lies outside everything).
     """
-    value = getattr(rule, field)
+    value = getattr(algorithm, field)
     kinds, kind = (int, "an integer") if integer else ((int, float), "a number")
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(
-            f"`{field}` of {type(rule).__name__} must be {kind} in {interval}. Received: {field}={value!r}"
+            f"`{field}` of {type(algorithm).__name__} must be {kind} in {interval}. "
+            f"Received: {field}={value!r}"
         )
     low, high = (float(bound) for bound in interval[1:-1].split(","))
     above = value >= low if interval[0] == "[" else value > low
     below = value <= high if interval[-1] == "]" else value < high
     if not (above and below):
         raise ValueError(
-            f"`{field}` of {type(rule).__name__} must lie in {interval}. Received: {field}={value!r}"
+            f"`{field}` of {type(algorithm).__name__} must lie in {interval}. Received: {field}={value!r}"
         )

@@ -159,10 +159,10 @@ def _stable_choices(algorithm: Algorithm, num_workers: int, rate: float) -> str:
     """Name the rules and the number of workers that are stable where `algorithm` is not."""
     window, limit = algorithm.communication_window, round_robin_limit(num_workers)
     choices = ["AEASGD (stable with any number of workers)"]
-    for rule in (DynSGD(window), ADAG(window)):
-        gain = commit_gain(rule, num_workers, rate)
+    for stable in (DynSGD(window), ADAG(window)):
+        gain = commit_gain(stable, num_workers, rate)
         if gain is not None and gain <= limit:
-            choices.append(f"{rule.name} ({gain / limit:.2f} times)")
+            choices.append(f"{stable.name} ({gain / limit:.2f} times)")
     for fewer in range(num_workers - 1, 0, -1):
         gain = commit_gain(algorithm, fewer, rate)
         if gain is not None and gain <= round_robin_limit(fewer):

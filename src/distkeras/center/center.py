@@ -159,8 +159,8 @@ class Center:
         if self.finite.failure is not None:
             raise SnapshotError(self.finite.failure)
         with self.paused():
-            vector, rule, versions = self._vector.state()
-            return CenterState(vector, rule, versions, [record.saved() for record in self._records])
+            vector, states, versions = self._vector.state()
+            return CenterState(vector, states, versions, [record.saved() for record in self._records])
 
     def restore(self, state: CenterState) -> None:
         """Go on from `state`, before the first request; every worker has to join again.
@@ -172,7 +172,7 @@ class Center:
             raise SnapshotError(
                 f"Expected a snapshot of {self.num_workers} workers. Received: {len(state.workers)}"
             )
-        self._vector.restore(state.center, state.rule, state.versions)
+        self._vector.restore(state.center, state.states, state.versions)
         for record, saved in zip(self._records, state.workers, strict=True):
             record.restore(saved)
 

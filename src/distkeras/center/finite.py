@@ -46,7 +46,7 @@ class Finite:
             What is wrong; `None`: nothing.
         """
         vector = self._vector
-        problem = vector.not_finite() if state is None else vector.not_finite_in(state.center, state.rule)
+        problem = vector.not_finite() if state is None else vector.not_finite_in(state.center, state.states)
         if problem is not None and self.failure is None:
             event_log.add(CenterFailed(f"The training has diverged: {problem}.", event_log.clock()))
             self._fail(problem)

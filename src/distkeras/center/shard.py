@@ -133,13 +133,13 @@ class Shard:
             else:
                 self._statistics += (message[split:] - self._statistics) / share
                 message[split:] = self._statistics
-        rule_message = message[:split]
-        reply = self.algorithm.apply(self._trainable, rule_message, commit, self.state)
+        governed = message[:split]
+        reply = self.algorithm.apply(self._trainable, governed, commit, self.state)
         if reply is None:
-            rule_message[:] = self._trainable
+            governed[:] = self._trainable
             return False
-        if reply is not rule_message:
-            rule_message[:] = reply
+        if reply is not governed:
+            governed[:] = reply
         self.version += 1
         return True
 

@@ -79,9 +79,9 @@ class Sharded:
         """Say what is not finite, in the center or in the rule's state; `None`: nothing."""
         return next(filter(None, (shard.not_finite() for shard in self.shards)), None)
 
-    def not_finite_in(self, vector: Vector, rule: list[State]) -> str | None:
+    def not_finite_in(self, vector: Vector, states: list[State]) -> str | None:
         """Say what is not finite in a copy of the center and of the rule's state; `None`: nothing."""
-        parts = zip(self._with_parts(vector), rule, strict=True)
+        parts = zip(self._with_parts(vector), states, strict=True)
         return next(filter(None, (shard.not_finite(part, state) for (shard, part), state in parts)), None)
 
     def staleness_of(self, worker: int) -> int:
@@ -98,20 +98,20 @@ class Sharded:
             raise SnapshotError("the rule failed with a message half applied")
         return self._vector.copy(), _copied(self._states()), [shard.version for shard in self.shards]
 
-    def restore(self, vector: Vector, rule: list[State], versions: list[int]) -> None:
+    def restore(self, vector: Vector, states: list[State], versions: list[int]) -> None:
         """Go on from a `state`.
 
         Raises:
             SnapshotError: it is that of a center of another size or rule.
         """
-        own, theirs = ([sorted(names) for names in states] for states in (self._states(), rule))
+        own, theirs = ([sorted(state) for state in each] for each in (self._states(), states))
         if (vector.shape, theirs) != (self._vector.shape, own):
             raise SnapshotError(
                 f"Expected a snapshot of {self.size} elements and the rule's state {own}. "
                 f"Received: shape {vector.shape}, {theirs}"
             )
         self._vector[:] = vector
-        for shard, state, version in zip(self.shards, rule, versions, strict=True):
+        for shard, state, version in zip(self.shards, states, versions, strict=True):
             shard.state, shard.version = dict(state), version
 
     def _states(self) -> list[State]:

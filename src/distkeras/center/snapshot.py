@@ -37,13 +37,13 @@ class CenterState:
 
     Attributes:
         center: a copy, shape (size,).
-        rule: the rule's state, a shard each; copies.
+        states: the algorithm's state, a shard each; copies.
         versions: of the shards.
         workers: the ledger: what is known of each worker, plain JSON.
     """
 
     center: Vector
-    rule: list[State]
+    states: list[State]
     versions: list[int]
     workers: list[dict[str, int]]
 
@@ -76,7 +76,7 @@ class Snapshot:
         arrays: dict[str, Any] = {}
         for index, member in enumerate(self.members):
             arrays[f"{index}/center"] = member.center
-            for shard, state in enumerate(member.rule):
+            for shard, state in enumerate(member.states):
                 for name, value in state.items():
                     arrays[f"{index}/{shard}/{name}"] = _checked(name, value)
         facts = {
@@ -137,13 +137,13 @@ def _facts(archive: Any) -> dict[str, Any]:
 
 
 def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
-    rule: list[State] = [{} for _ in known["versions"]]
+    states: list[State] = [{} for _ in known["versions"]]
     for key in archive.files:
         owner, _, rest = key.partition("/")
         shard, _, name = rest.partition("/")
         if owner == str(index) and name:
-            rule[int(shard)][name] = archive[key]
-    return CenterState(archive[f"{index}/center"], rule, known["versions"], known["lines"])
+            states[int(shard)][name] = archive[key]
+    return CenterState(archive[f"{index}/center"], states, known["versions"], known["lines"])
 
 
 def _checked(name: str, value: object) -> npt.NDArray[Any]:

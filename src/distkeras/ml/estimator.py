@@ -205,17 +205,19 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         for name, argument in OPTIONS.items():
             if self.isDefined(name):
                 options[argument] = alive(self.getOrDefault(name))
-        return DistributedTrainer(model, self._rule(), self._optimizer(), **options)
+        return DistributedTrainer(model, self._algorithm(), self._optimizer(), **options)
 
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
         """Arguments of `keras.Model.compile` for a model that is not compiled. Default: none."""
         return {}
 
-    def _rule(self) -> Algorithm:
-        rule: Algorithm = alive(self.getOrDefault("algorithm"))
+    def _algorithm(self) -> Algorithm:
+        algorithm: Algorithm = alive(self.getOrDefault("algorithm"))
         if self.isDefined("communicationWindow"):
-            rule = dataclasses.replace(rule, communication_window=self.getOrDefault("communicationWindow"))
-        return rule
+            algorithm = dataclasses.replace(
+                algorithm, communication_window=self.getOrDefault("communicationWindow")
+            )
+        return algorithm
 
     def _optimizer(self) -> str | keras.optimizers.Optimizer | None:
         given = alive(self.getOrDefault("workerOptimizer")) if self.isDefined("workerOptimizer") else None

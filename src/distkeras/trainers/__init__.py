@@ -12,17 +12,17 @@ from distkeras.trainers.defaults import ChangedDefaultWarning
 from distkeras.trainers.distributed import DistributedTrainer
 from distkeras.trainers.ensemble import EnsembleTrainer, merge
 from distkeras.trainers.history import Averaged, History
-from distkeras.trainers.rules import RuleTrainer, trainer_of
+from distkeras.trainers.named import NamedTrainer, trainer_of
 from distkeras.trainers.single import SingleTrainer
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import TLS
 from distkeras.worker.padding import Padding
 
 _NAMED_OTHERWISE = {"Averaging", "Sequential"}  # AveragingTrainer and SingleTrainer
-_OF_RULES: dict[str, type[RuleTrainer]] = {
-    name: trainer_of(rule) for name, rule in REGISTRY.items() if name not in _NAMED_OTHERWISE
+_OF_ALGORITHMS: dict[str, type[NamedTrainer]] = {
+    name: trainer_of(algorithm) for name, algorithm in REGISTRY.items() if name not in _NAMED_OTHERWISE
 }
-globals().update(_OF_RULES)
+globals().update(_OF_ALGORITHMS)
 
 __all__ = [
     "TLS",
@@ -42,10 +42,10 @@ __all__ = [
     "UnstableWarning",
     "WorkerError",
     "merge",
-    *_OF_RULES,
+    *_OF_ALGORITHMS,
 ]
 
 
-def __getattr__(name: str) -> type[RuleTrainer]:
-    # Never reached for a rule of the registry; it tells type checkers that any such name is a trainer.
+def __getattr__(name: str) -> type[NamedTrainer]:
+    # Never reached for an algorithm of the registry; it tells type checkers that any such name is a trainer.
     raise missing(__name__, name)

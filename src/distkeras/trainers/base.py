@@ -38,10 +38,10 @@ from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.alone import one_at_a_time
 from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
 from distkeras.trainers.fingerprint import (
+    describe_algorithm,
     describe_columns,
     describe_compiled,
     describe_model,
-    describe_rule,
 )
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
@@ -307,7 +307,7 @@ class Trainer(WithoutOldNames):
         """What decides which minibatch is which, and what the center is: a resumed training has the same."""
         layout = self._spec.layout
         return {
-            "algorithm": describe_rule(self.algorithm.for_workers(self.num_workers)),
+            "algorithm": describe_algorithm(self.algorithm.for_workers(self.num_workers)),
             "batch_size": self.batch_size,
             "compression": repr(self.compression),
             "drop_remainder": self.feeding.drop_remainder,

@@ -38,10 +38,10 @@ def _config_of(layer: keras.layers.Layer) -> dict[str, Any]:
     return config
 
 
-def describe_rule(algorithm: Algorithm) -> Json:
+def describe_algorithm(algorithm: Algorithm) -> Json:
     """Return name and parameters of a rule, but for its rates: they must follow the optimizer's."""
     parameters = {field.name: getattr(algorithm, field.name) for field in fields(algorithm)}
-    return {"rule": algorithm.name, **_object(_plain(_without_rate(parameters)))}
+    return {"name": algorithm.name, **_object(_plain(_without_rate(parameters)))}
 
 
 def describe_compiled(

@@ -171,11 +171,11 @@ def sends_weights(algorithm: Algorithm) -> bool:
 
 def is_elastic(algorithm: Algorithm) -> bool:
     """Whether a worker goes on from its own weights, moved by the reply; not from one of the two alone."""
-    rule = algorithm.for_workers(1)
+    fitted = algorithm.for_workers(1)
 
     def adopted(local: float, reply: float) -> bytes:
         here, there = np.full(8, local, np.float32), np.full(8, reply, np.float32)
-        return rule.adopt(here, np.zeros(8, np.float32), there).tobytes()
+        return fitted.adopt(here, np.zeros(8, np.float32), there).tobytes()
 
     return adopted(1, 1) not in (adopted(2, 1), adopted(1, 2))
 

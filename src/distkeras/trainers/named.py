@@ -1,4 +1,4 @@
-"""A trainer of the same name for every rule of the registry."""
+"""A trainer of the same name for every algorithm of the registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distkeras.gone import named_arguments
 from distkeras.trainers.distributed import DistributedTrainer
 
 
-class RuleTrainer(DistributedTrainer):
+class NamedTrainer(DistributedTrainer):
     """Abstract: a `DistributedTrainer` whose rule is fixed and whose hyper-parameters are its own arguments.
 
     Args:
@@ -23,7 +23,7 @@ class RuleTrainer(DistributedTrainer):
         **options: the rule's hyper-parameters, and the options of `DistributedTrainer`.
     """
 
-    rule: ClassVar[type[Algorithm]]
+    algorithm_class: ClassVar[type[Algorithm]]
 
     @named_arguments
     def __init__(
@@ -33,31 +33,35 @@ class RuleTrainer(DistributedTrainer):
         loss: Any = None,
         **options: Any,
     ) -> None:
-        names = {field.name for field in dataclasses.fields(self.rule)}
+        names = {field.name for field in dataclasses.fields(self.algorithm_class)}
         parameters = {name: options.pop(name) for name in list(options) if name in names}
-        super().__init__(keras_model, self.rule(**parameters), worker_optimizer, loss, **options)
+        super().__init__(keras_model, self.algorithm_class(**parameters), worker_optimizer, loss, **options)
 
 
-def trainer_of(rule: type[Algorithm]) -> type[RuleTrainer]:
-    """Return the trainer class of `rule`: its name, its documentation, its hyper-parameters as arguments."""
+def trainer_of(algorithm: type[Algorithm]) -> type[NamedTrainer]:
+    """Return the trainer class of `algorithm`: of its name, with its hyper-parameters as arguments."""
     trainer = type(
-        rule.__name__,
-        (RuleTrainer,),
-        {"__doc__": _documentation(rule), "__module__": "distkeras.trainers", "rule": rule},
+        algorithm.__name__,
+        (NamedTrainer,),
+        {
+            "__doc__": _documentation(algorithm),
+            "__module__": "distkeras.trainers",
+            "algorithm_class": algorithm,
+        },
     )
-    trainer.__signature__ = _signature(rule)  # type: ignore[attr-defined]  # what help() and Jupyter show
+    trainer.__signature__ = _signature(algorithm)  # type: ignore[attr-defined]  # what help() and Jupyter show
     return trainer
 
 
-def _documentation(rule: type[Algorithm]) -> str:
+def _documentation(algorithm: type[Algorithm]) -> str:
     return (
-        f"{inspect.cleandoc(rule.__doc__ or '')}\n\n"
+        f"{inspect.cleandoc(algorithm.__doc__ or '')}\n\n"
         "The model, the data and all further arguments are those of `distkeras.DistributedTrainer`; "
         "`train(dataframe)` returns a new Keras model."
     )
 
 
-def _signature(rule: type[Algorithm]) -> inspect.Signature:
+def _signature(algorithm: type[Algorithm]) -> inspect.Signature:
     """The signature of the trainer, with the defaults of the rule."""
     general = dict(inspect.signature(DistributedTrainer).parameters)
     del general["algorithm"]
@@ -65,6 +69,6 @@ def _signature(rule: type[Algorithm]) -> inspect.Signature:
         field.name: inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
         )
-        for field in dataclasses.fields(rule)
+        for field in dataclasses.fields(algorithm)
     }
     return inspect.Signature([*general.values(), *own.values()])
