@@ -125,7 +125,7 @@ def bound(options: argparse.Namespace) -> Callable[[int], Trained]:
 
 def bound_process(calls: Any, part: int, rows: int | None) -> None:
     """One process of `bound`, on a core of its own: trains as many epochs as asked, each time anew."""
-    from distkeras.worker.task import prepare_process
+    from distkeras.worker.environment import prepare_process
 
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[part]})
     prepare_process(os.environ["KERAS_BACKEND"], 1)

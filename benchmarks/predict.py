@@ -51,7 +51,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.session import local_session
-from distkeras.worker.task import prepare_process
+from distkeras.worker.environment import prepare_process
 
 MNIST = Path(__file__).parents[1] / "examples" / "data" / "train.parquet"
 LOOP_ROWS = 200
@@ -119,7 +119,7 @@ def spark_udf(path: str, shape: list[int], backend: str, batch_size: int) -> Any
     """Spark's own batch prediction with the model saved at `path`."""
 
     def make_predict() -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-        from distkeras.worker.task import prepare_process
+        from distkeras.worker.environment import prepare_process
 
         prepare_process(backend, 1)
         import keras
@@ -143,7 +143,7 @@ def row_loop(frame: DataFrame, path: str, shape: list[int], backend: str) -> Dat
     """Predict row by row in an RDD."""
 
     def predict(rows: Iterator[Row]) -> Iterator[Row]:
-        from distkeras.worker.task import prepare_process
+        from distkeras.worker.environment import prepare_process
 
         prepare_process(backend, 1)
         import keras

@@ -238,7 +238,7 @@ def run_backend(backend: str, options: argparse.Namespace) -> None:
     """Measure every model on one backend, in this process; print the figures."""
     if not options.free:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    from distkeras.worker.task import prepare_process
+    from distkeras.worker.environment import prepare_process
 
     prepare_process(backend, 1)
     for name in options.models:

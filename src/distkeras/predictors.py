@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import pyarrow as pa
@@ -12,11 +12,10 @@ from pyspark import TaskContext
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
-from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.delivery import SentLater, deliver, here
 from distkeras.cluster.names import Table
-from distkeras.cluster.outputs import output_names
+from distkeras.cluster.outputs import Output, answer_of, output_names, type_of
 from distkeras.cluster.padded import with_columns
 from distkeras.cluster.prediction import (
     COLUMNAR_INPUT,
@@ -33,7 +32,6 @@ from distkeras.gone import missing
 from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
 from distkeras.worker import predict as in_worker
-from distkeras.worker.answers import Answer
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import PadTo
 from distkeras.worker.predict import activation_bytes, predict_stream
@@ -43,32 +41,10 @@ from distkeras.worker.tensor_spec import TensorSpec, fixed_batch
 
 __all__ = ["ModelPredictor", "Output", "predict_udf"]
 
-Output = Literal["array", "vector", "scalar"]
-
 MINIBATCH_BYTES = 32 * 2**20
 """What the layers' outputs to one minibatch may take, so that they stay near the processor."""
 
 LARGEST_MINIBATCH = 1024
-
-COLUMN_TYPES: dict[str, T.DataType] = {
-    "float32": T.FloatType(),
-    "float64": T.DoubleType(),
-    "bool": T.BooleanType(),
-    "int8": T.ByteType(),
-    "int16": T.ShortType(),
-    "int32": T.IntegerType(),
-    "int64": T.LongType(),
-}
-"""The Spark type of each type of number that an output may become."""
-
-WIDENED = {
-    "float16": "float32",
-    "bfloat16": "float32",
-    "uint8": "int16",
-    "uint16": "int32",
-    "uint32": "int64",
-    "uint64": "int64",
-}
 
 
 class ModelPredictor:
@@ -129,7 +105,7 @@ class ModelPredictor:
         self.output = output
         models = _checked_models(keras_model)
         self._inputs, self._outputs = model_signature(models[0])
-        self._answers = tuple(_answer(spec, output, str(index)) for index, spec in enumerate(self._outputs))
+        self._answers = tuple(answer_of(spec, output, str(index)) for index, spec in enumerate(self._outputs))
         self._feeding = Feeding(preprocess, pad_to)
         self._features = columns_for(features_col, self._inputs, self._feeding)
         self._output_names = output_names(output_col, self._outputs)
@@ -152,7 +128,7 @@ class ModelPredictor:
         check_python(dataframe.sparkSession, prediction.backend)
         table = Table(dataframe)
         # Else Spark may run the model twice, once for a filter on its answer and once for the answer.
-        udf = F.arrow_udf(_stream_function(prediction), _type_of(self._answers)).asNondeterministic()
+        udf = F.arrow_udf(_stream_function(prediction), type_of(self._answers)).asNondeterministic()
         answer = udf(F.struct(*casts(table, self._features, self._inputs, self._feeding)))
         rows = in_rows(table.frame)
         if len(self._answers) == 1:
@@ -239,7 +215,7 @@ def predict_udf(
         threads=int((spark.conf.get("spark.task.cpus", "1") if spark else None) or 1),
         inputs=inputs,
         columns=_apart(names),
-        answers=tuple(_answer(spec, output, spec.key or spec.name) for spec in outputs),
+        answers=tuple(answer_of(spec, output, spec.key or spec.name) for spec in outputs),
         batch_size=_batch_size(models, batch_size, inputs),
         preprocess=travelling(names, inputs, feeding),
         paddings=paddings_for(names, inputs, feeding),
@@ -248,7 +224,7 @@ def predict_udf(
     def predict(*columns: pa.Array) -> pa.Array:
         return in_worker.Predictor(_here(prediction))(list(columns))
 
-    udf: Callable[..., Column] = F.arrow_udf(predict, _type_of(prediction.answers))
+    udf: Callable[..., Column] = F.arrow_udf(predict, type_of(prediction.answers))
     return udf
 
 
@@ -282,40 +258,6 @@ def _checked_models(given: keras.Model | Sequence[keras.Model]) -> list[keras.Mo
             f"Received: {len(models)} models of {len(forms)} forms"
         )
     return models
-
-
-def _answer(spec: TensorSpec, output: str, name: str) -> Answer:
-    """Return how the output `spec` becomes a column.
-
-    Raises:
-        ValueError: it does not fit `output`.
-        TypeError: its type has no column.
-    """
-    dtype = WIDENED.get(spec.dtype, spec.dtype)
-    if dtype not in COLUMN_TYPES:
-        raise TypeError(f"Output {spec.name!r} of the model is of {spec.dtype}, which no column can hold.")
-    known = [length for length in spec.shape or () if length is not None]
-    several = spec.shape is not None and (len(known) < len(spec.shape) or any(n != 1 for n in known))
-    fits = {"array": True, "vector": spec.shape is None or len(spec.shape) <= 1, "scalar": not several}
-    if output not in fits or not fits[output]:
-        mend = "" if output in fits else f" Expected one of {list(get_args(Output))}."
-        raise ValueError(
-            f"Output {spec.name!r} of the model has shape {spec.shape} a row.{mend} "
-            f"Received: output={output!r}"
-        )
-    depth = 0 if output == "scalar" else max(1, len(spec.shape or ()))
-    return Answer(name, depth, dtype)
-
-
-def _type_of(answers: Sequence[Answer]) -> T.DataType:
-    """Return the Spark type of the answers."""
-    types = []
-    for answer in answers:
-        kind = COLUMN_TYPES[answer.dtype]
-        for _ in range(answer.depth):
-            kind = T.ArrayType(kind)
-        types.append(T.StructField(answer.name, kind))
-    return types[0].dataType if len(types) == 1 else T.StructType(types)
 
 
 def _batch_size(models: Sequence[keras.Model], given: int | None, inputs: Sequence[TensorSpec]) -> int:

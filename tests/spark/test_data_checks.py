@@ -16,8 +16,9 @@ from pyspark.sql import functions as F  # noqa: N812
 from distkeras import SingleTrainer
 from distkeras.cluster.repeatable import RowsMayChange, why_rows_may_change
 from distkeras.predictors import ModelPredictor
+from distkeras.worker.arrivals import RowsChanged
 from distkeras.worker.columns import Column, Columns
-from distkeras.worker.feed import Feed, RowsChanged
+from distkeras.worker.feed import Feed
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
 from distkeras.worker.tensor_spec import TensorSpec

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distkeras.worker import spool
+from distkeras.worker.arrivals import SourceLost
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Column, Columns
-from distkeras.worker.feed import Feed, SourceLost
+from distkeras.worker.feed import Feed
 from distkeras.worker.minibatch import Minibatch
 
 X = Column("x", (2,), "float32")

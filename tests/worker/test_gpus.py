@@ -55,7 +55,7 @@ def test_no_backend_takes_all_memory_of_a_gpu_unless_told_to(devices):
 def test_gpu_is_chosen_before_the_backend_is_imported():
     code = """
 import os, sys
-from distkeras.worker.task import prepare_process
+from distkeras.worker.environment import prepare_process
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "keras":

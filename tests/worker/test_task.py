@@ -18,8 +18,8 @@ from distkeras.wire.client import JobStopped, Replaced, ServerAddress
 from distkeras.wire.handshake import GREETING, NONCE_BYTES, SESSION_BYTES
 from distkeras.worker import task
 from distkeras.worker.ending import Ending
+from distkeras.worker.environment import _keep_compiled
 from distkeras.worker.parcel import pack
-from distkeras.worker.task import _keep_compiled
 
 
 def test_compiled_steps_lie_in_a_folder_of_this_user_alone(tmp_path):
@@ -45,7 +45,7 @@ def test_nothing_compiled_is_kept_outside_spark():
 
 def test_a_second_process_compiles_nothing_anew(tmp_path):
     code = """
-from distkeras.worker.task import prepare_process
+from distkeras.worker.environment import prepare_process
 prepare_process("jax", 1)
 import jax
 found = []

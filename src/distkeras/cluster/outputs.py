@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
+
+from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.validate import Names, match
+from distkeras.worker.answers import Answer
 from distkeras.worker.tensor_spec import TensorSpec
+
+Output = Literal["array", "vector", "scalar"]
+
+COLUMN_TYPES: dict[str, T.DataType] = {
+    "float32": T.FloatType(),
+    "float64": T.DoubleType(),
+    "bool": T.BooleanType(),
+    "int8": T.ByteType(),
+    "int16": T.ShortType(),
+    "int32": T.IntegerType(),
+    "int64": T.LongType(),
+}
+"""The Spark type of each type of number that an output may become."""
+
+WIDENED = {
+    "float16": "float32",
+    "bfloat16": "float32",
+    "uint8": "int16",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+}
 
 
 def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
@@ -21,3 +47,37 @@ def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
     if isinstance(given, str) and len(outputs) > 1:
         return [f"{given}_{spec.key or spec.name}" for spec in outputs]
     return match(given, tuple(outputs), "output_col", "output")
+
+
+def answer_of(spec: TensorSpec, output: str, name: str) -> Answer:
+    """Return how the output `spec` becomes a column.
+
+    Raises:
+        ValueError: it does not fit `output`.
+        TypeError: its type has no column.
+    """
+    dtype = WIDENED.get(spec.dtype, spec.dtype)
+    if dtype not in COLUMN_TYPES:
+        raise TypeError(f"Output {spec.name!r} of the model is of {spec.dtype}, which no column can hold.")
+    known = [length for length in spec.shape or () if length is not None]
+    several = spec.shape is not None and (len(known) < len(spec.shape) or any(n != 1 for n in known))
+    fits = {"array": True, "vector": spec.shape is None or len(spec.shape) <= 1, "scalar": not several}
+    if output not in fits or not fits[output]:
+        mend = "" if output in fits else f" Expected one of {list(get_args(Output))}."
+        raise ValueError(
+            f"Output {spec.name!r} of the model has shape {spec.shape} a row.{mend} "
+            f"Received: output={output!r}"
+        )
+    depth = 0 if output == "scalar" else max(1, len(spec.shape or ()))
+    return Answer(name, depth, dtype)
+
+
+def type_of(answers: Sequence[Answer]) -> T.DataType:
+    """Return the Spark type of the answers."""
+    types = []
+    for answer in answers:
+        kind = COLUMN_TYPES[answer.dtype]
+        for _ in range(answer.depth):
+            kind = T.ArrayType(kind)
+        types.append(T.StructField(answer.name, kind))
+    return types[0].dataType if len(types) == 1 else T.StructType(types)

@@ -167,7 +167,7 @@ def _asker(modules: list[str], to_import: tuple[str, int] | None) -> Callable[[i
             from pyspark import TaskContext
 
             from distkeras.cluster.worker_stage import gpus_of
-            from distkeras.worker.task import prepare_process
+            from distkeras.worker.environment import prepare_process
 
             context = TaskContext.get()
             prepare_process(*to_import, gpus_of(context), context.partitionId())

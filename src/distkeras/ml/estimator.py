@@ -16,17 +16,11 @@ from pyspark.sql import types as T  # noqa: N812
 from distkeras.algorithms import Algorithm
 from distkeras.cluster.names import Table
 from distkeras.cluster.validate import Names
+from distkeras.ml.converters import OPTIONS
 from distkeras.ml.described import alive
 from distkeras.ml.evaluation import evaluate
 from distkeras.ml.model import KerasModel
-from distkeras.ml.params import (
-    OPTIONS,
-    PredictionParams,
-    TrainingParams,
-    accessors,
-    custom_objects_of,
-    set_given,
-)
+from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.summary import Training
 from distkeras.trainers import DistributedTrainer, ServerOptions

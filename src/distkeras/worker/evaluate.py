@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from distkeras.worker.backlog import map_leaves
+from distkeras.worker.environment import prepare_process
 from distkeras.worker.feed import Feed
 from distkeras.worker.minibatch import Cutter, Minibatch
 from distkeras.worker.parcel import Sendable
 from distkeras.worker.ragged import Ragged
-from distkeras.worker.task import prepare_process
 
 if TYPE_CHECKING:
     import keras

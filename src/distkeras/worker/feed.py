@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from distkeras.worker.arrivals import Arrivals, SourceLost
 from distkeras.worker.columns import Columns
-from distkeras.worker.decode import Table, decode
+from distkeras.worker.decode import Table
 from distkeras.worker.groups import grouped, windows
 from distkeras.worker.minibatch import Cutter, Minibatch, Place
 from distkeras.worker.order import Rows, Shuffle, regroup
@@ -32,14 +33,6 @@ ORDER_BYTES = 64 * 2**20
 
 
 _END: list[Minibatch] = []
-
-
-class SourceLost(Exception):
-    """The record batches ended in the middle, or were not those that had been counted."""
-
-
-class RowsChanged(ValueError):
-    """The rows are not those that had been counted, and their plan is known for it."""
 
 
 class Feed:
@@ -108,11 +101,7 @@ class Feed:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
-        self.num_rows: int | None = None
         self.waited_seconds = 0.0
-        self._expected = num_rows
-        self._batches = iter(batches)
-        self._columns = columns
         self._batch_size = batch_size
         self._partition = partition
         self._prefetch = prefetch
@@ -128,8 +117,8 @@ class Feed:
         # Filled up, or decoded, rows may be much larger than they arrive.
         self._chunk = batch_size if self._cutter.by_minibatch else self._block
         self._spool = None if num_epoch == 1 else Spool(spool_dir, num_rows)
+        self._arrivals = Arrivals(batches, columns, partition, num_rows, self._spool)
         self._spooled: Spooled | None = None
-        self._arrived = 0
         self._running: Prefetch[list[Minibatch]] | None = None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Minibatch]:
@@ -145,7 +134,7 @@ class Feed:
         if self._running is not None:
             self._running.close()
             self._running = None
-        if self._arrived == 0 and self.num_rows is None and epoch == 0:
+        if epoch == 0 and not self._arrivals.begun:
             yield from self._ahead(self._stream(start))
             return
         if self._spool is None:
@@ -172,6 +161,11 @@ class Feed:
         if self.preprocess_seconds is not None:
             text = "Partition %d: `preprocess` took %.1f s; the training waited for minibatches for %.1f s"
             LOGGER.info(text, self._partition, self.preprocess_seconds, self.waited_seconds)
+
+    @property
+    def num_rows(self) -> int | None:
+        """Rows of the partition; `None` until all have arrived."""
+        return self._arrivals.num_rows if self._arrivals.ended else None
 
     @property
     def preprocess_seconds(self) -> float | None:
@@ -204,36 +198,15 @@ class Feed:
         finally:
             running.stop()
 
-    def _tables(self) -> Iterator[tuple[Table, int]]:
-        """Yield the rows that have not arrived yet, and their number, record batch by record batch."""
-        for batch in _arriving(self._batches):
-            if batch.num_rows == 0:
-                continue
-            table = decode(batch, self._columns, partition=self._partition, first_row=self._arrived)
-            if self._spool is not None:
-                self._spool.append(table)
-            self._arrived += batch.num_rows
-            yield table, batch.num_rows
-        if self._expected is not None and self._arrived != self._expected:
-            known = self._columns.may_change
-            cause = known or "a UDF, a sample above a shuffle or a source that is written to"
-            # Of a plan that is known to do so, another try would bring other rows again.
-            raise (SourceLost if known is None else RowsChanged)(
-                f"Partition {self._partition} brought {self._arrived} rows; {self._expected} were counted "
-                f"before the training: the plan gives other rows each time it is evaluated, by {cause}. "
-                "Cache it (df.cache()), checkpoint it (df.checkpoint()) or write it out, and train on that."
-            )
-        self.num_rows = self._arrived
-
     def _stream(self, start: int) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of epoch 0 as rows arrive."""
         pieces: Iterator[tuple[Table, Rows | range]]
         shuffle = self._shuffle
         if shuffle is None:
-            tables = grouped(self._tables(), self._batch_size)
+            tables = grouped(self._arrivals.tables(), self._batch_size)
             pieces = ((table, range(num_rows)) for table, num_rows in tables)
         else:
-            tables = windows(self._tables(), shuffle.window)
+            tables = windows(self._arrivals.tables(), shuffle.window)
             pieces = (
                 (table, shuffle.within(0, index, num_rows)) for index, (table, num_rows) in enumerate(tables)
             )
@@ -241,13 +214,13 @@ class Feed:
 
     def _replay(self, spool: Spool, epoch: int, start: int) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of an epoch from the spool."""
-        for _ in self._tables():  # The order of an epoch is drawn over all rows: wait for the rest.
+        for _ in self._arrivals.tables():  # The order of an epoch is drawn over all rows: wait for the rest.
             pass
         if self._spooled is None:
             self._spooled = spool.read()
         spooled = self._spooled
         if self._shuffle is None:
-            yield from self._from(epoch, start, iter([(spooled, range(self._arrived))]))
+            yield from self._from(epoch, start, iter([(spooled, range(self._arrivals.num_rows))]))
             return
         groups = regroup(self._order(self._shuffle, spool, epoch), self._chunk)
         yield from self._from(epoch, start, ((spooled, rows) for rows in groups))
@@ -266,10 +239,10 @@ class Feed:
 
     def _order(self, shuffle: Shuffle, spool: Spool, epoch: int) -> Iterator[Rows]:
         if epoch == 0:
-            return shuffle.stream(epoch, self._arrived)
-        if spool.num_bytes <= self._memory_bytes and self._arrived * 8 <= ORDER_BYTES:
-            return shuffle.whole(epoch, self._arrived)
-        return shuffle.blocks(epoch, self._arrived, min(self._block, shuffle.window))
+            return shuffle.stream(epoch, self._arrivals.num_rows)
+        if spool.num_bytes <= self._memory_bytes and self._arrivals.num_rows * 8 <= ORDER_BYTES:
+            return shuffle.whole(epoch, self._arrivals.num_rows)
+        return shuffle.blocks(epoch, self._arrivals.num_rows, min(self._block, shuffle.window))
 
     def _chunks(self, table: Table | Spooled, rows: Rows | range, place: Place) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of some `rows` of a table, the first at `place`, a chunk at a time."""
@@ -289,15 +262,3 @@ class Feed:
             text = "Partition %d, epoch %d: %d row(s) left out, which fill no minibatch of %d"
             LOGGER.log(level, text, self._partition, epoch, rest, self._batch_size)
         return num_rows - rest
-
-
-def _arriving(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield `batches`; tell an error of the source from those of what is made of it."""
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except Exception as error:
-            raise SourceLost(f"The rows stopped arriving: {error}") from error
-        yield batch

@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from distkeras.worker.answers import Answer, to_arrow
 from distkeras.worker.backlog import map_leaves
+from distkeras.worker.environment import prepare_process
 from distkeras.worker.inputs import Inputs
 from distkeras.worker.minibatch import Tensors
 from distkeras.worker.prediction import Prediction
 from distkeras.worker.prefetch import Prefetch
 from distkeras.worker.rows import equal_lengths, rows_at_once
-from distkeras.worker.task import prepare_process
 from distkeras.worker.tensor_spec import fixed_batch
 
 if TYPE_CHECKING:

@@ -1,14 +1,11 @@
-"""What runs inside one Spark task: set up the process, train, report. Called once a partition."""
+"""What runs inside one Spark task: train, report. Called once a partition."""
 
 from __future__ import annotations
 
-import gc
 import logging
-import os
 import pickle
-import sys
 import traceback
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,9 +16,9 @@ from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, S
 from distkeras.wire.group import Group, connect
 from distkeras.wire.handshake import AuthenticationError
 from distkeras.worker.ending import Ending
-from distkeras.worker.gpus import take_gpu
+from distkeras.worker.environment import prepare_process
 from distkeras.worker.heartbeat import Heartbeat
-from distkeras.worker.memory import keep_freed_memory, limit_heaps
+from distkeras.worker.memory import keep_freed_memory
 from distkeras.worker.parcel import Sendable
 
 if TYPE_CHECKING:
@@ -119,82 +116,6 @@ class Start:
     gpus: tuple[str, ...] = ()
 
 
-def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index: int | None = None) -> None:
-    """Import Keras with this backend, its threads held to `threads` cores. Before anything else imports it.
-
-    A process keeps the GPU that it began with: Spark may hand it tasks of other workers later, but as many
-    processes then run, each with a GPU of its own.
-
-    Args:
-        backend: of Keras.
-        threads: cores.
-        gpus: addresses of those that Spark gave the task; default: one of the visible ones is taken.
-        index: of the worker, which chooses among the visible ones; default: the number of the process.
-
-    Raises:
-        RuntimeError: this process has imported Keras with another backend.
-    """
-    if "keras" in sys.modules:
-        import keras
-
-        if keras.backend.backend() != backend:
-            raise RuntimeError(
-                f"Expected Keras on {backend!r} in this Python worker. Received: it was imported with "
-                f"{keras.backend.backend()!r} before. Spark reuses its Python workers: set "
-                "`spark.python.worker.reuse` to false, or train with one backend a Spark application."
-            )
-        return
-    limit_heaps(threads)
-    keep_freed_memory()
-    count = str(threads)
-    os.environ["KERAS_BACKEND"] = backend
-    os.environ["NPROC"] = count  # XLA's pool; it has no other setting.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = count
-    os.environ["TF_NUM_INTRAOP_THREADS"] = count
-    os.environ["TF_NUM_INTEROP_THREADS"] = count
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    take_gpu(gpus, os.getpid() if index is None else index, os.environ)
-    if backend == "jax":
-        _keep_compiled(os.environ)
-    if backend == "jax" and threads == 1:
-        import jax
-
-        # Else JAX computes in a second thread while Python prepares the next step: 1.12 cores for one worker,
-        # and workers that share a machine slow each other down by a fifth.
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if backend == "torch":
-        import torch
-
-        torch.set_num_threads(threads)
-        torch.set_num_interop_threads(threads)
-    import keras
-
-    keras.ops.zeros(1)  # The backend starts up at its first array.
-    # Else every collection looks through all objects of the imported modules: 0.3 s of each training.
-    gc.freeze()
-
-
-def _keep_compiled(environment: MutableMapping[str, str]) -> None:
-    """Have JAX keep what it compiles for the other Python workers of this executor, and for later trainings.
-
-    Compiled code is code: it lies in this application's own local directory, for this user alone. A place
-    that the executors' environment names comes first.
-
-    Args:
-        environment: the process's; changed in place. JAX reads it when it is imported.
-    """
-    local = environment.get("SPARK_LOCAL_DIRS", "").split(",")[0]
-    if not local or "JAX_COMPILATION_CACHE_DIR" in environment:
-        return
-    folder = os.path.join(local, "distkeras-compiled")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    environment["JAX_COMPILATION_CACHE_DIR"] = folder
-    # Every bit: a small model takes as long to compile as to train for an epoch.
-    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-
-
 def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> Ending:
     """Train as worker `start.worker` on `batches` to the end.
 
@@ -208,7 +129,7 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
         SourceLost: the rows did not arrive as they were counted; whether to try again is Spark's to decide.
         Replaced: another process trains as this worker.
     """
-    from distkeras.worker.feed import SourceLost
+    from distkeras.worker.arrivals import SourceLost
 
     try:
         # Without a line to the server, such as where a certificate is missing, only Spark brings the error.
@@ -226,7 +147,7 @@ def _run_on(
     client: Client | Group, envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]
 ) -> Ending:
     """Train as `run` says, by this line to the server."""
-    from distkeras.worker.feed import SourceLost
+    from distkeras.worker.arrivals import SourceLost
 
     with Heartbeat(client, start.worker, envelope.beat, start.ticket):
         try:

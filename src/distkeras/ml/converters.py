@@ -1,0 +1,146 @@
+"""What the Params of estimators take, checked and brought to one form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+from pyspark.ml.param.shared import TypeConverters
+
+from distkeras import algorithms
+from distkeras.cluster.options import ServerOptions
+from distkeras.ml.described import Described, custom_object, described
+from distkeras.ml.names import check_optimizer_name
+from distkeras.transformers.base import finite
+from distkeras.wire import codecs
+from distkeras.worker.feeding import Feeding
+
+OPTIONS = {
+    "featuresCol": "features_col",
+    "labelCol": "label_col",
+    "weightCol": "sample_weight_col",
+    "classWeight": "class_weight",
+    "loss": "loss",
+    "metrics": "metrics",
+    "lossWeights": "loss_weights",
+    "numWorkers": "num_workers",
+    "batchSize": "batch_size",
+    "numEpoch": "num_epoch",
+    "preprocess": "preprocess",
+    "padTo": "pad_to",
+    "dropRemainder": "drop_remainder",
+    "seed": "seed",
+    "quorum": "quorum",
+    "compression": "compression",
+    "overlap": "overlap",
+    "server": "server",
+    "verbose": "verbose",
+    "customObjects": "custom_objects",
+}
+"""The Params that are arguments of `DistributedTrainer` as they stand."""
+
+
+def to_names(value: Any) -> Any:
+    """Param converter: a column, a list of columns, or a dict of columns by name."""
+    if isinstance(value, str):
+        return value
+    parts = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(parts, Iterable) or not all(isinstance(part, str) for part in parts):
+        raise TypeError(f"Expected a column, a list of columns, or a dict of columns. Received: {value!r}")
+    return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+def to_model(value: Any) -> keras.Model:
+    if not isinstance(value, keras.Model):
+        raise TypeError(f"Expected a Keras model. Received: {type(value)}")
+    return value
+
+
+def to_form(value: Any) -> Any:
+    """Param converter: an object, its name, or the form of it that was saved."""
+    if isinstance(value, bool | int | float):
+        raise TypeError(f"Expected an object or its name. Received: {value!r}")
+    return described(value)
+
+
+def to_metrics(value: Any) -> Any:
+    """Param converter: what Keras takes as metrics."""
+    if not isinstance(value, list | tuple | dict):
+        raise TypeError(f"Expected a list or a dict of metrics. Received: {value!r}")
+    return described(value)
+
+
+def to_optimizer(value: Any) -> Any:
+    if isinstance(value, str):
+        check_optimizer_name(value)  # Refused here, rather than in the middle of a grid.
+    return to_form(value)
+
+
+def to_verbose(value: Any) -> int | str:
+    """Param converter: as trainers take it."""
+    if value not in (0, 1, "auto"):
+        raise ValueError(f'Expected 0, 1 or "auto", or True or False. Received: verbose={value!r}')
+    return "auto" if value == "auto" else int(value)
+
+
+def to_thresholds(value: Any) -> list[float]:
+    """Param converter: a threshold for every class."""
+    thresholds: list[float] = [finite(part) for part in TypeConverters.toList(value)]
+    if min(thresholds, default=-1.0) < 0 or thresholds.count(0.0) > 1:
+        raise ValueError(
+            f"Expected a threshold above 0 for every class; one may be 0. Received: thresholds={value!r}"
+        )
+    return thresholds
+
+
+def to_custom_objects(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Expected a dict of classes and functions by name. Received: {value!r}")
+    return {str(name): custom_object(name, part) for name, part in value.items()}
+
+
+def to_algorithm(value: Any) -> Any:
+    return to_form(algorithms.get(value) if isinstance(value, str) else value)
+
+
+def to_compression(value: Any) -> Any:
+    if isinstance(value, str):
+        codecs.get(value)  # Refuses an unknown name here, rather than in the middle of a grid.
+    return to_form(value)
+
+
+def to_server(value: Any) -> Any:
+    if not isinstance(value, ServerOptions | Described | dict):
+        raise TypeError(f"Expected distkeras.ServerOptions. Received: {value!r}")
+    return described(value)
+
+
+def to_preprocess(value: Any) -> Any:
+    """Param converter: a function, or the form of it that was saved."""
+    if not isinstance(value, dict):
+        Feeding(preprocess=value)
+    return described(value)
+
+
+def to_pad_to(value: Any) -> Any:
+    """Param converter: what trainers take as `pad_to`."""
+    if not isinstance(value, Described):
+        Feeding(pad_to=value)
+    return described(value)
+
+
+def to_class_weight(value: Any) -> dict[int, float]:
+    """Param converter: a weight by class index; JSON has keys of strings alone."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Expected a dict of a number by class index. Received: {value!r}")
+    return {int(index): finite(weight) for index, weight in value.items()}
+
+
+def to_options(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Expected a dict of arguments of DistributedTrainer. Received: {value!r}")
+    names = {argument: name for name, argument in OPTIONS.items()}
+    for argument in set(value) & set(names):
+        raise ValueError(f"Expected {argument!r} as the Param {names[argument]!r}. Received: {value!r}")
+    return described(dict(value))

@@ -1,0 +1,99 @@
+"""The rows of a partition as they arrive in a Spark task: decoded, counted and written to the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from distkeras.worker.columns import Columns
+from distkeras.worker.decode import Table, decode
+from distkeras.worker.spool import Spool
+
+
+class SourceLost(Exception):
+    """The record batches ended in the middle, or were not those that had been counted."""
+
+
+class RowsChanged(ValueError):
+    """The rows are not those that had been counted, and their plan is known for it."""
+
+
+class Arrivals:
+    """The record batches of one partition, each read once.
+
+    Args:
+        batches: the record batches.
+        columns: what to take from them, and in what form the model takes it.
+        partition: index of the partition, for errors.
+        expected: how many rows must arrive; `None`: unknown.
+        spool: where the rows are kept; `None`: nowhere.
+
+    Attributes:
+        num_rows: how many rows have arrived.
+        ended: whether all have.
+    """
+
+    def __init__(
+        self,
+        batches: Iterator[pa.RecordBatch],
+        columns: Columns,
+        partition: int,
+        expected: int | None,
+        spool: Spool | None,
+    ) -> None:
+        self.num_rows = 0
+        self.ended = False
+        self._batches = iter(batches)
+        self._columns = columns
+        self._partition = partition
+        self._expected = expected
+        self._spool = spool
+
+    @property
+    def begun(self) -> bool:
+        """Whether rows have arrived, or are known not to come."""
+        return self.num_rows > 0 or self.ended
+
+    def tables(self) -> Iterator[tuple[Table, int]]:
+        """Yield the rows that have not arrived yet, and their number, record batch by record batch.
+
+        Raises:
+            SourceLost: reading failed, or `expected` rows did not come.
+            RowsChanged: `expected` rows did not come, of a plan that may give others.
+            ValueError: a row does not fit; see `decode`.
+        """
+        for batch in _arriving(self._batches):
+            if batch.num_rows == 0:
+                continue
+            table = decode(batch, self._columns, partition=self._partition, first_row=self.num_rows)
+            if self._spool is not None:
+                self._spool.append(table)
+            self.num_rows += batch.num_rows
+            yield table, batch.num_rows
+        self._check_number()
+        self.ended = True
+
+    def _check_number(self) -> None:
+        if self._expected is None or self.num_rows == self._expected:
+            return
+        known = self._columns.may_change
+        cause = known or "a UDF, a sample above a shuffle or a source that is written to"
+        # Of a plan that is known to do so, another try would bring other rows again.
+        raise (SourceLost if known is None else RowsChanged)(
+            f"Partition {self._partition} brought {self.num_rows} rows; {self._expected} were counted "
+            f"before the training: the plan gives other rows each time it is evaluated, by {cause}. "
+            "Cache it (df.cache()), checkpoint it (df.checkpoint()) or write it out, and train on that."
+        )
+
+
+def _arriving(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield `batches`; tell an error of the source from those of what is made of it."""
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise SourceLost(f"The rows stopped arriving: {error}") from error
+        yield batch
