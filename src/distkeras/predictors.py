@@ -205,10 +205,7 @@ def predict_udf(
     names = [name for (name,) in arguments]
     spark = SparkSession.getActiveSession()
     if spark is not None:
-        check_python(spark, keras.backend.backend())
-        if spark.conf.get(COLUMNAR_INPUT, None) is not None:
-            # A function of columns has no say in the plan, as `in_rows` has.
-            spark.conf.set(COLUMNAR_INPUT, "false")
+        _check_session(spark)
     prediction = Prediction(
         models=SentLater(tuple(save(model, custom_objects) for model in models)),
         backend=keras.backend.backend(),
@@ -226,6 +223,14 @@ def predict_udf(
 
     udf: Callable[..., Column] = F.arrow_udf(predict, type_of(prediction.answers))
     return udf
+
+
+def _check_session(spark: SparkSession) -> None:
+    """Find out whether executors can predict, and turn off what a function of columns cannot work with."""
+    check_python(spark, keras.backend.backend())
+    if spark.conf.get(COLUMNAR_INPUT, None) is not None:
+        # A function of columns has no say in the plan, as `in_rows` has.
+        spark.conf.set(COLUMNAR_INPUT, "false")
 
 
 def _stream_function(prediction: Prediction) -> Callable[[Iterator[pa.Array]], Iterator[pa.Array]]:

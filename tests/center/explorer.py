@@ -262,7 +262,7 @@ def _copy(center: Center, model: Model) -> Center:
         mine.restore(theirs.saved())
         mine.joined, mine.missed = theirs.joined, theirs.missed
     for mine, theirs in zip(copy.shards, center.shards, strict=True):
-        mine._received = {worker: pulls.copy() for worker, pulls in theirs._received.items()}
+        mine._received = {worker: held.copy() for worker, held in theirs._received.items()}
     copy._round = {worker: replace(r, message=r.message.copy()) for worker, r in center._round.items()}
     copy.event_log.restore(center.event_log.unread(), center.event_log._first)
     return copy
@@ -270,7 +270,7 @@ def _copy(center: Center, model: Model) -> Center:
 
 def _known(center: Center) -> object:
     stale = tuple(
-        tuple(sorted((w, shard.version - pulls[0].version) for w, pulls in shard._received.items()))
+        tuple(sorted((w, shard.version - held[0].version) for w, held in shard._received.items()))
         for shard in center.shards
     )
     records = tuple((*record.saved().values(), record.joined) for record in center._records)

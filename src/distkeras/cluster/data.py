@@ -87,13 +87,7 @@ def prepare(
             another size of a minibatch, or one that the last minibatch does not have.
         TypeError: a column of a type that the model cannot take.
     """
-    if num_workers < 1:
-        raise ValueError(f"`num_workers` must be at least 1. Received: num_workers={num_workers}")
-    if df.isStreaming:
-        raise ValueError(
-            "Expected a DataFrame that ends. Received: a streaming one. Train on what has arrived, such as "
-            "in `foreachBatch`; a trained model predicts streams."
-        )
+    _check_given(df, num_workers)
     validate.check_batch_size(inputs, batch_size)
     table, tried = Table(df), None
     fed = padded.with_columns(inputs, feeding)
@@ -109,12 +103,7 @@ def prepare(
     frame = partitions.gather(frame, num_workers)
     counts, found = _examine(frame, uses)
     num_rows = sum(counts.values())
-    if num_rows < num_workers:
-        what = "is empty" if num_rows == 0 else f"has {num_rows} row(s) for {num_workers} workers"
-        raise ValueError(
-            f"The DataFrame {what}. Expected at least one row a worker: train on more rows, or with fewer "
-            f"workers. Received: num_workers={num_workers}"
-        )
+    _check_enough(num_rows, num_workers)
     resolved = [use.resolve(facts_of, feeding) for use, facts_of in zip(uses, found, strict=True)]
     if class_weight is not None and (tried is None or len(tried.preprocess.made) < 2):
         validate.check_classes([column for use, column in _pairs(uses, resolved) if use.role == "label"])
@@ -130,6 +119,25 @@ def prepare(
     if tried is None:
         return Prepared(frame, columns.with_masks(inputs), num_rows, shares)
     return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares)
+
+
+def _check_given(df: DataFrame, num_workers: int) -> None:
+    if num_workers < 1:
+        raise ValueError(f"`num_workers` must be at least 1. Received: num_workers={num_workers}")
+    if df.isStreaming:
+        raise ValueError(
+            "Expected a DataFrame that ends. Received: a streaming one. Train on what has arrived, such as "
+            "in `foreachBatch`; a trained model predicts streams."
+        )
+
+
+def _check_enough(num_rows: int, num_workers: int) -> None:
+    if num_rows < num_workers:
+        what = "is empty" if num_rows == 0 else f"has {num_rows} row(s) for {num_workers} workers"
+        raise ValueError(
+            f"The DataFrame {what}. Expected at least one row a worker: train on more rows, or with fewer "
+            f"workers. Received: num_workers={num_workers}"
+        )
 
 
 def check_full(rows: Sequence[int], batch_size: int) -> None:
