@@ -155,8 +155,10 @@ class ModuleFinder:
 class WithoutOldNames:
     """Abstract: an object that is asked for a member that is gone says what to use.
 
+    A subclass outside of this project may have members of these names: it sets what it likes.
+
     Raises:
-        AttributeError: a name of `MEMBERS` is read or set.
+        AttributeError: a name of `MEMBERS` is read that is not there; or set, on a class of this project.
     """
 
     if not TYPE_CHECKING:  # Else type checkers would take any name for a member.
@@ -167,7 +169,7 @@ class WithoutOldNames:
             raise AttributeError(_message(f"`{name}`", hint) if hint else what, name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in MEMBERS:
+        if name in MEMBERS and type(self).__module__.partition(".")[0] == "distkeras":
             raise AttributeError(_message(f"`{name}`", MEMBERS[name]), name=name, obj=self)
         super().__setattr__(name, value)
 

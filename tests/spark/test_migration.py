@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import pickle
@@ -152,6 +153,34 @@ def test_a_member_of_a_trainer_that_is_gone_says_what_to_use_read_or_set(name):
             setattr(made, member, 1)
     with pytest.raises(TypeError, match=r"`master_port` .* is gone: the system chooses a port"):
         trainer(name, master_port=5000)
+
+
+def test_a_subclass_of_the_users_own_may_have_members_by_the_old_names():
+    class Own(distkeras.ADAG):
+        history = ()
+
+        def __init__(self, *args, **options):
+            self.learning_rate = 0.5  # Before its base is made, too.
+            super().__init__(*args, **options)
+            self.history = ["mine"]
+
+        @property
+        def rho(self):
+            return self._rho
+
+        @rho.setter
+        def rho(self, value):
+            self._rho = value
+
+        def serialize(self):
+            return "mine"
+
+    own = Own(network(), "sgd", "mse")
+    own.rho = 3
+    assert (own.learning_rate, own.history, own.rho, own.serialize()) == (0.5, ["mine"], 3, "mine")
+    assert copy.copy(own).history == ["mine"]
+    with pytest.raises(AttributeError, match=r"`master_port` of dist-keras is gone"):
+        _ = own.master_port  # What it does not have is explained as before.
 
 
 @pytest.mark.parametrize("name", TRAINERS)

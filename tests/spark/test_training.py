@@ -453,6 +453,9 @@ def test_an_interrupted_training_is_resumed_with_its_seed_and_only_with_its_sett
         second.train(blobs, shuffle=True)
     with pytest.raises(ValueError, match="Received: batch_size=16, which was 32; shuffle=False, which"):
         make(batch_size=16).train(blobs, resume=True)
+    others = blobs.withColumn("label", 1 - blobs["label"])
+    with pytest.raises(ValueError, match=r"Received: digest of the rows='[0-9a-f]*', which was"):
+        make().train(others, shuffle=True, resume=True)
     second.train(blobs, shuffle=True, resume=True)
     assert second.seed == first.seed
     for worker in (0, 1):

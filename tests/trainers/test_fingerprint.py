@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import keras
 import pytest
 
 import distkeras
+from distkeras import algorithms
 from distkeras.cluster.resume import Interrupted
+from distkeras.trainers.base import Trainer
+from distkeras.trainers.fingerprint import MAY_CHANGE, describe_algorithm
+from distkeras.trainers.named import NamedTrainer
 
 
 def sequential(activation="relu", dropout=0.5):
@@ -57,7 +64,7 @@ def nested(activation="relu"):
 
 def settings(model=None, optimizer="adam", loss="mse", *, rule=distkeras.DOWNPOUR, **options):
     trainer = rule(sequential() if model is None else model, optimizer, loss, seed=1, **options)
-    return trainer._settings(False, (10, 10))
+    return trainer._settings(False, 20)
 
 
 CHANGES = {
@@ -118,6 +125,130 @@ def test_epochs_may_be_more_and_rates_and_metrics_others(change):
 def test_the_rate_of_a_rule_follows_that_of_the_optimizer():
     make = [settings(rule=distkeras.DCASGD, learning_rate=rate) for rate in (0.1, 0.2)]
     Interrupted(make[0], 0).check(make[1])
+
+
+TRAINERS = sorted(
+    name
+    for name, each in vars(distkeras.trainers).items()
+    if isinstance(each, type) and issubclass(each, Trainer) and each not in (Trainer, NamedTrainer)
+)
+
+
+def scaled(columns):
+    return columns["features"] * 2
+
+
+def shifted(columns):
+    return columns["features"] + 2
+
+
+OTHERWISE = {
+    "keras_model": (sequential(), sequential("tanh")),
+    "algorithm": (algorithms.DOWNPOUR(), algorithms.ADAG()),
+    "worker_optimizer": ("sgd", "adam"),
+    "loss": ("mse", "mae"),
+    "loss_weights": (None, [2.0]),
+    "num_workers": (2, 3),
+    "batch_size": (32, 16),
+    "features_col": ("features", "other"),
+    "label_col": ("label", "other"),
+    "sample_weight_col": (None, "weight"),
+    "class_weight": (None, {1: 5.0}),
+    "num_epoch": (2, 1),
+    "seed": (1, 2),
+    "preprocess": (scaled, shifted),
+    "pad_to": (None, "longest"),
+    "drop_remainder": (False, True),
+    "quorum": (1, 2),
+    "num_parameter_servers": (1, 2),
+    "compression": (None, "int8"),
+    "overlap": (False, True),
+    "schedule_steps": ("training", "local"),
+    "num_ensembles": (2, 3),
+    "data": ("share", "all"),
+}
+"""What is compared, with two values that differ."""
+
+MAKES = {
+    "quorum": lambda **given: distkeras.LocalSGD(sequential(), "sgd", "mse", **given),
+    "num_ensembles": lambda **given: distkeras.EnsembleTrainer(sequential(), "sgd", "mse", **given),
+    "data": lambda **given: distkeras.EnsembleTrainer(sequential(), "sgd", "mse", **given),
+}
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_argument_of_every_trainer_is_compared_or_said_to_be_free(name):
+    cls = getattr(distkeras.trainers, name)
+    known = {*OTHERWISE, *MAY_CHANGE}
+    if issubclass(cls, NamedTrainer):
+        known |= {field.name for field in dataclasses.fields(cls.algorithm_class)}  # Compared as the rule's.
+    given = {*inspect.signature(cls).parameters, *inspect.signature(distkeras.DistributedTrainer).parameters}
+    assert given - {"options"} <= known
+    assert not {*OTHERWISE} & {*MAY_CHANGE}
+
+
+def test_every_parameter_of_every_rule_is_compared_but_for_rates():
+    for rule in algorithms.REGISTRY.values():
+        described = describe_algorithm(rule())
+        fields = {field.name for field in dataclasses.fields(rule)}
+        assert {name for name in fields if not name.endswith("learning_rate")} <= {*described}
+
+
+@pytest.mark.parametrize("argument", OTHERWISE)
+def test_an_argument_that_is_compared_is_refused_where_it_differs(argument):
+    def with_value(value):
+        if argument in MAKES:
+            return MAKES[argument](seed=1, **{argument: value})._settings(False, 20)
+        given = {"keras_model": OTHERWISE["keras_model"][0], "algorithm": algorithms.DOWNPOUR()}
+        given |= {"worker_optimizer": "sgd", "loss": "mse", "seed": 1, argument: value}
+        return distkeras.DistributedTrainer(**given)._settings(False, 20)
+
+    before, after = (with_value(value) for value in OTHERWISE[argument])
+    Interrupted(before, 0).check(with_value(OTHERWISE[argument][0]))
+    with pytest.raises(ValueError, match="Received: "):
+        Interrupted(before, 0).check(after)
+
+
+FREE = {
+    "metrics": ["mae"],
+    "on_bad_update": "skip",
+    "on_lost_worker": "proceed",
+    "server": distkeras.ServerOptions(restarts=0),
+    "verbose": 0,
+    "custom_objects": {"Own": Own},
+    "input_shape": (None, 4),
+}
+
+
+def test_what_may_change_has_a_reason_and_does():
+    assert {*FREE} == {*MAY_CHANGE}
+    assert all(MAY_CHANGE.values())
+    Interrupted(settings(), 0).check(settings(**FREE))
+
+
+def test_another_preprocess_is_named_and_one_of_another_python_is_not_compared():
+    before = settings(preprocess=scaled)
+    with pytest.raises(ValueError, match=r"preprocess, its code in Python 3.*, which was"):
+        Interrupted(before, 0).check(settings(preprocess=shifted))
+    with pytest.raises(ValueError, match="preprocess=None, which was 'scaled'"):
+        Interrupted(before, 0).check(settings())
+    older = {
+        name.replace(", its code in Python 3", ", its code in Python 2"): part
+        for name, part in before.items()
+    }
+    Interrupted(older, 0).check(before)
+
+
+def test_a_loss_of_the_users_own_is_compared_by_its_code():
+    def make(power):
+        def own(y_true, y_pred):
+            return keras.ops.mean(keras.ops.abs(y_true - y_pred) ** power)
+
+        return own
+
+    Interrupted(settings(loss=make(2)), 0).check(settings(loss=make(2)))
+    with pytest.raises(ValueError, match="loss, its code"):
+        Interrupted(settings(loss=make(2)), 0).check(settings(loss=make(3)))
 
 
 def test_fewer_epochs_are_refused():

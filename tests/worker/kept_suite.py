@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from distkeras.model.spec import freeze
+from distkeras.model.variables import digest_of_value, value_of
 from distkeras.model.weights import initial_vector
 from distkeras.worker import kept
 from distkeras.worker.kept import borrowed
@@ -121,3 +122,34 @@ def test_nothing_of_one_training_leaks_into_the_next():
     gc.collect()
     assert [ref() for ref in gone] == [None] * len(gone)
     assert keras.layers.Dense(1).name in ("dense", "dense_1")  # Names are counted anew.
+
+
+def test_weights_that_nothing_should_change_are_looked_through_once_at_the_end(monkeypatch):
+    spec, center = frozen_backbone()
+    looked = []
+
+    def digest(cell):
+        looked.append(cell)
+        return digest_of_value(cell)
+
+    monkeypatch.setattr(kept, "digest_of_value", digest)
+    with borrowed(spec, 0, 0.0) as own:
+        own.replica.write(center)
+        assert {path for path in own.moved() if "hidden" in path} == set()
+        fixed = len(own.fixed)
+    assert len(looked) == 2 * fixed > 0  # Once as they begin, once as they end.
+    with borrowed(spec, 0, 0.0) as same:
+        assert same is own
+        path, (cell, _) = next(iter(same.fixed.items()))
+        cell.assign(value_of(cell) + 1)
+        same.replica.load()
+        assert path in same.moved()
+    assert not kept._kept
+
+
+def frozen_backbone():
+    model = keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dense(4, trainable=False, name="hidden"), keras.layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    return freeze(model), initial_vector(model)

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster import padded, partitions, validate
 from distkeras.cluster.arrays import Roles
+from distkeras.cluster.content import content_of, content_question
 from distkeras.cluster.facts import ROW, Facts, facts, questions
 from distkeras.cluster.names import Table
 from distkeras.cluster.partitions import LOGGER
@@ -36,12 +37,14 @@ class Prepared:
         columns: what they feed.
         num_rows: in all.
         rows_per_partition: each worker's.
+        content: a name for what the rows hold; `None`: nobody asked, or the plan may give others next time.
     """
 
     frame: DataFrame
     columns: Columns
     num_rows: int
     rows_per_partition: tuple[int, ...]
+    content: str | None = None
 
 
 def prepare(
@@ -58,6 +61,7 @@ def prepare(
     batch_size: int = 32,
     class_weight: ClassWeight | None = None,
     feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
+    with_content: bool = False,
 ) -> Prepared:
     """Check that `df` can train the model, and lay it out for `num_workers` workers.
 
@@ -80,6 +84,7 @@ def prepare(
         batch_size: rows of a minibatch, by which workers may differ before partitions are dealt anew.
         class_weight: what rows count by their label.
         feeding: how rows become minibatches.
+        with_content: make a name for what the rows hold.
 
     Raises:
         ValueError: an unknown or ambiguous column; rows, labels or nulls that do not fit the model; too few
@@ -101,7 +106,7 @@ def prepare(
     if may_change is not None:
         _warn_of_rows_that_change(may_change)
     frame = partitions.gather(frame, num_workers)
-    counts, found = _examine(frame, uses)
+    counts, found, content = _examine(frame, uses, with_content and may_change is None)
     num_rows = sum(counts.values())
     _check_enough(num_rows, num_workers)
     resolved = [use.resolve(facts_of, feeding) for use, facts_of in zip(uses, found, strict=True)]
@@ -117,8 +122,8 @@ def prepare(
     frame, resolved = _travel(frame, uses, resolved)
     columns = replace(_columns(uses, resolved, class_weight), may_change=may_change)
     if tried is None:
-        return Prepared(frame, columns.with_masks(inputs), num_rows, shares)
-    return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares)
+        return Prepared(frame, columns.with_masks(inputs), num_rows, shares, content)
+    return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares, content)
 
 
 def _check_given(df: DataFrame, num_workers: int) -> None:
@@ -187,8 +192,13 @@ def _levels_to_user() -> int:
     return level
 
 
-def _examine(frame: DataFrame, uses: list[Use]) -> tuple[dict[int, int], list[list[Facts]]]:
-    """Count the rows of each partition that has any, and find the facts about each column of each use."""
+def _examine(
+    frame: DataFrame, uses: list[Use], with_content: bool = False
+) -> tuple[dict[int, int], list[list[Facts]], str | None]:
+    """Count the rows of each partition that has any, and find the facts about each column of each use.
+
+    Also, `with_content`, a name for what the rows hold.
+    """
     asked: dict[tuple[str, str], int] = {}
     places = []
     for use in uses:
@@ -203,13 +213,20 @@ def _examine(frame: DataFrame, uses: list[Use]) -> tuple[dict[int, int], list[li
     for place, (source, use) in first.items():
         for name, answer in questions(source, use.expected).items():
             aggregates.append(answer.alias(f"{place}_{name}"))
+    if with_content:
+        sources = {source.path: source for use in uses for source in use.sources}
+        aggregates.append(content_question(list(sources.values())))
     index = F.spark_partition_id().alias("partition")
     rows = frame.groupBy(index).agg(*aggregates).collect()
     faulty = [place for place in first if any(row[f"{place}_faulty"] for row in rows)]
     closer = _examine_closely(frame, {place: first[place] for place in faulty}) if faulty else {}
     found = {place: facts(source, f"{place}_", rows, closer) for place, (source, _) in first.items()}
     counts = {row["partition"]: row["rows"] for row in rows}
-    return counts, [[found[place] for place in own] for own in places]
+    return (
+        counts,
+        [[found[place] for place in own] for own in places],
+        content_of(rows) if with_content else None,
+    )
 
 
 def _examine_closely(frame: DataFrame, faulty: Mapping[int, tuple[Source, Use]]) -> dict[int, Row]:

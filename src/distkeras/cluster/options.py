@@ -79,6 +79,11 @@ class ServerOptions:
         if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 0:
             raise ValueError(f"`restarts` must be an integer from 0. Received: restarts={self.restarts!r}")
 
+    @property
+    def resumable(self) -> bool:
+        """Whether snapshots stay where another driver may find them."""
+        return self.snapshots is not None and self.snapshots.address is not None
+
     def _check_ports(self) -> None:
         given = self.ports
         fits = isinstance(given, tuple | list) and all(

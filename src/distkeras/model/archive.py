@@ -130,6 +130,22 @@ def load_archive(archive: Stored, custom_objects: dict[str, Any]) -> keras.Model
         return keras.saving.load_model(folder, custom_objects=custom_objects, compile=False, safe_mode=False)
 
 
+def load_without_weights(archive: Stored, custom_objects: dict[str, Any]) -> keras.Model:
+    """Return the model in `archive`, not compiled, with the weights that its initializers draw."""
+    import keras
+
+    model: keras.Model = keras.saving.deserialize_keras_object(
+        config_of(archive), custom_objects=custom_objects, safe_mode=False
+    )
+    return model
+
+
+def has_assets(archive: Stored) -> bool:
+    """Whether there are files besides configuration and weights, such as vocabularies."""
+    with archive.open() as source, zipfile.ZipFile(source) as file:
+        return any(name.startswith("assets/") for name in file.namelist())
+
+
 def digest_of(stored: Stored) -> str:
     """Return a name for the contents."""
     found = hashlib.sha256()

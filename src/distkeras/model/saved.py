@@ -14,7 +14,9 @@ from distkeras.model.archive import (
     config_of,
     digest_of,
     digest_of_all,
+    has_assets,
     load_archive,
+    load_without_weights,
     without_initializers,
     write_archive,
 )
@@ -77,6 +79,38 @@ class SavedModel:
             raise ModelChanged(f"{differences(self.weights, found)} {SAME_CODE}")
         return model
 
+    def open_empty(self) -> keras.Model:
+        """Return the model, not compiled, for a caller who sets every weight: none is read from the archive.
+
+        Raises:
+            ModelChanged: as `open`.
+        """
+        custom = cloudpickle.loads(self.custom_objects)
+        model = load_without_weights(without_initializers(self.archive), custom)
+        found = weights_in(self.supplement.apply(model))
+        if found != self.weights:
+            raise ModelChanged(f"{differences(self.weights, found)} {SAME_CODE}")
+        return model
+
+    def is_weights_alone(self, model: keras.Model) -> bool:
+        """Whether configuration and weights are all that there is of `model`, which was saved as this.
+
+        It is not so where a class reads its part of the archive by code of its own, or files of its own.
+        """
+        changed = self.supplement.lora or self.supplement.quantized
+        if self.by_value or changed or has_assets(self.archive):
+            return False
+        return all(type(layer).load_own_variables in PLAIN_LOADERS for layer in model._flatten_layers())
+
+
+PLAIN_LOADERS = (
+    keras.layers.Layer.load_own_variables,
+    keras.layers.Dense.load_own_variables,
+    keras.layers.EinsumDense.load_own_variables,
+    keras.layers.Embedding.load_own_variables,
+    keras.layers.Conv2D.load_own_variables,
+)
+"""What sets the weights of a layer from an archive and does nothing else, where it is not quantized."""
 
 SAME_CODE = "Expected the same versions of Keras and of the model's own classes on driver and executors."
 

@@ -106,7 +106,8 @@ def freeze(
             compiled = replace(compiled, attributes=attributes_set_by_compile(model, saved.open()))
         packed = cloudpickle.dumps(compiled)
         spec = ModelSpec(saved, packed, state, Layout(()), {}, ProcessSettings.here())
-        copy = _made(spec)
+        copy = saved.open()
+        _compile(spec, copy)
     layout, fits = layout_of(copy), _fits(state, copy)
     averages = _averages_in(copy, layout)
     del copy
@@ -129,7 +130,16 @@ def thaw(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
         ModelChanged: it is another model here, as under another version of Keras.
     """
     spec.process.apply()
-    model = _made(spec, blank=blank)
+    return compiled_copy(spec, spec.saved.open(blank=blank))
+
+
+def compiled_copy(spec: ModelSpec, model: keras.Model) -> keras.Model:
+    """Return `model`, opened from `spec.saved`, compiled as `spec` says.
+
+    Raises:
+        ModelChanged: as `thaw`.
+    """
+    _compile(spec, model)
     if (layout := layout_of(model)) != spec.layout:
         raise ModelChanged(
             f"Expected the layout {spec.layout.fingerprint} of the model's weights. Received: "
@@ -177,12 +187,10 @@ def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:
     return {segment.path: compact(cell) for segment, cell in cells if segment.path.startswith(AVERAGE)}
 
 
-def _made(spec: ModelSpec, *, blank: bool = True) -> keras.Model:
-    """Return the model of `spec`, compiled."""
-    model = spec.saved.open(blank=blank)
+def _compile(spec: ModelSpec, model: keras.Model) -> None:
+    """Compile `model`, opened from `spec.saved`, and bring its optimizer to where `spec` has it."""
     compile_by(model, cloudpickle.loads(spec.compiled), cloudpickle.loads(spec.saved.custom_objects))
     build_optimizer(model, tree_of(model), spec.optimizer)
-    return model
 
 
 def _with_given(compiled: Compiled, given: Mapping[str, Any]) -> Compiled:

@@ -7,7 +7,8 @@ from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerFailed
 from distkeras.gone import missing
 from distkeras.trainers.averaging import AveragingTrainer
-from distkeras.trainers.base import Trainer, UnstableWarning
+from distkeras.trainers.base import Trainer
+from distkeras.trainers.checks import UnstableWarning
 from distkeras.trainers.defaults import ChangedDefaultWarning
 from distkeras.trainers.distributed import DistributedTrainer
 from distkeras.trainers.ensemble import EnsembleTrainer, merge

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.algorithms.stability import warn_if_unstable
 from distkeras.center import BadUpdates, CenterConfig, bad_updates
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full, prepare
@@ -30,19 +24,18 @@ from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names, Weights, check_last_batch
 from distkeras.events import Event, ServerRestored, Window
 from distkeras.gone import Count, WithoutOldNames, named_arguments
-from distkeras.model.optimizer import finalize, set_values
-from distkeras.model.spec import first_vector, freeze, local_state, thaw
-from distkeras.model.variables import tree_of
-from distkeras.model.weights import set_vector
 from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.alone import one_at_a_time
-from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
-from distkeras.trainers.fingerprint import (
-    describe_algorithm,
-    describe_columns,
-    describe_compiled,
-    describe_model,
+from distkeras.trainers.checks import (
+    check_choice,
+    check_codec,
+    check_kinds,
+    check_optimizer,
+    check_positive_integer,
+    check_servers,
 )
+from distkeras.trainers.fingerprint import describe_compiled, settings_of
+from distkeras.trainers.given import GivenModel
 from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.losses import loss_names
 from distkeras.wire import codecs
@@ -51,9 +44,7 @@ from distkeras.wire.compression import check_compressible
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Columns
 from distkeras.worker.ending import Ending
-from distkeras.worker.evaluate import set_metrics
 from distkeras.worker.feeding import Feeding
-from distkeras.worker.nesterov import check_no_momentum
 from distkeras.worker.padding import PadTo
 from distkeras.worker.signature import check_strings, model_signature
 from distkeras.worker.task import Task
@@ -64,15 +55,11 @@ if TYPE_CHECKING:
 Arrange = Callable[["DataFrame"], tuple["DataFrame", tuple[int, ...]]]
 
 
-logger = logging.getLogger(__name__)
-
-
-class UnstableWarning(UserWarning):
-    """The theory of the rule says that training will diverge at these parameters."""
-
-
 class Trainer(WithoutOldNames):
     """Abstract: runs a rule on Spark and keeps the history. `DistributedTrainer` documents the arguments."""
+
+    compared: ClassVar[tuple[str, ...]] = ()
+    """Attributes that a trainer has besides, which a resumed training must have alike."""
 
     @named_arguments
     def __init__(
@@ -107,13 +94,7 @@ class Trainer(WithoutOldNames):
         server: ServerOptions | None = None,
         verbose: int | str = "auto",
     ) -> None:
-        if not isinstance(keras_model, keras.Model):
-            raise TypeError(f"`keras_model` must be a Keras model. Received: {type(keras_model)}")
-        if not isinstance(algorithm, Algorithm):
-            raise TypeError(
-                "`algorithm` must be an instance of a distkeras.algorithms.Algorithm, such as "
-                f"algorithms.ADAG(communication_window=12). Received: algorithm={algorithm!r}"
-            )
+        check_kinds(keras_model, algorithm)
         for name, value in (
             ("num_workers", num_workers),
             ("batch_size", batch_size),
@@ -122,15 +103,10 @@ class Trainer(WithoutOldNames):
         ):
             check_positive_integer(name, value)
         CenterConfig(algorithm, num_workers, quorum=quorum)  # Refuses what does not fit, before any data.
-        if num_parameter_servers > 1 and quorum not in (None, num_workers):
-            raise ValueError(
-                "A quorum needs one parameter server: each of several would complete its round with others. "
-                f"Received: quorum={quorum}, num_parameter_servers={num_parameter_servers}"
-            )
-        if schedule_steps not in ("training", "local"):
-            raise ValueError(
-                f'`schedule_steps` must be "training" or "local". Received: schedule_steps={schedule_steps!r}'
-            )
+        check_choice("schedule_steps", schedule_steps, ("training", "local"))
+        check_choice("on_lost_worker", on_lost_worker, ("wait", "proceed"))
+        self.on_bad_update = bad_updates.get(on_bad_update)
+        check_servers(num_parameter_servers, num_workers, quorum, self.on_bad_update)
         self.overlap = overlap
         self.schedule_steps = schedule_steps
         self.compression = codecs.get(compression)
@@ -152,29 +128,23 @@ class Trainer(WithoutOldNames):
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.quorum = quorum
         self.num_parameter_servers = num_parameter_servers
-        self.on_bad_update = bad_updates.get(on_bad_update)
-        if num_parameter_servers > 1 and self.on_bad_update.max_norm is not None:
-            raise ValueError(
-                "`max_norm` needs one parameter server: each of several sees a part of the message. "
-                f"Received: on_bad_update={on_bad_update!r}, num_parameter_servers={num_parameter_servers}"
-            )
-        if on_lost_worker not in ("wait", "proceed"):
-            raise ValueError(
-                f'`on_lost_worker` must be "wait" or "proceed". Received: on_lost_worker={on_lost_worker!r}'
-            )
         self.on_lost_worker = on_lost_worker
         self.server = server or ServerOptions()
         self.verbose = verbose
         self.custom_objects = custom_objects
-        self._freeze = partial(
-            freeze, keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
+        self._given = GivenModel(
+            keras_model,
+            worker_optimizer=worker_optimizer,
+            loss=loss,
+            metrics=metrics,
+            loss_weights=loss_weights,
+            custom_objects=custom_objects,
+            input_shape=input_shape,
         )
-        self._spec = self._freeze()
-        self._check_layout()
-        self._local_state = local_state(keras_model, self._spec.layout)
+        check_codec(self.compression, self._given.spec.layout)
         self._loss_names = loss_names(keras_model, loss)
         self._compiled = describe_compiled(keras_model, worker_optimizer, loss, loss_weights)
-        self._check_optimizer(worker_optimizer)
+        check_optimizer(keras_model, worker_optimizer, algorithm, num_workers)
         self._history = History()
         self._num_updates = 0
         self._training_time = 0.0
@@ -246,11 +216,13 @@ class Trainer(WithoutOldNames):
             check_last_batch(inputs, self.batch_size, rows, self.feeding.drop_remainder)
         if self.feeding.drop_remainder:
             check_full(rows, self.batch_size)
-        settings = self._settings(shuffle, rows) | {"data": frame.schema.simpleString()}
+        settings = self._settings(shuffle, sum(rows)) | {"data": frame.schema.simpleString()}
+        if prepared.content is not None:
+            settings["digest of the rows"] = prepared.content
         if interrupted is not None:
             interrupted.check(settings)
         job = Job(
-            model=self._spec,
+            model=self._given.spec,
             task=Task(
                 center=self._center(initial),
                 columns=prepared.columns,
@@ -293,59 +265,18 @@ class Trainer(WithoutOldNames):
         return CenterConfig(
             self.algorithm,
             self.num_workers,
-            num_trainable=self._spec.layout.num_trainable,
+            num_trainable=self._given.spec.layout.num_trainable,
             quorum=self.quorum,
             overlap=self.overlap,
             bad_updates=self.on_bad_update,
             without_lost=self.on_lost_worker == "proceed",
             independent=initial.ndim == 2,
             dtype=initial.dtype.name,
-            layout=self._spec.fingerprint,
+            layout=self._given.spec.fingerprint,
         )
 
-    def _settings(self, shuffle: bool, rows: tuple[int, ...]) -> dict[str, Any]:
-        """What decides which minibatch is which, and what the center is: a resumed training has the same."""
-        layout = self._spec.layout
-        return {
-            "algorithm": describe_algorithm(self.algorithm.for_workers(self.num_workers)),
-            "batch_size": self.batch_size,
-            "compression": repr(self.compression),
-            "drop_remainder": self.feeding.drop_remainder,
-            "num_epoch": self.num_epoch,
-            "num_parameter_servers": self.num_parameter_servers,
-            "num_workers": self.num_workers,
-            "overlap": self.overlap,
-            "pad_to": repr(self.feeding.pad_to),
-            "quorum": self.quorum,
-            "rows": list(rows),
-            "seed": self.seed,
-            "schedule_steps": self.schedule_steps,
-            "shuffle": shuffle,
-            "weights": [[segment.path, list(segment.shape)] for segment in layout.segments()],
-            "model": describe_model(self.keras_model),
-            **self._compiled,
-            **describe_columns(
-                features_col=self.features_col,
-                label_col=self.label_col,
-                sample_weight_col=self.sample_weight_col,
-                class_weight=None if self.class_weight is None else asdict(self.class_weight),
-            ),
-        }
-
-    def _check_optimizer(self, worker_optimizer: str | keras.optimizers.Optimizer | None) -> None:
-        if worker_optimizer is None:
-            optimizer = self.keras_model.optimizer
-        else:
-            optimizer = keras.optimizers.get(worker_optimizer)
-        check_no_momentum(optimizer, self.algorithm)
-        changed = changed_default(worker_optimizer)
-        if changed is not None:
-            warnings.warn(changed, ChangedDefaultWarning, stacklevel=_levels_to_user())
-        rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
-        if isinstance(rate, float | int):  # A schedule has no one rate.
-            warning = warn_if_unstable(self.algorithm, self.num_workers, float(rate))
-            if warning is not None:
-                warnings.warn(warning, UnstableWarning, stacklevel=_levels_to_user())
+    def _settings(self, shuffle: bool, num_rows: int) -> dict[str, Any]:
+        return settings_of(self, self._given.spec.layout, self._compiled, shuffle, num_rows)
 
     def _prepare(self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int) -> Prepared:
         inputs, outputs = model_signature(self.keras_model)
@@ -363,22 +294,8 @@ class Trainer(WithoutOldNames):
             class_weight=self.class_weight,
             barrier=self.algorithm.synchronous,
             feeding=self.feeding,
+            with_content=self.server.resumable,
         )
-
-    def _check_layout(self) -> None:
-        if self._spec.layout.dtype != "float32" and self.compression is not None:
-            raise ValueError(
-                "Weights of float64 travel as they are: use `compression=None`, or a model of float32. "
-                f"Received: compression={self.compression!r}"
-            )
-
-    def _first_vector(self) -> Vector:
-        """Return the model's weights as they are now. What does not move goes out with the model: anew, where
-        it has changed since the trainer was made."""
-        if local_state(self.keras_model, self._spec.layout) != self._local_state:
-            self._spec = self._freeze()
-            self._local_state = local_state(self.keras_model, self._spec.layout)
-        return first_vector(self.keras_model, self._spec)
 
     def _model_with(
         self,
@@ -387,33 +304,8 @@ class Trainer(WithoutOldNames):
         columns: Columns | None = None,
         others: Sequence[Ending] = (),
     ) -> keras.Model:
-        """Return a new, compiled model as `fit` leaves it.
-
-        Args:
-            center: its weights, shape (size,).
-            own: of the worker whose local state it gets.
-            columns: what it was trained on.
-            others: of workers whose metrics count too.
-        """
-        model = thaw(self._spec)
-        own = own or Ending()
-        cells = tree_of(model).variables
-        for path, value in own.variables.items():
-            cells[path].assign(value)
-        if own.too_large:
-            logger.warning(
-                "The optimizer's state of %.0f MB stays in the worker, and the trained model has a new one. "
-                "To have it, raise spark.driver.maxResultSize to more than twice that.",
-                own.too_large / 1e6,
-            )
-        if own.optimizer:
-            set_values(model.optimizer, tuple(own.optimizer))
-        set_vector(model, center, self._spec.layout)
-        if model.optimizer is not None:
-            finalize(model)
-        if own.metrics and columns is not None:
-            set_metrics(model, columns, self.batch_size, [own.metrics, *(each.metrics for each in others)])
-        return model
+        """Return a new, compiled model as `fit` leaves it; arguments as of `GivenModel.trained`."""
+        return self._given.trained(center, own, columns, others, self.batch_size)
 
     def get_training_time(self) -> float:
         """Seconds that the last `train` took, all of it: preparation, start of the workers, training."""
@@ -430,20 +322,6 @@ class Trainer(WithoutOldNames):
     def get_executor_history(self, executor_id: int) -> History:
         """The windows of one worker."""
         return self._history.executor(executor_id)
-
-
-def check_positive_integer(name: str, value: object) -> None:
-    """Raise ValueError unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-
-
-def _levels_to_user() -> int:
-    """How far up the stack the first line is that is not of this project."""
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _shown(verbose: int | str) -> bool | None:

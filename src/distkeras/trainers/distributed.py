@@ -121,6 +121,6 @@ class DistributedTrainer(Trainer):
             WorkerError: an exception in a worker, or in the rule on the server, with its traceback.
             ServerFailed: the parameter server's process ended before the job.
         """
-        outcome, columns = self._run(dataframe, shuffle, self._first_vector(), resume=resume)
+        outcome, columns = self._run(dataframe, shuffle, self._given.first_vector(), resume=resume)
         own, *others = (outcome.endings.get(worker, Ending()) for worker in range(self.num_workers))
         return self._model_with(outcome.center, own, columns, others)

@@ -13,7 +13,8 @@ from distkeras.algorithms import Sequential, Vector
 from distkeras.cluster.partitions import copy_to_all
 from distkeras.gone import named_arguments
 from distkeras.model.variables import tree_of, value_of
-from distkeras.trainers.base import Trainer, check_positive_integer
+from distkeras.trainers.base import Trainer
+from distkeras.trainers.checks import check_positive_integer
 from distkeras.trainers.single import REPORT_STEPS
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class EnsembleTrainer(Trainer):
         together = merge(members)
         ```
     """
+
+    compared = ("data",)
 
     @named_arguments
     def __init__(
@@ -95,14 +98,16 @@ class EnsembleTrainer(Trainer):
 
     def _initial(self) -> Vector:
         """The first weights of every member, shape (num_ensembles, size)."""
-        given = self._first_vector()
+        given = self._given.first_vector()
         return np.stack([self._drawn_anew(given, self.seed + member) for member in range(self.num_ensembles)])
 
     def _drawn_anew(self, given: Vector, seed: int) -> Vector:
         """Return weights of a model like the given one, as its initializers draw them by `seed`."""
         fresh = tree_of(_initialized(self.keras_model, seed, self.custom_objects)).variables
         vector = given.copy()
-        for segment, part in zip(self._spec.layout.segments(), self._spec.layout.unpack(vector), strict=True):
+        for segment, part in zip(
+            self._given.spec.layout.segments(), self._given.spec.layout.unpack(vector), strict=True
+        ):
             if segment.path in fresh and tuple(fresh[segment.path].shape) == segment.shape:
                 part[...] = value_of(fresh[segment.path])  # Others, as of LoRA, are as they were given.
         return vector

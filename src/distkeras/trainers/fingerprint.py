@@ -1,21 +1,85 @@
 """What a training is, in plain JSON, so that one that is resumed can be compared with the one before.
 
-Left out is what may change: names that Keras numbers, initializers, learning rates, metrics.
+Left out is what may change: the arguments in `MAY_CHANGE`, names that Keras numbers, initializers, learning
+rates.
 """
 
 from __future__ import annotations
 
 import hashlib
+import types
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Any, ClassVar, Protocol
 
 import keras
 import numpy as np
 
 from distkeras.algorithms import Algorithm
+from distkeras.center.layout import Layout
+from distkeras.trainers.code import code_of
+from distkeras.wire.codecs import Codec
+from distkeras.worker.class_weight import ClassWeight
+from distkeras.worker.feeding import Feeding
 
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+AS_THEY_ARE = (
+    *("batch_size", "num_epoch", "num_parameter_servers", "num_workers", "overlap", "quorum"),
+    *("schedule_steps", "seed"),
+)
+"""Attributes of a trainer that are compared by their values; of `num_epoch` there may be more."""
+
+MAY_CHANGE = {
+    "custom_objects": "the classes that they name are compared, as part of the model",
+    "input_shape": "the shapes of the weights are compared",
+    "metrics": "they decide nothing: they are looked at",
+    "on_bad_update": "a training that a bad update has ended may go on by passing over it",
+    "on_lost_worker": "what is done without a worker is decided by who is there",
+    "server": "a new process, perhaps on another machine, with other limits",
+    "verbose": "what is shown",
+}
+"""Arguments of trainers that a resumed training may have otherwise, and why."""
+
+
+class Configured(Protocol):
+    """What a trainer has that decides its center, beside `AS_THEY_ARE`."""
+
+    compared: ClassVar[tuple[str, ...]]
+    algorithm: Algorithm
+    num_workers: int
+    compression: Codec | None
+    feeding: Feeding
+    class_weight: ClassWeight | None
+    keras_model: keras.Model
+
+
+def settings_of(
+    trainer: Configured, layout: Layout, compiled: Mapping[str, Json], shuffle: bool, num_rows: int
+) -> dict[str, Any]:
+    """Return what decides the center, and which minibatch is which: a resumed training has the same.
+
+    How the rows lie in partitions is left out. Where they come in another order, the epoch that was
+    interrupted is not the same, and all that follow see every row once.
+    """
+    plain = {name: getattr(trainer, name) for name in (*AS_THEY_ARE, *trainer.compared)}
+    feeding, weights = trainer.feeding, trainer.class_weight
+    columns = {name: getattr(trainer, name) for name in ("features_col", "label_col", "sample_weight_col")}
+    return {
+        **plain,
+        "algorithm": describe_algorithm(trainer.algorithm.for_workers(trainer.num_workers)),
+        "compression": repr(trainer.compression),
+        "drop_remainder": feeding.drop_remainder,
+        "num_rows": num_rows,
+        "pad_to": repr(feeding.pad_to),
+        "preprocess": getattr(feeding.preprocess, "__name__", _plain(feeding.preprocess)),
+        **code_of(preprocess=feeding.preprocess),
+        "shuffle": shuffle,
+        "weights": [[segment.path, list(segment.shape)] for segment in layout.segments()],
+        "model": describe_model(trainer.keras_model),
+        **compiled,
+        **describe_columns(**columns, class_weight=None if weights is None else asdict(weights)),
+    }
 
 
 def describe_model(model: keras.Model) -> Json:
@@ -50,7 +114,9 @@ def describe_compiled(
     """Return optimizer, loss and loss weights: those given, or those that `model` is compiled with."""
     if loss is None:
         loss, loss_weights = model.loss, loss_weights or getattr(model, "_loss_weights", None)
+    own = isinstance(loss, types.FunctionType) and not loss.__module__.startswith("keras.")
     return {
+        **code_of(loss=loss if own else None),
         "optimizer": _plain(model.optimizer if optimizer is None else keras.optimizers.get(optimizer)),
         "loss": _plain(loss),
         "loss_weights": _plain(loss_weights),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class Kept:
 
     def begin_anew(self, worker: int) -> None:
         """Put all but the center's weights back to where a new replica has them."""
+        vars(self).pop("changed", None)
         self.replica.sync()
         for cell, value in (*self.local.values(), *self.state):
             cell.assign(np.broadcast_to(value, cell.shape))
@@ -69,21 +71,26 @@ class Kept:
 
     def moved(self) -> dict[str, Array]:
         """Return, by path, the model's own variables that training has changed and no center holds."""
-        self.replica.sync()
         cells = {path: cell for path, (cell, _) in self.local.items()}
-        cells |= {
-            path: cell for path, (cell, digest) in self.fixed.items() if digest_of_value(cell) != digest
-        }
+        cells |= {path: cell for path, (cell, _) in self.fixed.items() if path in self.changed}
+        self.replica.sync()
         return {path: np.array(value_of(cell)) for path, cell in cells.items()}
+
+    @functools.cached_property
+    def changed(self) -> frozenset[str]:
+        """Paths of the weights that nothing should change and something has, once the training has ended.
+
+        They are looked through once: with a frozen backbone they are most of the model. `begin_anew` forgets
+        the answer.
+        """
+        self.replica.sync()
+        fixed = self.fixed.items()
+        return frozenset(path for path, (cell, digest) in fixed if digest_of_value(cell) != digest)
 
     def optimizer_state(self) -> list[Array]:
         """Return what the optimizer's variables hold."""
         self.replica.sync()
         return [np.array(value_of(variable)) for variable in self.optimizer]
-
-    def is_as_before(self) -> bool:
-        """Whether the weights that nothing should change are what they were."""
-        return all(digest_of_value(cell) == digest for cell, digest in self.fixed.values())
 
 
 _kept: list[Kept] = []  # At most one: a second would take as much memory again.
@@ -117,10 +124,9 @@ def borrowed(
         kept = None  # Its memory is free before the next one takes its own.
         kept = _make(key, spec, worker, momentum)
     yield kept
-    if not cloudpickle.loads(spec.saved.custom_objects) and _is_of_keras(cloudpickle.loads(spec.compiled)):
-        kept.replica.sync()
-        if kept.is_as_before():
-            _kept.append(kept)
+    own = cloudpickle.loads(spec.saved.custom_objects) or not _is_of_keras(cloudpickle.loads(spec.compiled))
+    if not own and not kept.changed:
+        _kept.append(kept)
 
 
 def _digest(spec: ModelSpec) -> str:

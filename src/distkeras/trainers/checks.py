@@ -1,0 +1,102 @@
+"""What a trainer refuses, and what it warns of, before it sees any data."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import keras
+
+from distkeras.algorithms import Algorithm
+from distkeras.algorithms.stability import warn_if_unstable
+from distkeras.center import BadUpdates
+from distkeras.center.layout import Layout
+from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
+from distkeras.wire.codecs import Codec
+from distkeras.worker.nesterov import check_no_momentum
+
+
+class UnstableWarning(UserWarning):
+    """The theory of the rule says that training will diverge at these parameters."""
+
+
+def check_kinds(keras_model: Any, algorithm: Any) -> None:
+    """Raise TypeError unless there is a model and a rule."""
+    if not isinstance(keras_model, keras.Model):
+        raise TypeError(f"`keras_model` must be a Keras model. Received: {type(keras_model)}")
+    if not isinstance(algorithm, Algorithm):
+        raise TypeError(
+            "`algorithm` must be an instance of a distkeras.algorithms.Algorithm, such as "
+            f"algorithms.ADAG(communication_window=12). Received: algorithm={algorithm!r}"
+        )
+
+
+def check_positive_integer(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
+    """Raise ValueError unless `value` is one of two words."""
+    if value not in choices:
+        words = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"`{name}` must be {words}. Received: {name}={value!r}")
+
+
+def check_servers(num_servers: int, num_workers: int, quorum: int | None, bad_updates: BadUpdates) -> None:
+    """Raise ValueError where several servers could not do what is asked for."""
+    if num_servers > 1 and quorum not in (None, num_workers):
+        raise ValueError(
+            "A quorum needs one parameter server: each of several would complete its round with others. "
+            f"Received: quorum={quorum}, num_parameter_servers={num_servers}"
+        )
+    if num_servers > 1 and bad_updates.max_norm is not None:
+        raise ValueError(
+            "`max_norm` needs one parameter server: each of several sees a part of the message. "
+            f"Received: on_bad_update={bad_updates!r}, num_parameter_servers={num_servers}"
+        )
+
+
+def check_codec(codec: Codec | None, layout: Layout) -> None:
+    """Raise ValueError where weights travel in double precision and are to be compressed."""
+    if layout.dtype != "float32" and codec is not None:
+        raise ValueError(
+            "Weights of float64 travel as they are: use `compression=None`, or a model of float32. "
+            f"Received: compression={codec!r}"
+        )
+
+
+def check_optimizer(
+    model: keras.Model,
+    worker_optimizer: str | keras.optimizers.Optimizer | None,
+    algorithm: Algorithm,
+    num_workers: int,
+) -> None:
+    """Refuse an optimizer whose momentum would be applied twice; warn of one that will hardly learn.
+
+    Raises:
+        ValueError: optimizer and rule both have momentum.
+
+    Warns:
+        ChangedDefaultWarning, UnstableWarning: as `DistributedTrainer`.
+    """
+    optimizer = model.optimizer if worker_optimizer is None else keras.optimizers.get(worker_optimizer)
+    check_no_momentum(optimizer, algorithm)
+    changed = changed_default(worker_optimizer)
+    if changed is not None:
+        warnings.warn(changed, ChangedDefaultWarning, stacklevel=_levels_to_user())
+    rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
+    if isinstance(rate, float | int):  # A schedule has no one rate.
+        warning = warn_if_unstable(algorithm, num_workers, float(rate))
+        if warning is not None:
+            warnings.warn(warning, UnstableWarning, stacklevel=_levels_to_user())
+
+
+def _levels_to_user() -> int:
+    """How far up the stack the first line is that is not of this project."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,142 @@
+"""What a function of the user's does, as a digest: one that was changed differs, one defined anew does not.
+
+Seen are its instructions, the numbers and texts in it, its defaults, what it closes over, and the functions,
+classes and plain values of its own module that it names. Not seen is what lies elsewhere: other modules,
+files, code in C, and the insides of objects that are neither plain values nor functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+
+def code_of(**functions: Callable[..., Any] | None) -> dict[str, str]:
+    """Return a digest for every one of `functions` that there is, by its name.
+
+    The keys name the version of Python: another one has other instructions for the same function, and only
+    what both sides have is compared.
+    """
+    version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    return {
+        f"{name}, its code in {version}": hashlib.sha256(repr(_described(function, {})).encode()).hexdigest()[
+            :16
+        ]
+        for name, function in functions.items()
+        if function is not None
+    }
+
+
+def _described(value: Any, seen: dict[int, Any]) -> Any:
+    """Return tuples of plain values that are alike for what does alike, in this process or in another."""
+    match value:
+        case bool() | int() | float() | complex() | str() | bytes() | None:
+            return (type(value).__name__, value)
+        case types.CodeType():
+            return _of_code(value, seen)
+        case list() | tuple():
+            return [_described(part, seen) for part in value]
+        case dict():
+            return [(_described(key, seen), _described(part, seen)) for key, part in value.items()]
+        case set() | frozenset():
+            return sorted(repr(_described(part, seen)) for part in value)
+        case np.ndarray():
+            data = b"" if value.dtype.hasobject else np.ascontiguousarray(value).tobytes()
+            return (str(value.dtype), value.shape, hashlib.sha256(data).hexdigest())
+        case types.ModuleType():
+            return ("module", value.__name__)
+    if id(value) in seen:  # A function that calls itself.
+        return "above"
+    seen[id(value)] = value
+    match value:
+        case types.FunctionType():
+            return ("function", *_of_function(value, seen))
+        case types.MethodType():
+            return ("method", _described(value.__func__, seen), _described(value.__self__, seen))
+        case functools.partial():
+            return ("partial", *(_described(part, seen) for part in (value.func, value.args, value.keywords)))
+        case type():
+            return (
+                "class",
+                value.__name__,
+                [base.__name__ for base in value.__bases__],
+                _of_class(value, seen),
+            )
+    if hasattr(value, "__wrapped__"):  # By `functools.cache`, say.
+        return ("around", _described(value.__wrapped__, seen))
+    name = getattr(value, "__qualname__", None)  # A function in C.
+    if name is not None:
+        return ("name", name)
+    kept = {key: part for key, part in getattr(value, "__dict__", {}).items() if _is_plain(part)}
+    return ("object", _described(type(value), seen), _described(dict(sorted(kept.items())), seen))
+
+
+def _of_function(function: types.FunctionType, seen: dict[int, Any]) -> Iterator[Any]:
+    yield _described(function.__code__, seen)
+    yield _described(function.__defaults__, seen)
+    yield _described(function.__kwdefaults__, seen)
+    for cell in function.__closure__ or ():
+        # An empty cell is of a name that is bound later, as by a function that calls itself.
+        yield _described(cell.cell_contents, seen) if _is_filled(cell) else "empty"
+    for name in sorted(_names_in(function.__code__)):
+        if name in function.__globals__:
+            yield name, _of_global(function.__globals__[name], function.__module__, seen)
+
+
+def _of_global(value: Any, module: str, seen: dict[int, Any]) -> Any:
+    if isinstance(value, types.FunctionType | type) and value.__module__ != module:
+        return ("elsewhere", value.__module__, value.__qualname__)
+    if isinstance(value, types.FunctionType | type) or _is_plain(value):
+        return _described(value, seen)
+    return type(value).__qualname__
+
+
+def _of_class(cls: type, seen: dict[int, Any]) -> list[Any]:
+    """Return the methods and plain values that a class defines itself."""
+    members = {
+        name: part for name, part in vars(cls).items() if not name.startswith("__") or name == "__call__"
+    }
+    kept = {
+        name: part
+        for name, part in members.items()
+        if isinstance(part, types.FunctionType) or _is_plain(part)
+    }
+    return [(name, _described(part, seen)) for name, part in sorted(kept.items())]
+
+
+def _of_code(code: types.CodeType, seen: dict[int, Any]) -> Any:
+    """Without file, lines and names of functions, which a new definition has otherwise."""
+    constants = [_described(part, seen) for part in code.co_consts]
+    return (code.co_code, code.co_exceptiontable, constants, code.co_names, code.co_varnames, code.co_flags)
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    inner = [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return {*code.co_names}.union(*(_names_in(part) for part in inner))
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 (reading an empty cell raises)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_plain(value: Any) -> bool:
+    match value:
+        case bool() | int() | float() | complex() | str() | bytes() | None:
+            return True
+        case list() | tuple() | set() | frozenset():
+            return all(_is_plain(part) for part in value)
+        case dict():
+            return all(_is_plain(key) and _is_plain(part) for key, part in value.items())
+        case np.ndarray():
+            return not value.dtype.hasobject
+    return False

@@ -1,0 +1,106 @@
+"""The model that a trainer was given: as it goes out to the workers, and as it comes back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+
+from distkeras.algorithms import Vector
+from distkeras.model.optimizer import finalize, set_values
+from distkeras.model.spec import first_vector, freeze, local_state
+from distkeras.model.trained_copy import copy_of
+from distkeras.model.variables import tree_of
+from distkeras.model.weights import set_vector
+from distkeras.worker.columns import Columns
+from distkeras.worker.ending import Ending
+from distkeras.worker.evaluate import set_metrics
+
+logger = logging.getLogger(__name__)
+
+
+class GivenModel:
+    """A user's model, which stays as it is, and what is made of it.
+
+    Args:
+        model: the user's.
+        worker_optimizer: as in `DistributedTrainer`, like all that follow.
+        loss: of the workers.
+        metrics: of the workers.
+        loss_weights: of the workers.
+        custom_objects: of the model.
+        input_shape: of a model that is not built.
+
+    Attributes:
+        model: the user's.
+        spec: what workers make their copies of.
+
+    Raises:
+        ValueError: as `freeze`.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        worker_optimizer: str | keras.optimizers.Optimizer | None,
+        loss: Any,
+        metrics: Any,
+        loss_weights: Any,
+        custom_objects: Mapping[str, Any] | None,
+        input_shape: Any,
+    ) -> None:
+        self.model = model
+        self._freeze = partial(
+            freeze, model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
+        )
+        self.spec = self._freeze()
+        self._state = local_state(model, self.spec.layout)
+
+    def first_vector(self) -> Vector:
+        """Return the model's weights as they are now. What does not move goes out with the model: anew, where
+        it has changed since it was last frozen."""
+        if local_state(self.model, self.spec.layout) != self._state:
+            self.spec = self._freeze()
+            self._state = local_state(self.model, self.spec.layout)
+        return first_vector(self.model, self.spec)
+
+    def trained(
+        self,
+        center: Vector,
+        own: Ending | None = None,
+        columns: Columns | None = None,
+        others: Sequence[Ending] = (),
+        batch_size: int = 32,
+    ) -> keras.Model:
+        """Return a new, compiled model as `fit` leaves it.
+
+        Args:
+            center: its weights, shape (size,).
+            own: of the worker whose local state it gets.
+            columns: what it was trained on.
+            others: of workers whose metrics count too.
+            batch_size: rows of a minibatch.
+        """
+        own = own or Ending()
+        model = copy_of(self.model, self.spec, self._state)
+        cells = tree_of(model).variables
+        for path, value in own.variables.items():
+            cells[path].assign(value)
+        if own.too_large:
+            logger.warning(
+                "The optimizer's state of %.0f MB stays in the worker, and the trained model has a new one. "
+                "To have it, raise spark.driver.maxResultSize to more than twice that.",
+                own.too_large / 1e6,
+            )
+        if own.optimizer:
+            set_values(model.optimizer, tuple(own.optimizer))
+        set_vector(model, center, self.spec.layout)
+        if model.optimizer is not None:
+            finalize(model)
+        if own.metrics and columns is not None:
+            set_metrics(model, columns, batch_size, [own.metrics, *(each.metrics for each in others)])
+        return model
