@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storm.run import Struck
 
-OF_ALL = ("kill server", "kill driver")
-"""Faults that hold up every worker."""
-
 
 @dataclass(frozen=True)
 class History:
@@ -55,15 +52,20 @@ class History:
     def recovery(self, fault: Struck, num_workers: int) -> float | None:
         """Return the seconds from a fault to the next window of what it hit; `None`: there is none to tell.
 
-        For a fault of a server or the driver, that is the last worker's next window. A worker that is hit
+        For a fault of the driver, that is the last worker's next window. A server has recovered when it has
+        counted what it had before, and more: what it has lost is trained again. A worker that is hit
         before it has trained again has not recovered from the fault before: that one's time counts, not this
         one's.
         """
         if fault.missed:
             return None
-        hit: Sequence[int] = range(num_workers) if fault.fault.kind in OF_ALL else [fault.worker or 0]
-        if fault.fault.kind not in OF_ALL and fault.worker is None:
-            return None
+        if fault.fault.kind == "kill server":
+            had = max((min(rows) for at, *rows in self.counts if at <= fault.at), default=0.0)
+            again = next((at for at, *rows in self.counts if at > fault.at and min(rows) > had), None)
+            return None if again is None else again - fault.at
+        hit: Sequence[int | None] = (
+            range(num_workers) if fault.fault.kind in ("kill driver", "delay", "cut") else [fault.worker]
+        )
         over = fault.at + fault.fault.lasts
         times = [next((at for at, worker in self.windows if worker == one and at > over), None) for one in hit]
         found = [at for at in times if at is not None]

@@ -2,7 +2,7 @@
 
 It always resumes, so that whoever kills it starts it again in the same way. Beside what a user writes it has
 - a rule whose center counts: each element is the number of rows that count;
-- a file to which it appends what the driver learns, and one with the counts of both servers, twice a second;
+- a file to which it appends what the driver learns, and one with the counts of both servers, several times a second;
 - a `preprocess` that makes a step last as long as it is told to, and says which process trains as which worker.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SIZE = 64
-SAMPLE_SECONDS = 0.5
+SAMPLE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Journal:
 
 
 def sample_counts(folder: str, addresses: tuple[Any, ...]) -> None:
-    """Write down, twice a second, what both servers have counted. Ends with the process."""
+    """Write down, several times a second, what both servers have counted. Ends with the process."""
     from dataclasses import replace
 
     from distkeras.center.messages import Pull
@@ -241,9 +241,6 @@ def train(config: Config) -> dict[str, Any]:
 
 def main() -> None:
     """Train, and leave the counts."""
-    import faulthandler
-
-    faulthandler.dump_traceback_later(8, repeat=True)
     values = json.loads(Path(sys.argv[1]).read_text())
     config = Config(**values | {"ports": tuple(values["ports"])})
     done = train(config)
