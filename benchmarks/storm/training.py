@@ -91,9 +91,13 @@ class CountRounds(Count):
 
 def make_session(config: Config) -> SparkSession:
     """Return a session whose executors are processes of their own, in the folder of the run."""
+    from distkeras.cluster.class_archive import class_archive, options_of
     from distkeras.cluster.session import local_session
 
+    java = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC {options_of(class_archive())}".strip()
     return local_session(
+        spark_driver_extraJavaOptions="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        spark_executor_extraJavaOptions=java,
         spark_master=f"local-cluster[{config.num_workers},1,1024]",
         spark_executor_memory="1g",
         spark_local_dir=str(Path(config.folder, "spark")),
