@@ -2,14 +2,14 @@
 
 A training on real processes (Spark's `local-cluster` with three executors, two parameter servers, snapshots,
 a proxy between them) of which workers, executors, servers and the driver are killed, workers are stopped,
-connections are cut and held up and the disk is full, at times drawn from a seed. At level 1 a worker fails every
-10 minutes on average, a server every 20, the driver every 30, a connection every 2; at level L as many times as
-often. Steps have a fixed duration, so that nobody gains by another's death.
+connections are cut and held up and the disk is full, at times drawn from a seed. At level 1 a worker fails
+every 10 minutes on average, a server every 20, the driver every 30, a connection every 2; at level L as many
+times as often. Steps have a fixed duration, so that nobody gains by another's death.
 
-**Goodput**: rows that count a second, over those of the same job undisturbed, which is measured first for as long
-as `--calibrate` says. The first start is left out on both sides, up to every worker's first window; all later
-ones are not. When the minutes are over the storm ends, and the training goes on to its end: the center, whose
-every element counts rows, then says whether one is missing or counted twice. JSON out.
+**Goodput**: rows that count a second, over those of the same job undisturbed, which is measured first for as
+long as `--calibrate` says. The first start is left out on both sides, up to every worker's first window; all
+later ones are not. When the minutes are over the storm ends, and the training goes on to its end: the center,
+whose every element counts rows, then says whether one is missing or counted twice. JSON out.
 
 python benchmarks/chaos.py [--level 3] [--minutes 30] [--seed 0] [--rule asynchronous synchronous]
     [--calibrate 2] [--rate ROWS] [--out FILE]
@@ -29,6 +29,8 @@ from storm.account import rate_between, summary
 from storm.plan import MINUTE, Storm
 from storm.run import Run, records
 from storm.training import Config
+
+from distkeras.cluster.class_archive import class_archive, make_class_archive
 
 AFTER_SECONDS = 2.0
 """For which is waited after a moment whose count is asked for."""
@@ -96,22 +98,29 @@ def in_storm(config: Config, storm: Storm, rate: float) -> dict[str, Any]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """Return the records as a table of Markdown."""
-    lines = ["| rule | level | seed | minutes | goodput | rows lost | rows doubled | faults | peak memory |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
-    for r in found:
-        lines.append(
-            f"| {r['rule']} | {r['level']:g} | {r['seed']} | {r['minutes']:g} | {r['goodput']:.3f} | "
-            f"{r['rows_lost']:g} | {r['rows_doubled']:g} | {sum(r['faults'].values())} | "
-            f"{r['peak_memory_bytes'] / 1e9:.1f} GB |"
-        )
-    lines += ["", "| rule | fault | times | to recover, median, s | longest, s |", "|---|---|---|---|---|"]
-    for r in found:
-        for kind, times in r["recovery_seconds"].items():
-            lines.append(
-                f"| {r['rule']} | {kind} | {r['faults'][kind]} | {times['median']} | {times['longest']} |"
-            )
-    return "\n".join(lines)
+    """Return the records as two tables of Markdown."""
+    runs = [
+        f"| {r['rule']} | {r['level']:g} | {r['seed']} | {r['minutes']:g} | {r['goodput']:.3f} | "
+        f"{r['rows_lost']:g} | {r['rows_doubled']:g} | {sum(r['faults'].values())} | "
+        f"{r['peak_memory_bytes'] / 1e9:.1f} GB |"
+        for r in found
+    ]
+    recoveries = [
+        f"| {r['rule']} | {kind} | {r['faults'][kind]} | {times['median']} | {times['longest']} |"
+        for r in found
+        for kind, times in r["recovery_seconds"].items()
+    ]
+    return "\n".join(
+        [
+            "| rule | level | seed | minutes | goodput | rows lost | rows doubled | faults | peak memory |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *runs,
+            "",
+            "| rule | fault | times | to recover, median, s | longest, s |",
+            "|---|---|---|---|---|",
+            *recoveries,
+        ]
+    )
 
 
 def main() -> None:
@@ -128,6 +137,9 @@ def main() -> None:
     parser.add_argument("--no-disk", action="store_true", help="leave out the full disk")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    archive = class_archive()
+    if archive is not None and not archive.is_file():  # As docs/backends.md advises for short starts.
+        make_class_archive()
     found = []
     for rule in options.rule:
         config = Config(folder="", ports=(), synchronous=rule == "synchronous")

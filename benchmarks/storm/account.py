@@ -46,7 +46,9 @@ class History:
         before = [min(rows) for at, *rows in self.counts if at <= moment]
         after = [min(rows) for at, *rows in self.counts if at > moment]
         if not before or not after:
-            raise ValueError(f"Expected counts before and after {moment}. Received: {len(self.counts)} counts")
+            raise ValueError(
+                f"Expected counts before and after {moment}. Received: {len(self.counts)} counts"
+            )
         return min(before[-1], after[0])
 
     def recovery(self, fault: Struck, num_workers: int) -> float | None:
@@ -67,7 +69,9 @@ class History:
             range(num_workers) if fault.fault.kind in ("kill driver", "delay", "cut") else [fault.worker]
         )
         over = fault.at + fault.fault.lasts
-        times = [next((at for at, worker in self.windows if worker == one and at > over), None) for one in hit]
+        times = [
+            next((at for at, worker in self.windows if worker == one and at > over), None) for one in hit
+        ]
         found = [at for at in times if at is not None]
         return max(found) - fault.at if len(found) == len(times) else None
 

@@ -1,4 +1,4 @@
-"""The processes of a run, found by a variable of their environment: also those that have lost their parent."""
+"""The processes of a run, found by a variable of their environment: also those without their parent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Processes:
         return _sorted(p for p in self.all() if "CoarseGrainedExecutorBackend" in command(p))
 
     def python_worker(self, executor: psutil.Process) -> psutil.Process | None:
-        """Return the Python process of an executor that trains, or will: the largest that its daemon forked."""
+        """Return the process of an executor that trains, or will: the largest that its daemon forked."""
         with contextlib.suppress(psutil.Error):
             below = executor.children(recursive=True)
             daemons = {p.pid for p in below if p.ppid() == executor.pid}

@@ -10,7 +10,7 @@ import time
 
 CHUNK = 1 << 16
 NEAR, FAR = "127.0.0.2", "127.0.0.1"
-"""Workers connect to the first address, where the proxy listens; servers bind the second, at the same ports."""
+"""Workers connect to the first address, where the proxy listens; servers bind the second, at one port."""
 
 
 def free_ports(count: int) -> tuple[int, ...]:

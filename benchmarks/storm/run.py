@@ -8,7 +8,6 @@ import os
 import random
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from storm.account import Traces
 from storm.plan import Fault, Storm
 from storm.processes import MARK, Processes
@@ -160,7 +160,9 @@ class Run:
             "processes": [" ".join(process.cmdline())[:200] for process in alive],
             "temporary_files": sorted(path.name for path in files if not _is_spark(path)),
             "of_spark": sum(_is_spark(path) for path in files),
-            "snapshots": sorted(path.name for path in (self.folder / "snapshots").rglob("*") if path.is_file()),
+            "snapshots": sorted(
+                path.name for path in (self.folder / "snapshots").rglob("*") if path.is_file()
+            ),
             "shared_memory": sorted(_shared_memory() - self._shared_before),
         }
 
@@ -301,4 +303,8 @@ def _is_spark(path: Path) -> bool:
 def records(values: list[Struck]) -> Iterator[dict[str, Any]]:
     """Yield what was carried out, as JSON has it."""
     for struck in values:
-        yield asdict(struck.fault) | {"struck_at": struck.at, "worker": struck.worker, "missed": struck.missed}
+        yield asdict(struck.fault) | {
+            "struck_at": struck.at,
+            "worker": struck.worker,
+            "missed": struck.missed,
+        }

@@ -2,8 +2,8 @@
 
 It always resumes, so that whoever kills it starts it again in the same way. Beside what a user writes it has
 - a rule whose center counts: each element is the number of rows that count;
-- a file to which it appends what the driver learns, and one with the counts of both servers, several times a second;
-- a `preprocess` that makes a step last as long as it is told to, and says which process trains as which worker.
+- a file to which it appends what the driver learns, and one with what both servers have counted;
+- a `preprocess` that makes a step last as long as it is told to, and says which process is which worker.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def make_model() -> tuple[keras.Model, dict[str, Any]]:
     """Return a model whose weights are no part of what it computes: they are the center's to count with."""
     import keras
 
-    class Counter(keras.layers.Layer):
+    class Counter(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         def build(self, input_shape: Any) -> None:
             self.count = self.add_weight(shape=(SIZE,), initializer="zeros", name="count")
 
@@ -177,7 +177,10 @@ def sample_counts(folder: str, addresses: tuple[Any, ...]) -> None:
     # Not by way of the storm.
     direct = tuple(replace(address, host="127.0.0.1") for address in addresses)
     half = addresses[0].size
-    with open(Path(folder, "counts.jsonl"), "a", buffering=1) as file, connect(direct, patience=0.1) as client:
+    with (
+        open(Path(folder, "counts.jsonl"), "a", buffering=1) as file,
+        connect(direct, patience=0.1) as client,
+    ):
         while True:
             try:
                 asked = time.time()
@@ -197,18 +200,20 @@ def train(config: Config) -> dict[str, Any]:
         session = pool.submit(make_session, config)
         import distkeras
         from distkeras.cluster import job
+        from distkeras.cluster.servers import Servers
         from distkeras.trainers import base
 
         journal = Journal(config.folder)
-        base.ProgressBar = journal.bar  # type: ignore[misc, assignment]
 
-        class WatchedServers(job.Servers):
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, **options)
-                sampled = (config.folder, self.addresses)
-                threading.Thread(target=sample_counts, args=sampled, daemon=True).start()
+        def watched_servers(*arguments: Any, **options: Any) -> Servers:
+            servers = Servers(*arguments, **options)
+            sampled = (config.folder, servers.addresses)
+            threading.Thread(target=sample_counts, args=sampled, daemon=True).start()
+            return servers
 
-        job.Servers = WatchedServers  # type: ignore[misc]
+        # The trainer has no place where a stranger may listen.
+        vars(base)["ProgressBar"] = journal.bar
+        vars(job)["Servers"] = watched_servers
         model, custom_objects = make_model()
         trainer = distkeras.DistributedTrainer(
             model,
@@ -245,6 +250,8 @@ def train(config: Config) -> dict[str, Any]:
 
 def main() -> None:
     """Train, and leave the counts."""
+    # Keras imports it on JAX too, if it is there: seconds of each start, which say nothing of this project.
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
     values = json.loads(Path(sys.argv[1]).read_text())
     config = Config(**values | {"ports": tuple(values["ports"])})
     done = train(config)
