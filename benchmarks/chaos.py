@@ -91,6 +91,7 @@ def in_storm(config: Config, storm: Storm, rate: float) -> dict[str, Any]:
             "small_disk": storm.disk,
             "peak_memory_bytes": run.peak_memory,
             "driver_restarts": run.restarts,
+            "drivers_ended_by_full_disk": run.refused,
             "events": history.kinds,
             "left": run.left(),
             "storm": listed,

@@ -31,6 +31,8 @@ LOOK_SECONDS = 0.05
 MEMORY_SECONDS = 10.0
 START_SECONDS = 300.0
 SPARE_PORTS = 2
+FULL_SECONDS = 10.0
+"""After the disk was full, a driver may still end for it."""
 DISK_BYTES = 4 * 2**20
 
 
@@ -73,6 +75,7 @@ class Run:
         self.traces = Traces(self.folder)
         self.peak_memory = 0
         self.restarts = 0
+        self.refused = 0
         self.config = replace(
             config, folder=str(self.folder), ports=free_ports(config.num_servers + SPARE_PORTS)
         )
@@ -82,6 +85,7 @@ class Run:
         self._timers: list[threading.Timer] = []
         self._child: subprocess.Popen[bytes] | None = None
         self._next_memory = 0.0
+        self._full_until = 0.0
         self._mounted = disk and _mount(self.folder / "snapshots")
         (self.folder / "config.json").write_text(json.dumps(asdict(self.config)))
         _link_spark(self.folder / "home")
@@ -193,10 +197,16 @@ class Run:
             )
 
     def _look(self, may_end: bool) -> None:
-        """See whether the driver lives: one that ended by an error of its own ends the run."""
+        """See whether the driver lives: one that ended by an error of its own ends the run.
+
+        But where the disk is full, a driver that was started anew may say so and end, and is started again.
+        """
         code = None if self._child is None else self._child.poll()
         if code is not None and not (may_end and code == 0):
-            raise RunFailed(f"The driver ended with exit code {code}.\n{self.log_tail()}")
+            if time.monotonic() > self._full_until:
+                raise RunFailed(f"The driver ended with exit code {code}.\n{self.log_tail()}")
+            self.refused += 1
+            self._spawn()
         if time.monotonic() >= self._next_memory:
             self._next_memory = time.monotonic() + MEMORY_SECONDS
             self.peak_memory = max(self.peak_memory, self.processes.memory())
@@ -262,6 +272,7 @@ class Run:
         with contextlib.suppress(OSError), open(filler, "ab", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
+        self._full_until = time.monotonic() + seconds + FULL_SECONDS
         self._later(seconds, lambda: filler.unlink(missing_ok=True))
 
     def _later(self, seconds: float, action: Any) -> None:
