@@ -90,7 +90,7 @@ class Lease:
                 self._fs.rm(name)
             if holder is None or (holder.run, holder.epoch) != (self._run, last):
                 raise
-            # The disk is full, but the folder is this run's: its killed process had it, and took no word back.
+            # The disk is full, but the folder is this run's: its process that was killed held it.
             self._own = holder
             return
         self._own = own
