@@ -100,6 +100,8 @@ def make_session(config: Config) -> SparkSession:
         spark_executor_extraJavaOptions=java,
         spark_master=f"local-cluster[{config.num_workers},1,1024]",
         spark_executor_memory="1g",
+        spark_python_daemon_module="distkeras.worker.daemon",
+        spark_executorEnv_KERAS_BACKEND="jax",
         spark_local_dir=str(Path(config.folder, "spark")),
         spark_task_maxFailures="100000",
         spark_stage_maxConsecutiveAttempts="100000",
