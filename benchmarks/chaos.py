@@ -30,7 +30,8 @@ from storm.plan import MINUTE, Storm
 from storm.run import Run, records
 from storm.training import Config
 
-from distkeras.cluster.class_archive import class_archive, make_class_archive
+from distkeras.class_archive import make_class_archive
+from distkeras.jvm import archive_path
 
 AFTER_SECONDS = 2.0
 """For which is waited after a moment whose count is asked for."""
@@ -138,7 +139,7 @@ def main() -> None:
     parser.add_argument("--no-disk", action="store_true", help="leave out the full disk")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    archive = class_archive()
+    archive = archive_path()
     if archive is not None and not archive.is_file():  # As docs/backends.md advises for short starts.
         make_class_archive()
     found = []

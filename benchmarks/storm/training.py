@@ -91,10 +91,10 @@ class CountRounds(Count):
 
 def make_session(config: Config) -> SparkSession:
     """Return a session whose executors are processes of their own, in the folder of the run."""
-    from distkeras.cluster.class_archive import class_archive, options_of
     from distkeras.cluster.session import local_session
+    from distkeras.jvm import archive_options, archive_path
 
-    java = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC {options_of(class_archive())}".strip()
+    java = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC {archive_options(archive_path())}".strip()
     return local_session(
         spark_driver_extraJavaOptions="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         spark_executor_extraJavaOptions=java,
