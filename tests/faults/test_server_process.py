@@ -131,6 +131,18 @@ with launched(2) as processes:
 """
 
 
+def test_workers_may_be_told_to_stop_when_a_server_could_not_be_started_again(tmp_path):
+    folder = tmp_path / "snapshots"
+    with serve(DOWNPOUR(), snapshots=SnapshotOptions(str(folder), commits=1)) as server:
+        commits(server.address, 2)
+        os.kill(server._process.pid, signal.SIGKILL)
+        other = Store(str(folder))
+        other.take()  # It may not write there any more.
+        with pytest.raises(ServerFailed, match="Another run has taken over"):
+            server.revive(0, 5.0)
+        server.stop("The job is over.")  # No error of its own takes the place of that one.
+
+
 def test_a_child_that_the_driver_forked_keeps_no_server_alive():
     driver = subprocess.Popen([sys.executable, "-c", FORKING], stdout=subprocess.PIPE, text=True)
     server, spare, child, folder = driver.stdout.readline().split()

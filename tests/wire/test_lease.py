@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -134,6 +135,29 @@ def test_a_run_goes_on_after_its_own_killed_process_but_not_after_another_run(tm
     other.release()
     with pytest.raises(Fenced):  # What lies there is of another training, even if that has ended.
         Store(str(tmp_path), run="ours", epoch=2).take()
+
+
+def test_a_run_goes_on_under_the_lease_of_its_killed_process_where_the_disk_is_full(tmp_path):
+    Store(str(tmp_path), run="ours").write(snapshot(1))
+    again = Store(str(tmp_path), run="ours", epoch=1)
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # As where the disk is full: no file gets a byte.
+    try:
+        with pytest.raises(OSError, match="too large"):
+            Store(str(tmp_path), run="theirs").take()
+        again.take()
+        with pytest.raises(OSError, match="too large"):
+            again.write(snapshot(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert again.epoch == 1
+    assert names(tmp_path) == ["lease-0000000001.json", "snapshot-0000000001-0000000001.npz"]
+    again.write(snapshot(2))
+    assert Store(str(tmp_path)).newest().unread.num_updates == 2
+    other = Store(str(tmp_path), run="theirs")
+    other.take()
+    with pytest.raises(Fenced, match="run theirs"):
+        again.write(snapshot(3))
 
 
 def test_of_two_that_take_the_same_epoch_one_has_it(tmp_path):

@@ -199,6 +199,8 @@ class ServerProcess:
 
     def stop(self, reason: str) -> None:
         """Tell every worker, at its next word, that the job is over. The driver may go on asking."""
+        if self._process.control.closed:  # It could not be started again.
+            return
         with contextlib.suppress(BrokenPipeError):  # It has ended: there is nobody to stop any more.
             self._process.control.write(reason.replace("\n", " ").encode() + b"\n")
             self._process.control.flush()

@@ -73,7 +73,7 @@ class Lease:
 
         Raises:
             Fenced: another run has taken the folder since.
-            OSError: it cannot be written to.
+            OSError: it cannot be written to, and this run does not hold it.
         """
         holder = find_holder(self._fs, self._folder)
         newest = max(written, 0 if holder is None else holder.epoch)
@@ -81,8 +81,18 @@ class Lease:
             raise Fenced(_fenced(self._folder, holder))
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         own = Holder(self._run, newest + 1, socket.gethostname(), os.getpid(), now)
-        with self._fs.open(f"{self._folder}/lease-{own.epoch:010d}.json", "wb") as file:
-            file.write(json.dumps({"version": VERSION, **asdict(own)}).encode())
+        name = f"{self._folder}/lease-{own.epoch:010d}.json"
+        try:
+            with self._fs.open(name, "wb") as file:
+                file.write(json.dumps({"version": VERSION, **asdict(own)}).encode())
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._fs.rm(name)
+            if holder is None or (holder.run, holder.epoch) != (self._run, last):
+                raise
+            # The disk is full, but the folder is this run's: its process that was killed held it.
+            self._own = holder
+            return
         self._own = own
         self.check()
         for name in _names(self._fs, self._folder):

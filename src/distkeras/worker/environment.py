@@ -10,6 +10,9 @@ from collections.abc import MutableMapping, Sequence
 from distkeras.worker.gpus import take_gpu
 from distkeras.worker.memory import keep_freed_memory, limit_heaps
 
+_ahead = False
+"""Keras is imported, by the process that this one was forked from, and its backend has not started up yet."""
+
 
 def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index: int | None = None) -> None:
     """Import Keras with this backend, its threads held to `threads` cores. Before anything else imports it.
@@ -26,15 +29,16 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
     Raises:
         RuntimeError: this process has imported Keras with another backend.
     """
+    global _ahead
     if "keras" in sys.modules:
         _check_backend(backend)
-        return
+        if not _ahead:
+            return
+    _ahead = False
     limit_heaps(threads)
     keep_freed_memory()
     _set_variables(os.environ, backend, threads)
     take_gpu(gpus, os.getpid() if index is None else index, os.environ)
-    if backend == "jax":
-        _keep_compiled(os.environ)
     if backend == "jax" and threads == 1:
         import jax
 
@@ -53,6 +57,21 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
     gc.freeze()
 
 
+def import_ahead(backend: str, threads: int) -> None:
+    """Import Keras, but start nothing: the processes that are forked from this one call `prepare_process`.
+
+    Args:
+        backend: of Keras.
+        threads: cores that each of them may use.
+    """
+    global _ahead
+    _set_variables(os.environ, backend, threads)
+    import keras  # noqa: F401
+
+    _ahead = True
+    gc.freeze()  # Else a collection in a process that was forked copies all of it.
+
+
 def _check_backend(backend: str) -> None:
     import keras
 
@@ -60,7 +79,8 @@ def _check_backend(backend: str) -> None:
         raise RuntimeError(
             f"Expected Keras on {backend!r} in this Python worker. Received: it was imported with "
             f"{keras.backend.backend()!r} before. Spark reuses its Python workers: set "
-            "`spark.python.worker.reuse` to false, or train with one backend a Spark application."
+            "`spark.python.worker.reuse` to false, or train with one backend a Spark application. With "
+            "`distkeras.worker.daemon`, `spark.executorEnv.KERAS_BACKEND` says which."
         )
 
 
@@ -74,6 +94,8 @@ def _set_variables(environment: MutableMapping[str, str], backend: str, threads:
     environment["TF_NUM_INTRAOP_THREADS"] = count
     environment["TF_NUM_INTEROP_THREADS"] = count
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if backend == "jax":
+        _keep_compiled(environment)
 
 
 def _keep_compiled(environment: MutableMapping[str, str]) -> None:
