@@ -32,6 +32,7 @@ from distkeras.ml import (
     KerasRegressor,
     LoadError,
 )
+from distkeras.moved import MOVED, Moved
 from distkeras.transformers import MinMaxTransformer
 from distkeras.wire.codecs import TopK
 
@@ -196,6 +197,19 @@ def test_models_and_pipelines_are_saved_to_another_file_system_of_hadoop(spark, 
     finally:
         for name in mounts:
             settings.unset(name)
+
+
+def test_what_was_saved_under_the_old_name_of_a_param_is_read_under_the_new_one(tmp_path, monkeypatch):
+    KerasEstimator(model=network(), batchSize=8).save(str(tmp_path / "saved"))
+    metadata = tmp_path / "saved/metadata/part-00000"
+    (tmp_path / "saved/metadata/.part-00000.crc").unlink(missing_ok=True)
+    saved = json.loads(metadata.read_text())
+    saved["paramMap"]["rowsAtOnce"] = saved["paramMap"].pop("batchSize")
+    metadata.write_text(json.dumps(saved))
+    monkeypatch.setattr(
+        KerasEstimator, MOVED, (Moved("rowsAtOnce", "batchSize", since="0.2", gone_in="0.4"),), raising=False
+    )
+    assert KerasEstimator.load(str(tmp_path / "saved")).getBatchSize() == 8
 
 
 # --- what cannot be read

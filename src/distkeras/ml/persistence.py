@@ -28,6 +28,7 @@ from distkeras import __version__
 from distkeras.ml.described import check_findable
 from distkeras.ml.params import custom_objects_of
 from distkeras.ml.storage import storage_of
+from distkeras.moved import moved_in, renamed
 
 if TYPE_CHECKING:
     from pyspark.ml.param import Params
@@ -157,6 +158,7 @@ class KerasReader(MLReader):  # type: ignore[misc]
             saved = self._checked(metadata, path)
             instance = self._cls()
             instance._resetUid(metadata["uid"])
+            metadata["paramMap"] = renamed(metadata["paramMap"], moved_in(self._cls), self._cls.__name__)
             DefaultParamsReader.getAndSetParams(instance, metadata)
             if saved["model"]:
                 archive, address = Path(folder) / ARCHIVE, f"{path.rstrip('/')}/{ARCHIVE}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import keras
 
 from distkeras.model.compiling import Compiled, Remade
-
-_renaming = threading.Lock()
+from distkeras.model.process import ONE_AT_A_TIME
 
 
 class TwoOfOneName(ValueError):
@@ -32,7 +30,7 @@ def named_apart(live: list[Any]) -> Iterator[dict[str, Any]]:
     classes: dict[str, type] = {}
     functions: list[types.FunctionType] = []
     _collect(live, classes, functions, set())
-    with _renaming:
+    with ONE_AT_A_TIME:
         names = {id(function): function.__name__ for function in functions}
         found: dict[str, Any] = dict(classes)
         try:

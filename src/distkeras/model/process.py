@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held by whoever changes for a while what Keras, Python or a function of the user's has once in a process:
+several trainings may begin and end at once, in threads of one driver."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,20 @@ class ProcessSettings:
             keras.saving.serialize_keras_object(keras.config.dtype_policy()),
             _jax_options() if keras.backend.backend() == "jax" else (),
         )
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Bring this process to them for a while, as a driver whose user has chosen others since."""
+        with ONE_AT_A_TIME:
+            before = ProcessSettings.here()
+            if before == self:
+                yield
+                return
+            self.apply()
+            try:
+                yield
+            finally:
+                before.apply()
 
     def apply(self) -> None:
         """Bring this process to them."""

@@ -24,15 +24,19 @@ def copy_of(given: keras.Model, spec: ModelSpec, state: tuple[Any, ...]) -> kera
     Raises:
         ModelChanged: as `thaw`.
     """
-    if not spec.saved.is_weights_alone(given) or local_state(given, spec.layout) != state:
-        return thaw(spec)
-    spec.process.apply()
+    with spec.process.lent():
+        if not spec.saved.is_weights_alone(given) or local_state(given, spec.layout) != state:
+            return thaw(spec)
+        return _filled(given, spec) or thaw(spec)
+
+
+def _filled(given: keras.Model, spec: ModelSpec) -> keras.Model | None:
+    """Return the copy, made without reading the archive; `None`: it has not the initializers of `given`."""
     model = compiled_copy(spec, spec.saved.open_empty())
     mine, its = tree_of(given), tree_of(model)
     _take_initializers(its, mine)
     if _initializers_in(model.get_config()) != _initializers_in(given.get_config()):
-        del model, its
-        return thaw(spec)
+        return None
     moving = {segment.path for segment in spec.layout.segments()}
     for path, cell in its.variables.items():
         if path not in moving:

@@ -12,6 +12,7 @@ import numpy as np
 from distkeras.algorithms import Sequential, Vector
 from distkeras.cluster.partitions import copy_to_all
 from distkeras.gone import named_arguments
+from distkeras.model.process import ONE_AT_A_TIME
 from distkeras.model.variables import tree_of, value_of
 from distkeras.trainers.base import Trainer
 from distkeras.trainers.checks import check_positive_integer
@@ -170,13 +171,14 @@ def _vote(outputs: list[Any]) -> Any:
 def _initialized(model: keras.Model, seed: int, custom_objects: Mapping[str, Any] | None) -> keras.Model:
     """Return a model like `model` with weights that its initializers draw by `seed`."""
     # Keras draws the seeds of unseeded initializers from Python's generator: lent, and given back.
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        with keras.saving.custom_object_scope(dict(custom_objects or {})):
-            fresh = type(model).from_config(model.get_config())
-        if not fresh.built:
-            fresh.build_from_config(model.get_build_config())
-        return fresh
-    finally:
-        random.setstate(state)
+    with ONE_AT_A_TIME:
+        state = random.getstate()
+        random.seed(seed)
+        try:
+            with keras.saving.custom_object_scope(dict(custom_objects or {})):
+                fresh = type(model).from_config(model.get_config())
+            if not fresh.built:
+                fresh.build_from_config(model.get_build_config())
+            return fresh
+        finally:
+            random.setstate(state)
