@@ -27,7 +27,7 @@ class ProcessSettings:
     jax: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
-    def here(cls) -> ProcessSettings:
+    def current(cls) -> ProcessSettings:
         """Return those of this process."""
         return cls(
             keras.config.floatx(),

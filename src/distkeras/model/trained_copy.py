@@ -6,33 +6,33 @@ from typing import Any
 
 import keras
 
-from distkeras.model.spec import ModelSpec, compiled_copy, local_state, thaw
+from distkeras.model.spec import ModelSpec, compiled_copy, deserialize_model, local_state
 from distkeras.model.variables import Tree, tree_of, value_of
 
 
 def copy_of(given: keras.Model, spec: ModelSpec, state: tuple[Any, ...]) -> keras.Model:
     """Return the model of `spec`, compiled, for a caller who sets the weights in the layout.
 
-    As `thaw`, but it neither draws first weights nor reads those of the archive where nothing is lost by it:
-    that took half as much memory again as the model, for weights that are overwritten.
+    As `deserialize_model`, but it neither draws first weights nor reads those of the archive where nothing is
+    lost by it: that took half as much memory again as the model, for weights that are overwritten.
 
     Args:
         given: the user's model, of which `spec` was made.
-        spec: from `freeze`.
+        spec: from `serialize_model`.
         state: `local_state` of `given` when `spec` was made.
 
     Raises:
-        ModelChanged: as `thaw`.
+        ModelChanged: as `deserialize_model`.
     """
     if not spec.saved.is_weights_alone(given) or local_state(given, spec.layout) != state:
-        return thaw(spec)
+        return deserialize_model(spec)
     spec.process.apply()
     model = compiled_copy(spec, spec.saved.open_empty())
     mine, its = tree_of(given), tree_of(model)
     _take_initializers(its, mine)
     if _initializers_in(model.get_config()) != _initializers_in(given.get_config()):
         del model, its
-        return thaw(spec)
+        return deserialize_model(spec)
     moving = {segment.path for segment in spec.layout.segments()}
     for path, cell in its.variables.items():
         if path not in moving:
