@@ -129,12 +129,12 @@ def bound_process(calls: Any, part: int, rows: int | None) -> None:
 
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[part]})
     prepare_process(os.environ["KERAS_BACKEND"], 1)
-    from distkeras.model.spec import freeze, thaw
+    from distkeras.model.spec import deserialize_model, serialize_model
     from distkeras.model.weights import initial_vector
     from distkeras.worker.backends import make_replica
 
     x, y = (array[part::2].copy() for array in mnist("train", rows))
-    replica = make_replica(thaw(freeze(keras_model())))
+    replica = make_replica(deserialize_model(serialize_model(keras_model())))
     first, draw = initial_vector(replica.model), np.random.default_rng(part)
 
     def train(epochs: int) -> list[npt.NDArray[Any]]:

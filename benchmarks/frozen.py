@@ -26,7 +26,7 @@ from distkeras.center import CenterConfig
 from distkeras.center.messages import Exchange, Join
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
-from distkeras.model.spec import ModelSpec, first_vector, freeze
+from distkeras.model.spec import ModelSpec, first_vector, serialize_model
 from distkeras.wire.group import connect
 
 EXCHANGES = 3000
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
     models = {"head": head(), "backbone": with_backbone()}
-    specs = {name: freeze(model, "sgd", "mse") for name, model in models.items()}
+    specs = {name: serialize_model(model, "sgd", "mse") for name, model in models.items()}
     weights = {name: sum(int(np.prod(w.shape)) for w in model.weights) for name, model in models.items()}
     found: dict[str, dict[str, dict[str, float]]] = {}
     for way, shared in (("shared memory", True), ("TCP", False)):

@@ -38,7 +38,7 @@ def _status(process: int, name: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def begin_anew(process: int) -> float:
+def reset(process: int) -> float:
     """Have the kernel count the peak from now; return what the process has in use, in MB."""
     Path(f"/proc/{process}/clear_refs").write_text("5")
     return _status(process, "VmRSS")
@@ -99,8 +99,8 @@ def drive(master: str, megabytes: float, memory: str) -> dict[str, Any]:
         small = make_model(1)
         DOWNPOUR(small, "sgd", "mse", num_workers=1, batch_size=4, server=server).train(frame)
         ModelPredictor(small).predict(frame).collect()
-    before, (jvm,) = begin_anew(os.getpid()), jvms()
-    jvm_before = begin_anew(jvm)
+    before, (jvm,) = reset(os.getpid()), jvms()
+    jvm_before = reset(jvm)
     model = make_model(megabytes)
     size = 4 * model.count_params() / 1e6
     found: dict[str, Any] = {"model, MB": round(size)}
@@ -108,7 +108,7 @@ def drive(master: str, megabytes: float, memory: str) -> dict[str, Any]:
     def take(phase: str) -> None:
         found[f"{phase}: driver's peak, models"] = round((peak(os.getpid()) - before) / size, 2)
         found[f"{phase}: JVM's peak, models"] = round((peak(jvm) - jvm_before) / size, 2)
-        begin_anew(os.getpid())
+        reset(os.getpid())
         print(json.dumps(found), file=sys.stderr, flush=True)
 
     take("making the model")

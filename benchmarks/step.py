@@ -196,7 +196,7 @@ def measure(backend: str, name: str, batch_size: int, options: argparse.Namespac
     from distkeras.algorithms import Sequential
     from distkeras.center import CenterConfig
     from distkeras.cluster.server import ServerProcess, ServerSetup
-    from distkeras.model.spec import freeze, thaw
+    from distkeras.model.spec import deserialize_model, serialize_model
     from distkeras.model.weights import initial_vector
     from distkeras.wire.client import Client
     from distkeras.worker.backends import make_replica
@@ -206,7 +206,7 @@ def measure(backend: str, name: str, batch_size: int, options: argparse.Namespac
 
     rows = WINDOW * max(1, WINDOWS[name] // (4 if options.quick else 1)) * batch_size
     x, y = data(rows)
-    model = thaw(freeze(build(name)), blank=True)
+    model = deserialize_model(serialize_model(build(name)), blank=True)
     columns = Columns(
         (Column("image", tuple(model.input_shape[1:]), "float32"),), (Column("label", (), "int32"),)
     )

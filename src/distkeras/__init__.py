@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from distkeras.gone import ModuleFinder, missing
+from distkeras.removed_names import ModuleFinder, missing
 
 __version__ = "0.1.0"
 

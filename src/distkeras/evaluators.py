@@ -24,7 +24,7 @@ from pyspark.sql import types as T  # noqa: N812
 from distkeras.accessors import accessors
 from distkeras.cluster.source import Source, source_of
 from distkeras.cluster.validate import find
-from distkeras.gone import missing
+from distkeras.removed_names import missing
 
 __all__ = ["AUCEvaluator", "AccuracyEvaluator", "ColumnEvaluator", "F1Evaluator", "LossEvaluator"]
 

@@ -13,9 +13,9 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.cluster.delivery import SentLater, deliver, here
+from distkeras.cluster.delivery import LazyPayload, deliver, localized
 from distkeras.cluster.names import Table
-from distkeras.cluster.outputs import Output, answer_of, output_names, type_of
+from distkeras.cluster.outputs import Output, output_column, output_names, type_of
 from distkeras.cluster.padded import with_columns
 from distkeras.cluster.prediction import (
     COLUMNAR_INPUT,
@@ -28,9 +28,9 @@ from distkeras.cluster.prediction import (
 from distkeras.cluster.probe import check_python
 from distkeras.cluster.source import check_new
 from distkeras.cluster.validate import Names, check_batch_size
-from distkeras.gone import missing
 from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
+from distkeras.removed_names import missing
 from distkeras.worker import predict as in_worker
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import PadTo
@@ -105,7 +105,9 @@ class ModelPredictor:
         self.output = output
         models = _checked_models(keras_model)
         self._inputs, self._outputs = model_signature(models[0])
-        self._answers = tuple(answer_of(spec, output, str(index)) for index, spec in enumerate(self._outputs))
+        self._output_columns = tuple(
+            output_column(spec, output, str(index)) for index, spec in enumerate(self._outputs)
+        )
         self._feeding = Feeding(preprocess, pad_to)
         self._features = columns_for(features_col, self._inputs, self._feeding)
         self._output_names = output_names(output_col, self._outputs)
@@ -128,16 +130,16 @@ class ModelPredictor:
         check_python(dataframe.sparkSession, prediction.backend)
         table = Table(dataframe)
         # Else Spark may run the model twice, once for a filter on its answer and once for the answer.
-        udf = F.arrow_udf(_stream_function(prediction), type_of(self._answers)).asNondeterministic()
+        udf = F.arrow_udf(_stream_function(prediction), type_of(self._output_columns)).asNondeterministic()
         answer = udf(F.struct(*casts(table, self._features, self._inputs, self._feeding)))
         rows = in_rows(table.frame)
-        if len(self._answers) == 1:
+        if len(self._output_columns) == 1:
             (name,) = self._output_names
             return table.named(rows.select("*", self._finished(answer).alias(name)))
         whole = _unused("predictions", rows.columns)
         parts = [
             self._finished(F.col(whole)[found.name]).alias(name)
-            for found, name in zip(self._answers, self._output_names, strict=True)
+            for found, name in zip(self._output_columns, self._output_names, strict=True)
         ]
         return table.named(rows.select("*", answer.alias(whole)).select("*", *parts).drop(whole))
 
@@ -149,7 +151,7 @@ class ModelPredictor:
             threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
             inputs=self._inputs,
             columns=_apart(names),
-            answers=self._answers,
+            output_columns=self._output_columns,
             batch_size=self._batch_size,
             preprocess=travelling(names, self._inputs, self._feeding),
             paddings=paddings_for(names, self._inputs, self._feeding),
@@ -207,21 +209,21 @@ def predict_udf(
     if spark is not None:
         _check_session(spark)
     prediction = Prediction(
-        models=SentLater(tuple(save(model, custom_objects) for model in models)),
+        models=LazyPayload(tuple(save(model, custom_objects) for model in models)),
         backend=keras.backend.backend(),
         threads=int((spark.conf.get("spark.task.cpus", "1") if spark else None) or 1),
         inputs=inputs,
         columns=_apart(names),
-        answers=tuple(answer_of(spec, output, spec.key or spec.name) for spec in outputs),
+        output_columns=tuple(output_column(spec, output, spec.key or spec.name) for spec in outputs),
         batch_size=_batch_size(models, batch_size, inputs),
         preprocess=travelling(names, inputs, feeding),
         paddings=paddings_for(names, inputs, feeding),
     )
 
     def predict(*columns: pa.Array) -> pa.Array:
-        return in_worker.Predictor(_here(prediction))(list(columns))
+        return in_worker.Predictor(_localized(prediction))(list(columns))
 
-    udf: Callable[..., Column] = F.arrow_udf(predict, type_of(prediction.answers))
+    udf: Callable[..., Column] = F.arrow_udf(predict, type_of(prediction.output_columns))
     return udf
 
 
@@ -236,13 +238,13 @@ def _check_session(spark: SparkSession) -> None:
 def _stream_function(prediction: Prediction) -> Callable[[Iterator[pa.Array]], Iterator[pa.Array]]:
     def distkeras_predict(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
         context = TaskContext.get()
-        return predict_stream(_here(prediction), batches, context.partitionId() if context else 0)
+        return predict_stream(_localized(prediction), batches, context.partitionId() if context else 0)
 
     return distkeras_predict
 
 
-def _here(prediction: Prediction) -> Prediction:
-    return replace(prediction, models=here(prediction.models))
+def _localized(prediction: Prediction) -> Prediction:
+    return replace(prediction, models=localized(prediction.models))
 
 
 def _checked_models(given: keras.Model | Sequence[keras.Model]) -> list[keras.Model]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.gone import missing
+from distkeras.removed_names import missing
 
 if TYPE_CHECKING:
     import keras

@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 
 import distkeras
 from distkeras.trainers import base
-from distkeras.worker import parcel
+from distkeras.worker import payload
 
 ROWS, EPOCHS = 2000, 3
 
@@ -226,7 +226,7 @@ def do(spark, folder, what):
 
 def main():
     # A model that goes to the executors in many pieces.
-    parcel.SMALL_BYTES, parcel.PIECE_BYTES = 0, 5000
+    payload.SMALL_BYTES, payload.CHUNK_BYTES = 0, 5000
     folder, spark = Path(sys.argv[1]), make_session()
     for what in sys.argv[2:]:
         try:

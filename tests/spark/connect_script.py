@@ -17,7 +17,7 @@ from distkeras import ServerOptions
 from distkeras.algorithms import LocalSGD
 from distkeras.ml import KerasClassifier
 from distkeras.transformers import MinMaxTransformer
-from distkeras.worker import parcel
+from distkeras.worker import payload
 
 HERE = ServerOptions(host="127.0.0.1")
 
@@ -38,7 +38,7 @@ def make_model():
 
 
 def main():
-    parcel.PIECE_BYTES = 2**17
+    payload.CHUNK_BYTES = 2**17
     folder = sys.argv[1]
     spark = (
         SparkSession.builder.remote("local[2]")

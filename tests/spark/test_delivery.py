@@ -17,7 +17,7 @@ from distkeras import predictors
 from distkeras.cluster import job
 from distkeras.ml.evaluation import evaluate
 from distkeras.predictors import ModelPredictor, predict_udf
-from distkeras.worker import parcel
+from distkeras.worker import payload
 
 PIECE = 2**18
 CODE = 2**16
@@ -29,7 +29,7 @@ X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 @pytest.fixture
 def rows(spark, monkeypatch):
     """Return rows for a model that takes several pieces."""
-    monkeypatch.setattr(parcel, "PIECE_BYTES", PIECE)
+    monkeypatch.setattr(payload, "CHUNK_BYTES", PIECE)
     return spark.createDataFrame(pd.DataFrame({"features": list(X), "label": X.sum(axis=1)})).coalesce(1)
 
 

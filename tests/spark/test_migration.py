@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 
 import distkeras
-from distkeras import gone
+from distkeras import removed_names
 from distkeras.trainers.defaults import CHANGED
 
 TRAINERS = ["SingleTrainer", "AveragingTrainer", "EnsembleTrainer", "ADAG", "AEASGD"]
-NAMES = [(module, name) for module, names in gone.NAMES.items() for name in names]
+NAMES = [(module, name) for module, names in removed_names.NAMES.items() for name in names]
 
 
 def network():
@@ -111,9 +111,9 @@ def test_an_optimizer_whose_defaults_are_meant_is_not_warned_of():
 # --- what is gone
 
 
-@pytest.mark.parametrize("module", gone.MODULES)
+@pytest.mark.parametrize("module", removed_names.MODULES)
 def test_a_module_that_is_gone_says_what_to_use_however_it_is_imported(module):
-    hint = re.escape(gone.MODULES[module])
+    hint = re.escape(removed_names.MODULES[module])
     with pytest.raises(ModuleNotFoundError, match=hint):
         importlib.import_module(f"distkeras.{module}")
     for code in (f"from distkeras import {module}", f"from distkeras.{module} import Worker"):
@@ -125,7 +125,7 @@ def test_a_module_that_is_gone_says_what_to_use_however_it_is_imported(module):
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
 def test_a_name_of_a_module_that_is_gone_says_what_to_use(module, name):
-    hint = re.escape(gone.NAMES[module][name])
+    hint = re.escape(removed_names.NAMES[module][name])
     with pytest.raises(ImportError, match=hint):
         exec(f"from distkeras.{module} import {name}")
     if module == "trainers":
@@ -134,7 +134,7 @@ def test_a_name_of_a_module_that_is_gone_says_what_to_use(module, name):
 
 
 def test_a_name_that_never_was_is_missing_as_any_other():
-    for module in ("distkeras", *(f"distkeras.{name}" for name in gone.NAMES)):
+    for module in ("distkeras", *(f"distkeras.{name}" for name in removed_names.NAMES)):
         assert not hasattr(importlib.import_module(module), "Nosuch")
         with pytest.raises(ImportError, match="cannot import name 'Nosuch'"):
             exec(f"from {module} import Nosuch")
@@ -146,7 +146,7 @@ def test_a_name_that_never_was_is_missing_as_any_other():
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_member_of_a_trainer_that_is_gone_says_what_to_use_read_or_set(name):
     made = trainer(name)
-    for member, hint in gone.MEMBERS.items():
+    for member, hint in removed_names.MEMBERS.items():
         with pytest.raises(AttributeError, match=re.escape(hint)):
             getattr(made, member)
         with pytest.raises(AttributeError, match=re.escape(hint)):
@@ -202,8 +202,8 @@ def test_num_updates_is_a_number_that_says_that_it_is_not_called():
 def test_the_guide_names_everything_that_is_gone():
     text = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
     part = text.partition("## What is gone")[2]
-    names = itertools.chain(gone.MEMBERS, gone.ARGUMENTS, *gone.NAMES.values())
+    names = itertools.chain(removed_names.MEMBERS, removed_names.ARGUMENTS, *removed_names.NAMES.values())
     missing = [name for name in names if f"`{name}`" not in part]
-    missing += [name for name in gone.MODULES if f"`distkeras.{name}`" not in part]
+    missing += [name for name in removed_names.MODULES if f"`distkeras.{name}`" not in part]
     missing += [name for name in CHANGED if f'`"{name}"`' not in text]
     assert missing == []

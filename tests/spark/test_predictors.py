@@ -260,7 +260,7 @@ def test_a_python_process_loads_a_model_once_and_keeps_a_few(monkeypatch):
     monkeypatch.setattr(
         keras.saving, "load_model", lambda *args, **kw: (loads.append(1), load(*args, **kw))[1]
     )
-    monkeypatch.setattr(worker_predict, "_kept", OrderedDict())
+    monkeypatch.setattr(worker_predict, "_model_cache", OrderedDict())
     rows = pa.array([[1.0, 2.0]])
     single, doubled = adder(), adder()
     doubled.set_weights([np.full((2, 1), 2.0), np.zeros(1)])
@@ -270,9 +270,9 @@ def test_a_python_process_loads_a_model_once_and_keeps_a_few(monkeypatch):
             assert score.func(rows).to_pylist() == [answer]
             opened += len(loads) - saved  # A copy is tried when a model is saved, too.
     assert opened == 2
-    monkeypatch.setattr(worker_predict, "KEPT_MODELS", 1)
+    monkeypatch.setattr(worker_predict, "CACHED_MODELS", 1)
     predict_udf(adder()).func(rows)
-    assert len(worker_predict._kept) == 1
+    assert len(worker_predict._model_cache) == 1
 
 
 # --- refusals

@@ -189,9 +189,9 @@ def test_every_argument_of_every_trainer_is_compared_or_said_to_be_free(name):
 
 def test_every_parameter_of_every_rule_is_compared_but_for_rates():
     for rule in algorithms.REGISTRY.values():
-        described = describe_algorithm(rule())
+        serialized = describe_algorithm(rule())
         fields = {field.name for field in dataclasses.fields(rule)}
-        assert {name for name in fields if not name.endswith("learning_rate")} <= {*described}
+        assert {name for name in fields if not name.endswith("learning_rate")} <= {*serialized}
 
 
 @pytest.mark.parametrize("argument", OTHERWISE)

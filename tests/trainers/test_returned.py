@@ -97,8 +97,10 @@ READ = (with_vocabulary, with_code)
 
 @pytest.mark.parametrize("make", EMPTY + READ, ids=lambda make: make.__name__)
 def test_a_returned_model_has_the_users_initializers_and_the_centers_weights(make, monkeypatch):
-    read, thaw = [], trained_copy.thaw
-    monkeypatch.setattr(trained_copy, "thaw", lambda spec: read.append(spec) or thaw(spec))
+    read, deserialize_model = [], trained_copy.deserialize_model
+    monkeypatch.setattr(
+        trained_copy, "deserialize_model", lambda spec: read.append(spec) or deserialize_model(spec)
+    )
     given = make()
     draw = np.random.default_rng(3)
     for weight in given.weights:

@@ -15,11 +15,11 @@ HERE = Path(__file__).parent
 BACKENDS = ("jax", "tensorflow", "torch")
 SUITES = (
     *("model_suite.py", "journey_suite.py", "replica_suite.py", "nesterov_suite.py"),
-    *("feed_suite.py", "kept_suite.py"),
+    *("feed_suite.py", "cached_replica_suite.py"),
 )
 ON_ONE_BACKEND = "torch"
 """Where the tests of a model's travel, and of one that is kept, all run: it compiles nothing."""
-ALL_ON_ONE = ("model_suite.py", "journey_suite.py", "kept_suite.py")
+ALL_ON_ONE = ("model_suite.py", "journey_suite.py", "cached_replica_suite.py")
 ON_EVERY_BACKEND = (
     "test_thawed_model_has_every_weight_and_seed_bit_for_bit",
     "test_model_defined_in_main_works_in_another_process",

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distkeras.model.spec import freeze, thaw
+from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.model.weights import initial_vector
 from distkeras.worker.backends import make_replica
 from distkeras.worker.class_weight import ClassWeight
@@ -39,7 +39,7 @@ TABLE = pa.record_batch(
 
 def trained(model, columns, batch=TABLE):
     """The weights after two epochs of `batch` through the feed and the replica of a worker."""
-    replica = make_replica(thaw(freeze(model)))
+    replica = make_replica(deserialize_model(serialize_model(model)))
     with Feed(iter([batch]), columns, batch_size=BATCH, partition=0) as feed:
         for epoch in range(2):
             for minibatch in feed.epoch(epoch):
@@ -49,7 +49,7 @@ def trained(model, columns, batch=TABLE):
 
 def fitted(model, *data, **options):
     """The weights after two epochs of `keras.Model.fit` in the same order."""
-    plain = thaw(freeze(model))
+    plain = deserialize_model(serialize_model(model))
     plain.fit(*data, batch_size=BATCH, epochs=2, shuffle=False, verbose=0, **options)
     return initial_vector(plain)
 
@@ -139,7 +139,10 @@ def test_sequences_are_filled_up_and_tagged_like_fit_on_the_same_arrays():
     np.testing.assert_allclose(
         trained(tagger(), columns(Padding(to=12)), batch), expected, rtol=2e-5, atol=2e-6
     )
-    plain, replica = thaw(freeze(tagger())), make_replica(thaw(freeze(tagger())))
+    plain, replica = (
+        deserialize_model(serialize_model(tagger())),
+        make_replica(deserialize_model(serialize_model(tagger()))),
+    )
     lengths = set()
     with Feed(iter([batch]), columns(buckets), batch_size=BATCH, partition=0, shuffle=True) as feed:
         for epoch in range(4):

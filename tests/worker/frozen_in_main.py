@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from distkeras.model.spec import freeze
+from distkeras.model.spec import serialize_model
 from distkeras.model.weights import initial_vector
 
 SCALE = 3.0
@@ -64,7 +64,7 @@ if __name__ == "__main__":
     model.compile(keras.optimizers.SGD(Halving()), cubic, metrics=["mae"])
     x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
     y = np.ones((8, 1), np.float32)
-    spec, vector = freeze(model), initial_vector(model)
+    spec, vector = serialize_model(model), initial_vector(model)
     outputs = model.predict(x, verbose=0)
     losses = [float(model.train_on_batch(x, y, return_dict=True)["loss"]) for _ in range(3)]
     Path(sys.argv[1]).write_bytes(pickle.dumps((spec, vector, x, y, outputs, losses)))

@@ -12,7 +12,7 @@ import pytest
 from distkeras.model.process import ProcessSettings
 from distkeras.model.saved import save
 from distkeras.model.schedule import Position, ScheduleSteps
-from distkeras.model.spec import first_vector, freeze, local_state, thaw
+from distkeras.model.spec import deserialize_model, first_vector, local_state, serialize_model
 from distkeras.model.variables import tree_of, value_of
 from distkeras.model.weights import AVERAGE, ModelChanged, layout_of, set_vector
 
@@ -53,7 +53,7 @@ def attention():
 
 
 def travel(spec):
-    return thaw(pickle.loads(pickle.dumps(spec)), blank=True)
+    return deserialize_model(pickle.loads(pickle.dumps(spec)), blank=True)
 
 
 def assert_same(copy, model):
@@ -72,7 +72,7 @@ def test_flags_of_inner_layers_and_of_single_weights_travel():
     model = blocks()
     model.layers[0].first.trainable = False
     model.layers[1].kernel.trainable = False
-    copy = travel(freeze(model, "sgd", "mse"))
+    copy = travel(serialize_model(model, "sgd", "mse"))
     assert_same(copy, model)
     assert [path for path, _ in layout_of(copy).trainable] == [
         "Block/second/kernel",
@@ -84,7 +84,7 @@ def test_flags_of_inner_layers_and_of_single_weights_travel():
 def test_attributes_that_no_configuration_names_travel():
     model = blocks()
     model.layers[0].temperature = 0.25
-    assert_same(travel(freeze(model, "sgd", "mse")), model)
+    assert_same(travel(serialize_model(model, "sgd", "mse")), model)
 
 
 def test_lora_of_inner_layers_travels_with_its_factors():
@@ -92,7 +92,7 @@ def test_lora_of_inner_layers_travels_with_its_factors():
     layer._query_dense.enable_lora(2)
     layer._value_dense.enable_lora(1)
     layer._query_dense.lora_kernel_b.assign(np.ones(layer._query_dense.lora_kernel_b.shape))
-    spec = freeze(model, "sgd", "mse")
+    spec = serialize_model(model, "sgd", "mse")
     assert_same(travel(spec), model)
     names = [path.rpartition("/")[2] for path, _ in spec.layout.trainable]
     assert names.count("lora_kernel_a") == names.count("lora_kernel_b") == 2
@@ -101,7 +101,7 @@ def test_lora_of_inner_layers_travels_with_its_factors():
 def test_quantized_inner_layers_travel():
     model, layer = attention()
     layer._output_dense.quantize("int8")
-    copy = travel(freeze(model, "sgd", "mse"))
+    copy = travel(serialize_model(model, "sgd", "mse"))
     mine, its = tree_of(model), tree_of(copy)
     for path, variable in mine.variables.items():
         np.testing.assert_array_equal(value_of(its.variables[path]), value_of(variable), err_msg=path)
@@ -117,7 +117,7 @@ def test_functions_of_one_name_are_kept_apart_and_keep_it():
     functions = [scaled(2.0), scaled(-3.0), lambda x: x + 1.0]
     layers = [keras.layers.Dense(2, activation=function) for function in functions]
     model = keras.Sequential([keras.Input((2,)), *layers])
-    assert_same(travel(freeze(model, "sgd", "mse")), model)
+    assert_same(travel(serialize_model(model, "sgd", "mse")), model)
     assert [function.__name__ for function in functions] == ["activation", "activation", "<lambda>"]
 
 
@@ -142,14 +142,14 @@ def test_classes_that_keras_cannot_save_are_copied_by_value():
     saved = save(doubled)
     assert saved.by_value
     assert_same(pickle.loads(pickle.dumps(saved)).open(), doubled)
-    copy = travel(freeze(doubled, "adam", "mse", ["mae"]))
+    copy = travel(serialize_model(doubled, "adam", "mse", ["mae"]))
     copy.train_on_batch(np.ones((2, 3), np.float32), np.ones((2, 2), np.float32))
 
 
 def test_copies_by_value_train_like_the_model():
     model = keras.Sequential([keras.Input((3,)), Applying(lambda x: 2.0 * x), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.05), "mse")
-    copy = travel(freeze(model))
+    copy = travel(serialize_model(model))
     x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     for _ in range(3):  # PyTorch adds gradients up in what it does not know as a parameter.
         model.train_on_batch(x, x[:, :1])
@@ -166,7 +166,7 @@ def test_what_cannot_travel_is_refused_by_name_in_a_few_lines():
 
     model = keras.Sequential([keras.Input((3,)), Locked(lambda x: x)])
     with pytest.raises(ValueError, match=r"cannot\. Saved by Keras: .*generator.*get_config") as error:
-        freeze(model, "sgd", "mse")
+        serialize_model(model, "sgd", "mse")
     assert len(str(error.value)) < 1500
 
 
@@ -180,20 +180,20 @@ def test_two_classes_of_one_name_are_refused():
 
     model = keras.Sequential([keras.Input((3,)), made(1.0), made(2.0)])
     with pytest.raises(ValueError, match=r"two classes .*Same.*register_keras_serializable"):
-        freeze(model, "sgd", "mse")
+        serialize_model(model, "sgd", "mse")
 
 
 def test_weights_that_are_left_out_of_weight_decay_stay_out():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dense(1)])
     optimizer = keras.optimizers.AdamW(0.1, weight_decay=1.0)
     optimizer.exclude_from_weight_decay(var_list=[model.layers[1].kernel], var_names=["bias"])
-    copy = travel(freeze(model, optimizer, "mse"))
+    copy = travel(serialize_model(model, optimizer, "mse"))
     decayed = [copy.optimizer._use_weight_decay(variable) for variable in copy.trainable_variables]
     assert decayed == [True, False, False, False]
     other = keras.optimizers.AdamW(0.1)
     other.exclude_from_weight_decay(var_list=[blocks().layers[1].kernel])
     with pytest.raises(ValueError, match="not of this model"):
-        freeze(model, other, "mse")
+        serialize_model(model, other, "mse")
 
 
 class Slowed(keras.optimizers.SGD):
@@ -205,7 +205,7 @@ class Slowed(keras.optimizers.SGD):
 
 
 def test_arguments_that_an_optimizer_leaves_out_of_its_configuration_travel():
-    copy = travel(freeze(blocks(), Slowed(0.5, slowness=4.0), "mse"))
+    copy = travel(serialize_model(blocks(), Slowed(0.5, slowness=4.0), "mse"))
     assert (copy.optimizer.slowness, float(copy.optimizer.learning_rate)) == (4.0, 0.5)
 
 
@@ -214,7 +214,7 @@ def test_what_does_not_move_has_no_place_in_the_vector():
     model = keras.Sequential([keras.Input((3,)), *layers])
     assert layout_of(model).size == 3 * 4 + 4 + 4 * 4 + 4 * 2 + 2
     layers[0].trainable = layers[1].trainable = False
-    spec = freeze(model, "sgd", "mse")
+    spec = serialize_model(model, "sgd", "mse")
     assert spec.layout.size == spec.layout.num_trainable == 4 * 2 + 2
     set_vector(copy := travel(spec), np.zeros(10, np.float32))
     np.testing.assert_array_equal(value_of(copy.layers[0].kernel), value_of(layers[0].kernel))
@@ -222,7 +222,7 @@ def test_what_does_not_move_has_no_place_in_the_vector():
 
 def test_moving_averages_of_the_optimizer_are_statistics():
     optimizer = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5)
-    spec = freeze(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), optimizer, "mse")
+    spec = serialize_model(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), optimizer, "mse")
     paths = [path for path, _ in spec.layout.statistics]
     assert paths == [AVERAGE + "Dense/kernel", AVERAGE + "Dense/bias"]
     copy = travel(spec)
@@ -239,19 +239,19 @@ def test_double_precision_makes_the_vector_double():
 
 
 def test_another_model_in_the_worker_is_refused_by_its_weights():
-    spec = freeze(blocks(), "sgd", "mse")
+    spec = serialize_model(blocks(), "sgd", "mse")
     weights = spec.saved.weights
     other = replace(weights[0], shape=(9, 9))
     with pytest.raises(ModelChanged, match=r"Expected: Block/first/bias \(9, 9\).*same versions"):
-        thaw(replace(spec, saved=replace(spec.saved, weights=(other, *weights[1:]))))
+        deserialize_model(replace(spec, saved=replace(spec.saved, weights=(other, *weights[1:]))))
     with pytest.raises(ModelChanged, match="Expected the layout"):
-        thaw(replace(spec, layout=replace(spec.layout, trainable=spec.layout.trainable[::-1])))
+        deserialize_model(replace(spec, layout=replace(spec.layout, trainable=spec.layout.trainable[::-1])))
 
 
 def test_changes_of_what_stays_at_home_are_noticed_and_others_are_not():
     model = blocks()
     model.layers[0].first.trainable = False
-    spec = freeze(model, "sgd", "mse")
+    spec = serialize_model(model, "sgd", "mse")
     before = local_state(model, spec.layout)
     model.layers[1].kernel.assign(np.zeros((3, 2)))  # It trains: it goes out as it is then.
     assert local_state(model, spec.layout) == before
@@ -261,9 +261,9 @@ def test_changes_of_what_stays_at_home_are_noticed_and_others_are_not():
 
 
 def test_settings_of_the_process_travel():
-    before = ProcessSettings.here()
+    before = ProcessSettings.current()
     keras.config.set_epsilon(1e-3)
-    settings = pickle.loads(pickle.dumps(ProcessSettings.here()))
+    settings = pickle.loads(pickle.dumps(ProcessSettings.current()))
     before.apply()
     assert keras.config.epsilon() == before.epsilon != 1e-3
     settings.apply()
@@ -274,7 +274,7 @@ def test_settings_of_the_process_travel():
 def test_a_schedule_follows_the_whole_training_and_the_optimizer_its_own_steps():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([3, 7], [1.0, 0.5, 0.25])
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    copy = travel(freeze(model, keras.optimizers.SGD(schedule), "mse"))
+    copy = travel(serialize_model(model, keras.optimizers.SGD(schedule), "mse"))
     position = Position(copy, ScheduleSteps(4.0))
     rates = []
     for _ in range(3):
@@ -298,7 +298,7 @@ def test_buffers_of_a_wrapped_module_are_part_of_the_model():
     model = keras.Sequential([keras.Input((3,)), keras.layers.TorchModuleWrapper(module)])
     module[1].running_mean += 5.0
     module[1].num_batches_tracked += 3
-    spec = freeze(model, "sgd", "mse")
+    spec = serialize_model(model, "sgd", "mse")
     assert [path.rpartition(".")[2] for path, _ in spec.layout.statistics] == ["running_mean", "running_var"]
     copy = travel(spec)
     moved = copy.layers[0].module[1]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.model.spec import ensure_built, freeze, thaw
+from distkeras.model.spec import deserialize_model, ensure_built, serialize_model
 from distkeras.model.weights import (
     initial_vector,
     layout_of,
@@ -48,7 +48,7 @@ def assert_same_state(model, state):
 
 
 def travel(spec):
-    return thaw(pickle.loads(pickle.dumps(spec)))
+    return deserialize_model(pickle.loads(pickle.dumps(spec)))
 
 
 def test_layout_puts_trainable_weights_first_and_leaves_seeds_out():
@@ -87,7 +87,7 @@ def test_thawed_model_has_every_weight_and_seed_bit_for_bit():
     set_vector(model, np.random.default_rng(0).normal(size=layout_of(model).size).astype(np.float32))
     reseed(model, 5)
     state = state_of(model)
-    copy = travel(freeze(model, "sgd", "mse"))
+    copy = travel(serialize_model(model, "sgd", "mse"))
     assert copy is not model
     assert copy.compiled
     assert_same_state(copy, state)
@@ -98,10 +98,10 @@ def test_thawed_model_has_every_weight_and_seed_bit_for_bit():
 def test_settings_given_win_over_the_compiled_ones():
     model = plain_model()
     model.compile(keras.optimizers.SGD(0.5), "mse", metrics=["mae"])
-    copy = travel(freeze(model, keras.optimizers.Adam(0.25)))
+    copy = travel(serialize_model(model, keras.optimizers.Adam(0.25)))
     assert isinstance(copy.optimizer, keras.optimizers.Adam)
     assert float(copy.optimizer.learning_rate) == 0.25
-    copy = travel(freeze(model, loss="sparse_categorical_crossentropy", metrics=["accuracy"]))
+    copy = travel(serialize_model(model, loss="sparse_categorical_crossentropy", metrics=["accuracy"]))
     assert isinstance(copy.optimizer, keras.optimizers.SGD)
     assert float(copy.optimizer.learning_rate) == 0.5
     logs = copy.train_on_batch(np.ones((4, 5), np.float32), np.array([0, 1, 2, 0]), return_dict=True)
@@ -121,7 +121,7 @@ def test_compiled_settings_travel_whole():
         weighted_metrics=[None, ["mae"]],
         run_eagerly=True,
     )
-    copy = travel(freeze(model))
+    copy = travel(serialize_model(model))
     x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     y = [np.ones((4, 1), np.float32), np.zeros((4, 1), np.float32)]
     expected = model.train_on_batch(x, y, return_dict=True)
@@ -134,7 +134,7 @@ def test_objects_of_the_caller_stay_as_they_are():
     optimizer, metric = keras.optimizers.Adam(0.01), keras.metrics.MeanAbsoluteError()
     loss = keras.losses.MeanSquaredError()
     before = optimizer.get_config()
-    copies = [travel(freeze(model, optimizer, loss, [metric])) for _ in range(2)]
+    copies = [travel(serialize_model(model, optimizer, loss, [metric])) for _ in range(2)]
     for copy in copies:
         copy.train_on_batch(np.ones((4, 5), np.float32), np.ones((4, 3), np.float32))
     assert not optimizer.built
@@ -150,12 +150,12 @@ def test_compiled_optimizer_of_a_trained_model_goes_on_and_a_given_one_begins():
     model.compile("adam", "mse")
     x, y = np.ones((4, 5), np.float32), np.ones((4, 3), np.float32)
     model.train_on_batch(x, y)
-    copy = travel(freeze(model))
+    copy = travel(serialize_model(model))
     assert int(copy.optimizer.iterations) == 1
     for mine, its in zip(model.optimizer.variables, copy.optimizer.variables, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(its))
     assert_same_state(copy, state_of(model))
-    assert int(travel(freeze(model, "adam")).optimizer.iterations) == 0
+    assert int(travel(serialize_model(model, "adam")).optimizer.iterations) == 0
 
 
 def test_model_defined_in_main_works_in_another_process(tmp_path):
@@ -164,7 +164,7 @@ def test_model_defined_in_main_works_in_another_process(tmp_path):
     subprocess.run([sys.executable, str(script), str(file)], check=True, timeout=120)
     spec, vector, x, y, outputs, losses = pickle.loads(file.read_bytes())
     assert keras.saving.get_registered_object("notebook>Scaled") is None
-    model = thaw(spec)
+    model = deserialize_model(spec)
     np.testing.assert_array_equal(initial_vector(model), vector)
     np.testing.assert_allclose(model.predict(x, verbose=0), outputs, rtol=1e-6)
     measured = [model.train_on_batch(x, y, return_dict=True)["loss"] for _ in range(3)]
@@ -188,7 +188,7 @@ class Unregistered(keras.Model):
 
 def test_subclass_built_by_an_input_shape_travels():
     model = Unregistered(3)
-    copy = travel(freeze(model, "sgd", "mse", input_shape=(None, 4)))
+    copy = travel(serialize_model(model, "sgd", "mse", input_shape=(None, 4)))
     assert isinstance(copy, keras.Model)
     assert layout_of(copy).size == 4 * 3 + 3
     assert_same_state(copy, state_of(model))
@@ -200,7 +200,7 @@ def test_given_custom_objects_travel():
 
     layer = keras.layers.Dense(2, activation=tripled)
     model = keras.Sequential([keras.Input((2,)), layer])
-    copy = travel(freeze(model, "sgd", "mse", custom_objects={"tripled": tripled}))
+    copy = travel(serialize_model(model, "sgd", "mse", custom_objects={"tripled": tripled}))
     x = np.ones((1, 2), np.float32)
     np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0))
 
@@ -208,7 +208,7 @@ def test_given_custom_objects_travel():
 def test_lambda_in_the_model_and_in_the_loss_travels():
     dense = keras.layers.Dense(1, kernel_initializer="ones")  # A sum near zero would be mostly rounding.
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: 2.0 * x), dense])
-    copy = travel(freeze(model, "sgd", lambda y, p: keras.ops.mean((y - p) ** 4, axis=-1)))
+    copy = travel(serialize_model(model, "sgd", lambda y, p: keras.ops.mean((y - p) ** 4, axis=-1)))
     x = np.ones((1, 2), np.float32)
     outputs = model.predict(x, verbose=0)
     loss = copy.train_on_batch(x, np.zeros((1, 1), np.float32), return_dict=True)["loss"]
@@ -243,16 +243,16 @@ class OwnCompile(keras.Model):
 def test_model_with_its_own_compile_travels():
     model = OwnCompile()
     model.compile(strength=4.0, optimizer="sgd", loss="mse")
-    assert travel(freeze(model, input_shape=(None, 3))).strength == 4.0
+    assert travel(serialize_model(model, input_shape=(None, 3))).strength == 4.0
 
 
 def test_model_with_its_own_compile_may_have_a_loss_with_a_configuration():
     model = OwnCompile()
     model.compile(strength=4.0, optimizer="sgd", loss=keras.losses.MeanSquaredError("sum"), metrics=["mae"])
-    assert travel(freeze(model, input_shape=(None, 3))).loss.reduction == "sum"
+    assert travel(serialize_model(model, input_shape=(None, 3))).loss.reduction == "sum"
     model.compile(strength=4.0, optimizer="sgd", loss="no_such_loss")
     with pytest.raises(ValueError, match="no_such_loss"):
-        freeze(model)
+        serialize_model(model)
 
 
 def test_model_that_does_not_say_how_it_is_compiled_travels_with_what_compile_has_set():
@@ -263,7 +263,7 @@ def test_model_that_does_not_say_how_it_is_compiled_travels_with_what_compile_ha
 
     model = Hiding([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(1.5, optimizer=keras.optimizers.SGD(0.25), loss="mse", metrics=["mae"])
-    copy = travel(freeze(model))
+    copy = travel(serialize_model(model))
     assert copy.strength == 1.5
     assert float(copy.optimizer.learning_rate) == 0.25
     logs = copy.train_on_batch(np.ones((1, 2), np.float32), np.ones((1, 1), np.float32), return_dict=True)
@@ -280,7 +280,7 @@ class Doubling(keras.Sequential):
 
 def test_model_with_its_own_compile_takes_the_optimizer_and_loss_that_are_given():
     model = Doubling([keras.Input((2,)), keras.layers.Dense(1)])
-    copy = travel(freeze(model, "adam", "mse", ["mae"]))
+    copy = travel(serialize_model(model, "adam", "mse", ["mae"]))
     assert copy.doubled == 2
     assert isinstance(copy.optimizer, keras.optimizers.Adam)
 
@@ -288,30 +288,30 @@ def test_model_with_its_own_compile_takes_the_optimizer_and_loss_that_are_given(
 def test_unbuilt_model_is_refused_with_the_way_out():
     model = keras.Sequential([keras.layers.Dense(2)])
     with pytest.raises(ValueError, match=r"input_shape.*Received"):
-        freeze(model, "sgd", "mse")
+        serialize_model(model, "sgd", "mse")
     ensure_built(model, (None, 3))
     assert layout_of(model).size == 8
 
 
 def test_model_without_optimizer_or_loss_is_refused_with_the_way_out():
     with pytest.raises(ValueError, match="worker_optimizer"):
-        freeze(plain_model(), loss="mse")
+        serialize_model(plain_model(), loss="mse")
     with pytest.raises(ValueError, match="`loss`"):
-        freeze(plain_model(), "sgd")
+        serialize_model(plain_model(), "sgd")
     with pytest.raises(ValueError, match="no_such_optimizer"):
-        freeze(plain_model(), "no_such_optimizer", "mse")
+        serialize_model(plain_model(), "no_such_optimizer", "mse")
     with pytest.raises(ValueError, match="no_such_loss"):
-        freeze(plain_model(), "sgd", "no_such_loss")
+        serialize_model(plain_model(), "sgd", "no_such_loss")
 
 
 @pytest.mark.parametrize("metrics", ["accuracy", ["no_such_metric"], {"a": ["no_such_metric"]}])
 def test_metrics_that_keras_would_refuse_are_refused_before_they_travel(metrics):
     with pytest.raises(ValueError, match=r"accuracy|no_such_metric"):
-        freeze(plain_model(), "sgd", "mse", metrics)
+        serialize_model(plain_model(), "sgd", "mse", metrics)
 
 
 def test_metrics_that_keras_chooses_by_the_targets_travel():
-    copy = travel(freeze(plain_model(), "sgd", "mse", ["acc", "CE"]))
+    copy = travel(serialize_model(plain_model(), "sgd", "mse", ["acc", "CE"]))
     assert copy._compile_metrics._user_metrics == ["acc", "CE"]
 
 
@@ -328,7 +328,7 @@ def test_weights_are_set_to_a_copy_of_the_vector():
 
 def test_seeds_of_workers_differ_and_are_the_same_every_time():
     model = plain_model()
-    spec = freeze(model, "sgd", "mse")
+    spec = serialize_model(model, "sgd", "mse")
     seeds = []
     for worker in (0, 1, 2, 1):
         copy = travel(spec)

@@ -10,7 +10,7 @@ import pytest
 
 from distkeras.algorithms import EAMSGD
 from distkeras.center import Center, CenterConfig
-from distkeras.model.spec import freeze, thaw
+from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.model.weights import initial_vector
 from distkeras.simulation import KerasProblem, simulate
 from distkeras.worker.backends import make_replica
@@ -34,7 +34,7 @@ def deep_model():
 
 
 def looking_ahead(model, optimizer, momentum=MOMENTUM):
-    copy = thaw(freeze(model, optimizer, "mse"))
+    copy = deserialize_model(serialize_model(model, optimizer, "mse"))
     add_momentum(copy, momentum)
     return make_replica(copy)
 
@@ -87,7 +87,7 @@ def test_the_models_variables_are_those_of_keras_nesterov(options):
     model = deep_model()
     replica = looking_ahead(model, keras.optimizers.SGD(**options))
     nesterov = keras.optimizers.SGD(**options, momentum=MOMENTUM, nesterov=True)
-    reference = make_replica(thaw(freeze(model, nesterov, "mse")))
+    reference = make_replica(deserialize_model(serialize_model(model, nesterov, "mse")))
     for x, y in minibatches(6):
         replica.train(x, y)
         reference.train(x, y)
@@ -210,7 +210,9 @@ def test_one_worker_of_eamsgd_moves_the_center_as_in_the_simulator():
     (data,) = minibatches(1, rows=48)
     model = deep_model()
     initial = initial_vector(model)
-    problem = Remembering(thaw(freeze(model, "sgd", "mse")), *data, loss="mse", batch_size=8)
+    problem = Remembering(
+        deserialize_model(serialize_model(model, "sgd", "mse")), *data, loss="mse", batch_size=8
+    )
     simulated = simulate(rule, problem, num_workers=1, num_commits=4, learning_rate=RATE)
 
     replica = looking_ahead(model, keras.optimizers.SGD(RATE), rule.inner_momentum)

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.model.spec import freeze, thaw
+from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.model.variables import tree_of, value_of
 from distkeras.model.weights import initial_vector, reseed
 from distkeras.worker.backends import make_replica
-from distkeras.worker.backlog import LONGEST
+from distkeras.worker.step_buffer import MAX_STEPS
 
 BACKEND = keras.backend.backend()
 ROWS, BATCH = 30, 8  # the last minibatch has 6 rows
@@ -57,8 +57,8 @@ def cut(part, rows):
 
 def assert_trains_like_keras(model, data):
     """A replica and `train_on_batch` see the same minibatches: weights and metrics must agree at each."""
-    spec = freeze(model)
-    plain, replica = thaw(spec), make_replica(thaw(spec))
+    spec = serialize_model(model)
+    plain, replica = deserialize_model(spec), make_replica(deserialize_model(spec))
     for batch in batches(*data):
         replica.train(*batch)
         expected = plain.train_on_batch(*batch, return_dict=True)
@@ -81,11 +81,11 @@ def assert_windows_train_like_keras(model, x, y, tolerance=2e-5, plain=None):
 
     `plain` is what Keras trains; default: the same model.
     """
-    spec = freeze(model)
-    replica = make_replica(thaw(spec))
+    spec = serialize_model(model)
+    replica = make_replica(deserialize_model(spec))
     start = replica.read()
     if plain is None:
-        plain = thaw(spec)
+        plain = deserialize_model(spec)
     else:
         plain.set_weights(model.get_weights())
     for _ in range(2):
@@ -177,10 +177,10 @@ def test_embedding_lstm_and_attention_train_like_keras():
 
 
 def test_minibatches_that_wait_are_trained_as_if_one_by_one():
-    spec = freeze(compiled_dense(keras.optimizers.Adam(0.01), metrics=["accuracy"]))
-    patient, asked = make_replica(thaw(spec)), make_replica(thaw(spec))
+    spec = serialize_model(compiled_dense(keras.optimizers.Adam(0.01), metrics=["accuracy"]))
+    patient, asked = make_replica(deserialize_model(spec)), make_replica(deserialize_model(spec))
     draw = np.random.default_rng(2)
-    for rows in [8] * (LONGEST + 3) + [6, 8, 8, 6, 6]:  # longer than may wait; then the form changes
+    for rows in [8] * (MAX_STEPS + 3) + [6, 8, 8, 6, 6]:  # longer than may wait; then the form changes
         x, y = draw.normal(size=(rows, 5)).astype(np.float32), draw.integers(0, 3, rows).astype(np.int32)
         patient.train(x, y)
         asked.train(x, y)
@@ -200,8 +200,8 @@ def test_on_a_gpu_no_step_is_waited_for(monkeypatch):
         return
     import jax
 
-    spec = freeze(compiled_dense("adam"))
-    ahead, plain = make_replica(thaw(spec)), make_replica(thaw(spec))
+    spec = serialize_model(compiled_dense("adam"))
+    ahead, plain = make_replica(deserialize_model(spec)), make_replica(deserialize_model(spec))
     waited, wait = [], jax.block_until_ready
     monkeypatch.setattr(jax, "block_until_ready", lambda arrays: waited.append(1) or wait(arrays))
     x, y, _ = dense_data()
@@ -299,7 +299,10 @@ def test_subclass_with_its_own_train_step_trains_like_keras():
     assert_trains_like_keras(model, data)
     ordinary = keras.Sequential([keras.Input((5,)), model.hidden, model.outer])
     ordinary.compile(keras.optimizers.SGD(0.05), "mse")
-    replica, other = make_replica(thaw(freeze(model))), make_replica(thaw(freeze(ordinary)))
+    replica, other = (
+        make_replica(deserialize_model(serialize_model(model))),
+        make_replica(deserialize_model(serialize_model(ordinary))),
+    )
     for x_part, y_part, _ in batches(*data):
         replica.train(x_part, y_part)
         other.train(x_part, 2.0 * y_part)
@@ -307,8 +310,8 @@ def test_subclass_with_its_own_train_step_trains_like_keras():
 
 
 def test_metrics_are_of_the_steps_since_the_last_call():
-    spec = freeze(compiled_dense(keras.optimizers.SGD(0.0), metrics=["accuracy"]))
-    replica, model = make_replica(thaw(spec)), thaw(spec)
+    spec = serialize_model(compiled_dense(keras.optimizers.SGD(0.0), metrics=["accuracy"]))
+    replica, model = make_replica(deserialize_model(spec)), deserialize_model(spec)
     assert replica.metrics() == {}
     x, y, _ = dense_data()
     for x_part, y_part, _ in batches(x, y):
@@ -324,7 +327,7 @@ def test_metrics_are_of_the_steps_since_the_last_call():
 def test_metric_of_several_values_gives_each_a_number():
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2, activation="sigmoid")])
     model.compile("sgd", "binary_crossentropy", metrics=[keras.metrics.F1Score(average=None, name="f1")])
-    replica = make_replica(thaw(freeze(model)))
+    replica = make_replica(deserialize_model(serialize_model(model)))
     x, y, _ = dense_data()
     replica.train(x, np.eye(2, dtype=np.float32)[y % 2])
     assert list(replica.metrics()) == ["loss", "f1_0", "f1_1"]
@@ -332,7 +335,7 @@ def test_metric_of_several_values_gives_each_a_number():
 
 def test_what_is_written_is_read_exactly():
     model = compiled_dense("adam")
-    replica = make_replica(thaw(freeze(model)))
+    replica = make_replica(deserialize_model(serialize_model(model)))
     np.testing.assert_array_equal(replica.read(), initial_vector(model))
     vector = np.random.default_rng(1).normal(size=replica.layout.size).astype(np.float32)
     replica.write(vector)
@@ -349,7 +352,7 @@ def test_order_of_the_vector_is_that_of_the_layout():
         [keras.Input((5,)), keras.layers.BatchNormalization(), keras.layers.Dense(3)], name="ordered"
     )
     model.compile("sgd", "mse")
-    replica = make_replica(thaw(freeze(model)))
+    replica = make_replica(deserialize_model(serialize_model(model)))
     vector = np.arange(replica.layout.size, dtype=np.float32)
     replica.write(vector)
     replica.sync()
@@ -376,7 +379,7 @@ def test_writer_may_reuse_its_vector(shape):
     else:
         model = keras.Sequential([keras.Input(shape[:1]), keras.layers.Dense(shape[1])])
     model.compile("sgd", "mse")
-    replica = make_replica(thaw(freeze(model)))
+    replica = make_replica(deserialize_model(serialize_model(model)))
     vector = aligned(replica.layout.size)
     vector[:] = 0.25
     replica.write(vector)
@@ -389,7 +392,7 @@ def test_writer_may_reuse_its_vector(shape):
 
 
 def test_reader_owns_its_vector():
-    replica = make_replica(thaw(freeze(compiled_dense())))
+    replica = make_replica(deserialize_model(serialize_model(compiled_dense())))
     x, y, _ = dense_data()
     before = replica.read()
     kept = before.copy()
@@ -400,7 +403,7 @@ def test_reader_owns_its_vector():
 
 
 def test_vector_of_another_size_is_refused():
-    replica = make_replica(thaw(freeze(compiled_dense())))
+    replica = make_replica(deserialize_model(serialize_model(compiled_dense())))
     size = replica.layout.size
     for wrong in (np.zeros(size + 1, np.float32), np.zeros((size, 1), np.float32), np.zeros(0, np.float32)):
         with pytest.raises(ValueError, match=rf"shape \({size},\).*Received"):
@@ -411,7 +414,7 @@ def test_weights_of_other_types_are_cast():
     policy = keras.DTypePolicy("bfloat16")
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, dtype=policy), keras.layers.Dense(3)])
     model.compile("sgd", "mse")
-    replica = make_replica(thaw(freeze(model)))
+    replica = make_replica(deserialize_model(serialize_model(model)))
     vector = np.linspace(-1, 1, replica.layout.size, dtype=np.float32)
     replica.write(vector)
     back = replica.read()
@@ -421,7 +424,7 @@ def test_weights_of_other_types_are_cast():
 
 
 def test_nothing_but_a_partial_minibatch_compiles_again(compilations):
-    replica = make_replica(thaw(freeze(compiled_dense("adam", metrics=["accuracy"]))))
+    replica = make_replica(deserialize_model(serialize_model(compiled_dense("adam", metrics=["accuracy"]))))
     x, y, _ = dense_data()
 
     def window():
@@ -478,7 +481,7 @@ def test_compilations_are_seen_by_the_counter(compilations):
 
 def test_optimizer_state_stays_after_a_write():
     model = compiled_dense(keras.optimizers.SGD(0.1, momentum=0.9))
-    replica = make_replica(thaw(freeze(model)))
+    replica = make_replica(deserialize_model(serialize_model(model)))
     x, y, _ = dense_data()
     start = replica.read()
     replica.train(x, y)
@@ -490,7 +493,7 @@ def test_optimizer_state_stays_after_a_write():
 
 
 def test_synced_model_goes_on_like_the_replica():
-    replica = make_replica(thaw(freeze(compiled_dense("adam"))))
+    replica = make_replica(deserialize_model(serialize_model(compiled_dense("adam"))))
     x, y, _ = dense_data()
     replica.train(x, y)
     replica.sync()
@@ -511,19 +514,19 @@ def test_workers_draw_other_masks_and_worker_zero_those_of_keras(seed):
         ]
     )
     model.compile(keras.optimizers.SGD(0.005), "mse")
-    spec = freeze(model)
+    spec = serialize_model(model)
     x, y = np.ones((4, 20), np.float32), np.ones((4, 1), np.float32)
 
     def trained(worker):
         keras.utils.set_random_seed(5)  # what a fresh process has
-        copy = thaw(spec)
+        copy = deserialize_model(spec)
         reseed(copy, worker)
         replica = make_replica(copy)
         replica.train(x, y)
         return replica.read()
 
     keras.utils.set_random_seed(5)
-    plain = thaw(spec)
+    plain = deserialize_model(spec)
     plain.train_on_batch(x, y)
     np.testing.assert_allclose(trained(0), initial_vector(plain), rtol=1e-5, atol=1e-7)
     first = trained(1)

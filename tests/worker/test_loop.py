@@ -213,7 +213,7 @@ def test_sequential_training_never_writes_the_weights_after_the_first_center():
 
 def test_a_worker_that_keeps_its_weights_counts_each_delta_once():
     @dataclass(frozen=True)
-    class Kept(Algorithm):
+    class CachedReplica(Algorithm):
         def apply(self, center, message, commit, state):
             center += message
             return center
@@ -221,7 +221,7 @@ def test_a_worker_that_keeps_its_weights_counts_each_delta_once():
         def adopt(self, local, message, reply):
             return local
 
-    _, center = run(Kept(communication_window=1), rows=4, num_epoch=1)
+    _, center = run(CachedReplica(communication_window=1), rows=4, num_epoch=1)
     assert center.snapshot().tolist() == [4.0]
 
 

@@ -189,7 +189,7 @@ def test_minibatches_are_made_ahead_in_a_thread_in_every_epoch_and_the_time_is_t
         return pairs(columns)
 
     minibatches = feed(pairs)
-    minibatches._cutter._preprocessor._function = note  # type: ignore[union-attr]  # as it is, unpickled
+    minibatches._batcher._preprocessor._function = note  # type: ignore[union-attr]  # as it is, unpickled
     with caplog.at_level(logging.INFO, "distkeras.worker"), minibatches:
         for epoch in range(2):
             reader = minibatches.epoch(epoch)

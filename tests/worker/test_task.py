@@ -17,9 +17,9 @@ from distkeras.center.messages import Join
 from distkeras.wire.client import JobStopped, Replaced, ServerAddress
 from distkeras.wire.handshake import GREETING, NONCE_BYTES, SESSION_BYTES
 from distkeras.worker import task
-from distkeras.worker.ending import Ending
 from distkeras.worker.environment import _keep_compiled
-from distkeras.worker.parcel import pack
+from distkeras.worker.final_state import FinalState
+from distkeras.worker.payload import pack
 
 
 def test_compiled_steps_lie_in_a_folder_of_this_user_alone(tmp_path):
@@ -129,7 +129,7 @@ def test_an_error_that_the_server_cannot_be_told_is_an_error_once(monkeypatch):
 
 
 def test_a_task_of_a_job_that_is_over_ends_without_an_error(monkeypatch):
-    assert run(monkeypatch, JobStopped("The driver ended the job.")) == Ending()
+    assert run(monkeypatch, JobStopped("The driver ended the job.")) == FinalState()
 
 
 def test_a_task_that_was_replaced_is_no_finished_one_to_spark(monkeypatch):

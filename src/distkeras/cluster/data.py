@@ -105,7 +105,7 @@ def prepare(
     may_change = why_rows_may_change(frame)
     if may_change is not None:
         _warn_of_rows_that_change(may_change)
-    frame = partitions.gather(frame, num_workers)
+    frame = partitions.coalesce(frame, num_workers)
     counts, found, content = _examine(frame, uses, with_content and may_change is None)
     num_rows = sum(counts.values())
     _check_enough(num_rows, num_workers)
@@ -116,7 +116,9 @@ def prepare(
         shares = tuple(counts[index] for index in range(num_workers))
         LOGGER.info("%d rows in the partitions as they come: %s", num_rows, shares)
     else:
-        frame, shares = partitions.deal(frame, counts, num_workers, (seed or 0) if shuffle else None, barrier)
+        frame, shares = partitions.repartition(
+            frame, counts, num_workers, (seed or 0) if shuffle else None, barrier
+        )
         LOGGER.info("%d rows dealt to %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
     validate.check_last_batch(inputs, batch_size, shares, feeding.drop_remainder)
     frame, resolved = _travel(frame, uses, resolved)

@@ -16,19 +16,19 @@ from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.settings import is_local
-from distkeras.worker.parcel import Parcel, Sendable, name_of, pack
+from distkeras.worker.payload import Openable, Payload, name_of, pack
 
 _sent: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
-"""Names of the parcels that an application, or a session of Spark Connect, has already."""
+"""Names of the payloads that an application, or a session of Spark Connect, has already."""
 
 _lock = threading.Lock()
 
 
-def deliver(spark: SparkSession, value: object) -> Parcel:
-    """Send `value` to all executors, those that come later too; return what a task opens: see `here`.
+def deliver(spark: SparkSession, value: object) -> Payload:
+    """Send `value` to all executors, those that come later too; return what a task opens: see `localized`.
 
     It stays as long as the application, or the session of Spark Connect: Spark has no way to take a file
-    back. The same contents go once. What is small stays in the parcel.
+    back. The same contents go once. What is small stays in the payload.
 
     Args:
         spark: the session whose tasks open it.
@@ -41,12 +41,12 @@ def deliver(spark: SparkSession, value: object) -> Parcel:
         with tempfile.TemporaryDirectory(prefix="distkeras-") as folder:
             return _sent_once(spark, pack(value, folder))
     # Here Spark need not copy it, and removes it in the end.
-    parcel = pack(value, _spark_files())
-    return parcel if is_local(spark) else _sent_once(spark, parcel)
+    payload = pack(value, _spark_files())
+    return payload if is_local(spark) else _sent_once(spark, payload)
 
 
 @contextmanager
-def delivered(spark: SparkSession, value: object) -> Iterator[Parcel]:
+def delivered(spark: SparkSession, value: object) -> Iterator[Payload]:
     """Give `value` as `deliver` does; where driver and workers share a disk, its files go with the block.
 
     Args:
@@ -66,7 +66,7 @@ def delivered(spark: SparkSession, value: object) -> Iterator[Parcel]:
         shutil.rmtree(folder)
 
 
-class SentLater:
+class LazyPayload:
     """A value that goes out as by `deliver` when the code that holds it does: to the session of that moment.
 
     Args:
@@ -82,15 +82,15 @@ class SentLater:
         return self._value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the parcel that a task opens."""
+        """Pickle as the payload that a task opens."""
         return copy.copy, (deliver(SparkSession.active(), self._value),)
 
 
-def here(parcel: Sendable) -> Sendable:
-    """Return `parcel` as a task of Spark opens it: with the folder where this executor's files lie."""
-    if not isinstance(parcel, Parcel) or not parcel.files or parcel.folder is not None:
-        return parcel
-    return replace(parcel, folder=_spark_files())
+def localized(payload: Openable) -> Openable:
+    """Return `payload` as a task of Spark opens it: with the folder where this executor's files lie."""
+    if not isinstance(payload, Payload) or not payload.files or payload.folder is not None:
+        return payload
+    return replace(payload, folder=_spark_files())
 
 
 def _spark_files() -> str:
@@ -101,17 +101,17 @@ def _spark_files() -> str:
     return folder
 
 
-def _sent_once(spark: SparkSession, parcel: Parcel) -> Parcel:
-    if not parcel.files:
-        return parcel
-    paths = [f"{parcel.folder}/{name}" for name in parcel.files]
+def _sent_once(spark: SparkSession, payload: Payload) -> Payload:
+    if not payload.files:
+        return payload
+    paths = [f"{payload.folder}/{name}" for name in payload.files]
     with _lock:
         sent = _sent.setdefault(spark if is_remote() else spark.sparkContext, set())
-        if parcel.name not in sent:
+        if payload.name not in sent:
             if is_remote():
                 spark.addArtifacts(*paths, file=True)
             else:
                 for path in paths:
                     spark.sparkContext.addFile(path)
-            sent.add(parcel.name)
-    return replace(parcel, folder=None)
+            sent.add(payload.name)
+    return replace(payload, folder=None)

@@ -26,7 +26,7 @@ from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.cluster.worker_stage import worker_stage
 from distkeras.events import Event
 from distkeras.wire.group import connect
-from distkeras.worker.ending import Ending, endings_of
+from distkeras.worker.final_state import FinalState, final_states_of
 from distkeras.worker.task import Envelope
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ class Outcome:
     Attributes:
         center: the last one, shaped as the first was.
         num_updates: the commits that it took.
-        endings: what each worker left besides.
+        final_states: what each worker left besides.
     """
 
     center: Vector
     num_updates: int
-    endings: dict[int, Ending] = field(default_factory=dict)
+    final_states: dict[int, FinalState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Job:
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
                     watch = Watch(stage, servers, client, center.num_workers, on_event, self.options.give_up)
                     num_updates = watch.run()
-                    return Outcome(self._pull(watch), num_updates, endings_of(stage.rows))
+                    return Outcome(self._pull(watch), num_updates, final_states_of(stage.rows))
             except BaseException as error:
                 servers.stop(f"The driver ended the job: {type(error).__name__}")
                 stage.cancel(GRACE_SECONDS)  # Workers that were told to stop may end by themselves.

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.validate import Names, match
-from distkeras.worker.answers import Answer
+from distkeras.worker.output_columns import OutputColumn
 from distkeras.worker.tensor_spec import TensorSpec
 
 Output = Literal["array", "vector", "scalar"]
@@ -49,7 +49,7 @@ def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
     return match(given, tuple(outputs), "output_col", "output")
 
 
-def answer_of(spec: TensorSpec, output: str, name: str) -> Answer:
+def output_column(spec: TensorSpec, output: str, name: str) -> OutputColumn:
     """Return how the output `spec` becomes a column.
 
     Raises:
@@ -69,15 +69,15 @@ def answer_of(spec: TensorSpec, output: str, name: str) -> Answer:
             f"Received: output={output!r}"
         )
     depth = 0 if output == "scalar" else max(1, len(spec.shape or ()))
-    return Answer(name, depth, dtype)
+    return OutputColumn(name, depth, dtype)
 
 
-def type_of(answers: Sequence[Answer]) -> T.DataType:
+def type_of(output_columns: Sequence[OutputColumn]) -> T.DataType:
     """Return the Spark type of the answers."""
     types = []
-    for answer in answers:
-        kind = COLUMN_TYPES[answer.dtype]
-        for _ in range(answer.depth):
+    for column in output_columns:
+        kind = COLUMN_TYPES[column.dtype]
+        for _ in range(column.depth):
             kind = T.ArrayType(kind)
-        types.append(T.StructField(answer.name, kind))
+        types.append(T.StructField(column.name, kind))
     return types[0].dataType if len(types) == 1 else T.StructType(types)

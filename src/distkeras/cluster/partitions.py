@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("distkeras.cluster")
 _ROW, _WORKER, _TIMES = "__distkeras_row", "__distkeras_worker", "__distkeras_times"
 
 
-def gather(frame: DataFrame, num_workers: int) -> DataFrame:
+def coalesce(frame: DataFrame, num_workers: int) -> DataFrame:
     """Return `frame` in at most `num_workers` partitions, which are the same whenever it is evaluated.
 
     Partitions are joined where that takes no shuffle. Where Spark may choose their number anew each time
@@ -29,7 +29,7 @@ def gather(frame: DataFrame, num_workers: int) -> DataFrame:
 
 
 def is_even(counts: dict[int, int], num_workers: int, batch_size: int) -> bool:
-    """Whether the partitions that `gather` gave may go to the workers as they are.
+    """Whether the partitions that `coalesce` gave may go to the workers as they are.
 
     Args:
         counts: rows of each partition that has any.
@@ -39,7 +39,7 @@ def is_even(counts: dict[int, int], num_workers: int, batch_size: int) -> bool:
     return len(counts) == num_workers and max(counts.values()) - min(counts.values()) <= batch_size
 
 
-def deal(
+def repartition(
     frame: DataFrame, counts: dict[int, int], num_workers: int, seed: int | None, barrier: bool = False
 ) -> tuple[DataFrame, tuple[int, ...]]:
     """Deal the rows to `num_workers` partitions like cards, and sort each.
@@ -48,7 +48,7 @@ def deal(
     that replaces a lost one, whatever order the shuffle's blocks arrive in.
 
     Args:
-        frame: from `gather`.
+        frame: from `coalesce`.
         counts: rows of each of its partitions.
         num_workers: how many partitions.
         seed: deal each round in a random rotation, and order a worker's rows at random; `None`: deal in turn

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
+from distkeras.cluster.dry_run import names_of
 from distkeras.cluster.forms import check_assembled
 from distkeras.cluster.names import Table
 from distkeras.cluster.padded import with_columns
 from distkeras.cluster.source import assembled
-from distkeras.cluster.trial import names_of
 from distkeras.cluster.validate import Names, check_leaf, match, match_features
 from distkeras.worker.columns import RAW, integer_limits
 from distkeras.worker.feeding import Feeding

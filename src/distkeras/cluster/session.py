@@ -42,11 +42,11 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         builder = builder.config(name.replace("_", "."), value)
     session = builder.getOrCreate()
     if backend is not None:
-        threading.Thread(target=_warm, args=(session, backend), daemon=True).start()
+        threading.Thread(target=_import_ahead, args=(session, backend), daemon=True).start()
     return session
 
 
-def _warm(session: SparkSession, backend: str) -> None:
+def _import_ahead(session: SparkSession, backend: str) -> None:
     threads = int(session.conf.get("spark.task.cpus", "1") or 1)
     try:
         check_executors(session, backend, threads, count_slots(session) or 1)

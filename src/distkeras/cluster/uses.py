@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from distkeras.cluster import forms, labels, padded, trial, validate
+from distkeras.cluster import dry_run, forms, labels, padded, validate
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.facts import Expected, Facts
 from distkeras.cluster.names import Table
@@ -126,7 +126,7 @@ def uses_of(
 
 def try_out(
     table: Table, roles: Roles, inputs: tuple[TensorSpec, ...], function: Function
-) -> tuple[trial.Trial, list[Use], Roles]:
+) -> tuple[dry_run.DryRun, list[Use], Roles]:
     """Try `function` on the first rows.
 
     Returns:
@@ -134,9 +134,9 @@ def try_out(
     """
     sources = {}
     for argument in ("features_col", "label_col", "sample_weight_col"):
-        for name in trial.names_of(getattr(roles, argument)):
+        for name in dry_run.names_of(getattr(roles, argument)):
             sources[name] = table.source(name, argument)
-    tried = trial.try_out(table.frame, function, list(sources.values()), inputs)
+    tried = dry_run.try_out(table.frame, function, list(sources.values()), inputs)
     uses = [
         Use((source,), TensorSpec(name, None, RAW), RAW, row_bytes=tried.row_bytes[name])
         for name, source in sources.items()

@@ -27,7 +27,7 @@ from distkeras.events import (
 )
 from distkeras.wire.client import Client, ServerLost
 from distkeras.wire.group import Group
-from distkeras.worker.ending import failures_in
+from distkeras.worker.final_state import failures_in
 
 POLL_SECONDS = 0.1
 DYING_SECONDS = 1.0
@@ -86,7 +86,7 @@ class Watch:
         self._give_up = give_up
         self._clock = clock
         self._joined: set[int] = set()
-        self._missed: dict[int, float] = {}
+        self._silent: dict[int, float] = {}
         self._started = clock()
 
     def run(self) -> int:
@@ -106,7 +106,7 @@ class Watch:
             more = len(polled.events) >= MAX_PAGE or (ended and bool(polled.events))
             for event in polled.events:
                 self._take(event)
-            self._check_patience()
+            self._check_deadlines()
         if self._stage.error is not None:
             raise self._stage.error
         for worker, error in failures_in(self._stage.rows):
@@ -131,14 +131,14 @@ class Watch:
                     raise
                 seconds = DYING_SECONDS  # It may be about to end.
 
-    def _check_patience(self) -> None:
+    def _check_deadlines(self) -> None:
         now = self._clock()
         if not self._joined and now - self._started > self._give_up:
             raise WorkerError(
                 f"No worker had started after {self._give_up:.0f} s. Look at the Spark UI for what keeps the "
                 "stage from running; ServerOptions(give_up=...) allows for more time."
             )
-        for worker, since in self._missed.items():
+        for worker, since in self._silent.items():
             if now - since > self._give_up:
                 raise WorkerError(
                     f"Worker {worker} gave no sign of life for {now - since:.0f} s, and Spark did not "
@@ -151,24 +151,24 @@ class Watch:
             case Window() | WorkerJoined():
                 self._joined.add(event.worker)
                 self._training.add(event.worker)  # It may have left before more epochs were asked for.
-                self._missed.pop(event.worker, None)
+                self._silent.pop(event.worker, None)
             case WorkerBack():
                 logger.warning("Worker %d is heard again.", event.worker)
-                self._missed.pop(event.worker, None)
+                self._silent.pop(event.worker, None)
             case WorkerLost():
                 logger.warning("Worker %d gave no sign of life for %.0f s.", event.worker, event.silence)
-                self._missed[event.worker] = self._clock() - event.silence
+                self._silent[event.worker] = self._clock() - event.silence
             case WorkerFailed():
                 raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
             case CenterFailed():
                 raise ServerFailed(event.error)
             case WorkerLeft():
                 self._training.discard(event.worker)
-                self._missed.pop(event.worker, None)
+                self._silent.pop(event.worker, None)
             case ServerRestored():
                 self._training = {worker for worker, left in enumerate(event.left) if not left}
                 # The new process knows nothing of whom the old one missed, and tells of whom it hears.
-                self._missed = dict.fromkeys(self._joined & self._training, self._clock())
+                self._silent = dict.fromkeys(self._joined & self._training, self._clock())
             case SnapshotFailed():
                 logger.warning("A snapshot could not be written: %s", event.error)
             case EventsDropped():

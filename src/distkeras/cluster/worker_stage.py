@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyspark import TaskContext
 
-from distkeras.cluster.delivery import here
+from distkeras.cluster.delivery import localized
 from distkeras.cluster.stage import Stage
 from distkeras.worker import task as worker_task
-from distkeras.worker.ending import SCHEMA
+from distkeras.worker.final_state import SCHEMA
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -51,8 +51,8 @@ def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # 
         worker = context.partitionId()
         # A stage that is started again counts its attempts anew; the number of a task is used once.
         start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context))
-        yield from worker_task.run(replace(envelope, model=here(envelope.model)), start, batches).batches(
-            worker
-        )
+        yield from worker_task.run(
+            replace(envelope, model=localized(envelope.model)), start, batches
+        ).batches(worker)
 
     return train_partition

@@ -13,12 +13,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.source import quoted
-from distkeras.ml.described import alive
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.labels import check_whole
 from distkeras.ml.model import KerasModel
 from distkeras.ml.params import ClassifierParams, accessors, set_given
 from distkeras.ml.scores import Row, predicted_class, predicted_class_of_row, scores, scores_of_row
+from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary, Training
 from distkeras.trainers.losses import loss_names
 from distkeras.transformers.base import value_of
@@ -119,10 +119,10 @@ class KerasClassificationModel(KerasModel, ClassifierParams, ProbabilisticClassi
         Raises:
             ValueError: a column is missing, or there already.
         """
-        return ClassificationSummary(*self._judged(dataset))
+        return ClassificationSummary(*self._evaluated(dataset))
 
     def _summary_of(self, training: Training) -> ClassificationTrainingSummary:
-        return ClassificationTrainingSummary(training, *self._judged(training.rows))
+        return ClassificationTrainingSummary(training, *self._evaluated(training.rows))
 
 
 @accessors
@@ -183,7 +183,7 @@ class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier)
     def _loss_takes_classes_alone(self) -> bool:
         """Whether the trainer refuses fractions by the loss; others take probabilities as labels."""
         model = value_of(self, "model")
-        loss = alive(self.getOrDefault("loss")) if self.isDefined("loss") else None
+        loss = deserialized(self.getOrDefault("loss")) if self.isDefined("loss") else None
         if loss is None and not model.compiled:
             loss = self._compile_defaults(model)["loss"]
         return loss_names(model, loss) == "sparse_categorical_crossentropy"

@@ -10,8 +10,8 @@ from pyspark.ml.param.shared import TypeConverters
 
 from distkeras import algorithms
 from distkeras.cluster.options import ServerOptions
-from distkeras.ml.described import Described, custom_object, described
 from distkeras.ml.names import check_optimizer_name
+from distkeras.ml.serialization import Serialized, custom_object, serialized
 from distkeras.transformers.base import finite
 from distkeras.wire import codecs
 from distkeras.worker.feeding import Feeding
@@ -61,14 +61,14 @@ def to_form(value: Any) -> Any:
     """Param converter: an object, its name, or the form of it that was saved."""
     if isinstance(value, bool | int | float):
         raise TypeError(f"Expected an object or its name. Received: {value!r}")
-    return described(value)
+    return serialized(value)
 
 
 def to_metrics(value: Any) -> Any:
     """Param converter: what Keras takes as metrics."""
     if not isinstance(value, list | tuple | dict):
         raise TypeError(f"Expected a list or a dict of metrics. Received: {value!r}")
-    return described(value)
+    return serialized(value)
 
 
 def to_optimizer(value: Any) -> Any:
@@ -111,23 +111,23 @@ def to_compression(value: Any) -> Any:
 
 
 def to_server(value: Any) -> Any:
-    if not isinstance(value, ServerOptions | Described | dict):
+    if not isinstance(value, ServerOptions | Serialized | dict):
         raise TypeError(f"Expected distkeras.ServerOptions. Received: {value!r}")
-    return described(value)
+    return serialized(value)
 
 
 def to_preprocess(value: Any) -> Any:
     """Param converter: a function, or the form of it that was saved."""
     if not isinstance(value, dict):
         Feeding(preprocess=value)
-    return described(value)
+    return serialized(value)
 
 
 def to_pad_to(value: Any) -> Any:
     """Param converter: what trainers take as `pad_to`."""
-    if not isinstance(value, Described):
+    if not isinstance(value, Serialized):
         Feeding(pad_to=value)
-    return described(value)
+    return serialized(value)
 
 
 def to_class_weight(value: Any) -> dict[int, float]:
@@ -143,4 +143,4 @@ def to_options(value: Any) -> Any:
     names = {argument: name for name, argument in OPTIONS.items()}
     for argument in set(value) & set(names):
         raise ValueError(f"Expected {argument!r} as the Param {names[argument]!r}. Received: {value!r}")
-    return described(dict(value))
+    return serialized(dict(value))

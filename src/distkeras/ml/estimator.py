@@ -17,11 +17,11 @@ from distkeras.algorithms import Algorithm
 from distkeras.cluster.names import Table
 from distkeras.cluster.validate import Names
 from distkeras.ml.converters import OPTIONS
-from distkeras.ml.described import alive
 from distkeras.ml.evaluation import evaluate
 from distkeras.ml.model import KerasModel
 from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
+from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import Training
 from distkeras.trainers import DistributedTrainer, ServerOptions
 from distkeras.transformers.base import value_of
@@ -195,10 +195,10 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         model: keras.Model = value_of(self, "model")
         options = {} if model.compiled else self._compile_defaults(model)
         if self.isDefined("trainerOptions"):
-            options |= alive(self.getOrDefault("trainerOptions"))
+            options |= deserialized(self.getOrDefault("trainerOptions"))
         for name, argument in OPTIONS.items():
             if self.isDefined(name):
-                options[argument] = alive(self.getOrDefault(name))
+                options[argument] = deserialized(self.getOrDefault(name))
         return DistributedTrainer(model, self._algorithm(), self._optimizer(), **options)
 
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         return {}
 
     def _algorithm(self) -> Algorithm:
-        algorithm: Algorithm = alive(self.getOrDefault("algorithm"))
+        algorithm: Algorithm = deserialized(self.getOrDefault("algorithm"))
         if self.isDefined("communicationWindow"):
             algorithm = dataclasses.replace(
                 algorithm, communication_window=self.getOrDefault("communicationWindow")
@@ -214,7 +214,9 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         return algorithm
 
     def _optimizer(self) -> str | keras.optimizers.Optimizer | None:
-        given = alive(self.getOrDefault("workerOptimizer")) if self.isDefined("workerOptimizer") else None
+        given = (
+            deserialized(self.getOrDefault("workerOptimizer")) if self.isDefined("workerOptimizer") else None
+        )
         if not self.isDefined("learningRate"):
             return given
         model = value_of(self, "model")

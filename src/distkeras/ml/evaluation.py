@@ -14,11 +14,11 @@ from pyspark import TaskContext
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import prepare
-from distkeras.cluster.delivery import delivered, here
+from distkeras.cluster.delivery import delivered, localized
 from distkeras.cluster.validate import Names, Weights
-from distkeras.model.spec import freeze
+from distkeras.model.spec import serialize_model
 from distkeras.trainers.losses import loss_names
-from distkeras.worker.evaluate import Evaluation, Sealed, partial_states, together
+from distkeras.worker.evaluate import Evaluation, EvaluationTask, partial_states, together
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
 from distkeras.worker.tensor_spec import fixed_batch
@@ -70,17 +70,21 @@ def evaluate(
     )
     spark = dataframe.sparkSession
     threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
-    evaluation = Evaluation(freeze(model, custom_objects=custom_objects), prepared.columns, batch_size)
-    with limited_batches(spark), delivered(spark, evaluation) as parcel:
-        sealed = Sealed(parcel, keras.backend.backend(), threads)
+    evaluation = Evaluation(
+        serialize_model(model, custom_objects=custom_objects), prepared.columns, batch_size
+    )
+    with limited_batches(spark), delivered(spark, evaluation) as payload:
+        sealed = EvaluationTask(payload, keras.backend.backend(), threads)
         rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
     return together(model, prepared.columns, batch_size, [json.loads(row.states) for row in rows])
 
 
-def _partition_function(sealed: Sealed) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _partition_function(
+    sealed: EvaluationTask,
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def evaluate_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         context = TaskContext.get()
-        opened = replace(sealed, evaluation=here(sealed.evaluation))
+        opened = replace(sealed, evaluation=localized(sealed.evaluation))
         states = partial_states(opened, context.partitionId() if context else 0, batches)
         yield pa.RecordBatch.from_pydict({"states": [json.dumps(states)]})
 

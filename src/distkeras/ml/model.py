@@ -14,10 +14,10 @@ from pyspark.sql import DataFrame
 from distkeras.cluster.names import Table
 from distkeras.cluster.outputs import output_names
 from distkeras.cluster.source import check_new
-from distkeras.ml.described import alive
 from distkeras.ml.one_row import num_features, output_of_row
 from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
+from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import Columns, Training, TrainingSummary
 from distkeras.predictors import ModelPredictor, Output
 from distkeras.trainers.history import History
@@ -121,7 +121,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
                 )
         return output_of_row(value_of(self, "model"), value)
 
-    def _judged(self, dataset: DataFrame) -> tuple[DataFrame, Columns]:
+    def _evaluated(self, dataset: DataFrame) -> tuple[DataFrame, Columns]:
         """Return the predictions for `dataset`, and the columns by which a summary judges them."""
         names = {param: self.getOrDefault(param) or f"{param}_{self.uid}" for param in self._added}
         named = self.copy({self.getParam(param): name for param, name in names.items()})
@@ -141,7 +141,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
             return dataset
         options = {"preprocess": "preprocess", "pad_to": "padTo", "batch_size": "predictBatchSize"}
         given = {
-            argument: alive(self.getOrDefault(param))
+            argument: deserialized(self.getOrDefault(param))
             for argument, param in options.items()
             if self.isDefined(param)
         }

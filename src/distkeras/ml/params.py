@@ -39,7 +39,7 @@ from distkeras.ml.converters import (
     to_thresholds,
     to_verbose,
 )
-from distkeras.ml.described import alive, described
+from distkeras.ml.serialization import deserialized, serialized
 from distkeras.transformers.base import finite, positive_integer
 
 P = TypeVar("P", bound=type[Params])
@@ -65,7 +65,7 @@ def set_given(stage: Params, given: Mapping[str, Any]) -> None:
 
 def accessors(cls: P) -> P:
     """Give `cls` a `getX` and a `setX` for every Param; objects come back as they were given."""
-    return _accessors(cls, alive)
+    return _accessors(cls, deserialized)
 
 
 def custom_objects_of(stage: Params) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def custom_objects_of(stage: Params) -> dict[str, Any]:
     Raises:
         ValueError: one was saved, and is not found here.
     """
-    return dict(alive(stage.getOrDefault("customObjects"))) if stage.isDefined("customObjects") else {}
+    return dict(deserialized(stage.getOrDefault("customObjects"))) if stage.isDefined("customObjects") else {}
 
 
 class PredictionParams(HasFeaturesCol, HasPredictionCol):  # type: ignore[misc]
@@ -133,7 +133,7 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         "loss", "as keras.Model.compile takes it; unset: the one that the model is compiled with", to_form
     )
     metrics: Param[Any] = _param("metrics", "as keras.Model.compile takes them", to_metrics)
-    lossWeights: Param[Any] = _param("lossWeights", "as keras.Model.compile takes them", described)
+    lossWeights: Param[Any] = _param("lossWeights", "as keras.Model.compile takes them", serialized)
     classWeight: Param[dict[int, float]] = _param(
         "classWeight", "a number by class index, by which the loss of its rows is weighed", to_class_weight
     )

@@ -25,8 +25,8 @@ from pyspark.ml.util import (
 )
 
 from distkeras import __version__
-from distkeras.ml.described import check_findable
 from distkeras.ml.params import custom_objects_of
+from distkeras.ml.serialization import check_findable
 from distkeras.ml.storage import storage_of
 from distkeras.moved import moved_in, renamed
 

@@ -55,10 +55,10 @@ class KerasRegressionModel(KerasModel, RegressionModel):  # type: ignore[misc]
         Raises:
             ValueError: a column is missing, or there already.
         """
-        return RegressionSummary(*self._judged(dataset))
+        return RegressionSummary(*self._evaluated(dataset))
 
     def _summary_of(self, training: Training) -> RegressionTrainingSummary:
-        return RegressionTrainingSummary(training, *self._judged(training.rows))
+        return RegressionTrainingSummary(training, *self._evaluated(training.rows))
 
 
 @accessors

@@ -78,31 +78,31 @@ class HadoopStorage:
 
     def exists(self, address: str) -> bool:
         """Whether there is a file or a folder."""
-        with _said_by_java(address):
+        with _java_message(address):
             files, path = self._found(address)
             return bool(files.exists(path))
 
     def delete(self, address: str) -> None:
         """Delete the folder, and everything in it."""
-        with _said_by_java(address):
+        with _java_message(address):
             files, path = self._found(address)
             files.delete(path, True)
 
     def upload(self, local: Path, address: str) -> None:
         """Copy a local file; folders are made as needed."""
-        with _said_by_java(address):
+        with _java_message(address):
             files, path = self._found(address)
             files.copyFromLocalFile(False, True, self._path(local.as_uri()), path)
 
     def download(self, address: str, local: Path) -> None:
         """Copy to a local file."""
-        with _said_by_java(address):
+        with _java_message(address):
             files, path = self._found(address)
             files.copyToLocalFile(False, path, self._path(local.as_uri()), True)
 
 
 @contextmanager
-def _said_by_java(address: str) -> Iterator[None]:
+def _java_message(address: str) -> Iterator[None]:
     """Turn a Java exception, with its hundred lines, into an OSError that says what it says."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import UnsupportedOperationException

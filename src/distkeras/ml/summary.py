@@ -118,7 +118,7 @@ class Summary:
         return self._columns.weight
 
     @cached_property
-    def _judged(self) -> DataFrame:
+    def _evaluated(self) -> DataFrame:
         """Label, prediction and weight of every row, as doubles, and the raw prediction of a classifier."""
         table, columns = Table(self.predictions), self._columns
         label = table.source(columns.label, "labelCol").column.cast("double")
@@ -137,7 +137,7 @@ class ClassificationSummary(Summary):
 
     @cached_property
     def _counts(self) -> DataFrame:
-        counts = self._judged.groupBy("label", "prediction").agg(F.sum("weight").alias("weight")).collect()
+        counts = self._evaluated.groupBy("label", "prediction").agg(F.sum("weight").alias("weight")).collect()
         schema = "label double, prediction double, weight double"
         return self.predictions.sparkSession.createDataFrame([tuple(row) for row in counts], schema)
 
@@ -228,7 +228,7 @@ class ClassificationSummary(Summary):
         if not set(self.labels) <= {0.0, 1.0}:
             raise ValueError(f"`{name}` is for the classes 0 and 1. Received: labels={self.labels}")
         evaluator = BinaryClassificationEvaluator(rawPredictionCol="raw", weightCol="weight", metricName=name)
-        return float(evaluator.evaluate(self._judged))
+        return float(evaluator.evaluate(self._evaluated))
 
 
 class RegressionSummary(Summary):
@@ -236,7 +236,7 @@ class RegressionSummary(Summary):
 
     def _measure(self, name: str) -> float:
         evaluator = RegressionEvaluator(labelCol="label", weightCol="weight", metricName=name)
-        return float(evaluator.evaluate(self._judged))
+        return float(evaluator.evaluate(self._evaluated))
 
     @cached_property
     def r2(self) -> float:

@@ -19,7 +19,7 @@ NAMES = frozenset({"name", "_name", "built", "_built", "_lock", "_dtype"})
 
 
 @dataclass(frozen=True)
-class Remade:
+class FromConfig:
     """An optimizer or metric by its configuration: it holds variables, so each process makes its own.
 
     Attributes:
@@ -39,7 +39,7 @@ class Pickled:
 
 
 @dataclass(frozen=True)
-class Copied:
+class CopiedByValue:
     """A loss by its attributes: some of Keras's own leave arguments out of their configuration (Huber's
     `delta`), and a loss holds no variables."""
 
@@ -114,7 +114,7 @@ def pack(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [pack(part) for part in value]
     if isinstance(value, keras.losses.Loss):
-        return Copied(type(value), dict(vars(value)))
+        return CopiedByValue(type(value), dict(vars(value)))
     if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
         return _packed(value)
     return value
@@ -127,13 +127,13 @@ def unpack(value: Any) -> Any:
             return {name: unpack(part) for name, part in value.items()}
         case list():
             return [unpack(part) for part in value]
-        case Copied(cls, attributes):
+        case CopiedByValue(cls, attributes):
             loss: Any = object.__new__(cls)
             vars(loss).update(attributes)
             return loss
         case Pickled(data):
             return by_value.load_model(data)
-        case Remade(config, attributes):
+        case FromConfig(config, attributes):
             # It comes from the driver's own closure, so a lambda in it is the user's own.
             remade = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
             for path, plain in attributes.items():
@@ -156,7 +156,7 @@ def optimizers_in(optimizer: Any) -> list[keras.optimizers.Optimizer]:
     return [*own, *(each for part in several for each in optimizers_in(part))]
 
 
-def _packed(value: Any) -> Remade | Pickled:
+def _packed(value: Any) -> FromConfig | Pickled:
     """Return an optimizer or metric by its configuration, if that makes it anew; else by its attributes."""
     try:
         config = keras.saving.serialize_keras_object(value)
@@ -176,7 +176,7 @@ def _packed(value: Any) -> Remade | Pickled:
         for path, plain in _plain_attributes(value)
         if path not in there or type(there[path]) is not type(plain) or there[path] != plain
     }
-    return Remade(config, missing)
+    return FromConfig(config, missing)
 
 
 def _plain_attributes(value: Any, prefix: str = "") -> Iterator[tuple[str, Plain]]:
@@ -211,4 +211,6 @@ def _as_keras_has_them(model: keras.Model) -> dict[str, Any]:
 
 def _as_config(value: Any) -> Any:
     """The configuration Keras would make of a packed `value`."""
-    return value.config if isinstance(value, Remade) else keras.saving.serialize_keras_object(unpack(value))
+    return (
+        value.config if isinstance(value, FromConfig) else keras.saving.serialize_keras_object(unpack(value))
+    )

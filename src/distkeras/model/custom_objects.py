@@ -9,23 +9,23 @@ from typing import Any
 
 import keras
 
-from distkeras.model.compiling import Compiled, Remade
+from distkeras.model.compiling import Compiled, FromConfig
 from distkeras.model.process import ONE_AT_A_TIME
 
 
-class TwoOfOneName(ValueError):
+class DuplicateName(ValueError):
     """Two classes go by the same name: a configuration could not say which is meant."""
 
 
 @contextlib.contextmanager
-def named_apart(live: list[Any]) -> Iterator[dict[str, Any]]:
+def unique_names(live: list[Any]) -> Iterator[dict[str, Any]]:
     """Give every function and class of the user's that the Keras objects in `live` hold, by registered name.
 
     Inside the block each function has a name that no other has: a configuration knows functions by their
     name, and lambdas, and functions made by functions, share theirs.
 
     Raises:
-        TwoOfOneName: of two classes with one name, which cannot be renamed.
+        DuplicateName: of two classes with one name, which cannot be renamed.
     """
     classes: dict[str, type] = {}
     functions: list[types.FunctionType] = []
@@ -79,7 +79,7 @@ def _add_class(cls: type, classes: dict[str, type]) -> None:
         return
     name = keras.saving.get_registered_name(cls)
     if classes.setdefault(name, cls) is not cls:
-        raise TwoOfOneName(
+        raise DuplicateName(
             f"Expected every class in the model to have a name of its own. Received: two classes {name!r}, "
             f"{classes[name].__qualname__} and {cls.__qualname__}. Register them under two names with "
             "keras.saving.register_keras_serializable."
@@ -90,7 +90,7 @@ def _names(config: Any) -> Iterator[str]:
     """Yield the names by which a Keras configuration calls for classes and functions."""
     if isinstance(config, Compiled):
         yield from _names([config.arguments, config.attributes])
-    if isinstance(config, Remade):
+    if isinstance(config, FromConfig):
         yield from _names(config.config)
     if isinstance(config, list | tuple):
         for value in config:

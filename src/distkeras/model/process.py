@@ -34,7 +34,7 @@ class ProcessSettings:
     jax: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
-    def here(cls) -> ProcessSettings:
+    def current(cls) -> ProcessSettings:
         """Return those of this process."""
         return cls(
             keras.config.floatx(),
@@ -45,10 +45,10 @@ class ProcessSettings:
         )
 
     @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Bring this process to them for a while, as a driver whose user has chosen others since."""
         with ONE_AT_A_TIME:
-            before = ProcessSettings.here()
+            before = ProcessSettings.current()
             if before == self:
                 yield
                 return

@@ -21,12 +21,12 @@ from distkeras.model.archive import (
     write_archive,
 )
 from distkeras.model.by_value import dump_model, load_model
-from distkeras.model.custom_objects import named_apart, named_in
+from distkeras.model.custom_objects import named_in, unique_names
 from distkeras.model.supplement import (
     Supplement,
     Weight,
-    lacking,
     structure_of,
+    supplement_for,
     values_that_differ,
     weights_in,
 )
@@ -125,7 +125,7 @@ def save(model: keras.Model, custom_objects: Mapping[str, Any] | None = None) ->
     Raises:
         ValueError: neither Keras nor cloudpickle makes the same model of it.
     """
-    with named_apart([model]) as objects:
+    with unique_names([model]) as objects:
         return save_with(model, objects, [], custom_objects)
 
 
@@ -135,7 +135,7 @@ def save_with(
     configs: list[Any],
     custom_objects: Mapping[str, Any] | None = None,
 ) -> SavedModel:
-    """Return `model` as `save` does, inside a block of `named_apart`.
+    """Return `model` as `save` does, inside a block of `unique_names`.
 
     Args:
         model: any Keras model.
@@ -150,7 +150,7 @@ def save_with(
         try:
             data = Stored.of(dump_model(model)) if by_value else write_archive(model)
             copy = _loaded(data, objects | custom, by_value, True)
-            supplement = lacking(structure, tree_of(copy))
+            supplement = supplement_for(structure, tree_of(copy))
             there = supplement.apply(copy)
             if (found := weights_in(there)) != given:
                 raise ModelChanged(differences(given, found))

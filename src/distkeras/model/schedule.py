@@ -23,7 +23,7 @@ class ScheduleSteps:
 
 
 @final
-class FollowingTraining(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # untyped
+class TrainingSchedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # untyped
     """A schedule that is asked for the step at which the whole training stands.
 
     `keras.Model.fit` on all rows takes `scale` steps while this worker takes one. The optimizer's own count
@@ -76,7 +76,7 @@ class Position:
             first, offset = (
                 optimizer.add_variable((), "zeros", "int", name=name) for name in ("first_step", "offset")
             )
-            optimizer._learning_rate = FollowingTraining(schedule, steps, first, offset)
+            optimizer._learning_rate = TrainingSchedule(schedule, steps, first, offset)
             self._counts.append((optimizer, first, offset))
         self.begin()
 

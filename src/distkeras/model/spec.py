@@ -15,7 +15,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
 from distkeras.model.compiling import Compiled, attributes_set_by_compile, compile_by, compiled_by, pack
-from distkeras.model.custom_objects import named_apart
+from distkeras.model.custom_objects import unique_names
 from distkeras.model.optimizer import OptimizerState, build_optimizer, state_of
 from distkeras.model.process import ProcessSettings
 from distkeras.model.saved import SAME_CODE, SavedModel, differences, save_with
@@ -57,7 +57,7 @@ _MATCHED_METRICS = ("accuracy", "acc", "crossentropy", "ce")
 """Names of no metric in particular: Keras chooses one by the shape of the targets."""
 
 
-def freeze(
+def serialize_model(
     model: keras.Model,
     worker_optimizer: str | keras.optimizers.Optimizer | None = None,
     loss: Any = None,
@@ -95,7 +95,7 @@ def freeze(
             given["optimizer"] = keras.optimizers.get(worker_optimizer)
     given = {name: value for name, value in given.items() if value is not None}
     tree = tree_of(model)
-    with named_apart([model, given]) as objects, keras.saving.custom_object_scope(objects | custom):
+    with unique_names([model, given]) as objects, keras.saving.custom_object_scope(objects | custom):
         compiled = _with_given(compiled_by(model), given)
         _check_settings(model, compiled, custom)
         optimizer = given.get("optimizer", model.optimizer if model.compiled else None)
@@ -105,7 +105,7 @@ def freeze(
         if compiled.route == "keras" and type(model).compile is not keras.Model.compile:
             compiled = replace(compiled, attributes=attributes_set_by_compile(model, saved.open()))
         packed = cloudpickle.dumps(compiled)
-        spec = ModelSpec(saved, packed, state, Layout(()), {}, ProcessSettings.here())
+        spec = ModelSpec(saved, packed, state, Layout(()), {}, ProcessSettings.current())
         copy = saved.open()
         _compile(spec, copy)
     layout, fits = layout_of(copy), _fits(state, copy)
@@ -117,11 +117,11 @@ def freeze(
     return replace(spec, optimizer=optimizer, layout=layout, averages=averages)
 
 
-def thaw(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
+def deserialize_model(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
     """Return the model of `spec`, compiled, with the weights, seeds and flags it was frozen with.
 
     Args:
-        spec: what `freeze` returned.
+        spec: what `serialize_model` returned.
         blank: make no random first weights, which are overwritten anyway: compiling the initializers is most
             of the time that a new process takes to load a small model. The model's own configuration then
             names other initializers than the user's.
@@ -137,7 +137,7 @@ def compiled_copy(spec: ModelSpec, model: keras.Model) -> keras.Model:
     """Return `model`, opened from `spec.saved`, compiled as `spec` says.
 
     Raises:
-        ModelChanged: as `thaw`.
+        ModelChanged: as `deserialize_model`.
     """
     _compile(spec, model)
     if (layout := layout_of(model)) != spec.layout:

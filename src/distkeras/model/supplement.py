@@ -118,7 +118,7 @@ def structure_of(tree: Tree) -> Supplement:
     )
 
 
-def lacking(structure: Supplement, copy: Tree) -> Supplement:
+def supplement_for(structure: Supplement, copy: Tree) -> Supplement:
     """Return the part of `structure` that `copy`, made of the file alone, does not have yet."""
     there = structure_of(copy)
     attributes = {

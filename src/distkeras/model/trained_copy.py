@@ -6,28 +6,28 @@ from typing import Any
 
 import keras
 
-from distkeras.model.spec import ModelSpec, compiled_copy, local_state, thaw
+from distkeras.model.spec import ModelSpec, compiled_copy, deserialize_model, local_state
 from distkeras.model.variables import Tree, tree_of, value_of
 
 
 def copy_of(given: keras.Model, spec: ModelSpec, state: tuple[Any, ...]) -> keras.Model:
     """Return the model of `spec`, compiled, for a caller who sets the weights in the layout.
 
-    As `thaw`, but it neither draws first weights nor reads those of the archive where nothing is lost by it:
-    that took half as much memory again as the model, for weights that are overwritten.
+    As `deserialize_model`, but it neither draws first weights nor reads those of the archive where nothing is
+    lost by it: that took half as much memory again as the model, for weights that are overwritten.
 
     Args:
         given: the user's model, of which `spec` was made.
-        spec: from `freeze`.
+        spec: from `serialize_model`.
         state: `local_state` of `given` when `spec` was made.
 
     Raises:
-        ModelChanged: as `thaw`.
+        ModelChanged: as `deserialize_model`.
     """
-    with spec.process.lent():
+    with spec.process.applied():
         if not spec.saved.is_weights_alone(given) or local_state(given, spec.layout) != state:
-            return thaw(spec)
-        return _filled(given, spec) or thaw(spec)
+            return deserialize_model(spec)
+        return _filled(given, spec) or deserialize_model(spec)
 
 
 def _filled(given: keras.Model, spec: ModelSpec) -> keras.Model | None:

@@ -118,7 +118,7 @@ def reseed(model: keras.Model, worker: int) -> None:
     the same state every time.
 
     Args:
-        model: a thawed model; its seed generators are changed in place.
+        model: a deserialized model; its seed generators are changed in place.
         worker: index of the worker.
     """
     if worker == 0:

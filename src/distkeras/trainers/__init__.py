@@ -5,7 +5,7 @@ from distkeras.center import BadUpdates
 from distkeras.cluster.job import WorkerError
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerFailed
-from distkeras.gone import missing
+from distkeras.removed_names import missing
 from distkeras.trainers.averaging import AveragingTrainer
 from distkeras.trainers.base import Trainer
 from distkeras.trainers.checks import UnstableWarning

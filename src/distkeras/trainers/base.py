@@ -23,9 +23,8 @@ from distkeras.cluster.settings import result_limit
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names, Weights, check_last_batch
 from distkeras.events import Event, ServerRestored, Window
-from distkeras.gone import Count, WithoutOldNames, named_arguments
 from distkeras.monitor.progress import ProgressBar
-from distkeras.trainers.alone import one_at_a_time
+from distkeras.removed_names import Count, WithoutOldNames, named_arguments
 from distkeras.trainers.checks import (
     check_choice,
     check_codec,
@@ -34,6 +33,7 @@ from distkeras.trainers.checks import (
     check_positive_integer,
     check_servers,
 )
+from distkeras.trainers.exclusive import one_at_a_time
 from distkeras.trainers.fingerprint import describe_compiled, settings_of
 from distkeras.trainers.given import GivenModel
 from distkeras.trainers.history import Averaged, History
@@ -43,8 +43,8 @@ from distkeras.wire.codecs import Codec
 from distkeras.wire.compression import check_compressible
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Columns
-from distkeras.worker.ending import Ending
 from distkeras.worker.feeding import Feeding
+from distkeras.worker.final_state import FinalState
 from distkeras.worker.padding import PadTo
 from distkeras.worker.signature import check_strings, model_signature
 from distkeras.worker.task import Task
@@ -300,9 +300,9 @@ class Trainer(WithoutOldNames):
     def _model_with(
         self,
         center: Vector,
-        own: Ending | None = None,
+        own: FinalState | None = None,
         columns: Columns | None = None,
-        others: Sequence[Ending] = (),
+        others: Sequence[FinalState] = (),
     ) -> keras.Model:
         """Return a new, compiled model as `fit` leaves it; arguments as of `GivenModel.trained`."""
         return self._given.trained(center, own, columns, others, self.batch_size)

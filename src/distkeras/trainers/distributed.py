@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distkeras.trainers.base import Trainer
-from distkeras.worker.ending import Ending
+from distkeras.worker.final_state import FinalState
 
 if TYPE_CHECKING:
     import keras
@@ -122,5 +122,5 @@ class DistributedTrainer(Trainer):
             ServerFailed: the parameter server's process ended before the job.
         """
         outcome, columns = self._run(dataframe, shuffle, self._given.first_vector(), resume=resume)
-        own, *others = (outcome.endings.get(worker, Ending()) for worker in range(self.num_workers))
+        own, *others = (outcome.final_states.get(worker, FinalState()) for worker in range(self.num_workers))
         return self._model_with(outcome.center, own, columns, others)

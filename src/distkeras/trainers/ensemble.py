@@ -11,9 +11,9 @@ import numpy as np
 
 from distkeras.algorithms import Sequential, Vector
 from distkeras.cluster.partitions import copy_to_all
-from distkeras.gone import named_arguments
 from distkeras.model.process import ONE_AT_A_TIME
 from distkeras.model.variables import tree_of, value_of
+from distkeras.removed_names import named_arguments
 from distkeras.trainers.base import Trainer
 from distkeras.trainers.checks import check_positive_integer
 from distkeras.trainers.single import REPORT_STEPS
@@ -93,16 +93,18 @@ class EnsembleTrainer(Trainer):
         arrange = None if self.data == "share" else self._arrange
         outcome, columns = self._run(dataframe, shuffle, self._initial(), arrange, resume=resume)
         return [
-            self._model_with(center, outcome.endings.get(member), columns)
+            self._model_with(center, outcome.final_states.get(member), columns)
             for member, center in enumerate(outcome.center)
         ]
 
     def _initial(self) -> Vector:
         """The first weights of every member, shape (num_ensembles, size)."""
         given = self._given.first_vector()
-        return np.stack([self._drawn_anew(given, self.seed + member) for member in range(self.num_ensembles)])
+        return np.stack(
+            [self._reinitialized(given, self.seed + member) for member in range(self.num_ensembles)]
+        )
 
-    def _drawn_anew(self, given: Vector, seed: int) -> Vector:
+    def _reinitialized(self, given: Vector, seed: int) -> Vector:
         """Return weights of a model like the given one, as its initializers draw them by `seed`."""
         fresh = tree_of(_initialized(self.keras_model, seed, self.custom_objects)).variables
         vector = given.copy()

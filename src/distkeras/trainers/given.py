@@ -11,13 +11,13 @@ import keras
 
 from distkeras.algorithms import Vector
 from distkeras.model.optimizer import finalize, set_values
-from distkeras.model.spec import first_vector, freeze, local_state
+from distkeras.model.spec import first_vector, local_state, serialize_model
 from distkeras.model.trained_copy import copy_of
 from distkeras.model.variables import tree_of
 from distkeras.model.weights import set_vector
 from distkeras.worker.columns import Columns
-from distkeras.worker.ending import Ending
 from distkeras.worker.evaluate import set_metrics
+from distkeras.worker.final_state import FinalState
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class GivenModel:
         spec: what workers make their copies of.
 
     Raises:
-        ValueError: as `freeze`.
+        ValueError: as `serialize_model`.
     """
 
     def __init__(
@@ -54,26 +54,26 @@ class GivenModel:
         input_shape: Any,
     ) -> None:
         self.model = model
-        self._freeze = partial(
-            freeze, model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
+        self._serialize_model = partial(
+            serialize_model, model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
         )
-        self.spec = self._freeze()
+        self.spec = self._serialize_model()
         self._state = local_state(model, self.spec.layout)
 
     def first_vector(self) -> Vector:
         """Return the model's weights as they are now. What does not move goes out with the model: anew, where
         it has changed since it was last frozen."""
         if local_state(self.model, self.spec.layout) != self._state:
-            self.spec = self._freeze()
+            self.spec = self._serialize_model()
             self._state = local_state(self.model, self.spec.layout)
         return first_vector(self.model, self.spec)
 
     def trained(
         self,
         center: Vector,
-        own: Ending | None = None,
+        own: FinalState | None = None,
         columns: Columns | None = None,
-        others: Sequence[Ending] = (),
+        others: Sequence[FinalState] = (),
         batch_size: int = 32,
     ) -> keras.Model:
         """Return a new, compiled model as `fit` leaves it.
@@ -85,7 +85,7 @@ class GivenModel:
             others: of workers whose metrics count too.
             batch_size: rows of a minibatch.
         """
-        own = own or Ending()
+        own = own or FinalState()
         model = copy_of(self.model, self.spec, self._state)
         cells = tree_of(model).variables
         for path, value in own.variables.items():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import keras
 
 from distkeras.algorithms import Algorithm
-from distkeras.gone import named_arguments
+from distkeras.removed_names import named_arguments
 from distkeras.trainers.distributed import DistributedTrainer
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from distkeras.algorithms import Sequential
-from distkeras.gone import named_arguments
+from distkeras.removed_names import named_arguments
 from distkeras.trainers.distributed import DistributedTrainer
 
 REPORT_STEPS = 50

@@ -6,7 +6,7 @@ know, which may also be set later. Vectors give vectors, arrays give arrays, and
 
 from typing import TYPE_CHECKING, Any
 
-from distkeras.gone import missing
+from distkeras.removed_names import missing
 from distkeras.transformers.base import ColumnTransformer
 from distkeras.transformers.binary_label import BinaryLabelTransformer
 from distkeras.transformers.dense import DenseTransformer

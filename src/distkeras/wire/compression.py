@@ -195,7 +195,7 @@ def packing_of(algorithm: Algorithm, codec: Codec | None, size: int, num_trainab
     if codec is None:
         return None
     weights = sends_weights(algorithm)
-    replies = codec.fine and not weights and not is_elastic(algorithm)
+    replies = codec.near_lossless and not weights and not is_elastic(algorithm)
     return Packing(codec, size, num_trainable, weights=weights, replies=replies)
 
 

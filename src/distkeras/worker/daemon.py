@@ -23,7 +23,7 @@ MODULES = (
     "pyspark.worker",
     "distkeras.model.schedule",
     "distkeras.worker.feed",
-    "distkeras.worker.kept",
+    "distkeras.worker.cached_replica",
     "distkeras.worker.loop",
     "distkeras.worker.task",
 )

@@ -39,20 +39,20 @@ def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first
         index = batch.schema.get_field_index(column.name)
         if index < 0:
             raise ValueError(f"Expected a column {column.name!r}. Received: {batch.schema.names}")
-        place = _Place(column, partition, first_row)
+        location = _Location(column, partition, first_row)
         rows = batch.column(index)
         if column.dtype == RAW:
-            table[column.name] = _as_they_are(rows, place)
+            table[column.name] = _as_they_are(rows, location)
         elif column.padding is not None:
-            table[column.name] = _sequences(rows, place)
+            table[column.name] = _sequences(rows, location)
         else:
-            numbers = _rows(rows, place)
-            place.legal(numbers.reshape(-1))
+            numbers = _rows(rows, location)
+            location.legal(numbers.reshape(-1))
             table[column.name] = numbers
     return table
 
 
-class _Place:
+class _Location:
     """Says where in the data a fault lies."""
 
     def __init__(
@@ -127,43 +127,45 @@ class _Place:
             )
 
 
-def _rows(array: pa.Array, place: _Place) -> npt.NDArray[Any]:
-    rows, width = len(array), place.column.width
-    place.no_nulls(array, 1)
+def _rows(array: pa.Array, location: _Location) -> npt.NDArray[Any]:
+    rows, width = len(array), location.column.width
+    location.no_nulls(array, 1)
     if pa.types.is_fixed_size_binary(array.type) or _is_binary(array.type):
-        return _bytes(array, place).reshape(rows, width)
+        return _bytes(array, location).reshape(rows, width)
     depth, leaf_type = 0, array.type
     while _is_list(leaf_type):
         depth, leaf_type = depth + 1, leaf_type.value_type
     if depth == 0 and width != 1 and rows:
-        raise place.fault(0, "a single value", f"{width} values (shape {place.column.shape})")
-    lengths = nesting(place.column.shape, depth) if depth else ()
+        raise location.fault(0, "a single value", f"{width} values (shape {location.column.shape})")
+    lengths = nesting(location.column.shape, depth) if depth else ()
     if lengths is None:
-        raise place.fault(0, f"an array nested {depth} deep", f"one that fills shape {place.column.shape}")
+        raise location.fault(
+            0, f"an array nested {depth} deep", f"one that fills shape {location.column.shape}"
+        )
     per_row = 1
     for length in lengths:
-        array = _flatten(array, length, per_row, place)
+        array = _flatten(array, length, per_row, location)
         per_row *= length
-        place.no_nulls(array, per_row)
-    return _numbers(array, place).reshape(rows, width)
+        location.no_nulls(array, per_row)
+    return _numbers(array, location).reshape(rows, width)
 
 
-def _as_they_are(array: pa.Array, place: _Place) -> npt.NDArray[Any] | Ragged:
+def _as_they_are(array: pa.Array, location: _Location) -> npt.NDArray[Any] | Ragged:
     """Return rows of any kind, in the type in which they come."""
-    place.no_nulls(array, 1)
+    location.no_nulls(array, 1)
     if pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_boolean(array.type):
-        return _numbers(array, place).reshape(-1, 1)
+        return _numbers(array, location).reshape(-1, 1)
     return Ragged(array)
 
 
-def _sequences(array: pa.Array, place: _Place) -> Ragged:
+def _sequences(array: pa.Array, location: _Location) -> Ragged:
     """Return rows of any number of steps, as lists of the numbers of all their steps."""
-    column = place.column
-    place.no_nulls(array, 1)
-    rows = _lists(array, place)
+    column = location.column
+    location.no_nulls(array, 1)
+    rows = _lists(array, location)
     lengths, values = rows.lengths, rows.array.flatten()
     step = math.prod(column.shape[1:])
-    within = _Place(column, place.partition, place.first_row, np.cumsum(lengths))
+    within = _Location(column, location.partition, location.first_row, np.cumsum(lengths))
     within.no_nulls(values, 1)
     if _is_list(values.type):
         values = _steps(values, within)
@@ -171,25 +173,27 @@ def _sequences(array: pa.Array, place: _Place) -> Ragged:
     wrong = lengths % step != 0
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise place.fault(row, f"{lengths[row]} values", f"a multiple of {step} (shape {column.shape})")
+        raise location.fault(row, f"{lengths[row]} values", f"a multiple of {step} (shape {column.shape})")
     longest = int(lengths.max(initial=0)) // step
     if column.padding is not None and column.padding.too_long(longest):
         row = int(lengths.argmax())
-        raise place.fault(row, f"{longest} steps", f"at most {column.padding.limit}, as `pad_to` says")
-    _Place(column, place.partition, place.first_row, np.cumsum(lengths)).legal(_numbers(values, place))
+        raise location.fault(row, f"{longest} steps", f"at most {column.padding.limit}, as `pad_to` says")
+    _Location(column, location.partition, location.first_row, np.cumsum(lengths)).legal(
+        _numbers(values, location)
+    )
     return Ragged.of_buffers(pa.large_list(values.type), len(array), [lengths, *Ragged(values).buffers()])
 
 
-def _lists(array: pa.Array, place: _Place) -> Ragged:
+def _lists(array: pa.Array, location: _Location) -> Ragged:
     """Return bytes and arrays as lists."""
     if _is_binary(array.type):
         return Ragged.of_buffers(pa.large_list(pa.uint8()), len(array), Ragged(array).buffers())
     if not _is_list(array.type):
-        raise place.fault(0, "a single value", "an array of any length, for `pad_to`")
+        raise location.fault(0, "a single value", "an array of any length, for `pad_to`")
     return Ragged(array)
 
 
-def _steps(values: pa.Array, within: _Place) -> pa.Array:
+def _steps(values: pa.Array, within: _Location) -> pa.Array:
     """Return the numbers of steps that are arrays, all of the shape that the model takes."""
     shape, depth, leaf_type = within.column.shape, 0, values.type
     while _is_list(leaf_type):
@@ -205,42 +209,42 @@ def _steps(values: pa.Array, within: _Place) -> pa.Array:
     return values
 
 
-def _flatten(array: pa.Array, length: int, per_row: int, place: _Place) -> pa.Array:
+def _flatten(array: pa.Array, length: int, per_row: int, location: _Location) -> pa.Array:
     """Return the elements of the lists in `array`, each of which must be `length` long."""
     if pa.types.is_fixed_size_list(array.type):
         size = array.type.list_size
-        place.uniform(np.array([0, size] if len(array) else []), length, per_row)
+        location.uniform(np.array([0, size] if len(array) else []), length, per_row)
         return array.values.slice(array.offset * size, len(array) * size)
     # `offsets` honors the slice that the array is; `values` does not.
     offsets = array.offsets.to_numpy()
-    place.uniform(offsets, length, per_row)
+    location.uniform(offsets, length, per_row)
     return array.values.slice(offsets[0], offsets[-1] - offsets[0])
 
 
-def _bytes(array: pa.Array, place: _Place) -> npt.NDArray[np.uint8]:
-    rows, width = len(array), place.column.width
+def _bytes(array: pa.Array, location: _Location) -> npt.NDArray[np.uint8]:
+    rows, width = len(array), location.column.width
     if rows == 0:
         return np.empty(0, np.uint8)
     if pa.types.is_fixed_size_binary(array.type):
         size = array.type.byte_width
-        place.uniform_bytes(np.array([0, size]), array.buffers()[1])
+        location.uniform_bytes(np.array([0, size]), array.buffers()[1])
         return np.frombuffer(array.buffers()[1], np.uint8, rows * size, array.offset * size)
     wide = pa.types.is_large_binary(array.type)
     _, offset_buffer, data = array.buffers()
     offsets = np.frombuffer(offset_buffer, np.int64 if wide else np.int32)
     offsets = offsets[array.offset : array.offset + rows + 1]
-    place.uniform_bytes(offsets, data)
+    location.uniform_bytes(offsets, data)
     return np.frombuffer(data, np.uint8, rows * width, offsets[0]) if width else np.empty(0, np.uint8)
 
 
-def _numbers(array: pa.Array, place: _Place) -> npt.NDArray[Any]:
+def _numbers(array: pa.Array, location: _Location) -> npt.NDArray[Any]:
     kind = array.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return np.asarray(array.to_numpy())
     if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.asarray(array.to_numpy(zero_copy_only=False))
     raise TypeError(
-        f"Column {place.column.title!r}: expected numbers, booleans, bytes or strings. Received: {kind}"
+        f"Column {location.column.title!r}: expected numbers, booleans, bytes or strings. Received: {kind}"
     )
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distkeras.worker.backlog import map_leaves
 from distkeras.worker.environment import prepare_process
 from distkeras.worker.feed import Feed
-from distkeras.worker.minibatch import Cutter, Minibatch
-from distkeras.worker.parcel import Sendable
+from distkeras.worker.minibatch import Batcher, Minibatch
+from distkeras.worker.payload import Openable
 from distkeras.worker.ragged import Ragged
+from distkeras.worker.step_buffer import map_leaves
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +44,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Sealed:
+class EvaluationTask:
     """An evaluation as it travels, and what must be set up before it can be opened.
 
     Attributes:
@@ -53,18 +53,18 @@ class Sealed:
         threads: cores that a worker may use.
     """
 
-    evaluation: Sendable
+    evaluation: Openable
     backend: str
     threads: int
 
 
-def partial_states(sealed: Sealed, partition: int, batches: Iterator[pa.RecordBatch]) -> States:
+def partial_states(sealed: EvaluationTask, partition: int, batches: Iterator[pa.RecordBatch]) -> States:
     """Return the states of the metrics after the rows of one partition."""
     prepare_process(sealed.backend, sealed.threads)
-    from distkeras.model.spec import thaw
+    from distkeras.model.spec import deserialize_model
 
     evaluation: Evaluation = sealed.evaluation.open()
-    model = thaw(evaluation.model)
+    model = deserialize_model(evaluation.model)
     with Feed(
         batches,
         evaluation.columns,
@@ -130,7 +130,7 @@ def _test(model: keras.Model, minibatch: Minibatch) -> None:
 def _of_zeros(columns: Columns, num_rows: int) -> Minibatch:
     """Return a minibatch of `num_rows` rows, like those that the model gets."""
     table = {name: _zeros(column, num_rows) for name, column in columns.by_name.items()}
-    (zeros,) = Cutter(replace(columns, preprocess=None), num_rows).cut(table, num_rows)
+    (zeros,) = Batcher(replace(columns, preprocess=None), num_rows).batches(table, num_rows)
     like = partial(_zeros_like, num_rows=num_rows)
     made = () if columns.preprocess is None else map_leaves(like, columns.preprocess.made)
     return Minibatch(*made, *zeros[len(made) :])

@@ -12,7 +12,7 @@ from distkeras.worker.arrivals import Arrivals, SourceLost
 from distkeras.worker.columns import Columns
 from distkeras.worker.decode import Table
 from distkeras.worker.groups import grouped, windows
-from distkeras.worker.minibatch import Cutter, Minibatch, Place
+from distkeras.worker.minibatch import Batcher, Minibatch, MinibatchPosition
 from distkeras.worker.order import Rows, Shuffle, regroup
 from distkeras.worker.prefetch import Prefetch
 from distkeras.worker.spool import Spool, Spooled
@@ -113,9 +113,9 @@ class Feed:
         self._block = self._whole_minibatches(CHUNK_BYTES // max(1, row_bytes))
         window = self._whole_minibatches(window_bytes // max(1, row_bytes))
         self._shuffle = Shuffle(seed or 0, partition, window) if shuffle else None
-        self._cutter = Cutter(columns, batch_size)
+        self._batcher = Batcher(columns, batch_size)
         # Filled up, or decoded, rows may be much larger than they arrive.
-        self._chunk = batch_size if self._cutter.by_minibatch else self._block
+        self._chunk = batch_size if self._batcher.by_minibatch else self._block
         self._spool = None if num_epoch == 1 else Spool(spool_dir, num_rows)
         self._arrivals = Arrivals(batches, columns, partition, num_rows, self._spool)
         self._spooled: Spooled | None = None
@@ -143,7 +143,7 @@ class Feed:
                 f"once. Received: num_epoch=1, epoch={epoch}. The task is started again, and gets them anew."
             )
         chunks = self._replay(self._spool, epoch, start)
-        if self._cutter.preprocess_seconds is not None:
+        if self._batcher.preprocess_seconds is not None:
             yield from self._ahead(chunks)
             return
         for chunk in chunks:
@@ -170,7 +170,7 @@ class Feed:
     @property
     def preprocess_seconds(self) -> float | None:
         """Seconds that code of the user's took until now; `None` where there is none."""
-        return self._cutter.preprocess_seconds
+        return self._batcher.preprocess_seconds
 
     def __enter__(self) -> Feed:
         return self
@@ -229,11 +229,11 @@ class Feed:
         self, epoch: int, start: int, pieces: Iterator[tuple[Table | Spooled, Rows | range]]
     ) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of some rows of tables, from number `start` on."""
-        place = Place(self._seed, self._partition, epoch, start)
+        position = MinibatchPosition(self._seed, self._partition, epoch, start)
         skip = start * self._batch_size
         for table, rows in pieces:
-            for chunk in self._chunks(table, rows[skip:], place):
-                place = place._replace(minibatch=place.minibatch + len(chunk))
+            for chunk in self._chunks(table, rows[skip:], position):
+                position = position._replace(minibatch=position.minibatch + len(chunk))
                 yield chunk
             skip = max(0, skip - len(rows))
 
@@ -244,15 +244,17 @@ class Feed:
             return shuffle.whole(epoch, self._arrivals.num_rows)
         return shuffle.blocks(epoch, self._arrivals.num_rows, min(self._block, shuffle.window))
 
-    def _chunks(self, table: Table | Spooled, rows: Rows | range, place: Place) -> Iterator[list[Minibatch]]:
-        """Yield the minibatches of some `rows` of a table, the first at `place`, a chunk at a time."""
+    def _chunks(
+        self, table: Table | Spooled, rows: Rows | range, position: MinibatchPosition
+    ) -> Iterator[list[Minibatch]]:
+        """Yield the minibatches of some `rows` of a table, the first at `position`, a chunk at a time."""
         for first in range(0, len(rows), self._chunk):
             some = rows[first : first + self._chunk]
             index = slice(some.start, some.stop) if isinstance(some, range) else some
             part = {name: column[index] for name, column in table.items()}
-            chunk = list(self._cutter.cut(part, self._kept(len(some), place.epoch), place))
+            chunk = list(self._batcher.batches(part, self._kept(len(some), position.epoch), position))
             yield chunk
-            place = place._replace(minibatch=place.minibatch + len(chunk))
+            position = position._replace(minibatch=position.minibatch + len(chunk))
 
     def _kept(self, num_rows: int, epoch: int) -> int:
         """Return how many rows of a chunk are handed on: the last of an epoch may fill no minibatch."""

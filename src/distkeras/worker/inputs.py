@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from distkeras.worker.columns import RAW, Column, Columns
 from distkeras.worker.decode import Table, decode
-from distkeras.worker.minibatch import Cutter, Place, Tensors
+from distkeras.worker.minibatch import Batcher, MinibatchPosition, Tensors
 from distkeras.worker.prediction import Prediction
 from distkeras.worker.rows import column_of, sequences_of, without_vectors
 
@@ -23,11 +23,11 @@ class Inputs:
 
     def __init__(self, prediction: Prediction) -> None:
         self._prediction = prediction
-        self._made: Cutter | None = None
+        self._made: Batcher | None = None
         if prediction.preprocess is not None:
             self._raw = tuple(Column(name, (1,), RAW) for name in prediction.columns)
             columns = Columns((), raw=self._raw, preprocess=prediction.preprocess)
-            self._made = Cutter(columns, prediction.batch_size)
+            self._made = Batcher(columns, prediction.batch_size)
 
     def batch(self, columns: list[pa.Array], partition: int, first_row: int) -> pa.RecordBatch:
         """Return `columns`, as Spark sends them, by their names.
@@ -54,14 +54,14 @@ class Inputs:
             return
         if self._made is None:
             columns = self._columns(batch)
-            cutter = Cutter(columns, size)
+            batcher = Batcher(columns, size)
         else:
-            columns, cutter = Columns((), raw=self._raw), self._made
+            columns, batcher = Columns((), raw=self._raw), self._made
         table = decode(batch, columns, partition=partition, first_row=first_row)
         for first in range(0, batch.num_rows, size):
-            place = Place(None, partition, 0, (first_row + first) // size)
+            position = MinibatchPosition(None, partition, 0, (first_row + first) // size)
             some: Table = {name: rows[first : first + size] for name, rows in table.items()}
-            for minibatch in cutter.cut(some, min(size, batch.num_rows - first), place):
+            for minibatch in batcher.batches(some, min(size, batch.num_rows - first), position):
                 yield minibatch.x, minibatch.num_samples
 
     def _columns(self, batch: pa.RecordBatch) -> Columns:

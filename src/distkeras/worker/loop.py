@@ -27,7 +27,7 @@ class TrainingDiverged(ArithmeticError):
     """The loss or the weights are no longer finite."""
 
 
-class _Forgotten(Exception):
+class _UnknownToServer(Exception):
     """The server was started again and does not know this worker."""
 
 
@@ -70,7 +70,7 @@ class Loop:
         overlap: train the next window while one is exchanged; its reply is taken up at the end of that one.
             All that an exchange takes, from the rule's message to what becomes of the reply, is then done in
             the sender's thread.
-        on_place: told of epoch and step from which it trains, before it does.
+        on_start: told of epoch and step from which it trains, before it does.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class Loop:
         worker: int,
         num_epoch: int,
         overlap: bool = False,
-        on_place: Callable[[int, int], None] = lambda epoch, step: None,
+        on_start: Callable[[int, int], None] = lambda epoch, step: None,
     ) -> None:
-        self._on_place = on_place
+        self._on_start = on_start
         self._trained = 0
         self._replica = replica
         self._feed = feed
@@ -96,7 +96,7 @@ class Loop:
         self._split = replica.layout.num_trainable
         self._anchor: Vector = np.empty(0, np.float32)
         self._window = Window(1)
-        self._late: Future[Vector | None] | None = None
+        self._pending: Future[Vector | None] | None = None
         self._sender = ThreadPoolExecutor(1, "distkeras-exchange") if overlap else None
 
     def run(self, attempt: int = 0, ticket: int = 0) -> int:
@@ -116,33 +116,34 @@ class Loop:
         try:
             while not finished:
                 layout = self._replica.layout.fingerprint
-                place = self._call(Join(self._worker, attempt, ticket, layout))
-                if isinstance(place, Refused):
-                    raise ValueError(f"The server does not serve worker {self._worker}: {place.reason}.")
-                with contextlib.suppress(_Forgotten):  # Then it joins anew, at a place it may have passed.
-                    self._train_from(place)
+                joined = self._call(Join(self._worker, attempt, ticket, layout))
+                if isinstance(joined, Refused):
+                    raise ValueError(f"The server does not serve worker {self._worker}: {joined.reason}.")
+                # Then it joins anew, at a place it may have passed.
+                with contextlib.suppress(_UnknownToServer):
+                    self._train_from(joined)
                     finished = True
         finally:
             if self._sender is not None:  # After an error it may still wait for a reply that nobody wants.
                 self._sender.shutdown(wait=finished)
         return self._trained
 
-    def _train_from(self, place: Joined) -> None:
-        self._window, self._late = Window(place.sequence + 1), None
-        self._anchor = place.center
-        self._on_place(place.epoch, place.step)
-        self._replica.write(place.center)
-        for epoch in range(place.epoch, self._num_epoch):
-            first = place.step if epoch == place.epoch else 0
+    def _train_from(self, joined: Joined) -> None:
+        self._window, self._pending = Window(joined.sequence + 1), None
+        self._anchor = joined.center
+        self._on_start(joined.epoch, joined.step)
+        self._replica.write(joined.center)
+        for epoch in range(joined.epoch, self._num_epoch):
+            first = joined.step if epoch == joined.epoch else 0
             if epoch == self._num_epoch - 1:  # What the metrics hold after `fit` is of its last epoch.
                 self._replica.collect_metrics()
             self._run_epoch(epoch, first)
         if self._window.steps:
             self._commit(self._num_epoch - 1, self._num_epoch, 0)
-        if self._late is not None:
-            self._late.result()
+        if self._pending is not None:
+            self._pending.result()
         if isinstance(self._call(Leave(self._worker)), Rejoin):
-            raise _Forgotten
+            raise _UnknownToServer
 
     def _run_epoch(self, epoch: int, first: int) -> None:
         step = first
@@ -169,7 +170,7 @@ class Loop:
             if self._anchor is not local:
                 self._replica.write(self._anchor)
             return
-        if self._late is not None and (change := self._late.result()) is not None:
+        if self._pending is not None and (change := self._pending.result()) is not None:
             with np.errstate(invalid="ignore"):  # The center refuses what is not finite.
                 local += change
             self._replica.write(local)
@@ -177,9 +178,9 @@ class Loop:
         if not is_finite(local):  # It will be refused: the next window must not begin there.
             start = self._anchor.copy()
             self._replica.write(start)
-        self._late = self._sender.submit(self._exchange_meanwhile, window, local, start)
+        self._pending = self._sender.submit(self._exchange_in_background, window, local, start)
 
-    def _exchange_meanwhile(self, window: Window, local: Vector, start: Vector) -> Vector | None:
+    def _exchange_in_background(self, window: Window, local: Vector, start: Vector) -> Vector | None:
         """Exchange while the next window trains from `start`.
 
         Returns:
@@ -211,7 +212,7 @@ class Loop:
         )
         reply: Reply = self._call(request)
         if isinstance(reply, Rejoin):
-            raise _Forgotten
+            raise _UnknownToServer
         if isinstance(reply, Refused):
             where = f"in worker {self._worker}, epoch {window.epoch}, window {window.sequence - 1}"
             raise TrainingDiverged(_diverged(f"The server refused the update {where}: {reply.reason}."))

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from distkeras.worker.backlog import map_leaves
 from distkeras.worker.columns import Column, Columns
 from distkeras.worker.decode import Table
 from distkeras.worker.padding import Padding, fill, filled
 from distkeras.worker.preprocess import Preprocessor, as_given, rng_of
 from distkeras.worker.ragged import Ragged
+from distkeras.worker.step_buffer import map_leaves
 
 Array = npt.NDArray[Any]
 Tensors = Array | list[Array] | dict[str, Array] | None
@@ -41,7 +41,7 @@ class Minibatch(NamedTuple):
     num_samples: int
 
 
-class Place(NamedTuple):
+class MinibatchPosition(NamedTuple):
     """Where a minibatch stands, on which its random numbers depend; without a seed there are none."""
 
     seed: int | None
@@ -50,7 +50,7 @@ class Place(NamedTuple):
     minibatch: int
 
 
-class Cutter:
+class Batcher:
     """Brings rows to the model's shapes and types, and cuts them into minibatches.
 
     Args:
@@ -72,13 +72,15 @@ class Cutter:
         """Seconds that code of the user's took; `None` where there is none."""
         return None if self._preprocessor is None else self._preprocessor.seconds
 
-    def cut(self, table: Table, num_rows: int, place: Place | None = None) -> Iterator[Minibatch]:
+    def batches(
+        self, table: Table, num_rows: int, position: MinibatchPosition | None = None
+    ) -> Iterator[Minibatch]:
         """Yield the minibatches of the `num_rows` rows in `table`, in order.
 
         Args:
             table: the rows.
             num_rows: how many there are.
-            place: of the first of them; `None`: in no epoch.
+            position: of the first of them; `None`: in no epoch.
         """
         columns = self._columns
         features = [_form(table, column) for column in columns.features]
@@ -90,9 +92,9 @@ class Cutter:
             return
         for index, first in enumerate(range(0, num_rows, self._batch_size)):
             rows = slice(first, min(num_rows, first + self._batch_size))
-            made = self._cut_one(whole.some(rows), rows.stop - first)
+            made = self._minibatch(whole.some(rows), rows.stop - first)
             if self._preprocessor is not None:
-                at = place and place._replace(minibatch=place.minibatch + index)
+                at = position and position._replace(minibatch=position.minibatch + index)
                 made = self._preprocessed(self._preprocessor, made, table, rows, at)
             yield made
 
@@ -108,7 +110,7 @@ class Cutter:
                 min(self._batch_size, num_rows - first),
             )
 
-    def _cut_one(self, parts: _Parts, num_rows: int) -> Minibatch:
+    def _minibatch(self, parts: _Parts, num_rows: int) -> Minibatch:
         columns = self._columns
         return Minibatch(
             _arrange(columns.features, parts.features()),
@@ -118,7 +120,12 @@ class Cutter:
         )
 
     def _preprocessed(
-        self, preprocessor: Preprocessor, cut: Minibatch, table: Table, rows: slice, place: Place | None
+        self,
+        preprocessor: Preprocessor,
+        cut: Minibatch,
+        table: Table,
+        rows: slice,
+        position: MinibatchPosition | None,
     ) -> Minibatch:
         """Put what code of the user's makes of some rows in the place of what was cut."""
         given = {
@@ -126,10 +133,10 @@ class Cutter:
             for name, column in zip(preprocessor.names, self._columns.raw, strict=True)
         }
         where, rng = "a minibatch", None
-        if place is not None:
-            where = f"partition {place.partition}, epoch {place.epoch}, minibatch {place.minibatch}"
-            if place.seed is not None:
-                rng = rng_of(place.seed, place.partition, place.epoch, place.minibatch)
+        if position is not None:
+            where = f"partition {position.partition}, epoch {position.epoch}, minibatch {position.minibatch}"
+            if position.seed is not None:
+                rng = rng_of(position.seed, position.partition, position.epoch, position.minibatch)
         x, *rest = preprocessor(given, cut.num_samples, rng, where)
         y = rest[0] if rest else cut.y
         weight = rest[1] if len(rest) > 1 else cut.sample_weight

@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distkeras.worker.answers import Answer, to_arrow
-from distkeras.worker.backlog import map_leaves
 from distkeras.worker.environment import prepare_process
 from distkeras.worker.inputs import Inputs
 from distkeras.worker.minibatch import Tensors
+from distkeras.worker.output_columns import OutputColumn, to_arrow
 from distkeras.worker.prediction import Prediction
 from distkeras.worker.prefetch import Prefetch
 from distkeras.worker.rows import equal_lengths, rows_at_once
+from distkeras.worker.step_buffer import map_leaves
 from distkeras.worker.tensor_spec import fixed_batch
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-KEPT_MODELS = 4
+CACHED_MODELS = 4
 """Predictions whose models a Python process keeps for later tasks."""
 
 SMALLEST_PADDED = 16
@@ -82,15 +82,15 @@ class Predictor:
         batch = self._inputs.batch(columns, partition, first_row)
         groups = equal_lengths(batch, self._prediction.open)
         if len(groups) == 1:
-            return self._joined(self._answers(self._inputs.minibatches(batch, partition, first_row)))
+            return self._joined(self._output_columns(self._inputs.minibatches(batch, partition, first_row)))
         parts = [
-            self._answers(self._inputs.minibatches(batch.take(pa.array(rows)), partition, first_row))
+            self._output_columns(self._inputs.minibatches(batch.take(pa.array(rows)), partition, first_row))
             for rows in groups
         ]
         place = pa.array(np.argsort(np.concatenate(groups)))
         return self._joined([pa.concat_arrays(part).take(place) for part in zip(*parts, strict=True)])
 
-    def ahead(self, batches: Iterator[pa.StructArray], partition: int) -> Iterator[pa.Array]:
+    def prefetched(self, batches: Iterator[pa.StructArray], partition: int) -> Iterator[pa.Array]:
         """Yield the answers to each of `batches`, whose inputs are made ahead in a thread."""
 
         def made() -> Iterator[list[tuple[Tensors, int]]]:
@@ -103,28 +103,31 @@ class Predictor:
         prefetch = Prefetch(made())
         try:
             for minibatches in prefetch:
-                yield self._joined(self._answers(minibatches))
+                yield self._joined(self._output_columns(minibatches))
         finally:
             prefetch.stop()
 
-    def _joined(self, answers: list[pa.Array]) -> pa.Array:
-        if len(answers) == 1:
-            return answers[0]
-        return pa.StructArray.from_arrays(answers, [answer.name for answer in self._prediction.answers])
+    def _joined(self, output_columns: list[pa.Array]) -> pa.Array:
+        if len(output_columns) == 1:
+            return output_columns[0]
+        return pa.StructArray.from_arrays(
+            output_columns, [output_column.name for output_column in self._prediction.output_columns]
+        )
 
-    def _answers(self, minibatches: Iterable[tuple[Tensors, int]]) -> list[pa.Array]:
+    def _output_columns(self, minibatches: Iterable[tuple[Tensors, int]]) -> list[pa.Array]:
         """Return the answers of every output."""
         prediction = self._prediction
         chunks = [self._outputs(x, num_rows) for x, num_rows in minibatches]
         if not chunks:
-            return [answer.empty() for answer in prediction.answers]
-        if len(chunks[0]) != len(prediction.answers):
+            return [output_column.empty() for output_column in prediction.output_columns]
+        if len(chunks[0]) != len(prediction.output_columns):
             raise ValueError(
-                f"Expected {len(prediction.answers)} output(s) of the model. Received: {len(chunks[0])}"
+                f"Expected {len(prediction.output_columns)} output(s) of the model. "
+                f"Received: {len(chunks[0])}"
             )
         return [
-            _answer_of(parts, answer)
-            for parts, answer in zip(zip(*chunks, strict=True), prediction.answers, strict=True)
+            _output_of(parts, output_column)
+            for parts, output_column in zip(zip(*chunks, strict=True), prediction.output_columns, strict=True)
         ]
 
     def _outputs(self, x: Tensors, num_rows: int) -> list[Array]:
@@ -151,26 +154,26 @@ class Predictor:
         return min(size, max(SMALLEST_PADDED, 1 << (num_rows - 1).bit_length()))
 
 
-def _answer_of(parts: Sequence[Array], answer: Answer) -> pa.Array:
+def _output_of(parts: Sequence[Array], output_column: OutputColumn) -> pa.Array:
     """Return one output of all minibatches; where rows are filled up, each may have a length of its own."""
     if len({part.shape[1:] for part in parts}) > 1:
-        return pa.concat_arrays([to_arrow(part, answer) for part in parts])
-    return to_arrow(np.concatenate(parts) if len(parts) > 1 else parts[0], answer)
+        return pa.concat_arrays([to_arrow(part, output_column) for part in parts])
+    return to_arrow(np.concatenate(parts) if len(parts) > 1 else parts[0], output_column)
 
 
-_kept: OrderedDict[str, list[keras.Model]] = OrderedDict()
+_model_cache: OrderedDict[str, list[keras.Model]] = OrderedDict()
 
 
 def _loaded(prediction: Prediction) -> list[keras.Model]:
     """Return the models of `prediction`, those of an earlier task of this process if they are still kept."""
     key = prediction.models.name
-    if key not in _kept:
+    if key not in _model_cache:
         saved: tuple[SavedModel, ...] = prediction.models.open()
-        _kept[key] = [model.open() for model in saved]
-    _kept.move_to_end(key)
-    while len(_kept) > KEPT_MODELS:
-        _kept.popitem(last=False)
-    return _kept[key]
+        _model_cache[key] = [model.open() for model in saved]
+    _model_cache.move_to_end(key)
+    while len(_model_cache) > CACHED_MODELS:
+        _model_cache.popitem(last=False)
+    return _model_cache[key]
 
 
 def _filled(rows: Array, num_rows: int) -> Array:
@@ -198,7 +201,7 @@ def predict_stream(
     if all(spec.shape is not None and None not in spec.shape for spec in prediction.open):
         batches = in_minibatches(batches, prediction.batch_size)
     if prediction.preprocess is not None:
-        yield from predictor.ahead(batches, partition)
+        yield from predictor.prefetched(batches, partition)
         return
     for batch in batches:
         yield predictor(batch.flatten(), partition=partition, first_row=arrived)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from distkeras.worker.answers import Answer
+from distkeras.worker.output_columns import OutputColumn
 from distkeras.worker.padding import Padding
-from distkeras.worker.parcel import Sendable
+from distkeras.worker.payload import Openable
 from distkeras.worker.preprocess import Preprocess
 from distkeras.worker.tensor_spec import TensorSpec
 
@@ -23,18 +23,18 @@ class Prediction:
         inputs: of the models.
         columns: the user's name of each column, for errors; no name stands twice. There is one for each input
             that is no mask, or those that `preprocess` is given.
-        answers: how each output becomes a column.
+        output_columns: how each output becomes a column.
         batch_size: rows that a model takes at once.
         preprocess: code of the user's that makes the inputs of the columns.
         paddings: how the rows of each column are filled up; empty: none of them.
     """
 
-    models: Sendable
+    models: Openable
     backend: str
     threads: int
     inputs: tuple[TensorSpec, ...]
     columns: tuple[str, ...]
-    answers: tuple[Answer, ...]
+    output_columns: tuple[OutputColumn, ...]
     batch_size: int
     preprocess: Preprocess | None = None
     paddings: tuple[Padding | None, ...] = ()

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from distkeras.algorithms import Vector
 from distkeras.model.variables import value_of
 from distkeras.model.weights import cells_of, layout_of
-from distkeras.worker.backlog import Backlog, Batch, Form, form_of, leaves_of
 from distkeras.worker.nesterov import nesterov_of
+from distkeras.worker.step_buffer import Batch, Form, StepBuffer, form_of, leaves_of
 
 Arrays = Any
 """An array, or a list or dict of arrays: what Keras takes as `x` or `y`."""
@@ -51,7 +51,7 @@ class Replica(ABC):
         ValueError: the model is not compiled.
     """
 
-    _num_places = 1
+    _num_buffers = 1
     """Of a backlog: more where a call returns before it has read its minibatches."""
 
     def __init__(self, model: keras.Model) -> None:
@@ -66,8 +66,8 @@ class Replica(ABC):
         self._before: list[Sums] = []
         self._prepared = False
         self._most_rows = 0
-        self._joined: dict[Form, tuple[Backlog, Steps] | None] = {}
-        self._waiting: tuple[Backlog, Steps] | None = None
+        self._joined: dict[Form, tuple[StepBuffer, Steps] | None] = {}
+        self._waiting: tuple[StepBuffer, Steps] | None = None
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self.layout = layout_of(model)
@@ -91,7 +91,7 @@ class Replica(ABC):
             self._joined[form] = self._join(batch)
         joined = self._joined[form]
         if joined is not self._waiting:
-            self._catch_up()
+            self._flush()
             self._waiting = joined
         if joined is None:
             self._logs = self._step(batch)
@@ -99,14 +99,14 @@ class Replica(ABC):
         backlog, _ = joined
         backlog.add(batch)
         if backlog.count == backlog.capacity:
-            self._catch_up()
+            self._flush()
 
     def metrics(self) -> dict[str, float]:
         """Return every metric over the steps since the last call, `loss` first, and reset them.
 
         Empty if there was no step. A metric of several values gives each a number: `f1_0`, `f1_1`.
         """
-        self._catch_up()
+        self._flush()
         if self._logs is None:
             return {}
         logs, self._logs = self._logs, None
@@ -126,7 +126,7 @@ class Replica(ABC):
 
         What they hold now is added to what `metrics` returns next.
         """
-        self._catch_up()
+        self._flush()
         self._collected = []
         if self._logs is not None:
             self._before = self._metric_values()
@@ -141,7 +141,7 @@ class Replica(ABC):
 
     def read(self) -> Vector:
         """Return the weights as one new vector, shape (size,)."""
-        self._catch_up()
+        self._flush()
         return self._read()
 
     def write(self, vector: Vector) -> None:
@@ -150,12 +150,12 @@ class Replica(ABC):
         Raises:
             ValueError: it has another size.
         """
-        self._catch_up()
+        self._flush()
         self._write(self._checked(vector))
 
     def sync(self) -> None:
         """Bring weights, optimizer state and metrics into `model`, where they hold until the next step."""
-        self._catch_up()
+        self._flush()
         self._sync()
 
     def load(self) -> None:
@@ -170,7 +170,7 @@ class Replica(ABC):
             variable.assign(state.astype(str(variable.dtype)))
         return _named_values(self.model.get_metrics_result())
 
-    def _join(self, batch: Batch) -> tuple[Backlog, Steps] | None:
+    def _join(self, batch: Batch) -> tuple[StepBuffer, Steps] | None:
         """Get ready for minibatches of the form of `batch`; return what collects them and trains several."""
         if not self._prepared:
             # Loss and metrics make their variables by the shapes of the data, before anything is compiled.
@@ -182,9 +182,9 @@ class Replica(ABC):
             return None  # The rest of a partition, once an epoch: there are no others to train it with.
         self._most_rows = rows
         steps = self._compile_steps(batch)
-        return None if steps is None else (Backlog(batch, self._num_places), steps)
+        return None if steps is None else (StepBuffer(batch, self._num_buffers), steps)
 
-    def _catch_up(self) -> None:
+    def _flush(self) -> None:
         """Train what waits."""
         if self._waiting is not None and self._waiting[0].count:
             backlog, steps = self._waiting

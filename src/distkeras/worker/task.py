@@ -15,18 +15,18 @@ from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
 from distkeras.wire.group import Group, connect
 from distkeras.wire.handshake import AuthenticationError
-from distkeras.worker.ending import Ending
 from distkeras.worker.environment import prepare_process
+from distkeras.worker.final_state import FinalState
 from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.memory import keep_freed_memory
-from distkeras.worker.parcel import Sendable
+from distkeras.worker.payload import Openable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from distkeras.model.spec import ModelSpec
+    from distkeras.worker.cached_replica import CachedReplica
     from distkeras.worker.columns import Columns
-    from distkeras.worker.kept import Kept
 
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Envelope:
     """
 
     task: bytes
-    model: Sendable
+    model: Openable
     servers: tuple[ServerAddress, ...]
     patience: float
     backend: str
@@ -116,7 +116,7 @@ class Start:
     gpus: tuple[str, ...] = ()
 
 
-def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> Ending:
+def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> FinalState:
     """Train as worker `start.worker` on `batches` to the end.
 
     An exception is reported to the center, whence the driver learns of it at once, and returned; it is not
@@ -140,12 +140,12 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
         # first returned, Spark would take the partition for done, and end the second with the stage.
         raise
     except Exception:
-        return Ending(traceback.format_exc())
+        return FinalState(traceback.format_exc())
 
 
 def _run_on(
     client: Client | Group, envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]
-) -> Ending:
+) -> FinalState:
     """Train as `run` says, by this line to the server."""
     from distkeras.worker.arrivals import SourceLost
 
@@ -156,22 +156,22 @@ def _run_on(
         except (Replaced, SourceLost):
             raise
         except JobStopped:
-            return Ending()  # The driver knows why.
+            return FinalState()  # The driver knows why.
         except (ServerLost, AuthenticationError):  # It cannot be told.
-            return Ending(traceback.format_exc())
+            return FinalState(traceback.format_exc())
         except Exception:
             error = traceback.format_exc()
             _report(client, start.worker, error)
-            return Ending(error)
+            return FinalState(error)
 
 
 def _train(
     task: Task, model: ModelSpec, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group
-) -> Ending:
+) -> FinalState:
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.model.schedule import ScheduleSteps
+    from distkeras.worker.cached_replica import replica_from_cache
     from distkeras.worker.feed import Feed
-    from distkeras.worker.kept import borrowed
     from distkeras.worker.loop import Loop
 
     feed = Feed(
@@ -186,31 +186,33 @@ def _train(
         drop_remainder=task.drop_remainder,
     )
     steps = ScheduleSteps(task.scale_of(start.worker))
-    with feed, borrowed(model, start.worker, task.center.algorithm.inner_momentum, steps) as kept:
-        keep_freed_memory(4 * kept.replica.layout.size)
+    with feed, replica_from_cache(model, start.worker, task.center.algorithm.inner_momentum, steps) as cached:
+        keep_freed_memory(4 * cached.replica.layout.size)
         loop = Loop(
-            kept.replica,
+            cached.replica,
             feed,
             task.center.algorithm,
             client.call,
             worker=start.worker,
             num_epoch=task.num_epoch,
             overlap=task.center.overlap,
-            on_place=lambda epoch, step: kept.move_to(epoch * task.steps_per_epoch(start.worker) + step),
+            on_start=lambda epoch, step: cached.move_to(epoch * task.steps_per_epoch(start.worker) + step),
         )
         trained = loop.run(start.attempt, start.ticket)
-        return _ending(kept, task, start.worker) if trained else Ending()
+        return _final_state(cached, task, start.worker) if trained else FinalState()
 
 
-def _ending(kept: Kept, task: Task, worker: int) -> Ending:
+def _final_state(cached: CachedReplica, task: Task, worker: int) -> FinalState:
     """Return what a worker leaves that has trained to the end."""
-    metrics = kept.replica.collected_metrics()
+    metrics = cached.replica.collected_metrics()
     if worker not in task.state_of:
-        return Ending(metrics=[*metrics])
-    state = kept.optimizer_state()
+        return FinalState(metrics=[*metrics])
+    state = cached.optimizer_state()
     size = sum(array.nbytes for array in state)
     fits = size <= task.largest_state
-    return Ending(None, kept.moved(), state if fits else [], [*metrics], 0 if fits else size)
+    return FinalState(
+        None, cached.changed_variables(), state if fits else [], [*metrics], 0 if fits else size
+    )
 
 
 def _report(client: Client | Group, worker: int, error: str) -> None:

@@ -40,7 +40,7 @@ class Codec(ABC):
     number: ClassVar[int]
     """As it stands in a frame's header, in 1..255."""
 
-    fine: ClassVar[bool] = False
+    near_lossless: ClassVar[bool] = False
     """Whether one vector alone says nearly all. Then replies travel so too, which are all a worker gets."""
 
     @abstractmethod
@@ -64,7 +64,7 @@ class CodecError(ValueError):
     """Bytes of the right number that no encoder has written."""
 
 
-def pieces(size: int) -> Iterator[tuple[slice, slice, int]]:
+def block_slices(size: int) -> Iterator[tuple[slice, slice, int]]:
     """Cut a vector into pieces of about `CHUNK` elements, each of whole blocks of one width.
 
     Yields:

@@ -29,7 +29,7 @@ class FP16(Codec):
 
     name: ClassVar[str] = "fp16"
     number: ClassVar[int] = 1
-    fine: ClassVar[bool] = True
+    near_lossless: ClassVar[bool] = True
 
     def encoded_bytes(self, size: int) -> int:
         return 2 * size
@@ -80,7 +80,7 @@ class BF16(Codec):
 
     name: ClassVar[str] = "bf16"
     number: ClassVar[int] = 2
-    fine: ClassVar[bool] = True
+    near_lossless: ClassVar[bool] = True
 
     def encoded_bytes(self, size: int) -> int:
         return 2 * size

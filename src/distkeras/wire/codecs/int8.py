@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.wire.codecs.base import CHUNK, LITTLE_FLOAT, Bytes, Codec, num_blocks, pieces
+from distkeras.wire.codecs.base import CHUNK, LITTLE_FLOAT, Bytes, Codec, block_slices, num_blocks
 
 _SMALLEST = np.finfo(np.float32).tiny
 
@@ -22,7 +22,7 @@ class Int8(Codec):
 
     name: ClassVar[str] = "int8"
     number: ClassVar[int] = 3
-    fine: ClassVar[bool] = True
+    near_lossless: ClassVar[bool] = True
 
     def encoded_bytes(self, size: int) -> int:
         return LITTLE_FLOAT.itemsize * num_blocks(size) + size
@@ -32,7 +32,7 @@ class Int8(Codec):
         scales, levels = out[:split].view(LITTLE_FLOAT), out[split:].view(np.int8)
         scaled = np.empty(min(CHUNK, vector.size), np.float32)
         with np.errstate(all="ignore"):
-            for elements, blocks, width in pieces(vector.size):
+            for elements, blocks, width in block_slices(vector.size):
                 part = vector[elements].reshape(-1, width)
                 scale = np.maximum(part.max(axis=1), -part.min(axis=1))
                 scale /= 127
@@ -48,7 +48,7 @@ class Int8(Codec):
         split = LITTLE_FLOAT.itemsize * num_blocks(out.size)
         scales, levels = data[:split].view(LITTLE_FLOAT), data[split:].view(np.int8)
         with np.errstate(all="ignore"):
-            for elements, blocks, width in pieces(out.size):
+            for elements, blocks, width in block_slices(out.size):
                 part = out[elements]
                 np.copyto(part, levels[elements])
                 part = part.reshape(-1, width)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.wire.codecs.base import CHUNK, LITTLE_FLOAT, Bytes, Codec, num_blocks, pieces
+from distkeras.wire.codecs.base import CHUNK, LITTLE_FLOAT, Bytes, Codec, block_slices, num_blocks
 
 _EVERY_BYTE = np.arange(256, dtype=np.uint8)[:, None]
 _SIGNS = 1 - 2 * np.unpackbits(_EVERY_BYTE, axis=1).astype(np.float32)
@@ -36,7 +36,7 @@ class Sign(Codec):
         scales, bits = out[:split].view(LITTLE_FLOAT), out[split:]
         sizes = np.empty(min(CHUNK, vector.size), np.float32)
         with np.errstate(all="ignore"):
-            for elements, blocks, width in pieces(vector.size):
+            for elements, blocks, width in block_slices(vector.size):
                 part = vector[elements]
                 size = np.abs(part, out=sizes[: part.size])
                 scales[blocks] = size.reshape(-1, width).mean(axis=1)
@@ -46,7 +46,7 @@ class Sign(Codec):
         split = LITTLE_FLOAT.itemsize * num_blocks(out.size)
         scales, bits = data[:split].view(LITTLE_FLOAT), data[split:]
         with np.errstate(all="ignore"):
-            for elements, blocks, width in pieces(out.size):
+            for elements, blocks, width in block_slices(out.size):
                 signs = np.take(_SIGNS, bits[_bytes(elements)], axis=0).reshape(-1)[: out[elements].size]
                 np.multiply(
                     signs.reshape(-1, width), scales[blocks][:, None], out=out[elements].reshape(-1, width)

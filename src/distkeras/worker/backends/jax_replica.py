@@ -14,8 +14,8 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.model.variables import Cell
-from distkeras.worker.backlog import Batch
 from distkeras.worker.replica import Replica, Steps, Sums
+from distkeras.worker.step_buffer import Batch
 
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]
 """Trainable, other, optimizer and metrics variables, as Keras's `train_step` takes them."""
@@ -31,7 +31,7 @@ class JaxReplica(Replica):
         super().__init__(model)
         self._load()
         if jax.config.read("jax_cpu_enable_async_dispatch"):
-            self._num_places = 2
+            self._num_buffers = 2
         places = {
             id(variable): (group, index)
             for group, variables in enumerate(self._variables())
@@ -111,11 +111,11 @@ class JaxReplica(Replica):
         return self._steps
 
     def _steps(self, batches: Batch, count: int) -> dict[str, Any]:
-        if self._num_places > 1:  # The place of the call before this one is filled next.
+        if self._num_buffers > 1:  # The place of the call before this one is filled next.
             jax.block_until_ready(self._state)
         logs: dict[str, Any]
         logs, self._state = self._train_steps(self._state, batches, count)
-        if self._num_places == 1:  # That of this call is.
+        if self._num_buffers == 1:  # That of this call is.
             jax.block_until_ready(self._state)
         return logs
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from distkeras.algorithms import Vector
-from distkeras.worker.backlog import Batch, leaves_of, map_leaves
 from distkeras.worker.replica import Replica, Steps
+from distkeras.worker.step_buffer import Batch, leaves_of, map_leaves
 
 
 @final

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from distkeras.algorithms import Vector
-from distkeras.worker.backlog import Batch
 from distkeras.worker.replica import Replica, Steps
+from distkeras.worker.step_buffer import Batch
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from pyspark.sql import DataFrame
 
 from distkeras.cluster.source import Source
 from distkeras.cluster.validate import Names, Weights
-from distkeras.worker.backlog import map_leaves
 from distkeras.worker.columns import RAW, Column, Columns
 from distkeras.worker.decode import decode
 from distkeras.worker.preprocess import Function, Preprocess, Preprocessor, as_given
+from distkeras.worker.step_buffer import map_leaves
 from distkeras.worker.tensor_spec import TensorSpec
 
 ROWS = 4
@@ -24,7 +24,7 @@ ROWS = 4
 
 
 @dataclass(frozen=True)
-class Trial:
+class DryRun:
     """What a function made of the first rows.
 
     Attributes:
@@ -48,7 +48,7 @@ def names_of(given: Names | Weights) -> list[str]:
 
 def try_out(
     df: DataFrame, function: Function, sources: Sequence[Source], inputs: tuple[TensorSpec, ...]
-) -> Trial:
+) -> DryRun:
     """Call `function` with the first rows of `df`, as workers will with theirs.
 
     Args:
@@ -67,7 +67,7 @@ def try_out(
     given = tuple(source.name for source in sources)
     preprocess = Preprocess.of(function, given, inputs)
     if table.num_rows == 0:
-        return Trial(preprocess, dict.fromkeys(given, 1))
+        return DryRun(preprocess, dict.fromkeys(given, 1))
     (batch,) = table.to_batches()
     # By the user's names: they stand in the errors.
     batch = pa.RecordBatch.from_arrays(batch.columns, list(given))
@@ -83,7 +83,7 @@ def try_out(
         name: max(batch.column(index).slice(row, 1).nbytes for row in range(batch.num_rows))
         for index, name in enumerate(given)
     }
-    return Trial(replace(preprocess, made=map_leaves(_no_rows, parts)), sizes)
+    return DryRun(replace(preprocess, made=map_leaves(_no_rows, parts)), sizes)
 
 
 def _no_rows(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -16,18 +16,18 @@ import cloudpickle
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-PIECE_BYTES = 256 * 2**20
+CHUNK_BYTES = 256 * 2**20
 """A file holds so many bytes at most, so that no limit of 2 GB along the way is met."""
 
 SMALL_BYTES = 64 * 2**10
 """What is smaller needs no file: it travels beside the code."""
 
 
-class ParcelLost(RuntimeError):
-    """A file of a parcel is not where Spark puts it, or is not whole."""
+class PayloadLost(RuntimeError):
+    """A file of a payload is not where Spark puts it, or is not whole."""
 
 
-class Sendable(Protocol):
+class Openable(Protocol):
     """What a task opens: an object, by a name for its contents."""
 
     @property
@@ -37,7 +37,7 @@ class Sendable(Protocol):
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Payload:
     """A pickled object: where its bytes are, not the bytes themselves unless they are few.
 
     Attributes:
@@ -60,22 +60,22 @@ class Parcel:
         Memory is taken once: bytes are read to where they stay.
 
         Raises:
-            ParcelLost: a file is not there, or not whole.
+            PayloadLost: a file is not there, or not whole.
         """
         if not self.files:
             return pickle.loads(self.small)
         paths = [Path(self.folder or "", name) for name in self.files]
         found = sum(path.stat().st_size if path.exists() else 0 for path in paths)
         if found != self.size:
-            raise ParcelLost(
+            raise PayloadLost(
                 f"Expected {self.size} bytes in {len(paths)} file(s) that Spark brings to each executor. "
                 f"Received: {found} bytes in {self.folder}. They must stay while the application runs."
             )
-        with io.BufferedReader(_Joined(paths)) as file:
+        with io.BufferedReader(_ChunkReader(paths)) as file:
             return pickle.load(file)
 
 
-def pack(value: object, folder: str | os.PathLike[str]) -> Parcel:
+def pack(value: object, folder: str | os.PathLike[str]) -> Payload:
     """Pickle `value` and return where it is: in `folder`, if it is large.
 
     The bytes go to the files as they are pickled: `bytes` and arrays are not copied.
@@ -87,7 +87,7 @@ def pack(value: object, folder: str | os.PathLike[str]) -> Parcel:
     Raises:
         OSError: the files could not be written; none is left.
     """
-    with _Pieces(Path(folder)) as pieces:
+    with _ChunkWriter(Path(folder)) as pieces:
         cloudpickle.dump(value, pieces, protocol=5)
         return pieces.finish()
 
@@ -114,8 +114,8 @@ class _Digest:
         return memoryview(data).nbytes
 
 
-class _Pieces:
-    """What is written to it: kept in memory while it is small, else in files of at most `PIECE_BYTES`."""
+class _ChunkWriter:
+    """What is written to it: kept in memory while it is small, else in files of at most `CHUNK_BYTES`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -139,25 +139,25 @@ class _Pieces:
 
     def _to_files(self, view: memoryview) -> None:
         while view or not self._files:
-            if not self._files or self._files[-1].tell() == PIECE_BYTES:
+            if not self._files or self._files[-1].tell() == CHUNK_BYTES:
                 self._files.append(open(self._folder / f"{self._part}{len(self._files)}", "wb"))  # noqa: SIM115
-            room = PIECE_BYTES - self._files[-1].tell()
+            room = CHUNK_BYTES - self._files[-1].tell()
             self._files[-1].write(view[:room])
             view = view[room:]
 
-    def finish(self) -> Parcel:
+    def finish(self) -> Payload:
         """Give the files their names, which they have once they are whole."""
         name = self._digest.name
         if not self._files:
-            return Parcel(name, small=bytes(self._small))
+            return Payload(name, small=bytes(self._small))
         files = tuple(f"{name}-{index}" for index in range(len(self._files)))
         for file, final in zip(self._files, files, strict=True):
             file.close()
             Path(file.name).replace(self._folder / final)
         self._files.clear()
-        return Parcel(name, files, self._size, folder=str(self._folder))
+        return Payload(name, files, self._size, folder=str(self._folder))
 
-    def __enter__(self) -> _Pieces:
+    def __enter__(self) -> _ChunkWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,7 +166,7 @@ class _Pieces:
             Path(file.name).unlink()
 
 
-class _Joined(io.RawIOBase):
+class _ChunkReader(io.RawIOBase):
     """The bytes of files, one after the other."""
 
     def __init__(self, paths: Sequence[Path]) -> None:

@@ -28,8 +28,8 @@ KINDS = (
 """What a class of the user's may derive from, to be found where a file says that it is."""
 
 
-class Described(dict[str, Any]):
-    """The JSON form of an object, which `alive` turns back.
+class Serialized(dict[str, Any]):
+    """The JSON form of an object, which `deserialized` turns back.
 
     An object that was given, rather than read, is kept beside its form: its class need not be one that
     another process finds.
@@ -61,25 +61,25 @@ class Described(dict[str, Any]):
         return _found(self) if "custom_object" in self else keras.saving.deserialize_keras_object(self)
 
 
-def described(value: Any) -> Any:
+def serialized(value: Any) -> Any:
     """Return the JSON form of `value`: of a rule, options, a codec, a Keras object or function, a structure
     of them. Strings and numbers stay as they are.
 
     Raises:
         TypeError: it has no JSON form.
     """
-    if value is None or isinstance(value, str | bool | int | float | Described):
+    if value is None or isinstance(value, str | bool | int | float | Serialized):
         return value
     if isinstance(value, list | tuple):
-        return [described(part) for part in value]
+        return [serialized(part) for part in value]
     if isinstance(value, dict):
         if "dataclass" in value or "class_name" in value or "custom_object" in value:
-            return Described(value)
-        return {str(name): described(part) for name, part in value.items()}
+            return Serialized(value)
+        return {str(name): serialized(part) for name, part in value.items()}
     if _is_known(type(value)):
-        return Described(_form_of(value), value)
+        return Serialized(_form_of(value), value)
     try:
-        return Described(_form_of_keras(value), value)
+        return Serialized(_form_of_keras(value), value)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TypeError(
             "Expected a name, a Keras object or function, or a rule of distkeras, which have a form in JSON. "
@@ -87,7 +87,7 @@ def described(value: Any) -> Any:
         ) from error
 
 
-def custom_object(name: str, value: Any) -> Described:
+def custom_object(name: str, value: Any) -> Serialized:
     """Return the form of a class or function of the user's: where another process finds it.
 
     Args:
@@ -98,13 +98,13 @@ def custom_object(name: str, value: Any) -> Described:
         TypeError: it is neither a class nor a function.
     """
     if isinstance(value, Mapping) and "custom_object" in value:
-        return value if isinstance(value, Described) else Described(dict(value))
+        return value if isinstance(value, Serialized) else Serialized(dict(value))
     if not isinstance(value, type | types.FunctionType):
         raise TypeError(f"Expected a class or a function as {name!r}. Received: {value!r}")
-    return Described({"custom_object": name, "module": value.__module__, "path": value.__qualname__}, value)
+    return Serialized({"custom_object": name, "module": value.__module__, "path": value.__qualname__}, value)
 
 
-def check_findable(objects: Mapping[str, Described]) -> None:
+def check_findable(objects: Mapping[str, Serialized]) -> None:
     """Raise ValueError for a class or function that no other process can find by its module."""
     for name, form in objects.items():
         if "<" in form["path"] and keras.saving.get_registered_object(name) is None:
@@ -115,18 +115,18 @@ def check_findable(objects: Mapping[str, Described]) -> None:
             )
 
 
-def alive(value: Any) -> Any:
-    """Return what `described` was given, with every object made that was read from a file.
+def deserialized(value: Any) -> Any:
+    """Return what `serialized` was given, with every object made that was read from a file.
 
     Raises:
         ValueError: a class is not found.
     """
-    if isinstance(value, Described):
+    if isinstance(value, Serialized):
         return value.value
     if isinstance(value, list):
-        return [alive(part) for part in value]
+        return [deserialized(part) for part in value]
     if isinstance(value, dict):
-        return {name: alive(part) for name, part in value.items()}
+        return {name: deserialized(part) for name, part in value.items()}
     return value
 
 
@@ -136,7 +136,7 @@ def _form_of_keras(value: Any) -> dict[str, Any]:
         # Some of Keras's own leave arguments out of their configuration: Huber's delta.
         taken = inspect.signature(type(value)).parameters
         arguments = vars(value).get("_fn_kwargs", {})
-        missing = {name: described(given) for name, given in arguments.items() if name in taken}
+        missing = {name: serialized(given) for name, given in arguments.items() if name in taken}
         form["config"] = missing | form["config"]
     return form
 
@@ -144,12 +144,14 @@ def _form_of_keras(value: Any) -> dict[str, Any]:
 def _form_of(value: Any) -> dict[str, Any]:
     cls = type(value)
     config = {
-        field.name: described(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init
+        field.name: serialized(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if field.init
     }
     return {"dataclass": f"{cls.__module__}.{cls.__qualname__}", "config": config}
 
 
-def _dataclass_of(form: Described) -> Any:
+def _dataclass_of(form: Serialized) -> Any:
     path, config = form["dataclass"], form["config"]
     module, _, name = path.rpartition(".")
     cls: Any = keras.saving.get_registered_object(name)
@@ -170,12 +172,13 @@ def _dataclass_of(form: Described) -> Any:
         )
     # JSON has lists alone.
     arguments: dict[str, Any] = {
-        key: tuple(part) if isinstance(part, list) else alive(part) for key, part in described(config).items()
+        key: tuple(part) if isinstance(part, list) else deserialized(part)
+        for key, part in serialized(config).items()
     }
     return cls(**arguments)
 
 
-def _found(form: Described) -> Any:
+def _found(form: Serialized) -> Any:
     """Return the class or function of the user's: registered, in a scope, or where it was when it was saved.
 
     A file must not make another program run: what is found by its module is a class of Keras's kinds, or a

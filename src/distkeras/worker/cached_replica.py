@@ -14,10 +14,10 @@ import keras
 import numpy as np
 
 from distkeras.model.archive import digest_of_all
-from distkeras.model.compiling import Compiled, Copied, Pickled
+from distkeras.model.compiling import Compiled, CopiedByValue, Pickled
 from distkeras.model.custom_objects import is_of_keras
 from distkeras.model.schedule import Position, ScheduleSteps
-from distkeras.model.spec import ModelSpec, thaw
+from distkeras.model.spec import ModelSpec, deserialize_model
 from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
 from distkeras.model.weights import cells_of, reseed
 from distkeras.worker.backends import make_replica
@@ -29,7 +29,7 @@ Key = tuple[str, float, ScheduleSteps]
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedReplica:
     """A replica, and what belongs to its training besides the weights that come from the center.
 
     Attributes:
@@ -51,7 +51,7 @@ class Kept:
     state: list[tuple[Cell, Array]]
     fixed: dict[str, tuple[Cell, int]]
 
-    def begin_anew(self, worker: int) -> None:
+    def reset(self, worker: int) -> None:
         """Put all but the center's weights back to where a new replica has them."""
         vars(self).pop("changed", None)
         self.replica.sync()
@@ -69,7 +69,7 @@ class Kept:
             self.position.move_to(done)
             self.replica.load()
 
-    def moved(self) -> dict[str, Array]:
+    def changed_variables(self) -> dict[str, Array]:
         """Return, by path, the model's own variables that training has changed and no center holds."""
         cells = {path: cell for path, (cell, _) in self.local.items()}
         cells |= {path: cell for path, (cell, _) in self.fixed.items() if path in self.changed}
@@ -80,7 +80,7 @@ class Kept:
     def changed(self) -> frozenset[str]:
         """Paths of the weights that nothing should change and something has, once the training has ended.
 
-        They are looked through once: with a frozen backbone they are most of the model. `begin_anew` forgets
+        They are looked through once: with a frozen backbone they are most of the model. `reset` forgets
         the answer.
         """
         self.replica.sync()
@@ -93,15 +93,15 @@ class Kept:
         return [np.array(value_of(variable)) for variable in self.optimizer]
 
 
-_kept: list[Kept] = []  # At most one: a second would take as much memory again.
-_made: list[Key] = []
+_cache: list[CachedReplica] = []  # At most one: a second would take as much memory again.
+_keys_made: list[Key] = []
 _torch_seed: list[int] = []
 
 
 @contextmanager
-def borrowed(
+def replica_from_cache(
     spec: ModelSpec, worker: int, momentum: float, steps: ScheduleSteps | None = None
-) -> Iterator[Kept]:
+) -> Iterator[CachedReplica]:
     """Give a replica as a new process would make it, its weights zero or old: the center has them.
 
     It is the one that was kept, if that is of the same model and settings; else Keras begins anew. It is kept
@@ -116,17 +116,17 @@ def borrowed(
     """
     steps = steps or ScheduleSteps()
     key = (_digest(spec), momentum, steps)
-    kept = _kept.pop() if _kept else None
-    if kept is not None and kept.key == key:
+    cached = _cache.pop() if _cache else None
+    if cached is not None and cached.key == key:
         spec.process.apply()
-        kept.begin_anew(worker)
+        cached.reset(worker)
     else:
-        kept = None  # Its memory is free before the next one takes its own.
-        kept = _make(key, spec, worker, momentum)
-    yield kept
+        cached = None  # Its memory is free before the next one takes its own.
+        cached = _make(key, spec, worker, momentum)
+    yield cached
     own = cloudpickle.loads(spec.saved.custom_objects) or not _is_of_keras(cloudpickle.loads(spec.compiled))
-    if not own and not kept.changed:
-        _kept.append(kept)
+    if not own and not cached.changed:
+        _cache.append(cached)
 
 
 def _digest(spec: ModelSpec) -> str:
@@ -136,12 +136,12 @@ def _digest(spec: ModelSpec) -> str:
     return digest_of_all(spec.saved.digest.encode(), spec.compiled, repr(texts).encode(), *arrays)
 
 
-def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> Kept:
-    if _made:
+def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> CachedReplica:
+    if _keys_made:
         keras.utils.clear_session()  # A quarter of a second, for nothing in a new process.
         release_freed_memory()
-    _made.append(key)
-    model = thaw(spec, blank=True)
+    _keys_made.append(key)
+    model = deserialize_model(spec, blank=True)
     optimizer = list(model.optimizer.variables) if model.optimizer is not None else []
     position = Position(model, key[2])
     moving = {id(cell) for cell in cells_of(model, spec.layout)}
@@ -155,7 +155,7 @@ def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> Kept:
     _reseed(model, worker)
     replica.load()
     fixed = {path: (others[path], digest_of_value(others[path])) for path in sorted(frozen)}
-    return Kept(key, replica, position, optimizer, local, state, fixed)
+    return CachedReplica(key, replica, position, optimizer, local, state, fixed)
 
 
 def _reseed(model: keras.Model, worker: int) -> None:
@@ -178,7 +178,7 @@ def _is_of_keras(setting: Any) -> bool:
             return all(_is_of_keras(part) for part in setting.values())
         case list() | tuple():
             return all(_is_of_keras(part) for part in setting)
-        case Copied(cls, attributes):
+        case CopiedByValue(cls, attributes):
             return is_of_keras(cls) and _is_of_keras(attributes)
         case Pickled():
             return False

@@ -18,7 +18,7 @@ Form = tuple[Any, ...]
 BYTES = 2 * 2**20
 """What may wait: about what stays in a core's cache until it is trained."""
 
-LONGEST = 16
+MAX_STEPS = 16
 """Minibatches of one call: more no longer pays."""
 
 ALIGNMENT = 64
@@ -26,12 +26,12 @@ ALIGNMENT = 64
 
 
 @final
-class Backlog:
+class StepBuffer:
     """Collects copies of minibatches of one form, side by side, in one place or in several by turns.
 
     Args:
         batch: a minibatch of the form.
-        num_places: 1: what `take` returned is overwritten by the next `add`; 2: by the one after the next
+        num_buffers: 1: what `take` returned is overwritten by the next `add`; 2: by the one after the next
             `take`.
 
     Attributes:
@@ -39,13 +39,13 @@ class Backlog:
         count: how many it holds.
     """
 
-    def __init__(self, batch: Batch, num_places: int = 1) -> None:
+    def __init__(self, batch: Batch, num_buffers: int = 1) -> None:
         num_bytes = sum(array.nbytes for array in leaves_of(batch))
-        self.capacity = max(1, min(LONGEST, BYTES // max(1, num_bytes)))
+        self.capacity = max(1, min(MAX_STEPS, BYTES // max(1, num_bytes)))
         self.count = 0
-        places = [map_leaves(self._room_for, batch) for _ in range(num_places)]
-        self._places = itertools.cycle((place, leaves_of(place)) for place in places)
-        self._place, self._leaves = next(self._places)
+        buffers = [map_leaves(self._room_for, batch) for _ in range(num_buffers)]
+        self._buffers = itertools.cycle((buffer, leaves_of(buffer)) for buffer in buffers)
+        self._buffer, self._leaves = next(self._buffers)
 
     def add(self, batch: Batch) -> None:
         """Copy one more minibatch."""
@@ -55,8 +55,8 @@ class Backlog:
 
     def take(self) -> tuple[Batch, int]:
         """Return all `capacity` places, shape (capacity, rows, ...), and how many are filled; begin anew."""
-        taken, count, self.count = self._place, self.count, 0
-        self._place, self._leaves = next(self._places)
+        taken, count, self.count = self._buffer, self.count, 0
+        self._buffer, self._leaves = next(self._buffers)
         return taken, count
 
     def _room_for(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

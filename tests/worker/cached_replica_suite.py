@@ -1,4 +1,4 @@
-"""Tests of the replica that is kept from one training to the next, run by test_kept.py on every backend."""
+"""Tests of the cached replica, run by test_cached_replica.py on every backend."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.model.spec import freeze
+from distkeras.model.spec import serialize_model
 from distkeras.model.variables import digest_of_value, value_of
 from distkeras.model.weights import initial_vector
-from distkeras.worker import kept
-from distkeras.worker.kept import borrowed
+from distkeras.worker import cached_replica
+from distkeras.worker.cached_replica import replica_from_cache
 
 BACKEND = keras.backend.backend()
 
 
 @pytest.fixture(autouse=True)
 def _fresh_process():
-    kept._kept.clear()
+    cached_replica._cache.clear()
     keras.utils.set_random_seed(7)
     yield
-    kept._kept.clear()
+    cached_replica._cache.clear()
 
 
 def frozen(units=4, optimizer=None):
@@ -42,13 +42,13 @@ def frozen(units=4, optimizer=None):
         keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9), initial_accumulator_value=0.3
     )
     model.compile(optimizer, "mse", metrics=["mae"])
-    return freeze(model), initial_vector(model)
+    return serialize_model(model), initial_vector(model)
 
 
 def train(spec, center, worker=0, momentum=0.0):
     """Three steps as a task makes them; the last is not asked for its metrics."""
     draw = np.random.default_rng(1)
-    with borrowed(spec, worker, momentum) as kept_replica:
+    with replica_from_cache(spec, worker, momentum) as kept_replica:
         replica = kept_replica.replica
         replica.write(center)
         found = []
@@ -70,7 +70,7 @@ def test_kept_replica_trains_bit_for_bit_like_a_new_one():
     np.testing.assert_array_equal(first[0], second[0])
     assert first[1] == second[1]
     assert np.abs(first[0] - other[0]).max() > 1e-4
-    kept._kept.clear()
+    cached_replica._cache.clear()
     unkept, *third = train(spec, center, 1, momentum)
     assert unkept is not new
     np.testing.assert_array_equal(first[0], third[0])
@@ -88,12 +88,12 @@ def test_whatever_differs_makes_a_new_replica():
 def test_replica_of_a_training_that_failed_is_not_kept():
     spec, center = frozen()
     first, *_ = train(spec, center)
-    with pytest.raises(ZeroDivisionError), borrowed(spec, 0, 0.0):
+    with pytest.raises(ZeroDivisionError), replica_from_cache(spec, 0, 0.0):
         raise ZeroDivisionError
     assert train(spec, center)[0] is not first
 
 
-@keras.saving.register_keras_serializable("kept_suite")
+@keras.saving.register_keras_serializable("cached_replica_suite")
 class Own(keras.layers.Layer):
     """A layer of the user's."""
 
@@ -105,10 +105,10 @@ def test_code_of_the_user_is_always_made_anew():
     for layers, loss in (([Own()], "mse"), ([], lambda y, p: keras.ops.mean((y - p) ** 2))):
         model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(1)])
         model.compile("sgd", loss)
-        spec = freeze(model)
-        with borrowed(spec, 0, 0.0) as kept_first:
+        spec = serialize_model(model)
+        with replica_from_cache(spec, 0, 0.0) as kept_first:
             first = kept_first.replica
-        with borrowed(spec, 0, 0.0) as kept_second:
+        with replica_from_cache(spec, 0, 0.0) as kept_second:
             second = kept_second.replica
             assert second is not first
 
@@ -132,19 +132,19 @@ def test_weights_that_nothing_should_change_are_looked_through_once_at_the_end(m
         looked.append(cell)
         return digest_of_value(cell)
 
-    monkeypatch.setattr(kept, "digest_of_value", digest)
-    with borrowed(spec, 0, 0.0) as own:
+    monkeypatch.setattr(cached_replica, "digest_of_value", digest)
+    with replica_from_cache(spec, 0, 0.0) as own:
         own.replica.write(center)
         assert {path for path in own.moved() if "hidden" in path} == set()
         fixed = len(own.fixed)
     assert len(looked) == 2 * fixed > 0  # Once as they begin, once as they end.
-    with borrowed(spec, 0, 0.0) as same:
+    with replica_from_cache(spec, 0, 0.0) as same:
         assert same is own
         path, (cell, _) = next(iter(same.fixed.items()))
         cell.assign(value_of(cell) + 1)
         same.replica.load()
         assert path in same.moved()
-    assert not kept._kept
+    assert not cached_replica._cache
 
 
 def frozen_backbone():
@@ -152,4 +152,4 @@ def frozen_backbone():
         [keras.Input((5,)), keras.layers.Dense(4, trainable=False, name="hidden"), keras.layers.Dense(1)]
     )
     model.compile("sgd", "mse")
-    return freeze(model), initial_vector(model)
+    return serialize_model(model), initial_vector(model)

@@ -18,7 +18,7 @@ def one_at_a_time(train: Callable[Concatenate[T, P], R]) -> Callable[Concatenate
     """Return the method `train`, which raises RuntimeError while another thread runs it on that object."""
 
     @functools.wraps(train)
-    def alone(trainer: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def exclusive(trainer: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with _lock:  # Noted here, not in the trainer: it may be copied while it trains.
             if id(trainer) in _training:
                 raise RuntimeError(
@@ -32,4 +32,4 @@ def one_at_a_time(train: Callable[Concatenate[T, P], R]) -> Callable[Concatenate
             with _lock:
                 _training.discard(id(trainer))
 
-    return alone
+    return exclusive

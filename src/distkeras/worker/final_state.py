@@ -22,7 +22,7 @@ VARIABLE, OPTIMIZER, METRIC = "variable ", "optimizer ", "metric "
 
 
 @dataclass(frozen=True)
-class Ending:
+class FinalState:
     """How a worker ended.
 
     Attributes:
@@ -59,7 +59,7 @@ def failures_in(rows: Iterable[Any]) -> list[tuple[int, str]]:
     return sorted((row.worker, row.error) for row in rows if row.error is not None)
 
 
-def endings_of(rows: Iterable[Any]) -> dict[int, Ending]:
+def final_states_of(rows: Iterable[Any]) -> dict[int, FinalState]:
     """Return how each worker ended, from the rows of all, in any order."""
     import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by it.
 
@@ -71,10 +71,10 @@ def endings_of(rows: Iterable[Any]) -> dict[int, Ending]:
             parts[row.worker][row.name].append(row)
         else:
             errors[row.worker], too_large[row.worker] = row.error, row.shape[0]
-    endings = {}
+    final_states = {}
     for worker, error in errors.items():
         arrays = {name: _joined(pieces) for name, pieces in parts[worker].items()}
-        endings[worker] = Ending(
+        final_states[worker] = FinalState(
             error,
             {
                 name.removeprefix(VARIABLE): array
@@ -85,7 +85,7 @@ def endings_of(rows: Iterable[Any]) -> dict[int, Ending]:
             _numbered(arrays, METRIC),
             too_large[worker],
         )
-    return endings
+    return final_states
 
 
 def _row(

@@ -7,14 +7,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from distkeras.worker import parcel
-from distkeras.worker.parcel import Parcel, ParcelLost, name_of, pack
+from distkeras.worker import payload
+from distkeras.worker.payload import Payload, PayloadLost, name_of, pack
 
 
 @pytest.fixture
 def large(monkeypatch):
     """Return a value of a few megabytes, where a piece has at most one."""
-    monkeypatch.setattr(parcel, "PIECE_BYTES", 2**20)
+    monkeypatch.setattr(payload, "CHUNK_BYTES", 2**20)
     generator = np.random.default_rng(0)
     return {
         "model": generator.bytes(5_000_000),
@@ -81,14 +81,14 @@ def test_a_file_that_is_gone_or_cut_is_named(large, tmp_path):
     with open(tmp_path / packed.files[-1], "r+b") as file:
         file.truncate(10)
     with pytest.raises(
-        ParcelLost, match=rf"Expected {packed.size} bytes in 7 file.*Received: 62914\d+ bytes"
+        PayloadLost, match=rf"Expected {packed.size} bytes in 7 file.*Received: 62914\d+ bytes"
     ):
         packed.open()
     (tmp_path / packed.files[0]).unlink()
-    with pytest.raises(ParcelLost, match=r"Received: 52428\d+ bytes"):
+    with pytest.raises(PayloadLost, match=r"Received: 52428\d+ bytes"):
         packed.open()
-    with pytest.raises(ParcelLost):
-        Parcel("elsewhere", ("elsewhere-0",), 10, folder=str(tmp_path)).open()
+    with pytest.raises(PayloadLost):
+        Payload("elsewhere", ("elsewhere-0",), 10, folder=str(tmp_path)).open()
 
 
 def test_a_value_that_cannot_be_pickled_leaves_no_file(large, tmp_path):

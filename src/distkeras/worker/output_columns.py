@@ -12,7 +12,7 @@ import pyarrow as pa
 
 
 @dataclass(frozen=True)
-class Answer:
+class OutputColumn:
     """How one output becomes a column.
 
     Attributes:
@@ -30,22 +30,22 @@ class Answer:
         return to_arrow(np.empty((0,) + (1,) * self.depth, self.dtype), self)
 
 
-def to_arrow(output: npt.NDArray[Any], answer: Answer) -> pa.Array:
+def to_arrow(output: npt.NDArray[Any], column: OutputColumn) -> pa.Array:
     """Return `output`, shape (rows, ...), as an array with a value or a nested list a row.
 
     Raises:
         ValueError: a row holds another number of axes, or of values, than the answer has room for.
     """
     num_rows, shape = len(output), output.shape[1:]
-    if answer.depth == 1:
+    if column.depth == 1:
         shape = (math.prod(shape),)
-    if len(shape) != answer.depth and math.prod(shape) != 1:
+    if len(shape) != column.depth and math.prod(shape) != 1:
         raise ValueError(
-            f"Expected {answer.depth} axes a row of output {answer.name!r}. Received: shape {shape}"
+            f"Expected {column.depth} axes a row of output {column.name!r}. Received: shape {shape}"
         )
-    if answer.depth == 0:
+    if column.depth == 0:
         shape = ()
-    array = pa.array(np.ascontiguousarray(output, answer.dtype).reshape(-1))
+    array = pa.array(np.ascontiguousarray(output, column.dtype).reshape(-1))
     counts = [num_rows * math.prod(shape[:level]) for level in range(len(shape))]
     for count, length in zip(reversed(counts), reversed(shape), strict=True):
         offsets = pa.array(np.arange(count + 1, dtype=np.int64) * length).cast(pa.int32())
