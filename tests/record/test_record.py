@@ -19,7 +19,7 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
-from distkeras.center.messages import Beat, Exchange, Fail, Join, Leave, Poll, Pull
+from distkeras.center.messages import Beat, Exchange, Fail, Join, Leave, Poll, Pull, Refused
 from distkeras.events import RecordFailed, UpdateRefused, Window, WorkerBack, WorkerLost
 from distkeras.record import Recorded, RecordError, ReplayDiverged, Start, Step, read_record, replay
 
@@ -171,6 +171,27 @@ def test_a_rule_of_ones_own_is_given_to_the_replay_and_its_errors_are_expected(t
         replay(path)
     with pytest.raises(ValueError, match=r"Expected the algorithm of the record.*Received: .*DOWNPOUR"):
         replay(path, DOWNPOUR())
+
+
+@dataclass(frozen=True)
+class Spoiling(Algorithm):
+    """Makes the center NaN, and NumPy notes no error."""
+
+    def apply(self, center, message, commit, state):
+        center[0] = np.nan
+        return center
+
+
+def test_commits_that_are_refused_since_a_snapshot_found_nan_are_refused_in_the_replay(tmp_path):
+    path = str(tmp_path / "server-0.record")
+    center = make_center(Spoiling())
+    recorded = Recorded(center, path)
+    recorded.handle(Join(0))
+    recorded.handle(commit(0, 1))
+    assert center.finite.check(center.event_log) is not None  # As the thread does that writes snapshots.
+    ((_, refused),) = recorded.handle(commit(0, 2))
+    assert isinstance(refused, Refused)
+    same(replay(path, Spoiling()), center)
 
 
 def test_a_replay_that_goes_another_way_says_where(tmp_path):
