@@ -23,6 +23,7 @@ _SUBPACKAGES = (
     "model",
     "monitor",
     "predictors",
+    "record",
     "simulation",
     "trainers",
     "transformers",

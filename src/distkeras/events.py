@@ -8,8 +8,12 @@ __all__ = [
     "CenterFailed",
     "Event",
     "EventsDropped",
+    "RecordFailed",
+    "RoundClosed",
+    "RoundOpened",
     "ServerRestored",
     "SnapshotFailed",
+    "SnapshotWritten",
     "UpdateRefused",
     "Window",
     "WorkerBack",
@@ -137,6 +141,67 @@ class SnapshotFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotWritten:
+    """A snapshot was written.
+
+    Attributes:
+        num_bytes: of the arrays in it.
+        seconds: that copying and writing took.
+        num_updates: commits that it holds; a synchronous round counts once.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    num_bytes: int
+    seconds: float
+    num_updates: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFailed:
+    """The record could not be written, and ends here; training goes on."""
+
+    error: str
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOpened:
+    """A worker's message opened a synchronous round.
+
+    Attributes:
+        round: updates of the center before it.
+        worker: index of the worker.
+        expected: messages that complete it, as the workers are now.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    round: int
+    worker: int
+    expected: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClosed:
+    """A synchronous round was complete, and its mean message was applied.
+
+    Attributes:
+        round: as in `RoundOpened`.
+        workers: whose messages it had, by index.
+        live: workers that train, and are not lost.
+        without: workers that it did not wait for, since they are lost.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    round: int
+    workers: list[int]
+    live: int
+    without: list[int]
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
 class EventsDropped:
     """So many events are missing here: the driver had read none for long, and the server has no more room."""
 
@@ -161,6 +226,10 @@ Event = (
     | WorkerBack
     | ServerRestored
     | SnapshotFailed
+    | SnapshotWritten
+    | RecordFailed
+    | RoundOpened
+    | RoundClosed
     | EventsDropped
     | CenterFailed
     | UpdateRefused

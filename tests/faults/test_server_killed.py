@@ -14,6 +14,7 @@ from distkeras.algorithms import DOWNPOUR, LocalSGD
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerFailed
 from distkeras.events import ServerRestored
+from distkeras.record import replay
 from distkeras.wire.store import SnapshotOptions
 
 
@@ -26,10 +27,13 @@ def kill_server(job, windows):
 
 
 @pytest.mark.parametrize("snapshots", [SnapshotOptions(), SnapshotOptions(commits=7)], ids=["none", "some"])
-def test_a_killed_server_goes_on_from_its_last_snapshot(snapshots):
-    options = ServerOptions(snapshots=snapshots)
+def test_a_killed_server_goes_on_from_its_last_snapshot(snapshots, tmp_path):
+    options = ServerOptions(snapshots=snapshots, record=str(tmp_path / "record"))
     job = bare.run(lambda job: kill_server(job, 20), options=options)
     bare.check(job, 2 * 30 * 2)
+    replayed = replay(str(tmp_path / "record"))
+    assert replayed.center.tobytes() == job.center.tobytes()
+    assert replayed.num_updates == job.num_updates
     (restored,) = [event for event in job.events if isinstance(event, ServerRestored)]
     assert (sum(restored.commits) > 0) == (snapshots.commits is not None)
     assert job.num_updates == len(job.history)
@@ -53,13 +57,14 @@ def test_one_of_two_killed_servers_goes_on_from_its_last_snapshot(tmp_path, inde
 
 def test_a_killed_server_of_a_synchronous_rule_goes_on(tmp_path):
     # The mean of workers that each add one a minibatch counts the minibatches of one worker.
-    options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path), commits=3))
+    options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path), commits=3), record=str(tmp_path))
     job = bare.run(
         lambda job: kill_server(job, 20), algorithm=LocalSGD(communication_window=2), options=options
     )
     assert job.center.tolist() == [60.0] * bare.SIZE
+    assert replay(str(tmp_path)).center.tobytes() == job.center.tobytes()
     assert sum(window.steps for window in job.history) == 120
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
 def test_a_server_that_is_killed_as_the_last_worker_leaves_has_its_windows():

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from distkeras.algorithms import DCASGD, DOWNPOUR, EAMSGD, EASGD, REGISTRY, Algorithm, DynSGD, LocalSGD
+from distkeras.record import replay
 from distkeras.simulation import (
     Constant,
     Exponential,
@@ -433,6 +434,26 @@ def test_a_number_out_of_range_is_named(options, words):
 def test_conditions_out_of_range_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("rule", [DynSGD(), EASGD(), LocalSGD()], ids=lambda rule: rule.name)
+def test_a_recorded_run_is_replayed_bit_for_bit(rule, tmp_path):
+    path = str(tmp_path / "run.record")
+    failures = Failures(crash=0.05, lost_reply=0.05)
+    result = simulate(
+        rule,
+        Quadratic(),
+        num_workers=5,
+        num_commits=40,
+        failures=failures,
+        overlap=not rule.synchronous,
+        record=path,
+    )
+    replayed = replay(path)
+    assert replayed.center.tobytes() == result.centers[-1].tobytes()
+    assert replayed.num_updates == 40
+    with pytest.raises(FileExistsError, match="a record is one run's"):
+        simulate(rule, Quadratic(), num_workers=5, num_commits=40, record=path)
 
 
 def test_example_in_the_docstring_runs():

@@ -124,6 +124,10 @@ def test_a_synchronous_rule_trains_in_a_barrier_stage(blobs):
     assert trainer.num_updates == rounds
     assert len(trainer.get_history()) == 2 * rounds
     assert {window.staleness for window in trainer.get_history()} == {0}
+    told = [transition.text for transition in trainer.get_transitions() if "Round" in transition.text]
+    assert len(told) == 2 * rounds
+    assert told[0].startswith("Round 0 opened by worker ")
+    assert told[-1] == f"Round {rounds - 1} closed with 2 of 2 workers (workers 0, 1)."
 
 
 def test_workers_that_compress_encrypt_and_overlap_exchanges_with_two_servers_learn(blobs):
@@ -166,8 +170,11 @@ def test_more_workers_than_slots_are_trained_one_after_another(blobs, caplog):
 
 def test_a_barrier_stage_that_could_never_start_is_refused_at_once(blobs):
     trainer = distkeras.LocalSGD(small_model(), "sgd", "binary_crossentropy", num_workers=3)
-    with pytest.raises(NotEnoughSlots, match=r"3 task slots.*application with 2"):
+    with pytest.raises(NotEnoughSlots, match=r"3 task slots.*application with 2") as told:
         trainer.train(blobs)
+    (note,) = told.value.__notes__
+    assert "The job begins: LocalSGD(" in note
+    assert "The job ends by an error: NotEnoughSlots." in note
 
 
 def test_a_compiled_model_needs_neither_optimizer_nor_loss(blobs):

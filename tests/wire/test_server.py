@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -91,12 +92,31 @@ def test_a_connection_cut_in_the_middle_of_a_commit_applies_nothing():
         assert center.num_updates == 1
 
 
-def test_a_cut_connection_is_opened_again():
+def test_a_cut_connection_is_opened_again_and_the_log_says_so_at_both_ends(caplog):
+    caplog.set_level(logging.INFO, "distkeras")
     with serving() as (_, center, address), Client(address) as client:
         client.call(Join(0))
         client._connection.sock.shutdown(socket.SHUT_RDWR)
         assert client.call(commit(0, 1)).reply.tolist() == [1.0] * 4
         assert center.num_updates == 1
+    at_client = [record.getMessage() for record in caplog.records if record.name == "distkeras.wire.client"]
+    assert [text.split(":", 2)[0] for text in at_client] == ["The connection to 127.0.0.1"] * 2
+    assert "of worker 0 is lost, and tried again: " in at_client[0]
+    assert at_client[1].endswith("of worker 0 is there again.")
+    assert "Worker 0 is connected again." in caplog.text
+
+
+def test_exchanges_are_in_the_log_at_debug_alone(caplog):
+    for level, expected in ((logging.INFO, 0), (logging.DEBUG, 1)):
+        caplog.clear()
+        caplog.set_level(level, "distkeras")
+        with serving() as (_, _, address), Client(address) as client:
+            client.call(Join(0))
+            client.call(commit(0, 1))
+            client.call(Leave(0))  # When it is answered, the exchange before it has been told of.
+        told = [text for record in caplog.records if "Exchange of worker" in (text := record.getMessage())]
+        assert len(told) == expected
+    assert "Exchange of worker 0: sequence 1, epoch 0, Exchanged, staleness 0, 16 bytes, " in told[0]
 
 
 def test_a_server_that_is_not_there_is_an_error_that_says_what_to_check():

@@ -39,6 +39,8 @@ from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
 from distkeras.events import (
+    RoundClosed,
+    RoundOpened,
     UpdateRefused,
     Window,
     WorkerBack,
@@ -201,6 +203,10 @@ class Center:
             case Poll():
                 return [(DRIVER, self.event_log.read(request.since))]
 
+    def misses(self, worker: int) -> bool:
+        """Whether the next word of `worker` brings it back: it was lost, or the server began anew."""
+        return self._record(worker).missed
+
     def _record(self, worker: int) -> WorkerRecord:
         index = worker - self._first_worker
         if not 0 <= index < self.num_workers:
@@ -282,6 +288,9 @@ class Center:
             if reason is not None:
                 return [(worker, self._refuse(request, record, reason))]
             if self.algorithm.synchronous:
+                if not self._round:
+                    opened = RoundOpened(self.num_updates, worker, self._awaited(), self.event_log.clock())
+                    self.event_log.add(opened)
                 self._round[worker] = request
                 return self._close_round()
             with ErrorsNoted() as noted:
@@ -320,11 +329,21 @@ class Center:
             self.event_log.add(WorkerLost(worker, silence, self.event_log.clock()))
             return self._close_round()
 
+    def _awaited(self) -> int:
+        """Return how many messages complete a round, as the workers are now."""
+        live, _ = self._live()
+        return min(self.config.quorum or live, live)
+
+    def _live(self) -> tuple[int, list[int]]:
+        """Return how many workers train, but for those that are left out since they are lost; and those."""
+        named = zip(self.workers, self._records, strict=True)
+        training = [(worker, record) for worker, record in named if not record.left]
+        lost = [worker for worker, record in training if record.lost] if self.config.without_lost else []
+        return len(training) - len(lost), lost
+
     def _close_round(self) -> list[Answer]:
         """Apply the open round if it is complete, and answer its workers."""
-        away = [record.left or (record.lost and self.config.without_lost) for record in self._records]
-        live = len(away) - sum(away)
-        if not self._round or len(self._round) < min(self.config.quorum or live, live):
+        if not self._round or len(self._round) < self._awaited():
             return []
         # By worker, not by arrival: the sum of floats depends on the order.
         messages = [self._round[worker] for worker in sorted(self._round)]
@@ -340,7 +359,8 @@ class Center:
             return failure
         mean.flags.writeable = False
         windows = [self._advance(*pair) for pair in zip(messages, behind, strict=True)]
-        self.event_log.add(*windows, updates=1)
+        closed = RoundClosed(self.num_updates, workers, *self._live(), self.event_log.clock())
+        self.event_log.add(*windows, closed, updates=1)
         return [
             (message.worker, Exchanged(mean, staleness, False, message.sequence))
             for message, staleness in zip(messages, behind, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from distkeras.center.messages import MAX_PAGE, MAX_PAGE_BYTES, Polled
-from distkeras.events import Event, EventsDropped, ServerRestored, Window
+from distkeras.events import Event, EventsDropped, RoundClosed, ServerRestored, Window
 
 MAX_BYTES, RESERVED_BYTES = 64 * 2**20, 16 * 2**20
 """For events that the driver has not read, and besides for those that are no windows."""
@@ -99,5 +99,7 @@ def size_of(event: Event) -> int:
         return EVENT_BYTES + METRIC_BYTES * len(names) + CHARACTER_BYTES * sum(map(len, names))
     if isinstance(event, ServerRestored):
         return EVENT_BYTES + METRIC_BYTES * len(event.commits)
+    if isinstance(event, RoundClosed):
+        return EVENT_BYTES + METRIC_BYTES * (len(event.workers) + len(event.without))
     text: str = getattr(event, "error", "") or getattr(event, "reason", "")
     return EVENT_BYTES + CHARACTER_BYTES * len(text)

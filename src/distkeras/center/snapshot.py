@@ -67,6 +67,13 @@ class Snapshot:
     unread: Polled
     settings: Mapping[str, Any]
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the arrays."""
+        states = (state for member in self.members for state in member.states)
+        arrays = [np.asarray(value) for state in states for value in state.values()]
+        return sum(array.nbytes for array in (*arrays, *(member.center for member in self.members)))
+
     def write(self, file: IO[bytes]) -> None:
         """Write to `file`, which need not be seekable, without another copy of the arrays.
 
@@ -110,6 +117,7 @@ def read(file: IO[bytes]) -> Snapshot:
     """
     with _opened(file) as archive:
         facts = _facts(archive)
+        _check_names(archive.files, facts["members"])
         members = [_member(archive, index, known) for index, known in enumerate(facts["members"])]
         unread = [_EVENTS[name](**fields) for name, fields in facts["events"]]
         return Snapshot(members, Polled(unread, facts["next"], facts["num_updates"]), facts["settings"])
@@ -144,6 +152,16 @@ def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
         if owner == str(index) and name:
             states[int(shard)][name] = archive[key]
     return CenterState(archive[f"{index}/center"], states, known["versions"], known["lines"])
+
+
+def _check_names(names: list[str], members: list[dict[str, Any]]) -> None:
+    """Raise SnapshotError where an array belongs to no member: the archive has no checksum of its names."""
+    for name in names:
+        owner, _, rest = name.partition("/")
+        shard, _, array = rest.partition("/")
+        known = range(len(members[int(owner)]["versions"])) if owner in map(str, range(len(members))) else ()
+        if name != "facts" and not (known and (rest == "center" or (array and shard in map(str, known)))):
+            raise SnapshotError(f"Expected arrays of {len(members)} members. Received: {name[:100]!r}")
 
 
 def _checked(name: str, value: object) -> npt.NDArray[Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -22,10 +24,12 @@ from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import GRACE_SECONDS
+from distkeras.cluster.story import Story
 from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.cluster.worker_stage import worker_stage
 from distkeras.events import Event
 from distkeras.wire.group import connect
+from distkeras.wire.log import level_of_driver
 from distkeras.worker.final_state import FinalState, final_states_of
 from distkeras.worker.task import Envelope
 
@@ -39,8 +43,6 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 1.0
 
 __all__ = ["Job", "Outcome", "WorkerError"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Job:
         num_servers: processes that hold the center between them.
         launched: such processes, if they have been launched ahead.
         compression: the codec of what travels, `None` for none.
+        story: what happens in it.
     """
 
     task: Task
@@ -88,6 +91,7 @@ class Job:
     num_servers: int = 1
     launched: list[Process] = field(default_factory=list)
     compression: Codec | None = None
+    story: Story = field(default_factory=Story)
 
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -104,6 +108,30 @@ class Job:
             ValueError: Spark's speculation is on for an asynchronous rule.
             ServerFailed: the parameter server's process did not start, or ended.
         """
+        started, center = time.monotonic(), self.task.center
+        begins = "begins" if self.resume is None else "goes on from its last snapshot"
+        self.story.tell(
+            f"The job {begins}: {center.algorithm!r}, workers: {center.num_workers}, "
+            f"epochs: {self.task.num_epoch}, parameter servers: {self.num_servers}, "
+            f"weights: {self.initial.shape[-1]}.",
+            name=__name__,
+        )
+        try:
+            outcome = self._train(on_event)
+        except BaseException as error:
+            cancelled = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+            what, level = (
+                ("is cancelled", logging.WARNING) if cancelled else ("ends by an error", logging.ERROR)
+            )
+            self.story.tell(f"The job {what}: {type(error).__name__}.", level, __name__)
+            self.story.add_to(error)
+            raise
+        seconds = time.monotonic() - started
+        ended = f"The job has ended: {outcome.num_updates} updates in {seconds:.1f} s."
+        self.story.tell(ended, name=__name__)
+        return outcome
+
+    def _train(self, on_event: Callable[[Event], None]) -> Outcome:
         spark = self.frame.sparkSession
         center = self.task.center
         barrier = center.algorithm.synchronous
@@ -119,14 +147,24 @@ class Job:
                 backend=self.backend,
                 threads=threads,
                 beat=self.options.heartbeat / 3,
+                log_level=level_of_driver(),
             )
-            stage = worker_stage(self.frame, envelope, barrier=barrier)
+            tell = partial(self.story.tell, level=logging.WARNING, name=__name__)
+            stage = worker_stage(self.frame, envelope, barrier=barrier, tell=tell)
             stage.start()
             try:
                 # Models are cycles. Python looks for those after dozens of trainings; now the driver waits.
                 gc.collect()
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
-                    watch = Watch(stage, servers, client, center.num_workers, on_event, self.options.give_up)
+                    watch = Watch(
+                        stage,
+                        servers,
+                        client,
+                        center.num_workers,
+                        on_event,
+                        self.options.give_up,
+                        story=self.story,
+                    )
                     num_updates = watch.run()
                     return Outcome(self._pull(watch), num_updates, final_states_of(stage.rows))
             except BaseException as error:
@@ -140,7 +178,13 @@ class Job:
         with ThreadPoolExecutor(1) as pool:
             setup = ServerSetup(self.task.center, host, bind, self.options, self.compression, self.settings)
             starting = pool.submit(
-                Servers, self.num_servers, setup, self.initial, resume=self.resume, launched=self.launched
+                Servers,
+                self.num_servers,
+                setup,
+                self.initial,
+                resume=self.resume,
+                launched=self.launched,
+                story=self.story,
             )
             try:
                 num_workers = self.task.center.num_workers

@@ -43,6 +43,9 @@ class ServerOptions:
         tls: encrypt the connections: `True` for a certificate that is made for each job and pinned by the
             workers (`pip install 'distkeras[tls]'` beside the driver), or a `TLS` of contexts of your own.
         checksum: send a CRC-32 with every frame, for networks that damage data; TLS notices that by itself.
+        record: a folder on the driver's machine. Each server writes there every request that it handles, in
+            order, with the vector of every commit: `distkeras.record.replay` runs them again, to the same
+            center. Exchanges of several workers then come one after the other. Default: no record.
 
     Raises:
         TypeError: an option of another type.
@@ -61,6 +64,7 @@ class ServerOptions:
     shared_memory: bool = True
     tls: bool | TLS = False
     checksum: bool = False
+    record: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.tls, bool | TLS):
@@ -72,6 +76,11 @@ class ServerOptions:
             raise TypeError(
                 "`snapshots` must be a distkeras.SnapshotOptions, such as SnapshotOptions('/a/folder'), or "
                 f"None for none. Received: snapshots={self.snapshots!r}"
+            )
+        if not isinstance(self.record, str | None) or self.record == "":
+            raise TypeError(
+                "`record` must be the path of a folder on the driver's machine, such as '/data/run', or "
+                f"None. Received: record={self.record!r}"
             )
         for name, finite in (("heartbeat", True), ("timeout", True), ("patience", False), ("give_up", False)):
             _check_seconds(name, getattr(self, name), finite)

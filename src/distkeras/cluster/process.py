@@ -12,11 +12,12 @@ import threading
 from collections import deque
 from typing import IO
 
+from distkeras.cluster.story import Story
+from distkeras.wire.log import LIBRARY, parse_line
+
 TAIL_LINES = 40
 MAX_LINE = 8 * 2**10
 ERRORS_SECONDS = 1.0
-
-logger = logging.getLogger(__name__)
 
 
 class ServerFailed(RuntimeError):
@@ -32,6 +33,7 @@ class Process:
     Attributes:
         control: where the driver writes; its end ends the process.
         pid: of the process.
+        story: of the job that it serves; what it says is told there.
     """
 
     def __init__(self) -> None:
@@ -58,6 +60,7 @@ class Process:
         self._report: IO[bytes] = os.fdopen(from_process, "rb")
         self.pid = self._popen.pid
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.story = Story()
         self._errors = threading.Thread(target=self._log_errors, name="distkeras-server-errors", daemon=True)
         self._errors.start()
 
@@ -104,14 +107,17 @@ class Process:
         self.hang_up()
         self._popen.wait()
 
+    def how_it_ended(self) -> str:
+        """Say how the process, which has ended, came to its end: what it did."""
+        code = self._popen.wait()
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
     def died(self) -> str:
         """Say how the process, which has ended, came to its end, in its own last words."""
-        code = self._popen.wait()
+        how = f"The parameter server's process {self.how_it_ended()}."
         self._errors.join(ERRORS_SECONDS)  # A process of the rule's own may hold its standard error open.
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         tail = "\n".join(self._tail)
-        last = f" The end of what it wrote to standard error:\n{tail}" if tail else ""
-        return f"The parameter server's process {how}.{last}"
+        return f"{how} The end of what it wrote to standard error:\n{tail}" if tail else how
 
     def _log_errors(self) -> None:
         stream = self._popen.stderr
@@ -119,9 +125,18 @@ class Process:
             return
         with stream:
             while line := stream.readline(MAX_LINE):
-                text = line.decode(errors="backslashreplace").rstrip()
-                self._tail.append(text)
-                logger.warning("parameter server %d: %s", self.pid, text)
+                self._log(line.decode(errors="backslashreplace").rstrip())
+
+    def _log(self, line: str) -> None:
+        level, name, text = parse_line(line) or (logging.WARNING, "", line)
+        text = self.story.hide(text)
+        if level >= logging.WARNING:
+            self._tail.append(text)
+        text = f"parameter server {self.pid}: {text}"
+        if name.startswith(LIBRARY) and level >= logging.INFO:
+            self.story.tell(text, level, name)
+        else:  # What a rule writes is no transition; exchanges are too many.
+            logging.getLogger(name if name.startswith(LIBRARY) else __name__).log(level, "%s", text)
 
 
 def _environment() -> dict[str, str]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from distkeras.cluster.options import ServerOptions
+from distkeras.record.entries import records_in
 from distkeras.wire.lease import Holder
+from distkeras.wire.redaction import hidden_in_errors, without_secrets
 from distkeras.wire.store import Store
 
 MAX_DIFFERENCES, MAX_SHOWN = 8, 120
@@ -74,6 +76,11 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
             not end and is not to be resumed.
     """
     snapshots = options.snapshots
+    if options.record is not None and not resume and (found := records_in(options.record)):
+        raise ValueError(
+            "Expected a folder for `record` in which there is none yet: a record is one training's. Go on "
+            f"with that training by train(..., resume=True), or give another folder. Received: {found[0]}"
+        )
     if snapshots is None or snapshots.address is None:
         if resume:
             raise ValueError(
@@ -81,23 +88,25 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
                 f"SnapshotOptions('/a/folder')). Received: resume=True, snapshots={snapshots!r}"
             )
         return None
-    store = Store(snapshots.address, snapshots.keep)
-    facts, holder = store.newest_facts(), store.holder()
+    store, shown = Store(snapshots.address, snapshots.keep), without_secrets(snapshots.address)
+    with hidden_in_errors(snapshots.address):
+        facts, holder = store.newest_facts(), store.holder()
     if resume:
         if holder is not None:
             logger.warning(
                 "The snapshots at %s are taken over from %s, which did not end in good order. If it still "
                 "trains, it ends.",
-                snapshots.address,
+                shown,
                 holder,
             )
         return None if facts is None else Interrupted(facts["settings"], facts["next"])
     if holder is not None if facts is None else not facts["finished"]:
         raise ValueError(
-            f"{snapshots.address} holds snapshots of a training that did not end{_by(holder)}. Go on with it "
+            f"{shown} holds snapshots of a training that did not end{_by(holder)}. Go on with it "
             "by train(..., resume=True), remove the folder, or give another address. Received: resume=False"
         )
-    store.clear()
+    with hidden_in_errors(snapshots.address):
+        store.clear()
     return None
 
 

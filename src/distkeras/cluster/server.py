@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import pickle
 import secrets
 import shutil
@@ -19,10 +20,14 @@ from distkeras.algorithms import Vector
 from distkeras.center import CenterConfig
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process, ServerFailed
+from distkeras.cluster.story import Story
+from distkeras.record.entries import FILE
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec
 from distkeras.wire.handshake import TOKEN_BYTES
+from distkeras.wire.log import level_of_driver
+from distkeras.wire.redaction import secrets_in
 from distkeras.wire.serve import EXIT_SECONDS, LENGTH, NOT_FINITE_CODE, ServerJob
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import fingerprint_of, make_tls
@@ -31,8 +36,6 @@ NOTICE_SECONDS = 2.0
 START_SECONDS = 300.0  # A large snapshot may come from far away.
 
 __all__ = ["ServerFailed", "ServerProcess", "ServerSetup", "launched"]
-
-logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -64,6 +67,7 @@ class ServerSetup:
         options: ports, encryption, checksums, snapshots.
         compression: the codec of the workers' messages, `None` for none.
         settings: of the job, plain JSON, for the snapshots.
+        index: of the server among those of the job.
     """
 
     center: CenterConfig
@@ -72,6 +76,13 @@ class ServerSetup:
     options: ServerOptions = field(default_factory=ServerOptions)
     compression: Codec | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    index: int = 0
+
+    @property
+    def record(self) -> str | None:
+        """File of the server's record; `None`: it writes none."""
+        folder = self.options.record
+        return None if folder is None else os.path.join(os.path.abspath(folder), FILE.format(self.index))
 
 
 class ServerProcess:
@@ -86,6 +97,7 @@ class ServerProcess:
         initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
         resume: number of the next event of a job that went before: go on from its last snapshot.
         launched: processes from which one is taken, if there is one; default: one is started now.
+        story: of the job; default: one of its own.
 
     Raises:
         ServerFailed: the process did not come up.
@@ -98,18 +110,25 @@ class ServerProcess:
         *,
         resume: int | None = None,
         launched: list[Process] | None = None,
+        story: Story | None = None,
     ) -> None:
+        self._name = f"Parameter server {setup.index}"
+        self._story = story or Story()
         self._launched = [] if launched is None else launched
         options = setup.options
         shared = options.shared_memory and setup.compression is None
         tls = make_tls() if options.tls is True else options.tls or None
         pin = b"" if tls is None else fingerprint_of(tls.server())
+        token = secrets.token_bytes(TOKEN_BYTES)
+        self._story.keep_secret([token.hex(), repr(token)[2:-1]])
+        if options.snapshots is not None:
+            self._story.keep_secret(secrets_in(options.snapshots.address))
         self._restarts_left = options.restarts if options.snapshots is not None else 0
         self._folder: str | None = None
         self._job = ServerJob(
             setup.center,
             initial,
-            secrets.token_bytes(TOKEN_BYTES),
+            token,
             setup.bind or setup.host,
             options.ports,
             setup.compression,
@@ -124,6 +143,8 @@ class ServerProcess:
             tls=tls,
             heartbeat=options.heartbeat,
             timeout=options.timeout,
+            log_level=level_of_driver(),
+            record=setup.record,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)
@@ -165,10 +186,13 @@ class ServerProcess:
         if code is None:
             return False
         died = self._process.died()
+        lost = f"is lost: its process {self._process.how_it_ended()}."
         if self._restarts_left == 0 or not (code < 0 or code == NOT_FINITE_CODE):
+            self._tell(f"{lost} It is not started again.", logging.ERROR)
             raise ServerFailed(died)
         self._restarts_left -= 1
-        logger.warning("%s\nIt is started again from its last snapshot.", died)
+        left = f"{self._restarts_left} restarts are left"
+        self._tell(f"{lost} It is started again from its last snapshot; {left}.", logging.WARNING)
         self._process.hang_up()
         self._job = replace(self._job, since=since)
         self._start()
@@ -177,6 +201,8 @@ class ServerProcess:
     def _start(self) -> int:
         """Start the process and return its port."""
         self._process = self._launched.pop() if self._launched else Process()
+        self._process.story = self._story
+        self._tell(f"starts: process {self._process.pid}.")
         try:
             return self._hand_over()
         except BaseException:
@@ -195,7 +221,11 @@ class ServerProcess:
             raise ServerFailed(self._process.died())
         report = json.loads(line)
         self._job = replace(self._job, epoch=report["epoch"])
+        self._tell(f"is up: {self._job.host}, port {report['port']}, process {self._process.pid}.")
         return int(report["port"])
+
+    def _tell(self, what: str, level: int = logging.INFO) -> None:
+        self._story.tell(f"{self._name} {what}", level, __name__)
 
     def stop(self, reason: str) -> None:
         """Tell every worker, at its next word, that the job is over. The driver may go on asking."""
@@ -219,15 +249,16 @@ class ServerProcess:
         limit = self._job.exit_seconds
         if self._process.wait(min(NOTICE_SECONDS, limit)) is None:
             if limit > EXIT_SECONDS and self._job.snapshots is not None:
-                logger.warning(
-                    "The parameter server writes its last snapshot to %s, for which it has %.0f s.",
-                    self._job.snapshots.address,
-                    limit,
+                self._tell(
+                    f"writes its last snapshot to {self._job.snapshots.address}, for which it has "
+                    f"{limit:.0f} s.",
+                    logging.WARNING,
                 )
             if self._process.wait(limit) is None:
-                logger.warning("The parameter server had not ended after %.0f s, and is killed.", limit)
+                self._tell(f"had not ended after {limit:.0f} s, and is killed.", logging.WARNING)
                 self._process.kill()
                 self._process.wait()
+        self._tell(f"has ended: its process {self._process.how_it_ended()}.")
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)  # The process, if it was not killed, has done it.
 

@@ -11,6 +11,7 @@ from distkeras.center import server_bounds
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerProcess, ServerSetup
+from distkeras.cluster.story import Story
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.store import Store
 
@@ -27,6 +28,7 @@ class Servers:
         initial: the first center, shape (size,) or (workers, size).
         resume: number of the next event of a job that went before, at the first server.
         launched: processes that are taken, as far as there are enough; default: all are started now.
+        story: of the job; default: one of its own.
 
     Raises:
         ValueError: fewer ports than servers.
@@ -41,7 +43,9 @@ class Servers:
         *,
         resume: int | None = None,
         launched: list[Process] | None = None,
+        story: Story | None = None,
     ) -> None:
+        story = story or Story()
         bounds, ports = server_bounds(initial.shape[-1], num_servers), setup.options.ports
         if 0 not in ports and len(ports) < len(bounds):
             raise ValueError(
@@ -53,10 +57,11 @@ class Servers:
             low, high = bounds[index]
             options = _options_of(index, setup.options, resume is not None)
             return ServerProcess(
-                replace(setup, center=setup.center.part(low, high), options=options),
+                replace(setup, center=setup.center.part(low, high), options=options, index=index),
                 initial[..., low:high],
                 resume=resume if index == 0 or resume is None else 0,
                 launched=launched,
+                story=story,
             )
 
         with ExitStack() as stack, ThreadPoolExecutor(len(bounds)) as pool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyspark import InheritableThread
@@ -32,13 +33,15 @@ class Stage:
 
     Args:
         frame: whose.
+        tell: told, in a sentence, that all are run again.
 
     Attributes:
         rows: once all have arrived.
         error: of the job, once it has ended by one.
     """
 
-    def __init__(self, frame: DataFrame) -> None:
+    def __init__(self, frame: DataFrame, tell: Callable[[str], None] = logger.warning) -> None:
+        self._tell = tell
         self.rows: list[Row] = []
         self.error: BaseException | None = None
         self._frame = frame
@@ -81,6 +84,6 @@ class Stage:
             except Exception as error:
                 if self._runs <= 0 or not any(what in str(error) for what in LOST):
                     raise
-                logger.warning("A Python worker was lost, and all are started again.")
+                self._tell("A Python worker was lost, and all are started again.")
             else:
                 return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -11,13 +10,11 @@ from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server import ServerProcess
 from distkeras.cluster.servers import Servers
+from distkeras.cluster.story import Story
 from distkeras.events import (
     CenterFailed,
     Event,
-    EventsDropped,
     ServerRestored,
-    SnapshotFailed,
-    UpdateRefused,
     Window,
     WorkerBack,
     WorkerFailed,
@@ -31,8 +28,6 @@ from distkeras.worker.final_state import failures_in
 
 POLL_SECONDS = 0.1
 DYING_SECONDS = 1.0
-
-logger = logging.getLogger(__name__)
 
 
 class WorkerError(RuntimeError):
@@ -48,7 +43,7 @@ class Running(Protocol):
 
     @property
     def rows(self) -> Sequence[Any]:
-        """What all of them left, once they have ended: see `worker.ending`."""
+        """What all of them left, once they have ended: see `worker.final_state`."""
 
     def wait(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether all have ended."""
@@ -65,6 +60,7 @@ class Watch:
         on_event: told of every event, in the order in which the center took them.
         give_up: seconds to wait for the first worker, or for one that is lost.
         clock: seconds, from anywhere; replaced in tests.
+        story: of the job, to which the events are told; default: one of its own.
     """
 
     def __init__(
@@ -76,7 +72,9 @@ class Watch:
         on_event: Callable[[Event], None],
         give_up: float = 1800.0,
         clock: Callable[[], float] = time.monotonic,
+        story: Story | None = None,
     ) -> None:
+        self._story = story or Story()
         self._stage = stage
         self._server = server
         self._client = client
@@ -147,16 +145,15 @@ class Watch:
                 )
 
     def _take(self, event: Event) -> None:
+        self._story.take(event)
         match event:
             case Window() | WorkerJoined():
                 self._joined.add(event.worker)
                 self._training.add(event.worker)  # It may have left before more epochs were asked for.
                 self._silent.pop(event.worker, None)
             case WorkerBack():
-                logger.warning("Worker %d is heard again.", event.worker)
                 self._silent.pop(event.worker, None)
             case WorkerLost():
-                logger.warning("Worker %d gave no sign of life for %.0f s.", event.worker, event.silence)
                 self._silent[event.worker] = self._clock() - event.silence
             case WorkerFailed():
                 raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
@@ -169,14 +166,4 @@ class Watch:
                 self._training = {worker for worker, left in enumerate(event.left) if not left}
                 # The new process knows nothing of whom the old one missed, and tells of whom it hears.
                 self._silent = dict.fromkeys(self._joined & self._training, self._clock())
-            case SnapshotFailed():
-                logger.warning("A snapshot could not be written: %s", event.error)
-            case EventsDropped():
-                logger.warning(
-                    "%d events are missing in the history: they were not read for too long.", event.count
-                )
-            case UpdateRefused():
-                logger.warning(
-                    "Window %d of worker %d was refused: %s", event.iteration, event.worker, event.reason
-                )
         self._on_event(event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from distkeras.worker.task import Envelope
 
 
-def worker_stage(frame: DataFrame, envelope: Envelope, *, barrier: bool) -> Stage:
+def worker_stage(
+    frame: DataFrame, envelope: Envelope, *, barrier: bool, tell: Callable[[str], None]
+) -> Stage:
     """Return the stage that trains on every partition of `frame`: partition i is worker i.
 
     A task whose process died is tried again; an exception of the task itself comes back as a row.
@@ -29,14 +31,15 @@ def worker_stage(frame: DataFrame, envelope: Envelope, *, barrier: bool) -> Stag
         frame: the prepared rows, one partition a worker.
         envelope: what each worker is told.
         barrier: start all workers together, and all again when one is lost.
+        tell: as in `Stage`.
 
     Returns:
-        A stage that has not started; `worker.ending` reads its rows.
+        A stage that has not started; `worker.final_state` reads its rows.
     """
     trained = frame.mapInArrow(_partition_function(envelope), SCHEMA, barrier=barrier)
     # Spark gives up on a barrier stage that is a job's last when a task of it is lost; one whose rows go
     # through a shuffle it starts again.
-    return Stage(trained.repartition(1) if barrier else trained)
+    return Stage(trained.repartition(1) if barrier else trained, tell)
 
 
 def gpus_of(context: TaskContext) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,6 +13,7 @@ from distkeras.algorithms import Vector
 from distkeras.center import Center
 from distkeras.center.messages import (
     DRIVER,
+    Answer,
     Exchange,
     Exchanged,
     Join,
@@ -21,6 +22,7 @@ from distkeras.center.messages import (
     Polled,
     Refused,
     Reply,
+    Request,
 )
 from distkeras.simulation.conditions import Failures, Network
 from distkeras.simulation.problem import Problem, Replica
@@ -89,6 +91,7 @@ class Simulation:
     """
 
     center: Center
+    handle: Callable[[Request], list[Answer]]
     clock: VirtualClock
     problem: Problem
     inner: Inner
@@ -140,7 +143,7 @@ class Simulation:
 
     def _start(self, worker: int, attempt: int = 0) -> Worker:
         """Join the center as a new process of `worker`."""
-        [(_, joined)] = self.center.handle(Join(worker, attempt))
+        [(_, joined)] = self.handle(Join(worker, attempt))
         if not isinstance(joined, Joined):
             raise TypeError(f"Expected Joined. Received: {joined!r}")
         version = self.center.num_updates
@@ -217,7 +220,7 @@ class Simulation:
     def _exchange(self, request: Exchange) -> None:
         """Hand the center a commit, note what it did, and send its answers back."""
         version = self.center.num_updates
-        answers = self.center.handle(request)
+        answers = self.handle(request)
         if self.center.num_updates > version:
             told = [answer.staleness for _, answer in answers if isinstance(answer, Exchanged)]
             samples = sum(self._workers[worker].samples for worker, _ in answers)
@@ -258,7 +261,7 @@ class Simulation:
 
     def _drop_journal(self, seen: int) -> int:
         """Read the center's event_log, so that it forgets; return the number to read from next."""
-        [(_, polled)] = self.center.handle(Poll(seen))
+        [(_, polled)] = self.handle(Poll(seen))
         if not isinstance(polled, Polled):
             raise TypeError(f"Expected Polled. Received: {polled!r}")
         return polled.next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig
+from distkeras.record import Recorded
 from distkeras.simulation.conditions import Failures, Network
 from distkeras.simulation.event_loop import Inner, Simulation, VirtualClock
 from distkeras.simulation.problem import Problem
@@ -34,6 +36,7 @@ def simulate(
     keep_centers: bool = True,
     seed: int = 0,
     progress: bool = False,
+    record: str | None = None,
 ) -> Result:
     """Train `problem` with `num_workers` simulated workers until the center has taken `num_commits` commits.
 
@@ -62,11 +65,13 @@ def simulate(
         keep_centers: keep every evaluated center, not only the last.
         seed: of everything random.
         progress: show a bar.
+        record: a file, made anew, for every request in order: `distkeras.record.replay` runs them again.
 
     Returns:
         The trajectory.
 
     Raises:
+        FileExistsError: there is a file at `record`.
         ValueError: a number out of range, or centers to keep that would take more than 1 GiB.
 
     Example:
@@ -94,6 +99,11 @@ def simulate(
         clock=clock,
         num_shards=num_shards,
     )
+    if record is not None and os.path.exists(record):
+        raise FileExistsError(
+            f"Expected a new file, since a record is one run's. Received: record={record!r}"
+        )
+    recorded = None if record is None else Recorded(center, record)
     inner = Inner(
         learning_rate=learning_rate,
         momentum=algorithm.inner_momentum,
@@ -103,6 +113,7 @@ def simulate(
     chance, faults = (np.random.default_rng((seed, stream)) for stream in (0, 1))
     simulation = Simulation(
         center=center,
+        handle=center.handle if recorded is None else recorded.handle,
         clock=clock,
         problem=problem,
         inner=inner,
@@ -117,6 +128,8 @@ def simulate(
     with _bar(algorithm, num_commits, progress) as advance, np.errstate(over="ignore", invalid="ignore"):
         for _ in simulation.commits(num_commits):
             advance()
+        if recorded is not None:
+            recorded.close()
         return simulation.result()
 
 

@@ -5,6 +5,7 @@ from distkeras.center import BadUpdates
 from distkeras.cluster.job import WorkerError
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerFailed
+from distkeras.cluster.story import Transition
 from distkeras.removed_names import missing
 from distkeras.trainers.averaging import AveragingTrainer
 from distkeras.trainers.base import Trainer
@@ -40,6 +41,7 @@ __all__ = [
     "SingleTrainer",
     "SnapshotOptions",
     "Trainer",
+    "Transition",
     "UnstableWarning",
     "WorkerError",
     "merge",

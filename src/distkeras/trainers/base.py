@@ -20,6 +20,7 @@ from distkeras.cluster.process import Process
 from distkeras.cluster.resume import Interrupted, find_interrupted
 from distkeras.cluster.server import launched
 from distkeras.cluster.settings import result_limit
+from distkeras.cluster.story import Story, Transition
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names, Weights, check_last_batch
 from distkeras.events import Event, ServerRestored, Window
@@ -146,6 +147,7 @@ class Trainer(WithoutOldNames):
         self._compiled = describe_compiled(keras_model, worker_optimizer, loss, loss_weights)
         check_optimizer(keras_model, worker_optimizer, algorithm, num_workers)
         self._history = History()
+        self._story = Story()
         self._num_updates = 0
         self._training_time = 0.0
 
@@ -182,7 +184,7 @@ class Trainer(WithoutOldNames):
                 f"train((x, y)). Received: shuffle of type {type(shuffle)}"
             )
         started = time.monotonic()
-        self._history, self._num_updates = History(), 0
+        self._history, self._story, self._num_updates = History(), Story(), 0
         interrupted = find_interrupted(self.server, resume)
         if interrupted is not None and not self._seeded:
             self.seed = interrupted.settings["seed"]
@@ -247,6 +249,7 @@ class Trainer(WithoutOldNames):
             resume=None if interrupted is None else interrupted.next,
             launched=processes,
             compression=self.compression,
+            story=self._story,
         )
         rest = self.batch_size if self.feeding.drop_remainder else 1
         total = sum(count - count % rest for count in rows) * self.num_epoch
@@ -314,6 +317,13 @@ class Trainer(WithoutOldNames):
     def get_history(self) -> History:
         """The windows of the last training, in the order in which the center took them."""
         return self._history
+
+    def get_transitions(self) -> list[Transition]:
+        """What happened in the last training, or in the one that runs: its last thousand changes of state.
+
+        Of workers, parameter servers, rounds, snapshots and of the job itself, the oldest first.
+        """
+        return self._story.transitions()
 
     def get_averaged_history(self) -> list[Averaged]:
         """One record an iteration, averaged over all workers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import secrets
 import socket
@@ -40,6 +41,8 @@ from distkeras.wire.connection import Connection
 from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, Handshake
 
 CONNECT_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 class ServerLost(ConnectionError):
@@ -160,6 +163,8 @@ class Client:
                     # It has nothing to say yet: ask anew.
                     deadline, pause = None, 0.05
                     continue
+                if deadline is None:
+                    logger.info("The connection %s is lost, and tried again: %s", self._told(request), error)
                 deadline = deadline or time.monotonic() + self._patience
                 if time.monotonic() > deadline:
                     raise ServerLost(
@@ -170,6 +175,8 @@ class Client:
                 self._sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, 5.0)
             else:
+                if deadline is not None:
+                    logger.info("The connection %s is there again.", self._told(request))
                 if isinstance(reply, frames.Stopped):
                     raise (Replaced if reply.replaced else JobStopped)(reply.reason)
                 return reply
@@ -181,6 +188,11 @@ class Client:
         """
         if self._compression is not None:
             self._compression.encode(request)
+
+    def _told(self, request: Request) -> str:
+        worker = getattr(request, "worker", None)
+        whose = "" if worker is None else f" of worker {worker}"
+        return f"to {self._address.host}:{self._address.port}{whose}"
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""

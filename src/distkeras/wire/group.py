@@ -29,7 +29,7 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
-from distkeras.events import CenterFailed, SnapshotFailed, WorkerFailed
+from distkeras.events import CenterFailed, RecordFailed, SnapshotFailed, WorkerFailed
 from distkeras.wire.client import Client, ServerAddress
 
 
@@ -148,7 +148,7 @@ class Group:
             event
             for reply in replies[1:]
             for event in reply.events
-            if isinstance(event, WorkerFailed | SnapshotFailed | CenterFailed)
+            if isinstance(event, WorkerFailed | SnapshotFailed | RecordFailed | CenterFailed)
         ]
         return replace(replies[0], events=[*replies[0].events, *failures])
 

@@ -26,10 +26,12 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center import Center, CenterConfig, Independent, restore_snapshot, take_snapshot
+from distkeras.record import Recorded
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.compression import packing_of
 from distkeras.wire.handshake import TIMEOUT
 from distkeras.wire.handshake_limiter import MAX_PENDING
+from distkeras.wire.log import follow_driver, log_to_driver
 from distkeras.wire.server import THREADS, Server
 from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
@@ -69,6 +71,8 @@ class ServerJob:
         tls: encrypts the connections; `None`: nothing does.
         heartbeat: seconds of silence from which a worker counts as lost.
         timeout: seconds for which a worker's machine may acknowledge nothing.
+        log_level: from which on the driver's log takes what the library says.
+        record: file for the record of all requests; `None`: there is none.
     """
 
     config: CenterConfig
@@ -89,6 +93,8 @@ class ServerJob:
     tls: TLS | None = None
     heartbeat: float = 30.0
     timeout: float = TIMEOUT
+    log_level: int = logging.WARNING
+    record: str | None = None
 
     @property
     def packing(self) -> Packing | None:
@@ -219,7 +225,7 @@ def end_on_error(failed: threading.ExceptHookArgs) -> None:
 def main() -> None:
     """Serve one job."""
     threading.excepthook = end_on_error
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_to_driver()
     if len(sys.argv) != 4:
         raise SystemExit("Expected CONTROL REPORT DRIVER: a trainer starts its parameter servers by itself.")
     control, report, driver = (int(argument) for argument in sys.argv[1:])
@@ -230,8 +236,10 @@ def main() -> None:
         job = read_job(stream)
     except EOFError:
         return  # There is no job after all, or no driver.
+    follow_driver(job.log_level)
     packing, center = job.packing, make_center(job)
     writer = make_snapshot_writer(job, center)
+    served = center if job.record is None else Recorded(center, job.record, restart=job.restore)
     job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
     if writer is not None and job.config.bad_updates.action == "skip":
         for member in center.members:
@@ -239,7 +247,7 @@ def main() -> None:
     max_connections = 4 * job.config.num_workers + SPARE_CONNECTIONS
     _allow_open_files(max_connections + MAX_PENDING + SPARE_FILES)
     server = Server(
-        center,
+        served,
         job.token,
         job.host,
         job.ports,

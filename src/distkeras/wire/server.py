@@ -26,11 +26,13 @@ from distkeras.center.messages import (
     Reply,
     Request,
 )
+from distkeras.record import Recorded
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.admission import Admission, Caller
 from distkeras.wire.codecs import Packing
 from distkeras.wire.compression import Compression
 from distkeras.wire.connection import Connection
+from distkeras.wire.connection_log import ConnectionLog
 from distkeras.wire.failure_detector import FailureDetector
 from distkeras.wire.handshake import TIMEOUT, AuthenticationError, Handshake
 from distkeras.wire.handshake_limiter import HandshakeLimiter, PendingHandshake
@@ -70,7 +72,7 @@ class Server:
 
     def __init__(
         self,
-        center: Center | Independent,
+        center: Center | Independent | Recorded,
         token: bytes,
         host: str,
         ports: tuple[int, ...] = (0,),
@@ -192,7 +194,7 @@ class Server:
 
     def _answer_requests(self, handshake: Handshake, session: bytes, peer: object) -> None:
         """Answer what arrives by one connection, for as long as it lasts."""
-        caller = Caller(handshake.hang_up, session)
+        caller, log = Caller(handshake.hang_up, session), ConnectionLog(peer)
         if not self._admission.enter(caller):
             logger.warning("Closed the connection from %s: there are %d", peer, self._max_connections)
             return
@@ -213,7 +215,15 @@ class Server:
                 buffer = np.empty(center.size, center.dtype)
             sock.settimeout(None)
             while True:
-                connection.send(self._answer(caller, connection.receive(buffer)))
+                request = connection.receive(buffer)
+                started = time.monotonic() if log.tells_exchanges else 0.0
+                log.take(request)
+                reply = self._answer(caller, request)
+                connection.send(reply)
+                if log.tells_exchanges:
+                    log.exchanged(request, reply, time.monotonic() - started)
+        except OSError as error:
+            log.end(error)
         finally:
             self._admission.leave(caller)
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from distkeras.center import Center, Independent, SnapshotError, take_snapshot
-from distkeras.events import CenterFailed, SnapshotFailed
+from distkeras.events import CenterFailed, SnapshotFailed, SnapshotWritten
 from distkeras.wire.lease import Fenced
+from distkeras.wire.redaction import Redaction, secrets_in
 from distkeras.wire.store import SnapshotOptions, Store
 
 LOOK_SECONDS = 0.1
-
-logger = logging.getLogger(__name__)
 
 
 class SnapshotWriter:
@@ -45,6 +43,7 @@ class SnapshotWriter:
         self._options = options
         self._settings = settings
         self._seconds = seconds
+        self._hide = Redaction(secrets_in(store.address))
         self._changed = threading.Condition()
         self._asked = 0
         self._kept = 0
@@ -105,7 +104,8 @@ class SnapshotWriter:
                 self._changed.notify_all()
 
     def _write(self) -> None:
-        changes = self._center.event_log.changes
+        event_log = self._center.event_log
+        changes, started = event_log.changes, time.monotonic()
         snapshot = take_snapshot(self._center, self._settings)
         for member, state in zip(self._center.members, snapshot.members, strict=True):
             if (
@@ -113,16 +113,18 @@ class SnapshotWriter:
             ) is not None:  # One that is finite must stay the newest.
                 raise SnapshotError(problem)
         self._store.write(snapshot)
-        self._written = changes
+        self._written = changes + 1  # With the event that tells of it, which needs no further snapshot.
+        seconds = time.monotonic() - started
+        num_bytes, num_updates = snapshot.num_bytes, snapshot.unread.num_updates
+        event_log.add(SnapshotWritten(num_bytes, seconds, num_updates, event_log.clock()))
 
     def _report_errors_of(self, action: Callable[[], object]) -> None:
         try:
             action()
         except Fenced as error:  # No server could go on from what is there, if this one were killed.
-            self._center.event_log.add(CenterFailed(str(error), self._center.event_log.clock()))
+            self._center.event_log.add(CenterFailed(self._hide(str(error)), self._center.event_log.clock()))
         except Exception as error:  # Whatever a filesystem or a user's rule comes up with: the job goes on.
             self._report(f"{type(error).__name__}: {error}")
 
     def _report(self, error: str) -> None:
-        logger.warning("A snapshot could not be written to %s: %s", self._store.address, error)
-        self._center.event_log.add(SnapshotFailed(error, self._center.event_log.clock()))
+        self._center.event_log.add(SnapshotFailed(self._hide(error), self._center.event_log.clock()))

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar, cast
 
 from distkeras.center.snapshot import Snapshot, SnapshotError, read, read_facts
 from distkeras.wire.lease import Holder, Lease, files, find_holder
+from distkeras.wire.redaction import Redaction, secrets_in, without_secrets
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"snapshot-(?:(\d{10})-)?(\d{10})\.npz")
@@ -54,6 +55,11 @@ class SnapshotOptions:
     seconds: float | None = 60.0
     commits: int | None = None
     keep: int = 2
+
+    def __repr__(self) -> str:
+        address = None if self.address is None else without_secrets(self.address)
+        rest = f"seconds={self.seconds}, commits={self.commits}, keep={self.keep}"
+        return f"SnapshotOptions(address={address!r}, {rest})"
 
     def __post_init__(self) -> None:
         numbers = [number for number in (self.seconds, self.commits) if number is not None]
@@ -183,7 +189,7 @@ class Store:
                 with fs.open(name, "rb") as file:
                     return reader(file)
             except SnapshotError as error:
-                logger.warning("%s is passed over: %s", name, error)
+                logger.warning("%s is passed over: %s", Redaction(secrets_in(self.address))(name), error)
         return None
 
     def _names(self) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from distkeras.center.messages import Reply, Request
     from distkeras.worker.feed import Feed
     from distkeras.worker.replica import Replica
+
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingDiverged(ArithmeticError):
@@ -97,6 +101,7 @@ class Loop:
         self._anchor: Vector = np.empty(0, np.float32)
         self._window = Window(1)
         self._pending: Future[Vector | None] | None = None
+        self._told = logger.isEnabledFor(logging.DEBUG)
         self._sender = ThreadPoolExecutor(1, "distkeras-exchange") if overlap else None
 
     def run(self, attempt: int = 0, ticket: int = 0) -> int:
@@ -119,16 +124,21 @@ class Loop:
                 joined = self._call(Join(self._worker, attempt, ticket, layout))
                 if isinstance(joined, Refused):
                     raise ValueError(f"The server does not serve worker {self._worker}: {joined.reason}.")
-                # Then it joins anew, at a place it may have passed.
-                with contextlib.suppress(_UnknownToServer):
+                try:
                     self._train_from(joined)
                     finished = True
+                except _UnknownToServer:  # It may have passed the place that it is told now.
+                    logger.info("Worker %d joins anew: the server was started again.", self._worker)
         finally:
             if self._sender is not None:  # After an error it may still wait for a reply that nobody wants.
                 self._sender.shutdown(wait=finished)
         return self._trained
 
     def _train_from(self, joined: Joined) -> None:
+        logger.info(
+            "Worker %d trains from epoch %d, minibatch %d, window %d.",
+            *(self._worker, joined.epoch, joined.step, joined.sequence),
+        )
         self._window, self._pending = Window(joined.sequence + 1), None
         self._anchor = joined.center
         self._on_start(joined.epoch, joined.step)
@@ -210,7 +220,10 @@ class Loop:
             metrics=window.metrics,
             window_epoch=window.epoch,
         )
+        started = time.monotonic() if self._told else 0.0
         reply: Reply = self._call(request)
+        if self._told:
+            self._tell(request, reply, time.monotonic() - started)
         if isinstance(reply, Rejoin):
             raise _UnknownToServer
         if isinstance(reply, Refused):
@@ -222,6 +235,13 @@ class Loop:
         if not isinstance(reply, Exchanged):
             raise TypeError(f"Expected the reply to a commit. Received: {type(reply).__name__}")
         self._anchor = self._adopted(local, message, reply)
+
+    def _tell(self, request: Exchange, reply: Reply, seconds: float) -> None:
+        logger.debug(
+            "Exchange of worker %d: sequence %d, epoch %d, %s, staleness %d, %d bytes, %.6f s.",
+            *(self._worker, request.sequence, request.window_epoch, type(reply).__name__),
+            *(getattr(reply, "staleness", 0), request.message.nbytes, seconds),
+        )
 
     def _message(self, local: Vector, num_steps: int) -> Vector:
         split = self._split

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import traceback
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
 from distkeras.wire.group import Group, connect
 from distkeras.wire.handshake import AuthenticationError
+from distkeras.wire.log import follow_driver_in_worker
 from distkeras.worker.environment import prepare_process
 from distkeras.worker.final_state import FinalState
 from distkeras.worker.heartbeat import Heartbeat
@@ -88,6 +90,7 @@ class Envelope:
         backend: Keras backend.
         threads: cores that the worker may use.
         beat: seconds between two signs of life.
+        log_level: from which on the driver's log takes what the library says.
     """
 
     task: bytes
@@ -97,6 +100,7 @@ class Envelope:
     backend: str
     threads: int
     beat: float
+    log_level: int = logging.WARNING
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
     """
     from distkeras.worker.arrivals import SourceLost
 
+    follow_driver_in_worker(envelope.log_level)
+    logger.info("Worker %d starts: attempt %d, process %d.", start.worker, start.attempt, os.getpid())
     try:
         # Without a line to the server, such as where a certificate is missing, only Spark brings the error.
         with connect(envelope.servers, patience=envelope.patience) as client:
@@ -152,14 +158,19 @@ def _run_on(
     with Heartbeat(client, start.worker, envelope.beat, start.ticket):
         try:
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
-            return _train(pickle.loads(envelope.task), envelope.model.open(), start, batches, client)
-        except (Replaced, SourceLost):
+            state = _train(pickle.loads(envelope.task), envelope.model.open(), start, batches, client)
+            logger.info("Worker %d has ended.", start.worker)
+            return state
+        except (Replaced, SourceLost) as replaced:
+            logger.info("Worker %d, attempt %d, ends: %s", start.worker, start.attempt, replaced)
             raise
-        except JobStopped:
+        except JobStopped as stopped:
+            logger.info("Worker %d is stopped: %s", start.worker, stopped)
             return FinalState()  # The driver knows why.
         except (ServerLost, AuthenticationError):  # It cannot be told.
             return FinalState(traceback.format_exc())
-        except Exception:
+        except Exception as failed:
+            logger.info("Worker %d failed: %r", start.worker, failed)
             error = traceback.format_exc()
             _report(client, start.worker, error)
             return FinalState(error)

@@ -1,0 +1,138 @@
+"""What an event tells, in a sentence, and at which level of the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distkeras.events import (
+    CenterFailed,
+    Event,
+    EventsDropped,
+    RecordFailed,
+    RoundClosed,
+    RoundOpened,
+    ServerRestored,
+    SnapshotFailed,
+    SnapshotWritten,
+    UpdateRefused,
+    WorkerBack,
+    WorkerFailed,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerLost,
+)
+
+MAX_NAMED = 8
+MAX_TEXT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a worker is.
+
+    Attributes:
+        windows: that it has committed.
+        epoch: in which the last of them ended; `None`: a snapshot had it, which does not say.
+    """
+
+    windows: int = 0
+    epoch: int | None = None
+
+    def __str__(self) -> str:
+        if self.windows == 0:
+            return ""
+        return f" after window {self.windows - 1}" + ("" if self.epoch is None else f", epoch {self.epoch}")
+
+
+def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
+    """Return the level of the log and the text for `event`.
+
+    Args:
+        event: any but a `Window`, of which there are too many.
+        progress: of the workers that have committed windows.
+    """
+    match event:
+        case WorkerJoined() | WorkerLeft() | WorkerLost() | WorkerBack() | WorkerFailed():
+            return _of_worker(event, progress.get(event.worker, Progress()))
+        case RoundOpened() | RoundClosed():
+            return _of_round(event)
+        case SnapshotWritten() | SnapshotFailed() | RecordFailed() | ServerRestored():
+            return _of_storage(event)
+        case CenterFailed():
+            return logging.ERROR, f"The parameter server cannot go on: {event.error}"
+        case EventsDropped():
+            return logging.WARNING, (
+                f"{event.count} events are missing in the history: they were not read for too long."
+            )
+        case UpdateRefused():
+            return logging.WARNING, (
+                f"Window {event.iteration} of worker {event.worker}, epoch {event.epoch}, was refused: "
+                f"{event.reason}"
+            )
+    raise TypeError(f"Expected an event that is no window. Received: {event!r}")
+
+
+def _of_worker(
+    event: WorkerJoined | WorkerLeft | WorkerLost | WorkerBack | WorkerFailed, place: Progress
+) -> tuple[int, str]:
+    worker = f"Worker {event.worker}"
+    match event:
+        case WorkerJoined():
+            at = f"epoch {event.epoch}, minibatch {event.step}, window {place.windows}"
+            retried = f", attempt {event.attempt}" if event.attempt else ""
+            return logging.INFO, f"{worker} joined{retried}: it trains from {at}."
+        case WorkerLeft():
+            return logging.INFO, f"{worker} has ended{place}."
+        case WorkerLost():
+            return logging.WARNING, f"{worker} gave no sign of life for {event.silence:.0f} s{place}."
+        case WorkerBack():
+            return logging.WARNING, f"{worker} is heard again{place}."
+        case WorkerFailed():
+            return logging.ERROR, f"{worker} failed{place}: {_exception_in(event.error)}"
+
+
+def _of_round(event: RoundOpened | RoundClosed) -> tuple[int, str]:
+    if isinstance(event, RoundOpened):
+        return logging.INFO, (
+            f"Round {event.round} opened by worker {event.worker}: {event.expected} messages complete it."
+        )
+    without = f", without {_named(event.without)}, lost" if event.without else ""
+    return logging.INFO, (
+        f"Round {event.round} closed with {len(event.workers)} of {event.live} workers"
+        f" ({_named(event.workers)}){without}."
+    )
+
+
+def _of_storage(event: SnapshotWritten | SnapshotFailed | RecordFailed | ServerRestored) -> tuple[int, str]:
+    match event:
+        case SnapshotWritten():
+            return logging.INFO, (
+                f"A snapshot was written after {event.num_updates} updates: {event.num_bytes / 1e6:.1f} MB "
+                f"in {event.seconds:.2f} s."
+            )
+        case SnapshotFailed():
+            return logging.WARNING, f"A snapshot could not be written: {event.error}"
+        case RecordFailed():
+            return logging.WARNING, f"The record could not be written, and ends here: {event.error}"
+        case ServerRestored():
+            ended = sum(event.left)
+            return logging.INFO, (
+                f"The parameter server goes on from a snapshot of {event.num_updates} updates: "
+                f"{sum(event.commits)} windows, {ended} of {len(event.left)} workers have ended."
+            )
+
+
+def _named(workers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, workers[:MAX_NAMED]))
+    more = len(workers) - MAX_NAMED
+    return f"worker{'s' * (len(workers) > 1)} {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _exception_in(trace: str) -> str:
+    """Return type and message of the exception of a traceback: the line after its last frame."""
+    lines = trace.strip().splitlines() or [""]
+    frames = [number for number, line in enumerate(lines) if line.startswith("  ")]
+    after = frames[-1] + 1 if frames else 0
+    return lines[min(after, len(lines) - 1)][:MAX_TEXT]

@@ -1,0 +1,313 @@
+"""The record of a center: every request in the order in which it was handled, in a file that only grows.
+
+    file:  magic 8, then entries
+    entry: length of text 4 | bytes of vector 8 | CRC-32 of both 4   (big-endian), text, vector
+    text:  JSON; `kind` is "begin", "restart", "step" or "outcome"
+
+"begin" has the settings of the center and its first vector. "restart" has the settings and a snapshot, from
+which a server went on that was started again. A "step" is one request; its vector is the message as it
+reached the center. An "outcome" follows its step: who was told what, with a CRC-32 of each vector that was
+sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distkeras.algorithms import Vector
+from distkeras.center.messages import (
+    Answer,
+    Beat,
+    Exchange,
+    Exchanged,
+    Fail,
+    Join,
+    Joined,
+    Leave,
+    Pull,
+    Pulled,
+    Skipped,
+)
+
+MAGIC = b"DKRECORD"
+VERSION = 1
+FILE = "server-{}.record"
+"""The name of the record of one server in the folder of a job."""
+_FILE = re.compile(r"server-(\d+)\.record")
+_HEAD = struct.Struct("!IQI")
+_REQUESTS: dict[str, type] = {cls.__name__: cls for cls in (Join, Exchange, Leave, Beat, Fail, Pull)}
+
+
+class RecordError(ValueError):
+    """A file that is no record, one of a later version, or one that was damaged."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Nothing was heard of a worker for so many seconds: it counts as lost."""
+
+    worker: int
+    seconds: float
+
+
+Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Silence
+"""What a record has as a step."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one worker was told at a step.
+
+    Attributes:
+        worker: its index; -1: the driver.
+        reply: name of the message's class.
+        staleness: of the commit that is answered; 0 for other messages.
+        checksum: CRC-32 of the vector that was sent; 0: there was none.
+    """
+
+    worker: int
+    reply: str
+    staleness: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request that a center has handled.
+
+    Attributes:
+        number: of the step in the record, from 0.
+        time: seconds since the Unix epoch.
+        request: what was asked. The message of an `Exchange` is as it reached the center.
+        told: who was told what; `None`: the server ended over it, or `error` says how it failed.
+        error: name of the exception that handling it raised; `None`: it raised none.
+    """
+
+    number: int
+    time: float
+    request: Recordable
+    told: tuple[Told, ...] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """A server's start.
+
+    Attributes:
+        settings: of its center, plain JSON.
+        vector: the first center; of a server that goes on from a snapshot, that snapshot as bytes.
+        restart: whether it goes on from a snapshot.
+    """
+
+    settings: dict[str, Any]
+    vector: npt.NDArray[Any]
+    restart: bool
+
+
+class RecordWriter:
+    """Appends to a record. An entry that a killed process has half written is cut off first.
+
+    Args:
+        path: the file; made where there is none.
+
+    Raises:
+        RecordError: the file is no record, or one of a later version.
+        OSError: it cannot be written to.
+    """
+
+    def __init__(self, path: str) -> None:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        # Without a buffer: what was handed to the system outlives a killed process, and what a full disk did
+        # not take is not tried again.
+        self._file: IO[bytes] = open(path, "a+b", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self._end = _end_of(self._file)
+        self._file.truncate(self._end)
+        if self._end == 0:
+            self._write(MAGIC)
+            self._end = len(MAGIC)
+
+    def start(self, settings: Mapping[str, Any], vector: npt.NDArray[Any], *, restart: bool) -> None:
+        """Append a server's start; the arguments are those of `Start`."""
+        self._append({"kind": "restart" if restart else "begin", "version": VERSION, **settings}, vector)
+
+    def step(self, request: Recordable, time: float) -> None:
+        """Append a request, before it is handled: the center may overwrite its message."""
+        vector = request.message if isinstance(request, Exchange) else None
+        fields = {name: getattr(request, name) for name in _names(type(request))}
+        self._append({"kind": "step", "time": time, "type": type(request).__name__, **fields}, vector)
+
+    def outcome(self, answers: list[Answer]) -> None:
+        """Append what came of the last request."""
+        self._append({"kind": "outcome", "told": [list(asdict(told).values()) for told in told_by(answers)]})
+
+    def failed(self, error: BaseException) -> None:
+        """Append that handling the last request raised `error`."""
+        self._append({"kind": "outcome", "error": type(error).__name__})
+
+    def close(self) -> None:
+        """Close the file, without what could not be written whole."""
+        try:
+            self._file.truncate(self._end)
+        finally:
+            self._file.close()
+
+    def _append(self, text: dict[str, Any], vector: npt.NDArray[Any] | None = None) -> None:
+        head = json.dumps(text).encode()
+        data = memoryview(b"") if vector is None else _little(vector).data.cast("B")
+        checksum = zlib.crc32(data, zlib.crc32(head))
+        self._write(_HEAD.pack(len(head), data.nbytes, checksum) + head)
+        self._write(data)
+        self._end += _HEAD.size + len(head) + data.nbytes
+
+    def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+
+def told_by(answers: list[Answer]) -> list[Told]:
+    """Return what `answers` tell, in few numbers."""
+    checksums: dict[int, int] = {}  # The workers of a round are sent one vector.
+    told = []
+    for worker, reply in answers:
+        vector = _vector_of(reply)
+        checksum = 0
+        if vector is not None:
+            known = checksums.get(id(vector))
+            checksum = zlib.crc32(_little(vector).data.cast("B")) if known is None else known
+            checksums[id(vector)] = checksum
+        staleness = reply.staleness if isinstance(reply, Exchanged) else 0
+        told.append(Told(worker, type(reply).__name__, staleness, checksum))
+    return told
+
+
+def records_in(folder: str) -> list[str]:
+    """Return the records in `folder`, in the order of their servers."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    found = {int(match[1]): name for name in names if (match := _FILE.fullmatch(name))}
+    return [os.path.join(folder, found[index]) for index in sorted(found)]
+
+
+def read_record(path: str) -> Iterator[Start | Step]:
+    """Yield the starts and steps of a record, in their order. One vector is in memory at a time.
+
+    A last entry that was cut off is left out: its server was killed over it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        RecordError: it is no record, one of a later version, or it was damaged.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        _check_magic(file)
+        number, dtype = 0, np.dtype("<f4")
+        pending: Step | None = None
+        for text, data in _entries(file):
+            kind = text.pop("kind")
+            if kind == "outcome" and pending is not None:
+                told = text.get("told")
+                known = None if told is None else tuple(Told(*each) for each in told)
+                yield Step(pending.number, pending.time, pending.request, known, text.get("error"))
+                pending = None
+                continue
+            if pending is not None:
+                yield pending
+                pending = None
+            if kind == "step":
+                pending = _step(number, text, np.frombuffer(data, dtype))
+                number += 1
+            else:
+                dtype = np.dtype(text["dtype"]).newbyteorder("<")
+                yield _start(kind, text, data, dtype)
+        if pending is not None:
+            yield pending
+
+
+def _entries(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytearray]]:
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        text_length, vector_length, checksum = _HEAD.unpack(head)
+        at = file.tell()
+        if _size_of(file) < at + text_length + vector_length:
+            return
+        text, data = file.read(text_length), bytearray(vector_length)
+        file.readinto(data)  # type: ignore[attr-defined]  # a BufferedReader
+        if zlib.crc32(data, zlib.crc32(text)) != checksum:
+            raise RecordError(f"Expected a whole entry. Received: one that was damaged, at byte {at}")
+        yield json.loads(text), data
+
+
+def _step(number: int, text: dict[str, Any], vector: Vector) -> Step:
+    time, name = text.pop("time"), text.pop("type")
+    cls: Any = Silence if name == "Silence" else _REQUESTS[name]
+    if cls is Exchange:
+        text["message"] = vector.astype(vector.dtype.newbyteorder("="), copy=False)
+    return Step(number, time, cls(**text))
+
+
+def _start(kind: str, text: dict[str, Any], data: bytearray, dtype: np.dtype[Any]) -> Start:
+    if text.pop("version") != VERSION:
+        raise RecordError(
+            f"Expected a record of version {VERSION}, as this version of distkeras writes. Received: "
+            f"{str(text)[:100]}"
+        )
+    restart = kind == "restart"
+    vector = np.frombuffer(data, np.uint8 if restart else dtype)
+    if not restart:
+        vector = vector.reshape(text["shape"]).astype(dtype.newbyteorder("="), copy=False)
+    return Start(text, vector, restart)
+
+
+def _end_of(file: IO[bytes]) -> int:
+    """Return where the last whole entry ends; 0: the file is empty."""
+    size = _size_of(file)
+    file.seek(0)
+    if size < len(MAGIC) and MAGIC.startswith(file.read()):
+        return 0
+    file.seek(0)
+    _check_magic(file)
+    end = file.tell()
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        text_length, vector_length, _ = _HEAD.unpack(head)
+        following = end + _HEAD.size + text_length + vector_length
+        if following > size:
+            break
+        end = following
+        file.seek(end)
+    return end
+
+
+def _check_magic(file: IO[bytes]) -> None:
+    magic = file.read(len(MAGIC))
+    if magic != MAGIC:
+        raise RecordError(f"Expected a file that a server wrote with record=... Received: {file.name}")
+
+
+def _size_of(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _names(cls: type) -> list[str]:
+    return [name for name in cls.__dataclass_fields__ if name != "message"]  # type: ignore[attr-defined]
+
+
+def _vector_of(reply: object) -> Vector | None:
+    if isinstance(reply, Exchanged):
+        return reply.reply
+    return reply.center if isinstance(reply, Joined | Skipped | Pulled) else None
+
+
+def _little(vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(vector, vector.dtype.newbyteorder("<"))

@@ -1,0 +1,131 @@
+"""A center that writes down every request in the order in which it handles it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distkeras.center.center import Center
+from distkeras.center.durable import take_snapshot
+from distkeras.center.independent import Independent
+from distkeras.center.messages import Answer, Beat, Done, Poll, Polled, Request
+from distkeras.events import RecordFailed
+from distkeras.record.entries import Recordable, RecordWriter, Silence
+from distkeras.record.settings import settings_of
+
+logger = logging.getLogger(__name__)
+
+
+class Recorded:
+    """Hands every request to a center, one at a time, after it is written down.
+
+    Without a record, exchanges of several workers run side by side, each on another shard of the center, so
+    that every shard has an order of its own. With one they come one after the other: the record has one
+    order, which is that of all shards, and `replay` is the same calls again. That costs the overlap, and the
+    time to write a vector for each commit.
+
+    Where the disk is full, or gone, the record ends with the last whole step and an event says so; the
+    training goes on.
+
+    Args:
+        center: that is served.
+        path: of the file; a record that is there already is continued.
+        restart: the center was restored from a snapshot: the record goes on from its state.
+
+    Attributes:
+        event_log: of the center.
+
+    Raises:
+        RecordError: the file is no record, or one of a later version.
+        OSError: the file cannot be written to.
+    """
+
+    def __init__(self, center: Center | Independent, path: str, *, restart: bool = False) -> None:
+        self.center = center
+        self.event_log = center.event_log
+        self._lock = threading.Lock()
+        self._path = path
+        self._writer: RecordWriter | None = RecordWriter(path)
+        vector: npt.NDArray[Any] = np.stack([member.snapshot() for member in center.members])
+        if restart:
+            snapshot = take_snapshot(center, {})
+            file = io.BytesIO()
+            replace(snapshot, unread=Polled([], 0, snapshot.unread.num_updates)).write(file)
+            vector = np.frombuffer(file.getbuffer(), np.uint8)
+        elif isinstance(center, Center):
+            vector = vector[0]
+        settings = settings_of(center, vector.shape)
+        self._write(lambda writer: writer.start(settings, vector, restart=restart))
+
+    @property
+    def members(self) -> list[Center]:
+        """The centers of an ensemble, or the one."""
+        return self.center.members
+
+    @property
+    def size(self) -> int:
+        """Elements of each center."""
+        return self.center.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of each center."""
+        return self.center.dtype
+
+    def handle(self, request: Request) -> list[Answer]:
+        """As `Center.handle`."""
+        if isinstance(request, Poll):
+            return self.center.handle(request)
+        if isinstance(request, Beat) and not self._misses(request.worker):
+            return [(request.worker, Done())]  # It changes nothing, and must not wait for an exchange.
+        with self._lock:
+            return self._handle(request, lambda: self.center.handle(request))
+
+    def mark_lost(self, worker: int, silence: float) -> list[Answer]:
+        """As `Center.mark_lost`."""
+        with self._lock:
+            return self._handle(Silence(worker, silence), lambda: self.center.mark_lost(worker, silence))
+
+    def close(self) -> None:
+        """Write no more."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _misses(self, worker: int) -> bool:
+        return any(member.misses(worker) for member in self.members if worker in member.workers)
+
+    def _handle(self, request: Recordable, handle: Callable[[], list[Answer]]) -> list[Answer]:
+        time = self.event_log.clock()
+        self._write(lambda writer: writer.step(request, time))
+        try:
+            answers = handle()
+        except Exception as error:
+            failed = error
+            self._write(lambda writer: writer.failed(failed))
+            raise
+        self._write(lambda writer: writer.outcome(answers))
+        return answers
+
+    def _write(self, write: Callable[[RecordWriter], None]) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        try:
+            write(writer)
+        except OSError as error:
+            self._writer = None
+            reason = f"{type(error).__name__}: {error}"
+            self.event_log.add(RecordFailed(reason, self.event_log.clock()))
+            try:
+                writer.close()
+            except OSError as again:  # Who reads leaves out an entry that is not whole.
+                logger.debug("The record at %s could not be closed: %s", self._path, again)

@@ -1,0 +1,206 @@
+"""A record run through the same algorithm again: the same center, bit for bit."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.center import Center
+from distkeras.center.durable import restore_snapshot
+from distkeras.center.independent import Independent
+from distkeras.center.messages import Exchange, Polled
+from distkeras.center.snapshot import read
+from distkeras.events import Event
+from distkeras.record.entries import (
+    FILE,
+    RecordError,
+    Silence,
+    Start,
+    Step,
+    Told,
+    read_record,
+    records_in,
+    told_by,
+)
+from distkeras.record.settings import config_of
+
+
+class ReplayDiverged(RuntimeError):
+    """The replay gave another answer than the server did: the message has the first step where it did."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a record leads to.
+
+    Attributes:
+        center: the last center, shape (size,); of an ensemble (workers, size).
+        num_updates: commits that it took; a synchronous round counts once.
+        events: what the first server reported, in its order: windows among them.
+        num_steps: requests that were handled again, at all servers.
+    """
+
+    center: Vector
+    num_updates: int
+    events: list[Event]
+    num_steps: int
+
+
+def replay(
+    path: str,
+    algorithm: Algorithm | None = None,
+    on_step: Callable[[Step, Center | Independent], None] = lambda step, center: None,
+) -> Replayed:
+    """Run a record through the same algorithm, and return the center to which it leads.
+
+    Each answer is compared with that of the server, by the staleness and by a CRC-32 of the vector that was
+    sent. A server that went on from a snapshot did so in the record, too.
+
+    Args:
+        path: of the folder that was given as `ServerOptions(record=...)`, or of one server's file in it.
+        algorithm: the algorithm, if it is none of this library. Default: that which the record names.
+        on_step: told of each step and of the center after it, which it may read: `center.snapshot()`.
+
+    Returns:
+        The last center, and what was reported on the way. Where the job had several servers, their parts are
+        put together.
+
+    Raises:
+        ReplayDiverged: an answer is another than it was.
+        RecordError: there is no record, it is of a later version, or it was damaged.
+        ValueError: the algorithm is none of this library and was not given, or another was given.
+        OSError: the record cannot be read.
+
+    Example:
+        ```python
+        trainer = DOWNPOUR(model, "sgd", "mse", server=ServerOptions(record="/data/run"))
+        trainer.train(df)
+        replayed = distkeras.record.replay("/data/run")
+        ```
+    """
+    parts = [_Replay(file, algorithm, on_step).run() for file in _files(path)]
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[0],
+        center=np.concatenate([part.center for part in parts], axis=-1),
+        num_steps=sum(part.num_steps for part in parts),
+    )
+
+
+class _Replay:
+    """The replay of one file."""
+
+    def __init__(
+        self,
+        path: str,
+        algorithm: Algorithm | None,
+        on_step: Callable[[Step, Center | Independent], None],
+    ) -> None:
+        self._path = path
+        self._algorithm = algorithm
+        self._on_step = on_step
+        self._center: Center | Independent | None = None
+        self._now = 0.0
+        self._events: list[Event] = []
+        self._seen = 0
+        self._steps = 0
+
+    def run(self) -> Replayed:
+        for entry in read_record(self._path):
+            if isinstance(entry, Start):
+                self._center, self._seen = self._begun(entry), 0
+            else:
+                self._take(entry, self._started())
+            self._read(self._started())
+        center = self._started()
+        vectors = [member.snapshot() for member in center.members]
+        last = vectors[0] if isinstance(center, Center) else np.stack(vectors)
+        return Replayed(last, center.event_log.num_updates, self._events, self._steps)
+
+    def _started(self) -> Center | Independent:
+        if self._center is None:
+            raise RecordError(f"Expected a record that tells of a server's start. Received: {self._path}")
+        return self._center
+
+    def _begun(self, start: Start) -> Center | Independent:
+        config, settings = config_of(start.settings, self._algorithm), start.settings
+        snapshot = read(io.BytesIO(start.vector.tobytes())) if start.restart else None
+        initial = start.vector if snapshot is None else [member.center for member in snapshot.members]
+        center: Center | Independent
+        if settings["independent"]:
+            config = replace(config, num_workers=len(initial), independent=True)
+            center = Independent(config, np.asarray(initial), clock=lambda: self._now)
+        else:
+            first = np.asarray(initial).reshape(-1)
+            center = Center(config, first, clock=lambda: self._now, num_shards=settings["num_shards"])
+        if snapshot is not None:
+            restore_snapshot(center, snapshot)
+        return center
+
+    def _take(self, step: Step, center: Center | Independent) -> None:
+        self._now = step.time
+        if any(told.reply == "Refused" for told in step.told or ()):
+            # A snapshot looks whether the center is finite. If it is not, all commits after it are refused.
+            for member in center.members:
+                member.finite.check(center.event_log)
+        told: tuple[Told, ...] | None = None
+        raised: str | None = None
+        request = step.request
+        try:
+            if isinstance(request, Silence):
+                answers = center.mark_lost(request.worker, request.seconds)
+            else:
+                if isinstance(request, Exchange):  # The center overwrites it: who is told has it as it was.
+                    request = replace(request, message=request.message.copy())
+                answers = center.handle(request)
+            told = tuple(told_by(answers))
+        except Exception as error:
+            if type(error).__name__ != step.error:
+                raise
+            raised = step.error
+        if (step.told is not None or step.error is not None) and (told, raised) != (step.told, step.error):
+            raise ReplayDiverged(
+                f"Expected the answers of the server at step {step.number} of {self._path}, to "
+                f"{_short(step)}: {_answer(step.told, step.error)}. Received: {_answer(told, raised)}"
+            )
+        self._steps += 1
+        self._on_step(step, center)
+
+    def _read(self, center: Center | Independent) -> None:
+        """Take the events out of the log, so that it does not grow."""
+        while (page := self._page(center)).events:
+            self._events += page.events
+            self._seen = page.next
+
+    def _page(self, center: Center | Independent) -> Polled:
+        return center.event_log.read(self._seen)
+
+
+def _files(path: str) -> list[str]:
+    """Return the files at `path`: itself, or all of the folder."""
+    if not os.path.isdir(path):
+        return [path]
+    found = records_in(path)
+    expected = [os.path.join(path, FILE.format(index)) for index in range(len(found))]
+    if found != expected or not found:
+        raise RecordError(
+            f"Expected the records {FILE.format(0)}, {FILE.format(1)} and so on, of all servers of a job, in "
+            f"{path}. Received: {found}"
+        )
+    return found
+
+
+def _short(step: Step) -> str:
+    request = step.request
+    sequence = f", sequence {request.sequence}" if isinstance(request, Exchange) else ""
+    return f"{type(request).__name__} of worker {getattr(request, 'worker', -1)}{sequence}"
+
+
+def _answer(told: tuple[Told, ...] | None, error: str | None) -> str:
+    return error or str(list(told or ()))

@@ -1,0 +1,90 @@
+"""What decides a center, as plain JSON for its record, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from distkeras.algorithms import REGISTRY, Algorithm
+from distkeras.center.bad_updates import BadUpdates
+from distkeras.center.center import Center
+from distkeras.center.config import CenterConfig
+from distkeras.center.independent import Independent
+from distkeras.record.entries import RecordError
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def settings_of(center: Center | Independent, shape: Sequence[int]) -> dict[str, Any]:
+    """Return the settings of `center`, whose first vector has that `shape`, as plain JSON."""
+    first = center.members[0]
+    config = first.config
+    own = {
+        field.name: getattr(config, field.name)
+        for field in fields(config)
+        if field.name not in ("algorithm", "bad_updates")
+    }
+    return own | {
+        "algorithm": _describe(config.algorithm),
+        "bad_updates": asdict(config.bad_updates),
+        "independent": isinstance(center, Independent),
+        "num_shards": len(first.shards),
+        "shape": list(shape),
+    }
+
+
+def config_of(settings: dict[str, Any], algorithm: Algorithm | None) -> CenterConfig:
+    """Return what `settings_of` described, of each member of an ensemble.
+
+    Args:
+        settings: as they stand in a record.
+        algorithm: the algorithm; default: that of this library which the settings name.
+
+    Raises:
+        ValueError: the algorithm is none of this library and was not given, or another was given.
+        RecordError: the settings are not those that this version of distkeras knows.
+    """
+    names = {field.name for field in fields(CenterConfig)}
+    known = {name: value for name, value in settings.items() if name in names}
+    known["algorithm"] = _algorithm_of(settings["algorithm"], algorithm)
+    known["independent"] = False
+    try:
+        known["bad_updates"] = BadUpdates(**settings["bad_updates"])
+        return CenterConfig(**known)
+    except (TypeError, KeyError) as error:
+        raise RecordError(f"Expected the settings of a center. Received: {settings}") from error
+
+
+def _describe(algorithm: Algorithm) -> dict[str, Any]:
+    values = {field.name: getattr(algorithm, field.name) for field in fields(algorithm)}
+    kind = type(algorithm)
+    return {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "parameters": {
+            name: value if isinstance(value, _PLAIN) else repr(value) for name, value in values.items()
+        },
+    }
+
+
+def _algorithm_of(described: dict[str, Any], given: Algorithm | None) -> Algorithm:
+    if given is None:
+        known = {_describe_class(rule): rule for rule in REGISTRY.values()}
+        if described["class"] in known:
+            return known[described["class"]](**described["parameters"])
+        raise ValueError(
+            f"Expected the algorithm {described['class']}, which is none of this library's: give "
+            "`replay(path, algorithm=...)` an instance with the same parameters. Received: algorithm=None"
+        )
+    theirs = _describe(given)
+    same = theirs["class"].rpartition(".")[2] == described["class"].rpartition(".")[2]
+    if not same or theirs["parameters"] != described["parameters"]:
+        raise ValueError(
+            f"Expected the algorithm of the record, {described['class']} with {described['parameters']}. "
+            f"Received: {theirs['class']} with {theirs['parameters']}"
+        )
+    return given
+
+
+def _describe_class(rule: type[Algorithm]) -> str:
+    return f"{rule.__module__}.{rule.__qualname__}"

@@ -1,0 +1,67 @@
+"""What must stand in no log, event or error: passwords and tokens in addresses."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import unquote
+
+HIDDEN = "***"
+SHORTEST = 6
+"""Characters of a password from which it is looked for by itself: a shorter one may be a part of any word."""
+_USER = re.compile(r"(?<=://)[^/\s'\"]+@")
+_NAMES = r"[\w.-]*(?:secret|passw|token|credential|signature|key|\bsig)[\w.-]*"
+_QUERY = re.compile(rf"(?<=[?&])({_NAMES}=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` with "***" for what stands before the @ of an address, and for keys in its query."""
+    return _QUERY.sub(rf"\g<1>{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
+
+
+def secrets_in(address: str | None) -> list[str]:
+    """Return what is secret in an address, as filesystems may repeat it: with and without the scheme."""
+    found = []
+    for user in _USER.findall(address or ""):
+        password = user[:-1].partition(":")[2]
+        found += [user, unquote(user)] + [
+            each for each in (password, unquote(password)) if len(each) >= SHORTEST
+        ]
+    for assignment in _QUERY.finditer(address or ""):
+        value = assignment[0].partition("=")[2]
+        found += [each for each in (value, unquote(value)) if len(each) >= SHORTEST]
+    return found
+
+
+class Redaction:
+    """Hides secrets in texts, and whatever `without_secrets` knows.
+
+    Args:
+        secrets: what is hidden, wherever it stands.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = sorted(set(secrets), key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """Return `text` without secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, f"{HIDDEN}@" if secret.endswith("@") else HIDDEN)
+        return without_secrets(text)
+
+
+@contextlib.contextmanager
+def hidden_in_errors(address: str | None) -> Iterator[None]:
+    """Let no error leave a `with` block that repeats a secret of `address`: its filesystem made the message.
+
+    Raises:
+        OSError: in place of such an error, with its type and its message but for the secret.
+    """
+    hide = Redaction(secrets_in(address))
+    try:
+        yield
+    except Exception as error:
+        if hide(str(error)) == str(error):
+            raise
+        raise OSError(f"{type(error).__name__}: {hide(str(error))}") from None
