@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
@@ -43,7 +43,6 @@ from distkeras.wire.codecs import Codec
 from distkeras.wire.compression import check_compressible
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Columns
-from distkeras.worker.ending import Ending
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import PadTo
 from distkeras.worker.signature import check_strings, model_signature
@@ -296,16 +295,6 @@ class Trainer(WithoutOldNames):
             feeding=self.feeding,
             with_content=self.server.resumable,
         )
-
-    def _model_with(
-        self,
-        center: Vector,
-        own: Ending | None = None,
-        columns: Columns | None = None,
-        others: Sequence[Ending] = (),
-    ) -> keras.Model:
-        """Return a new, compiled model as `fit` leaves it; arguments as of `GivenModel.trained`."""
-        return self._given.trained(center, own, columns, others, self.batch_size)
 
     def get_training_time(self) -> float:
         """Seconds that the last `train` took, all of it: preparation, start of the workers, training."""
