@@ -199,6 +199,17 @@ def test_models_and_pipelines_are_saved_to_another_file_system_of_hadoop(spark, 
             settings.unset(name)
 
 
+RELEASES = sorted((Path(__file__).parents[1] / "formats").glob("*/estimator"))
+
+
+@pytest.mark.parametrize("saved", RELEASES, ids=lambda path: path.parent.name)
+def test_an_estimator_that_an_earlier_release_saved_is_loaded(saved):
+    loaded = KerasEstimator.load(str(saved))
+    assert loaded.getAlgorithm() == LocalSGD()
+    assert (loaded.getBatchSize(), loaded.getNumEpoch(), loaded.getLoss()) == (8, 3, "mse")
+    assert (loaded.getMetrics(), loaded.getCompression()) == (["mae"], "int8")
+
+
 def test_what_was_saved_under_the_old_name_of_a_param_is_read_under_the_new_one(tmp_path, monkeypatch):
     KerasEstimator(model=network(), batchSize=8).save(str(tmp_path / "saved"))
     metadata = tmp_path / "saved/metadata/part-00000"

@@ -122,6 +122,6 @@ def test_a_trained_model_of_another_policy_leaves_keras_in_this_process_as_the_u
     finally:
         keras.config.set_dtype_policy(before[0])
         keras.config.set_epsilon(before[1])
-    trained = trainer._model_with(trainer._given.first_vector())
+    trained = trainer._given.trained(trainer._given.first_vector())
     assert trained.layers[0].compute_dtype == "bfloat16"
     assert (keras.config.dtype_policy().name, keras.config.epsilon()) == (before[0].name, before[1])

@@ -94,7 +94,7 @@ def test_a_rule_of_the_user_may_ask_for_momentum():
 def test_the_trained_model_has_the_users_optimizer():
     model = make_model()
     trainer = EAMSGD(model, keras.optimizers.SGD(0.25), "mse")
-    trained = trainer._model_with(initial_vector(model))
+    trained = trainer._given.trained(initial_vector(model))
     assert isinstance(trained.optimizer, keras.optimizers.SGD)
     assert trained.optimizer.momentum == 0
     assert float(trained.optimizer.learning_rate) == 0.25

@@ -108,7 +108,7 @@ def test_a_returned_model_has_the_users_initializers_and_the_centers_weights(mak
             weight.assign(draw.normal(size=weight.shape))
     trainer = distkeras.DOWNPOUR(given, "adam", "mse", custom_objects={"Own": Own, "Reads": Reads})
     vector = initial_vector(given) + np.float32(0.5)
-    back = trainer._model_with(vector)
+    back = trainer._given.trained(vector)
     assert bool(read) == (make in READ)  # The weights were read from the file only where they must be.
     assert initializers_of(back) == initializers_of(given) != {}
     np.testing.assert_array_equal(initial_vector(back), vector)
@@ -116,7 +116,7 @@ def test_a_returned_model_has_the_users_initializers_and_the_centers_weights(mak
 
 def test_layers_that_share_an_initializer_share_one_and_not_the_users():
     given = shared()
-    back = distkeras.DOWNPOUR(given, "sgd", "mse")._model_with(initial_vector(given))
+    back = distkeras.DOWNPOUR(given, "sgd", "mse")._given.trained(initial_vector(given))
     first, second = (layer.kernel_initializer for layer in back.layers)
     assert first is second
     assert first is not given.layers[0].kernel_initializer
@@ -130,4 +130,4 @@ def test_weights_that_do_not_move_come_back_as_they_went_out():
     trainer = distkeras.DOWNPOUR(given, "sgd", "mse")
     vector = trainer._given.first_vector()
     frozen.assign(before + 1)  # While it trains, say.
-    np.testing.assert_array_equal(np.array(trainer._model_with(vector).layers[0].kernel), before)
+    np.testing.assert_array_equal(np.array(trainer._given.trained(vector).layers[0].kernel), before)

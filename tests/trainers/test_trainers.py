@@ -258,14 +258,14 @@ def test_a_model_of_several_outputs_has_no_accuracy_by_default():
     inputs = keras.Input((2,))
     two = keras.Model(inputs, [keras.layers.Dense(1)(inputs), keras.layers.Dense(1)(inputs)])
     trainer = distkeras.DOWNPOUR(two, "sgd", ["mse", "mse"])
-    trained = trainer._model_with(np.zeros(6, np.float32))
+    trained = trainer._given.trained(np.zeros(6, np.float32))
     trained.train_on_batch(np.zeros((2, 2)), [np.zeros((2, 1)), np.zeros((2, 1))])
 
 
 def test_a_model_is_built_by_the_shape_that_is_given():
     unbuilt = keras.Sequential([keras.layers.Dense(1)])
     trainer = distkeras.DOWNPOUR(unbuilt, "sgd", "mse", input_shape=(None, 3))
-    assert trainer._model_with(np.zeros(4, np.float32)).count_params() == 4
+    assert trainer._given.trained(np.zeros(4, np.float32)).count_params() == 4
 
 
 def test_members_start_from_different_weights_and_the_seed_decides_them():

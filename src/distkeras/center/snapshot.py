@@ -24,6 +24,7 @@ from distkeras.algorithms import State, Vector
 from distkeras.center.messages import Polled
 
 VERSION = 1
+"""Of the format: raised where an older release could not read it; older ones go on being read."""
 _EVENTS = {cls.__name__: cls for cls in typing.get_args(events.Event)}
 
 
@@ -139,9 +140,17 @@ def _opened(file: IO[bytes]) -> Iterator[Any]:
 
 def _facts(archive: Any) -> dict[str, Any]:
     facts = json.loads(archive["facts"].tobytes())
-    if not isinstance(facts, dict) or facts.get("version") != VERSION:
+    version = facts.get("version") if isinstance(facts, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise SnapshotError(
+            f"Expected a snapshot of format {VERSION} or earlier, which this release of distkeras reads. "
+            f"Received: format {version}, of a later release. Upgrade distkeras to go on with that training, "
+            "or train anew with another address for snapshots."
+        )
+    if version != VERSION:
         raise SnapshotError(f"Expected a snapshot of version {VERSION}. Received: {str(facts)[:100]}")
-    return facts
+    known: dict[str, Any] = facts
+    return known
 
 
 def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:

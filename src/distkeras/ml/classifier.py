@@ -15,11 +15,11 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from distkeras.cluster.source import quoted
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.labels import check_whole
-from distkeras.ml.model import KerasModel
+from distkeras.ml.model import EvaluatedModel, KerasModel
 from distkeras.ml.params import ClassifierParams, accessors, set_given
 from distkeras.ml.scores import Row, predicted_class, predicted_class_of_row, scores, scores_of_row
 from distkeras.ml.serialization import deserialized
-from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary, Training
+from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary
 from distkeras.trainers.losses import loss_names
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
@@ -27,7 +27,11 @@ from distkeras.worker.tensor_spec import TensorSpec
 
 
 @accessors
-class KerasClassificationModel(KerasModel, ClassifierParams, ProbabilisticClassificationModel):  # type: ignore[misc]
+class KerasClassificationModel(
+    EvaluatedModel[ClassificationSummary],
+    ClassifierParams,
+    ProbabilisticClassificationModel,  # type: ignore[misc]
+):
     """Adds what Spark's classifiers add: raw predictions, probabilities and the predicted class.
 
     For a model with one output unit, the probability of class 1, all columns are of the classes 0 and 1.
@@ -45,6 +49,9 @@ class KerasClassificationModel(KerasModel, ClassifierParams, ProbabilisticClassi
         model: a built Keras model with one output of one axis.
         **params: Params by name. An empty column name leaves that column out.
     """
+
+    _evaluation = ClassificationSummary
+    _training_evaluation = ClassificationTrainingSummary
 
     _added: ClassVar[tuple[str, ...]] = ("rawPredictionCol", "probabilityCol", "predictionCol")
 
@@ -109,20 +116,6 @@ class KerasClassificationModel(KerasModel, ClassifierParams, ProbabilisticClassi
     def _scores_of(self, value: Vector) -> tuple[Row, Row]:
         _units(value_of(self, "model"))
         return scores_of_row(self._output_of_row(value), self.getOrDefault("fromLogits"))
-
-    def evaluate(self, dataset: DataFrame) -> ClassificationSummary:
-        """Return how well the model does on `dataset`: `accuracy`, `weightedPrecision` and more.
-
-        Args:
-            dataset: rows with features, labels, and weights where `weightCol` is set.
-
-        Raises:
-            ValueError: a column is missing, or there already.
-        """
-        return ClassificationSummary(*self._evaluated(dataset))
-
-    def _summary_of(self, training: Training) -> ClassificationTrainingSummary:
-        return ClassificationTrainingSummary(training, *self._evaluated(training.rows))
 
 
 @accessors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import keras
 import numpy as np
@@ -18,11 +18,13 @@ from distkeras.ml.one_row import num_features, output_of_row
 from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.serialization import deserialized
-from distkeras.ml.summary import Columns, Training, TrainingSummary
+from distkeras.ml.summary import Columns, Summary, Training, TrainingSummary
 from distkeras.predictors import ModelPredictor, Output
 from distkeras.trainers.history import History
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
+
+S = TypeVar("S", bound=Summary)
 
 
 @accessors
@@ -153,3 +155,25 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
             **given,
             custom_objects=custom_objects_of(self),
         ).predict(dataset)
+
+
+class EvaluatedModel(KerasModel, Generic[S]):
+    """Abstract: a model of one prediction for one label, which can be judged on rows."""
+
+    _evaluation: ClassVar[type[Summary]]
+    _training_evaluation: ClassVar[type[Any]]
+
+    def evaluate(self, dataset: DataFrame) -> S:
+        """Return how well the model does on `dataset`.
+
+        Args:
+            dataset: rows with features, labels, and weights where `weightCol` is set.
+
+        Raises:
+            ValueError: a column is missing, or there already.
+        """
+        return cast(S, self._evaluation(*self._judged(dataset)))
+
+    def _summary_of(self, training: Training) -> TrainingSummary:
+        summary: TrainingSummary = self._training_evaluation(training, *self._judged(training.rows))
+        return summary

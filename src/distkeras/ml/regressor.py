@@ -13,15 +13,15 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.source import quoted
 from distkeras.ml.estimator import KerasEstimator
-from distkeras.ml.model import KerasModel
+from distkeras.ml.model import EvaluatedModel, KerasModel
 from distkeras.ml.params import accessors
-from distkeras.ml.summary import RegressionSummary, RegressionTrainingSummary, Training
+from distkeras.ml.summary import RegressionSummary, RegressionTrainingSummary
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
 
 
 @accessors
-class KerasRegressionModel(KerasModel, RegressionModel):  # type: ignore[misc]
+class KerasRegressionModel(EvaluatedModel[RegressionSummary], RegressionModel):  # type: ignore[misc]
     """Adds the model's one number as `predictionCol`, a double.
 
     It is a `pyspark.ml.PredictionModel`: `predict` takes one vector, and `evaluate` judges it on rows.
@@ -30,6 +30,9 @@ class KerasRegressionModel(KerasModel, RegressionModel):  # type: ignore[misc]
         model: a built Keras model with one output of one unit.
         **params: Params by name. An empty `predictionCol` adds none.
     """
+
+    _evaluation = RegressionSummary
+    _training_evaluation = RegressionTrainingSummary
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         _check_unit(value_of(self, "model"))
@@ -45,20 +48,6 @@ class KerasRegressionModel(KerasModel, RegressionModel):  # type: ignore[misc]
         """
         _check_unit(value_of(self, "model"))
         return float(self._output_of_row(value)[0])
-
-    def evaluate(self, dataset: DataFrame) -> RegressionSummary:
-        """Return how well the model does on `dataset`: `r2`, `rootMeanSquaredError` and more.
-
-        Args:
-            dataset: rows with features, labels, and weights where `weightCol` is set.
-
-        Raises:
-            ValueError: a column is missing, or there already.
-        """
-        return RegressionSummary(*self._evaluated(dataset))
-
-    def _summary_of(self, training: Training) -> RegressionTrainingSummary:
-        return RegressionTrainingSummary(training, *self._evaluated(training.rows))
 
 
 @accessors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
@@ -45,7 +45,6 @@ from distkeras.wire.compression import check_compressible
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import Columns
 from distkeras.worker.feeding import Feeding
-from distkeras.worker.final_state import FinalState
 from distkeras.worker.padding import PadTo
 from distkeras.worker.signature import check_strings, model_signature
 from distkeras.worker.task import Task
@@ -299,16 +298,6 @@ class Trainer(WithoutOldNames):
             feeding=self.feeding,
             with_content=self.server.resumable,
         )
-
-    def _model_with(
-        self,
-        center: Vector,
-        own: FinalState | None = None,
-        columns: Columns | None = None,
-        others: Sequence[FinalState] = (),
-    ) -> keras.Model:
-        """Return a new, compiled model as `fit` leaves it; arguments as of `GivenModel.trained`."""
-        return self._given.trained(center, own, columns, others, self.batch_size)
 
     def get_training_time(self) -> float:
         """Seconds that the last `train` took, all of it: preparation, start of the workers, training."""

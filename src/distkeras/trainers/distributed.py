@@ -123,4 +123,4 @@ class DistributedTrainer(Trainer):
         """
         outcome, columns = self._run(dataframe, shuffle, self._given.first_vector(), resume=resume)
         own, *others = (outcome.final_states.get(worker, FinalState()) for worker in range(self.num_workers))
-        return self._model_with(outcome.center, own, columns, others)
+        return self._given.trained(outcome.center, own, columns, others, batch_size=self.batch_size)

@@ -93,7 +93,7 @@ class EnsembleTrainer(Trainer):
         arrange = None if self.data == "share" else self._arrange
         outcome, columns = self._run(dataframe, shuffle, self._initial(), arrange, resume=resume)
         return [
-            self._model_with(center, outcome.final_states.get(member), columns)
+            self._given.trained(center, outcome.final_states.get(member), columns, batch_size=self.batch_size)
             for member, center in enumerate(outcome.center)
         ]
 

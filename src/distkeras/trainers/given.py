@@ -74,6 +74,7 @@ class GivenModel:
         own: FinalState | None = None,
         columns: Columns | None = None,
         others: Sequence[FinalState] = (),
+        *,
         batch_size: int = 32,
     ) -> keras.Model:
         """Return a new, compiled model as `fit` leaves it.

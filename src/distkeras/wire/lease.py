@@ -125,7 +125,10 @@ def find_holder(fs: Any, folder: str) -> Holder | None:
             if not facts:  # It is being written, or its writer was killed: nobody has it yet.
                 continue
             if facts.pop("version", None) != VERSION:
-                raise ValueError(f"Expected a lease of version {VERSION}. Received: {name}")
+                raise ValueError(
+                    f"Expected a lease of version {VERSION}. Received: another one, {name}. A run of another "
+                    "release of distkeras writes its snapshots there: use that release, or another address."
+                )
             return Holder(**facts)
     return None
 

@@ -1,0 +1,77 @@
+"""What earlier releases wrote is read: snapshots, leases and frames. The folders are of `write.py`."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import fsspec
+import numpy as np
+import pytest
+import write
+
+from distkeras.center import restore_snapshot
+from distkeras.center.snapshot import read, read_facts
+from distkeras.wire import frames
+from distkeras.wire.lease import Holder, find_holder
+
+RELEASES = sorted(path for path in write.HERE.iterdir() if (path / "frames.json").exists())
+
+
+def test_there_is_something_of_an_earlier_release():
+    assert RELEASES
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+def test_a_snapshot_of_an_earlier_release_is_gone_on_with(release):
+    data = (release / "snapshot.npz").read_bytes()
+    expected = write.center()
+    restored = write.center()
+    snapshot = read(io.BytesIO(data))
+    restore_snapshot(restored, snapshot)
+    assert restored.num_updates == expected.num_updates
+    np.testing.assert_allclose(restored.snapshot(), expected.snapshot(), rtol=1e-6)
+    facts = read_facts(io.BytesIO(data))
+    assert (facts["settings"], facts["finished"]) == ({"batch_size": 32}, False)
+    assert [type(event).__name__ for event in snapshot.unread.events].count("Window") == 2
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+def test_the_lease_of_an_earlier_release_says_who_holds_the_folder(release):
+    holder = find_holder(fsspec.filesystem("file"), str(release / "lease"))
+    assert holder == Holder("run", 3, "machine", 7, "2026-01-02T03:04:05+00:00")
+
+
+def test_a_lease_of_a_later_release_says_what_to_do(tmp_path):
+    (tmp_path / "lease-0000000001.json").write_text(json.dumps({"version": 99}))
+    with pytest.raises(ValueError, match=r"another release of distkeras.*use that release"):
+        find_holder(fsspec.filesystem("file"), str(tmp_path))
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+def test_frames_are_what_they_were_or_have_another_version_and_are_refused_by_it(release):
+    """Both sides of a connection are of one release: other frames need another number, by which they know."""
+    kept = json.loads((release / "frames.json").read_text())
+    every = {type(message).__name__: message for message in write.all_messages()}
+    for name, text in kept["frames"].items():
+        data = bytes.fromhex(text)
+        if kept["version"] == frames.VERSION:
+            assert write.encoded(every.pop(name)).hex() == text
+        else:
+            header = data[: frames.HEADER.size]
+            with pytest.raises(frames.FrameError, match=f"frame of version {frames.VERSION}"):
+                frames.parse_header(header, frames.REQUESTS | frames.REPLIES, 2**20, 4 * write.SIZE)
+    assert kept["version"] != frames.VERSION or not every
+
+
+@pytest.mark.parametrize("message", write.all_messages(), ids=lambda message: type(message).__name__)
+def test_every_frame_is_read_as_what_was_written(message):
+    data = write.encoded(message)
+    header, rest = data[: frames.HEADER.size], data[frames.HEADER.size :]
+    cls, length, (_, size) = frames.parse_header(
+        header, frames.REQUESTS | frames.REPLIES, 2**20, 4 * write.SIZE
+    )
+    text, body = rest[:length], rest[length + frames.padding_of(length) :]
+    vector = np.frombuffer(body, np.float32) if size else None
+    frames.check(header, text, vector, True)
+    assert write.encoded(frames.parse(cls, text, vector)) == data

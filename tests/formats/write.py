@@ -1,0 +1,121 @@
+"""Write what this release writes, so that later ones can be tested to read it.
+
+    python tests/formats/write.py 0.1
+
+makes the folder `tests/formats/0.1`: a snapshot and a lease, one frame of every kind, and an estimator of
+Spark ML. Run it for a release, and once more for a format that has changed before its first release; what an
+earlier release wrote is never written anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distkeras import events
+from distkeras.algorithms import DiLoCo
+from distkeras.center import Center, CenterConfig, take_snapshot
+from distkeras.center import messages as m
+from distkeras.cluster.session import local_session
+from distkeras.ml import KerasEstimator
+from distkeras.wire import frames
+from distkeras.wire.lease import VERSION as LEASE_VERSION
+from distkeras.wire.lease import Holder
+
+HERE = Path(__file__).parent
+SIZE = 6
+
+
+def center() -> Center:
+    """Return a center with a rule that has a state, of which a commit was taken."""
+    found = Center(
+        CenterConfig(DiLoCo(), 2, num_trainable=4),
+        np.linspace(-1, 1, SIZE, dtype=np.float32),
+        clock=lambda: 7.0,
+        num_shards=2,
+    )
+    for worker in range(2):
+        found.handle(m.Join(worker))
+    for worker in range(2):
+        message = np.full(SIZE, 0.25 + worker, np.float32)
+        found.handle(m.Exchange(worker, 1, 2, 8, 0, 2, message, {"loss": 0.5}))
+    found.handle(m.Leave(1))
+    return found
+
+
+def snapshot() -> bytes:
+    """Return a snapshot of that center, as a file."""
+    file = io.BytesIO()
+    take_snapshot(center(), {"batch_size": 32}).write(file)
+    return file.getvalue()
+
+
+def all_messages() -> list[Any]:
+    """Return one message of every kind, and in the page of events one event of every kind."""
+    vector = np.linspace(-1, 1, SIZE, dtype=np.float32)
+    known: dict[Any, Any] = {
+        int: 3,
+        float: 0.5,
+        str: "text",
+        bool: True,
+        dict[str, float]: {"loss": 0.5},
+        list[int]: [1, 2],
+        list[bool]: [True, False],
+    }
+
+    def example(cls: type) -> Any:
+        fields = typing.get_type_hints(cls)
+        return cls(*(known.get(kind, vector) for kind in fields.values()))
+
+    page = m.Polled([example(cls) for cls in typing.get_args(events.Event)], 5, 2)
+    kinds = [*frames.REQUESTS.values(), *frames.REPLIES.values()]
+    return [page if cls is m.Polled else example(cls) for cls in kinds]
+
+
+def encoded(message: Any) -> bytes:
+    """Return a message as a frame, with its checksum."""
+    head, vector = frames.encode(message, True)
+    return head if vector is None else head + vector.tobytes()
+
+
+def lease(folder: Path) -> None:
+    """Write what a run has in the folder of its snapshots."""
+    folder.mkdir(exist_ok=True)
+    holder = Holder("run", 3, "machine", 7, "2026-01-02T03:04:05+00:00")
+    text = json.dumps({"version": LEASE_VERSION, **dataclasses.asdict(holder)})
+    (folder / "lease-0000000003.json").write_text(text)
+
+
+def estimator(folder: Path) -> None:
+    """Save an estimator of Spark ML."""
+    session = local_session(1)
+    made = KerasEstimator(
+        algorithm="LocalSGD", batchSize=8, numEpoch=3, loss="mse", metrics=["mae"], compression="int8"
+    )
+    made.write().overwrite().save(str(folder))
+    for left in folder.rglob("*.crc"):
+        left.unlink()
+    session.stop()
+
+
+def main() -> None:
+    """Write the folder of a release."""
+    folder = HERE / sys.argv[1]
+    folder.mkdir(exist_ok=True)
+    (folder / "snapshot.npz").write_bytes(snapshot())
+    every = {type(message).__name__: encoded(message).hex() for message in all_messages()}
+    text = json.dumps({"version": frames.VERSION, "frames": every}, indent=1)
+    (folder / "frames.json").write_text(text + "\n")
+    lease(folder / "lease")
+    estimator(folder / "estimator")
+
+
+if __name__ == "__main__":
+    main()
