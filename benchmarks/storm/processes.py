@@ -56,6 +56,14 @@ class Processes:
         names = [path.name.split("-") for path in self._workers.iterdir()]
         return next((int(worker) for worker, pid in names if int(pid) == process.pid), None)
 
+    def applications(self, work: Path) -> set[Path]:
+        """Return the folders below `work` in which the executors run."""
+        found = set()
+        for executor in self.executors():
+            with contextlib.suppress(psutil.Error):
+                found.add(Path(executor.cwd()).parent)
+        return {folder for folder in found if folder.parent == work}
+
     def memory(self) -> int:
         """Return the bytes that all of them take, what they share counted once."""
         total = 0

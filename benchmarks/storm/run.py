@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyspark
 
 from storm.account import Traces
 from storm.plan import Fault, Storm
@@ -27,6 +28,7 @@ from storm.proxy import Proxy, free_ports
 from storm.training import Config
 
 TRAINING = Path(__file__).with_name("training.py")
+SPARK_HOME = Path(pyspark.__file__).parent
 LOOK_SECONDS = 0.05
 MEMORY_SECONDS = 10.0
 START_SECONDS = 300.0
@@ -68,7 +70,7 @@ class Run:
 
     def __init__(self, config: Config, *, disk: bool = False, seed: int = 0) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-        for name in ("workers", "snapshots", "temporary", "spark", "home"):
+        for name in ("workers", "snapshots", "temporary", "spark"):
             (self.folder / name).mkdir()
         self.id = secrets.token_hex(8)
         self.processes = Processes(self.id, self.folder / "workers")
@@ -86,9 +88,9 @@ class Run:
         self._child: subprocess.Popen[bytes] | None = None
         self._next_memory = 0.0
         self._full_until = 0.0
+        self._applications: set[Path] = set()
         self._mounted = disk and _mount(self.folder / "snapshots")
         (self.folder / "config.json").write_text(json.dumps(asdict(self.config)))
-        _link_spark(self.folder / "home")
 
     @property
     def has_small_disk(self) -> bool:
@@ -110,7 +112,8 @@ class Run:
             proxy.close()
         if self._mounted:
             subprocess.run(["umount", "-l", str(self.folder / "snapshots")], check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, *self._applications):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def start(self) -> float:
         """Start the training; return the time at which every worker has had a window."""
@@ -155,11 +158,7 @@ class Run:
         deadline = time.monotonic() + seconds
         while (alive := self.processes.all()) and time.monotonic() < deadline:
             time.sleep(0.5)
-        files = [
-            path
-            for place in ("temporary", "spark", "home/work")
-            for path in sorted((self.folder / place).glob("*"))
-        ]
+        files = [path for place in ("temporary", "spark") for path in sorted((self.folder / place).glob("*"))]
         return {
             "processes": [" ".join(process.cmdline())[:200] for process in alive],
             "temporary_files": sorted(path.name for path in files if not _is_spark(path)),
@@ -180,7 +179,7 @@ class Run:
             "KERAS_BACKEND": "jax",
             "PYSPARK_PYTHON": sys.executable,
             "TMPDIR": str(self.folder / "temporary"),
-            "SPARK_HOME": str(self.folder / "home"),
+            "SPARK_HOME": str(SPARK_HOME),
             "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -210,6 +209,7 @@ class Run:
         if time.monotonic() >= self._next_memory:
             self._next_memory = time.monotonic() + MEMORY_SECONDS
             self.peak_memory = max(self.peak_memory, self.processes.memory())
+            self._applications |= self.processes.applications(SPARK_HOME / "work")
 
     def _wait_until(self, moment: float) -> None:
         while (rest := moment - time.time()) > 0:
@@ -291,16 +291,6 @@ def _mount(folder: Path) -> bool:
     """Mount a small filesystem; return whether this user may."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
     return shutil.which("mount") is not None and subprocess.run(command, capture_output=True).returncode == 0
-
-
-def _link_spark(home: Path) -> None:
-    """Make a home of Spark for one run: executors write below it."""
-    import pyspark
-
-    for path in Path(pyspark.__file__).parent.iterdir():
-        if path.name != "work":
-            (home / path.name).symlink_to(path)
-    (home / "work").mkdir()
 
 
 def _shared_memory() -> set[str]:

@@ -1,6 +1,6 @@
 """The same rules and the same center under a virtual clock: hundreds of workers in one process."""
 
-from distkeras.simulation.conditions import Failures, Network
+from distkeras.simulation.conditions import Failures, Network, Outages
 from distkeras.simulation.keras_problem import KerasProblem
 from distkeras.simulation.problem import Problem, Quadratic, Replica
 from distkeras.simulation.result import Result
@@ -15,6 +15,7 @@ __all__ = [
     "Heterogeneous",
     "KerasProblem",
     "Network",
+    "Outages",
     "Problem",
     "Quadratic",
     "Replica",

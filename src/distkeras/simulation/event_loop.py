@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -10,10 +11,9 @@ from enum import Enum
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center import Center
+from distkeras.center import Center, restore_snapshot, take_snapshot
 from distkeras.center.messages import (
     DRIVER,
-    Answer,
     Exchange,
     Exchanged,
     Join,
@@ -21,17 +21,19 @@ from distkeras.center.messages import (
     Poll,
     Polled,
     Refused,
+    Rejoin,
     Reply,
-    Request,
 )
-from distkeras.simulation.conditions import Failures, Network
+from distkeras.record import Recorded
+from distkeras.simulation.conditions import Failures, Network, Outages
+from distkeras.simulation.outages import Moment, Schedule
 from distkeras.simulation.problem import Problem, Replica
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
 from distkeras.simulation.step_time import WindowTime
 
 POLL_EVERY = 1024
-"""Commits after which the center's journal is read, so that it does not grow with the run."""
+"""Commits after which the center's event log is read, so that it does not grow with the run."""
 
 
 class Arrival(Enum):
@@ -88,10 +90,15 @@ class Simulation:
 
     A window is trained when its commit arrives, from the weights that its worker had stored: nothing that
     happens in between can change it.
+
+    Attributes:
+        make_center: makes the first center, and the one that a restarted server has before it goes on.
+        outages: processes that fail.
+        schedule: says when.
+        record: a file for every request in order, which `distkeras.record.replay` runs again; `None`: none.
     """
 
-    center: Center
-    handle: Callable[[Request], list[Answer]]
+    make_center: Callable[[], Center]
     clock: VirtualClock
     problem: Problem
     inner: Inner
@@ -99,36 +106,56 @@ class Simulation:
     network: Network
     failures: Failures
     faults: np.random.Generator
+    outages: Outages
+    schedule: Schedule
     recorder: Recorder
     overlap: bool = False
     diverged: bool = False
+    record: str | None = None
 
     def __post_init__(self) -> None:
+        self._recorded: Recorded | None = None
+        self._begin(self.make_center())
+        self._snapshot = take_snapshot(self.center, {})
+        self._seen = 0
         self._workers: list[Worker] = []
-        self._heap: list[tuple[float, int, int, Arrival]] = []
+        self._heap: list[tuple[float, int, int, Arrival | Moment]] = []
         self._pushed = 0
         self._server_free = 0.0
         self._num_trainable = self.problem.num_trainable
         self._transfer = self.network.transfer(4 * self.center.size)
         self._joined: tuple[int, Vector] | None = None
 
-    def commits(self, num_commits: int) -> Iterator[None]:
-        """Run, and yield after each commit, until there are `num_commits` or the center refuses one."""
+    def commits(self, num_commits: int, until: float = math.inf) -> Iterator[None]:
+        """Run, and yield after each commit, until there are `num_commits` or the center refuses one.
+
+        Args:
+            num_commits: commits; those that are trained again count once.
+            until: virtual seconds after which it ends all the same.
+        """
         self.recorder.evaluate(self.center.snapshot())
         for worker in range(self.center.num_workers):
             self._workers.append(self._start(worker))
             self._begin_window(worker, 0.0)
-        version, seen = 0, 0
-        while version < num_commits and not self.diverged:
+        for moment in Moment:
+            self._expect(moment, 0.0)
+        while self.center.num_updates < num_commits and not self.diverged:
             time, _, worker, arrival = heapq.heappop(self._heap)
+            if isinstance(arrival, Moment):
+                if time > until:
+                    break
+                self._happen(arrival, time)
+                continue
             # First come, first served: a message waits for those that came before it.
-            self._server_free = max(time, self._server_free) + self.network.service
-            self.clock.now = self._server_free
+            served = max(time, self._server_free) + self.network.service
+            if served > until:
+                break
+            self.clock.now = self._server_free = served
+            version = self.center.num_updates
             self._arrive(worker, arrival)
             if self.center.num_updates > version:
-                version = self.center.num_updates
-                if version % POLL_EVERY == 0:
-                    seen = self._drop_journal(seen)
+                if self.center.num_updates % POLL_EVERY == 0:
+                    self._drop_events()
                 yield
         self.recorder.evaluate(self.center.snapshot())
 
@@ -136,10 +163,63 @@ class Simulation:
         """Return the trajectory so far."""
         return self.recorder.result(self.center.algorithm, self.center.num_workers, self.diverged)
 
-    def _push(self, time: float, worker: int, arrival: Arrival) -> None:
+    def _push(self, time: float, worker: int, arrival: Arrival | Moment) -> None:
         # What arrives at one moment is served in the order in which it was sent.
         heapq.heappush(self._heap, (time, self._pushed, worker, arrival))
         self._pushed += 1
+
+    def _begin(self, center: Center, restart: bool = False) -> None:
+        """Let a new `center` answer from now on."""
+        self.center, self.handle = center, center.handle
+        if self.record is not None:
+            self.close()
+            self._recorded = Recorded(center, self.record, restart=restart)
+            self.handle = self._recorded.handle
+
+    def close(self) -> None:
+        """End the record, if there is one."""
+        if self._recorded is not None:
+            self._recorded.close()
+
+    def _expect(self, moment: Moment, now: float) -> None:
+        time = self.schedule.next(moment, now)
+        if time < math.inf:
+            self._push(time, DRIVER, moment)
+
+    def _happen(self, moment: Moment, time: float) -> None:
+        """Do what befalls the whole job."""
+        match moment:
+            case Moment.SNAPSHOT:
+                self._snapshot = take_snapshot(self.center, {})
+            case Moment.SERVER_FAILS:
+                self._restore(time + self.outages.server_restart)
+            case Moment.JOB_FAILS:
+                self._stop(time + self.outages.job_restart)
+            case Moment.WORKERS_FAIL:
+                self._stop(time + self.outages.worker_restart)
+        self._expect(moment, time)
+
+    def _restore(self, up: float) -> None:
+        """The server is back at `up`, at its last snapshot; who waits for it asks again."""
+        center = self.make_center()
+        restore_snapshot(center, self._snapshot, self._seen)
+        self._begin(center, restart=True)
+        self._snapshot = take_snapshot(self.center, {})  # Its arrays are the center's now.
+        self.recorder.roll_back(self.center.num_updates, self.center.snapshot())
+        self._joined = None
+        self._server_free = max(self._server_free, up)
+        under_way = {worker for _, _, worker, _ in self._heap}
+        for worker in range(self.center.num_workers):
+            if worker not in under_way:  # Its message was in a round that is lost.
+                self._push(up + self._transfer, worker, Arrival.DUPLICATE)
+
+    def _stop(self, up: float) -> None:
+        """All workers fail, and join again at `up`."""
+        self._heap = [entry for entry in self._heap if isinstance(entry[3], Moment)]
+        heapq.heapify(self._heap)
+        for worker in range(self.center.num_workers):
+            self._push(up + self.network.latency, worker, Arrival.JOIN)
+        self.recorder.num_stopped += 1
 
     def _start(self, worker: int, attempt: int = 0) -> Worker:
         """Join the center as a new process of `worker`."""
@@ -170,12 +250,16 @@ class Simulation:
             reply: when the worker has the reply to the window before, which it needs to send this one.
         """
         failures = self.failures
+        failed = None
         seconds = self.window_time(worker, self.inner.window)
         if failures.straggle and self.faults.random() < failures.straggle:
             seconds *= failures.slowdown
         if failures.crash and self.faults.random() < failures.crash:
-            lived = seconds * self.faults.random()
-            self._push(now + lived + failures.restart + self.network.latency, worker, Arrival.JOIN)
+            failed = now + seconds * self.faults.random() + failures.restart
+        elif (dead := self.schedule.failure_of(worker, now, now + seconds)) is not None:
+            failed = dead + self.outages.worker_restart
+        if failed is not None:
+            self._push(failed + self.network.latency, worker, Arrival.JOIN)
         else:
             sent_at = max(now + seconds, now if reply is None else reply)
             self._workers[worker].sent_at = sent_at
@@ -185,6 +269,7 @@ class Simulation:
         if arrival is Arrival.JOIN:
             self.recorder.num_crashes += 1
             self.recorder.bytes_received += 4 * self.center.size
+            self.schedule.started(worker, self.clock.now)
             self._workers[worker] = self._start(worker, self._workers[worker].attempt + 1)
             self._begin_window(worker, self.clock.now + self._transfer)
             return
@@ -234,11 +319,20 @@ class Simulation:
         if isinstance(answer, Refused):
             self.diverged = True
             return
+        if isinstance(answer, Rejoin):  # The server has forgotten it, and its window is lost.
+            before = self._workers[worker]
+            self._workers[worker] = self._start(worker, before.attempt)
+            self._workers[worker].replica = before.replica  # The process lives.
+            self._begin_window(worker, self.clock.now + 2 * self._transfer)
+            return
         if not isinstance(answer, Exchanged):
             raise TypeError(f"Expected Exchanged. Received: {answer!r}")
         lost = self.failures.lost_reply
         if lost and self.faults.random() < lost:
             self._push(self.clock.now + self.failures.timeout + self._transfer, worker, Arrival.DUPLICATE)
+            return
+        if self.schedule.is_cut(worker, self.clock.now):
+            self._push(self.clock.now + self.outages.cut_restart + self._transfer, worker, Arrival.DUPLICATE)
             return
         self.recorder.bytes_received += answer.reply.nbytes
         state = self._workers[worker]
@@ -259,9 +353,9 @@ class Simulation:
         weights = self.center.algorithm.adopt(state.local[:split], state.message, reply[:split])
         return weights if split == reply.size else np.concatenate((weights, reply[split:]))
 
-    def _drop_journal(self, seen: int) -> int:
-        """Read the center's event_log, so that it forgets; return the number to read from next."""
-        [(_, polled)] = self.handle(Poll(seen))
+    def _drop_events(self) -> None:
+        """Read the center's events, so that it forgets."""
+        [(_, polled)] = self.handle(Poll(self._seen))
         if not isinstance(polled, Polled):
             raise TypeError(f"Expected Polled. Received: {polled!r}")
-        return polled.next
+        self._seen = polled.next

@@ -48,6 +48,8 @@ class Recorder:
         self.bytes_received = 0
         self.num_crashes = 0
         self.num_duplicates = 0
+        self.num_restored = 0
+        self.num_stopped = 0
 
     def add(self, time: float, samples: int, worker: int, staleness: int) -> bool:
         """Note a commit; return whether the center is to be evaluated now."""
@@ -68,6 +70,18 @@ class Recorder:
         self._centers.append(center)
         self._versions.append(version)
         self._reports.append(self._problem.evaluate(center))
+
+    def roll_back(self, version: int, center: Vector) -> None:
+        """Forget what came after `version`, whose center is `center`; it will be trained again."""
+        del self._times[version + 1 :], self._samples[version + 1 :]
+        del self._workers[version:], self._staleness[version:]
+        while self._versions and self._versions[-1] > version:
+            self._versions.pop()
+            self._reports.pop()
+            if self._centers:  # Without `keep_centers` there is the last alone.
+                self._centers.pop()
+        self.num_restored += 1
+        self.evaluate(center)
 
     def result(self, algorithm: Algorithm, num_workers: int, diverged: bool) -> Result:
         """Return what was written down."""
@@ -90,5 +104,7 @@ class Recorder:
             bytes_received=self.bytes_received,
             num_crashes=self.num_crashes,
             num_duplicates=self.num_duplicates,
+            num_restored=self.num_restored,
+            num_stopped=self.num_stopped,
             diverged=diverged,
         )

@@ -39,6 +39,8 @@ class Result:
         bytes_received: bytes of the replies that workers received.
         num_crashes: windows that died with their worker.
         num_duplicates: commits that came again, and were answered but not applied.
+        num_restored: times that the server failed and went back to a snapshot.
+        num_stopped: times that the whole job, or all its workers at once, failed.
         diverged: whether the center refused a message for NaN or infinity, which ends the run.
     """
 
@@ -56,6 +58,8 @@ class Result:
     bytes_received: int
     num_crashes: int
     num_duplicates: int
+    num_restored: int
+    num_stopped: int
     diverged: bool
 
     @property

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig
-from distkeras.record import Recorded
-from distkeras.simulation.conditions import Failures, Network
+from distkeras.simulation.conditions import Failures, Network, Outages
 from distkeras.simulation.event_loop import Inner, Simulation, VirtualClock
+from distkeras.simulation.outages import Schedule
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
@@ -29,6 +31,8 @@ def simulate(
     step_time: StepTime | None = None,
     network: Network | None = None,
     failures: Failures | None = None,
+    outages: Outages | None = None,
+    until: float = math.inf,
     quorum: int | None = None,
     overlap: bool = False,
     num_shards: int | None = None,
@@ -57,7 +61,9 @@ def simulate(
             the rule's own `learning_rate` where it has one, else 0.01.
         step_time: seconds of a step; default: `Gamma()`, a homogeneous cluster of 1 second a step.
         network: latency, bandwidth and service time of the server; default: none.
-        failures: crashes, stragglers and lost replies; default: none.
+        failures: crashes, stragglers and lost replies, by window; default: none.
+        outages: processes that fail and connections that are cut, by time; default: none.
+        until: virtual seconds after which the run ends, if there were not `num_commits` before.
         quorum: messages that complete a synchronous round; default: those of all workers.
         overlap: workers train a window while the one before is exchanged; default: they wait for the reply.
         num_shards: shards of the center; default by size.
@@ -90,46 +96,44 @@ def simulate(
             f"`learning_rate` must be at least 0 and finite. Received: learning_rate={learning_rate!r}"
         )
     recorder = Recorder(problem, num_commits, evaluate_every, keep_centers)
+    if not until > 0:
+        raise ValueError(f"`until` must be positive (virtual seconds). Received: until={until!r}")
     clock = VirtualClock()
-    center = Center(
-        CenterConfig(
-            algorithm, num_workers, num_trainable=problem.num_trainable, quorum=quorum, overlap=overlap
-        ),
-        problem.initial,
-        clock=clock,
-        num_shards=num_shards,
+    config = CenterConfig(
+        algorithm, num_workers, num_trainable=problem.num_trainable, quorum=quorum, overlap=overlap
     )
     if record is not None and os.path.exists(record):
         raise FileExistsError(
             f"Expected a new file, since a record is one run's. Received: record={record!r}"
         )
-    recorded = None if record is None else Recorded(center, record)
     inner = Inner(
         learning_rate=learning_rate,
         momentum=algorithm.inner_momentum,
         window=algorithm.communication_window or problem.steps_per_epoch(num_workers),
         seed=seed,
     )
-    chance, faults = (np.random.default_rng((seed, stream)) for stream in (0, 1))
+    chance, faults, failing = (np.random.default_rng((seed, stream)) for stream in (0, 1, 3))
+    outages = outages or Outages()
     simulation = Simulation(
-        center=center,
-        handle=center.handle if recorded is None else recorded.handle,
+        make_center=partial(Center, config, problem.initial, clock=clock, num_shards=num_shards),
+        record=record,
         clock=clock,
         problem=problem,
         inner=inner,
         window_time=(step_time or Gamma()).windows(num_workers, chance),
         network=network or Network(),
         failures=failures or Failures(),
+        outages=outages,
+        schedule=Schedule(outages, num_workers, failing),
         overlap=overlap,
         faults=faults,
         recorder=recorder,
     )
     # A diverging run overflows before the center refuses it: that is a result, not a warning.
     with _bar(algorithm, num_commits, progress) as advance, np.errstate(over="ignore", invalid="ignore"):
-        for _ in simulation.commits(num_commits):
+        for _ in simulation.commits(num_commits, until):
             advance()
-        if recorded is not None:
-            recorded.close()
+        simulation.close()
         return simulation.result()
 
 
