@@ -16,7 +16,7 @@ from storm.plan import MEAN_SECONDS, Fault, Storm
 from storm.run import Struck
 from storm.training import Config, Count, CountRounds
 
-from distkeras.center import Center
+from distkeras.center import Center, CenterConfig
 from distkeras.center.messages import Exchange, Exchanged, Join
 
 HOUR = 3600.0
@@ -72,7 +72,7 @@ def test_a_storm_that_cannot_be_is_refused(name, value):
 
 @pytest.mark.parametrize("rule", [Count, CountRounds])
 def test_every_element_of_the_center_counts_the_rows_once(rule):
-    center = Center(rule(), np.zeros(4, np.float32), 2, clock=lambda: 0.0)
+    center = Center(CenterConfig(rule(), 2), np.zeros(4, np.float32), clock=lambda: 0.0)
     for worker in (0, 1):
         center.handle(Join(worker))
     for sequence in (1, 2, 2):  # The last one is sent again.
