@@ -172,8 +172,8 @@ class EvaluatedModel(KerasModel, Generic[S]):
         Raises:
             ValueError: a column is missing, or there already.
         """
-        return cast(S, self._evaluation(*self._judged(dataset)))
+        return cast(S, self._evaluation(*self._evaluated(dataset)))
 
     def _summary_of(self, training: Training) -> TrainingSummary:
-        summary: TrainingSummary = self._training_evaluation(training, *self._judged(training.rows))
+        summary: TrainingSummary = self._training_evaluation(training, *self._evaluated(training.rows))
         return summary
