@@ -39,6 +39,8 @@ def make_session():
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.executor.memory", "1g")
+        .config("spark.python.daemon.module", "distkeras.worker.daemon")
+        .config("spark.executorEnv.KERAS_BACKEND", keras.backend.backend())
         .config("spark.log.level", "OFF")
         .getOrCreate()
     )
@@ -107,7 +109,7 @@ def server_processes():
 def python_workers():
     """The Python processes that Spark's executors run, without the daemons that fork them."""
     everyone = psutil.Process().children(recursive=True)
-    return [p for p in everyone if p.ppid() in {q.pid for q in everyone if "pyspark.daemon" in cmd(q)}]
+    return [p for p in everyone if p.ppid() in {q.pid for q in everyone if "worker.daemon" in cmd(q)}]
 
 
 def executors():

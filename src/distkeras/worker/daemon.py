@@ -5,7 +5,7 @@ It is the value of two settings of Spark, for a worker that replaces one that wa
     spark.python.daemon.module          distkeras.worker.daemon
     spark.executorEnv.KERAS_BACKEND     jax
 
-Without the second, Keras is left to the workers.
+Without the second it is Spark's own daemon.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from distkeras.worker.environment import import_ahead
 
@@ -33,16 +34,19 @@ HARMLESS = ("jemalloc_bg_thd",)
 PLAIN = "pyspark.daemon"
 
 
-def import_all(backend: str | None, threads: int) -> None:
+def import_all(backend: str, threads: int) -> None:
     """Import what workers need, but start no backend.
+
+    Args:
+        backend: of Keras.
+        threads: cores of each worker.
 
     Raises:
         RuntimeError: a module has started a thread at its import: a process that is forked then may find a
             lock that nobody opens any more.
     """
-    if backend is not None:
-        import_ahead(backend, threads)
-    for name in MODULES if backend is not None else ("pyarrow", "pyspark.worker"):
+    import_ahead(backend, threads)
+    for name in MODULES:
         importlib.import_module(name)
     others = [name for name in threads_of_process() if name not in HARMLESS]
     if others:
@@ -56,22 +60,34 @@ def threads_of_process() -> list[str]:
     return [(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != own]
 
 
+def _import_or_say_why(backend: str) -> bool:
+    try:
+        import_all(backend, int(os.environ.get("OMP_NUM_THREADS", "1")))
+    except Exception:
+        # What is missing is told by the workers, and by a check before them, as without this module.
+        traceback.print_exc()
+        return False
+    return True
+
+
+def _be_the_plain_one() -> NoReturn:
+    os.execv(sys.executable, [sys.executable, "-m", PLAIN, *sys.argv[1:]])
+
+
 def main() -> None:
     """Import, then fork workers until Spark has enough of it."""
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend is None:
+        _be_the_plain_one()
     # Spark reads a port from standard output: what a module prints at its import must not go there.
     output = os.dup(1)
     os.dup2(2, 1)
-    try:
-        import_all(os.environ.get("KERAS_BACKEND"), int(os.environ.get("OMP_NUM_THREADS", "1")))
-    except Exception:
-        # As without this module: what is missing is told by the workers, and by a check before them.
-        traceback.print_exc()
-        sys.stderr.flush()
-        os.dup2(output, 1)
-        os.execv(sys.executable, [sys.executable, "-m", PLAIN, *sys.argv[1:]])
+    done = _import_or_say_why(backend)
     sys.stdout.flush()
     os.dup2(output, 1)
     os.close(output)
+    if not done:
+        _be_the_plain_one()
     importlib.import_module(PLAIN).manager()
 
 
