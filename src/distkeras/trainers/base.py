@@ -133,13 +133,7 @@ class Trainer(WithoutOldNames):
         self.verbose = verbose
         self.custom_objects = custom_objects
         self._given = GivenModel(
-            keras_model,
-            worker_optimizer=worker_optimizer,
-            loss=loss,
-            metrics=metrics,
-            loss_weights=loss_weights,
-            custom_objects=custom_objects,
-            input_shape=input_shape,
+            keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
         )
         check_codec(self.compression, self._given.spec.layout)
         self._loss_names = loss_names(keras_model, loss)
