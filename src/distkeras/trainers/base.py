@@ -246,7 +246,9 @@ class Trainer(WithoutOldNames):
         )
         rest = self.batch_size if self.feeding.drop_remainder else 1
         total = sum(count - count % rest for count in rows) * self.num_epoch
-        with ProgressBar(type(self).__name__, total, show=_shown(self.verbose)) as bar:
+        with ProgressBar(
+            type(self).__name__, total, show=None if self.verbose == "auto" else bool(self.verbose)
+        ) as bar:
 
             def take(event: Event) -> None:
                 bar(event)
@@ -315,7 +317,3 @@ class Trainer(WithoutOldNames):
     def get_executor_history(self, executor_id: int) -> History:
         """The windows of one worker."""
         return self._history.executor(executor_id)
-
-
-def _shown(verbose: int | str) -> bool | None:
-    return None if verbose == "auto" else bool(verbose)
