@@ -133,13 +133,7 @@ class Trainer(WithoutOldNames):
         self.verbose = verbose
         self.custom_objects = custom_objects
         self._given = GivenModel(
-            keras_model,
-            worker_optimizer=worker_optimizer,
-            loss=loss,
-            metrics=metrics,
-            loss_weights=loss_weights,
-            custom_objects=custom_objects,
-            input_shape=input_shape,
+            keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
         )
         check_codec(self.compression, self._given.spec.layout)
         self._loss_names = loss_names(keras_model, loss)
@@ -252,7 +246,9 @@ class Trainer(WithoutOldNames):
         )
         rest = self.batch_size if self.feeding.drop_remainder else 1
         total = sum(count - count % rest for count in rows) * self.num_epoch
-        with ProgressBar(type(self).__name__, total, show=_shown(self.verbose)) as bar:
+        with ProgressBar(
+            type(self).__name__, total, show=None if self.verbose == "auto" else bool(self.verbose)
+        ) as bar:
 
             def take(event: Event) -> None:
                 bar(event)
@@ -321,7 +317,3 @@ class Trainer(WithoutOldNames):
     def get_executor_history(self, executor_id: int) -> History:
         """The windows of one worker."""
         return self._history.executor(executor_id)
-
-
-def _shown(verbose: int | str) -> bool | None:
-    return None if verbose == "auto" else bool(verbose)

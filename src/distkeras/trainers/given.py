@@ -45,7 +45,6 @@ class GivenModel:
     def __init__(
         self,
         model: keras.Model,
-        *,
         worker_optimizer: str | keras.optimizers.Optimizer | None,
         loss: Any,
         metrics: Any,
