@@ -7,14 +7,20 @@ import logging
 import pickle
 import time
 import typing
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from fsspec import AbstractFileSystem, register_implementation
 
 from distkeras import events
+from distkeras.algorithms import DOWNPOUR
+from distkeras.center import CenterConfig
+from distkeras.cluster.job import Job
 from distkeras.cluster.narration import Progress, describe
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import find_interrupted
+from distkeras.cluster.slots import NotEnoughSlots
 from distkeras.cluster.story import Story
 from distkeras.events import (
     CenterFailed,
@@ -172,3 +178,26 @@ def test_a_story_may_be_copied_while_it_goes_on():
         copied.tell("after pa55word")
         assert [each.text for each in copied.transitions()] == ["before", "after ***"]
     assert len(story.transitions()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "text"),
+    [
+        (KeyboardInterrupt(), "WARNING", "The job is cancelled: KeyboardInterrupt."),
+        (NotEnoughSlots("too few"), "ERROR", "The job ends by an error: NotEnoughSlots."),
+    ],
+    ids=["cancelled", "error"],
+)
+def test_a_job_tells_how_it_ended_and_its_error_brings_that(error, level, text, monkeypatch, caplog):
+    def end(*_):
+        raise error
+
+    monkeypatch.setattr(Job, "_train", end)
+    task = SimpleNamespace(center=CenterConfig(DOWNPOUR(), 3), num_epoch=2)
+    job = Job(task, None, None, np.zeros(5, np.float32), "jax", resume=7)
+    with caplog.at_level(logging.INFO, "distkeras"), pytest.raises(type(error)) as told:
+        job.run(lambda event: None)
+    (note,) = told.value.__notes__
+    assert "The job goes on from its last snapshot: DOWNPOUR(communication_window=5), workers: 3" in note
+    assert note.endswith(text)
+    assert (caplog.records[-1].levelname, caplog.records[-1].getMessage()) == (level, text)
