@@ -135,7 +135,7 @@ def test_weights_that_nothing_should_change_are_looked_through_once_at_the_end(m
     monkeypatch.setattr(cached_replica, "digest_of_value", digest)
     with replica_from_cache(spec, 0, 0.0) as own:
         own.replica.write(center)
-        assert {path for path in own.moved() if "hidden" in path} == set()
+        assert {path for path in own.changed_variables() if "hidden" in path} == set()
         fixed = len(own.fixed)
     assert len(looked) == 2 * fixed > 0  # Once as they begin, once as they end.
     with replica_from_cache(spec, 0, 0.0) as same:
@@ -143,7 +143,7 @@ def test_weights_that_nothing_should_change_are_looked_through_once_at_the_end(m
         path, (cell, _) = next(iter(same.fixed.items()))
         cell.assign(value_of(cell) + 1)
         same.replica.load()
-        assert path in same.moved()
+        assert path in same.changed_variables()
     assert not cached_replica._cache
 
 
