@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 import time
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -139,6 +141,7 @@ def main() -> None:
     parser.add_argument("--no-disk", action="store_true", help="leave out the full disk")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))  # The processes of a run end too.
     archive = archive_path()
     if archive is not None and not archive.is_file():  # As docs/backends.md advises for short starts.
         make_class_archive()

@@ -1,8 +1,8 @@
 """The storm of `chaos.py` on a thousand workers, in the simulator: which share of the speed is left?
 
-Faults come as often as there for every worker, server and driver, and recovery takes as long as `chaos.py` has
-measured. An asynchronous rule goes on without the worker that failed; the workers of a synchronous one all
-start again, as Spark has them. Both count rows, so that the center says at the end whether each counts once.
+Faults come as often as there for every worker, server and driver, and recovery takes as long as `chaos.py`
+has measured. An asynchronous rule goes on without the worker that failed; the workers of a synchronous one
+all start again, as Spark has them. Both count rows, so that the center says whether each counts once.
 
 python benchmarks/chaos_simulated.py MEASURED.json ... [--workers 16 1024] [--minutes 30] [--levels 1 3 10]
     [--seed 0] [--out FILE]
@@ -56,8 +56,8 @@ class Rows:
 def measured(paths: list[Path]) -> dict[str, dict[str, float]]:
     """Return the seconds to recover, by rule and by what fails, of records of `chaos.py`.
 
-    Of a worker the mean: now it is killed, now its machine, now it stands still. Of the others the median: some
-    were hit while a worker stood still. The window that ends a recovery is part of it there, and none of it here.
+    Of a worker the mean: now it is killed, now its machine, now it stands still. Of the others the median:
+    some were hit while a worker stood still. The window that ends a recovery is no part of it here.
     """
     window = CONFIG.window * CONFIG.step_seconds
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
