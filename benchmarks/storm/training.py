@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SIZE = 64
+MOST_ROWS = 2**24
+"""Which a center of float32 counts exactly."""
 SAMPLE_SECONDS = 0.2
 
 
@@ -47,6 +49,9 @@ class Config:
         window: steps between two exchanges.
         step_seconds: how long a step lasts.
         snapshot_seconds: between two snapshots.
+
+    Raises:
+        ValueError: more rows than float32 can count.
     """
 
     folder: str
@@ -60,6 +65,13 @@ class Config:
     window: int = 20
     step_seconds: float = 0.02
     snapshot_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.total > MOST_ROWS:
+            raise ValueError(
+                f"Expected at most {MOST_ROWS} rows in all, which the center can count: ask for fewer "
+                f"minutes. Received: {self.total}"
+            )
 
     @property
     def rows_a_second(self) -> float:
@@ -78,7 +90,7 @@ class Count(Algorithm):
 
     def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
         """Add the rows."""
-        center += np.float32(commit.num_samples)  # Exact up to 16.7 million.
+        center += np.float32(commit.num_samples)
         return center
 
 

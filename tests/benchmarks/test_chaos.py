@@ -88,6 +88,8 @@ def test_a_training_has_as_many_rows_as_its_configuration_says():
     config = Config(folder="", ports=(), rows=100, epochs=3, num_workers=4, batch_size=5, step_seconds=0.1)
     assert config.total == 1200
     assert config.rows_a_second == pytest.approx(200)
+    with pytest.raises(ValueError, match=r"at most 16777216 rows .* Received: 30000000"):
+        Config(folder="", ports=(), rows=10**7)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import heapq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
@@ -30,58 +29,11 @@ from distkeras.simulation.outages import Moment, Schedule
 from distkeras.simulation.problem import Problem, Replica
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
+from distkeras.simulation.state import Arrival, Inner, VirtualClock, Worker
 from distkeras.simulation.step_time import WindowTime
 
 POLL_EVERY = 1024
 """Commits after which the center's event log is read, so that it does not grow with the run."""
-
-
-class Arrival(Enum):
-    """What of a worker arrives at the server."""
-
-    COMMIT = "commit"
-    DUPLICATE = "duplicate"
-    JOIN = "join"
-
-
-@dataclass
-class VirtualClock:
-    """The time, as the center reads it."""
-
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        """Return the virtual seconds since the start."""
-        return self.now
-
-
-@dataclass(frozen=True)
-class Inner:
-    """How every worker trains a window: gradient descent, the window's steps, and the seed of its chance."""
-
-    learning_rate: float
-    momentum: float
-    window: int
-    seed: int
-
-
-@dataclass(slots=True)
-class Worker:
-    """One simulated worker. While it trains it holds `weights`, where its window began.
-
-    `anchor` is what it last received, the same vector unless exchanges overlap. Others may share both.
-    """
-
-    weights: Vector
-    anchor: Vector
-    replica: Replica
-    local: Vector | None = None
-    message: Vector | None = None
-    sent: Exchange | None = None
-    sent_at: float = 0.0
-    sequence: int = 0
-    samples: int = 0
-    attempt: int = 0
 
 
 @dataclass

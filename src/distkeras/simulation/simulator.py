@@ -13,11 +13,12 @@ import numpy as np
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig
 from distkeras.simulation.conditions import Failures, Network, Outages
-from distkeras.simulation.event_loop import Inner, Simulation, VirtualClock
+from distkeras.simulation.event_loop import Simulation
 from distkeras.simulation.outages import Schedule
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
+from distkeras.simulation.state import Inner, VirtualClock
 from distkeras.simulation.step_time import Gamma, StepTime
 
 
