@@ -264,8 +264,9 @@ def train(config: Config) -> dict[str, Any]:
 
 def main() -> None:
     """Train, and leave the counts."""
-    # Keras imports it on JAX too, if it is there: seconds of each start, which say nothing of this project.
-    sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    for name in ("tensorflow", "matplotlib"):
+        # Keras imports them, if they are there: seconds of each start, which say nothing of this project.
+        sys.modules[name] = None  # type: ignore[assignment]
     values = json.loads(Path(sys.argv[1]).read_text())
     config = Config(**values | {"ports": tuple(values["ports"])})
     done = train(config)

@@ -89,9 +89,10 @@ def test_nothing_is_forked_from_a_process_with_threads(monkeypatch):
 
 def test_a_process_that_was_forked_starts_the_backend_by_itself():
     code = """
-import os
+import os, sys
 from distkeras.worker.environment import import_ahead, prepare_process
 import_ahead("jax", 1)
+assert "matplotlib" not in sys.modules
 import jax
 assert not jax._src.xla_bridge.backends_are_initialized()
 if os.fork() == 0:

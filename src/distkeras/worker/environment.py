@@ -50,6 +50,7 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
 
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(threads)
+    _import_keras()
     import keras
 
     keras.ops.zeros(1)  # The backend starts up at its first array.
@@ -66,10 +67,24 @@ def import_ahead(backend: str, threads: int) -> None:
     """
     global _ahead
     _set_variables(os.environ, backend, threads)
-    import keras  # noqa: F401
-
+    _import_keras()
     _ahead = True
     gc.freeze()  # Else a collection in a process that was forked copies all of it.
+
+
+def _import_keras() -> None:
+    """Import Keras without matplotlib, which it imports where it is there: a fifth of the time.
+
+    A worker plots nothing. Code of the user's that does may import it afterwards.
+    """
+    hidden = "matplotlib" not in sys.modules
+    if hidden:
+        sys.modules["matplotlib"] = None  # type: ignore[assignment]
+    try:
+        import keras  # noqa: F401
+    finally:
+        if hidden:
+            sys.modules.pop("matplotlib", None)
 
 
 def _check_backend(backend: str) -> None:
