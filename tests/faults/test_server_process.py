@@ -20,7 +20,7 @@ from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import CenterConfig
 from distkeras.center.messages import Exchange, Join
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup
+from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup, launched
 from distkeras.wire.client import Client
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
 
@@ -50,6 +50,28 @@ class Chatty(Algorithm):
         print("Q" * 10_000, file=sys.stderr)
         center += message
         return center
+
+
+def killed(processes):
+    (process,) = processes
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return processes
+
+
+def test_a_server_that_is_killed_before_it_is_up_is_started_again():
+    setup = ServerSetup(CenterConfig(DOWNPOUR()))
+    with (
+        launched(1) as processes,
+        ServerProcess(setup, np.zeros(SIZE, np.float32), launched=killed(processes)) as server,
+    ):
+        assert commits(server.address, 2) == [2.0] * SIZE
+
+
+def test_a_server_that_is_killed_before_it_is_up_ends_the_job_where_no_restart_is_left():
+    setup = ServerSetup(CenterConfig(DOWNPOUR()), options=ServerOptions(restarts=0))
+    with launched(1) as processes, pytest.raises(ServerFailed, match="killed by signal 9"):
+        ServerProcess(setup, np.zeros(SIZE, np.float32), launched=killed(processes))
 
 
 def test_a_rule_may_print_as_much_as_it_likes(capfd, caplog):

@@ -182,32 +182,45 @@ class ServerProcess:
         Raises:
             ServerFailed: it has ended and may not be started again, or did not come up.
         """
-        code = self._process.wait(seconds)
-        if code is None:
+        if self._process.wait(seconds) is None:
             return False
-        died = self._process.died()
-        lost = f"is lost: its process {self._process.how_it_ended()}."
-        if self._restarts_left == 0 or not (code < 0 or code == NOT_FINITE_CODE):
-            self._tell(f"{lost} It is not started again.", logging.ERROR)
-            raise ServerFailed(died)
-        self._restarts_left -= 1
-        left = f"{self._restarts_left} restarts are left"
-        self._tell(f"{lost} It is started again from its last snapshot; {left}.", logging.WARNING)
-        self._process.hang_up()
+        self._use_restart(ServerFailed(self._process.died()))
         self._job = replace(self._job, since=since)
         self._start()
         return True
 
+    def _use_restart(self, failure: ServerFailed) -> None:
+        """Count a restart of the process, which has ended; raise `failure` if it may not be started again."""
+        code = self._process.wait() or 0
+        lost = f"is lost: its process {self._process.how_it_ended()}."
+        if self._restarts_left == 0 or not (code < 0 or code == NOT_FINITE_CODE):
+            self._tell(f"{lost} It is not started again.", logging.ERROR)
+            raise failure
+        self._restarts_left -= 1
+        left = f"{self._restarts_left} restarts are left"
+        self._tell(f"{lost} It is started again from its last snapshot; {left}.", logging.WARNING)
+        self._process.hang_up()
+
     def _start(self) -> int:
-        """Start the process and return its port."""
-        self._process = self._launched.pop() if self._launched else Process()
-        self._process.story = self._story
-        self._tell(f"starts: process {self._process.pid}.")
-        try:
-            return self._hand_over()
-        except BaseException:
-            self.close()
-            raise
+        """Start the process and return its port. One that is killed before it is up is started again."""
+        while True:
+            self._process = self._launched.pop() if self._launched else Process()
+            self._process.story = self._story
+            self._tell(f"starts: process {self._process.pid}.")
+            try:
+                return self._hand_over()
+            except ServerFailed as failure:
+                if self._process.poll() is None:  # It runs, and does not come up.
+                    self.close()
+                    raise
+                try:
+                    self._use_restart(failure)
+                except ServerFailed:
+                    self.close()
+                    raise
+            except BaseException:
+                self.close()
+                raise
 
     def _hand_over(self) -> int:
         try:
