@@ -43,8 +43,8 @@ def test_another_number_of_servers_moves_no_fault_of_a_worker():
 
 def test_a_level_is_how_many_times_as_often_everything_fails():
     def mean_seconds(level, kinds, processes):
-        storm = Storm(level=level, seconds=100 * HOUR, seed=0, num_workers=4, num_servers=2)
-        return 100 * HOUR * processes / sum(fault.kind in kinds for fault in storm.faults())
+        storm = Storm(level=level, seconds=40 * HOUR, seed=0, num_workers=4, num_servers=2)
+        return 40 * HOUR * processes / sum(fault.kind in kinds for fault in storm.faults())
 
     for level in (1, 10):
         for struck, kinds, processes in (
@@ -54,7 +54,7 @@ def test_a_level_is_how_many_times_as_often_everything_fails():
             ("network", ("cut", "delay"), 1),
         ):
             assert mean_seconds(level, kinds, processes) * level == pytest.approx(
-                MEAN_SECONDS[struck], rel=0.2
+                MEAN_SECONDS[struck], rel=0.3
             )
 
 
@@ -142,7 +142,7 @@ def test_the_simulated_storm_recovers_as_was_measured(tmp_path):
     one = record("asynchronous", **workers, **rest, kill_server=[2.4])
     other = record("synchronous", **workers, **rest)
     path.write_text(json.dumps([one, other]))
-    with pytest.raises(ValueError, match="struck the synchronous rule: .* Received: none of server"):
+    with pytest.raises(ValueError, match=r"struck the synchronous rule: .* Received: none of server"):
         measured([path])
     path.write_text(json.dumps([one, other | {"storm": [*other["storm"], *one["storm"]]}]))
     found = measured([path])["asynchronous"]
