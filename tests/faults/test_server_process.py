@@ -19,7 +19,9 @@ import pytest
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import CenterConfig
 from distkeras.center.messages import Exchange, Join
+from distkeras.cluster import server as cluster_server
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup, launched
 from distkeras.wire.client import Client
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
@@ -151,6 +153,36 @@ with launched(2) as processes:
     print(server._process.pid, processes[0].pid, child, server._folder, flush=True)
     time.sleep(60)
 """
+
+
+def killed_process():
+    """A server's process that is killed before it has a job."""
+    process = Process()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return process
+
+
+def test_a_server_that_is_killed_before_it_is_up_is_started_again(tmp_path, monkeypatch):
+    folder = tmp_path / "snapshots"
+    options = ServerOptions(snapshots=SnapshotOptions(str(folder), commits=1), restarts=3)
+    setup = ServerSetup(CenterConfig(DOWNPOUR()), options=options)
+    with ServerProcess(setup, np.zeros(SIZE, np.float32), launched=[killed_process()]) as server:
+        assert commits(server.address, 2) == [2.0] * SIZE
+        os.kill(server._process.pid, signal.SIGKILL)
+        processes = [Process(), killed_process()]
+        monkeypatch.setattr(cluster_server, "Process", lambda: processes.pop())
+        assert server.revive(0, 5.0)
+        assert processes == []
+        os.kill(server._process.pid, signal.SIGKILL)
+        with pytest.raises(ServerFailed, match="was killed by signal 9"):  # Each start counts.
+            server.revive(0, 5.0)
+
+
+def test_a_server_that_may_not_be_started_again_is_not_when_it_is_killed_before_it_is_up():
+    setup = ServerSetup(CenterConfig(DOWNPOUR()), options=ServerOptions(restarts=0))
+    with pytest.raises(ServerFailed, match="was killed by signal 9"):
+        ServerProcess(setup, np.zeros(SIZE, np.float32), launched=[killed_process()])
 
 
 def test_workers_may_be_told_to_stop_when_a_server_could_not_be_started_again(tmp_path):
