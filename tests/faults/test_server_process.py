@@ -155,20 +155,15 @@ with launched(2) as processes:
 """
 
 
-def killed_process():
-    """A server's process that is killed before it has a job."""
-    process = Process()
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    return process
+def test_a_server_that_is_killed_while_it_is_started_again_is_started_once_more(tmp_path, monkeypatch):
+    def killed_process():
+        process = Process()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return process
 
-
-def test_a_server_that_is_killed_before_it_is_up_is_started_again(tmp_path, monkeypatch):
-    folder = tmp_path / "snapshots"
-    options = ServerOptions(snapshots=SnapshotOptions(str(folder), commits=1), restarts=3)
-    setup = ServerSetup(CenterConfig(DOWNPOUR()), options=options)
-    with ServerProcess(setup, np.zeros(SIZE, np.float32), launched=[killed_process()]) as server:
-        assert commits(server.address, 2) == [2.0] * SIZE
+    with serve(DOWNPOUR(), snapshots=SnapshotOptions(str(tmp_path), commits=1), restarts=2) as server:
+        commits(server.address, 2)
         os.kill(server._process.pid, signal.SIGKILL)
         processes = [Process(), killed_process()]
         monkeypatch.setattr(cluster_server, "Process", lambda: processes.pop())
@@ -177,12 +172,6 @@ def test_a_server_that_is_killed_before_it_is_up_is_started_again(tmp_path, monk
         os.kill(server._process.pid, signal.SIGKILL)
         with pytest.raises(ServerFailed, match="was killed by signal 9"):  # Each start counts.
             server.revive(0, 5.0)
-
-
-def test_a_server_that_may_not_be_started_again_is_not_when_it_is_killed_before_it_is_up():
-    setup = ServerSetup(CenterConfig(DOWNPOUR()), options=ServerOptions(restarts=0))
-    with pytest.raises(ServerFailed, match="was killed by signal 9"):
-        ServerProcess(setup, np.zeros(SIZE, np.float32), launched=[killed_process()])
 
 
 def test_workers_may_be_told_to_stop_when_a_server_could_not_be_started_again(tmp_path):
