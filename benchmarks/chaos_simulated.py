@@ -58,6 +58,9 @@ def measured(paths: list[Path]) -> dict[str, dict[str, float]]:
 
     Of a worker the mean: now it is killed, now its machine, now it stands still. Of the others the median:
     some were hit while a worker stood still. The window that ends a recovery is no part of it here.
+
+    Raises:
+        ValueError: of a rule, nothing was measured for one of the faults.
     """
     window = CONFIG.window * CONFIG.step_seconds
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -67,6 +70,13 @@ def measured(paths: list[Path]) -> dict[str, dict[str, float]]:
                 struck = next(name for name, kinds in SHARES.items() if fault["kind"] in dict(kinds))
                 if fault["recovery"] is not None:
                     found[record["rule"]][struck].append(max(0.0, fault["recovery"] - window))
+    for rule in ("asynchronous", "synchronous"):
+        missing = sorted({"worker", "server", "driver", "network"} - {*found[rule]})
+        if missing:
+            raise ValueError(
+                f"Expected records in which each kind of fault struck the {rule} rule: let chaos.py run for "
+                f"longer, or at a higher level. Received: none of {', '.join(missing)}"
+            )
     return {
         rule: {
             name: statistics.fmean(times) if name == "worker" else statistics.median(times)

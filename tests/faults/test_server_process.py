@@ -19,7 +19,9 @@ import pytest
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import CenterConfig
 from distkeras.center.messages import Exchange, Join
+from distkeras.cluster import server as cluster_server
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup, launched
 from distkeras.wire.client import Client
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
@@ -151,6 +153,25 @@ with launched(2) as processes:
     print(server._process.pid, processes[0].pid, child, server._folder, flush=True)
     time.sleep(60)
 """
+
+
+def test_a_server_that_is_killed_while_it_is_started_again_is_started_once_more(tmp_path, monkeypatch):
+    def killed_process():
+        process = Process()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return process
+
+    with serve(DOWNPOUR(), snapshots=SnapshotOptions(str(tmp_path), commits=1), restarts=2) as server:
+        commits(server.address, 2)
+        os.kill(server._process.pid, signal.SIGKILL)
+        processes = [Process(), killed_process()]
+        monkeypatch.setattr(cluster_server, "Process", lambda: processes.pop())
+        assert server.revive(0, 5.0)
+        assert processes == []
+        os.kill(server._process.pid, signal.SIGKILL)
+        with pytest.raises(ServerFailed, match="was killed by signal 9"):  # Each start counts.
+            server.revive(0, 5.0)
 
 
 def test_workers_may_be_told_to_stop_when_a_server_could_not_be_started_again(tmp_path):

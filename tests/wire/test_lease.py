@@ -127,10 +127,13 @@ def test_a_run_goes_on_after_its_own_killed_process_but_not_after_another_run(tm
     again = Store(str(tmp_path), run="ours", epoch=1)
     again.take()
     assert again.epoch == 2
+    late = Store(str(tmp_path), run="ours", epoch=1)
+    late.take()  # As where the second was killed before it could tell its epoch.
+    assert late.epoch == 3
     other = Store(str(tmp_path), run="theirs")
     other.take()
     with pytest.raises(Fenced, match="run theirs"):
-        Store(str(tmp_path), run="ours", epoch=2).take()
+        Store(str(tmp_path), run="ours", epoch=3).take()
     other.write(snapshot(2))
     other.release()
     with pytest.raises(Fenced):  # What lies there is of another training, even if that has ended.

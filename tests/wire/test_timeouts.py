@@ -112,3 +112,22 @@ def test_snapshots_must_be_options():
 def test_one_may_wait_for_ever():
     options = ServerOptions(give_up=float("inf"), patience=float("inf"), ports=[7000, 0], restarts=0)
     assert options.restarts == 0
+
+
+def test_a_worker_looks_for_its_server_at_once_and_then_every_second():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            raise InterruptedError("enough")
+
+    with (
+        Client(ServerAddress("127.0.0.1", port, TOKEN, 4), sleep=sleep) as client,
+        pytest.raises(InterruptedError, match="enough"),
+    ):
+        client.call(Join(0))
+    assert pauses[0] <= 0.05
+    assert all(0.5 <= pause <= 1.0 for pause in pauses[6:])

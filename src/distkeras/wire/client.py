@@ -41,6 +41,8 @@ from distkeras.wire.connection import Connection
 from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, Handshake
 
 CONNECT_SECONDS = 10.0
+LONGEST_PAUSE = 1.0
+"""Seconds between two attempts to connect: a server that was started again is back after one or two."""
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +175,7 @@ class Client:
                         "connections to that address; `ServerOptions(host=..., ports=...)` gives another."
                     ) from error
                 self._sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, 5.0)
+                pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if deadline is not None:
                     logger.info("The connection %s is there again.", self._told(request))

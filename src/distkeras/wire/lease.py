@@ -77,7 +77,9 @@ class Lease:
         """
         holder = find_holder(self._fs, self._folder)
         newest = max(written, 0 if holder is None else holder.epoch)
-        if last and newest > last:
+        # A process of this run may have taken it, and been killed before it could say so.
+        own_already = holder is not None and (holder.run, holder.epoch) == (self._run, newest)
+        if last and newest > last and not own_already:
             raise Fenced(_fenced(self._folder, holder))
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         own = Holder(self._run, newest + 1, socket.gethostname(), os.getpid(), now)
@@ -88,7 +90,7 @@ class Lease:
         except OSError:
             with contextlib.suppress(OSError):
                 self._fs.rm(name)
-            if holder is None or (holder.run, holder.epoch) != (self._run, last):
+            if holder is None or not (last and own_already):
                 raise
             # The disk is full, but the folder is this run's: its process that was killed held it.
             self._own = holder
