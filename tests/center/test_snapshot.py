@@ -174,7 +174,7 @@ def test_a_rules_state_that_is_no_array_of_numbers_is_named():
         def init(self, center):
             return {"seen": [object()]}
 
-    with pytest.raises(TypeError, match=r"numbers in the rule's state.*Received: seen"):
+    with pytest.raises(TypeError, match=r"numbers in the algorithm's state.*Received: seen"):
         take_snapshot(make_center(Odd()), {}).write(io.BytesIO())
 
 

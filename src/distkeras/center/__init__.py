@@ -1,4 +1,4 @@
-"""The center variable: layout, shards, versions, the ledger of commits. Decides; does no network I/O."""
+"""The center variable: layout, shards, versions and the ledger of commits. No network I/O."""
 
 from distkeras.center.bad_updates import BadUpdates
 from distkeras.center.center import Center, ProtocolError

@@ -1,4 +1,4 @@
-"""What no center may take, and no center may become: vectors that are not finite, or too large."""
+"""Checks for bad updates: vectors that are not finite or too large, in messages and in the center."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ import numpy as np
 from distkeras.algorithms import Vector
 
 LARGEST_NORM = math.sqrt(np.finfo(np.float32).max)
-"""Rules square what they are sent, and float32 holds no square of more."""
+"""Algorithms square the messages, and float32 cannot hold the square of a larger norm."""
 
 
 @dataclass(frozen=True)
 class BadUpdates:
-    """What becomes of an update whose loss or message is NaN or infinite, or whose message is too large.
+    """What the server does with an update whose loss or message is NaN, infinite or too large.
 
-    It is refused, whatever is chosen: the center stays as it is. Where the rule makes a center that is not
-    finite of messages that are, the same is done: with "skip" the server goes back to its last snapshot.
+    The server always refuses such an update and leaves the center unchanged. If an algorithm turns finite
+    messages into a center that is not finite, the action applies as well: with "skip" the server restores its
+    last snapshot.
 
     Attributes:
-        action: "raise": the training ends with an error. "skip": the window is passed over, and its worker
-            goes on from the center with the next.
-        max_norm: Euclidean norm from which a message is too large; `None`: only what float32 cannot square,
-            1.8e19. Of a rule that sends deltas that is the norm of the change, of an elastic one that of the
-            weights.
-        limit: windows of one worker, one after the other, that "skip" passes over; the next one raises.
+        action: "raise" ends the training with an error. "skip" skips the window; its worker continues from
+            the center with the next window.
+        max_norm: largest Euclidean norm of a message; `None` for the largest that float32 can square, 1.8e19.
+            The norm is that of the change for algorithms that send deltas, and that of the weights for
+            elastic ones.
+        limit: consecutive windows of one worker that "skip" may skip; the next bad window raises.
 
     Raises:
-        ValueError: an unknown action, or a number that is not positive.
+        ValueError: the action is unknown, or a number is not positive.
     """
 
     action: Literal["raise", "skip"] = "raise"
@@ -49,7 +50,7 @@ class BadUpdates:
             )
 
     def reason_to_refuse(self, message: Vector, metrics: Mapping[str, float]) -> str | None:
-        """Say what is wrong with an update; `None`: nothing."""
+        """Return what is wrong with an update; `None` if nothing is wrong."""
         loss = metrics.get("loss", 0.0)
         if not math.isfinite(loss):
             return f"the loss became {loss}"
@@ -64,19 +65,21 @@ class BadUpdates:
 
 
 def norm_of(vector: Vector) -> float:
-    """Return the Euclidean norm: NaN or infinite where an element is, and nowhere else."""
-    # A third of the time of any other way to look at each element, no temporary, and unlike `dot` no warning.
+    """Return the Euclidean norm. It is NaN or infinite exactly when an element is."""
+    # Takes a third of the time of any other check of each element, needs no temporary array, and unlike `dot`
+    # gives no warning.
     square = float(np.vdot(vector, vector))
-    if not math.isfinite(square):  # The squares of large numbers overflow, too, unless in double precision.
+    if not math.isfinite(square):  # The squares of large finite numbers overflow, except in double precision.
         square = float(np.einsum("i,i", vector, vector, dtype=np.float64))
     return math.sqrt(square)
 
 
 class ErrorsNoted:
-    """Notes overflows, invalid operations and divisions by zero of NumPy's arithmetic in a `with` block.
+    """Collects overflows, invalid operations and divisions by zero of NumPy's arithmetic in a `with` block.
 
-    The processor notes them in any case, so that nothing else has to look at the numbers. A rule that does
-    not reckon with NumPy's own operations, or silences them, is seen by its next messages and snapshot.
+    The processor detects them anyway, so no pass over the numbers is needed. An algorithm that computes
+    without NumPy's operations, or silences these errors, is caught by the checks of its next messages and
+    snapshot.
     """
 
     def __enter__(self) -> list[str]:
@@ -97,9 +100,9 @@ class ErrorsNoted:
 
 
 def note_errors_in_this_thread() -> None:
-    """Let `ErrorsNoted` cost nothing in this thread, whose errors of arithmetic go nowhere else from now on.
+    """Make `ErrorsNoted` free in this thread. From now on, NumPy reports this thread's errors only there.
 
-    For threads that handle messages: to set NumPy up takes as long as a tenth of a small exchange.
+    For threads that handle messages: setting NumPy up takes a tenth of the time of a small exchange.
     """
     _thread.noted = []
     np.seterr(**_CALLED)
@@ -119,23 +122,23 @@ def _noting(noted: list[str]) -> Callable[[str, int], None]:
 
 
 def is_finite(vector: Vector) -> bool:
-    """Whether no element is NaN or infinite."""
+    """Return whether no element is NaN or infinite."""
     return math.isfinite(norm_of(vector))
 
 
 def is_too_large(vector: Vector) -> bool:
-    """Whether `vector` is not finite, or float32 cannot square its norm: no center takes such a message."""
+    """Return whether `vector` is not finite or its norm is too large for float32 to square."""
     return not norm_of(vector) < LARGEST_NORM
 
 
 RAISE = BadUpdates()
-"""The training ends with an error."""
+"""A bad update ends the training with an error."""
 
 
 def get(on_bad_update: Literal["raise", "skip"] | BadUpdates) -> BadUpdates:
-    """Return what a name stands for.
+    """Return the settings for an action's name.
 
     Raises:
-        ValueError: it is neither "raise" nor "skip".
+        ValueError: the name is neither "raise" nor "skip".
     """
     return on_bad_update if isinstance(on_bad_update, BadUpdates) else BadUpdates(on_bad_update)

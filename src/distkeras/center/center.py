@@ -1,4 +1,4 @@
-"""The center variable: takes requests, gives answers, decides. No socket, no thread, no clock of its own."""
+"""The center variable: handles requests and returns answers. It has no sockets, threads or clock."""
 
 from __future__ import annotations
 
@@ -52,25 +52,26 @@ from distkeras.events import (
 
 
 class ProtocolError(Exception):
-    """No worker of this job sends such a request: unknown worker, wrong sequence or size."""
+    """A request that no worker of this job sends: unknown worker, wrong sequence number or wrong size."""
 
 
 class Center:
-    """The server's mind: deterministic, so that the simulator and the tests drive what production runs.
+    """The server's logic. It is deterministic: the simulator and the tests run the same code as production.
 
-    `handle` may be called from several threads, one a worker. A synchronous rule answers a worker when the
-    round is complete: then the call that completes it returns the answers of all.
+    Several threads may call `handle`, one per worker. A synchronous algorithm answers its workers when the
+    round is complete: the call that completes the round returns the answers to all of them.
 
     Args:
-        config: what decides what becomes of it.
+        config: settings that decide the result.
         initial: the first center, shape (size,); copied.
-        clock: seconds since the epoch, for the events' timestamps.
-        num_shards: parts of the center; default by size.
-        first_worker: index of the first of its workers.
-        event_log: where its events go; default: to one of its own.
+        clock: seconds since the epoch, for the timestamps of events.
+        num_shards: number of shards; chosen by size by default.
+        first_worker: index of the center's first worker.
+        event_log: receives the events; a new log by default.
 
     Attributes:
-        finite: whether it is. When it is not any more, every commit is refused, and no snapshot is taken.
+        finite: check that the center is finite. After a failure the center refuses every commit and every
+            snapshot.
     """
 
     def __init__(
@@ -98,42 +99,42 @@ class Center:
 
     @property
     def algorithm(self) -> Algorithm:
-        """The rule."""
+        """The algorithm that applies the messages."""
         return self.config.algorithm
 
     @property
     def num_workers(self) -> int:
-        """Workers of the job."""
+        """Number of workers."""
         return self.config.num_workers
 
     @property
     def size(self) -> int:
-        """Elements of the center."""
+        """Number of elements of the center."""
         return self._vector.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the center."""
+        """Data type of the center."""
         return self._vector.dtype
 
     @property
     def shards(self) -> list[Shard]:
-        """The parts of the center."""
+        """The shards of the center."""
         return self._vector.shards
 
     @property
     def members(self) -> list[Center]:
-        """Itself: the one center of a job that is no ensemble."""
+        """This center alone; `Independent` has one center per member of an ensemble."""
         return [self]
 
     @property
     def workers(self) -> range:
-        """The indices of its workers."""
+        """Indices of the center's workers."""
         return range(self._first_worker, self._first_worker + self.num_workers)
 
     @property
     def num_updates(self) -> int:
-        """Commits applied so far; a synchronous round counts once."""
+        """Number of commits applied so far; a synchronous round counts once."""
         return self.event_log.num_updates
 
     def snapshot(self) -> Vector:
@@ -141,7 +142,7 @@ class Center:
         return self._vector.read()
 
     def expected(self) -> list[int]:
-        """Workers that have committed something, and not their last window."""
+        """Return the workers that have committed at least one window but have not left."""
         return [
             worker
             for worker, record in enumerate(self._records, start=self._first_worker)
@@ -150,14 +151,18 @@ class Center:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Keep every commit out for the time of a `with` block: center and ledger agree in it."""
+        """Block all commits in a `with` block, so that the center and the ledger agree."""
         with contextlib.ExitStack() as stack:
             for record in self._records:
                 stack.enter_context(record.lock)
             yield
 
     def state(self) -> CenterState:
-        """Return a copy of all that counts. What workers hold, and an open round, do not: they join anew."""
+        """Return a copy of the center's state, without open rounds and the workers' copies: workers rejoin.
+
+        Raises:
+            SnapshotError: the center is not finite, or the algorithm failed with a message half applied.
+        """
         if self.finite.failure is not None:
             raise SnapshotError(self.finite.failure)
         with self.paused():
@@ -165,10 +170,10 @@ class Center:
             return CenterState(vector, states, versions, [record.saved() for record in self._records])
 
     def restore(self, state: CenterState) -> None:
-        """Go on from `state`, before the first request; every worker has to join again.
+        """Continue from `state`, before the first request; every worker has to join again.
 
         Raises:
-            SnapshotError: it is that of a center of another size, rule or number of workers.
+            SnapshotError: `state` has another size, algorithm or number of workers.
         """
         if len(state.workers) != self.num_workers:
             raise SnapshotError(
@@ -179,10 +184,10 @@ class Center:
             record.restore(saved)
 
     def handle(self, request: Request) -> list[Answer]:
-        """Take one request; return who is to be told what (for a synchronous rule perhaps nobody yet).
+        """Handle one request and return the answers, by worker. An open synchronous round has no answers yet.
 
         Raises:
-            ProtocolError: the request is not one that a worker of this job sends. The center is untouched.
+            ProtocolError: no worker of this job sends such a request. The center is unchanged.
         """
         match request:
             case Exchange():
@@ -204,7 +209,7 @@ class Center:
                 return [(DRIVER, self.event_log.read(request.since))]
 
     def misses(self, worker: int) -> bool:
-        """Whether the next word of `worker` brings it back: it was lost, or the server began anew."""
+        """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
         return self._record(worker).missed
 
     def _record(self, worker: int) -> WorkerRecord:
@@ -217,8 +222,8 @@ class Center:
         return self._records[index]
 
     def _hear(self, worker: int, record: WorkerRecord) -> None:
-        """Take note of a sign of life of `worker`."""
-        if not record.missed:  # The usual case waits for no lock: an exchange may hold it for long.
+        """Record that `worker` is alive."""
+        if not record.missed:  # The usual case takes no lock: an exchange may hold it for long.
             return
         with record.lock:
             if record.missed:
@@ -231,7 +236,7 @@ class Center:
             reason = f"expected the layout {self.config.layout} of the weights. Received: {request.layout}"
             return [(worker, Refused(reason))]
         with record.lock:
-            # What a predecessor had in an open round was never answered: its replacement trains it again.
+            # The predecessor's message in an open round got no answer: the replacement repeats that window.
             self._round.pop(worker, None)
             record.joined, record.lost, record.missed, record.refused = True, False, False, 0
             record.left = False
@@ -248,15 +253,14 @@ class Center:
             if self.finite.failure is not None:
                 return [(request.worker, Refused(self.finite.failure))]
             if not record.left:
-                if (
-                    not record.joined
-                ):  # It joined a server that was killed since, and may have to train again.
+                # The worker joined a server that has been killed since, and may have to train again.
+                if not record.joined:
                     return [(request.worker, Rejoin())]
                 record.joined, record.left = False, True
                 self._round.pop(request.worker, None)
                 self._vector.forget(request.worker)
                 self.event_log.add(WorkerLeft(request.worker, self.event_log.clock()))
-                if all(each.left for each in self._records):  # What is left to do is to read it.
+                if all(each.left for each in self._records):  # The driver reads the center next.
                     self.finite.check(self.event_log)
             return [(request.worker, Done()), *self._close_round()]
 
@@ -276,7 +280,7 @@ class Center:
             if not record.joined:
                 return [(worker, Rejoin())]
             last = record.sequence
-            # Older ones come from a worker that goes on where another server of the job stood.
+            # A worker that continues from the progress of another server of the job repeats older commits.
             if 0 < request.sequence <= last:
                 self._vector.pull(worker, request.message)
                 return [(worker, Exchanged(request.message, 0, True, request.sequence))]
@@ -301,25 +305,25 @@ class Center:
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
 
     def _refuse(self, request: Exchange, record: WorkerRecord, reason: str) -> Refused | Skipped:
-        """Report a bad update; pass over its window where that was chosen."""
+        """Report a bad update; skip its window if the settings say so."""
         worker, epoch, iteration = request.worker, request.window_epoch, request.sequence - 1
         self.event_log.add(UpdateRefused(worker, epoch, iteration, reason, self.event_log.clock()))
         record.refused += 1
-        # Of a center with NaN in it come messages with NaN in them.
+        # If the center holds NaN, so do the messages computed from it.
         if (failure := self.finite.check(self.event_log)) is not None:
             return Refused(f"{reason}: {failure}")
         if self.config.bad_updates.action == "raise":
             return Refused(reason)
         if record.refused > self.config.bad_updates.limit:
-            return Refused(f"{reason}, after {self.config.bad_updates.limit} windows that were passed over")
+            return Refused(f"{reason}, after {self.config.bad_updates.limit} skipped windows")
         record.advance(request, samples=0)
         self._vector.pull(worker, request.message)
         return Skipped(request.message, reason)
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
-        """Take note that nothing was heard of `worker` for `silence` seconds; return who is to be told what.
+        """Record that `worker` has sent nothing for `silence` seconds; return the answers, by worker.
 
-        Its next word brings it back. Those in an open round may be told what came of it without this worker.
+        The worker's next message brings it back. The loss may complete an open round for the others.
         """
         record = self._record(worker)
         with record.lock:
@@ -330,12 +334,12 @@ class Center:
             return self._close_round()
 
     def _awaited(self) -> int:
-        """Return how many messages complete a round, as the workers are now."""
+        """Return how many messages complete a round with the current workers."""
         live, _ = self._live()
         return min(self.config.quorum or live, live)
 
     def _live(self) -> tuple[int, list[int]]:
-        """Return how many workers train, but for those that are left out since they are lost; and those."""
+        """Return how many workers a round counts, and which lost workers it leaves out."""
         named = zip(self.workers, self._records, strict=True)
         training = [(worker, record) for worker, record in named if not record.left]
         lost = [worker for worker, record in training if record.lost] if self.config.without_lost else []
@@ -345,7 +349,7 @@ class Center:
         """Apply the open round if it is complete, and answer its workers."""
         if not self._round or len(self._round) < self._awaited():
             return []
-        # By worker, not by arrival: the sum of floats depends on the order.
+        # Sorted by worker, not by arrival: the sum of floats depends on the order.
         messages = [self._round[worker] for worker in sorted(self._round)]
         self._round = {}
         workers = [message.worker for message in messages]

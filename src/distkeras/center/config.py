@@ -1,4 +1,4 @@
-"""What decides a center: one record, which travels whole from the trainer to the server."""
+"""Settings of a center, in one record that the trainer sends to the server."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from distkeras.center.layout import trainable_in
 
 @dataclass(frozen=True)
 class CenterConfig:
-    """What decides what becomes of a center's first vector, besides the messages themselves.
+    """All settings that decide how messages change a center.
 
     Attributes:
-        algorithm: the rule, fitted to the number of workers.
+        algorithm: the algorithm, fitted to the number of workers.
         num_workers: workers of the job, numbered from 0.
-        num_trainable: leading elements that the rule governs; the rest are averaged. `None`: all.
-        quorum: messages that complete a synchronous round; `None`: one of every live worker. A message that
-            comes after its round counts in the next.
-        overlap: workers train a window while the one before is exchanged.
-        bad_updates: what becomes of messages that are not finite, or too large.
-        without_lost: complete synchronous rounds without those workers that are lost.
-        independent: every worker has a center of its own: the members of an ensemble.
-        dtype: of the center and of the messages.
-        layout: names what lies where in the center: a worker with another layout is refused.
+        num_trainable: leading elements that the algorithm updates; the rest are averaged. `None` for all.
+        quorum: messages that complete a synchronous round; `None` for one from every live worker. A message
+            that arrives after its round counts in the next one.
+        overlap: whether workers train a window while the previous one is exchanged.
+        bad_updates: what to do with messages that are not finite or too large.
+        without_lost: whether synchronous rounds leave out lost workers.
+        independent: whether every worker has a center of its own: the members of an ensemble.
+        dtype: data type of the center and of the messages.
+        layout: fingerprint of the weights' layout: the center refuses a worker with another one.
 
     Raises:
-        ValueError: no worker, a quorum for an asynchronous rule or not in 1..num_workers.
+        ValueError: there is no worker, or the quorum is not in 1..num_workers or is for an asynchronous
+            algorithm.
     """
 
     algorithm: Algorithm
@@ -48,22 +49,22 @@ class CenterConfig:
             self.algorithm.synchronous and 1 <= self.quorum <= self.num_workers
         ):
             raise ValueError(
-                "`quorum` must lie between 1 and `num_workers`, and belongs to synchronous rules alone. "
+                "`quorum` must be between 1 and `num_workers`, and is only for synchronous algorithms. "
                 f"Received: quorum={self.quorum}, num_workers={self.num_workers}, "
                 f"algorithm={self.algorithm!r}"
             )
         object.__setattr__(self, "algorithm", self.algorithm.for_workers(self.num_workers))
 
     def trainable_of(self, size: int) -> int:
-        """Return how many of `size` elements the rule governs."""
+        """Return how many of `size` elements the algorithm updates."""
         return size if self.num_trainable is None else self.num_trainable
 
     def part(self, low: int, high: int) -> CenterConfig:
-        """Return the configuration of the elements from `low` up to `high`: one shard, or one server's."""
+        """Return the configuration of the elements from `low` to `high` (excluded): a shard or a server."""
         if self.num_trainable is None:
             return self
         return replace(self, num_trainable=trainable_in(low, high, self.num_trainable))
 
     def member(self) -> CenterConfig:
-        """Return the configuration of the center of one worker."""
+        """Return the configuration of one worker's own center."""
         return replace(self, num_workers=1, independent=False)

@@ -1,4 +1,4 @@
-"""From a center to a snapshot and back: at one moment, of all members, ledger and journal together."""
+"""Take and restore snapshots of a center: all members, the ledger and the events, at one moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distkeras.events import ServerRestored
 
 
 def take_snapshot(center: Center | Independent, settings: Mapping[str, Any]) -> Snapshot:
-    """Return a snapshot of `center`; commits wait for as long as copying it to memory takes."""
+    """Return a snapshot of `center`. Commits wait while it is copied to memory."""
     with contextlib.ExitStack() as stack:
         for member in center.members:
             stack.enter_context(member.paused())
@@ -22,15 +22,15 @@ def take_snapshot(center: Center | Independent, settings: Mapping[str, Any]) -> 
 
 
 def restore_snapshot(center: Center | Independent, snapshot: Snapshot, since: int = 0) -> None:
-    """Bring a new `center` to where `snapshot` was taken. What came after it is trained again.
+    """Bring a new `center` to the state of `snapshot`. Workers train again what came after it.
 
     Args:
-        center: that of the same job, before its first request.
-        snapshot: taken from its predecessor.
-        since: events that the driver has seen of the predecessor.
+        center: a center of the same job, before its first request.
+        snapshot: taken from the center's predecessor.
+        since: number of the predecessor's events that the driver has read.
 
     Raises:
-        SnapshotError: it does not fit this job.
+        SnapshotError: the snapshot does not fit this job.
     """
     if len(snapshot.members) != len(center.members):
         raise SnapshotError(

@@ -1,4 +1,4 @@
-"""What has happened in a center: the events that the driver has not read yet."""
+"""The events of a center that the driver has not read yet."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from distkeras.center.messages import MAX_PAGE, MAX_PAGE_BYTES, Polled
 from distkeras.events import Event, EventsDropped, RoundClosed, ServerRestored, Window
 
 MAX_BYTES, RESERVED_BYTES = 64 * 2**20, 16 * 2**20
-"""For events that the driver has not read, and besides for those that are no windows."""
+"""Memory for unread events, and additional memory for those other than windows."""
 EVENT_BYTES, METRIC_BYTES, CHARACTER_BYTES = 500, 100, 4
 
 
 @dataclass
 class EventLog:
-    """The events since the driver last asked; what it has seen is dropped.
+    """The events that the driver has not read. Reading drops those before.
 
-    A driver may stand still for hours. Of what does not fit then, windows go first, and the driver is told
-    how many events it has missed.
+    A driver may pause for hours. If the log is full, it drops windows first, and the driver receives the
+    number of dropped events.
     """
 
     clock: Callable[[], float]
@@ -34,11 +34,11 @@ class EventLog:
 
     @property
     def next(self) -> int:
-        """Number of the event that comes next."""
+        """Number of the next event."""
         return self._first + len(self._events)
 
     def add(self, *events: Event, updates: int = 0) -> None:
-        """Append `events` and count `updates` of the center; `changes` counts what is dropped, too."""
+        """Append `events` and add `updates` to the center's updates; `changes` counts dropped events, too."""
         with self._lock:
             self.num_updates += updates
             self.changes += len(events)
@@ -46,7 +46,7 @@ class EventLog:
                 self._append(event)
 
     def read(self, since: int) -> Polled:
-        """Return a page of the events from number `since` on, and forget those before."""
+        """Return a page of the events from number `since` on; drop the earlier ones."""
         with self._lock:
             seen = min(max(0, since - self._first), len(self._events))
             self._bytes -= sum(map(size_of, self._events[:seen]))
@@ -58,14 +58,14 @@ class EventLog:
             return self._unread(self._page())
 
     def unread(self) -> Polled:
-        """Return the events that the driver may not have seen, and forget none."""
+        """Return the events that the driver may not have read; drop none."""
         with self._lock:
             return self._unread()
 
     def restore(self, kept: Polled, since: int) -> None:
-        """Go on from the events `kept` in a snapshot, for a driver that has seen those before `since`.
+        """Continue with the events `kept` in a snapshot, for a driver that has read those before `since`.
 
-        Number `since` is the next that it reads, whatever it had seen of what the snapshot does not have.
+        The driver reads number `since` next, even if it had read events that are not in the snapshot.
         """
         with self._lock:
             first = kept.next - len(kept.events)
@@ -83,7 +83,7 @@ class EventLog:
         self._bytes += size
 
     def _page(self) -> int:
-        """Return how many of the events fit into one answer."""
+        """Return how many events fit into one answer."""
         sizes = accumulate(map(size_of, self._events[:MAX_PAGE]))
         return max(1, sum(size <= MAX_PAGE_BYTES for size in sizes))
 
@@ -93,7 +93,7 @@ class EventLog:
 
 
 def size_of(event: Event) -> int:
-    """Return about how much memory `event` takes, in bytes, and at least as much as it takes in a frame."""
+    """Return the approximate memory of `event` in bytes, never less than its size in a frame."""
     if isinstance(event, Window):
         names = event.metrics
         return EVENT_BYTES + METRIC_BYTES * len(names) + CHARACTER_BYTES * sum(map(len, names))

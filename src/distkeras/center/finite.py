@@ -1,4 +1,4 @@
-"""Whether a center is still finite: a rule may overflow, or divide by 0, on messages that are finite."""
+"""Checks that a center stays finite: algorithms may overflow, or divide by 0, on finite messages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from distkeras.events import CenterFailed, UpdateRefused
 
 
 class Finite:
-    """Looks at one center, and remembers when it, or the rule's state, held NaN or infinity.
+    """Checks one center, and remembers if the center or the algorithm's state held NaN or infinity.
 
     Args:
         vector: the center.
 
     Attributes:
-        failure: what was wrong; `None`: nothing so far.
-        on_failure: called with that, once.
+        failure: what was wrong; `None` if nothing was so far.
+        on_failure: called once with the failure.
     """
 
     def __init__(self, vector: Sharded) -> None:
@@ -28,7 +28,7 @@ class Finite:
         self._vector = vector
 
     def after(self, messages: Sequence[Exchange], event_log: EventLog) -> list[Answer]:
-        """Look at the center that `messages` were applied to; return what their workers are told."""
+        """Check the center after `messages` were applied; return the workers' answers if it is not finite."""
         problem = self._vector.not_finite()
         if problem is None:
             return []
@@ -40,10 +40,10 @@ class Finite:
         return [(message.worker, Refused(reason)) for message in messages]
 
     def check(self, event_log: EventLog, state: CenterState | None = None) -> str | None:
-        """Look at the center, or at a `state` that was copied from it; end the job if it is not finite.
+        """Check the center, or a `state` copied from it; end the job if it is not finite.
 
         Returns:
-            What is wrong; `None`: nothing.
+            What is wrong; `None` if nothing is.
         """
         vector = self._vector
         problem = vector.not_finite() if state is None else vector.not_finite_in(state.center, state.states)

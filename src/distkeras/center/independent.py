@@ -1,4 +1,4 @@
-"""A center of its own for every worker: the members of an ensemble."""
+"""One center per worker: the members of an ensemble."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
 
 
 class Independent:
-    """Hands every request to the center of its worker; all write one event_log.
+    """Passes every request to the center of its worker; all centers share one event log.
 
     Args:
-        config: what decides what becomes of each.
+        config: settings that decide the result of each.
         initial: the first centers, shape (workers, size); copied.
         clock: seconds since the epoch, for the events' timestamps.
 
     Attributes:
         event_log: the events of all members.
-        members: their centers.
+        members: the centers, by worker.
     """
 
     def __init__(self, config: CenterConfig, initial: Vector, *, clock: Callable[[], float]) -> None:
@@ -36,26 +36,26 @@ class Independent:
 
     @property
     def size(self) -> int:
-        """Elements of each center."""
+        """Number of elements of each center."""
         return self.members[0].size
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of each center."""
+        """Data type of each center."""
         return self.members[0].dtype
 
     def handle(self, request: Request) -> list[Answer]:
-        """Take one request; return who is to be told what.
+        """Handle one request and return the answers, by worker.
 
         Raises:
-            ProtocolError: as `Center.handle`, or a worker that has no center.
+            ProtocolError: as for `Center.handle`, or the worker has no center.
         """
         if isinstance(request, Poll):
             return [(DRIVER, self.event_log.read(request.since))]
         return self._member(request.member if isinstance(request, Pull) else request.worker).handle(request)
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
-        """As `Center.lose`."""
+        """As for `Center.mark_lost`."""
         return self._member(worker).mark_lost(worker, silence)
 
     def _member(self, member: int) -> Center:

@@ -1,4 +1,4 @@
-"""How a model's weights lie in one flat vector, and how that vector is cut into shards."""
+"""The place of a model's weights in one flat vector, and the bounds of its shards."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import numpy as np
 from distkeras.algorithms import Vector
 
 SHARD_BYTES = 4 * 2**20
-"""Largest shard: small enough for two exchanges to work on a large center side by side."""
+"""Largest size of a shard: small enough for two exchanges to work on a large center in parallel."""
 
 SERVER_GRAIN = 1024
-"""Parts of servers begin at multiples of so many elements: codecs scale blocks of this size alike then."""
+"""Servers' parts begin at multiples of this number of elements, so that codecs scale the same blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One weight of the model: its place in the vector.
+    """One weight of the model and its place in the vector.
 
     Attributes:
-        path: what the weight is called.
-        shape: of the weight.
-        offset: index of its first element.
+        path: path of the weight.
+        shape: shape of the weight.
+        offset: index of its first element in the vector.
     """
 
     path: str
@@ -41,21 +41,21 @@ class Segment:
 
     @property
     def elements(self) -> slice:
-        """Where it lies in the vector."""
+        """Slice of the vector that holds the weight."""
         return slice(self.offset, self.offset + self.size)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Trainable weights first, then the statistics: other floats that training moves.
+    """The trainable weights, followed by the statistics: other floats that change in training.
 
-    What does not move has no place here. Nor have integers (seeds, counters): they stay local to each
+    Weights that do not change are left out. So are integers (seeds, counters): they stay local to each
     worker.
 
     Args:
         trainable: path and shape of each trainable weight, in the model's order.
         statistics: path and shape of each statistic.
-        dtype: of the vector: "float32", or "float64" where a weight needs it.
+        dtype: data type of the vector: "float32", or "float64" if a weight needs it.
     """
 
     trainable: tuple[tuple[str, tuple[int, ...]], ...]
@@ -64,32 +64,32 @@ class Layout:
 
     @property
     def fingerprint(self) -> str:
-        """A name for this layout: vectors of two layouts with one name hold the same weights in one order."""
+        """Hash of this layout. Vectors with equal fingerprints hold the same weights in the same order."""
         text = json.dumps([self.trainable, self.statistics, self.dtype])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
     def num_trainable(self) -> int:
-        """Elements that the rule governs: the first part of the vector."""
+        """Number of elements that the algorithm updates: the first part of the vector."""
         return sum(math.prod(shape) for _, shape in self.trainable)
 
     @property
     def size(self) -> int:
-        """Elements of the whole vector."""
+        """Number of elements of the whole vector."""
         return self.num_trainable + sum(math.prod(shape) for _, shape in self.statistics)
 
     def segments(self) -> Iterator[Segment]:
-        """Yield every weight's place, in order."""
+        """Yield each weight's place, in order."""
         offset = 0
         for path, shape in (*self.trainable, *self.statistics):
             yield (segment := Segment(path, shape, offset))
             offset += segment.size
 
     def pack(self, weights: Sequence[np.ndarray]) -> Vector:
-        """Return `weights` (in the layout's order) as one new vector.
+        """Return `weights`, given in the layout's order, as one new vector.
 
         Raises:
-            ValueError: a weight is missing, too many, or of another shape.
+            ValueError: the number of weights or the shape of one differs from the layout.
         """
         segments = list(self.segments())
         if len(weights) != len(segments):
@@ -104,7 +104,7 @@ class Layout:
         return vector
 
     def unpack(self, vector: Vector) -> list[Vector]:
-        """Return views of `vector`, one a weight, in the layout's order.
+        """Return views of `vector`, one per weight, in the layout's order.
 
         Raises:
             ValueError: `vector` has another size.
@@ -115,15 +115,15 @@ class Layout:
 
 
 def shard_bounds(size: int, num_shards: int | None = None, item_bytes: int = 4) -> list[tuple[int, int]]:
-    """Cut `size` elements into contiguous shards of equal size to within one element.
+    """Cut `size` elements into contiguous shards whose sizes differ by at most one element.
 
     Args:
         size: elements of the vector.
-        num_shards: how many; default: as few as keep each within `SHARD_BYTES`. Never more than elements.
-        item_bytes: of one element.
+        num_shards: number of shards; by default as few as keep each within `SHARD_BYTES`. At most `size`.
+        item_bytes: bytes of one element.
 
     Returns:
-        The half-open range of each shard.
+        The half-open range of each shard, as (low, high).
     """
     if num_shards is None:
         num_shards = math.ceil(size * item_bytes / SHARD_BYTES)
@@ -133,14 +133,14 @@ def shard_bounds(size: int, num_shards: int | None = None, item_bytes: int = 4) 
 
 
 def server_bounds(size: int, num_servers: int) -> list[tuple[int, int]]:
-    """Cut `size` elements into a contiguous part for each server, of equal size to within `SERVER_GRAIN`.
+    """Cut `size` elements into one contiguous part per server, of equal size to within `SERVER_GRAIN`.
 
     Args:
         size: elements of the vector.
-        num_servers: how many; fewer where there are not as many elements.
+        num_servers: number of parts; at most `size`.
 
     Returns:
-        The half-open range of each part.
+        The half-open range of each part, as (low, high).
     """
     count = max(1, min(num_servers, size))
     grain = SERVER_GRAIN if size >= SERVER_GRAIN * count else 1
@@ -149,5 +149,5 @@ def server_bounds(size: int, num_servers: int) -> list[tuple[int, int]]:
 
 
 def trainable_in(low: int, high: int, num_trainable: int) -> int:
-    """Return how many of the elements from `low` to `high` are among the leading `num_trainable`."""
+    """Return how many of the elements from `low` to `high` (excluded) are in the first `num_trainable`."""
     return min(max(num_trainable - low, 0), high - low)

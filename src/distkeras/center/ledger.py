@@ -1,4 +1,4 @@
-"""What the center knows of every worker: which of its commits count, and whether it is there."""
+"""What the center knows about each worker: its commits and whether it is alive."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ _SAVED = ("sequence", "epoch", "step", "samples", "left")
 
 @dataclass
 class WorkerRecord:
-    """One worker. Its record changes under its lock, together with the center: each commit counts once.
+    """The record of one worker. It changes under its lock, with the center, so that each commit counts once.
+
+    A snapshot holds the attributes from `sequence` to `left`.
 
     Attributes:
-        lock: held while a request of the worker is handled.
-        sequence: number of its last commit.
-        epoch: epoch of the minibatch after it.
-        step: index in that epoch of that minibatch.
-        samples: rows behind all its commits.
-        left: whether it has said that the last one was its last.
-        joined: whether this very server has seen it join. This and what follows is in no snapshot.
-        lost: whether nothing has been heard of it for too long.
-        missed: whether the driver waits for a sign of life of it: it was lost, or the server began anew.
-        refused: its windows, up to the last one, that were refused one after the other.
+        lock: held while the center handles a request of the worker.
+        sequence: number of the worker's last commit.
+        epoch: epoch of the next minibatch.
+        step: index of the next minibatch in that epoch.
+        samples: rows in all its commits.
+        left: whether the worker has committed its last window.
+        joined: whether the worker has joined this server process.
+        lost: whether the worker has sent nothing for too long.
+        missed: whether the worker's next message is to be reported: it was lost, or the server restarted.
+        refused: number of consecutive refused windows up to the last one.
     """
 
     lock: threading.RLock
@@ -39,16 +41,16 @@ class WorkerRecord:
     refused: int = 0
 
     def advance(self, commit: Exchange, samples: int) -> None:
-        """Note that `commit` counts, or is passed over, with so many rows behind it."""
+        """Record that `commit`, with `samples` rows, was applied or skipped."""
         self.sequence, self.epoch, self.step = commit.sequence, commit.epoch, commit.step
         self.samples += samples
 
     def saved(self) -> dict[str, int]:
-        """Return what a snapshot has of it, as plain JSON."""
+        """Return the worker's record for a snapshot, as plain JSON."""
         return {name: getattr(self, name) for name in _SAVED}
 
     def restore(self, saved: dict[str, int]) -> None:
-        """Go on from what a snapshot has of it; it has to join again."""
+        """Continue from a snapshot's record; the worker has to join again."""
         for name in _SAVED:
             setattr(self, name, saved[name])
         self.missed = not self.left

@@ -1,4 +1,4 @@
-"""What is said to the center and what it answers. The wire carries exactly these."""
+"""Requests to the center and its answers. The wire carries exactly these."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from distkeras.algorithms import Vector
 from distkeras.events import Event
 
 DRIVER = -1
-"""The `worker` of those who are none."""
+"""The `worker` of senders that are not workers."""
 
 MAX_PAGE, MAX_PAGE_BYTES = 256, 16 * 2**20
-"""Most events in one answer to the driver: after a pause there may be more than a frame holds."""
+"""Most events and bytes in one answer to the driver: after a pause there may be more than a frame holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A worker asks for the center and for the place to start from.
+    """A worker asks for the center and for its place in the data.
 
     Attributes:
         worker: its index.
-        attempt: 0 for the first process that trains as this worker, more for those that replace it.
+        attempt: 0 for the first process that trains as this worker, 1 and more for its replacements.
         ticket: larger for a process that was started later.
-        layout: names what lies where in its vectors; "" asks for no comparison.
+        layout: fingerprint of the layout of its vectors; "" for no comparison.
     """
 
     worker: int
@@ -37,14 +37,14 @@ class Exchange:
 
     Attributes:
         worker: its index.
-        sequence: number of this commit of this worker, from 1; a repeated one is answered, not applied.
+        sequence: number of this commit of this worker, from 1; a repeated commit is answered, not applied.
         num_steps: minibatches in the window.
         num_samples: rows in the window.
         epoch: epoch of the next minibatch.
-        step: index in that epoch of the next minibatch: where a replacement goes on.
-        message: the rule's message for the trainable part, then the worker's statistics as they are. Wire
-            and center may overwrite it.
-        metrics: what Keras reports over the window.
+        step: index of the next minibatch in that epoch: a replacement continues there.
+        message: the algorithm's message for the trainable part, then the worker's statistics, unchanged. The
+            wire and the center may overwrite it.
+        metrics: Keras's metrics over the window.
         window_epoch: epoch in which the window ended.
     """
 
@@ -61,18 +61,18 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """A worker has committed its last window: nobody waits for it any more."""
+    """A worker has committed its last window; rounds no longer wait for it."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A process that trains as a worker, or is about to, says that it lives.
+    """Heartbeat of a process that trains as a worker or is about to.
 
     Attributes:
         worker: its index.
-        ticket: that of `Join`.
+        ticket: as in `Join`.
     """
 
     worker: int
@@ -89,7 +89,7 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Someone who trains nothing (the driver) asks for the center; of an ensemble, for that of `member`."""
+    """The driver, which trains nothing, asks for the center; in an ensemble, for the center of `member`."""
 
     member: int = 0
 
@@ -110,9 +110,9 @@ class Joined:
 
     Attributes:
         center: shape (size,).
-        sequence: number of this worker's last applied commit; 0: none.
-        epoch: epoch of the minibatch to go on with.
-        step: its index in that epoch.
+        sequence: number of this worker's last applied commit; 0 for none.
+        epoch: epoch of the next minibatch.
+        step: index of the next minibatch in that epoch.
     """
 
     center: Vector
@@ -126,10 +126,11 @@ class Exchanged:
     """Answers `Exchange`.
 
     Attributes:
-        reply: the rule's reply for the trainable part, then the center's statistics; where `restart`, the
+        reply: the algorithm's reply for the trainable part, then the center's statistics; if `restart`, the
             whole center. Shape (size,).
-        staleness: of the commit; 0 where `restart`.
-        restart: the commit had been applied before and its reply is lost: start anew from the center.
+        staleness: staleness of the commit; 0 if `restart`.
+        restart: whether the commit was applied before and its reply is lost: the worker restarts from the
+            center.
         sequence: number of the commit.
     """
 
@@ -141,17 +142,17 @@ class Exchanged:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Answers an `Exchange` whose message must not be applied; the center is untouched."""
+    """Answers an `Exchange` whose message must not be applied; the center is unchanged."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Answers an `Exchange` whose message must not be applied and whose window is passed over.
+    """Answers an `Exchange` whose message must not be applied and whose window is skipped.
 
     Attributes:
-        center: shape (size,), from which the worker goes on.
+        center: the worker continues from it. Shape (size,).
         reason: what was wrong.
     """
 
@@ -161,9 +162,9 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Rejoin:
-    """Answers `Exchange` and `Leave` of a worker that this server does not know: it was started again.
+    """Answers `Exchange` and `Leave` of a worker that has not joined this server process.
 
-    The worker joins, and goes on from the place that it is told, which may be one that it had left behind.
+    The worker joins and continues from the place in the answer. It may have trained past that place before.
     """
 
 
@@ -174,7 +175,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """Answers `Pull`: the center, shape (size,), and the commits applied so far; a round counts once."""
+    """Answers `Pull` with the center, shape (size,), and the number of commits; a round counts once."""
 
     center: Vector
     num_updates: int
@@ -182,7 +183,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """Answers `Poll`: at most `MAX_PAGE` events since then, the number to ask from next, commits so far."""
+    """Answers `Poll` with at most `MAX_PAGE` events, the next number to ask for and the number of commits."""
 
     events: list[Event]
     next: int
@@ -192,4 +193,4 @@ class Polled:
 Reply = Joined | Exchanged | Refused | Skipped | Rejoin | Done | Pulled | Polled
 
 Answer = tuple[int, Reply]
-"""A worker's index and what it is told."""
+"""A worker's index and its reply."""

@@ -1,4 +1,4 @@
-"""A contiguous part of the center, with its lock, its version and the rule's state for it."""
+"""A contiguous part of the center, with its lock, its version and its state of the algorithm."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from distkeras.center.messages import DRIVER
 
 @dataclass(slots=True)
 class Received:
-    """What a worker received: the version, and the center itself for rules that ask for it, read-only."""
+    """What a worker received: the version, and a read-only copy of the center if the algorithm needs it."""
 
     version: int
     center: Vector | None
 
 
 class Shard:
-    """One part of the center. Exchanges on different shards run side by side, on one shard in turn.
+    """One part of the center. Exchanges run in parallel on different shards, one at a time on each.
 
     Args:
-        config: what decides what becomes of it. Elements that the rule does not govern are statistics,
+        config: settings that decide the result. Elements that the algorithm does not update are statistics,
             averaged over workers.
         center: this shard's part of the center vector, a view that is changed in place.
     """
@@ -40,40 +40,40 @@ class Shard:
         self._trainable = center[:num_trainable]
         self._statistics = center[num_trainable:]
         self.state: State = self.algorithm.init(self._trainable)
-        # A rule may begin with an infinity of its own, such as the best loss so far.
+        # Some algorithms start with an infinity on purpose, such as the best loss so far.
         self._checked = frozenset(name for name, value in self.state.items() if _has_finite_numbers(value))
-        # Where exchanges overlap, what a worker sends comes from the center of one exchange earlier, and from
-        # its own last window, which it had not to receive.
+        # If exchanges overlap, a worker's message is based on the center of one exchange earlier, and on its
+        # own last window, which it did not have to receive.
         self._windows_ahead = 2 if config.overlap else 1
-        # Of each worker, where the window that it sends next began, and those after it.
+        # By worker: what it had received at the start of the next window that it sends, and of later ones.
         self._received: dict[int, deque[Received]] = {}
         self._published: Received | None = None
 
     def pull(self, worker: int, out: Vector) -> None:
-        """Copy the shard to `out`, and remember that `worker` holds this version."""
+        """Copy the shard to `out`, and record that `worker` holds this version."""
         with self.lock:
             np.copyto(out, self.center)
             self._received[worker] = deque(self._sent_now() for _ in range(self._windows_ahead))
 
     def read(self, out: Vector) -> None:
-        """Copy the shard to `out` for someone who trains nothing."""
+        """Copy the shard to `out` for a reader that trains nothing."""
         with self.lock:
             np.copyto(out, self.center)
 
     def exchange(
         self, message: Vector, worker: int, num_steps: int, num_samples: int, num_workers: int
     ) -> int:
-        """Apply the `message` of one worker and overwrite it with the reply.
+        """Apply one worker's `message` and overwrite it with the reply.
 
         Args:
-            message: this shard's part, trainable elements first, then statistics as the worker has them.
+            message: this shard's part: trainable elements, then the worker's statistics, unchanged.
             worker: its index; it must have pulled.
-            num_steps: minibatch steps behind the message.
-            num_samples: rows behind the message.
+            num_steps: minibatch steps in the window.
+            num_samples: rows in the window.
             num_workers: workers of the job.
 
         Returns:
-            The staleness of the message: commits of others applied here since the center that it comes from.
+            The staleness of the message: others' commits applied here since the center that it is based on.
         """
         with self.lock:
             received = self._received[worker]
@@ -83,7 +83,7 @@ class Shard:
             commit = Commit(worker, staleness, num_steps, num_samples, num_workers, pull.center)
             applied = self._apply(message, commit, num_workers)
             for pending in received:
-                # The window that the worker trains meanwhile has this one in it.
+                # The worker's current window already contains this one.
                 pending.version += applied
                 if pending.center is not None and before is not None:
                     pending.center = pending.center + (self._trainable - before)
@@ -91,9 +91,9 @@ class Shard:
         return staleness
 
     def exchange_round(self, message: Vector, workers: list[int], num_steps: int, num_samples: int) -> None:
-        """Apply the mean `message` of a round of `workers`; overwrite it with their common reply."""
+        """Apply the mean `message` of a round of `workers` and overwrite it with their common reply."""
         with self.lock:
-            # The statistics of a round are a mean already: a share of one takes them whole.
+            # The statistics of a round are a mean already: a share of 1 takes them whole.
             self._apply(message, Commit(DRIVER, 0, num_steps, num_samples, len(workers)), 1)
             for worker in workers:
                 received = self._received[worker]
@@ -101,13 +101,13 @@ class Shard:
                 received.append(self._sent_now())
 
     def staleness_of(self, worker: int) -> int:
-        """Commits applied here since the center from which the window comes that `worker` sends."""
+        """Return the commits applied here since the center that the next message of `worker` is based on."""
         return self.version - self._received[worker][0].version
 
     def not_finite(self, center: Vector | None = None, state: State | None = None) -> str | None:
-        """Say what is not finite in this shard, or in a copy of its `center` and `state`; `None`: nothing.
+        """Return what is not finite in this shard, or in copies of `center` and `state`; `None` for nothing.
 
-        The copy is of a moment; the shard itself is looked at while no message is applied.
+        Without copies, the shard is locked during the check.
         """
         if center is None or state is None:
             with self.lock:
@@ -116,19 +116,19 @@ class Shard:
             return "the center holds NaN or infinity"
         for name in sorted(self._checked & state.keys()):
             if not _has_finite_numbers(state[name]):
-                return f"the rule's {name!r} holds NaN or infinity, so that the center moves no more"
+                return f"the algorithm's {name!r} holds NaN or infinity, so that the center moves no more"
         return None
 
     def forget(self, worker: int) -> None:
-        """Drop what is kept for a worker that has left."""
+        """Drop the record of a worker that has left."""
         with self.lock:
             self._received.pop(worker, None)
 
     def _apply(self, message: Vector, commit: Commit, share: int) -> bool:
-        """Apply `message`, and overwrite it with the reply; return whether the rule took it."""
+        """Apply `message` and overwrite it with the reply; return whether the algorithm accepted it."""
         split = self._trainable.size
         if self._statistics.size:
-            if share == 1:  # Not by the difference, which would round.
+            if share == 1:  # Adding the difference would round.
                 self._statistics[:] = message[split:]
             else:
                 self._statistics += (message[split:] - self._statistics) / share
@@ -144,7 +144,7 @@ class Shard:
         return True
 
     def _sent_now(self) -> Received:
-        """What a worker holds that receives the shard now; those of one version share one read-only copy."""
+        """Return what a worker receives now; workers with the same version share one read-only copy."""
         if not self.algorithm.needs_pulled:
             return Received(self.version, None)
         if self._published is None or self._published.version != self.version:

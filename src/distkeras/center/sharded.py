@@ -1,4 +1,4 @@
-"""The center's vector, cut into shards that are worked on side by side."""
+"""The center's vector, cut into shards that work in parallel."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Sharded:
     """All shards of a center.
 
     Args:
-        config: what decides what becomes of it.
-        initial: shape (size,); copied.
-        num_shards: how many; default by size.
+        config: settings that decide the result.
+        initial: the first center, shape (size,); copied.
+        num_shards: number of shards; chosen by size by default.
 
     Attributes:
-        size: elements of the vector.
-        dtype: of the vector.
-        shards: in order.
+        size: number of elements of the vector.
+        dtype: data type of the vector.
+        shards: the shards, in order.
     """
 
     def __init__(self, config: CenterConfig, initial: Vector, num_shards: int | None) -> None:
@@ -36,19 +36,19 @@ class Sharded:
         self.shards = [Shard(config.part(low, high), self._vector[low:high]) for low, high in self._bounds]
 
     def read(self) -> Vector:
-        """Return a copy, for someone who trains nothing."""
+        """Return a copy of the vector for a reader that trains nothing."""
         copy = np.empty_like(self._vector)
         for shard, part in self._with_parts(copy):
             shard.read(part)
         return copy
 
     def pull(self, worker: int, out: Vector) -> None:
-        """Copy to `out`, and remember which versions `worker` holds."""
+        """Copy the vector to `out`, and record which versions `worker` holds."""
         for shard, part in self._with_parts(out):
             shard.pull(worker, part)
 
     def forget(self, worker: int) -> None:
-        """Drop what is kept for a worker that has left."""
+        """Drop the records of a worker that has left."""
         for shard in self.shards:
             shard.forget(worker)
 
@@ -67,7 +67,7 @@ class Sharded:
             raise
 
     def exchange_round(self, mean: Vector, workers: list[int], num_steps: int, num_samples: int) -> None:
-        """Apply the mean message of a round of `workers`; overwrite it with their common reply."""
+        """Apply the mean message of a round of `workers` and overwrite it with their common reply."""
         try:
             for shard, part in self._with_parts(mean):
                 shard.exchange_round(part, workers, num_steps, num_samples)
@@ -76,38 +76,38 @@ class Sharded:
             raise
 
     def not_finite(self) -> str | None:
-        """Say what is not finite, in the center or in the rule's state; `None`: nothing."""
+        """Return what is not finite in the center or the algorithm's state; `None` if nothing is."""
         return next(filter(None, (shard.not_finite() for shard in self.shards)), None)
 
     def not_finite_in(self, vector: Vector, states: list[State]) -> str | None:
-        """Say what is not finite in a copy of the center and of the rule's state; `None`: nothing."""
+        """Return what is not finite in copies of the center and the algorithm's state; `None` for nothing."""
         parts = zip(self._with_parts(vector), states, strict=True)
         return next(filter(None, (shard.not_finite(part, state) for (shard, part), state in parts)), None)
 
     def staleness_of(self, worker: int) -> int:
-        """Commits applied since `worker` last pulled."""
+        """Return the commits applied since `worker` last pulled."""
         return max(shard.staleness_of(worker) for shard in self.shards)
 
     def state(self) -> tuple[Vector, list[State], list[int]]:
-        """Return copies of the vector and of the rule's state, and the versions, of the shards.
+        """Return copies of the vector and of the shards' states of the algorithm, and the shards' versions.
 
         Raises:
-            SnapshotError: the rule failed between two shards: this center must not outlive its job.
+            SnapshotError: the algorithm failed between two shards, so this center must not be restored.
         """
         if self._torn:
-            raise SnapshotError("the rule failed with a message half applied")
+            raise SnapshotError("the algorithm failed with a message half applied")
         return self._vector.copy(), _copied(self._states()), [shard.version for shard in self.shards]
 
     def restore(self, vector: Vector, states: list[State], versions: list[int]) -> None:
-        """Go on from a `state`.
+        """Continue from a `state`.
 
         Raises:
-            SnapshotError: it is that of a center of another size or rule.
+            SnapshotError: `state` has another size or algorithm.
         """
         own, theirs = ([sorted(state) for state in each] for each in (self._states(), states))
         if (vector.shape, theirs) != (self._vector.shape, own):
             raise SnapshotError(
-                f"Expected a snapshot of {self.size} elements and the rule's state {own}. "
+                f"Expected a snapshot of {self.size} elements and the algorithm's state {own}. "
                 f"Received: shape {vector.shape}, {theirs}"
             )
         self._vector[:] = vector
@@ -123,9 +123,9 @@ class Sharded:
 
 
 def _copied(states: list[State]) -> list[State]:
-    """Return copies of all arrays, side by side in one piece of memory.
+    """Return copies of all arrays in one contiguous block of memory.
 
-    The system gives a large piece large pages: 20 arrays of 4 MiB are copied six times as fast so.
+    The system gives a large block large pages: that makes copying 20 arrays of 4 MiB six times as fast.
     """
     arrays = [{name: np.asarray(value) for name, value in state.items()} for state in states]
     memory = np.empty(sum(_room(array) for state in arrays for array in state.values()), np.uint8)
@@ -133,7 +133,7 @@ def _copied(states: list[State]) -> list[State]:
     offset = 0
     for copy, state in zip(copies, arrays, strict=True):
         for name, array in state.items():
-            if array.dtype.hasobject:  # No snapshot can hold it: writing says so.
+            if array.dtype.hasobject:  # No snapshot can hold it; writing raises the error.
                 copy[name] = array.copy()
                 continue
             piece = memory[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -144,5 +144,5 @@ def _copied(states: list[State]) -> list[State]:
 
 
 def _room(array: np.ndarray) -> int:
-    """Bytes that a copy takes, so that the next one begins where any type may."""
+    """Return the bytes reserved for a copy, so that the next one is aligned for any type."""
     return -(-array.nbytes // 64) * 64

@@ -1,8 +1,8 @@
-"""What a center holds, as arrays and plain numbers, and how that is written: no code in it, nothing pickled.
+"""The state of a center as arrays and plain numbers, and its file format. It contains no code and no pickle.
 
-A snapshot is a NumPy `.npz` archive: `facts`, a JSON text, and an array for each center and each array of a
-rule's state. The archive's end is written last and every array has a CRC-32, so that what was cut off or
-changed on its way is not taken for whole.
+A snapshot is a NumPy `.npz` archive: `facts`, a JSON text, one array per center, and one array per array of
+the algorithm's state. The archive's end is written last and every array has a CRC-32, so truncated or changed
+files are detected.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from distkeras.algorithms import State, Vector
 from distkeras.center.messages import Polled
 
 VERSION = 1
-"""Of the format: raised where an older release could not read it; older ones go on being read."""
+"""Version of the format, raised when older releases cannot read it. Releases read all older versions."""
 _EVENTS = {cls.__name__: cls for cls in typing.get_args(events.Event)}
 
 
 class SnapshotError(ValueError):
-    """A file that is no whole snapshot, or one that does not fit this job."""
+    """The file is not a complete snapshot, or the snapshot does not fit this job."""
 
 
 @dataclass(frozen=True)
 class CenterState:
-    """One center with its ledger, at one moment between two commits.
+    """One center with its ledger, between two commits.
 
     Attributes:
         center: a copy, shape (size,).
-        states: the algorithm's state, a shard each; copies.
-        versions: of the shards.
-        workers: the ledger: what is known of each worker, plain JSON.
+        states: copies of the algorithm's state, one per shard.
+        versions: versions of the shards.
+        workers: the ledger: one record per worker, plain JSON.
     """
 
     center: Vector
@@ -56,12 +56,12 @@ class CenterState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a server needs to go on after it, or its machine, has died.
+    """Everything that a server needs to continue after a crash of its process or machine.
 
     Attributes:
-        members: the center; of an ensemble, one a member.
-        unread: the events that the driver may not have seen, and the number of updates.
-        settings: of the job, plain JSON: it goes on only under the same.
+        members: the center; in an ensemble, one per member.
+        unread: the events that the driver may not have read, and the number of updates.
+        settings: the job's settings, plain JSON: only a job with the same settings may continue.
     """
 
     members: list[CenterState]
@@ -70,7 +70,7 @@ class Snapshot:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the arrays."""
+        """Size of the arrays, in bytes."""
         states = (state for member in self.members for state in member.states)
         arrays = [np.asarray(value) for state in states for value in state.values()]
         return sum(array.nbytes for array in (*arrays, *(member.center for member in self.members)))
@@ -79,7 +79,7 @@ class Snapshot:
         """Write to `file`, which need not be seekable, without another copy of the arrays.
 
         Raises:
-            TypeError: the rule's state holds something else than numbers.
+            TypeError: the algorithm's state holds something other than numbers.
         """
         arrays: dict[str, Any] = {}
         for index, member in enumerate(self.members):
@@ -101,10 +101,10 @@ class Snapshot:
 
 
 def read_facts(file: IO[bytes]) -> dict[str, Any]:
-    """Return the facts of a snapshot alone: `settings`, `finished`, `num_updates` and the ledger.
+    """Return only the facts of a snapshot: `settings`, `finished`, `num_updates` and the ledger.
 
     Raises:
-        SnapshotError: `file` is no snapshot, or not a whole one.
+        SnapshotError: `file` is not a complete snapshot.
     """
     with _opened(file) as archive:
         return _facts(archive)
@@ -114,7 +114,7 @@ def read(file: IO[bytes]) -> Snapshot:
     """Return the snapshot in `file`.
 
     Raises:
-        SnapshotError: `file` is no snapshot, or not a whole one.
+        SnapshotError: `file` is not a complete snapshot.
     """
     with _opened(file) as archive:
         facts = _facts(archive)
@@ -133,7 +133,7 @@ def _opened(file: IO[bytes]) -> Iterator[Any]:
         raise
     except (
         *(zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, TypeError, AttributeError),
-        RuntimeError,  # an encryption or a compression that a changed byte asks for
+        RuntimeError,  # A changed byte can ask for decryption or an unknown compression.
     ) as error:
         raise SnapshotError(f"Expected a whole snapshot. Received: {error!r}") from error
 
@@ -144,8 +144,8 @@ def _facts(archive: Any) -> dict[str, Any]:
     if isinstance(version, int) and version > VERSION:
         raise SnapshotError(
             f"Expected a snapshot of format {VERSION} or earlier, which this release of distkeras reads. "
-            f"Received: format {version}, of a later release. Upgrade distkeras to go on with that training, "
-            "or train anew with another address for snapshots."
+            f"Received: format {version}, of a later release. Upgrade distkeras to resume that training, "
+            "or train from the start with another address for snapshots."
         )
     if version != VERSION:
         raise SnapshotError(f"Expected a snapshot of version {VERSION}. Received: {str(facts)[:100]}")
@@ -164,7 +164,7 @@ def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
 
 
 def _check_names(names: list[str], members: list[dict[str, Any]]) -> None:
-    """Raise SnapshotError where an array belongs to no member: the archive has no checksum of its names."""
+    """Raise SnapshotError for an array of no member: the archive has no checksum of its names."""
     for name in names:
         owner, _, rest = name.partition("/")
         shard, _, array = rest.partition("/")
@@ -177,7 +177,7 @@ def _checked(name: str, value: object) -> npt.NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.hasobject:
         raise TypeError(
-            f"Expected arrays of numbers in the rule's state, so that a snapshot can hold them. "
+            f"Expected arrays of numbers in the algorithm's state, so that a snapshot can hold them. "
             f"Received: {name}={value!r}"
         )
     return array
