@@ -101,8 +101,8 @@ def test_a_cut_connection_is_opened_again_and_the_log_says_so_at_both_ends(caplo
         assert center.num_updates == 1
     at_client = [record.getMessage() for record in caplog.records if record.name == "distkeras.wire.client"]
     assert [text.split(":", 2)[0] for text in at_client] == ["The connection to 127.0.0.1"] * 2
-    assert "of worker 0 is lost, and tried again: " in at_client[0]
-    assert at_client[1].endswith("of worker 0 is there again.")
+    assert "of worker 0 is lost; reconnecting: " in at_client[0]
+    assert at_client[1].endswith("of worker 0 is restored.")
     assert "Worker 0 is connected again." in caplog.text
 
 

@@ -79,7 +79,7 @@ def test_a_file_that_is_not_whole_is_passed_over_for_the_one_before(tmp_path, ca
         last = Path(store.write(take_snapshot(center, {})))
     last.write_bytes(last.read_bytes()[:-50])
     assert newest_sequence(store) == 1
-    assert "snapshot-0000000001-0000000002.npz is passed over" in caplog.text
+    assert "snapshot-0000000001-0000000002.npz is skipped" in caplog.text
 
 
 def test_what_was_cut_off_while_it_was_written_is_no_snapshot(tmp_path):

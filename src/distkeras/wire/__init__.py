@@ -1,4 +1,4 @@
-"""What travels between the workers and the center: frames, authentication, TCP client and server."""
+"""Communication between the workers and the center: frames, authentication, TCP client and server."""
 
 from distkeras.wire.client import Client, JobStopped, ServerLost
 from distkeras.wire.server import Server

@@ -1,4 +1,4 @@
-"""Who speaks for which worker, and who waits for which answer. No socket, no center."""
+"""Decides which connection may act for a worker, and passes replies to waiting connections. No I/O."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from dataclasses import dataclass, field
 from distkeras.center.messages import Answer, Exchange, Join, Leave, Refused, Rejoin, Reply, Request
 from distkeras.wire import frames
 
-REPLACED = frames.Stopped(
-    "Another process, or a newer connection, speaks for this worker now.", replaced=True
-)
+REPLACED = frames.Stopped("Another process, or a newer connection, acts for this worker now.", replaced=True)
 
 
 @dataclass(eq=False)
 class Caller:
-    """One connection that has proved the token, and the replies that are for it.
+    """One connection that has proved the token, and its queue of replies.
 
     Attributes:
         hang_up: ends the connection, from any thread.
-        session: what all connections of one client have in common.
-        replies: what another thread has answered.
+        session: shared by all connections of one client.
+        replies: replies that came from the requests of other threads.
     """
 
     hang_up: Callable[[], None]
@@ -32,13 +30,13 @@ class Caller:
 
 
 class Admission:
-    """Decides which connection is heard.
+    """Decides which connection may act for each worker.
 
-    Of the processes that train as one worker the last started is heard, and its newest connection: Spark does
-    not always end a task's process before it starts the next. The others are told to stop.
+    If several processes train as one worker, the server accepts the last one started and its newest
+    connection: Spark does not always end a task's process before it starts the next. The others must stop.
 
     Args:
-        max_connections: at one time.
+        max_connections: most connections at one time.
     """
 
     def __init__(self, max_connections: int) -> None:
@@ -46,13 +44,13 @@ class Admission:
         self._lock = threading.Lock()
         self._waiting: dict[int, Caller] = {}  # by worker
         self._newest: dict[bytes, Caller] = {}  # by session
-        self._owners: dict[int, bytes] = {}  # of each worker, the session
+        self._owners: dict[int, bytes] = {}  # sessions, by worker
         self._replaced: set[bytes] = set()
-        self._tickets: defaultdict[int, int] = defaultdict(int)  # of each worker, the last process
+        self._tickets: defaultdict[int, int] = defaultdict(int)  # of the last process, by worker
         self._stopped: frames.Stopped | None = None
 
     def enter(self, caller: Caller) -> bool:
-        """Count `caller` among the connections, and end the one before of its session.
+        """Add `caller` to the connections, and end the previous connection of its session.
 
         Returns:
             Whether there was room.
@@ -67,27 +65,27 @@ class Admission:
         return True
 
     def leave(self, caller: Caller) -> None:
-        """Forget a connection that has ended."""
+        """Remove a connection that has ended."""
         with self._lock:
             if self._newest.get(caller.session) is caller:
                 del self._newest[caller.session]
 
     def hear(self, worker: int, ticket: int) -> frames.Stopped | None:
-        """Return why a heartbeat of the process with `ticket` does not count; `None`: it does."""
+        """Return why a heartbeat of the process with `ticket` does not count; `None` if it does."""
         with self._lock:
             if self._stopped is not None:
                 return self._stopped
             return REPLACED if ticket < self._tickets[worker] else None
 
     def admit(self, caller: Caller, worker: int, request: Request) -> Rejoin | frames.Stopped | None:
-        """Let `caller` speak for `worker` and wait for an answer, or return what it is told instead."""
+        """Let `caller` act for `worker` and wait for an answer, or return the reply that turns it away."""
         with self._lock:
             if self._stopped is not None:
                 return self._stopped
             owner = self._owners.setdefault(worker, caller.session)
             if owner != caller.session and caller.session not in self._replaced:
                 if isinstance(request, Exchange | Leave):
-                    return Rejoin()  # Another process, perhaps an older one, spoke first at this server.
+                    return Rejoin()  # Another process, possibly an older one, sent to this server first.
                 if isinstance(request, Join):
                     late = request.ticket < self._tickets[worker]
                     self._replaced.add(caller.session if late else owner)
@@ -99,11 +97,11 @@ class Admission:
             cut = self._waiting.get(worker)
             self._waiting[worker] = caller
             if cut is not None and cut is not caller:
-                cut.replies.put(REPLACED)  # Its thread, if it still waits for a round, may end.
+                cut.replies.put(REPLACED)  # Its thread may still wait for a round: let it end.
             return None
 
     def deliver(self, answers: list[Answer], caller: Caller | None, worker: int) -> Reply | None:
-        """Hand the `answers` to those who wait for them; return that of `caller`, if it is there."""
+        """Pass the `answers` to the waiting connections; return the answer to `caller`, if there is one."""
         own: Reply | None = None
         with self._lock:
             for receiver, reply in answers:
@@ -114,23 +112,23 @@ class Admission:
             if own is not None and caller is not None:
                 if self._waiting.get(worker) is caller:
                     del self._waiting[worker]
-                # A round's answer may have come too, meant for the connection before: not for the next round.
+                # A round's answer meant for the previous connection may have come too: drop it.
                 while not caller.replies.empty():
                     caller.replies.get()
         return own
 
     def fail(self, caller: Caller | None, refused: Refused) -> None:
-        """Give all who wait, but `caller`, the answer `refused`."""
+        """Answer all waiting connections except `caller` with `refused`."""
         self._answer_all(refused, caller)
 
     def stop(self, reason: str) -> None:
-        """Answer every request from now on, and every one that waits, with `Stopped`."""
+        """Answer every waiting request and all later ones with `Stopped`."""
         with self._lock:
             self._stopped = frames.Stopped(reason)
         self._answer_all(self._stopped)
 
     def waiting(self) -> set[int]:
-        """Return the workers that wait for an answer: it is not their turn to speak."""
+        """Return the workers that wait for an answer: their silence is expected."""
         with self._lock:
             return set(self._waiting)
 

@@ -1,4 +1,4 @@
-"""A worker's line to the center: reconnects, resends, and never lets a commit count twice."""
+"""A worker's connection to the center: reconnects, resends, and never lets a commit count twice."""
 
 from __future__ import annotations
 
@@ -48,34 +48,34 @@ logger = logging.getLogger(__name__)
 
 
 class ServerLost(ConnectionError):
-    """The parameter server could not be reached for as long as the client was told to try."""
+    """The client could not reach the parameter server for its whole `patience`."""
 
 
 class JobStopped(Exception):
-    """The server said that the job is over: the driver stopped it, or another worker failed."""
+    """The server ended the job: the driver stopped it, or another worker failed."""
 
 
 class Replaced(JobStopped):
-    """Another process trains as this worker now; the job goes on without this one."""
+    """Another process trains as this worker now; the job continues without this one."""
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the parameter server listens, and what proves that one belongs to the job.
+    """The address of the parameter server, and the secrets and settings of its connections.
 
     Attributes:
-        host: name or address as the workers reach it.
+        host: host name or address, as reached by the workers.
         port: TCP port.
         token: the job's secret.
-        size: elements of the center.
-        local_name: Unix socket of the server for workers on its own machine, if it has one.
-        checksum: frames carry checksums.
-        tls: makes the context that encrypts the connection; `None`: nothing does.
+        size: number of elements of the center.
+        local_name: Unix socket for workers on the server's machine; `None` for no such socket.
+        checksum: whether frames carry checksums.
+        tls: makes the context that encrypts the connection; `None` for no encryption.
         pin: SHA-256 fingerprint of the server's certificate.
-        packing: how commits, and perhaps replies, are compressed; `None`: not at all.
-        timeout: seconds for which the server's machine may acknowledge nothing.
-        dtype: of the center.
-        layout: names what lies where in the center.
+        packing: compression of commits, and in some jobs of replies; `None` for no compression.
+        timeout: seconds after which a machine that acknowledges nothing counts as gone.
+        dtype: data type of the center.
+        layout: fingerprint of the weights' layout.
     """
 
     host: str
@@ -92,23 +92,23 @@ class ServerAddress:
     layout: str = ""
 
     def __repr__(self) -> str:
-        return f"ServerAddress({self.host}:{self.port})"  # The token is a secret: not in logs.
+        return f"ServerAddress({self.host}:{self.port})"  # Without the token, which is secret.
 
 
 class Client:
-    """One connection to the center, kept alive over cuts.
+    """One connection to the center. It reconnects after failures.
 
-    A request whose reply did not arrive is sent again over a new connection: the ledger knows whether the
-    first was applied.
+    The client sends a request again over a new connection if its reply did not arrive. The server's ledger
+    knows whether it has applied the first one.
 
     Args:
         address: the server.
-        patience: seconds to go on trying to reach the server before `ServerLost`.
-        timeout: seconds to wait for one reply before it is asked for anew, as often as it takes: a
+        patience: seconds to keep trying to reach the server before `ServerLost`.
+        timeout: seconds to wait for a reply before the client sends the request again, without limit: a
             synchronous round waits for its slowest worker.
         sleep: replaced in tests.
-        buffer: where vectors that arrive by TCP are put, shape (size,); default: one of its own.
-        session: of another client of this process, whose place this one takes; default: its own.
+        buffer: receives vectors that arrive by TCP, shape (size,); a new buffer by default.
+        session: session of another client of this process, which this client replaces; a new one by default.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Client:
         self._sleep = sleep
         self._tls = None if address.tls is None else address.tls()
         self._session = session or secrets.token_bytes(SESSION_BYTES)
-        self._buffer = buffer  # If none, not before the first TCP connection: as large as the model.
+        self._buffer = buffer  # As large as the model: by default made for the first TCP connection.
         self._connection: Connection | None = None
         packing = address.packing
         self._compression = None if packing is None else Compression(packing, at_server=False)
@@ -135,21 +135,21 @@ class Client:
 
     @property
     def addresses(self) -> tuple[ServerAddress, ...]:
-        """Where the center is."""
+        """The address of the server."""
         return (self._address,)
 
     def call(self, request: Request) -> Any:
         """Send `request` and return the reply, whose vector is overwritten by the next call.
 
-        Where the job compresses, the vector in `request` becomes what the center decodes.
+        If the job uses compression, the vector in `request` becomes what the center decodes.
 
         Raises:
             JobStopped: the server ended the job.
             Replaced: another process has taken this worker's place.
-            ServerLost: the server cannot be reached.
-            AuthenticationError: the other side is not the server of this job.
+            ServerLost: the client could not reach the server for `patience` seconds.
+            AuthenticationError: the peer is not the server of this job.
         """
-        deadline: float | None = None  # Counted from the first failure, not from the start of a long wait.
+        deadline: float | None = None  # Starts at the first failure, not at the start of a long wait.
         pause = 0.05
         while True:
             try:
@@ -160,33 +160,33 @@ class Client:
                 reached = self._connection is not None
                 self.close()
                 if self._ended:
-                    raise JobStopped("This worker has ended, or says its last word elsewhere.") from error
+                    raise JobStopped("This worker has ended, or another client ends it.") from error
                 if reached and isinstance(error, TimeoutError | BlockingIOError):
-                    # It has nothing to say yet: ask anew.
+                    # The server has no reply yet: ask again.
                     deadline, pause = None, 0.05
                     continue
                 if deadline is None:
-                    logger.info("The connection %s is lost, and tried again: %s", self._told(request), error)
+                    logger.info("The connection %s is lost; reconnecting: %s", self._told(request), error)
                 deadline = deadline or time.monotonic() + self._patience
                 if time.monotonic() > deadline:
                     raise ServerLost(
                         f"The parameter server at {self._address.host}:{self._address.port} could not be "
                         f"reached for {self._patience:.0f} s: {error}. Check that the executors may open TCP "
-                        "connections to that address; `ServerOptions(host=..., ports=...)` gives another."
+                        "connections to that address; `ServerOptions(host=..., ports=...)` sets another."
                     ) from error
                 self._sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if deadline is not None:
-                    logger.info("The connection %s is there again.", self._told(request))
+                    logger.info("The connection %s is restored.", self._told(request))
                 if isinstance(reply, frames.Stopped):
                     raise (Replaced if reply.replaced else JobStopped)(reply.reason)
                 return reply
 
     def encode(self, request: Exchange) -> None:
-        """Compress the message of `request` ahead of `call`, if the job compresses such messages.
+        """Compress the message of `request` before `call`, if the job compresses such messages.
 
-        It becomes what the center will decode.
+        The message becomes what the center will decode.
         """
         if self._compression is not None:
             self._compression.encode(request)
@@ -203,12 +203,12 @@ class Client:
             connection.close()
 
     def end(self) -> None:
-        """Close for good: a call that is under way in another thread ends with `JobStopped`."""
+        """Close for good: a call in progress in another thread ends with `JobStopped`."""
         self._ended = True
         self.close()
 
     def successor(self) -> Client:
-        """Return a client for the same worker, and end this one, whose call may be under way in a thread."""
+        """Return a client for the same worker, and end this one. Its call may be in progress in a thread."""
         self._ended = True
         return Client(self._address, patience=self._patience, timeout=self._timeout, session=self._session)
 
@@ -219,12 +219,12 @@ class Client:
         self.end()
 
     def _exchange(self, request: Request) -> Any:
-        connection = self._connection  # `end` may come from another thread at any moment.
+        connection = self._connection  # `end` may run in another thread at any moment.
         if connection is None:
             connection = self._connection = self._connect()
         connection.send(request)
         reply = connection.receive(self._vector(connection))
-        if not _answers(request, reply):  # The network has brought something twice.
+        if not _answers(request, reply):  # The network has delivered a message twice.
             raise frames.FrameError(f"Expected the answer to a {type(request).__name__}. Received: {reply!r}")
         return reply
 
@@ -239,7 +239,7 @@ class Client:
         address = self._address
         seconds = min(address.timeout, CONNECT_SECONDS)
         if address.local_name is not None:
-            with contextlib.suppress(OSError):  # The server is on another machine, or has ended.
+            with contextlib.suppress(OSError):  # The server runs on another machine, or has ended.
                 return self._greet(shared_memory.connect(address.local_name, seconds))
         return self._greet(socket.create_connection((address.host, address.port), seconds))
 
@@ -269,7 +269,7 @@ class Client:
 
 
 def _answers(request: Request, reply: Any) -> bool:
-    """Whether `reply` may be what the server says to `request`, and not to one before it."""
+    """Return whether `reply` may be the server's reply to `request`, not to an earlier one."""
     if isinstance(reply, Exchanged):
         return isinstance(request, Exchange) and reply.sequence == request.sequence
     return isinstance(reply, _ANSWERS[type(request)])

@@ -1,17 +1,18 @@
-"""How the vectors between one worker and the center travel where the job compresses. Nothing is lost by it.
+"""Compression of the vectors between one worker and the center, with losses corrected by later messages.
 
-Messages that are differences travel with error feedback: what the codec drops of one, the residual `e`, is
-added to the next, `m = C(u + e); e <- u + e - m`. So the sum of what was fed is the sum of what was decoded
-plus the residual, which is lost by the worker's death alone: its replacement begins with `e = 0`.
+Messages that are differences use error feedback: the residual `e`, the part of a message that the codec
+drops, is added to the next message, `m = C(u + e); e <- u + e - m`. So the sum of all messages equals the sum
+of all decoded messages plus the residual. Only the worker's death loses the residual: its replacement starts
+with `e = 0`.
 
-Messages that are weights (of elastic rules), and replies that are the center, travel as the difference to
-what the other side has: both ends keep the vector as it has arrived, `y <- y + C(x - y)`. What the codec
-drops of one is in the next, since that is the difference to what arrived. The first vector of a connection
-travels whole, so a cut needs no repair.
+Messages that are weights (of elastic algorithms), and replies that are the center, travel as the difference
+to the receiver's copy: both ends keep the vector as it has arrived, `y <- y + C(x - y)`. The next difference
+contains what the codec dropped of this one. The first vector of a connection travels whole, so a lost
+connection needs no repair.
 
-Statistics travel as they are, and leave no residual.
+Statistics travel uncompressed and leave no residual.
 
-Reference: Seide et al. 2014; CHOCO-SGD, Koloskova et al. 2019 (1902.00340); Mishchenko et al. 2019
+References: Seide et al. 2014; CHOCO-SGD, Koloskova et al. 2019 (1902.00340); Mishchenko et al. 2019
 (1901.09269).
 """
 
@@ -29,16 +30,17 @@ from distkeras.wire.codecs import Bytes, Codec, Packing
 
 @final
 class Compression:
-    """One end's compression of what it sends, and decompression of what it receives.
+    """Compresses what one end sends, and decompresses what it receives.
 
-    A worker's end lasts as long as the worker's client, over several connections: `connected` tells of each.
+    A worker's end lives as long as its client, over several connections: call `connected` after each.
 
     Args:
-        packing: of the job.
+        packing: the job's compression.
         at_server: whether this is the server's end of a connection.
 
     Attributes:
-        residual: what the codec has dropped of a worker's messages, shape (size,); `None` before the first.
+        residual: the part of a worker's messages that the codec has dropped so far, shape (size,); `None`
+            before the first message.
     """
 
     def __init__(self, packing: Packing, *, at_server: bool) -> None:
@@ -50,26 +52,26 @@ class Compression:
         self._receives_deltas = at_server and not packing.weights
         self.residual: Vector | None = None
         self._encoded: tuple[int, int] | None = None  # Worker and sequence of the message in `_sent`.
-        self._base: Vector | None = None  # What a difference is added to; `None`: the next comes whole.
-        # Not before the first: each is as large as a message.
+        self._base: Vector | None = None  # The vector that differences add to; `None`: the next comes whole.
+        # Allocated at first use: each is as large as a message.
         self._sent = np.empty(0, np.uint8)
         self._received = np.empty(0, np.uint8)
 
     def connected(self) -> None:
-        """Take note of a new connection."""
+        """Prepare for a new connection."""
         self._base = None
 
     def encode(self, message: Exchange) -> None:
         """Compress the vector of a worker's `message`, and overwrite it with what the center will decode.
 
-        Weights, whose compression depends on the connection, stay as they are.
+        Weights stay unchanged: their compression depends on the connection.
         """
         if not self._feeds_back:
             return
         if self.residual is None:
             self.residual = np.zeros(self._packing.size, np.float32)
         vector, residual = message.message, self.residual
-        with np.errstate(over="ignore", invalid="ignore"):  # The center refuses what is not finite.
+        with np.errstate(over="ignore", invalid="ignore"):  # The center refuses vectors that are not finite.
             residual += vector
             self._sent = self._sized(self._sent)
             self._packing.encode(residual, self._sent)
@@ -78,10 +80,10 @@ class Compression:
         self._encoded = message.worker, message.sequence
 
     def pack(self, message: frames.Message) -> frames.Encoded | None:
-        """Return what is to travel in place of the vector of `message`, which may be overwritten.
+        """Return the encoded vector of `message`; `None` if it travels unchanged. May overwrite the vector.
 
-        A message with error feedback that is sent again travels as it did: it is encoded once. The bytes are
-        valid until the next call.
+        A message with error feedback is encoded once: sent again, it has the same bytes. The bytes are valid
+        until the next call.
         """
         if self._receives_differences and _breaks_off(message):
             self._base = None
@@ -96,35 +98,35 @@ class Compression:
         if self._base is None or not follows:
             self._base = vector[: self._split].copy()
             return None
-        if not vector.flags.writeable:  # The reply to all workers of a round.
+        if not vector.flags.writeable:  # All workers of a round share this reply.
             vector = vector.copy()
         self._sent = self._sized(self._sent)
-        with np.errstate(over="ignore", invalid="ignore"):  # The center refuses what is not finite.
+        with np.errstate(over="ignore", invalid="ignore"):  # The center refuses vectors that are not finite.
             vector[: self._split] -= self._base
             self._packing.encode(vector, self._sent)
         self._add_difference(self._base, self._sent, vector)
         return frames.Encoded(self._packing.codec.number, self._sent)
 
     def forms(self, whole: frames.Form) -> dict[type, tuple[frames.Form, ...]]:
-        """Return codec and bytes that the vector of the next frame may have, where it is not `whole`."""
+        """Return the forms (codec, bytes) of the vector that the next frame may have other than `whole`."""
         packed = (self._packing.codec.number, self._packing.num_bytes)
         if self._receives_deltas:
             return {Exchange: (packed,)}
         if not self._receives_differences or self._base is None:
             return {}
-        # A worker that must start anew is told the whole center.
+        # A worker that must restart receives the whole center.
         return {Exchange: (packed,), Exchanged: (packed, whole)}
 
     def room(self) -> Bytes:
-        """Return where the bytes of an encoded vector are received."""
+        """Return the buffer for the bytes of an encoded vector."""
         self._received = self._sized(self._received)
         return self._received
 
     def unpack(self, data: Bytes, out: Vector) -> None:
-        """Write the vector that arrived as `data` to `out`, shape (size,).
+        """Decode the vector that arrived as `data` to `out`, shape (size,).
 
         Raises:
-            CodecError: `data` was written by no encoder.
+            CodecError: `data` comes from no encoder.
         """
         if self._receives_differences and self._base is not None:
             self._add_difference(self._base, data, out)
@@ -132,19 +134,19 @@ class Compression:
             self._packing.decode(data, out)
 
     def take_note(self, message: frames.Message, *, whole: bool) -> None:
-        """Take note of a `message` that arrived, and of its vector if that came `whole`."""
+        """Record a `message` that arrived, and its vector if that came `whole`."""
         vector = frames.vector_of(message) if whole else None
         if vector is not None and self._receives_differences:
             self._base = vector[: self._split].copy()
         if self._sends_differences and _breaks_off(message):
             self._base = None
-        # A worker that joins repeats windows, whose residual would count twice. One that was passed over has
-        # in its residual what was wrong with its message.
+        # A worker that joins repeats windows, whose residual would count twice. After a skipped window the
+        # residual contains the bad message.
         if self._feeds_back and isinstance(message, Joined | Skipped):
             self.residual = self._encoded = None
 
     def _add_difference(self, base: Vector, data: Bytes, out: Vector) -> None:
-        """Write the vector of which `data` is the difference to `base` to both."""
+        """Add the difference in `data` to `base`; write the sum to `base` and `out`."""
         self._packing.decode(data, out)
         part = out[: self._split]
         with np.errstate(over="ignore", invalid="ignore"):
@@ -156,21 +158,21 @@ class Compression:
 
 
 def _breaks_off(reply: frames.Message) -> bool:
-    """Whether the two ends may no longer agree on what arrived: the next message travels whole.
+    """Return whether the two ends may disagree on what arrived, so that the next message travels whole.
 
-    What was passed over may hold NaN. What was applied before, the network may have brought twice.
+    A skipped message may hold NaN. The network may have delivered a repeated one twice.
     """
     return isinstance(reply, Skipped) or (isinstance(reply, Exchanged) and reply.restart)
 
 
 def sends_weights(algorithm: Algorithm) -> bool:
-    """Whether the rule's messages are weights, not differences: not nothing after a window of nothing."""
+    """Return whether the algorithm's messages are weights: they are not zero if a window changed nothing."""
     weights = np.ones(8, np.float32)
     return bool(algorithm.commit(weights, weights.copy(), 1).any())
 
 
 def is_elastic(algorithm: Algorithm) -> bool:
-    """Whether a worker goes on from its own weights, moved by the reply; not from one of the two alone."""
+    """Return whether a worker continues from both its own weights and the reply, not from one of the two."""
     fitted = algorithm.for_workers(1)
 
     def adopted(local: float, reply: float) -> bytes:
@@ -181,16 +183,16 @@ def is_elastic(algorithm: Algorithm) -> bool:
 
 
 def packing_of(algorithm: Algorithm, codec: Codec | None, size: int, num_trainable: int) -> Packing | None:
-    """Return how a job's vectors are compressed; `None`: not at all.
+    """Return the compression of a job's vectors; `None` for no compression.
 
-    Replies are, where they are the center and one alone says nearly all. Not the elastic force, of which the
-    worker must subtract exactly what the center added.
+    Replies are compressed if they are the center and the codec is nearly lossless. The elastic force is never
+    compressed: the worker must subtract exactly what the center added.
 
     Args:
-        algorithm: the rule.
-        codec: of the job, if any.
-        size: elements of the center at this server.
-        num_trainable: leading elements of them that the rule governs.
+        algorithm: the algorithm.
+        codec: the job's codec; `None` for none.
+        size: number of elements of the center at this server.
+        num_trainable: number of leading elements that the algorithm updates.
     """
     if codec is None:
         return None
@@ -200,13 +202,14 @@ def packing_of(algorithm: Algorithm, codec: Codec | None, size: int, num_trainab
 
 
 def check_compressible(algorithm: Algorithm) -> None:
-    """Raise ValueError where what a codec drops of a message would be lost.
+    """Raise ValueError if compression would lose parts of the algorithm's messages.
 
-    Of a delta it is added to the next one, and an elastic worker keeps it in its own weights.
+    For deltas, error feedback adds the dropped part to the next message; an elastic worker keeps it in its
+    own weights.
     """
     if sends_weights(algorithm) and not is_elastic(algorithm):
         raise ValueError(
-            f"{algorithm.name} sends weights, and what compression drops of them would be lost. Use "
-            "`compression=None`, or a rule that sends deltas (LocalSGD for Averaging), or an elastic one. "
+            f"{algorithm.name} sends weights, and compression would lose parts of them. Use "
+            "`compression=None`, an algorithm that sends deltas (LocalSGD for Averaging), or an elastic one. "
             f"Received: algorithm={algorithm!r}"
         )

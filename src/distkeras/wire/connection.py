@@ -1,4 +1,4 @@
-"""Frames in both directions over one socket, on which both sides have made the handshake."""
+"""Frames in both directions over one socket, after the handshake."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ READ_AHEAD = 256
 
 
 class Connection:
-    """Frames over one socket.
+    """Sends and receives frames over one socket.
 
     Args:
         sock: a connected TCP or Unix socket, after its handshake; closed with the connection.
         kinds: the frames that may arrive: `frames.REQUESTS` at the server, `frames.REPLIES` at a worker.
-        max_text: most bytes of text that an arriving frame may have.
-        compression: this end's; `None`: nothing is compressed.
-        checksum: send checksums, and expect them.
-        dtype: in which vectors travel.
+        max_text: most bytes of text in an arriving frame.
+        compression: this end's compression; `None` for none.
+        checksum: whether frames sent and received have checksums.
+        dtype: data type of the vectors.
 
     Attributes:
-        shared: the vector of every frame, in either direction, where both sides are on one machine; else
+        shared: the vector of every frame in either direction, if both sides are on one machine; otherwise
             `None`, and vectors follow their frames.
     """
 
@@ -49,29 +49,29 @@ class Connection:
         self._kinds = kinds
         self._max_text = max_text
         self._compression = compression
-        # What stays on this machine is not damaged on its way.
+        # Data that stays on this machine is not damaged on the way.
         self._checksum = checksum and sock.family != socket.AF_UNIX
-        self._ahead = b""  # What was read, and is not yet taken.
+        self._ahead = b""  # Bytes that have been received but not used.
         self.shared: Vector | None = None
 
     def limit_waits(self, seconds: float) -> None:
-        """Let one system call wait for at most `seconds`: then `TimeoutError` or `BlockingIOError`."""
+        """Limit each system call to `seconds`; it then raises `TimeoutError` or `BlockingIOError`."""
         if isinstance(self.sock, ssl.SSLSocket):
             self.sock.settimeout(seconds)
             return
-        # The kernel's own limit. Python's makes the socket one that never blocks: each part of a large
-        # vector then costs two system calls, and a small exchange half as much again.
+        # The kernel's own limit. Python's limit makes the socket non-blocking: then each part of a large
+        # vector costs two system calls, and a small exchange takes half as long again.
         self.sock.settimeout(None)
         limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self.sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
     def send(self, message: frames.Message) -> None:
-        """Send one frame, whole. Where the job compresses, its vector may become what the other side decodes.
+        """Send one whole frame. With compression, its vector may become what the other side decodes.
 
         Raises:
-            TextTooLong: the other side would not take it.
-            OSError: the connection is gone.
+            TextTooLong: the other side would refuse the frame.
+            OSError: the connection is lost.
         """
         encoded = None if self._compression is None else self._compression.pack(message)
         head, vector = frames.encode(message, self._checksum, encoded, self._dtype)
@@ -104,14 +104,14 @@ class Connection:
             self.sock.sendall(data)
 
     def receive(self, buffer: Vector) -> Any:
-        """Receive one frame; its vector, if it has one, is put into `buffer`, which the message then holds.
+        """Receive one frame. Its vector, if it has one, is written to `buffer`, which the message then holds.
 
-        Where a vector is shared it is in its place already: `buffer` must be `shared`.
+        A shared vector is in its place already: `buffer` must be `shared`.
 
         Raises:
-            FrameError: what arrived is no frame.
+            FrameError: the bytes are not a valid frame.
             ConnectionError: the other side has closed the connection.
-            OSError: the connection is gone, or silent for longer than its timeout.
+            OSError: the connection is lost, or silent for longer than its timeout.
         """
         compression = self._compression
         header = self._take(frames.HEADER.size)
@@ -121,8 +121,8 @@ class Connection:
         )
         text = self._take(text_length)
         if any(self._take(frames.padding_of(text_length))):
-            raise frames.FrameError("Expected zeros behind the text.")
-        message = frames.parse(cls, text, buffer)  # The vector is still on its way.
+            raise frames.FrameError("Expected zeros after the text.")
+        message = frames.parse(cls, text, buffer)  # The vector arrives later.
         packed = codec != frames.UNCODED
         if compression is not None and packed:
             self._receive_packed(compression, buffer, header, text)
@@ -150,16 +150,16 @@ class Connection:
             raise frames.FrameError(str(error)) from error
 
     def hang_up(self) -> None:
-        """End the connection, from any thread: the one that waits on it wakes up with an error."""
+        """End the connection, from any thread: a thread that waits on it gets an error."""
         hang_up(self.sock)
 
     def close(self) -> None:
-        """Close the socket. For the thread that uses it."""
+        """Close the socket. Only for the thread that uses it."""
         self.hang_up()
         self.sock.close()
 
     def _take(self, size: int) -> bytes:
-        """Return the next `size` bytes: header and text of a small frame come by one system call."""
+        """Return the next `size` bytes. Header and text of a small frame need one system call."""
         if size and not self._ahead:
             self._ahead = self.sock.recv(READ_AHEAD)
         taken, self._ahead = self._ahead[:size], self._ahead[size:]

@@ -1,4 +1,4 @@
-"""What a server tells in its log of one connection."""
+"""A server's log messages about one connection."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ logger = logging.getLogger(__name__)
 
 
 class ConnectionLog:
-    """Tells of a worker that goes on by this connection, of its end, and at DEBUG of each exchange.
+    """Logs when a worker reconnects, when its connection ends, and at DEBUG each exchange.
 
     Args:
-        peer: where it comes from.
+        peer: address of the other side.
 
     Attributes:
-        tells_exchanges: whether the log takes them. It is asked once a connection: a small exchange takes
-            tens of microseconds.
+        tells_exchanges: whether DEBUG messages are logged. Checked once per connection, since a small
+            exchange takes only tens of microseconds.
     """
 
     def __init__(self, peer: object) -> None:
@@ -28,16 +28,16 @@ class ConnectionLog:
         self._ended = False
 
     def take(self, request: Request) -> None:
-        """Note what has arrived."""
+        """Record an arriving request."""
         worker = getattr(request, "worker", DRIVER)
-        if worker == DRIVER or isinstance(request, Beat):  # Heartbeats come by a connection of their own.
+        if worker == DRIVER or isinstance(request, Beat):  # Heartbeats use a connection of their own.
             return
         if self._worker is None and isinstance(request, Exchange | Leave):
             logger.info("Worker %d is connected again.", worker)
         self._worker, self._ended = worker, isinstance(request, Leave | Fail)
 
     def exchanged(self, request: Request, reply: Reply | Stopped, seconds: float) -> None:
-        """Tell of an exchange whose reply is on its way, `seconds` after its request had arrived."""
+        """Log an exchange `seconds` after its request arrived; its reply has been sent."""
         if isinstance(request, Exchange):
             logger.debug(
                 "Exchange of worker %d: sequence %d, epoch %d, %s, staleness %d, %d bytes, %.6f s.",
@@ -46,7 +46,7 @@ class ConnectionLog:
             )
 
     def end(self, error: OSError) -> None:
-        """Tell that the connection is gone, which is news where its worker had not ended."""
+        """Log the end of the connection, at INFO if its worker has not left."""
         if self._worker is None or self._ended:
             logger.debug("The connection from %s is gone: %s", self._peer, error)
         else:

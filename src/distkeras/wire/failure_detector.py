@@ -1,4 +1,4 @@
-"""Which workers have been silent for too long."""
+"""Detects workers that have been silent for too long."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 class FailureDetector:
-    """When each worker was last heard.
+    """Records when each worker was last heard.
 
     Args:
-        limit: seconds of silence from which a worker counts as lost.
-        clock: seconds, from anywhere.
+        limit: seconds of silence after which a worker counts as lost.
+        clock: returns seconds, from any starting point.
     """
 
     def __init__(self, limit: float, clock: Callable[[], float]) -> None:
@@ -23,24 +23,24 @@ class FailureDetector:
         self._looked = clock()
 
     def heard(self, worker: int) -> None:
-        """Note a sign of life of `worker`."""
+        """Record a message of `worker`."""
         with self._lock:
             self._last[worker] = self._clock()
 
     def forget(self, worker: int) -> None:
-        """Expect no word of `worker` any more."""
+        """Expect no more messages of `worker`."""
         with self._lock:
             self._last.pop(worker, None)
 
     def silent(self) -> dict[int, float]:
-        """Return the workers that were silent for too long, with their silence; ask every `interval`.
+        """Return the workers that were silent for too long, with their silence; call it every `interval`.
 
-        Each is named once, until it is heard again.
+        Each worker is returned once, until it is heard again.
         """
         with self._lock:
             now = self._clock()
             pause, self._looked = now - self._looked, now
-            if pause > self._limit / 2:  # This very process stood still: what was said meanwhile is unread.
+            if pause > self._limit / 2:  # This process itself was paused: messages may wait unread.
                 self._last = dict.fromkeys(self._last, now)
                 return {}
             lost = {worker: now - last for worker, last in self._last.items() if now - last > self._limit}

@@ -1,14 +1,14 @@
-"""Frames: a fixed header, a little MessagePack, and at most one vector of floats. Nothing is ever unpickled.
+"""Frames: a fixed header, a short MessagePack text, and at most one vector of floats. Nothing is unpickled.
 
     magic 3 | version 1 | kind 1 | codec 1 | text length 4 | vector bytes 8 | checksum 4   (big-endian)
-    text: the message's fields but for the vector, in their order, as a MessagePack array
-    zeros, up to a multiple of 64 bytes from the frame's first
-    vector: little-endian float32, or float64 in jobs that have it; where the codec is not 0, what that codec
-        made of a message or reply
-    checksum: 0, or where the job asks for one, the CRC-32 of all the rest
+    text: the message's fields except the vector, in order, as a MessagePack array
+    zeros, up to a multiple of 64 bytes from the start of the frame
+    vector: little-endian float32, or float64 in jobs that use it; if the codec is not 0, the bytes that the
+        codec made of it
+    checksum: 0, or if the job asks for checksums, the CRC-32 of everything else
 
-A frame's kind decides which fields it has and whether it carries a vector; every length is checked before
-a byte of it is read.
+A frame's kind decides which fields it has and whether it carries a vector. Every length is checked before
+its bytes are read.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ VERSION = 4
 HEADER = struct.Struct("!3sBBBIQI")
 _CHECKSUM = struct.Struct("!I")
 MAX_REQUEST_TEXT = 512 * 2**10
-# A page of events. One that is larger came to the server as the text of a request, but for its name and time.
+# A page of events. The largest events came to the server as the text of a request, without name and time.
 MAX_REPLY_TEXT = MAX_PAGE_BYTES + MAX_REQUEST_TEXT
 MAX_ERROR = 8 * 2**10
 LEFT_OUT = "metrics_left_out"
-# Larger ones fit no counter, and would raise in the middle of the arithmetic.
+# Larger integers fit no counter, and would raise in the middle of the arithmetic.
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 UNCODED = 0
-# Where a vector begins in the stream, and so in the kernel's memory. After 24 to 32 bytes it would lie a
-# little further into its page than NumPy's memory, to which it is copied: at a half to a third of the speed.
+# Alignment of a vector in the stream, and so in the kernel's memory. After 24 to 32 bytes its offset in the
+# page would differ from that of NumPy's memory, and the copy would run at a third to a half of the speed.
 ALIGNMENT = 64
 _LITTLE: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 
 
 class FrameError(Exception):
-    """Bytes that are no frame of this protocol. The connection that brought them is closed."""
+    """The bytes are not a valid frame of this protocol. The connection is closed."""
 
 
 class TextTooLong(FrameError):
-    """A message of one's own that the other side would not take."""
+    """The message is too long: the other side would refuse it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stopped:
-    """The server's last word: nobody is to commit any more, or, where `replaced`, not the one who is told."""
+    """The server's last message: the job is over or, if `replaced`, over for the receiver."""
 
     reason: str
     replaced: bool = False
@@ -69,7 +69,7 @@ class Stopped:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Encoded:
-    """A vector as it travels where the job compresses: the number of its codec, and its bytes."""
+    """An encoded vector, as it travels in a job with compression: number of its codec, and its bytes."""
 
     codec: int
     data: npt.NDArray[np.uint8]
@@ -78,7 +78,7 @@ class Encoded:
 Message = messages.Request | messages.Reply | Stopped
 
 Form = tuple[int, int]
-"""Number of a codec, and bytes of a vector in it."""
+"""Number of a codec, and bytes of an encoded vector."""
 
 REQUESTS: dict[int, type] = dict(enumerate(typing.get_args(messages.Request), start=1))
 REPLIES: dict[int, type] = dict(enumerate((*typing.get_args(messages.Reply), Stopped), start=65))
@@ -86,15 +86,15 @@ REPLIES: dict[int, type] = dict(enumerate((*typing.get_args(messages.Reply), Sto
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Schema:
-    """How messages of one type lie in a frame.
+    """How a frame holds messages of one type.
 
     Attributes:
-        kind: their number.
-        max_text: bytes of text that the other side takes.
-        vector: name of the field that holds the vector; `None`: there is none.
-        values: lists the other fields of a message, as the text has them.
-        decoder: reads such a list; it refuses whatever is not exactly these fields, each of its type.
-        build: makes the message of list and vector.
+        kind: number of the type.
+        max_text: most bytes of text that the other side accepts.
+        vector: name of the field that holds the vector; `None` for none.
+        values: returns the other fields of a message, in the order of the text.
+        decoder: decodes them; it refuses anything but exactly these fields, each of its type.
+        build: makes a message from these fields and the vector.
     """
 
     kind: int
@@ -129,7 +129,7 @@ def _schema(cls: type, kind: int, max_text: int) -> _Schema:
 
 
 def _page_schema(kind: int, max_text: int) -> _Schema:
-    """That of `Polled`. An event is an array of its name and its fields."""
+    """Return the schema of `Polled`. An event is an array of its name and its fields."""
     hints = {cls: _hints(cls) for cls in typing.get_args(events.Event)}
     values = {cls: _values_of(list(fields)) for cls, fields in hints.items()}
     texts = {
@@ -163,21 +163,21 @@ _SCHEMAS = {
 
 
 def vector_of(message: Message) -> Vector | None:
-    """Return the vector in `message`; `None` where it has none."""
+    """Return the vector in `message`; `None` if it has none."""
     name = _SCHEMAS[type(message)].vector
     return None if name is None else getattr(message, name)
 
 
 def error_text(error: str) -> str:
-    """Return the end of a traceback, which tells the most: as much as fits, and as UTF-8 can say it."""
-    # The name of a file may hold bytes that were no UTF-8. A character takes four bytes, or six if escaped.
+    """Return the end of a traceback, its most useful part, cut to `MAX_ERROR` and valid as UTF-8."""
+    # File names may hold bytes that are not UTF-8. A character takes four bytes, or six if escaped.
     return error[-MAX_ERROR:].encode(errors="backslashreplace").decode()
 
 
 def fitting(metrics: dict[str, float]) -> dict[str, float]:
-    """Return those of `metrics` that a message has room for, in order, and how many are left out.
+    """Return the `metrics` that fit into a message, in order, and the number of those left out.
 
-    There is room for several thousand. A metric of many numbers, such as a confusion matrix, has one each.
+    Several thousand fit. A metric of many numbers, such as a confusion matrix, counts as one per number.
     """
     room = MAX_REQUEST_TEXT - 2**10  # For the other fields, and the last name.
     # A number takes 9 bytes, a character up to 4.
@@ -193,16 +193,16 @@ def encode(
     encoded: Encoded | None = None,
     dtype: str = "float32",
 ) -> tuple[bytes, npt.NDArray[Any] | None]:
-    """Return header, text and zeros as bytes, and the vector that follows them, or a codec's bytes.
+    """Return the header, text and zeros as bytes, and the vector that follows, or its encoded bytes.
 
     Args:
-        message: what to send.
+        message: the message to send.
         checksum: whether the job asks for checksums.
-        encoded: what travels in place of its vector; `None`: the vector itself.
-        dtype: in which vectors travel.
+        encoded: sent in place of the vector; `None` for the vector itself.
+        dtype: data type of the vectors.
 
     Raises:
-        TextTooLong: the text is longer than the other side takes.
+        TextTooLong: the other side would refuse so long a text.
     """
     schema = _SCHEMAS[type(message)]
     text = _ENCODER.encode(schema.values(message))
@@ -226,7 +226,7 @@ def encode(
 
 
 def padding_of(text_length: int) -> int:
-    """Return the number of zeros behind a text."""
+    """Return the number of zeros after a text."""
     return -(HEADER.size + text_length) % ALIGNMENT
 
 
@@ -236,12 +236,12 @@ def _checksum(start: bytes, text: bytes, vector: npt.NDArray[Any] | None) -> int
 
 
 def check(header: bytes, text: bytes, vector: npt.NDArray[Any] | None, checksum: bool) -> None:
-    """Raise FrameError unless the frame's checksum is right: 0 where the job asks for none.
+    """Raise FrameError unless the frame's checksum is right: 0 if the job does not ask for checksums.
 
     Args:
         header: `HEADER.size` bytes.
         text: as it arrived.
-        vector: what follows the text, as it arrived; `None` for frames without one.
+        vector: the bytes after the text, as they arrived; `None` for frames without a vector.
         checksum: whether the job asks for checksums.
     """
     (received,) = _CHECKSUM.unpack(header[-_CHECKSUM.size :])
@@ -259,17 +259,17 @@ def parse_header(
     vector_bytes: int,
     forms: Mapping[type, Sequence[Form]] = types.MappingProxyType({}),
 ) -> tuple[type, int, Form]:
-    """Return the frame's type, the length of its text, and codec and length of its vector.
+    """Return the frame's type, the length of its text, and the codec and length of its vector.
 
     Args:
         header: `HEADER.size` bytes.
-        kinds: what may come: `REQUESTS` or `REPLIES`.
+        kinds: types that may arrive: `REQUESTS` or `REPLIES`.
         max_text: most bytes of text.
-        vector_bytes: exact size of the vector of those frames that have one.
-        forms: that the vectors of some types may have, where those are not plain float32 of that size.
+        vector_bytes: exact size of the vector, for frames that have one.
+        forms: forms that the vectors of some types may have instead of plain floats of that size.
 
     Raises:
-        FrameError: anything that is not exactly as it must be.
+        FrameError: any part of the header is not as expected.
     """
     magic, version, kind, codec, text_length, length, _ = HEADER.unpack(header)
     if (magic, version) != (MAGIC, VERSION):

@@ -1,4 +1,4 @@
-"""A worker's line to a center that lies on several servers: to all of them at once, as if there were one."""
+"""A worker's connections to a center that is spread over several servers, used like one connection."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from distkeras.wire.client import Client, ServerAddress
 
 
 class Group:
-    """Several clients as one. Each server has a part of the center, and a ledger of its own.
+    """Several clients that act as one. Each server holds a part of the center and has its own ledger.
 
-    A message that one server has applied and another has not, because one was cut off or started again from a
-    snapshot, is completed by the ledgers: a worker that joins goes on from the earliest place that a server
-    names, and the servers that are further answer repeated commits without applying them.
+    A message may reach only some of the servers, because a connection failed or a server restarted from a
+    snapshot. The ledgers complete it: a worker that joins continues from the earliest place that a server
+    returns, and the servers that are ahead answer repeated commits without applying them.
 
-    The first server leads: its events, its count of updates and its view of the workers are those of the job;
-    of the others' events only failures count.
+    The first server leads: the job uses its events, its count of updates and its view of the workers. Of the
+    other servers' events, only failures count.
 
     Args:
         addresses: the servers, in the order of their parts.
-        patience: as in `Client`.
+        patience: as for `Client`.
     """
 
     def __init__(self, addresses: Sequence[ServerAddress], patience: float = 60.0) -> None:
@@ -62,14 +62,14 @@ class Group:
 
     @property
     def addresses(self) -> tuple[ServerAddress, ...]:
-        """Where the center is: its parts, in their order."""
+        """The addresses of the servers, in the order of their parts."""
         return self._addresses
 
     def call(self, request: Request) -> Any:
-        """Send `request` to the servers that it is for, all at once, and return one reply.
+        """Send `request` to all servers that need it, in parallel, and return one reply.
 
         Raises:
-            JobStopped, ServerLost, AuthenticationError: as `Client.call`, of any of them.
+            JobStopped, ServerLost, AuthenticationError: as for `Client.call`, from any server.
         """
         match request:
             case Exchange():
@@ -94,10 +94,10 @@ class Group:
         """Close all connections; the next call opens new ones."""
         for client in self._clients:
             client.close()
-        self._since = [0] * len(self._clients)  # A server that is started again counts anew.
+        self._since = [0] * len(self._clients)  # A restarted server counts from the start.
 
     def successor(self) -> Client:
-        """Return a client of the leading server for the same worker, in place of this group."""
+        """Return a client of the leading server for the same worker, to use in place of this group."""
         return self._clients[0].successor()
 
     def __enter__(self) -> Group:
@@ -117,7 +117,7 @@ class Group:
         if all(center is None for center in centers):
             staleness = max(reply.staleness for reply in replies)
             return Exchanged(self._whole([reply.reply for reply in replies]), staleness)
-        # Some did not apply it, and answered with the center: the worker starts from that of all.
+        # Some servers did not apply it and answered with the center: the worker restarts from it.
         missing = [Pull(request.worker) if center is None else None for center in centers]
         pulled = self._all(missing)
         center = self._whole(
@@ -128,7 +128,7 @@ class Group:
         return Exchanged(center, 0, restart=True)
 
     def _encoded_parts(self, request: Exchange) -> list[Exchange]:
-        """Return the part of each server; if no center takes one of them, none that any server takes."""
+        """Return each server's part; if the message is too large, parts that every server refuses."""
         parts = [replace(request, message=request.message[elements]) for elements in self._slices]
         self._encode(parts)
         if is_too_large(request.message):
@@ -153,19 +153,19 @@ class Group:
         return replace(replies[0], events=[*replies[0].events, *failures])
 
     def _all(self, requests: Sequence[Request | None]) -> list[Any]:
-        """Send each server its request, at the same time; return the replies, `None` where there was none."""
+        """Send each server its request, in parallel; return the replies, `None` where there was none."""
         calls = [
             None if request is None else self._threads.submit(client.call, request)
             for client, request in zip(self._clients, requests, strict=True)
         ]
         under_way = [call for call in calls if call is not None]
-        # One that fails does not wait for the others, which may wait for a round that is never complete.
+        # A failed call must not wait for the others: they may wait for a round that is never complete.
         for call in wait(under_way, return_when=FIRST_EXCEPTION).done:
             call.result()
         return [None if call is None else call.result() for call in calls]
 
     def _whole(self, parts: Sequence[Vector]) -> Vector:
-        """Return the vector that `parts` make up; those that arrived in their place are not copied."""
+        """Return the vector made of `parts`; those that arrived in place are not copied."""
         for part, place in zip(parts, self._slices, strict=True):
             own = self._buffer[place]
             if part.ctypes.data != own.ctypes.data:
@@ -174,18 +174,18 @@ class Group:
 
 
 def _center_in(reply: Exchanged | Skipped) -> Vector | None:
-    """The center that a server answered with which did not apply the message; `None` from one that did."""
+    """Return the center from a server that did not apply the message; `None` from one that did."""
     if isinstance(reply, Skipped):
         return reply.center
     return reply.reply if reply.restart else None
 
 
 def connect(addresses: Sequence[ServerAddress], *, patience: float = 60.0) -> Client | Group:
-    """Return a line to the center that lies at `addresses`.
+    """Return a client of the center at `addresses`.
 
     Args:
         addresses: the servers, in the order of their parts.
-        patience: as in `Client`.
+        patience: as for `Client`.
     """
     if len(addresses) == 1:
         return Client(addresses[0], patience=patience)

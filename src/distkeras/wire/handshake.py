@@ -1,6 +1,6 @@
-"""How a connection begins: encryption where the job asks for it, then both sides prove the job's token.
+"""The start of a connection: encryption if the job asks for it, then both sides prove the job's token.
 
-The token itself never travels: each side sends a random challenge, and answers the other's with a keyed hash.
+The token itself is never sent: each side sends a random challenge and answers the other's with a keyed hash.
 """
 
 from __future__ import annotations
@@ -25,46 +25,45 @@ PROBES = 3
 
 
 class AuthenticationError(Exception):
-    """The other side does not know the job's token, or is not the server that the job started."""
+    """The peer does not know the job's token, or is not the server that the job started."""
 
 
 class Handshake:
-    """The first words of one connection.
+    """The handshake of one connection.
 
-    All steps together have one deadline, which counts from here: a peer that sends a byte now and then gains
-    no time.
+    All steps share one deadline, which starts here: a peer that sends a byte now and then gains no time.
 
     Args:
-        sock: a connected TCP or Unix socket; whoever made the handshake closes it.
-        timeout: seconds for which the other machine may acknowledge nothing: neither data nor, where there is
-            none, a keepalive probe. The handshake has no more, and 10 s at most.
+        sock: a connected TCP or Unix socket; the caller closes it.
+        timeout: seconds after which a machine that acknowledges nothing, neither data nor keepalive probes,
+            counts as gone. The handshake must end within this time, and within 10 s.
 
     Attributes:
-        sock: the socket; an encrypted one replaces it.
+        sock: the socket; encryption replaces it.
     """
 
     def __init__(self, sock: socket.socket, timeout: float = TIMEOUT) -> None:
         self.sock = sock
         self._seconds = min(timeout, HANDSHAKE_SECONDS)
         self._deadline = time.monotonic() + self._seconds
-        # What stays on this machine is not heard by others.
+        # Others cannot read data that stays on this machine.
         self._local = sock.family == socket.AF_UNIX
         if not self._local:
             _limit_silence(sock, timeout)
 
     def prove_to_client(self, token: bytes, tls: ssl.SSLContext | None = None) -> bytes:
-        """The server's side: challenge, check, answer the client's challenge.
+        """The server's side: send a challenge, check the proof, answer the client's challenge.
 
         Args:
             token: the job's secret.
-            tls: encrypts all that follows; `None`: nothing.
+            tls: encrypts all that follows; `None` for no encryption.
 
         Returns:
             The client's session.
 
         Raises:
             AuthenticationError: the client does not know the token.
-            OSError: it has gone, does not speak TLS, or was not done in time.
+            OSError: the connection is lost, the client does not speak TLS, or the time is over.
         """
         if tls is not None and not self._local:
             self._encrypt(tls, None)
@@ -89,15 +88,15 @@ class Handshake:
 
         Args:
             token: the job's secret.
-            session: `SESSION_BYTES` that all connections of one client have in common, and no other's.
-            tls: encrypts all that follows; `None`: nothing.
-            pin: SHA-256 fingerprint of the one certificate that is accepted.
+            session: `SESSION_BYTES` shared by all connections of this client, and by no other's.
+            tls: encrypts all that follows; `None` for no encryption.
+            pin: SHA-256 fingerprint of the only accepted certificate.
             host: the server's name, for contexts that verify it.
 
         Raises:
-            AuthenticationError: the server does not know the token, shows another certificate, or is no
-                server of this protocol.
-            OSError: it has gone, or was not done in time.
+            AuthenticationError: the server does not know the token, shows another certificate, or does not
+                speak this protocol.
+            OSError: the connection is lost, or the time is over.
         """
         if tls is not None and not self._local:
             self._encrypt(tls, host)
@@ -116,7 +115,7 @@ class Handshake:
             raise AuthenticationError("Expected the server to prove the job's token. Received: a wrong proof")
 
     def hang_up(self) -> None:
-        """End the connection, from any thread: the one that waits on it wakes up with an error."""
+        """End the connection, from any thread: a thread that waits on it gets an error."""
         hang_up(self.sock)
 
     def _encrypt(self, context: ssl.SSLContext, host: str | None) -> None:
@@ -141,7 +140,7 @@ class Handshake:
             )
 
     def _limit_next_step(self) -> None:
-        """Let the next step take no longer than is left of the time."""
+        """Limit the next step to the time that is left."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"The handshake took longer than {self._seconds:.0f} s.")
@@ -161,14 +160,14 @@ class Handshake:
 
 
 def hang_up(sock: socket.socket) -> None:
-    """End a connection, from any thread: the one that waits on it wakes up with an error."""
-    with contextlib.suppress(OSError):  # The other side may have been faster.
-        # Not SSLSocket's own, which takes the encryption from under the thread that reads.
+    """End a connection, from any thread: a thread that waits on it gets an error."""
+    with contextlib.suppress(OSError):  # The other side may have closed it already.
+        # Not SSLSocket's own method, which removes the encryption under the thread that reads.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def receive_some(sock: socket.socket, view: memoryview) -> memoryview:
-    """Receive at least one byte into `view`; return the rest of it.
+    """Receive at least one byte into `view`; return the part that is still empty.
 
     Raises:
         ConnectionError: the other side has closed the connection.
@@ -180,7 +179,7 @@ def receive_some(sock: socket.socket, view: memoryview) -> memoryview:
 
 
 def _limit_silence(sock: socket.socket, timeout: float) -> None:
-    """Have the system end a connection whose other machine is gone, however long a reply may take."""
+    """Let the system end a connection whose peer's machine is gone, however long a reply may take."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     probe = max(1, round(timeout / (1 + PROBES)))
@@ -188,7 +187,7 @@ def _limit_silence(sock: socket.socket, timeout: float) -> None:
         ("TCP_KEEPIDLE", probe),
         ("TCP_KEEPINTVL", probe),
         ("TCP_KEEPCNT", PROBES),
-        ("TCP_USER_TIMEOUT", round(1000 * timeout)),  # Probes alone say nothing of data that is on its way.
+        ("TCP_USER_TIMEOUT", round(1000 * timeout)),  # Probes alone do not detect unacknowledged data.
     ):
         if hasattr(socket, option):  # Linux
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

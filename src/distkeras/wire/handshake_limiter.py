@@ -1,4 +1,4 @@
-"""Those who have connected and not yet proved the job's token: few at a time, slower with every failure."""
+"""Limits for peers that have not proved the job's token: few at a time, slower after every failure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LOG_SECONDS = 10.0
 
 @dataclass(eq=False)
 class PendingHandshake:
-    """A connection that has proved nothing.
+    """A connection whose handshake has not ended.
 
     Attributes:
-        address: where it comes from, without the port.
+        address: address of the peer, without the port.
         hang_up: ends the connection, from any thread.
-        evicted: set when another has taken its place.
+        evicted: set when another handshake has taken its place.
     """
 
     address: str
@@ -38,16 +38,16 @@ class _Record:
 
 
 class HandshakeLimiter:
-    """Bounds what peers without the token can cost, and locks out none that has it.
+    """Limits what peers without the token can cost, and locks out no peer that has it.
 
-    Whoever proves the token is let in at once, whatever others at the same address did: executors and a
-    misconfigured or hostile program may share one. Only those who fail wait, and the longer the more often
-    their address failed; while they wait, they count as pending. One handshake too many ends the
-    oldest of the address that has most of them.
+    A peer that proves the token is let in at once, whatever others at the same address did: executors and a
+    misconfigured or hostile program may share an address. A peer that fails waits, longer after each failure
+    of its address, and counts as pending while it waits. If there are too many handshakes, the limiter
+    ends the oldest one of the address with the most.
 
     Args:
-        clock: seconds, monotonic.
-        limit: pending handshakes at one time.
+        clock: returns seconds, monotonic.
+        limit: most pending handshakes at one time.
     """
 
     def __init__(self, clock: Callable[[], float], limit: int = MAX_PENDING) -> None:
@@ -61,7 +61,7 @@ class HandshakeLimiter:
         return len(self._pending)
 
     def begin(self, handshake: PendingHandshake) -> None:
-        """Count a new `handshake`; another may be evicted for it."""
+        """Add a new `handshake`; another one may be evicted for it."""
         with self._lock:
             self._pending[handshake] = None
             evicted = self._oldest_of_the_busiest() if len(self._pending) > self._limit else None
@@ -72,16 +72,16 @@ class HandshakeLimiter:
             evicted.hang_up()
 
     def end(self, handshake: PendingHandshake) -> None:
-        """Forget a `handshake` that proved the token, or whose connection has ended."""
+        """Remove a `handshake` that proved the token, or whose connection has ended."""
         with self._lock:
             self._pending.pop(handshake, None)
 
     def fail(self, address: str) -> tuple[float, int]:
-        """Note a failure of `address`.
+        """Record a failure of `address`.
 
         Returns:
-            How long to leave it without an answer, in seconds, and how many failures to write to the log now:
-            0 where a line was written a moment ago.
+            How long not to answer it, in seconds, and how many failures to log now: 0 shortly after the last
+            log message.
         """
         with self._lock:
             now = self._clock()

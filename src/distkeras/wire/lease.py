@@ -1,4 +1,4 @@
-"""Which run may write to a folder of snapshots: the last one that took it."""
+"""The right of one run to write to a folder of snapshots: the last run that took it holds it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _NAME = re.compile(r"lease-(\d{10})\.json")
 
 
 class Fenced(RuntimeError):
-    """Another run has taken this run's address for snapshots: what this one writes could ruin that one's."""
+    """Another run has taken this run's address for snapshots; this run must not write there any more."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a folder.
+    """The holder of a folder.
 
     Attributes:
-        run: names the job of one driver; its servers that were started again are the same run.
-        epoch: larger for whoever took the folder later.
-        host: its machine.
-        pid: its process there.
-        since: when it took the folder.
+        run: name of one driver's job; its restarted servers are the same run.
+        epoch: increases each time the folder is taken.
+        host: machine of the holder.
+        pid: process of the holder on that machine.
+        since: time at which it took the folder.
     """
 
     run: str
@@ -42,15 +42,15 @@ class Holder:
 
 
 class Lease:
-    """One run's right to write to a folder. Whoever takes it next ends it: a fence, and no lock.
+    """One run's right to write to a folder, until another run takes it: a fence, not a lock.
 
-    A lease is a small file whose name has its epoch. Not every filesystem can create a file only where there
-    is none: of two that take the same epoch, the one whose content is found there has it.
+    A lease is a small file with its epoch in its name. Not every filesystem can create a file only if it does
+    not exist: if two runs take the same epoch, the one whose content is in the file holds it.
 
     Args:
-        fs: the filesystem, as fsspec has it.
-        folder: on it.
-        run: names the run.
+        fs: the fsspec filesystem.
+        folder: a path on it.
+        run: name of the run.
     """
 
     def __init__(self, fs: Any, folder: str, run: str) -> None:
@@ -61,19 +61,19 @@ class Lease:
 
     @property
     def epoch(self) -> int:
-        """The epoch that it holds, or held last; 0: none."""
+        """The current or last epoch of this lease; 0 for none."""
         return 0 if self._own is None else self._own.epoch
 
     def take(self, written: int, last: int) -> None:
-        """Take the folder from whoever has it.
+        """Take the folder from its holder, if it has one.
 
         Args:
-            written: the largest epoch of which there is a snapshot.
-            last: the epoch that this run held before, in a process that was killed; 0: none.
+            written: largest epoch of a snapshot in the folder.
+            last: epoch that this run held in a process that was killed; 0 for none.
 
         Raises:
             Fenced: another run has taken the folder since.
-            OSError: it cannot be written to, and this run does not hold it.
+            OSError: the folder cannot be written to, and this run does not hold it.
         """
         holder = find_holder(self._fs, self._folder)
         newest = max(written, 0 if holder is None else holder.epoch)
@@ -92,14 +92,14 @@ class Lease:
                 self._fs.rm(name)
             if holder is None or not (last and own_already):
                 raise
-            # The disk is full, but the folder is this run's: its process that was killed held it.
+            # The disk is full, but the folder belongs to this run: its killed process held it.
             self._own = holder
             return
         self._own = own
         self.check()
         for name in _names(self._fs, self._folder):
             if _epoch_of(name) < own.epoch:
-                with contextlib.suppress(FileNotFoundError):  # Its holder has just given it back.
+                with contextlib.suppress(FileNotFoundError):  # Its holder has just released it.
                     self._fs.rm(name)
 
     def check(self) -> None:
@@ -109,22 +109,22 @@ class Lease:
             raise Fenced(_fenced(self._folder, holder))
 
     def release(self) -> None:
-        """Give the folder back, unless another has it."""
+        """Release the folder, unless another run holds it."""
         if self._own is not None and find_holder(self._fs, self._folder) == self._own:
             self._fs.rm(f"{self._folder}/lease-{self._own.epoch:010d}.json")
 
 
 def find_holder(fs: Any, folder: str) -> Holder | None:
-    """Return who holds `folder`; `None`: nobody, it was given back or never taken.
+    """Return the holder of `folder`; `None` if it was released or never taken.
 
     Raises:
-        ValueError: what lies there was written by a later version.
+        ValueError: a later version wrote the lease.
     """
     fs.invalidate_cache(folder)
     for name in reversed(_names(fs, folder)):
         with contextlib.suppress(FileNotFoundError), fs.open(name, "rb") as file:
             facts = json.loads(file.read() or b"{}")
-            if not facts:  # It is being written, or its writer was killed: nobody has it yet.
+            if not facts:  # It is being written, or its writer was killed: it does not count yet.
                 continue
             if facts.pop("version", None) != VERSION:
                 raise ValueError(

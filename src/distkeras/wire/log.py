@@ -1,4 +1,4 @@
-"""How a job's processes log: the server by lines that the driver logs, workers where their executor does."""
+"""Logs of a job's processes: the driver logs the server's lines; workers log to their executor's output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _START, _BETWEEN = "\x1e", "\x1f"
 
 
 class _Lines(logging.Formatter):
-    """Marks every line with the level and the logger, for the process that reads it."""
+    """Prefixes every line with the level and the logger, for the process that reads it."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -19,14 +19,14 @@ class _Lines(logging.Formatter):
 
 
 def level_of_driver() -> int:
-    """Return from which level on this process's log takes what the library says."""
+    """Return the level from which this process logs the library's messages."""
     return logging.getLogger(LIBRARY).getEffectiveLevel()
 
 
 def log_to_driver() -> None:
-    """Let this server's process write its log to standard error, as lines that `parse_line` reads.
+    """Make this server process write its log to standard error, as lines for `parse_line`.
 
-    What modules of the user's log goes there, too, from WARNING on.
+    Modules of the user log there too, from WARNING on.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
@@ -34,19 +34,19 @@ def log_to_driver() -> None:
 
 
 def follow_driver(level: int) -> None:
-    """Log in this server's process from `level` on."""
+    """Set the log level of this server's process."""
     logging.getLogger(LIBRARY).setLevel(level)
 
 
 def follow_driver_in_worker(level: int) -> None:
     """Log in this worker's process from `level` on, to its standard error, which is the executor's.
 
-    Where the executors' Python has been told how to log, by a `sitecustomize` or the like, that holds.
+    A logging configuration of the executors' Python, for example in `sitecustomize`, takes precedence.
     """
     logger = logging.getLogger(LIBRARY)
     ours = [handler for handler in logger.handlers if isinstance(handler, _Handler)]
     if not ours and (logger.hasHandlers() or level >= logging.WARNING):
-        return  # Python itself writes warnings.
+        return  # Python writes warnings by itself.
     if not ours:
         handler = _Handler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -55,11 +55,11 @@ def follow_driver_in_worker(level: int) -> None:
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Tells what this module has set up from what the user has."""
+    """Distinguishes this module's handler from the user's."""
 
 
 def parse_line(line: str) -> tuple[int, str, str] | None:
-    """Return level, logger and text of a line of a server's log; `None`: something else has written it."""
+    """Return level, logger and text of a line of a server's log; `None` if the line has another origin."""
     if not line.startswith(_START):
         return None
     level, _, rest = line[1:].partition(_BETWEEN)

@@ -1,4 +1,4 @@
-"""What must stand in no log, event or error: passwords and tokens in addresses."""
+"""Removes secrets from logs, events and errors: passwords and tokens in addresses."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 SHORTEST = 6
-"""Characters of a password from which it is looked for by itself: a shorter one may be a part of any word."""
+"""Shortest password that is also searched for by itself: a shorter one may be a part of any word."""
 _USER = re.compile(r"(?<=://)[^/\s'\"]+@")
 _NAMES = r"[\w.-]*(?:secret|passw|token|credential|signature|key|\bsig)[\w.-]*"
 _QUERY = re.compile(rf"(?<=[?&])({_NAMES}=)[^&\s'\"]+", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
-    """Return `text` with "***" for what stands before the @ of an address, and for keys in its query."""
+    """Return `text` with "***" for the part before the @ of an address, and for keys in its query."""
     return _QUERY.sub(rf"\g<1>{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
 
 
 def secrets_in(address: str | None) -> list[str]:
-    """Return what is secret in an address, as filesystems may repeat it: with and without the scheme."""
+    """Return the secrets in an address, in the forms in which filesystems may repeat them."""
     found = []
     for user in _USER.findall(address or ""):
         password = user[:-1].partition(":")[2]
@@ -35,10 +35,10 @@ def secrets_in(address: str | None) -> list[str]:
 
 
 class Redaction:
-    """Hides secrets in texts, and whatever `without_secrets` knows.
+    """Hides given secrets in texts, and everything that `without_secrets` finds.
 
     Args:
-        secrets: what is hidden, wherever it stands.
+        secrets: the texts to hide.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -53,10 +53,10 @@ class Redaction:
 
 @contextlib.contextmanager
 def hidden_in_errors(address: str | None) -> Iterator[None]:
-    """Let no error leave a `with` block that repeats a secret of `address`: its filesystem made the message.
+    """Hide the secrets of `address` in errors of a `with` block: a filesystem's message may repeat them.
 
     Raises:
-        OSError: in place of such an error, with its type and its message but for the secret.
+        OSError: in place of an error that repeats a secret, with its type and its message without the secret.
     """
     hide = Redaction(secrets_in(address))
     try:

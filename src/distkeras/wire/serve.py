@@ -1,8 +1,8 @@
 """The parameter server's process: `python -m distkeras.wire CONTROL REPORT DRIVER`.
 
-Reads its job from the descriptor CONTROL (the driver's own words, hence trusted; nothing that arrives by
-network is unpickled), writes its port to the descriptor REPORT, and serves until CONTROL ends or the process
-DRIVER: no server outlives its job. Its standard output is the user's, whose rules may print.
+Reads its job from the file descriptor CONTROL, which only the driver writes and which is therefore trusted
+(nothing from the network is unpickled). Writes its port to the descriptor REPORT, and serves until CONTROL or
+the process DRIVER ends: no server outlives its job. Standard output is left to the user's algorithm.
 """
 
 from __future__ import annotations
@@ -38,46 +38,46 @@ from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
 from distkeras.wire.tls import TLS
 
 NOT_FINITE_CODE = 3
-"""Of a process whose center is not finite any more: the driver starts it again from its last snapshot."""
+"""Exit code if the center is not finite any more: the driver restarts the server from its last snapshot."""
 EXIT_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 logger = logging.getLogger(__name__)
 LENGTH = struct.Struct("!Q")
 SPARE_FILES = 64
 SPARE_CONNECTIONS = 16
-"""Beside four a worker: exchanges and signs of life, each perhaps of a process that was replaced as well."""
+"""Besides four per worker: exchanges and heartbeats, each also of a process that was replaced."""
 
 
 @dataclass(frozen=True)
 class ServerJob:
-    """What a server process is told at its start.
+    """Everything that a server process needs at its start.
 
     Attributes:
-        config: what decides what becomes of the center.
-        initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
+        config: settings that decide the result.
+        initial: the first center, shape (size,); or each worker's own, shape (workers, size).
         token: the job's secret.
         host: address to bind.
         ports: candidates for the port; 0 lets the system choose.
-        compression: the codec of the workers' messages, `None` for none.
-        snapshots: when to write snapshots, and where: its address is set; `None` for none.
-        temporary: remove the folder of the snapshots at the end.
-        restore: go on from the last of them, where there is one.
-        run: names the job, where its snapshots lie.
-        epoch: of the lease on that place which a server of this job held that was killed; 0: none.
-        since: events that the driver has seen of a server that was killed.
-        settings: of the job, plain JSON, for the snapshots.
-        local_name: Unix socket for workers on the server's machine, `None` for none.
-        checksum: frames carry checksums.
-        tls: encrypts the connections; `None`: nothing does.
-        heartbeat: seconds of silence from which a worker counts as lost.
-        timeout: seconds for which a worker's machine may acknowledge nothing.
-        log_level: from which on the driver's log takes what the library says.
-        record: file for the record of all requests; `None`: there is none.
+        compression: the codec of the workers' messages; `None` for none.
+        snapshots: when and where to write snapshots, with its address set; `None` for none.
+        temporary: whether to remove the folder of the snapshots at the end.
+        restore: whether to continue from the last snapshot, if there is one.
+        run: name of the job, in the folder of its snapshots.
+        epoch: epoch of the lease that this job's killed server held on that folder; 0 for none.
+        since: number of a killed server's events that the driver has read.
+        settings: settings of the job, plain JSON, for the snapshots.
+        local_name: Unix socket for workers on the server's machine; `None` for none.
+        checksum: whether frames carry checksums.
+        tls: encrypts the connections; `None` for no encryption.
+        heartbeat: seconds of silence after which a worker counts as lost.
+        timeout: seconds after which a machine that acknowledges nothing counts as gone.
+        log_level: level from which the driver logs the library's messages.
+        record: file for the record of all requests; `None` for no record.
     """
 
     config: CenterConfig
     initial: Vector
-    token: bytes = field(repr=False)  # A secret: not in logs.
+    token: bytes = field(repr=False)  # Secret: not in logs.
     host: str
     ports: tuple[int, ...] = (0,)
     compression: Codec | None = None
@@ -98,29 +98,29 @@ class ServerJob:
 
     @property
     def packing(self) -> Packing | None:
-        """How vectors are compressed; `None`: not at all."""
+        """Compression of the vectors; `None` for none."""
         size = self.initial.shape[-1]
         return packing_of(self.config.algorithm, self.compression, size, self.config.trainable_of(size))
 
     @property
     def snapshot_seconds(self) -> float:
-        """How long one snapshot may take."""
+        """Longest time for one snapshot, in seconds."""
         return seconds_to_write(self.initial.nbytes)
 
     @property
     def exit_seconds(self) -> float:
-        """How long the process may take to end: the driver waits for so long before it kills it."""
+        """Longest time for the process to end, in seconds: the driver waits so long before it kills it."""
         if self.temporary or self.snapshots is None:
             return EXIT_SECONDS
         return EXIT_SECONDS + self.snapshot_seconds
 
 
 class DriverStream(io.RawIOBase):
-    """What the driver writes. It ends with the driver, even if a process that forked from it holds the pipe.
+    """Reads from the driver's pipe. It ends with the driver, even if a forked process keeps the pipe open.
 
     Args:
-        descriptor: the pipe's end.
-        driver: number of the driver's process, whose child this one is.
+        descriptor: the read end of the pipe.
+        driver: process id of the driver, the parent of this process.
     """
 
     def __init__(self, descriptor: int, driver: int) -> None:
@@ -132,7 +132,7 @@ class DriverStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Wait for bytes, put them into `buffer` and return their number; 0: the driver has ended."""
+        """Wait for bytes, write them to `buffer` and return their number; 0 after the driver has ended."""
         while not select.select([self._descriptor], [], [], LOOK_SECONDS)[0]:
             if os.getppid() != self._driver:
                 return 0
@@ -140,11 +140,11 @@ class DriverStream(io.RawIOBase):
 
 
 def read_job(stream: io.BufferedReader[Any]) -> ServerJob:
-    """Read the job that the driver wrote: a pickle, and the arrays in it as they lie in memory.
+    """Read the job from the driver: a pickle, followed by its arrays as raw bytes.
 
     Raises:
-        EOFError: the driver ended over it.
-        TypeError: it wrote something else.
+        EOFError: the driver ended before the end of the job.
+        TypeError: the driver sent something else.
     """
     data, *buffers = (_read_block(stream) for _ in range(_read_length(stream)))
     job = pickle.loads(data, buffers=buffers)
@@ -173,25 +173,25 @@ def _read_block(stream: io.BufferedReader[Any]) -> bytearray:
 
 
 def make_center(job: ServerJob) -> Center | Independent:
-    """Return the center that `job` asks for."""
+    """Return the center of `job`."""
     return (Independent if job.config.independent else Center)(job.config, job.initial, clock=time.time)
 
 
 def make_snapshot_writer(job: ServerJob, center: Center | Independent) -> SnapshotWriter | None:
-    """Bring `center` to its last snapshot, if `job` asks for that, and keep snapshots from now on.
+    """Restore `center` from its last snapshot if `job` asks for it, and write snapshots from now on.
 
     Raises:
-        SnapshotError: the last one does not fit this job.
+        SnapshotError: the last snapshot does not fit this job.
         Fenced: another run has taken the address.
     """
     options = job.snapshots
     if options is None or options.address is None:
         return None
     store = Store(options.address, options.keep, job.run, job.epoch)
-    if job.restore or not job.temporary:  # An address of the user's: better an error now.
+    if job.restore or not job.temporary:  # For an address of the user's, errors should come now.
         store.take()
     if job.restore:
-        # Where there is none yet, it goes on from the very beginning.
+        # If there is no snapshot yet, it continues from the very start.
         restore_snapshot(center, store.newest() or take_snapshot(center, job.settings), job.since)
     writer = SnapshotWriter(center, store, options, job.settings, job.snapshot_seconds)
     writer.start()
@@ -199,7 +199,7 @@ def make_snapshot_writer(job: ServerJob, center: Center | Independent) -> Snapsh
 
 
 def _allow_open_files(number: int) -> None:
-    """Have the system allow this process so many open files, or as many as it will."""
+    """Raise the limit of this process's open files to `number`, or as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         number = min(number, hard)
@@ -208,14 +208,14 @@ def _allow_open_files(number: int) -> None:
 
 
 def go_back(reason: str) -> None:
-    """End the process, so that the driver starts it again from its last snapshot, which is finite."""
-    logger.error("The center goes back to its last snapshot: %s", reason)
+    """End the process, so that the driver restarts it from its last snapshot, which is finite."""
+    logger.error("The center restarts from its last snapshot: %s", reason)
     sys.stderr.flush()
     os._exit(NOT_FINITE_CODE)
 
 
 def end_on_error(failed: threading.ExceptHookArgs) -> None:
-    """End the process where one of the server's own threads ends by an exception: the driver sees why."""
+    """End the process if one of the server's own threads fails, so that the driver sees the error."""
     threading.__excepthook__(failed)
     if failed.thread is not None and failed.thread.name.startswith(THREADS):
         sys.stderr.flush()
@@ -227,20 +227,20 @@ def main() -> None:
     threading.excepthook = end_on_error
     log_to_driver()
     if len(sys.argv) != 4:
-        raise SystemExit("Expected CONTROL REPORT DRIVER: a trainer starts its parameter servers by itself.")
+        raise SystemExit("Expected CONTROL REPORT DRIVER: trainers start their parameter servers themselves.")
     control, report, driver = (int(argument) for argument in sys.argv[1:])
-    for descriptor in (control, report):  # Not for a process that a rule may start.
+    for descriptor in (control, report):  # Not for processes that an algorithm may start.
         os.set_inheritable(descriptor, False)
     stream = io.BufferedReader(DriverStream(control, driver))
     try:
         job = read_job(stream)
     except EOFError:
-        return  # There is no job after all, or no driver.
+        return  # The driver has ended, or gave up the job.
     follow_driver(job.log_level)
     packing, center = job.packing, make_center(job)
     writer = make_snapshot_writer(job, center)
     served = center if job.record is None else Recorded(center, job.record, restart=job.restore)
-    job = replace(job, initial=np.empty(0, np.float32))  # The center has its own.
+    job = replace(job, initial=np.empty(0, np.float32))  # Free it: the center has a copy.
     if writer is not None and job.config.bad_updates.action == "skip":
         for member in center.members:
             member.finite.on_failure = go_back
@@ -264,17 +264,17 @@ def main() -> None:
     with open(report, "w") as file:
         epoch = 0 if writer is None else writer.epoch
         print(json.dumps({"port": server.port, "epoch": epoch}), file=file)
-    # A line is a reason: it ends the job for the workers. The end of the stream ends the process.
+    # A line is the reason for which the job ends for the workers. The end of the stream ends the process.
     for line in stream:
         server.stop(line.decode().strip())
     server.close()
     if writer is not None:
-        if not job.temporary:  # Nothing is lost then of a training that is resumed.
+        if not job.temporary:  # So that a resumed training loses nothing.
             writer.write_now()
         writer.close()
     if job.temporary and job.snapshots is not None and job.snapshots.address is not None:
-        shutil.rmtree(job.snapshots.address, ignore_errors=True)  # The driver, if it lives, does it too.
+        shutil.rmtree(job.snapshots.address, ignore_errors=True)  # The driver, if it lives, removes it too.
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads may still be inside a send to a dead peer: they must not keep the process.
+    # Threads may still send to a dead peer: they must not keep the process alive.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The center behind a port: one thread a connection, all arithmetic in `Center`."""
+"""Serves a center on a port: one thread per connection. `Center` does all arithmetic."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ from distkeras.wire.snapshot_writer import SnapshotWriter
 
 MAX_CONNECTIONS = 1024
 THREADS = "distkeras-"
-"""How the names of the server's own threads begin; those of a user's rule are others."""
+"""Prefix of the names of the server's own threads, which a user's algorithm does not use."""
 logger = logging.getLogger(__name__)
 
 
 class Server:
     """Serves a center on one TCP port, and to this machine under a Unix name, until it is closed.
 
-    A connection must prove the job's token before its first frame is read (`HandshakeLimiter` bounds what it
-    may cost until then); `Admission` decides which connection speaks for which worker. Whatever is not
-    exactly a frame of the protocol ends the connection and leaves the center untouched. A message is applied
+    A connection must prove the job's token before the server reads its first frame (`HandshakeLimiter` limits
+    its cost until then). `Admission` decides which connection acts for which worker. Anything that is not
+    exactly a frame of the protocol ends the connection and leaves the center unchanged. A message is applied
     after its last byte has arrived.
 
     Args:
-        center: what it serves.
+        center: the center to serve.
         token: the job's secret.
-        host: address to bind, and no other.
+        host: address to bind.
         ports: candidates, tried in order; 0 lets the system choose.
-        packing: how workers compress their messages; `None`: not at all.
-        snapshots: writes a snapshot before a worker may leave; `None`: nobody does.
+        packing: compression of the vectors; `None` for none.
+        snapshots: writes a snapshot before a worker may leave; `None` for no snapshots.
         local_name: Unix socket by which workers on this machine share memory; `None`: they use TCP.
-        checksum: frames carry checksums.
-        tls: encrypts the connections; `None`: nothing does.
-        max_connections: with the token, at one time: each has a buffer as large as the center.
-        heartbeat: seconds of silence from which a worker counts as lost.
-        timeout: seconds for which a worker's machine may acknowledge nothing.
+        checksum: whether frames carry checksums.
+        tls: encrypts the connections; `None` for no encryption.
+        max_connections: most authenticated connections at one time; each has a buffer as large as the center.
+        heartbeat: seconds of silence after which a worker counts as lost.
+        timeout: seconds after which a machine that acknowledges nothing counts as gone.
 
     Raises:
-        OSError: none of the ports is free, or the local name is taken.
+        OSError: no port is free, or the local name is taken.
     """
 
     def __init__(
@@ -128,20 +128,20 @@ class Server:
             except (OSError, RuntimeError, MemoryError):
                 if self._closed.is_set():
                     return
-                # It broke off, or there is no file descriptor or no thread for now: others must not suffer.
+                # The peer hung up, or no file descriptor or thread is free now: keep serving the others.
                 logger.warning("Could not accept a connection:", exc_info=True)
                 time.sleep(0.1)
 
     def stop(self, reason: str) -> None:
-        """Answer every request from now on, and every one that waits, with `Stopped`."""
+        """Answer every waiting request and all later ones with `Stopped`."""
         self._admission.stop(reason)
 
     def close(self) -> None:
-        """Stop, and close the port and all connections."""
+        """Stop the job, and close the port and all connections."""
         self.stop("The parameter server was closed.")
         self._closed.set()
         for listener in self._listeners:
-            # A plain close leaves a thread in accept() asleep.
+            # Closing alone does not wake a thread in accept().
             with contextlib.suppress(OSError):  # macOS refuses it on a listener; there close alone is enough.
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
@@ -154,7 +154,7 @@ class Server:
         note_errors_in_this_thread()
         try:
             handshake = Handshake(sock, self._timeout)
-        except OSError as error:  # It has gone already.
+        except OSError as error:  # The peer has gone already.
             logger.debug("The connection from %s is gone: %s", peer, error)
             sock.close()
             return
@@ -168,7 +168,7 @@ class Server:
             logger.warning("Closed the connection from %s: %s", peer, error)
         except OSError as error:
             logger.debug("The connection from %s is gone: %s", peer, error)
-        except Exception:  # No memory, or a bug: it is seen, and the peer may try again.
+        except Exception:  # No memory, or a bug: log it; the peer may try again.
             logger.exception("Closed the connection from %s:", peer)
         finally:
             with self._lock:
@@ -177,7 +177,7 @@ class Server:
             handshake.sock.close()
 
     def _prove(self, handshake: Handshake, peer: object) -> bytes | None:
-        """Make the handshake; return the client's session, or `None` where it failed."""
+        """Make the handshake; return the client's session, or `None` if it failed."""
         address = str(peer[0]) if isinstance(peer, tuple) else "this machine"
         pending = PendingHandshake(address, handshake.hang_up)
         self._handshakes.begin(pending)
@@ -186,17 +186,17 @@ class Server:
         except (AuthenticationError, ssl.SSLError, TimeoutError) as error:
             pause, unlogged = self._handshakes.fail(address)
             if unlogged:
-                logger.warning("%d handshakes from %s failed, the last one so: %s", unlogged, address, error)
-            pending.evicted.wait(pause)  # It gets no answer for a while, unless its place is needed.
+                logger.warning("%d handshakes from %s failed, the last one: %s", unlogged, address, error)
+            pending.evicted.wait(pause)  # The peer waits for its answer, unless its place is needed.
             return None
         finally:
             self._handshakes.end(pending)
 
     def _answer_requests(self, handshake: Handshake, session: bytes, peer: object) -> None:
-        """Answer what arrives by one connection, for as long as it lasts."""
+        """Answer the requests of one connection until it ends."""
         caller, log = Caller(handshake.hang_up, session), ConnectionLog(peer)
         if not self._admission.enter(caller):
-            logger.warning("Closed the connection from %s: there are %d", peer, self._max_connections)
+            logger.warning("Closed the connection from %s: %d are open", peer, self._max_connections)
             return
         try:
             sock, center = handshake.sock, self._center
@@ -229,7 +229,7 @@ class Server:
 
     def _answer(self, caller: Caller, request: Request) -> Reply | frames.Stopped:
         worker = getattr(request, "worker", DRIVER)
-        if worker != DRIVER and worker not in self._workers:  # Before anything is noted of it.
+        if worker != DRIVER and worker not in self._workers:  # Before anything is recorded for it.
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
         if isinstance(request, Beat):
             return self._hear(request)
@@ -243,15 +243,15 @@ class Server:
             return self._fail(error, type(request).__name__, worker, caller)
         own = self._deliver(answers, caller, worker)
         if isinstance(request, Leave) and isinstance(own, Done):
-            if self._snapshots is not None:  # When its process has ended nobody can train its windows again.
+            if self._snapshots is not None:  # After its process has ended, nothing can repeat its windows.
                 self._snapshots.write_now()
             self._failures.forget(worker)
         return caller.replies.get() if own is None else own
 
     def _fail(self, error: Exception, what: str, worker: int, caller: Caller | None = None) -> Refused:
-        """Tell the driver of an `error` that was just caught, which ends the job; let nobody wait on.
+        """Report an `error` that was just caught to the driver, which ends the job; answer all who wait.
 
-        The rule is the user's own code: its traceback must reach the driver.
+        The algorithm may be the user's own code: its traceback must reach the driver.
         """
         trace = frames.error_text(traceback.format_exc())
         self._center.handle(Fail(max(worker, 0), f"The parameter server failed on {what}:\n{trace}"))
@@ -260,7 +260,7 @@ class Server:
         return refused
 
     def _hear(self, beat: Beat) -> Reply | frames.Stopped:
-        """Take a heartbeat, which comes by another connection than its worker's exchanges."""
+        """Handle a heartbeat, which arrives on another connection than the worker's exchanges."""
         if (refusal := self._admission.hear(beat.worker, beat.ticket)) is not None:
             return refusal
         ((_, reply),) = self._center.handle(beat)
@@ -268,15 +268,15 @@ class Server:
         return reply
 
     def _watch_silence(self) -> None:
-        """Tell the center which workers have not been heard of for too long."""
+        """Report workers that have been silent for too long to the center."""
         note_errors_in_this_thread()
         while not self._closed.wait(self._failures.interval):
-            waiting = self._admission.waiting()  # They have said what they had to, and it is not their turn.
+            waiting = self._admission.waiting()  # They wait for the server: their silence is expected.
             for worker, silence in self._failures.silent().items():
                 if worker in waiting:
                     self._failures.heard(worker)
                     continue
-                try:  # A round that is complete without the worker is applied here.
+                try:  # The loss may complete a round, which is applied here.
                     answers = self._center.mark_lost(worker, silence)
                 except Exception as error:
                     self._fail(error, f"the silence of worker {worker}", worker)
@@ -284,7 +284,7 @@ class Server:
                     self._deliver(answers, None, DRIVER)
 
     def _deliver(self, answers: list[Answer], caller: Caller | None, worker: int) -> Reply | None:
-        """Hand the `answers` to those who wait for them; return that of `caller`, if it is among them."""
+        """Pass the `answers` to the waiting connections; return the answer to `caller`, if there is one."""
         for receiver, _ in answers:
             if receiver != DRIVER:
                 self._failures.heard(receiver)

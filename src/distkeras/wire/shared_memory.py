@@ -1,10 +1,10 @@
-"""Workers on the server's own machine: a Unix socket, and beside it one vector that both sides map.
+"""Workers on the server's machine: a Unix socket, and next to it one vector in shared memory.
 
-The socket carries what the TCP connection would, handshake included, but for the vectors: those are written
-where the other side reads them, once, instead of being copied into the kernel and out again. The socket's
-name is an abstract one and the memory has none, so that a process that is killed leaves nothing behind. Every
-process of the machine can read the name in /proc/net/unix and connect: as at a TCP port, the token alone lets
-it in. Linux alone has such names; elsewhere, and on other machines, workers use TCP.
+The socket carries the same data as a TCP connection, with the handshake but without the vectors: the sender
+writes them once, where the receiver reads them, so they are not copied into the kernel and out again. The
+socket's name is abstract and the memory has no name, so a killed process leaves nothing behind. Every process
+of the machine can read the name in /proc/net/unix and connect: as for a TCP port, only the token lets it in.
+Only Linux has such names; workers on other systems and machines use TCP.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _MARK = b"M"
 
 
 def new_name() -> str | None:
-    """Return a name for a server's Unix socket that no other has; `None` where there is no such thing."""
+    """Return a unique name for a server's Unix socket; `None` if the system has no such names."""
     return f"\0distkeras-{secrets.token_hex(16)}" if AVAILABLE else None
 
 
 def listen(name: str) -> socket.socket:
-    """Return a socket that listens under `name`.
+    """Return a listening socket with the name `name`.
 
     Raises:
         OSError: the name is taken.
@@ -47,10 +47,10 @@ def listen(name: str) -> socket.socket:
 
 
 def connect(name: str, timeout: float) -> socket.socket:
-    """Return a socket connected to the one that listens under `name`.
+    """Return a socket connected to the listener `name`.
 
     Raises:
-        OSError: nobody listens under `name` on this machine.
+        OSError: there is no listener `name` on this machine.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -63,16 +63,16 @@ def connect(name: str, timeout: float) -> socket.socket:
 
 
 def share(sock: socket.socket, size: int, dtype: npt.DTypeLike = np.float32) -> Vector:
-    """Return a new vector, shape (size,), that the other side of the Unix socket `sock` maps as well.
+    """Return a new vector, shape (size,), that is shared with the other side of the Unix socket `sock`.
 
     Raises:
-        OSError: no memory, or the connection is gone.
+        OSError: there is no memory, or the connection is lost.
     """
     num_bytes = max(size * np.dtype(dtype).itemsize, 1)
     memory = os.memfd_create("distkeras", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(memory, num_bytes)
-        # The other side could make it shorter, and this one would die of the first read behind its end.
+        # The other side could shrink it, and this process would die at the first read past its end.
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
         socket.send_fds(sock, [_MARK], [memory])
@@ -85,7 +85,7 @@ def accept(sock: socket.socket, size: int, dtype: npt.DTypeLike = np.float32) ->
     """Return the vector, shape (size,), that the other side of `sock` shares.
 
     Raises:
-        OSError: the other side shares none of this size.
+        OSError: the other side does not share a vector of this size.
     """
     _, descriptors, _, _ = socket.recv_fds(sock, len(_MARK), 1)
     if len(descriptors) != 1:

@@ -1,4 +1,4 @@
-"""The thread of the server's process that writes snapshots."""
+"""The thread of the server process that writes snapshots."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LOOK_SECONDS = 0.1
 
 
 class SnapshotWriter:
-    """Writes snapshots of a center in its turn, and when it is asked to.
+    """Writes snapshots of a center at intervals and on request.
 
-    A snapshot that cannot be written is reported by an event; training goes on, and the next is tried in its
-    turn.
+    If a snapshot fails, an event reports it. The training continues, and the next snapshot is tried when it
+    is due.
 
     Args:
-        center: whose.
-        store: where they go.
-        options: when.
-        settings: of the job; they are written too.
-        seconds: how long whoever asks for a snapshot waits for it.
+        center: the center to save.
+        store: receives the snapshots.
+        options: the intervals.
+        settings: settings of the job, saved with each snapshot.
+        seconds: longest wait of a request for a snapshot.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class SnapshotWriter:
         self._changed = threading.Condition()
         self._asked = 0
         self._kept = 0
-        self._written = center.event_log.changes  # What is in the last snapshot, or needs none.
+        self._written = center.event_log.changes  # Changes that are in the last snapshot, or need none.
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="distkeras-snapshots", daemon=True)
 
     @property
     def epoch(self) -> int:
-        """Of the lease under which it writes; 0: it has none yet."""
+        """Epoch of the lease for writing; 0 for no lease yet."""
         return self._store.epoch
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class SnapshotWriter:
         self._thread.start()
 
     def write_now(self) -> None:
-        """Wait until a snapshot is written that has all that has happened before; or could not be."""
+        """Wait until a snapshot of everything so far is written or has failed."""
         with self._changed:
             if self._written >= self._center.event_log.changes:
                 return
@@ -69,10 +69,10 @@ class SnapshotWriter:
             ticket = self._asked
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._kept >= ticket or self._closed, self._seconds):
-                self._report(f"It takes longer than {self._seconds:.0f} s to write one.")
+                self._report(f"Writing a snapshot takes longer than {self._seconds:.0f} s.")
 
     def close(self) -> None:
-        """Write no more, and give the folder back; wait for one that is being written, but not for long."""
+        """Stop writing and release the folder. Wait at most a second for a snapshot in progress."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -84,9 +84,8 @@ class SnapshotWriter:
         event_log, options = self._center.event_log, self._options
         last_time, last_update = time.monotonic(), event_log.num_updates
         if self._store.epoch == 0:
-            self._report_errors_of(
-                self._store.open
-            )  # While the workers start: the first snapshot waits less.
+            # While the workers start, so that the first snapshot takes less time.
+            self._report_errors_of(self._store.open)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._asked > self._kept or self._closed, LOOK_SECONDS)
@@ -108,12 +107,11 @@ class SnapshotWriter:
         changes, started = event_log.changes, time.monotonic()
         snapshot = take_snapshot(self._center, self._settings)
         for member, state in zip(self._center.members, snapshot.members, strict=True):
-            if (
-                problem := member.finite.check(self._center.event_log, state)
-            ) is not None:  # One that is finite must stay the newest.
+            # The newest snapshot must be finite.
+            if (problem := member.finite.check(self._center.event_log, state)) is not None:
                 raise SnapshotError(problem)
         self._store.write(snapshot)
-        self._written = changes + 1  # With the event that tells of it, which needs no further snapshot.
+        self._written = changes + 1  # Includes the event below, which needs no further snapshot.
         seconds = time.monotonic() - started
         num_bytes, num_updates = snapshot.num_bytes, snapshot.unread.num_updates
         event_log.add(SnapshotWritten(num_bytes, seconds, num_updates, event_log.clock()))
@@ -121,9 +119,9 @@ class SnapshotWriter:
     def _report_errors_of(self, action: Callable[[], object]) -> None:
         try:
             action()
-        except Fenced as error:  # No server could go on from what is there, if this one were killed.
+        except Fenced as error:  # After a crash, no server could continue from that folder.
             self._center.event_log.add(CenterFailed(self._hide(str(error)), self._center.event_log.clock()))
-        except Exception as error:  # Whatever a filesystem or a user's rule comes up with: the job goes on.
+        except Exception as error:  # Any error of a filesystem or a user's algorithm: the job continues.
             self._report(f"{type(error).__name__}: {error}")
 
     def _report(self, error: str) -> None:

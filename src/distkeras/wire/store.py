@@ -1,4 +1,4 @@
-"""Where snapshots lie: the last few of them, in a folder on any filesystem that fsspec knows."""
+"""The folder of snapshots: the last few, on any filesystem that fsspec supports."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ PART = ".part"
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 SLOWEST_BYTES = 2e6
-"""A second, by the slowest filesystem that is waited for."""
+"""Bytes per second of the slowest filesystem that is waited for."""
 
 
 def seconds_to_write(num_bytes: int) -> float:
-    """Return how long one snapshot of a center of so many bytes may take: a minute, and more by its size.
+    """Return the longest time for a snapshot of `num_bytes`, in seconds: a minute, and more by its size.
 
-    Driver and server both go by it when a job ends.
+    Both the driver and the server use it when a job ends.
     """
     return PATIENCE_SECONDS + num_bytes / SLOWEST_BYTES
 
 
 @dataclass(frozen=True)
 class SnapshotOptions:
-    """When the parameter server writes down what it holds, and where.
+    """When and where the parameter server writes snapshots.
 
-    Besides these times it does so before it lets a worker leave: windows of a worker that has ended can be
-    trained again by nobody.
+    The server also writes one before it lets a worker leave: after the worker's process has ended, nothing
+    can repeat its windows.
 
     Attributes:
-        address: a folder, on any filesystem that fsspec knows: "/mnt/backup/run", "s3://bucket/run",
-            "hdfs:///run". `train(..., resume=True)` goes on from it when the driver or its machine has died.
-            Default: a local folder that is removed at the end, which serves when the server alone has died.
-        seconds: after so many; `None`: not by time.
-        commits: after so many updates of the center; `None`: not by their number.
-        keep: how many of the last are kept.
+        address: a folder, on any filesystem that fsspec supports: "/mnt/backup/run", "s3://bucket/run",
+            "hdfs:///run". `train(..., resume=True)` continues from it after a crash of the driver or its
+            machine. By default a local folder that is removed at the end and covers a crash of the server
+            alone.
+        seconds: seconds between two snapshots; `None` for no limit by time.
+        commits: updates of the center between two snapshots; `None` for no limit by updates.
+        keep: number of snapshots to keep.
 
     Raises:
-        ValueError: a number that is not positive, or neither of `seconds` and `commits`.
+        ValueError: a number is not positive, or both `seconds` and `commits` are `None`.
     """
 
     address: str | None = None
@@ -71,17 +72,17 @@ class SnapshotOptions:
 
 
 class Store:
-    """The snapshots in one folder, by the epoch of the lease under which they were written, and numbered.
+    """The snapshots in one folder, ordered by the epoch of the writer's lease and by number.
 
-    Each is written under another name and moved when it is whole, so that one that was cut off is never taken
-    for a snapshot; on a filesystem where moving is copying its checksums tell. Who reads takes nothing from a
-    run that still writes.
+    Each snapshot is written under another name and renamed when it is complete, so a truncated file is never
+    taken for a snapshot. On filesystems where renaming is copying, the checksums detect it. Readers do not
+    disturb a run that still writes.
 
     Args:
-        address: the folder, as fsspec has it; made where it does not exist, at the first use.
-        keep: how many of the last are kept.
-        run: names the run that writes; default: one of its own.
-        epoch: that this run held before, in a process that was killed; 0: none.
+        address: the folder, for fsspec; created at the first use if it does not exist.
+        keep: number of snapshots to keep.
+        run: name of the run that writes; a new one by default.
+        epoch: epoch that this run held in a process that was killed; 0 for none.
     """
 
     def __init__(self, address: str, keep: int = 2, run: str | None = None, epoch: int = 0) -> None:
@@ -94,17 +95,17 @@ class Store:
 
     @property
     def epoch(self) -> int:
-        """The epoch under which it writes; 0: it has not taken the folder yet."""
+        """The epoch for writing; 0 if this run has not taken the folder yet."""
         return 0 if self._lease is None else self._lease.epoch
 
     def open(self) -> tuple[Any, str]:
-        """Return the filesystem and the folder on it, which exists then.
+        """Return the filesystem and the folder on it, which is created if necessary.
 
         Raises:
-            ValueError, ImportError, OSError: whatever fsspec says of an address that is none.
+            ValueError, ImportError, OSError: fsspec's error for an invalid address.
         """
         if self._opened is None:
-            # Here: fsspec takes a quarter of a second to import.
+            # Imported here: importing fsspec takes a quarter of a second.
             from fsspec.core import url_to_fs
 
             fs, folder = url_to_fs(self.address)
@@ -113,36 +114,36 @@ class Store:
         return self._opened
 
     def take(self) -> None:
-        """Take the folder, from a run that wrote there before.
+        """Take the folder from the run that wrote there before.
 
         Raises:
             Fenced: another run has taken it from this one.
-            ValueError, ImportError, OSError: as `open`, or the folder cannot be written to.
+            ValueError, ImportError, OSError: as for `open`, or the folder cannot be written to.
         """
         fs, folder = self.open()
         names = self._names()
         lease = Lease(fs, folder, self._run)
         lease.take(_key(names[-1])[0] if names else 0, self._last)
         self._lease = lease
-        for name in files(fs, folder):  # Of processes that were killed, or may write no more.
+        for name in files(fs, folder):  # Left by processes that were killed, or may not write any more.
             if name.endswith(PART) and _is_snapshot(name.removesuffix(PART)):
                 fs.rm(name)
 
     def release(self) -> None:
-        """Give the folder back, if it was taken: whoever takes it next takes it from nobody."""
+        """Release the folder, if it was taken."""
         if self._lease is not None:
             self._lease.release()
 
     def holder(self) -> Holder | None:
-        """Return who writes to the folder, or did when it was killed; `None`: nobody."""
+        """Return the run that writes to the folder, or did when it was killed; `None` for none."""
         return find_holder(*self.open())
 
     def write(self, snapshot: Snapshot) -> str:
-        """Add `snapshot`, remove what is older than the last few, and return the name of its file.
+        """Add `snapshot`, remove the oldest beyond `keep`, and return the name of its file.
 
         Raises:
             Fenced: another run has taken the folder.
-            OSError: it could not be written; the earlier ones are as they were.
+            OSError: the snapshot could not be written; the earlier ones are unchanged.
         """
         fs, folder = self.open()
         if self._lease is None:
@@ -160,24 +161,24 @@ class Store:
             lease.check()  # Writing may have taken minutes.
             fs.mv(part, name)
         except BaseException:
-            with contextlib.suppress(OSError):  # The disk is full, or gone: the first error tells more.
+            with contextlib.suppress(OSError):  # The disk is full, or gone: the first error says more.
                 fs.rm(part)
-            lease.check()  # Whoever took the folder removed what was half written.
+            lease.check()  # A run that took the folder has removed the half-written file.
             raise
         for old in [*names, name][: -self._keep]:
             fs.rm(old)
         return name
 
     def newest(self) -> Snapshot | None:
-        """Return the last snapshot that is whole; `None`: there is none."""
+        """Return the last complete snapshot; `None` if there is none."""
         return self._last_whole(read)
 
     def newest_facts(self) -> dict[str, Any] | None:
-        """Return what `read_facts` tells of the last snapshot that is whole."""
+        """Return the facts of the last complete snapshot; `None` if there is none."""
         return self._last_whole(read_facts)
 
     def clear(self) -> None:
-        """Remove all snapshots, and nothing else."""
+        """Remove all snapshots and nothing else."""
         fs, _ = self.open()
         for name in self._names():
             fs.rm(name)
@@ -189,7 +190,7 @@ class Store:
                 with fs.open(name, "rb") as file:
                     return reader(file)
             except SnapshotError as error:
-                logger.warning("%s is passed over: %s", Redaction(secrets_in(self.address))(name), error)
+                logger.warning("%s is skipped: %s", Redaction(secrets_in(self.address))(name), error)
         return None
 
     def _names(self) -> list[str]:
@@ -203,15 +204,15 @@ def _is_snapshot(name: str) -> bool:
 
 
 def _key(name: str) -> tuple[int, int]:
-    """Return epoch and number of a snapshot. The first ones had no epoch."""
+    """Return epoch and number of a snapshot. The first releases wrote no epoch."""
     match = _NAME.fullmatch(name.rsplit("/", 1)[-1])
     return (0, 0) if match is None else (int(match[1] or 0), int(match[2]))
 
 
 def _to_disk(file: Any) -> None:
-    """Have the system write a local file out, so that it also survives the machine."""
+    """Make the system write a local file to disk, so that it survives a crash of the machine."""
     file.flush()
     descriptor = getattr(file, "fileno", None)
     if descriptor is not None:
-        with contextlib.suppress(OSError, NotImplementedError):  # A remote filesystem's file has none.
+        with contextlib.suppress(OSError, NotImplementedError):  # Remote files have no descriptor.
             os.fsync(descriptor())

@@ -1,4 +1,4 @@
-"""Encryption of the connections: a certificate made for one job, or contexts of the user's own."""
+"""Encryption of the connections: a certificate made for one job, or contexts of the user."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 
 COMMON_NAME = "distkeras parameter server"
 MAX_TURNS = 8
-LIFETIME = datetime.timedelta(days=365)  # Longer than any job; the certificate is forgotten with its own.
+LIFETIME = datetime.timedelta(days=365)  # Longer than any job; the certificate is discarded with its job.
 
 
 @dataclass(frozen=True)
 class TLS:
-    """How connections are encrypted. A context cannot travel between processes, so each makes its own.
+    """How connections are encrypted. Contexts cannot be sent to other processes, so each makes its own.
 
-    Whatever the contexts verify, workers moreover insist on the very certificate of this job's server, by its
-    SHA-256 fingerprint, which they are told beside the token.
+    Whatever the contexts verify, workers also require the certificate of this job's server, by its SHA-256
+    fingerprint, which they receive with the token.
 
     Args:
         server: makes the server's context, with certificate and key; called in the driver's and the server's
             process.
-        client: makes the workers' context; called in the driver and in every worker's process.
+        client: makes the workers' context; called in the driver's and in every worker's process.
 
     Example:
         ```python
@@ -48,7 +48,7 @@ class TLS:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A self-signed certificate and its key; called, it makes the server's context."""
+    """A self-signed certificate and its key; calling it makes the server's context."""
 
     pem: bytes
     key: bytes = field(repr=False)
@@ -56,7 +56,7 @@ class Certificate:
     def __call__(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # OpenSSL takes a key from a file alone; this directory is for this user's eyes, and for a moment.
+        # OpenSSL reads a key only from a file. This directory is private and short-lived.
         with tempfile.TemporaryDirectory(prefix="distkeras-") as folder:
             path = Path(folder, "server.pem")
             path.touch(mode=0o600)
@@ -66,7 +66,7 @@ class Certificate:
 
 
 def make_tls() -> TLS:
-    """Return contexts around a certificate made here and now, for one job.
+    """Return contexts for a new certificate, for one job.
 
     Raises:
         ImportError: the package `cryptography` is missing.
@@ -77,8 +77,8 @@ def make_tls() -> TLS:
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError as error:
         raise ImportError(
-            "`tls=True` makes a certificate with the package cryptography. Install it beside the driver, "
-            "`pip install 'distkeras[tls]'`, or give contexts of your own: `tls=TLS(server, client)`."
+            "`tls=True` makes a certificate with the package cryptography. Install it on the driver, "
+            "`pip install 'distkeras[tls]'`, or pass your own contexts: `tls=TLS(server, client)`."
         ) from error
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, COMMON_NAME)])
@@ -100,7 +100,7 @@ def make_tls() -> TLS:
 
 
 def pinning_context() -> ssl.SSLContext:
-    """Return a client's context that asks no authority: the pinned fingerprint says who the server is."""
+    """Return a client's context that trusts no authority: the pinned fingerprint identifies the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -109,17 +109,17 @@ def pinning_context() -> ssl.SSLContext:
 
 
 def fingerprint(certificate: bytes) -> bytes:
-    """Return the SHA-256 of a certificate in DER form, as the other side shows it."""
+    """Return the SHA-256 of a certificate in DER form, as the other side presents it."""
     return hashlib.sha256(certificate).digest()
 
 
 def fingerprint_of(context: ssl.SSLContext) -> bytes:
-    """Return the fingerprint of the certificate that a server's `context` shows.
+    """Return the fingerprint of the certificate that a server's `context` presents.
 
-    A context does not tell its certificate: one handshake is made with it, in memory.
+    A context does not give access to its certificate, so this makes one handshake with it, in memory.
 
     Raises:
-        ValueError: the context shows none.
+        ValueError: the context presents none.
     """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -130,7 +130,7 @@ def fingerprint_of(context: ssl.SSLContext) -> bytes:
         for _ in range(MAX_TURNS):
             try:
                 client.do_handshake()
-                break  # Before the server may miss a certificate of the client's.
+                break  # Before the server can miss a certificate of the client.
             except ssl.SSLWantReadError:
                 with contextlib.suppress(ssl.SSLWantReadError):
                     server.do_handshake()
@@ -138,11 +138,11 @@ def fingerprint_of(context: ssl.SSLContext) -> bytes:
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(f"{_NO_CERTIFICATE}{error}") from error
     if certificate is None:
-        raise ValueError(f"{_NO_CERTIFICATE}a context that shows none.")
+        raise ValueError(f"{_NO_CERTIFICATE}a context that presents none.")
     return fingerprint(certificate)
 
 
 _NO_CERTIFICATE = (
     "Expected `tls.server` to make a context for servers, such as ssl.create_default_context("
-    "ssl.Purpose.CLIENT_AUTH), with a certificate by its `load_cert_chain`. Received: "
+    "ssl.Purpose.CLIENT_AUTH), with a certificate loaded by `load_cert_chain`. Received: "
 )
