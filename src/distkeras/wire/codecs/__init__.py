@@ -1,4 +1,4 @@
-"""Codecs: how a worker's message is compressed, by name. NumPy only.
+"""Codecs: compression of messages, by name. NumPy only.
 
 | name | operator | ratio | error |
 |---|---|---|---|
@@ -21,15 +21,15 @@ from distkeras.wire.codecs.sign import Sign
 from distkeras.wire.codecs.top_k import TopK
 
 REGISTRY: dict[str, type[Codec]] = {codec.name: codec for codec in (FP16, BF16, Int8, Sign, TopK)}
-"""Every codec by name. One that stands here is covered by every law of the test suite."""
+"""Every codec by name. The tests of all codecs run on each entry."""
 
 
 def get(compression: str | Codec | None) -> Codec | None:
-    """Return the codec of that name with its defaults, the codec itself, or `None` for none.
+    """Return the codec with that name and its defaults, the codec itself, or `None` for no codec.
 
     Raises:
         ValueError: no codec has that name.
-        TypeError: neither a name, nor a codec, nor `None`.
+        TypeError: `compression` is neither a name, nor a codec, nor `None`.
     """
     if compression is None or isinstance(compression, Codec):
         return compression

@@ -1,4 +1,4 @@
-"""The contract of a codec: how a float32 vector becomes fewer bytes, and a vector again."""
+"""The interface of a codec, which compresses a float32 vector to fewer bytes and back."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ Bytes = npt.NDArray[np.uint8]
 """A flat array of bytes."""
 
 CHUNK = 64 * 1024
-"""Elements worked on at a time: 256 KiB and their temporaries stay in a core's second cache."""
+"""Elements per step: 256 KiB and their temporaries stay in a core's L2 cache."""
 
 BLOCK = 1024
-"""Elements that share one scale, where a codec has scales."""
+"""Elements that share one scale, for codecs with scales."""
 
 LITTLE_FLOAT = np.dtype("<f4")
 
 
 @dataclass(frozen=True)
 class Codec(ABC):
-    """Turns float32 vectors into bytes, with a loss, and back. Its dataclass fields are its parameters.
+    """Converts float32 vectors to bytes, with losses, and back. Its dataclass fields are its parameters.
 
-    The number of bytes depends on the size of the vector alone, so that the length of a frame can be checked
-    before a byte of it is read. What is not finite must not become finite: the center refuses such a message,
-    and it has to see it. Neither method may keep anything between two calls: what is lost is kept by whoever
-    encodes (see `distkeras.wire.compression.Compression`).
+    The number of bytes depends only on the size of the vector, so that the length of a frame can be checked
+    before its bytes are read. Values that are not finite must stay so, because the center has to see and
+    refuse them. Neither method may keep state between two calls: the caller keeps the error that encoding
+    makes (see `distkeras.wire.compression.Compression`).
     """
 
     name: ClassVar[str]
-    """As users write it: `compression="int8"`."""
+    """The codec's name for users: `compression="int8"`."""
 
     number: ClassVar[int]
-    """As it stands in a frame's header, in 1..255."""
+    """The codec's number in a frame's header, in 1..255."""
 
     near_lossless: ClassVar[bool] = False
-    """Whether one vector alone says nearly all. Then replies travel so too, which are all a worker gets."""
+    """Whether one decoded vector is nearly exact. Replies are compressed only then: they have no feedback."""
 
     @abstractmethod
     def encoded_bytes(self, size: int) -> int:
-        """Return the bytes that a vector of `size` elements takes."""
+        """Return the number of bytes of an encoded vector of `size` elements."""
 
     @abstractmethod
     def encode(self, vector: Vector, out: Bytes) -> None:
@@ -53,22 +53,22 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, data: Bytes, out: Vector) -> None:
-        """Write the vector that `data` holds to `out`, which has the size that it was encoded with.
+        """Write the vector encoded in `data` to `out`, which has the size of the encoded vector.
 
         Raises:
-            CodecError: no vector of that size is encoded so.
+            CodecError: `data` encodes no vector of that size.
         """
 
 
 class CodecError(ValueError):
-    """Bytes of the right number that no encoder has written."""
+    """The number of bytes is right, but no encoder has written them."""
 
 
 def block_slices(size: int) -> Iterator[tuple[slice, slice, int]]:
     """Cut a vector into pieces of about `CHUNK` elements, each of whole blocks of one width.
 
     Yields:
-        The elements of the piece, its blocks, and their width: `BLOCK`, or what is left at the end.
+        The elements of the piece, its blocks, and their width: `BLOCK`, or the rest at the end.
     """
     whole = size - size % BLOCK
     for low in range(0, whole, CHUNK):
@@ -79,5 +79,5 @@ def block_slices(size: int) -> Iterator[tuple[slice, slice, int]]:
 
 
 def num_blocks(size: int) -> int:
-    """Return the number of blocks, the last of which may be partial."""
+    """Return the number of blocks, including a partial last one."""
     return -(-size // BLOCK)

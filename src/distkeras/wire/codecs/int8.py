@@ -1,4 +1,4 @@
-"""A quarter of the bytes: whole numbers from -127 to 127 and one scale a block."""
+"""A quarter of the bytes: integers from -127 to 127 and one scale per block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SMALLEST = np.finfo(np.float32).tiny
 class Int8(Codec):
     """`round(x / s) s` with `s = max|x| / 127` per block of 1024: error at most s / 2. Ratio 3.98.
 
-    A block with a value that is not finite has such a scale, and decodes to values none of which is finite.
+    A block with a value that is not finite has a scale that is not finite, and decodes to no finite value.
     """
 
     name: ClassVar[str] = "int8"
@@ -36,7 +36,7 @@ class Int8(Codec):
                 part = vector[elements].reshape(-1, width)
                 scale = np.maximum(part.max(axis=1), -part.min(axis=1))
                 scale /= 127
-                # A scale below the normal numbers would have no reciprocal; zeros have a scale like others.
+                # A scale below the normal numbers has no reciprocal. Zeros get a scale like other values.
                 np.maximum(scale, _SMALLEST, out=scale)
                 scales[blocks] = scale
                 quotient = scaled[: part.size].reshape(-1, width)

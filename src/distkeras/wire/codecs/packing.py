@@ -1,4 +1,4 @@
-"""How a vector lies in a frame when the job compresses."""
+"""The layout of a compressed vector in a frame."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from distkeras.wire.codecs.base import LITTLE_FLOAT, Bytes, Codec
 
 @dataclass(frozen=True)
 class Packing:
-    """The statistics as they are, then the trainable part by the codec.
+    """The statistics uncompressed, then the trainable part in the codec's bytes.
 
-    Statistics (such as BatchNorm's) are weights, not differences: what a codec drops of them would be missing
-    in the center, and a rounded variance may be zero. They are few.
+    Statistics (such as BatchNorm's) are weights, not differences: the center would lose what a codec drops of
+    them, and a rounded variance may be zero. They are few.
 
     Args:
         codec: compresses the trainable part.
-        size: elements of the message.
-        num_trainable: its leading elements that the rule governs.
-        weights: messages are weights, and travel as the difference to the one before.
-        replies: replies are compressed, as the difference to the one before.
+        size: number of elements of the message.
+        num_trainable: number of leading elements that the algorithm updates.
+        weights: whether messages are weights, sent as the difference to the previous one.
+        replies: whether replies are compressed, sent as the difference to the previous one.
 
     Raises:
         ValueError: both messages and replies are such differences.
@@ -42,7 +42,7 @@ class Packing:
 
     @cached_property
     def num_bytes(self) -> int:
-        """Bytes of a packed message."""
+        """Number of bytes of a packed message."""
         return self._split + self.codec.encoded_bytes(self.num_trainable)
 
     @property
@@ -55,10 +55,10 @@ class Packing:
         self.codec.encode(message[: self.num_trainable], out[self._split :])
 
     def decode(self, data: Bytes, out: Vector) -> None:
-        """Write the message that `data`, shape (num_bytes,), holds to `out`, shape (size,).
+        """Write the message packed in `data`, shape (num_bytes,), to `out`, shape (size,).
 
         Raises:
-            CodecError: `data` was written by no encoder.
+            CodecError: no encoder has written `data`.
         """
         out[self.num_trainable :] = data[: self._split].view(LITTLE_FLOAT)
         self.codec.decode(data[self._split :], out[: self.num_trainable])

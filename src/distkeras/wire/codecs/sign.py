@@ -12,15 +12,15 @@ from distkeras.wire.codecs.base import CHUNK, LITTLE_FLOAT, Bytes, Codec, block_
 
 _EVERY_BYTE = np.arange(256, dtype=np.uint8)[:, None]
 _SIGNS = 1 - 2 * np.unpackbits(_EVERY_BYTE, axis=1).astype(np.float32)
-"""The eight signs that a byte stands for: row 0 is all +1, row 255 all -1."""
+"""The eight signs of a byte: row 0 is all +1, row 255 all -1."""
 
 
 @dataclass(frozen=True)
 class Sign(Codec):
-    """`mean|x| sign(x)` per block of 1024, one bit a value; zero counts as positive. Ratio 31.
+    """`mean|x| sign(x)` per block of 1024, one bit per value; zero counts as positive. Ratio 31.
 
-    The squared relative error of a block is exactly `1 - |x|_1^2 / (d |x|_2^2)`: without error feedback much
-    would be lost. A block with a value that is not finite decodes to such values alone.
+    The squared relative error of a block is exactly `1 - |x|_1^2 / (d |x|_2^2)`: much would be lost without
+    error feedback. A block with a value that is not finite decodes to no finite value.
 
     Reference: Seide et al. 2014; Karimireddy et al. 2019, Error Feedback Fixes SignSGD (1901.09847).
     """
@@ -54,5 +54,5 @@ class Sign(Codec):
 
 
 def _bytes(elements: slice) -> slice:
-    """The bytes that hold these elements' bits; a piece begins at a multiple of eight."""
+    """Return the bytes that hold the bits of these elements; a piece begins at a multiple of eight."""
     return slice(elements.start // 8, -(-elements.stop // 8))

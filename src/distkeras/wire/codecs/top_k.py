@@ -19,18 +19,18 @@ _MARGIN = 1.5
 
 @dataclass(frozen=True)
 class TopK(Codec):
-    """The `k = ceil(density * size)` largest by magnitude, as index and value; the rest is zero.
+    """The `k = ceil(density * size)` values with the largest magnitude, as index and value; the rest is zero.
 
-    Squared relative error at most `1 - k / size`. Ratio `1 / (2 density)`: 50 at the default. What is not
-    finite counts as largest. All else waits in the error feedback until it has grown large enough.
+    Squared relative error at most `1 - k / size`. Ratio `1 / (2 density)`: 50 by default. Values that are
+    not finite count as largest. All others stay in the error feedback until they have grown large enough.
 
-    What waits adds up: a value is sent about every `1 / density` windows, and training overshoots where that
-    many windows of the inner learning rate would. Then raise `density` or lower the rate. The momentum
-    correction and the sparsity warm-up of Deep Gradient Compression (Lin et al. 2018, 1712.01887) are not
-    part of this codec.
+    The error feedback adds up: each value is sent about every `1 / density` windows. Training overshoots if
+    the inner learning rate is too large for that many windows at once: raise `density` or lower the rate. The
+    momentum correction and the sparsity warm-up of Deep Gradient Compression (Lin et al. 2018, 1712.01887)
+    are not part of this codec.
 
     Args:
-        density: the part of the values that is sent, in (0, 1].
+        density: fraction of the values to send, in (0, 1].
 
     Reference: Aji and Heafield 2017; Stich et al. 2018, Sparsified SGD with Memory (1809.07599).
     """
@@ -45,12 +45,12 @@ class TopK(Codec):
         number = isinstance(density, int | float) and not isinstance(density, bool)
         if not number or not 0 < density <= 1:
             raise ValueError(
-                "`density` of TopK must be a number in (0, 1], the part of the values that is sent. "
+                "`density` of TopK must be a number in (0, 1], the fraction of the values to send. "
                 f"Received: density={density!r}"
             )
 
     def kept(self, size: int) -> int:
-        """Return k: at least one value of a vector that has any."""
+        """Return k, which is at least 1 for a vector that is not empty."""
         return min(size, math.ceil(self.density * size))
 
     def encoded_bytes(self, size: int) -> int:
@@ -72,12 +72,12 @@ class TopK(Codec):
 
 
 def _largest(vector: Vector, k: int) -> npt.NDArray[np.intp]:
-    """Return the indices of the `k` values of `vector` that are largest by magnitude, in increasing order.
+    """Return the indices of the `k` values of `vector` with the largest magnitude, in increasing order.
 
-    To select among all of them takes many times as long as to read them: a sample tells a bound that somewhat
-    more than `k` exceed, and the selection is among those.
+    Selecting among all values takes many times as long as reading them. So a sample gives a bound that
+    slightly more than `k` values exceed, and the selection is among those.
     """
-    # As whole numbers, magnitudes are ordered as they are as floats, with NaN above infinity.
+    # As integers, magnitudes have the same order as floats, with NaN above infinity.
     magnitudes = vector.view(np.uint32) & np.uint32(0x7FFFFFFF)
     candidates = np.arange(0)
     stride = vector.size // _SAMPLE
