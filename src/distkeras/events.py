@@ -1,4 +1,4 @@
-"""The frozen records that everything reports and `monitor` reads. Imports nothing of this project."""
+"""Frozen records of everything that happens in a job, for `monitor`. Imports nothing of this project."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Window:
         iteration: number of this worker's window in the job, 0-based.
         steps: minibatches in the window; the last one of an epoch may be partial.
         samples: rows in the window.
-        metrics: every metric Keras reports over the window, `loss` included.
+        metrics: every metric that Keras reports over the window, `loss` included.
         staleness: commits applied to the center between this worker's last pull and this commit.
-        timestamp: seconds since the Unix epoch at which the center took the commit.
+        timestamp: seconds since the Unix epoch at which the center applied the commit.
     """
 
     worker: int
@@ -51,7 +51,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """A worker stopped on an exception of its own; `error` is its traceback, whole."""
+    """A worker stopped on an exception; `error` is its whole traceback."""
 
     worker: int
     error: str
@@ -60,7 +60,7 @@ class WorkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerJoined:
-    """A worker asked for the center: its first attempt, or a later one that resumes at (epoch, step)."""
+    """A worker asked for the center, for its first attempt or a later one that resumes at (epoch, step)."""
 
     worker: int
     attempt: int
@@ -79,12 +79,12 @@ class WorkerLeft:
 
 @dataclass(frozen=True, slots=True)
 class ServerRestored:
-    """The server was started again from a snapshot: later windows do not count, and are trained again.
+    """The server restarted from a snapshot. Later windows no longer count, and are trained again.
 
     Attributes:
-        commits: windows of each worker that the center holds.
-        left: whether each worker has committed its last.
-        samples: rows behind all these windows.
+        commits: number of windows in the center, by worker.
+        left: whether the worker has committed its last window, by worker.
+        samples: rows in all these windows.
         num_updates: commits applied to the center; a synchronous round counts once.
         timestamp: seconds since the Unix epoch.
     """
@@ -98,7 +98,7 @@ class ServerRestored:
 
 @dataclass(frozen=True, slots=True)
 class UpdateRefused:
-    """The center did not take a window: its loss or its message was NaN, infinite or too large.
+    """The center refused a window: its loss or its message was NaN, infinite or too large.
 
     Attributes:
         worker: index of the worker.
@@ -117,7 +117,7 @@ class UpdateRefused:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """Nothing was heard of a worker for longer than a heartbeat may take. It may come back."""
+    """A worker has sent nothing, not even a heartbeat, for `silence` seconds. It may come back."""
 
     worker: int
     silence: float
@@ -126,7 +126,7 @@ class WorkerLost:
 
 @dataclass(frozen=True, slots=True)
 class WorkerBack:
-    """A worker is heard again that was lost, or of which a server that was started again knew nothing yet."""
+    """A lost worker, or a worker that a restarted server had not heard yet, has sent a message."""
 
     worker: int
     timestamp: float
@@ -134,7 +134,7 @@ class WorkerBack:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFailed:
-    """A snapshot could not be written; training goes on, and the next is tried in its turn."""
+    """A snapshot could not be written. Training continues, and the next one is tried when it is due."""
 
     error: str
     timestamp: float
@@ -145,9 +145,9 @@ class SnapshotWritten:
     """A snapshot was written.
 
     Attributes:
-        num_bytes: of the arrays in it.
-        seconds: that copying and writing took.
-        num_updates: commits that it holds; a synchronous round counts once.
+        num_bytes: size of its arrays.
+        seconds: time for copying and writing.
+        num_updates: number of commits in it; a synchronous round counts once.
         timestamp: seconds since the Unix epoch.
     """
 
@@ -159,7 +159,7 @@ class SnapshotWritten:
 
 @dataclass(frozen=True, slots=True)
 class RecordFailed:
-    """The record could not be written, and ends here; training goes on."""
+    """The record could not be written and ends here. Training continues."""
 
     error: str
     timestamp: float
@@ -170,9 +170,9 @@ class RoundOpened:
     """A worker's message opened a synchronous round.
 
     Attributes:
-        round: updates of the center before it.
+        round: number of updates of the center before the round.
         worker: index of the worker.
-        expected: messages that complete it, as the workers are now.
+        expected: messages that complete the round, with the current workers.
         timestamp: seconds since the Unix epoch.
     """
 
@@ -184,13 +184,13 @@ class RoundOpened:
 
 @dataclass(frozen=True, slots=True)
 class RoundClosed:
-    """A synchronous round was complete, and its mean message was applied.
+    """A synchronous round was complete, and the center applied its mean message.
 
     Attributes:
         round: as in `RoundOpened`.
-        workers: whose messages it had, by index.
-        live: workers that train, and are not lost.
-        without: workers that it did not wait for, since they are lost.
+        workers: indices of the workers with a message in the round.
+        live: number of workers that train and are not lost.
+        without: lost workers that the round did not wait for.
         timestamp: seconds since the Unix epoch.
     """
 
@@ -203,7 +203,7 @@ class RoundClosed:
 
 @dataclass(frozen=True, slots=True)
 class EventsDropped:
-    """So many events are missing here: the driver had read none for long, and the server has no more room."""
+    """`count` events are missing here: the driver had read none for long, and the server's log was full."""
 
     count: int
     timestamp: float
@@ -211,7 +211,7 @@ class EventsDropped:
 
 @dataclass(frozen=True, slots=True)
 class CenterFailed:
-    """The server cannot go on, and the job ends; `error` says why."""
+    """The server cannot continue, and the job ends; `error` is the reason."""
 
     error: str
     timestamp: float

@@ -167,7 +167,7 @@ def test_a_rule_of_ones_own_is_given_to_the_replay_and_its_errors_are_expected(t
     with pytest.raises(FloatingPointError):
         recorded.handle(commit(0, 2, value=-1))
     same(replay(path, Doubling()), center)
-    with pytest.raises(ValueError, match=r"Doubling, which is none of this library's.*algorithm=None"):
+    with pytest.raises(ValueError, match=r"Doubling, which is not part of this library.*algorithm=None"):
         replay(path)
     with pytest.raises(ValueError, match=r"Expected the algorithm of the record.*Received: .*DOWNPOUR"):
         replay(path, DOWNPOUR())

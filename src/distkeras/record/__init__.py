@@ -1,4 +1,4 @@
-"""The record of a training: the requests that its servers handled, in order; and their replay to the bit."""
+"""The record of a training: all requests that its servers handled, in order. Its replay is bit-exact."""
 
 from distkeras.record.entries import RecordError, Silence, Start, Step, Told, read_record
 from distkeras.record.recorded import Recorded

@@ -1,13 +1,12 @@
-"""The record of a center: every request in the order in which it was handled, in a file that only grows.
+"""The record of a center: a file of every request, in the order in which it was handled. The file only grows.
 
     file:  magic 8, then entries
     entry: length of text 4 | bytes of vector 8 | CRC-32 of both 4   (big-endian), text, vector
     text:  JSON; `kind` is "begin", "restart", "step" or "outcome"
 
-"begin" has the settings of the center and its first vector. "restart" has the settings and a snapshot, from
-which a server went on that was started again. A "step" is one request; its vector is the message as it
-reached the center. An "outcome" follows its step: who was told what, with a CRC-32 of each vector that was
-sent.
+"begin" holds the center's settings and its first vector. "restart" holds the settings and the snapshot from
+which a restarted server continued. A "step" is one request; its vector is the message as it reached the
+center. An "outcome" follows its step: the answers, by worker, with a CRC-32 of each vector that was sent.
 """
 
 from __future__ import annotations
@@ -42,37 +41,37 @@ from distkeras.center.messages import (
 MAGIC = b"DKRECORD"
 VERSION = 1
 FILE = "server-{}.record"
-"""The name of the record of one server in the folder of a job."""
+"""File name of one server's record in the folder of a job."""
 _FILE = re.compile(r"server-(\d+)\.record")
 _HEAD = struct.Struct("!IQI")
 _REQUESTS: dict[str, type] = {cls.__name__: cls for cls in (Join, Exchange, Leave, Beat, Fail, Pull)}
 
 
 class RecordError(ValueError):
-    """A file that is no record, one of a later version, or one that was damaged."""
+    """The file is not a record, comes from a later version, or is damaged."""
 
 
 @dataclass(frozen=True)
 class Silence:
-    """Nothing was heard of a worker for so many seconds: it counts as lost."""
+    """A worker has sent nothing for `seconds` and counts as lost."""
 
     worker: int
     seconds: float
 
 
 Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Silence
-"""What a record has as a step."""
+"""The types of a record's steps."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What one worker was told at a step.
+    """The answer to one worker at a step.
 
     Attributes:
-        worker: its index; -1: the driver.
-        reply: name of the message's class.
-        staleness: of the commit that is answered; 0 for other messages.
-        checksum: CRC-32 of the vector that was sent; 0: there was none.
+        worker: index of the worker; -1 for the driver.
+        reply: name of the reply's class.
+        staleness: staleness of the answered commit; 0 for other replies.
+        checksum: CRC-32 of the vector that was sent; 0 for no vector.
     """
 
     worker: int
@@ -86,11 +85,11 @@ class Step:
     """One request that a center has handled.
 
     Attributes:
-        number: of the step in the record, from 0.
+        number: number of the step in the record, from 0.
         time: seconds since the Unix epoch.
-        request: what was asked. The message of an `Exchange` is as it reached the center.
-        told: who was told what; `None`: the server ended over it, or `error` says how it failed.
-        error: name of the exception that handling it raised; `None`: it raised none.
+        request: the request. The message of an `Exchange` is as it reached the center.
+        told: the answers, by worker; `None` if the server was killed during the step or `error` is set.
+        error: name of the exception that the request raised; `None` for no exception.
     """
 
     number: int
@@ -105,9 +104,9 @@ class Start:
     """A server's start.
 
     Attributes:
-        settings: of its center, plain JSON.
-        vector: the first center; of a server that goes on from a snapshot, that snapshot as bytes.
-        restart: whether it goes on from a snapshot.
+        settings: settings of the server's center, plain JSON.
+        vector: the first center; for a restart, the snapshot as bytes.
+        restart: whether the server continues from a snapshot.
     """
 
     settings: dict[str, Any]
@@ -116,20 +115,20 @@ class Start:
 
 
 class RecordWriter:
-    """Appends to a record. An entry that a killed process has half written is cut off first.
+    """Appends to a record. Cuts off a half-written entry of a killed process first.
 
     Args:
-        path: the file; made where there is none.
+        path: path of the file, which is created if it does not exist.
 
     Raises:
-        RecordError: the file is no record, or one of a later version.
-        OSError: it cannot be written to.
+        RecordError: the file is not a record, or comes from a later version.
+        OSError: the file cannot be written to.
     """
 
     def __init__(self, path: str) -> None:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        # Without a buffer: what was handed to the system outlives a killed process, and what a full disk did
-        # not take is not tried again.
+        # Unbuffered: bytes handed to the system outlive a killed process, and bytes that a full disk refused
+        # are not tried again.
         self._file: IO[bytes] = open(path, "a+b", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._end = _end_of(self._file)
         self._file.truncate(self._end)
@@ -138,25 +137,25 @@ class RecordWriter:
             self._end = len(MAGIC)
 
     def start(self, settings: Mapping[str, Any], vector: npt.NDArray[Any], *, restart: bool) -> None:
-        """Append a server's start; the arguments are those of `Start`."""
+        """Append a server's start; see `Start` for the arguments."""
         self._append({"kind": "restart" if restart else "begin", "version": VERSION, **settings}, vector)
 
     def step(self, request: Recordable, time: float) -> None:
-        """Append a request, before it is handled: the center may overwrite its message."""
+        """Append a request. Call it before handling the request: the center may overwrite its message."""
         vector = request.message if isinstance(request, Exchange) else None
         fields = {name: getattr(request, name) for name in _names(type(request))}
         self._append({"kind": "step", "time": time, "type": type(request).__name__, **fields}, vector)
 
     def outcome(self, answers: list[Answer]) -> None:
-        """Append what came of the last request."""
+        """Append the answers to the last request."""
         self._append({"kind": "outcome", "told": [list(asdict(told).values()) for told in told_by(answers)]})
 
     def failed(self, error: BaseException) -> None:
-        """Append that handling the last request raised `error`."""
+        """Append that the last request raised `error`."""
         self._append({"kind": "outcome", "error": type(error).__name__})
 
     def close(self) -> None:
-        """Close the file, without what could not be written whole."""
+        """Close the file, without a half-written entry."""
         try:
             self._file.truncate(self._end)
         finally:
@@ -177,8 +176,8 @@ class RecordWriter:
 
 
 def told_by(answers: list[Answer]) -> list[Told]:
-    """Return what `answers` tell, in few numbers."""
-    checksums: dict[int, int] = {}  # The workers of a round are sent one vector.
+    """Return a summary of `answers`."""
+    checksums: dict[int, int] = {}  # The workers of a round receive the same vector.
     told = []
     for worker, reply in answers:
         vector = _vector_of(reply)
@@ -193,23 +192,23 @@ def told_by(answers: list[Answer]) -> list[Told]:
 
 
 def records_in(folder: str) -> list[str]:
-    """Return the records in `folder`, in the order of their servers."""
+    """Return the paths of the records in `folder`, in the order of their servers."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     found = {int(match[1]): name for name in names if (match := _FILE.fullmatch(name))}
     return [os.path.join(folder, found[index]) for index in sorted(found)]
 
 
 def read_record(path: str) -> Iterator[Start | Step]:
-    """Yield the starts and steps of a record, in their order. One vector is in memory at a time.
+    """Yield the starts and steps of a record, in order. Only one vector is in memory at a time.
 
-    A last entry that was cut off is left out: its server was killed over it.
+    A truncated last entry is left out: its server was killed while it wrote it.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
-        RecordError: it is no record, one of a later version, or it was damaged.
-        OSError: it cannot be read.
+        RecordError: the file is not a record, comes from a later version, or is damaged.
+        OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         _check_magic(file)
@@ -245,7 +244,7 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytearray]]:
         text, data = file.read(text_length), bytearray(vector_length)
         file.readinto(data)  # type: ignore[attr-defined]  # a BufferedReader
         if zlib.crc32(data, zlib.crc32(text)) != checksum:
-            raise RecordError(f"Expected a whole entry. Received: one that was damaged, at byte {at}")
+            raise RecordError(f"Expected a whole entry. Received: a damaged one, at byte {at}")
         yield json.loads(text), data
 
 
@@ -271,7 +270,7 @@ def _start(kind: str, text: dict[str, Any], data: bytearray, dtype: np.dtype[Any
 
 
 def _end_of(file: IO[bytes]) -> int:
-    """Return where the last whole entry ends; 0: the file is empty."""
+    """Return the end of the last whole entry; 0 for an empty file."""
     size = _size_of(file)
     file.seek(0)
     if size < len(MAGIC) and MAGIC.startswith(file.read()):

@@ -1,4 +1,4 @@
-"""A center that writes down every request in the order in which it handles it."""
+"""A center that records every request in the order in which it handles it."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ logger = logging.getLogger(__name__)
 
 
 class Recorded:
-    """Hands every request to a center, one at a time, after it is written down.
+    """Records every request and passes it to a center, one at a time.
 
-    Without a record, exchanges of several workers run side by side, each on another shard of the center, so
-    that every shard has an order of its own. With one they come one after the other: the record has one
-    order, which is that of all shards, and `replay` is the same calls again. That costs the overlap, and the
-    time to write a vector for each commit.
+    Without a record, exchanges of several workers run in parallel on different shards of the center, and
+    every shard has its own order. With a record they run one after the other: the record's order is that of
+    all shards, and `replay` repeats the same calls. This costs the parallel exchanges, and the time to write
+    a vector for each commit.
 
-    Where the disk is full, or gone, the record ends with the last whole step and an event says so; the
-    training goes on.
+    If the disk is full or gone, the record ends with the last whole step and an event reports it; the
+    training continues.
 
     Args:
-        center: that is served.
-        path: of the file; a record that is there already is continued.
-        restart: the center was restored from a snapshot: the record goes on from its state.
+        center: the center to serve.
+        path: path of the file; an existing record is continued.
+        restart: whether the center was restored from a snapshot: the record continues from its state.
 
     Attributes:
-        event_log: of the center.
+        event_log: the event log of the center.
 
     Raises:
-        RecordError: the file is no record, or one of a later version.
+        RecordError: the file is not a record, or comes from a later version.
         OSError: the file cannot be written to.
     """
 
@@ -66,35 +66,35 @@ class Recorded:
 
     @property
     def members(self) -> list[Center]:
-        """The centers of an ensemble, or the one."""
+        """The centers: one, or one per member of an ensemble."""
         return self.center.members
 
     @property
     def size(self) -> int:
-        """Elements of each center."""
+        """Number of elements of each center."""
         return self.center.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of each center."""
+        """Data type of each center."""
         return self.center.dtype
 
     def handle(self, request: Request) -> list[Answer]:
-        """As `Center.handle`."""
+        """As for `Center.handle`."""
         if isinstance(request, Poll):
             return self.center.handle(request)
         if isinstance(request, Beat) and not self._misses(request.worker):
-            return [(request.worker, Done())]  # It changes nothing, and must not wait for an exchange.
+            return [(request.worker, Done())]  # It changes nothing, and should not wait for an exchange.
         with self._lock:
             return self._handle(request, lambda: self.center.handle(request))
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
-        """As `Center.mark_lost`."""
+        """As for `Center.mark_lost`."""
         with self._lock:
             return self._handle(Silence(worker, silence), lambda: self.center.mark_lost(worker, silence))
 
     def close(self) -> None:
-        """Write no more."""
+        """Stop recording."""
         with self._lock:
             if self._writer is not None:
                 self._writer.close()
@@ -127,5 +127,5 @@ class Recorded:
             self.event_log.add(RecordFailed(reason, self.event_log.clock()))
             try:
                 writer.close()
-            except OSError as again:  # Who reads leaves out an entry that is not whole.
+            except OSError as again:  # Readers leave out an entry that is not whole.
                 logger.debug("The record at %s could not be closed: %s", self._path, again)

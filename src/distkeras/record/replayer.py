@@ -1,4 +1,4 @@
-"""A record run through the same algorithm again: the same center, bit for bit."""
+"""Replays a record with the same algorithm, which gives the same center, bit for bit."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from distkeras.record.settings import config_of
 
 
 class ReplayDiverged(RuntimeError):
-    """The replay gave another answer than the server did: the message has the first step where it did."""
+    """An answer of the replay differs from the server's; the message names the first such step."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a record leads to.
+    """The result of a replay.
 
     Attributes:
-        center: the last center, shape (size,); of an ensemble (workers, size).
-        num_updates: commits that it took; a synchronous round counts once.
-        events: what the first server reported, in its order: windows among them.
-        num_steps: requests that were handled again, at all servers.
+        center: the last center, shape (size,); for an ensemble (workers, size).
+        num_updates: number of its commits; a synchronous round counts once.
+        events: the first server's events, in order, windows included.
+        num_steps: number of replayed requests, over all servers.
     """
 
     center: Vector
@@ -56,24 +56,23 @@ def replay(
     algorithm: Algorithm | None = None,
     on_step: Callable[[Step, Center | Independent], None] = lambda step, center: None,
 ) -> Replayed:
-    """Run a record through the same algorithm, and return the center to which it leads.
+    """Replay a record with the same algorithm, and return the resulting center.
 
-    Each answer is compared with that of the server, by the staleness and by a CRC-32 of the vector that was
-    sent. A server that went on from a snapshot did so in the record, too.
+    The replay compares each answer with the server's, by its staleness and by a CRC-32 of the vector that was
+    sent. It includes restarts of a server from a snapshot.
 
     Args:
-        path: of the folder that was given as `ServerOptions(record=...)`, or of one server's file in it.
-        algorithm: the algorithm, if it is none of this library. Default: that which the record names.
-        on_step: told of each step and of the center after it, which it may read: `center.snapshot()`.
+        path: the folder passed as `ServerOptions(record=...)`, or one server's file in it.
+        algorithm: the algorithm, if it is not part of this library; by default the one in the record.
+        on_step: called after each step with the step and the center, which it may read: `center.snapshot()`.
 
     Returns:
-        The last center, and what was reported on the way. Where the job had several servers, their parts are
-        put together.
+        The last center and the reported events. The parts of several servers are joined.
 
     Raises:
-        ReplayDiverged: an answer is another than it was.
-        RecordError: there is no record, it is of a later version, or it was damaged.
-        ValueError: the algorithm is none of this library and was not given, or another was given.
+        ReplayDiverged: an answer differs from the server's.
+        RecordError: there is no record, it comes from a later version, or it is damaged.
+        ValueError: the algorithm is not part of this library and was not passed, or another one was passed.
         OSError: the record cannot be read.
 
     Example:
@@ -125,7 +124,7 @@ class _Replay:
 
     def _started(self) -> Center | Independent:
         if self._center is None:
-            raise RecordError(f"Expected a record that tells of a server's start. Received: {self._path}")
+            raise RecordError(f"Expected a record that begins with a server's start. Received: {self._path}")
         return self._center
 
     def _begun(self, start: Start) -> Center | Independent:
@@ -146,7 +145,7 @@ class _Replay:
     def _take(self, step: Step, center: Center | Independent) -> None:
         self._now = step.time
         if any(told.reply == "Refused" for told in step.told or ()):
-            # A snapshot looks whether the center is finite. If it is not, all commits after it are refused.
+            # Snapshots check whether the center is finite. If it is not, all later commits are refused.
             for member in center.members:
                 member.finite.check(center.event_log)
         told: tuple[Told, ...] | None = None
@@ -156,7 +155,7 @@ class _Replay:
             if isinstance(request, Silence):
                 answers = center.mark_lost(request.worker, request.seconds)
             else:
-                if isinstance(request, Exchange):  # The center overwrites it: who is told has it as it was.
+                if isinstance(request, Exchange):  # The center overwrites it; `on_step` needs the original.
                     request = replace(request, message=request.message.copy())
                 answers = center.handle(request)
             told = tuple(told_by(answers))
@@ -173,7 +172,7 @@ class _Replay:
         self._on_step(step, center)
 
     def _read(self, center: Center | Independent) -> None:
-        """Take the events out of the log, so that it does not grow."""
+        """Read the events from the log, so that it does not grow."""
         while (page := self._page(center)).events:
             self._events += page.events
             self._seen = page.next
@@ -183,7 +182,7 @@ class _Replay:
 
 
 def _files(path: str) -> list[str]:
-    """Return the files at `path`: itself, or all of the folder."""
+    """Return the files at `path`: the file itself, or all records of the folder."""
     if not os.path.isdir(path):
         return [path]
     found = records_in(path)

@@ -1,4 +1,4 @@
-"""What decides a center, as plain JSON for its record, and back."""
+"""The settings of a center as plain JSON for its record, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def settings_of(center: Center | Independent, shape: Sequence[int]) -> dict[str, Any]:
-    """Return the settings of `center`, whose first vector has that `shape`, as plain JSON."""
+    """Return the settings of `center` as plain JSON; `shape` is the shape of its first vector."""
     first = center.members[0]
     config = first.config
     own = {
@@ -35,15 +35,15 @@ def settings_of(center: Center | Independent, shape: Sequence[int]) -> dict[str,
 
 
 def config_of(settings: dict[str, Any], algorithm: Algorithm | None) -> CenterConfig:
-    """Return what `settings_of` described, of each member of an ensemble.
+    """Return the configuration from `settings_of`; for an ensemble, that of each member.
 
     Args:
-        settings: as they stand in a record.
-        algorithm: the algorithm; default: that of this library which the settings name.
+        settings: the settings in a record.
+        algorithm: the algorithm; by default the one of this library that the settings name.
 
     Raises:
-        ValueError: the algorithm is none of this library and was not given, or another was given.
-        RecordError: the settings are not those that this version of distkeras knows.
+        ValueError: the algorithm is not part of this library and was not passed, or another one was passed.
+        RecordError: this version of distkeras does not know the settings.
     """
     names = {field.name for field in fields(CenterConfig)}
     known = {name: value for name, value in settings.items() if name in names}
@@ -73,7 +73,7 @@ def _algorithm_of(described: dict[str, Any], given: Algorithm | None) -> Algorit
         if described["class"] in known:
             return known[described["class"]](**described["parameters"])
         raise ValueError(
-            f"Expected the algorithm {described['class']}, which is none of this library's: give "
+            f"Expected the algorithm {described['class']}, which is not part of this library: pass "
             "`replay(path, algorithm=...)` an instance with the same parameters. Received: algorithm=None"
         )
     theirs = _describe(given)
