@@ -1,4 +1,4 @@
-"""The distributed optimizers, one file each: pure rules over flat float32 arrays. NumPy only."""
+"""The distributed optimizers, one per file: pure algorithms over flat float32 arrays. NumPy only."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ REGISTRY: dict[str, type[Algorithm]] = {
     for name, value in list(globals().items())
     if isinstance(value, type) and issubclass(value, Algorithm) and value is not Algorithm
 }
-"""Every rule that is imported above, by name: the import is its entry. All laws of the tests run on it."""
+"""Every algorithm imported above, by name: the import registers it. All laws of the tests run on each."""
 
 __all__ = ["REGISTRY", "Algorithm", "Commit", "State", "Vector", "get", *REGISTRY]
 
 
 def get(algorithm: str | Algorithm) -> Algorithm:
-    """Return the rule of that name with its defaults, or the rule itself.
+    """Return the algorithm with that name and its defaults, or the algorithm itself.
 
     Args:
-        algorithm: a name of `REGISTRY` in upper or lower case, or a rule.
+        algorithm: a name in `REGISTRY`, in upper or lower case, or an algorithm.
 
     Raises:
-        ValueError: no rule has that name.
-        TypeError: neither a name nor a rule.
+        ValueError: no algorithm has that name.
+        TypeError: `algorithm` is neither a name nor an algorithm.
     """
     if isinstance(algorithm, Algorithm):
         return algorithm
     if not isinstance(algorithm, str):
         raise TypeError(
-            "`algorithm` must be the name of a rule or an instance of one, such as 'DynSGD' or "
+            "`algorithm` must be the name of an algorithm or an instance of one, such as 'DynSGD' or "
             f"DynSGD(communication_window=5). Received: algorithm={algorithm!r}"
         )
     by_lower_case = {name.lower(): known for name, known in REGISTRY.items()}
@@ -60,4 +60,4 @@ def get(algorithm: str | Algorithm) -> Algorithm:
     hint = (
         f"Did you mean {by_lower_case[close[0]].__name__!r}?" if close else f"Known: {', '.join(REGISTRY)}."
     )
-    raise ValueError(f"No rule has the name {algorithm!r}. {hint} Received: algorithm={algorithm!r}")
+    raise ValueError(f"No algorithm has the name {algorithm!r}. {hint} Received: algorithm={algorithm!r}")

@@ -12,7 +12,7 @@ class ADAG(Algorithm):
     """Accumulated gradient normalization: `u = d / steps; c <- c + u`.
 
     A window of any length moves the center by about one step of the inner optimizer, in a better direction.
-    A partial window is divided by the steps really taken, so it weighs as much as a full one.
+    A partial window is divided by the steps actually taken, so it weighs as much as a full one.
 
     dist-keras never committed the last, partial window, and divided by the nominal length.
 

@@ -11,10 +11,10 @@ from distkeras.algorithms.intervals import check_interval
 
 @dataclass(frozen=True)
 class AdaptiveADAG(Algorithm):
-    """ADAG damped by how far the center moved meanwhile.
+    """ADAG with damping by the center's movement since the worker received it.
 
-    `u = d / steps; c <- c + u / (1 + (c - b)^2 / gamma)`, elementwise: only the weights that others moved
-    since this worker received `b` are damped. The thesis's asynchronous distributed adaptive gradients;
+    `u = d / steps; c <- c + u / (1 + (c - b)^2 / gamma)`, elementwise: damps only the weights that others
+    moved since this worker received `b`. This is the thesis's asynchronous distributed adaptive gradients;
     dist-keras calls it `Experimental`.
 
     Args:

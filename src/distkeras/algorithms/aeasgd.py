@@ -12,15 +12,15 @@ class AEASGD(Elastic):
     """Asynchronous elastic averaging: `E = alpha (x - c); x <- x - E; c <- c + E`.
 
     The moving rate is `alpha = learning_rate * rho`. Workers explore around the center instead of jumping to
-    it, so windows may be long and workers many. A worker that is replaced starts at the center: what its
-    predecessor had explored since is lost.
+    it, so long windows and many workers are possible. The replacement of a worker starts at the center: what
+    its predecessor had explored since its last exchange is lost.
 
-    dist-keras pulled and committed in two steps, which is unstable at alpha 0.5 when commits arrive together.
+    dist-keras pulled and committed in two steps, which is unstable at alpha 0.5 if commits arrive together.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.
         rho: stiffness of the spring; smaller explores more.
-        learning_rate: of the inner optimizer. `learning_rate * rho` must lie in (0, 1].
+        learning_rate: learning rate of the inner optimizer. `learning_rate * rho` must lie in (0, 1].
 
     Reference: Zhang et al. 2015, Deep Learning with Elastic Averaging SGD.
     """

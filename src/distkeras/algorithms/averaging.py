@@ -10,11 +10,11 @@ from distkeras.algorithms.base import Algorithm, Commit, State, Vector
 
 @dataclass(frozen=True)
 class Averaging(Algorithm):
-    """Once an epoch the center becomes the mean of the workers' weights, by their samples: `c <- mean_i x_i`.
+    """After each epoch the center becomes the mean of the workers' weights, by samples: `c <- mean_i x_i`.
 
-    A worker that dies trains its epoch again; the others wait for it.
+    The replacement of a failed worker trains the epoch again; the others wait for it.
 
-    dist-keras never zeroed its buffer: it averaged in the epoch before, over N.
+    dist-keras never zeroed its buffer: the average also contained the previous epoch, divided by N.
 
     Args:
         communication_window: minibatch steps between two averages; `None` means one epoch.

@@ -11,14 +11,14 @@ from distkeras.algorithms.intervals import check_interval
 
 @dataclass(frozen=True)
 class DCASGD(Algorithm):
-    """A stale gradient is carried to the center of now by Taylor: `c <- c - eta (g + lambda g^2 (c - b))`.
+    """Corrects a stale gradient to the current center by Taylor: `c <- c - eta (g + lambda g^2 (c - b))`.
 
-    `g = -d / eta`; its square stands for the curvature. Over a window longer than the paper's one step `g` is
-    the sum of the window's gradients, and its square grows with the square of the window: lower `lambda_`.
+    `g = -d / eta`; its square approximates the curvature. With windows longer than the paper's one step, `g`
+    is the sum of the window's gradients, and its square grows with the square of the window: lower `lambda_`.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.
-        learning_rate: `eta` of the inner optimizer, plain SGD, above 0.
+        learning_rate: learning rate `eta` of the inner optimizer, plain SGD, above 0.
         lambda_: strength of the compensation, at least 0; 0 gives `DOWNPOUR`.
 
     Reference: Zheng et al. 2017, algorithm 2 (DC-ASGD-c).

@@ -12,20 +12,20 @@ from distkeras.algorithms.intervals import check_interval
 
 @dataclass(frozen=True)
 class DelayedNesterov(Algorithm):
-    """Asynchronous DiLoCo: deltas act at once, momentum only with every n-th of them.
+    """Asynchronous DiLoCo: deltas apply at once, the momentum is updated with every n-th delta.
 
     With `g = -d` and `buffer <- buffer + g`: `c <- c - eps (cc beta m + g / n)`; with every n-th commit first
     `m <- beta m + buffer / n`, then `c <- c - eps ((1 - cc n + cc) beta m + g / n)` and `buffer <- 0`.
 
-    A worker that dies leaves the others fewer pushes to wait for, not a broken round: n counts commits,
-    whoever sends them.
+    The failure of a worker does not stop the others: n counts commits, whichever workers send them.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.
         outer_learning_rate: `eps`, above 0.
         outer_momentum: `beta`, in [0, 1).
-        period: `n`, commits between two updates of the momentum; default the number of workers.
-        activation: `cc`, the share of the momentum that each commit applies, in [0, 1 / n]. 0: all at once.
+        period: `n`, commits between two updates of the momentum; by default the number of workers.
+        activation: `cc`, the share of the momentum in each commit, in [0, 1 / n]. With 0, the n-th commit
+            applies all of it.
 
     Reference: Liu et al. 2024, algorithm 3.
     """

@@ -17,8 +17,8 @@ class DiLoCo(Algorithm):
 
     `m <- beta m + g; c <- c - eps (beta m + g)` with `g = -mean_i d_i`, by the workers' samples.
 
-    Made for an adaptive inner optimizer (AdamW), whose state stays with each worker: one that is replaced
-    begins with a fresh one.
+    Made for an adaptive inner optimizer (AdamW), whose state stays with each worker: the replacement of a
+    worker starts with a new state.
 
     Args:
         communication_window: minibatch steps between two rounds.
@@ -43,7 +43,7 @@ class DiLoCo(Algorithm):
         return {"momentum": np.zeros_like(center)}
 
     def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
-        momentum = state["momentum"]  # of deltas: the paper's with its sign turned
+        momentum = state["momentum"]  # of deltas: the paper's, with the opposite sign
         momentum *= self.outer_momentum
         momentum += message
         message += self.outer_momentum * momentum

@@ -9,9 +9,9 @@ from distkeras.algorithms.base import Algorithm, Commit, State, Vector
 
 @dataclass(frozen=True)
 class DOWNPOUR(Algorithm):
-    """Every delta is added to the center as it comes: `c <- c + d`; the worker goes on from the new center.
+    """Adds every delta to the center on arrival: `c <- c + d`; the worker continues from the new center.
 
-    Diverges when many workers push long windows: use `DynSGD`, `ADAG` or `AEASGD` there.
+    Diverges if many workers commit long windows: use `DynSGD`, `ADAG` or `AEASGD` then.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.

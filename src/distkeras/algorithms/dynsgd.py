@@ -9,11 +9,11 @@ from distkeras.algorithms.base import Algorithm, Commit, State, Vector
 
 @dataclass(frozen=True)
 class DynSGD(Algorithm):
-    """A delta counts the less the staler it is: `c <- c + d / (tau + 1)`.
+    """A delta counts less the staler it is: `c <- c + d / (tau + 1)`.
 
-    A worker that stalls does no harm when it comes back: its one late delta is divided by all it missed.
+    A worker that stalls does no harm when it comes back: its late delta is divided by all commits it missed.
 
-    dist-keras read the staleness outside the lock, so that commits could slip in between.
+    dist-keras read the staleness outside the lock, so that other commits could come in between.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.

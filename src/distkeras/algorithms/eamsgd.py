@@ -12,24 +12,24 @@ from distkeras.algorithms.intervals import check_interval
 class EAMSGD(Elastic):
     """AEASGD whose workers take Nesterov steps: `E = alpha (x - c); x <- x - E; c <- c + E`.
 
-    The inner step is the worker's part: `v <- momentum v - eta grad f(x + momentum v); x <- x + v`. The
-    velocity `v` stays with the worker: no exchange touches it, and a worker that is replaced starts at the
-    center with `v = 0`.
+    The worker takes the inner step: `v <- momentum v - eta grad f(x + momentum v); x <- x + v`. The velocity
+    `v` stays with the worker: no exchange changes it. The replacement of a worker starts at the center with
+    `v = 0`.
 
     The Keras optimizer takes the step `-eta grad f`: its learning rate is `eta`, and its schedule, clipping
-    and weight decay are at work too. The worker adds `momentum` around it, so `SGD(eta)` is the paper's
-    EAMSGD, and an optimizer with momentum of its own (`SGD(momentum=...)`, Adam, Nadam, Lion, RMSprop with
-    `momentum`, Muon) is refused: it would be applied twice. One that has none (Adagrad, Adadelta, RMSprop)
-    may stand in for SGD. For Adam and its kin choose `AEASGD`; `momentum=0` is `AEASGD`.
+    and weight decay apply too. The worker adds `momentum` around it, so `SGD(eta)` gives the paper's EAMSGD.
+    An optimizer with momentum of its own (`SGD(momentum=...)`, Adam, Nadam, Lion, RMSprop with `momentum`,
+    Muon) is refused, because momentum would apply twice. An optimizer without momentum (Adagrad, Adadelta,
+    RMSprop) may replace SGD. For Adam and similar optimizers choose `AEASGD`; `momentum=0` is `AEASGD`.
 
-    dist-keras looked ahead the wrong way and multiplied by the learning rate twice.
+    dist-keras looked ahead in the wrong direction and multiplied by the learning rate twice.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.
         rho: stiffness of the spring; smaller explores more.
-        learning_rate: makes the moving rate `alpha = learning_rate * rho`, which must lie in (0, 1], and
-            nothing else. The paper's is the inner optimizer's `eta`: give both the same number.
-        momentum: of the inner Nesterov step, in [0, 1).
+        learning_rate: used only for the moving rate `alpha = learning_rate * rho`, which must lie in (0, 1].
+            In the paper it is the inner optimizer's `eta`: set both to the same number.
+        momentum: momentum of the inner Nesterov step, in [0, 1).
 
     Reference: Zhang et al. 2015, Deep Learning with Elastic Averaging SGD.
     """

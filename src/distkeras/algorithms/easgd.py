@@ -13,14 +13,14 @@ from distkeras.algorithms.intervals import check_interval
 class EASGD(Algorithm):
     """Synchronous elastic averaging: `x_i <- x_i - alpha (x_i - c); c <- c + alpha sum_i (x_i - c)`.
 
-    Both from the old values: the server answers every worker of the round with the center before it. In a
-    round of fewer workers (a quorum, or after some have left) the center moves the less.
+    Both use the old values: the server answers every worker of the round with the previous center. In a round
+    of fewer workers (a quorum, or after some have left) the center moves less.
 
-    dist-keras documented it and never wrote it.
+    dist-keras documented it but never implemented it.
 
     Args:
         communication_window: minibatch steps between two rounds.
-        alpha: the moving rate, in (0, 1]; default 0.9 over the number of workers.
+        alpha: moving rate, in (0, 1]; 0.9 over the number of workers by default.
 
     Reference: Zhang et al. 2015, section 3 and the stability analysis in its supplement.
     """
@@ -50,7 +50,7 @@ class EASGD(Algorithm):
         return before
 
     def adopt(self, local: Vector, message: Vector, reply: Vector) -> Vector:
-        # Of what was sent, as the center has it: compressed, `local` is not quite that.
+        # Uses the message as the center received it: with compression, it differs from `local`.
         force = message - reply
         force *= self._moving_rate
         return local - force

@@ -1,4 +1,4 @@
-"""What the rules of Deep Learning with Elastic Averaging SGD share, Zhang et al., NeurIPS 2015."""
+"""The common part of the elastic algorithms of Zhang et al., NeurIPS 2015."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from distkeras.algorithms.intervals import check_interval
 
 @dataclass(frozen=True)
 class Elastic(Algorithm):
-    """Abstract: a spring between each worker and the center, moved in one atomic step.
+    """Abstract: a spring between each worker and the center, applied in one atomic step.
 
-    `E = alpha (x - c); x <- x - E; c <- c + E` with `alpha = learning_rate * rho`. The worker sends `x`, the
-    server answers with the elastic force `E`: `c + x` is conserved, and stability does not depend on the
+    `E = alpha (x - c); x <- x - E; c <- c + E` with `alpha = learning_rate * rho`. The worker sends `x` and
+    the server answers with the elastic force `E`: `c + x` is conserved, and stability does not depend on the
     number of workers.
     """
 
@@ -28,13 +28,13 @@ class Elastic(Algorithm):
         if self.alpha > 1:
             raise ValueError(
                 f"`learning_rate * rho` of {self.name} must not exceed 1: at 1 an exchange swaps worker and "
-                "center, beyond it throws them apart. Lower `rho`. "
+                "center, above 1 it drives them apart. Lower `rho`. "
                 f"Received: learning_rate={self.learning_rate!r}, rho={self.rho!r}"
             )
 
     @property
     def alpha(self) -> float:
-        """The moving rate: the part of the distance to the center that one exchange closes on each side."""
+        """Moving rate: the fraction of the distance between worker and center that an exchange moves each."""
         return self.learning_rate * self.rho
 
     def commit(self, local: Vector, anchor: Vector, num_steps: int) -> Vector:

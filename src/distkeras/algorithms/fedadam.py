@@ -20,7 +20,7 @@ class FedAdam(Algorithm):
 
     Args:
         communication_window: minibatch steps between two rounds; `None` means one epoch, the paper's choice.
-        outer_learning_rate: `eta`, above 0: about how far a round moves each weight.
+        outer_learning_rate: `eta`, above 0: approximate movement of each weight in a round.
         beta_1: decay of the mean, in [0, 1).
         beta_2: decay of the mean square, in [0, 1).
         epsilon: the paper's degree of adaptivity `tau`, above 0.

@@ -15,19 +15,19 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class GapAware(Algorithm):
-    """A delta is divided by how far the center moved meanwhile, in its usual steps.
+    """Divides a delta by the center's movement since the worker received it, in units of its usual steps.
 
-    `c <- c + d / (1 + |c - b| / C)` with `C = eta (sqrt(EMA(v^2)) + 1e-8)`, where `v` is what a commit moved
-    the center by, over `eta`: `C` is the root mean square of the center's steps. Elementwise; the average is
-    corrected for its start at zero.
+    `c <- c + d / (1 + |c - b| / C)` with `C = eta (sqrt(EMA(v^2)) + 1e-8)`, where `v` is a commit's movement
+    of the center, divided by `eta`: `C` is the root mean square of the center's steps. Elementwise; the
+    average is corrected for its start at zero.
 
-    A worker that stalls does no harm when it comes back: its delta is divided by all the center has moved.
+    A worker that stalls does no harm when it comes back: its delta is divided by the center's whole movement.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.
-        learning_rate: the largest `eta` of the inner optimizer, in (0, inf]; it scales the `1e-8` that keeps
-            weights which have never moved apart from zero. Infinity gives `DOWNPOUR`.
-        decay: of the moving average, in [0, 1).
+        learning_rate: the largest `eta` of the inner optimizer, in (0, inf]. It scales the `1e-8`, which
+            avoids a division by zero for weights that have never moved. Infinity gives `DOWNPOUR`.
+        decay: decay of the moving average, in [0, 1).
 
     Reference: Barkai et al. 2020, section 4.
     """
@@ -50,7 +50,7 @@ class GapAware(Algorithm):
         square, commits = state["square"], state["commits"]
         penalty = commit.movement(center)
         np.abs(penalty, out=penalty)
-        weight = max(1 - self.decay ** int(commits[0]), EPSILON)  # before the first commit: square is 0
+        weight = max(1 - self.decay ** int(commits[0]), EPSILON)  # Before the first commit, `square` is 0.
         penalty /= self.learning_rate * (np.sqrt(square / weight) + EPSILON)
         penalty += 1
         message /= penalty

@@ -1,4 +1,4 @@
-"""The one place where hyper-parameters are checked."""
+"""Checks of hyperparameters."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 
 def check_interval(algorithm: Any, field: str, interval: str, *, integer: bool = False) -> None:
-    """Raise unless `algorithm.field` is a number in `interval`, such as `"[0, 1)"` or `"(0, inf]"`.
+    """Check that `algorithm.field` is a number in `interval`, such as `"[0, 1)"` or `"(0, inf]"`.
 
     Args:
-        algorithm: a dataclass of hyper-parameters.
+        algorithm: a dataclass of hyperparameters.
         field: name of one of them.
-        interval: two bounds in mathematical notation; infinity is a value only where the bracket is square.
-        integer: only whole numbers will do.
+        interval: two bounds in mathematical notation; infinity is allowed only with a square bracket.
+        integer: whether only integers are allowed.
 
     Raises:
-        TypeError: the value is no number.
-        ValueError: the value lies outside (NaN lies outside everything).
+        TypeError: the value is not a number.
+        ValueError: the value lies outside the interval. NaN always does.
     """
     value = getattr(algorithm, field)
     kinds, kind = (int, "an integer") if integer else ((int, float), "a number")

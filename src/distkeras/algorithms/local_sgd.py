@@ -10,10 +10,10 @@ from distkeras.algorithms.base import Algorithm, Commit, State, Vector
 
 @dataclass(frozen=True)
 class LocalSGD(Algorithm):
-    """Every window the center moves by the workers' mean delta, by their samples: `c <- c + mean_i d_i`.
+    """Each round moves the center by the workers' mean delta, weighted by samples: `c <- c + mean_i d_i`.
 
-    All start a round from the center, so this is `c <- mean_i x_i`; written with deltas it may be compressed,
-    and a message that misses its round (see `quorum`) brings its progress, not its old weights.
+    All workers start a round from the center, so this equals `c <- mean_i x_i`. Deltas can be compressed, and
+    a message that misses its round (see `quorum`) contributes its progress, not its old weights.
 
     Args:
         communication_window: minibatch steps between two rounds; 16 as in Lin et al. 2020, Don't Use Large

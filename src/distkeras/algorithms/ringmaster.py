@@ -10,15 +10,15 @@ from distkeras.algorithms.intervals import check_interval
 
 @dataclass(frozen=True)
 class Ringmaster(Algorithm):
-    """A delta is added unless it is too stale: `c <- c + d` where `tau < R`; else it is discarded.
+    """Adds a delta unless it is too stale: `c <- c + d` if `tau < R`; otherwise discards it.
 
-    Either way the worker goes on from the center. A discarded commit does not count as one: no worker grows
-    staler by it, so that not all can be discarded for ever. A worker that stalls loses the window it was in.
+    In both cases the worker continues from the center. A discarded commit does not count: it makes no other
+    worker staler, so the server cannot discard every commit for ever. A worker that stalls loses its window.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.
-        delay_threshold: `R`, in commits, at least 1; default twice the number of workers, so that only
-            stragglers lose (the mean staleness is one less than the number of workers).
+        delay_threshold: `R`, in commits, at least 1; by default twice the number of workers, so that only
+            stragglers lose windows (the mean staleness is one less than the number of workers).
 
     Reference: Maranjyan et al. 2025 (2501.16168), algorithm 4.
     """

@@ -1,4 +1,4 @@
-"""Plain training on one worker, seen as a rule."""
+"""Plain training on one worker, as an algorithm."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from distkeras.algorithms.base import Algorithm, Commit, State, Vector
 
 @dataclass(frozen=True)
 class Sequential(Algorithm):
-    """One worker trains as if it were alone: `c <- x`, and the worker keeps its weights to the bit.
+    """One worker trains alone: `c <- x`, and the worker keeps its weights to the bit.
 
-    The exchange only reports progress and keeps a center to restart from. With several workers each commit
-    overwrites the others': the trainers use it with one worker alone.
+    The exchange only reports progress and keeps a center for restarts. With several workers each commit would
+    overwrite the others': trainers use it with one worker only.
 
     Args:
         communication_window: minibatch steps between two reports.

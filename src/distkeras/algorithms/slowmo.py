@@ -15,8 +15,8 @@ from distkeras.algorithms.intervals import check_interval
 class SlowMo(Algorithm):
     """Heavy-ball momentum over rounds: `u <- beta u - mean_i d_i / gamma; c <- c - alpha gamma u`.
 
-    The state is `-gamma u`: the inner learning rate `gamma` then falls out of the rule, which needs not know
-    it. (Under a schedule the paper rescales the momentum with `gamma`; here it keeps the length it had.)
+    The state is `-gamma u`, so the update does not need the inner learning rate `gamma`. (If `gamma` follows
+    a schedule, the paper rescales the momentum with it; here the momentum keeps its length.)
 
     Args:
         communication_window: minibatch steps between two rounds.

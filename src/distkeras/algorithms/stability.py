@@ -1,8 +1,8 @@
-"""Where a rule diverges: what is known of quadratics, as closed forms, transition matrices and a warning.
+"""Stability of algorithms on quadratics: closed-form limits, transition matrices and a warning.
 
 On `f = h x^2 / 2` a step of gradient descent multiplies the distance to the optimum by `1 - rate`, with
-`rate = learning_rate * curvature` (the papers' eta h). A rule is then a linear map of the center and the
-workers' weights; it is stable where no eigenvalue of that map exceeds 1 in size.
+`rate = learning_rate * curvature` (the papers' eta h). An algorithm is then a linear map of the center and
+the workers' weights. It is stable if no eigenvalue of that map exceeds 1 in magnitude.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Matrix = npt.NDArray[np.float64]
 
 
 def window_decay(rate: float, num_steps: int | None) -> float:
-    """Return what a window leaves of the distance to the optimum: `(1 - rate)^num_steps`; 0 for an epoch."""
+    """Return the part of the distance to the optimum after a window: `(1 - rate)^num_steps`; epoch: 0."""
     return 0.0 if num_steps is None else (1 - rate) ** num_steps
 
 
 def commit_gain(algorithm: Algorithm, num_workers: int, rate: float) -> float | None:
-    """Return the part of the distance to the optimum that one commit in turn adds to the center.
+    """Return the share of the distance to the optimum that one commit adds when workers commit in turn.
 
     `k = 1 - (1 - rate)^H` for DOWNPOUR, `k / H` for ADAG, `k / num_workers` for DynSGD (whose staleness is
-    `num_workers - 1` when workers commit in turn); `None` for other rules.
+    then `num_workers - 1`); `None` for other algorithms.
     """
     window = algorithm.communication_window
     gain = 1 - window_decay(rate, window)
@@ -45,24 +45,24 @@ def commit_gain(algorithm: Algorithm, num_workers: int, rate: float) -> float | 
 
 
 def round_robin_limit(num_workers: int) -> float:
-    """Return the gain that diverges when workers commit in turn: `2 sin(pi / (2 (2 N - 1)))`."""
+    """Return the gain above which workers that commit in turn diverge: `2 sin(pi / (2 (2 N - 1)))`."""
     return 2 * math.sin(math.pi / (2 * (2 * num_workers - 1)))
 
 
 def easgd_limit(num_workers: int, rate: float) -> float:
     """Return the alpha at which the paper's synchronous EASGD diverges, for `0 < rate < 2`.
 
-    `(4 - 2 rate) / (2 (N + 1) - N rate)`: there a worker's gradient and its elastic force are both taken at
-    the weights before the step (Zhang et al. 2015, supplement).
+    `(4 - 2 rate) / (2 (N + 1) - N rate)`. In the paper, a worker's gradient and its elastic force are both
+    computed at the weights before the step (Zhang et al. 2015, supplement).
     """
     return (4 - 2 * rate) / (2 * (num_workers + 1) - num_workers * rate)
 
 
 def easgd_window_limit(num_workers: int, decay: float) -> float:
-    """Return the alpha at which EASGD diverges when the elastic force is taken after a window, as here.
+    """Return the alpha at which EASGD diverges when the elastic force is computed after a window, as here.
 
-    `2 (1 + a) / (N (1 + a) + 2 a)` with the window's decay `a`, by the criterion of Jury on the map of the
-    center and the workers' mean; where `a` is negative also `(1 - a) / (-a (N + 1))`.
+    `2 (1 + a) / (N (1 + a) + 2 a)` with the window's decay `a`, by Jury's criterion for the map of the center
+    and the workers' mean; if `a` is negative, at most `(1 - a) / (-a (N + 1))`.
     """
     slope = num_workers * (1 + decay) + 2 * decay
     limit = 2 * (1 + decay) / slope if slope > 0 else math.inf
@@ -70,10 +70,10 @@ def easgd_window_limit(num_workers: int, decay: float) -> float:
 
 
 def aeasgd_limit(rate: float) -> float:
-    """Return the largest stable alpha of atomic round-robin AEASGD, whatever the number of workers.
+    """Return the largest stable alpha of atomic round-robin AEASGD for any number of workers.
 
-    `(4 - 2 rate) / (4 - rate)` for `0 <= rate <= 2`, with gradient and force taken at the same weights. With
-    the force taken after the window, as here, every alpha in [0, 1] is stable: both maps are contractions.
+    `(4 - 2 rate) / (4 - rate)` for `0 <= rate <= 2`, with gradient and force computed at the same weights. If
+    the force is computed after the window, as here, every alpha in [0, 1] is stable: both maps contract.
     """
     return (4 - 2 * rate) / (4 - rate)
 
@@ -106,25 +106,25 @@ def aeasgd_matrix(num_workers: int, rate: float, alpha: float) -> Matrix:
 
 
 def spectral_radius(matrix: Matrix) -> float:
-    """Return the size of the largest eigenvalue: below 1 the map converges, above it diverges."""
+    """Return the magnitude of the largest eigenvalue: the map converges below 1 and diverges above."""
     return float(np.abs(np.linalg.eigvals(matrix)).max())
 
 
 def warn_if_unstable(
     algorithm: Algorithm, num_workers: int, learning_rate: float, curvature: float = 1.0
 ) -> str | None:
-    """Return a message where the rule is known to diverge, `None` where it is stable or nothing is known.
+    """Return a message if the algorithm is known to diverge; `None` if it is stable or nothing is known.
 
-    Only `learning_rate * curvature` counts. The curvature is the largest eigenvalue of the loss's Hessian;
-    nobody knows it beforehand, and 1 is the figure of a well-scaled problem: normalized inputs, plain SGD at
-    0.1. Adam's learning rate is a length of step, not a rate: for it the verdict is a rule of thumb, and at
-    the usual 0.001 only very long windows on many workers are warned of.
+    Only `learning_rate * curvature` matters. The curvature is the largest eigenvalue of the loss's Hessian.
+    It is not known in advance; 1 is typical of well-scaled problems: normalized inputs, plain SGD at 0.1.
+    Adam's learning rate is a step length, not a rate: for Adam the result is only a rule of thumb, and at the
+    usual 0.001 the message comes only for very long windows on many workers.
 
     Args:
-        algorithm: the rule.
+        algorithm: the algorithm.
         num_workers: workers of the job.
-        learning_rate: of the inner optimizer, above 0.
-        curvature: the largest curvature of the loss that training is expected to meet.
+        learning_rate: learning rate of the inner optimizer, above 0.
+        curvature: the largest expected curvature of the loss.
     """
     rate = learning_rate * curvature
     if rate >= 2:
@@ -139,8 +139,8 @@ def warn_if_unstable(
         return None
     return (
         f"{algorithm!r} is unstable with {num_workers} workers at learning_rate * curvature = {rate:.3g}: "
-        f"a commit adds {gain:.3g} of the distance to the optimum, {gain / limit:.2f} times what workers "
-        f"that commit in turn can bear ({limit:.3g}). Use {_stable_choices(algorithm, num_workers, rate)}."
+        f"a commit adds {gain:.3g} of the distance to the optimum, {gain / limit:.2f} times the limit for "
+        f"workers that commit in turn ({limit:.3g}). Use {_stable_choices(algorithm, num_workers, rate)}."
     )
 
 
@@ -156,7 +156,7 @@ def _warn_of_elastic(algorithm: EASGD, num_workers: int, rate: float) -> str | N
 
 
 def _stable_choices(algorithm: Algorithm, num_workers: int, rate: float) -> str:
-    """Name the rules and the number of workers that are stable where `algorithm` is not."""
+    """Return the algorithms and the number of workers that are stable where `algorithm` is not."""
     window, limit = algorithm.communication_window, round_robin_limit(num_workers)
     choices = ["AEASGD (stable with any number of workers)"]
     for stable in (DynSGD(window), ADAG(window)):
