@@ -452,7 +452,7 @@ def test_a_recorded_run_is_replayed_bit_for_bit(rule, tmp_path):
     replayed = replay(path)
     assert replayed.center.tobytes() == result.centers[-1].tobytes()
     assert replayed.num_updates == 40
-    with pytest.raises(FileExistsError, match="a record is one run's"):
+    with pytest.raises(FileExistsError, match="a record holds one run"):
         simulate(rule, Quadratic(), num_workers=5, num_commits=40, record=path)
 
 

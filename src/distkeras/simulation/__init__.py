@@ -1,4 +1,4 @@
-"""The same rules and the same center under a virtual clock: hundreds of workers in one process."""
+"""Simulation with a virtual clock: the same algorithms and center, hundreds of workers in one process."""
 
 from distkeras.simulation.conditions import Failures, Network, Outages
 from distkeras.simulation.keras_problem import KerasProblem

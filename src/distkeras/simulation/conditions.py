@@ -1,4 +1,4 @@
-"""What lies between the workers and the center, and what goes wrong there."""
+"""Conditions of a simulation: the network and failures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Network:
-    """The way to the center and back: `latency + bytes / bandwidth` each way, and a server in between.
+    """The network, with `latency + bytes / bandwidth` seconds in each direction, and the server.
 
-    The server serves one message at a time, first come first served; a link is a worker's own.
+    The server handles one message at a time, first come first served. Each worker has its own link.
 
     Args:
-        latency: seconds one way.
-        bandwidth: bytes a second of a worker's link, each way.
-        service: seconds the server spends on a message.
+        latency: seconds in one direction.
+        bandwidth: bytes per second of a worker's link, in each direction.
+        service: seconds for which the server handles a message.
     """
 
     latency: float = 0.0
@@ -27,27 +27,27 @@ class Network:
             _seconds(name, getattr(self, name))
         if not self.bandwidth > 0:
             raise ValueError(
-                f"`bandwidth` must be positive (bytes a second). Received: bandwidth={self.bandwidth!r}"
+                f"`bandwidth` must be positive (bytes per second). Received: bandwidth={self.bandwidth!r}"
             )
 
     def transfer(self, num_bytes: int) -> float:
-        """Return the seconds that `num_bytes` take one way."""
+        """Return the seconds for `num_bytes` in one direction."""
         return self.latency + num_bytes / self.bandwidth
 
 
 @dataclass(frozen=True)
 class Failures:
-    """What befalls a window, each with a probability of its own. Everything goes through the center's ledger.
+    """Failures of windows, each with its own probability. The center's ledger handles them as in a real job.
 
     Args:
-        crash: probability that the worker dies in a window. The window is lost; another process joins as
+        crash: probability that the worker crashes in a window. The window is lost; another process joins as
             this worker and starts from the center.
-        restart: seconds from the death to the join.
+        restart: seconds from the crash to the join.
         straggle: probability that a window is slow.
-        slowdown: how many times slower it then is.
-        lost_reply: probability that the answer to a commit is lost, so that the worker sends it again: a
-            duplicate, which is answered and not applied.
-        timeout: seconds from the loss to the second sending.
+        slowdown: factor by which it is slower.
+        lost_reply: probability that the reply to a commit is lost. The worker sends the commit again, and the
+            server answers this duplicate without applying it.
+        timeout: seconds from the loss to the duplicate.
     """
 
     crash: float = 0.0
@@ -71,28 +71,28 @@ class Failures:
 
 @dataclass(frozen=True)
 class Outages:
-    """Processes that end at random times, as machines do: the time between two is exponential.
+    """Failures of processes at random times, as on real machines, with exponential intervals.
 
-    A window in flight is lost with its worker. With the server is lost what it took since its last snapshot,
-    and what its workers train meanwhile; they join anew. With the job, whose driver ends, all workers lose
-    the window that they are in; the server writes a last snapshot and loses nothing.
+    A worker that fails loses its current window. A server that fails loses all commits since its last
+    snapshot and the windows that its workers train meanwhile; the workers rejoin. If the job fails, with its
+    driver, all workers lose their current window; the server writes a last snapshot and loses nothing.
 
     Args:
         worker: mean seconds between two failures of one worker, while it trains.
-        worker_restart: seconds from its failure to the join of the process that replaces it.
+        worker_restart: seconds from its failure to the join of its replacement.
         server: mean seconds between two failures of the parameter server; of several, of any of them.
-        server_restart: seconds until it takes messages again.
-        snapshot: seconds between two snapshots of it.
+        server_restart: seconds until the server accepts messages again.
+        snapshot: seconds between two snapshots of the server.
         job: mean seconds between two failures of the whole job.
         job_restart: seconds until its workers join again.
-        cut: mean seconds between two cuts of one worker's connection. A reply that is cut off is asked for
-            again: a duplicate, which is answered and not applied.
-        cut_restart: seconds until the worker asks.
-        together: a worker that fails takes all others with it, and all start together again, after
-            `worker_restart`, as those of a synchronous rule do on Spark.
+        cut: mean seconds between two losses of one worker's connection. The worker sends a commit whose reply
+            is lost again, and the server answers this duplicate without applying it.
+        cut_restart: seconds until the worker sends it again.
+        together: whether a failing worker stops all others, and all start again together after
+            `worker_restart`, as the workers of a synchronous algorithm do on Spark.
 
     Raises:
-        ValueError: seconds that are negative or no numbers; means and `snapshot` that are not positive.
+        ValueError: seconds are negative or not finite, or means or `snapshot` are not positive.
     """
 
     worker: float = math.inf
@@ -114,7 +114,7 @@ class Outages:
             _seconds(name, getattr(self, name))
 
     def times_as_often(self, level: float) -> Outages:
-        """Return the same with every failure and cut `level` times as often."""
+        """Return a copy in which every failure is `level` times as frequent."""
         if not 0 < level < math.inf:
             raise ValueError(f"`level` must be positive and finite. Received: level={level!r}")
         means = {name: getattr(self, name) / level for name in ("worker", "server", "job", "cut")}

@@ -1,4 +1,4 @@
-"""The heap of what is on its way to the server, and the center that takes it."""
+"""The event loop of a simulation: a heap of messages in transit, and the center that handles them."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from distkeras.simulation.state import Arrival, Inner, VirtualClock, Worker
 from distkeras.simulation.step_time import WindowTime
 
 POLL_EVERY = 1024
-"""Commits after which the center's event log is read, so that it does not grow with the run."""
+"""Commits between two reads of the center's event log, which would otherwise grow with the run."""
 
 
 @dataclass
 class Simulation:
     """Runs the workers of one job in the order in which their messages arrive.
 
-    A window is trained when its commit arrives, from the weights that its worker had stored: nothing that
-    happens in between can change it.
+    A window is trained when its commit arrives, from the weights stored for its worker: nothing can change
+    them in between.
 
     Attributes:
-        make_center: makes the first center, and the one that a restarted server has before it goes on.
-        outages: processes that fail.
-        schedule: says when.
-        record: a file for every request in order, which `distkeras.record.replay` runs again; `None`: none.
+        make_center: makes the first center, and the center of a restarted server before it is restored.
+        outages: frequencies of process failures.
+        schedule: times of process failures.
+        record: file for every request, in order, for `distkeras.record.replay`; `None` for no record.
     """
 
     make_center: Callable[[], Center]
@@ -82,8 +82,8 @@ class Simulation:
         """Run, and yield after each commit, until there are `num_commits` or the center refuses one.
 
         Args:
-            num_commits: commits; those that are trained again count once.
-            until: virtual seconds after which it ends all the same.
+            num_commits: number of commits; repeated ones count once.
+            until: virtual seconds after which the run ends in any case.
         """
         self.recorder.evaluate(self.center.snapshot())
         for worker in range(self.center.num_workers):
@@ -98,7 +98,7 @@ class Simulation:
                     break
                 self._happen(arrival, time)
                 continue
-            # First come, first served: a message waits for those that came before it.
+            # First come, first served: a message waits for earlier ones.
             served = max(time, self._server_free) + self.network.service
             if served > until:
                 break
@@ -116,12 +116,12 @@ class Simulation:
         return self.recorder.result(self.center.algorithm, self.center.num_workers, self.diverged)
 
     def _push(self, time: float, worker: int, arrival: Arrival | Moment) -> None:
-        # What arrives at one moment is served in the order in which it was sent.
+        # Messages that arrive at the same time are handled in the order in which they were sent.
         heapq.heappush(self._heap, (time, self._pushed, worker, arrival))
         self._pushed += 1
 
     def _begin(self, center: Center, restart: bool = False) -> None:
-        """Let a new `center` answer from now on."""
+        """Use a new `center` from now on."""
         self.center, self.handle = center, center.handle
         if self.record is not None:
             self.close()
@@ -139,7 +139,7 @@ class Simulation:
             self._push(time, DRIVER, moment)
 
     def _happen(self, moment: Moment, time: float) -> None:
-        """Do what befalls the whole job."""
+        """Handle an event of the whole job."""
         match moment:
             case Moment.SNAPSHOT:
                 self._snapshot = take_snapshot(self.center, {})
@@ -152,21 +152,21 @@ class Simulation:
         self._expect(moment, time)
 
     def _restore(self, up: float) -> None:
-        """The server is back at `up`, at its last snapshot; who waits for it asks again."""
+        """Restart the server at `up` from its last snapshot; workers that wait for it send again."""
         center = self.make_center()
         restore_snapshot(center, self._snapshot, self._seen)
         self._begin(center, restart=True)
-        self._snapshot = take_snapshot(self.center, {})  # Its arrays are the center's now.
+        self._snapshot = take_snapshot(self.center, {})  # The center now owns the old one's arrays.
         self.recorder.roll_back(self.center.num_updates, self.center.snapshot())
         self._joined = None
         self._server_free = max(self._server_free, up)
         under_way = {worker for _, _, worker, _ in self._heap}
         for worker in range(self.center.num_workers):
-            if worker not in under_way:  # Its message was in a round that is lost.
+            if worker not in under_way:  # Its message was in an open round, which is lost.
                 self._push(up + self._transfer, worker, Arrival.DUPLICATE)
 
     def _stop(self, up: float) -> None:
-        """All workers fail, and join again at `up`."""
+        """Stop all workers; they join again at `up`."""
         self._heap = [entry for entry in self._heap if isinstance(entry[3], Moment)]
         heapq.heapify(self._heap)
         for worker in range(self.center.num_workers):
@@ -190,16 +190,16 @@ class Simulation:
             momentum=inner.momentum,
             seed=(inner.seed, 2, worker, attempt),
         )
-        # Workers that join at one version share one copy of it.
+        # Workers that join at the same version share one copy of it.
         return Worker(self._joined[1], self._joined[1], replica, sequence=joined.sequence, attempt=attempt)
 
     def _begin_window(self, worker: int, now: float, reply: float | None = None) -> None:
-        """Send the worker's next window on its way, or its death.
+        """Schedule the arrival of the worker's next window, or of its replacement after a failure.
 
         Args:
-            worker: who trains it.
-            now: when it begins.
-            reply: when the worker has the reply to the window before, which it needs to send this one.
+            worker: index of the worker.
+            now: start of the window.
+            reply: arrival of the reply to the previous window, which the worker needs to send this one.
         """
         failures = self.failures
         failed = None
@@ -236,10 +236,10 @@ class Simulation:
         self._exchange(state.sent)
 
     def _train(self, worker: int, state: Worker) -> None:
-        """Train the worker's window, and write its commit."""
+        """Train the worker's window and make its commit."""
         inner, split = self.inner, self._num_trainable
         local, state.samples = self.problem.train(state.weights, inner.window, state.replica)
-        if state.weights is not state.anchor:  # It began before the reply came, which came meanwhile.
+        if state.weights is not state.anchor:  # The window began before the reply, which has come since.
             local = state.anchor + (local - state.weights)
         message = self.center.algorithm.commit(local[:split], state.anchor[:split], inner.window)
         state.local, state.message = local, message
@@ -251,11 +251,11 @@ class Simulation:
             num_samples=state.samples,
             epoch=0,
             step=state.sequence * inner.window,
-            message=np.concatenate((message, local[split:])),  # a copy: the center overwrites it
+            message=np.concatenate((message, local[split:])),  # A copy: the center overwrites it.
         )
 
     def _exchange(self, request: Exchange) -> None:
-        """Hand the center a commit, note what it did, and send its answers back."""
+        """Pass a commit to the center, record the result, and send the answers back."""
         version = self.center.num_updates
         answers = self.handle(request)
         if self.center.num_updates > version:
@@ -271,10 +271,10 @@ class Simulation:
         if isinstance(answer, Refused):
             self.diverged = True
             return
-        if isinstance(answer, Rejoin):  # The server has forgotten it, and its window is lost.
+        if isinstance(answer, Rejoin):  # The server has restarted and does not know it: its window is lost.
             before = self._workers[worker]
             self._workers[worker] = self._start(worker, before.attempt)
-            self._workers[worker].replica = before.replica  # The process lives.
+            self._workers[worker].replica = before.replica  # The process is still alive.
             self._begin_window(worker, self.clock.now + 2 * self._transfer)
             return
         if not isinstance(answer, Exchanged):
@@ -300,13 +300,13 @@ class Simulation:
 
     def _adopt(self, state: Worker, reply: Vector) -> Vector:
         if state.local is None or state.message is None:
-            raise RuntimeError("A reply came for a commit that was never sent.")
+            raise RuntimeError("A reply arrived for a commit that was never sent.")
         split = self._num_trainable
         weights = self.center.algorithm.adopt(state.local[:split], state.message, reply[:split])
         return weights if split == reply.size else np.concatenate((weights, reply[split:]))
 
     def _drop_events(self) -> None:
-        """Read the center's events, so that it forgets."""
+        """Read the center's events, so that it drops them."""
         [(_, polled)] = self.handle(Poll(self._seen))
         if not isinstance(polled, Polled):
             raise TypeError(f"Expected Polled. Received: {polled!r}")

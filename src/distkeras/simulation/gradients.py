@@ -1,4 +1,4 @@
-"""Gradients of a Keras model at weights in a flat vector, by each backend's own means."""
+"""Gradients of a Keras model at weights in a flat vector, on each backend."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Loss = Callable[[Any, Any], Any]
 
 
 class Differentiable(ABC):
-    """A Keras model as functions of flat vectors. Integer weights (seeds, counters) travel as `local`.
+    """A Keras model as functions of flat vectors. Integer weights (seeds, counters) are passed as `local`.
 
     Args:
         model: a built Keras model.
         loss: `loss(y, prediction)`, a Keras loss.
-        optimizer: a Keras optimizer of its own, or `None`.
+        optimizer: a Keras optimizer for this model only, or `None`.
     """
 
     def __init__(self, model: Any, loss: Loss, optimizer: Any = None) -> None:
@@ -69,16 +69,16 @@ class Differentiable(ABC):
 
     @abstractmethod
     def apply(self, state: Arrays, gradient: Vector, trainable: Vector) -> tuple[Arrays, Vector]:
-        """Let the Keras optimizer in `state` step; return its new state and the new trainable weights."""
+        """Take one step of the Keras optimizer with `state`; return its new state and the new weights."""
 
     def _split(self, flat: Any) -> list[Any]:
-        """Cut the trainable part of a flat array (of any backend) into the weights' shapes."""
+        """Cut the trainable part of a flat array (of any backend) into arrays of the weights' shapes."""
         segments = list(self.layout.segments())[: len(self.trainable)]
         return [flat[segment.elements].reshape(segment.shape) for segment in segments]
 
 
 class JaxModel(Differentiable):
-    """Pure functions, compiled: the model's own variables are never touched."""
+    """Compiled pure functions that do not change the model's own variables."""
 
     def __init__(self, model: Any, loss: Loss, optimizer: Any = None) -> None:
         import jax
@@ -126,13 +126,13 @@ class JaxModel(Differentiable):
         return self._predict(weights, [variable.value for variable in self.local], x)
 
     def apply(self, state: Arrays, gradient: Vector, trainable: Vector) -> tuple[Arrays, Vector]:
-        """Let the Keras optimizer step."""
+        """Take one step of the Keras optimizer."""
         state, new = self._apply(state, gradient, trainable)
         return state, np.asarray(new)
 
 
 class EagerModel(Differentiable):
-    """TensorFlow and PyTorch: weights are written into the model, which serves all workers in turn."""
+    """TensorFlow and PyTorch: weights are written into the model, which all workers use in turn."""
 
     @abstractmethod
     def _flat_gradient(self, x: Array, y: Array) -> Vector:
@@ -157,7 +157,7 @@ class EagerModel(Differentiable):
         return self.model(x, training=False)
 
     def apply(self, state: Arrays, gradient: Vector, trainable: Vector) -> tuple[Arrays, Vector]:
-        """Let the Keras optimizer step."""
+        """Take one step of the Keras optimizer."""
         from keras import ops
 
         variables = self.optimizer.variables
@@ -178,7 +178,7 @@ class EagerModel(Differentiable):
 
 
 class TensorFlowModel(EagerModel):
-    """A compiled tape."""
+    """Gradients by a compiled tape."""
 
     def __init__(self, model: Any, loss: Loss, optimizer: Any = None) -> None:
         import tensorflow as tf
@@ -201,7 +201,7 @@ class TensorFlowModel(EagerModel):
 
 
 class TorchModel(EagerModel):
-    """Autograd, eager."""
+    """Gradients by eager autograd."""
 
     def _flat_gradient(self, x: Array, y: Array) -> Vector:
         import torch
@@ -223,7 +223,7 @@ def differentiable(model: Any, loss: Loss, optimizer: Any = None) -> Differentia
     """Return `model` as functions of flat vectors, on Keras's backend.
 
     Raises:
-        ValueError: a backend other than JAX, TensorFlow and PyTorch.
+        ValueError: the backend is not JAX, TensorFlow or PyTorch.
     """
     import keras
 

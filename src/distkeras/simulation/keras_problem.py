@@ -1,4 +1,4 @@
-"""A real Keras model with real gradients as the problem of a simulation."""
+"""A Keras model with real gradients as the problem of a simulation."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from distkeras.simulation.problem import Replica
 Array = npt.NDArray[Any]
 
 EVALUATE_ROWS = 2048
-"""Rows of one forward pass of an evaluation."""
+"""Rows per forward pass of an evaluation."""
 
 
 class KerasProblem:
     """A Keras model that each worker trains on its share of rows, by gradient descent or a Keras optimizer.
 
-    Worker i of N trains rows i, i + N, i + 2N ..., shuffled anew each epoch; a minibatch may span two epochs.
-    A worker that dies loses its place in the data, its optimizer's state and its window.
+    Worker i of N trains rows i, i + N, i + 2N ..., shuffled again each epoch; a minibatch may span two
+    epochs. A worker that fails loses its place in the data, its optimizer's state and its window.
 
-    Memory: besides the simulator's vector a worker, its velocity (a rule with momentum) or its optimizer's
-    variables. On TensorFlow and PyTorch the model serves all workers in turn, so that its own weights are
-    undefined afterwards: `load(result.center)`.
+    Memory: besides the simulator's vector per worker, its velocity (for algorithms with momentum) or its
+    optimizer's variables. On TensorFlow and PyTorch all workers use the model in turn, so its own weights are
+    undefined afterwards: call `load(result.center)`.
 
     Args:
         model: a built Keras model; its weights are the first center.
         x: inputs, shape (rows, ...).
         y: targets, shape (rows, ...).
         loss: a Keras loss or its name.
-        batch_size: rows of a minibatch.
-        optimizer: a Keras optimizer or its name; `simulate` then does not use its `learning_rate`. Default:
-            gradient descent.
-        validation: `(x, y)` on which a center is evaluated; default: the training data.
+        batch_size: rows per minibatch.
+        optimizer: a Keras optimizer or its name; `simulate` then ignores its `learning_rate`. Gradient
+            descent by default.
+        validation: `(x, y)` for evaluations of the center; the training data by default.
         metrics: Keras metrics or their names (of the classes, in snake case: not the shorthand "accuracy"),
-            reported over the validation data.
+            computed over the validation data.
 
     Raises:
-        ValueError: a model that is not built, or arrays of different lengths.
+        ValueError: the model is not built, or arrays have different lengths.
 
     Example:
         >>> problem = KerasProblem(model, x, y, loss="sparse_categorical_crossentropy",
@@ -66,7 +66,7 @@ class KerasProblem:
         import keras
 
         if not model.built:
-            raise ValueError(f"Build the model before, for example with `keras.Input`. Received: {model!r}")
+            raise ValueError(f"Build the model first, for example with `keras.Input`. Received: {model!r}")
         self._x, self._y = _same_length("x", x, y)
         self._validation = _same_length("validation", *(validation or (x, y)))
         if batch_size < 1:
@@ -83,27 +83,27 @@ class KerasProblem:
 
     @property
     def initial(self) -> Vector:
-        """The model's weights when the problem was made."""
+        """The model's weights at the creation of this problem, shape (size,)."""
         return self._initial
 
     @property
     def num_trainable(self) -> int:
-        """Elements of the trainable weights; those of BatchNorm's and other statistics follow them."""
+        """Number of elements of the trainable weights; statistics such as BatchNorm's follow them."""
         return self._model.layout.num_trainable
 
     def steps_per_epoch(self, num_workers: int) -> int:
-        """Return the minibatches in a worker's share of the rows."""
+        """Return the number of minibatches in a worker's share of the rows."""
         return math.ceil(len(self._x) / num_workers / self._batch_size)
 
     def load(self, weights: Vector) -> None:
-        """Write a center into the model."""
+        """Write the weights of a center into the model."""
         self._model.load(weights)
 
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
         """Train `num_steps` minibatches of the worker's share."""
         if self._optimizer is not None and replica.momentum:
             raise ValueError(
-                "The rule brings Nesterov momentum of its own: leave out the problem's `optimizer`. "
+                "The algorithm adds Nesterov momentum of its own: leave out the problem's `optimizer`. "
                 f"Received: optimizer={self._optimizer!r}, momentum={replica.momentum}"
             )
         split = self.num_trainable
@@ -169,7 +169,7 @@ def _same_length(name: str, x: Array, y: Array) -> tuple[Array, Array]:
     x, y = np.asarray(x), np.asarray(y)
     if len(x) != len(y) or not len(x):
         raise ValueError(
-            f"`{name}` needs inputs and targets of one length, at least 1. "
+            f"`{name}` needs inputs and targets of the same length, at least 1. "
             f"Received: {len(x)} and {len(y)} rows"
         )
     return x, y

@@ -1,4 +1,4 @@
-"""When processes of a simulation fail, drawn from a source of chance of its own."""
+"""Times of process failures in a simulation, from their own random generator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distkeras.simulation.conditions import Outages
 
 
 class Moment(Enum):
-    """What happens to the whole job at some moment."""
+    """Events of the whole job."""
 
     SNAPSHOT = "snapshot"
     SERVER_FAILS = "server fails"
@@ -20,12 +20,12 @@ class Moment(Enum):
 
 
 class Schedule:
-    """The moments at which processes fail.
+    """The times at which processes fail.
 
     Args:
-        outages: how often.
-        num_workers: workers.
-        chance: of all draws.
+        outages: frequencies of the failures.
+        num_workers: number of workers.
+        chance: random generator of all draws.
     """
 
     def __init__(self, outages: Outages, num_workers: int, chance: np.random.Generator) -> None:
@@ -36,32 +36,32 @@ class Schedule:
             Moment.JOB_FAILS: outages.job,
             Moment.WORKERS_FAIL: outages.worker / num_workers if outages.together else math.inf,
         }
-        # Snapshots matter to a server that fails, and to nobody else.
+        # Only a server that fails needs snapshots.
         self._snapshot = math.inf if math.isinf(outages.server) else outages.snapshot
         self._worker_mean, self._cut_mean = alone, outages.cut
         self._failures = [self._after(0.0, alone) for _ in range(num_workers)]
         self._cuts = [self._after(0.0, outages.cut) for _ in range(num_workers)]
 
     def next(self, moment: Moment, now: float) -> float:
-        """Return when `moment` comes next, after `now`; infinity: never."""
+        """Return the next time of `moment` after `now`; infinity for never."""
         if moment is Moment.SNAPSHOT:
             return now + self._snapshot
         return self._after(now, self._means[moment])
 
     def failure_of(self, worker: int, start: float, end: float) -> float | None:
-        """Return when a worker fails that trains from `start` to `end`; `None`: it does not."""
+        """Return when a worker that trains from `start` to `end` fails; `None` if it does not fail."""
         if self._failures[worker] >= end:
             return None
-        failed = max(start, self._failures[worker])  # It may have failed while it waited.
+        failed = max(start, self._failures[worker])  # It may have failed while it was waiting.
         self._failures[worker] = math.inf
         return failed
 
     def started(self, worker: int, now: float) -> None:
-        """Note that a process has taken the place of one that failed."""
+        """Record that a process has replaced a failed one."""
         self._failures[worker] = self._after(now, self._worker_mean)
 
     def is_cut(self, worker: int, now: float) -> bool:
-        """Return whether a worker's connection has been cut since it was last asked."""
+        """Return whether a worker's connection has been lost since the last call for it."""
         if self._cuts[worker] > now:
             return False
         self._cuts[worker] = self._after(now, self._cut_mean)

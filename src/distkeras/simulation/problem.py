@@ -1,4 +1,4 @@
-"""What the workers of a simulation train: the protocol, and the quadratic of the papers."""
+"""The problem that simulated workers train: its interface, and the quadratic of the papers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from distkeras.algorithms import Vector
 
 @dataclass
 class Replica:
-    """What a problem knows of the worker that trains it.
+    """A worker, as the problem sees it.
 
     Attributes:
         worker: its index.
         num_workers: workers of the job.
-        learning_rate: of the inner optimizer.
-        momentum: of the inner optimizer; above 0, the step is Nesterov's:
+        learning_rate: learning rate of the inner optimizer.
+        momentum: momentum of the inner optimizer; above 0, the step is Nesterov's:
             `v <- momentum v - learning_rate grad f(x + momentum v); x <- x + v`.
-        seed: of this process's own source of chance.
-        memory: what the problem keeps from one window to the next (a velocity, a place in the data): lost
-            when the worker dies.
+        seed: seed of this process's random generator.
+        memory: state that the problem keeps between windows (a velocity, a place in the data); lost when the
+            worker fails.
     """
 
     worker: int
@@ -36,12 +36,12 @@ class Replica:
 
     @cached_property
     def rng(self) -> np.random.Generator:
-        """This worker's own source of chance."""
+        """This worker's random generator."""
         return np.random.default_rng(self.seed)
 
 
 class Problem(Protocol):
-    """What is trained. Two methods and two sizes; see `Quadratic` for the shortest."""
+    """A problem to train. `Quadratic` is the shortest example."""
 
     @property
     def initial(self) -> Vector:
@@ -50,11 +50,11 @@ class Problem(Protocol):
 
     @property
     def num_trainable(self) -> int:
-        """Leading elements that gradients move; the rest are statistics, averaged over workers."""
+        """Number of leading elements that gradients move; the rest are statistics, averaged over workers."""
         ...
 
     def steps_per_epoch(self, num_workers: int) -> int:
-        """Return the steps of one worker's epoch: the window of a rule whose window is `None`."""
+        """Return the steps of one worker's epoch: the window of algorithms whose window is `None`."""
         ...
 
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
@@ -65,7 +65,7 @@ class Problem(Protocol):
         ...
 
     def evaluate(self, weights: Vector) -> dict[str, float]:
-        """Return what is to be known of a center, `"loss"` included."""
+        """Return the metrics of a center, `"loss"` included."""
         ...
 
 
@@ -75,11 +75,11 @@ class Quadratic:
 
     Args:
         curvature: h, a number or shape (d,).
-        noise: standard deviation of the gradient's noise, each element.
+        noise: standard deviation of the gradient's noise, per element.
         start: the first center, a number or shape (d,).
 
     Raises:
-        ValueError: shapes that do not go together, or a negative noise.
+        ValueError: the shapes do not match, or the noise is negative.
     """
 
     curvature: float | npt.ArrayLike = 1.0
@@ -92,7 +92,7 @@ class Quadratic:
         shapes = {np.shape(self.curvature), np.shape(self.start)} - {()}
         if len(shapes) > 1 or any(len(shape) != 1 for shape in shapes):
             raise ValueError(
-                "`curvature` and `start` must be numbers or vectors of one length. "
+                "`curvature` and `start` must be numbers or vectors of the same length. "
                 f"Received: curvature={self.curvature!r}, start={self.start!r}"
             )
 
@@ -108,7 +108,7 @@ class Quadratic:
 
     @property
     def num_trainable(self) -> int:
-        """All of it."""
+        """Number of elements: all are trainable."""
         return self.initial.size
 
     def steps_per_epoch(self, num_workers: int) -> int:

@@ -1,4 +1,4 @@
-"""Writes down a simulation as it goes."""
+"""Records the trajectory of a simulation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from distkeras.simulation.problem import Problem
 from distkeras.simulation.result import Result
 
 KEEP_BYTES = 2**30
-"""The most that kept centers may take."""
+"""Most memory for kept centers, in bytes."""
 
 
 class Recorder:
-    """Keeps a line a commit, and evaluates the center now and then.
+    """Records every commit, and evaluates the center at intervals.
 
     Args:
         problem: evaluates the center.
-        num_commits: commits to come at most.
+        num_commits: largest number of commits.
         evaluate_every: commits between two evaluations.
-        keep_centers: keep every evaluated center, not only the last.
+        keep_centers: whether to keep every evaluated center, not only the last.
 
     Raises:
         ValueError: the centers to keep would take more than `KEEP_BYTES`.
@@ -52,7 +52,7 @@ class Recorder:
         self.num_stopped = 0
 
     def add(self, time: float, samples: int, worker: int, staleness: int) -> bool:
-        """Note a commit; return whether the center is to be evaluated now."""
+        """Record a commit; return whether the center must be evaluated now."""
         self._times.append(time)
         self._samples.append(self._samples[-1] + samples)
         self._workers.append(worker)
@@ -61,7 +61,7 @@ class Recorder:
         return version % self._evaluate_every == 0 or version == self._num_commits
 
     def evaluate(self, center: Vector) -> None:
-        """Note what the problem says of `center`, the last version; twice for one version counts once."""
+        """Record the problem's metrics of `center`, the last version, unless they are recorded already."""
         version = len(self._workers)
         if self._versions and self._versions[-1] == version:
             return
@@ -72,19 +72,19 @@ class Recorder:
         self._reports.append(self._problem.evaluate(center))
 
     def roll_back(self, version: int, center: Vector) -> None:
-        """Forget what came after `version`, whose center is `center`; it will be trained again."""
+        """Drop what came after `version`, whose center is `center`; it will be trained again."""
         del self._times[version + 1 :], self._samples[version + 1 :]
         del self._workers[version:], self._staleness[version:]
         while self._versions and self._versions[-1] > version:
             self._versions.pop()
             self._reports.pop()
-            if self._centers:  # Without `keep_centers` there is the last alone.
+            if self._centers:  # Without `keep_centers` there is only the last one.
                 self._centers.pop()
         self.num_restored += 1
         self.evaluate(center)
 
     def result(self, algorithm: Algorithm, num_workers: int, diverged: bool) -> Result:
-        """Return what was written down."""
+        """Return the recorded trajectory."""
         metrics = {
             name: np.array([report[name] for report in self._reports], np.float64)
             for name in self._reports[0]

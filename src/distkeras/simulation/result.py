@@ -1,4 +1,4 @@
-"""What a simulation hands back: the trajectory of the center, and what it took."""
+"""The result of a simulation: the trajectory of the center, and its cost."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ Integers = npt.NDArray[np.int64]
 class Result:
     """The history of a center over n commits (a synchronous round is one commit), evaluated E times.
 
-    With `evaluate_every=1`, E = n + 1, and row k of `centers` is the center after k commits. A run that
-    diverged ends at its last finite message: its n is smaller than `num_commits`.
+    With `evaluate_every=1`, E = n + 1, and row k of `centers` is the center after k commits. A diverged run
+    ends at its last finite message: its n is smaller than `num_commits`.
 
     Attributes:
-        algorithm: the rule.
+        algorithm: the algorithm.
         num_workers: workers of the job.
-        times: virtual seconds at which each version of the center came to be, shape (n + 1,); the first is 0.
+        times: virtual seconds at which each version of the center was made, shape (n + 1,); the first is 0.
         samples: rows behind each version, shape (n + 1,).
-        workers: who committed, shape (n,); -1 for a synchronous round.
-        staleness: of each commit, shape (n,); of a round's oldest message.
+        workers: the committing workers, shape (n,); -1 for a synchronous round.
+        staleness: staleness of each commit, shape (n,); for a round, of its oldest message.
         versions: the commits after which the center was evaluated, shape (E,).
-        centers: the center then, shape (E, d); without `keep_centers` the last alone, shape (1, d).
-        losses: of the center then, shape (E,).
-        metrics: everything else the problem reports of a center, by name, each of shape (E,).
-        bytes_sent: bytes of the messages that workers sent, repeated ones included.
+        centers: the evaluated centers, shape (E, d); without `keep_centers` only the last, shape (1, d).
+        losses: losses of the evaluated centers, shape (E,).
+        metrics: other metrics of the evaluated centers, by name, each of shape (E,).
+        bytes_sent: bytes of the messages that workers sent, duplicates included.
         bytes_received: bytes of the replies that workers received.
-        num_crashes: windows that died with their worker.
-        num_duplicates: commits that came again, and were answered but not applied.
-        num_restored: times that the server failed and went back to a snapshot.
-        num_stopped: times that the whole job, or all its workers at once, failed.
+        num_crashes: windows lost because their worker failed.
+        num_duplicates: duplicate commits, which were answered but not applied.
+        num_restored: times that the server failed and restarted from a snapshot.
+        num_stopped: times that the whole job, or all its workers together, failed.
         diverged: whether the center refused a message for NaN or infinity, which ends the run.
     """
 
@@ -64,7 +64,7 @@ class Result:
 
     @property
     def num_commits(self) -> int:
-        """Commits applied to the center."""
+        """Number of commits applied to the center."""
         return self.workers.size
 
     @property
@@ -74,9 +74,9 @@ class Result:
         return last
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row a version: commit, time, samples, worker, staleness, loss and the other metrics.
+        """Return one row per version: commit, time, samples, worker, staleness, loss and the other metrics.
 
-        Missing are the worker and the staleness of version 0, and the loss where it was not evaluated.
+        Version 0 has no worker and no staleness; versions that were not evaluated have no loss or metrics.
         """
         import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Many workers in one process: the rules and the center that production runs, under a virtual clock."""
+"""Runs simulations: many workers in one process, with the production code's algorithms and center."""
 
 from __future__ import annotations
 
@@ -43,43 +43,44 @@ def simulate(
     progress: bool = False,
     record: str | None = None,
 ) -> Result:
-    """Train `problem` with `num_workers` simulated workers until the center has taken `num_commits` commits.
+    """Train `problem` with `num_workers` simulated workers until the center has `num_commits` commits.
 
-    Every window is really trained and every message really applied, by the center that a job's server runs;
-    only time is virtual. The same arguments give the same trajectory, bit for bit. A message of NaN or
-    infinity, which the center refuses, ends the run: `result.diverged`.
+    Every window is really trained, and the center of real jobs applies every message; only time is virtual.
+    The same arguments give the same trajectory, bit for bit. If a message holds NaN or infinity, the center
+    refuses it and the run ends: see `result.diverged`.
 
-    Memory: one float32 vector of the model's size a worker, shared by those that hold the same version of
-    the center; a second one for rules that need the pulled center; three more for a worker that waits for its
-    round to close; one more where exchanges overlap.
+    Memory: one float32 vector of the model's size per worker, shared by workers with the same version of the
+    center; a second one for algorithms that need the pulled center; three more for a worker that waits for
+    its round to close; one more if exchanges overlap.
 
     Args:
-        algorithm: the rule. Its `communication_window` counts steps; `None` is one epoch of the problem.
-        problem: what is trained.
+        algorithm: the algorithm. Its `communication_window` counts steps; `None` is one epoch of the problem.
+        problem: the problem to train.
         num_workers: simulated workers, all alive from time 0.
-        num_commits: commits to the center, or rounds of a synchronous rule.
-        learning_rate: of the inner optimizer, gradient descent unless the problem brings its own. Default:
-            the rule's own `learning_rate` where it has one, else 0.01.
-        step_time: seconds of a step; default: `Gamma()`, a homogeneous cluster of 1 second a step.
-        network: latency, bandwidth and service time of the server; default: none.
-        failures: crashes, stragglers and lost replies, by window; default: none.
-        outages: processes that fail and connections that are cut, by time; default: none.
-        until: virtual seconds after which the run ends, if there were not `num_commits` before.
-        quorum: messages that complete a synchronous round; default: those of all workers.
-        overlap: workers train a window while the one before is exchanged; default: they wait for the reply.
-        num_shards: shards of the center; default by size.
-        evaluate_every: commits between two evaluations of the center; the first and the last always count.
-        keep_centers: keep every evaluated center, not only the last.
-        seed: of everything random.
-        progress: show a bar.
-        record: a file, made anew, for every request in order: `distkeras.record.replay` runs them again.
+        num_commits: commits to the center, or rounds of a synchronous algorithm.
+        learning_rate: learning rate of the inner optimizer, which is gradient descent unless the problem has
+            its own. By default the algorithm's `learning_rate` if it has one, else 0.01.
+        step_time: seconds per step; `Gamma()` by default, a homogeneous cluster with 1 second per step.
+        network: latency, bandwidth and service time of the server; all 0 or unlimited by default.
+        failures: crashes, stragglers and lost replies, by window; none by default.
+        outages: failing processes and lost connections, by time; none by default.
+        until: virtual seconds after which the run ends even before `num_commits`.
+        quorum: messages that complete a synchronous round; those of all workers by default.
+        overlap: whether workers train a window while the previous one is exchanged; by default they wait for
+            the reply.
+        num_shards: shards of the center; chosen by size by default.
+        evaluate_every: commits between two evaluations of the center; always includes the first and last.
+        keep_centers: whether to keep every evaluated center, not only the last.
+        seed: seed of all random generators.
+        progress: whether to show a progress bar.
+        record: a new file for every request, in order, for `distkeras.record.replay`; `None` for no record.
 
     Returns:
         The trajectory.
 
     Raises:
-        FileExistsError: there is a file at `record`.
-        ValueError: a number out of range, or centers to keep that would take more than 1 GiB.
+        FileExistsError: the file `record` exists.
+        ValueError: a number is out of range, or the kept centers would take more than 1 GiB.
 
     Example:
         >>> from distkeras.algorithms import DOWNPOUR
@@ -104,9 +105,7 @@ def simulate(
         algorithm, num_workers, num_trainable=problem.num_trainable, quorum=quorum, overlap=overlap
     )
     if record is not None and os.path.exists(record):
-        raise FileExistsError(
-            f"Expected a new file, since a record is one run's. Received: record={record!r}"
-        )
+        raise FileExistsError(f"Expected a new file: a record holds one run. Received: record={record!r}")
     inner = Inner(
         learning_rate=learning_rate,
         momentum=algorithm.inner_momentum,
@@ -130,7 +129,7 @@ def simulate(
         faults=faults,
         recorder=recorder,
     )
-    # A diverging run overflows before the center refuses it: that is a result, not a warning.
+    # A diverging run overflows before the center refuses it: this is a result, not worth a warning.
     with _bar(algorithm, num_commits, progress) as advance, np.errstate(over="ignore", invalid="ignore"):
         for _ in simulation.commits(num_commits, until):
             advance()
@@ -146,7 +145,7 @@ def _check_counts(**counts: int) -> None:
 
 @contextmanager
 def _bar(algorithm: Algorithm, num_commits: int, show: bool) -> Iterator[Callable[[], None]]:
-    """Yield what is to be called after each commit."""
+    """Yield the function to call after each commit."""
     if not show:
         yield lambda: None
         return

@@ -1,4 +1,4 @@
-"""What a simulation keeps of time, of its workers, and of what is on its way to the server."""
+"""State of a simulation: the clock, the workers, and the kinds of messages in transit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distkeras.simulation.problem import Replica
 
 
 class Arrival(Enum):
-    """What of a worker arrives at the server."""
+    """Kinds of a worker's messages that arrive at the server."""
 
     COMMIT = "commit"
     DUPLICATE = "duplicate"
@@ -20,7 +20,7 @@ class Arrival(Enum):
 
 @dataclass
 class VirtualClock:
-    """The time, as the center reads it."""
+    """The current virtual time, for the center."""
 
     now: float = 0.0
 
@@ -31,7 +31,7 @@ class VirtualClock:
 
 @dataclass(frozen=True)
 class Inner:
-    """How every worker trains a window: gradient descent, the window's steps, and the seed of its chance."""
+    """Settings of every worker's inner training: gradient descent, steps of a window, and random seed."""
 
     learning_rate: float
     momentum: float
@@ -41,9 +41,9 @@ class Inner:
 
 @dataclass(slots=True)
 class Worker:
-    """One simulated worker. While it trains it holds `weights`, where its window began.
+    """One simulated worker. While it trains, `weights` holds the weights at the start of its window.
 
-    `anchor` is what it last received, the same vector unless exchanges overlap. Others may share both.
+    `anchor` is the center it last received: the same vector unless exchanges overlap. Workers may share both.
     """
 
     weights: Vector

@@ -1,4 +1,4 @@
-"""How long a minibatch step takes on a worker: constant, random, and unequal machines."""
+"""Time of a minibatch step on a worker: constant or random, on equal or unequal machines."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Protocol
 import numpy as np
 
 WindowTime = Callable[[int, int], float]
-"""Seconds that a worker (its index) takes for a number of steps: a new draw at every call."""
+"""Seconds that a worker (by index) takes for a number of steps: a new draw at each call."""
 
 
 class StepTime(Protocol):
-    """The distribution of the seconds that one step takes.
+    """The distribution of the time of one step, in seconds.
 
-    A window's time is drawn as a whole, from the distribution of the sum of its steps: one draw a window.
+    A window's time is drawn as a whole, from the distribution of the sum of its steps: one draw per window.
     """
 
     def windows(self, num_workers: int, rng: np.random.Generator) -> WindowTime:
-        """Return the clock of `num_workers` machines; `rng` is its only source of chance."""
+        """Return the clock of `num_workers` machines; all its draws come from `rng`."""
         ...
 
 
@@ -28,7 +28,7 @@ class Constant:
     """Every step takes `seconds`. Workers that start together commit in turn, in the order of their index.
 
     Args:
-        seconds: of one step.
+        seconds: seconds of one step.
     """
 
     seconds: float = 1.0
@@ -43,10 +43,10 @@ class Constant:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Memoryless steps: with a window of 1, every tick is that of a uniformly random worker.
+    """Memoryless steps: with a window of 1, each commit comes from a uniformly random worker.
 
     Args:
-        mean: seconds of one step.
+        mean: mean seconds of one step.
 
     Reference: Mitliagkas et al. 2016, Asynchrony begets Momentum.
     """
@@ -57,7 +57,7 @@ class Exponential:
         _positive("mean", self.mean)
 
     def windows(self, num_workers: int, rng: np.random.Generator) -> WindowTime:
-        """Return a clock of one draw a window: a sum of exponentials is a gamma variable."""
+        """Return a clock with one draw per window: a sum of exponentials is a gamma variable."""
         return lambda worker, num_steps: self.mean * rng.standard_gamma(num_steps)
 
 
@@ -66,8 +66,8 @@ class Gamma:
     """A homogeneous cluster: shape 100 gives a coefficient of variation of 0.1.
 
     Args:
-        mean: seconds of one step.
-        shape: of the gamma distribution; the coefficient of variation is `shape ** -0.5`.
+        mean: mean seconds of one step.
+        shape: shape of the gamma distribution; the coefficient of variation is `shape ** -0.5`.
     """
 
     mean: float = 1.0
@@ -78,17 +78,17 @@ class Gamma:
         _positive("shape", self.shape)
 
     def windows(self, num_workers: int, rng: np.random.Generator) -> WindowTime:
-        """Return a clock of one draw a window: a sum of gammas is a gamma variable."""
+        """Return a clock with one draw per window: a sum of gammas is a gamma variable."""
         scale = self.mean / self.shape
         return lambda worker, num_steps: scale * rng.standard_gamma(self.shape * num_steps)
 
 
 @dataclass(frozen=True)
 class Heterogeneous:
-    """Unequal machines: the mean of each is drawn once, its steps vary around it. Both are gamma variables.
+    """Unequal machines: each has its own mean, around which its steps vary. Both are gamma variables.
 
     Args:
-        mean: seconds of one step, over all machines.
+        mean: mean seconds of one step, over all machines.
         machine_variation: coefficient of variation between machines.
         step_variation: coefficient of variation between the steps of one machine.
     """
@@ -103,7 +103,7 @@ class Heterogeneous:
         _positive("step_variation", self.step_variation)
 
     def windows(self, num_workers: int, rng: np.random.Generator) -> WindowTime:
-        """Draw the machines, and return their clock."""
+        """Draw the machines and return their clock."""
         shape = self.machine_variation**-2
         machines = self.mean / shape * rng.standard_gamma(shape, num_workers)
         step_shape = self.step_variation**-2
