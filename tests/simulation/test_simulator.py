@@ -427,8 +427,8 @@ def test_a_number_out_of_range_is_named(options, words):
         (lambda: Failures(timeout=float("nan")), "timeout=nan"),
         (lambda: Failures(slowdown=0.5), "slowdown=0.5"),
         (lambda: Quadratic(noise=-1.0), "noise=-1.0"),
-        (lambda: Quadratic([1.0, 2.0], start=[1.0, 2.0, 3.0]), "one length"),
-        (lambda: Quadratic(np.ones((2, 2))), "one length"),
+        (lambda: Quadratic([1.0, 2.0], start=[1.0, 2.0, 3.0]), "same length"),
+        (lambda: Quadratic(np.ones((2, 2))), "same length"),
     ],
 )
 def test_conditions_out_of_range_are_named(make, words):
