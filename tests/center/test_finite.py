@@ -117,10 +117,10 @@ def test_a_finite_message_that_ruins_the_center_is_refused_and_nothing_is_taken_
     center.finite.on_failure = told.append
     (reply,) = ruin(center)
     assert isinstance(reply, Refused)
-    assert "after a message that was finite" in reply.reason
+    assert "after a finite message" in reply.reason
     assert told == [reply.reason]
     assert [event.reason for event in events(center, UpdateRefused)] == told
-    with pytest.raises(SnapshotError, match="after a message that was finite"):
+    with pytest.raises(SnapshotError, match="after a finite message"):
         take_snapshot(center, {})
     assert isinstance(send(center, 0, 2, 0.01)[0], Refused)
     assert isinstance(center.handle(Leave(0))[0][1], Refused)

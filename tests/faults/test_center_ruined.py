@@ -49,7 +49,7 @@ def test_the_server_goes_back_to_its_last_finite_snapshot_and_no_window_is_lost_
     job = run(tmp_path)
     bare.check(job, 120)
     assert len([event for event in job.events if isinstance(event, ServerRestored)]) == 1
-    assert "The center restarts from its last snapshot: after a message that was finite" in caplog.text
+    assert "The center restarts from its last snapshot: after a finite message" in caplog.text
     store = Store(str(tmp_path / "run"))
     for name in store._names():
         Path(name).rename(tmp_path / "run" / "snapshot-0000000001.npz")

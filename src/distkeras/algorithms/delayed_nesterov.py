@@ -12,7 +12,7 @@ from distkeras.algorithms.intervals import check_interval
 
 @dataclass(frozen=True)
 class DelayedNesterov(Algorithm):
-    """Asynchronous DiLoCo: deltas apply at once, the momentum is updated with every n-th delta.
+    """Asynchronous DiLoCo: deltas apply immediately, and every n-th delta updates the momentum.
 
     With `g = -d` and `buffer <- buffer + g`: `c <- c - eps (cc beta m + g / n)`; with every n-th commit first
     `m <- beta m + buffer / n`, then `c <- c - eps ((1 - cc n + cc) beta m + g / n)` and `buffer <- 0`.

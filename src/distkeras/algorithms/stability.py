@@ -22,7 +22,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 def window_decay(rate: float, num_steps: int | None) -> float:
-    """Return the part of the distance to the optimum after a window: `(1 - rate)^num_steps`; epoch: 0."""
+    """Return the part of the distance to the optimum left by a window: `(1 - rate)^num_steps`; epoch: 0."""
     return 0.0 if num_steps is None else (1 - rate) ** num_steps
 
 

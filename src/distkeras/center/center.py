@@ -158,7 +158,7 @@ class Center:
             yield
 
     def state(self) -> CenterState:
-        """Return a copy of the center's state, without open rounds and the workers' copies: workers rejoin.
+        """Return a copy of the center and its ledger. Open rounds and the workers' copies are not saved.
 
         Raises:
             SnapshotError: the center is not finite, or the algorithm failed with a message half applied.

@@ -32,7 +32,7 @@ class Finite:
         problem = self._vector.not_finite()
         if problem is None:
             return []
-        reason = f"after a message that was finite {problem}"
+        reason = f"after a finite message, {problem}"
         for message in messages:
             window = message.worker, message.window_epoch, message.sequence - 1
             event_log.add(UpdateRefused(*window, reason, event_log.clock()))

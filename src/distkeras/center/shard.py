@@ -1,4 +1,4 @@
-"""A contiguous part of the center, with its lock, its version and its state of the algorithm."""
+"""A contiguous part of the center, with its lock, its version and its part of the algorithm's state."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Shard:
             return "the center holds NaN or infinity"
         for name in sorted(self._checked & state.keys()):
             if not _has_finite_numbers(state[name]):
-                return f"the algorithm's {name!r} holds NaN or infinity, so that the center moves no more"
+                return f"the algorithm's {name!r} holds NaN or infinity, so the center no longer moves"
         return None
 
     def forget(self, worker: int) -> None:

@@ -89,7 +89,7 @@ class Sharded:
         return max(shard.staleness_of(worker) for shard in self.shards)
 
     def state(self) -> tuple[Vector, list[State], list[int]]:
-        """Return copies of the vector and of the shards' states of the algorithm, and the shards' versions.
+        """Return copies of the vector and of the algorithm's states, and the versions, by shard.
 
         Raises:
             SnapshotError: the algorithm failed between two shards, so this center must not be restored.

@@ -114,7 +114,7 @@ class Outages:
             _seconds(name, getattr(self, name))
 
     def times_as_often(self, level: float) -> Outages:
-        """Return a copy in which every failure is `level` times as frequent."""
+        """Return a copy in which every failure and lost connection is `level` times as frequent."""
         if not 0 < level < math.inf:
             raise ValueError(f"`level` must be positive and finite. Received: level={level!r}")
         means = {name: getattr(self, name) / level for name in ("worker", "server", "job", "cut")}

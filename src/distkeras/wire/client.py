@@ -160,7 +160,7 @@ class Client:
                 reached = self._connection is not None
                 self.close()
                 if self._ended:
-                    raise JobStopped("This worker has ended, or another client ends it.") from error
+                    raise JobStopped("This client was closed, or another client replaced it.") from error
                 if reached and isinstance(error, TimeoutError | BlockingIOError):
                     # The server has no reply yet: ask again.
                     deadline, pause = None, 0.05

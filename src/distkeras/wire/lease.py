@@ -138,8 +138,8 @@ def find_holder(fs: Any, folder: str) -> Holder | None:
 def _fenced(folder: str, holder: Holder | None) -> str:
     by = f"It is held by {holder}." if holder else "That run has ended since."
     return (
-        f"Another run has taken over the snapshots at {folder}, and this one may write there no more. {by} "
-        "Two trainings at a time need two addresses."
+        f"Another run has taken over the snapshots at {folder}, and this one may no longer write there. {by} "
+        "Use one address per training."
     )
 
 

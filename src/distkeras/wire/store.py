@@ -44,8 +44,8 @@ class SnapshotOptions:
             "hdfs:///run". `train(..., resume=True)` continues from it after a crash of the driver or its
             machine. By default a local folder that is removed at the end and covers a crash of the server
             alone.
-        seconds: seconds between two snapshots; `None` for no limit by time.
-        commits: updates of the center between two snapshots; `None` for no limit by updates.
+        seconds: seconds between two snapshots; `None` for no snapshots by time.
+        commits: updates of the center between two snapshots; `None` for no snapshots by updates.
         keep: number of snapshots to keep.
 
     Raises:
@@ -67,7 +67,7 @@ class SnapshotOptions:
         if not numbers or min(*numbers, self.keep, self.keep) <= 0:
             raise ValueError(
                 "Expected a positive number of `seconds` or `commits` between two snapshots, and a positive "
-                f"number to `keep`. Received: {self!r}"
+                f"`keep`. Received: {self!r}"
             )
 
 

@@ -22,7 +22,7 @@ _EVERY_HALF = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float
 
 @dataclass(frozen=True)
 class FP16(Codec):
-    """IEEE half precision, rounded to nearest even: error at most 2^-11 relative, or 2^-25. Ratio 2.
+    """IEEE half precision, to nearest even: relative error at most 2^-11, absolute 2^-25 near zero. Ratio 2.
 
     Values beyond 65504 become infinite, and the center refuses the message: use BF16 for such updates.
     """
