@@ -297,7 +297,7 @@ def test_a_trainer_that_trains_refuses_a_second_training_and_goes_on_after_an_er
     trainer, errors = distkeras.DOWNPOUR(model(), "sgd", "mse"), []
 
     def refused():
-        with pytest.raises(RuntimeError, match=r"trains already.*Received: DOWNPOUR.train") as caught:
+        with pytest.raises(RuntimeError, match=r"is already training.*Received: DOWNPOUR.train") as caught:
             trainer.train(None)
         errors.append(caught.value)
 

@@ -1,3 +1,3 @@
-"""Readers of events."""
+"""Displays of a running training."""
 
 __all__: list[str] = []

@@ -19,19 +19,19 @@ from distkeras.events import Event, ServerRestored, Window
 
 
 class _Speed(ProgressColumn):
-    """Rows a second, over the last half minute."""
+    """Rows per second, over the last half minute."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s", style="progress.data.speed")
 
 
 class ProgressBar:
-    """Shows rows done, rows a second and the loss of the last window, in a terminal or a notebook.
+    """Shows trained rows, rows per second and the loss of the last window, in a terminal or a notebook.
 
     Args:
-        title: what is trained.
+        title: title of the bar.
         total: rows of the whole training: rows of the data times epochs.
-        show: whether to draw at all; None: where standard error is a terminal or a notebook's.
+        show: whether to draw the bar; None to draw it only in a terminal (standard error) or a notebook.
     """
 
     def __init__(self, title: str, total: int, show: bool | None = None) -> None:
@@ -49,7 +49,7 @@ class ProgressBar:
         self._task = self._progress.add_task(title, total=total, loss="-")
 
     def __call__(self, event: Event) -> None:
-        """Advance by the rows of a committed window; go back where windows are trained again."""
+        """Advance by the rows of a committed window; move back when a restored server repeats windows."""
         if isinstance(event, Window):
             loss = event.metrics.get("loss")
             text = "-" if loss is None else f"{loss:.4f}"

@@ -1,4 +1,4 @@
-"""What a user calls: one class per distributed optimizer, and the history of a training."""
+"""The public interface: one trainer class per distributed optimizer, and the history of a training."""
 
 from distkeras.algorithms import REGISTRY
 from distkeras.center import BadUpdates
@@ -50,5 +50,5 @@ __all__ = [
 
 
 def __getattr__(name: str) -> type[NamedTrainer]:
-    # Never reached for an algorithm of the registry; it tells type checkers that any such name is a trainer.
+    # Never called for an algorithm of the registry. It tells type checkers that those names are trainers.
     raise missing(__name__, name)

@@ -12,10 +12,10 @@ from distkeras.trainers.distributed import DistributedTrainer
 
 
 class AveragingTrainer(DistributedTrainer):
-    """Every worker trains an epoch on its share, then all go on from the mean: `c <- mean(x_i)`.
+    """Every worker trains an epoch on its share, then all continue from the mean: `c <- mean(x_i)`.
 
-    The mean is weighted by rows. Synchronous: a barrier stage; when a worker is lost, all start again from
-    the last mean.
+    The mean is weighted by rows. Training is synchronous and runs in a barrier stage. If a worker is lost,
+    all workers restart from the last mean.
 
     Args:
         keras_model: as in `DistributedTrainer`.

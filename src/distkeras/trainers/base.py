@@ -1,4 +1,4 @@
-"""What all trainers share: the model, the data, the run, and what it leaves behind."""
+"""The base class of all trainers: it checks the arguments, runs the job and keeps the history."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ Arrange = Callable[["DataFrame"], tuple["DataFrame", tuple[int, ...]]]
 
 
 class Trainer(WithoutOldNames):
-    """Abstract: runs a rule on Spark and keeps the history. `DistributedTrainer` documents the arguments."""
+    """Abstract: runs an algorithm on Spark and keeps the history. `DistributedTrainer` has the arguments."""
 
     compared: ClassVar[tuple[str, ...]] = ()
-    """Attributes that a trainer has besides, which a resumed training must have alike."""
+    """Further attributes of a trainer that must be equal in a resumed training."""
 
     @named_arguments
     def __init__(
@@ -102,7 +102,7 @@ class Trainer(WithoutOldNames):
             ("num_parameter_servers", num_parameter_servers),
         ):
             check_positive_integer(name, value)
-        CenterConfig(algorithm, num_workers, quorum=quorum)  # Refuses what does not fit, before any data.
+        CenterConfig(algorithm, num_workers, quorum=quorum)  # Checks the arguments before any data is read.
         check_choice("schedule_steps", schedule_steps, ("training", "local"))
         check_choice("on_lost_worker", on_lost_worker, ("wait", "proceed"))
         self.on_bad_update = bad_updates.get(on_bad_update)
@@ -146,7 +146,7 @@ class Trainer(WithoutOldNames):
 
     @property
     def num_updates(self) -> int:
-        """Commits that the center took in the last training; a synchronous round counts once."""
+        """Number of commits to the center in the last training; a synchronous round counts once."""
         return Count(self._num_updates)
 
     @one_at_a_time
@@ -159,21 +159,21 @@ class Trainer(WithoutOldNames):
         *,
         resume: bool = False,
     ) -> tuple[Outcome, Columns]:
-        """Train on `data` from the first center, or centers, `initial`.
+        """Train on `data` from the initial center, or centers, `initial`.
 
         Returns:
-            What the job leaves, and how rows became the model's inputs and labels.
+            The outcome of the job, and the columns that hold the model's inputs and labels.
 
         Args:
             data: as in `DistributedTrainer.train`.
             shuffle: as in `DistributedTrainer.train`.
-            initial: shape (size,), or (num_workers, size) for a center of its own for every worker.
-            arrange: makes the workers' partitions of the prepared rows, and says how many rows each gets.
+            initial: shape (size,), or (num_workers, size) for one independent center per worker.
+            arrange: splits the prepared rows into the workers' partitions; returns them and their row counts.
             resume: as in `DistributedTrainer.train`.
         """
         if not isinstance(shuffle, bool):
             raise TypeError(
-                "`shuffle` must be True or False; features and labels go together, in a tuple: "
+                "`shuffle` must be True or False; pass features and labels together, in a tuple: "
                 f"train((x, y)). Received: shuffle of type {type(shuffle)}"
             )
         started = time.monotonic()
@@ -187,7 +187,7 @@ class Trainer(WithoutOldNames):
             launched(self.num_parameter_servers) as processes,
             as_frame(data, roles, num_partitions) as (frame, roles),
         ):
-            # Before the rows, which may come from Python already.
+            # Check Python before the first job: evaluating the rows may already run Python code.
             check_python(frame.sparkSession, keras.backend.backend())
             prepared = self._prepare(frame, roles, shuffle, num_partitions)
             outcome = self._job(prepared, shuffle, initial, arrange, interrupted, processes)
@@ -296,22 +296,22 @@ class Trainer(WithoutOldNames):
         )
 
     def get_training_time(self) -> float:
-        """Seconds that the last `train` took, all of it: preparation, start of the workers, training."""
+        """Duration of the last `train` in seconds: preparation, start of the workers and training."""
         return self._training_time
 
     def get_history(self) -> History:
-        """The windows of the last training, in the order in which the center took them."""
+        """The windows of the last training, in the order in which the center applied them."""
         return self._history
 
     def get_transitions(self) -> list[Transition]:
-        """What happened in the last training, or in the one that runs: its last thousand changes of state.
+        """The last thousand state transitions of the last or the running training, the oldest first.
 
-        Of workers, parameter servers, rounds, snapshots and of the job itself, the oldest first.
+        They cover workers, parameter servers, rounds, snapshots and the job itself.
         """
         return self._story.transitions()
 
     def get_averaged_history(self) -> list[Averaged]:
-        """One record an iteration, averaged over all workers."""
+        """One record per iteration, averaged over all workers."""
         return self._history.averaged()
 
     def get_executor_history(self, executor_id: int) -> History:

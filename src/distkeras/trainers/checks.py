@@ -1,4 +1,4 @@
-"""What a trainer refuses, and what it warns of, before it sees any data."""
+"""Checks of a trainer's arguments, before it reads any data: errors and warnings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from distkeras.worker.nesterov import check_no_momentum
 
 
 class UnstableWarning(UserWarning):
-    """The theory of the rule says that training will diverge at these parameters."""
+    """By the theory of the algorithm, training diverges at these parameters."""
 
 
 def check_kinds(keras_model: Any, algorithm: Any) -> None:
-    """Raise TypeError unless there is a model and a rule."""
+    """Raise TypeError unless the arguments are a Keras model and an algorithm."""
     if not isinstance(keras_model, keras.Model):
         raise TypeError(f"`keras_model` must be a Keras model. Received: {type(keras_model)}")
     if not isinstance(algorithm, Algorithm):
@@ -39,31 +39,32 @@ def check_positive_integer(name: str, value: object) -> None:
 
 
 def check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
-    """Raise ValueError unless `value` is one of two words."""
+    """Raise ValueError unless `value` is one of two choices."""
     if value not in choices:
         words = " or ".join(f'"{choice}"' for choice in choices)
         raise ValueError(f"`{name}` must be {words}. Received: {name}={value!r}")
 
 
 def check_servers(num_servers: int, num_workers: int, quorum: int | None, bad_updates: BadUpdates) -> None:
-    """Raise ValueError where several servers could not do what is asked for."""
+    """Raise ValueError for an option that does not work with several parameter servers."""
     if num_servers > 1 and quorum not in (None, num_workers):
         raise ValueError(
-            "A quorum needs one parameter server: each of several would complete its round with others. "
+            "A quorum needs one parameter server: several servers would each complete a round with different "
+            "workers. "
             f"Received: quorum={quorum}, num_parameter_servers={num_servers}"
         )
     if num_servers > 1 and bad_updates.max_norm is not None:
         raise ValueError(
-            "`max_norm` needs one parameter server: each of several sees a part of the message. "
+            "`max_norm` needs one parameter server: each of several servers sees only a part of the message. "
             f"Received: on_bad_update={bad_updates!r}, num_parameter_servers={num_servers}"
         )
 
 
 def check_codec(codec: Codec | None, layout: Layout) -> None:
-    """Raise ValueError where weights travel in double precision and are to be compressed."""
+    """Raise ValueError if a codec is given for weights in double precision."""
     if layout.dtype != "float32" and codec is not None:
         raise ValueError(
-            "Weights of float64 travel as they are: use `compression=None`, or a model of float32. "
+            "Weights of float64 cannot be compressed: use `compression=None`, or a model of float32. "
             f"Received: compression={codec!r}"
         )
 
@@ -74,10 +75,10 @@ def check_optimizer(
     algorithm: Algorithm,
     num_workers: int,
 ) -> None:
-    """Refuse an optimizer whose momentum would be applied twice; warn of one that will hardly learn.
+    """Refuse an optimizer whose momentum would be applied twice; warn about one that will hardly learn.
 
     Raises:
-        ValueError: optimizer and rule both have momentum.
+        ValueError: both the optimizer and the algorithm have momentum.
 
     Warns:
         ChangedDefaultWarning, UnstableWarning: as `DistributedTrainer`.
@@ -88,14 +89,14 @@ def check_optimizer(
     if changed is not None:
         warnings.warn(changed, ChangedDefaultWarning, stacklevel=_levels_to_user())
     rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
-    if isinstance(rate, float | int):  # A schedule has no one rate.
+    if isinstance(rate, float | int):  # A schedule has no single rate.
         warning = warn_if_unstable(algorithm, num_workers, float(rate))
         if warning is not None:
             warnings.warn(warning, UnstableWarning, stacklevel=_levels_to_user())
 
 
 def _levels_to_user() -> int:
-    """How far up the stack the first line is that is not of this project."""
+    """Return the number of stack levels up to the first line outside this project."""
     level, frame = 0, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):
         level, frame = level + 1, frame.f_back

@@ -1,8 +1,8 @@
-"""What a function of the user's does, as a digest: one that was changed differs, one defined anew does not.
+"""Digests of the code of a user's functions: editing a function changes its digest, redefining it does not.
 
-Seen are its instructions, the numbers and texts in it, its defaults, what it closes over, and the functions,
-classes and plain values of its own module that it names. Not seen is what lies elsewhere: other modules,
-files, code in C, and the insides of objects that are neither plain values nor functions.
+The digest covers the function's instructions, constants, defaults and closure, and the functions, classes and
+plain values of its own module that it names. It does not cover other modules, files, code in C, or the
+contents of objects that are neither plain values nor functions.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 
 
 def code_of(**functions: Callable[..., Any] | None) -> dict[str, str]:
-    """Return a digest for every one of `functions` that there is, by its name.
+    """Return the digest of each of `functions` that is not None, by name.
 
-    The keys name the version of Python: another one has other instructions for the same function, and only
-    what both sides have is compared.
+    The keys contain the version of Python, because different versions compile the same function to different
+    instructions. Only keys that both sides have are compared.
     """
     version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     return {
@@ -34,7 +34,7 @@ def code_of(**functions: Callable[..., Any] | None) -> dict[str, str]:
 
 
 def _described(value: Any, seen: dict[int, Any]) -> Any:
-    """Return tuples of plain values that are alike for what does alike, in this process or in another."""
+    """Return tuples of plain values that are equal for equal code, in this process or in another."""
     match value:
         case bool() | int() | float() | complex() | str() | bytes() | None:
             return (type(value).__name__, value)
@@ -51,7 +51,7 @@ def _described(value: Any, seen: dict[int, Any]) -> Any:
             return (str(value.dtype), value.shape, hashlib.sha256(data).hexdigest())
         case types.ModuleType():
             return ("module", value.__name__)
-    if id(value) in seen:  # A function that calls itself.
+    if id(value) in seen:  # A recursive function.
         return "above"
     seen[id(value)] = value
     match value:
@@ -68,7 +68,7 @@ def _described(value: Any, seen: dict[int, Any]) -> Any:
                 [base.__name__ for base in value.__bases__],
                 _of_class(value, seen),
             )
-    if hasattr(value, "__wrapped__"):  # By `functools.cache`, say.
+    if hasattr(value, "__wrapped__"):  # For example by `functools.cache`.
         return ("around", _described(value.__wrapped__, seen))
     name = getattr(value, "__qualname__", None)  # A function in C.
     if name is not None:
@@ -82,7 +82,7 @@ def _of_function(function: types.FunctionType, seen: dict[int, Any]) -> Iterator
     yield _described(function.__defaults__, seen)
     yield _described(function.__kwdefaults__, seen)
     for cell in function.__closure__ or ():
-        # An empty cell is of a name that is bound later, as by a function that calls itself.
+        # A cell is empty if its name is bound later, as in a recursive function.
         yield _described(cell.cell_contents, seen) if _is_filled(cell) else "empty"
     for name in sorted(_names_in(function.__code__)):
         if name in function.__globals__:
@@ -98,7 +98,7 @@ def _of_global(value: Any, module: str, seen: dict[int, Any]) -> Any:
 
 
 def _of_class(cls: type, seen: dict[int, Any]) -> list[Any]:
-    """Return the methods and plain values that a class defines itself."""
+    """Return the methods and plain values in the body of the class, without those it inherits."""
     members = {
         name: part for name, part in vars(cls).items() if not name.startswith("__") or name == "__call__"
     }
@@ -111,7 +111,7 @@ def _of_class(cls: type, seen: dict[int, Any]) -> list[Any]:
 
 
 def _of_code(code: types.CodeType, seen: dict[int, Any]) -> Any:
-    """Without file, lines and names of functions, which a new definition has otherwise."""
+    """Describe the code without file, line numbers and function names, which differ after a redefinition."""
     constants = [_described(part, seen) for part in code.co_consts]
     return (code.co_code, code.co_exceptiontable, constants, code.co_names, code.co_varnames, code.co_flags)
 

@@ -1,4 +1,4 @@
-"""Independent models, trained side by side, and one model that asks them all."""
+"""An ensemble of independent models trained in parallel, and a model that combines their outputs."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ Data = Literal["share", "all", "bootstrap"]
 
 
 class EnsembleTrainer(Trainer):
-    """Trains `num_ensembles` models that know nothing of each other, each as one worker of its own.
+    """Trains `num_ensembles` independent models, one per worker.
 
     The members start from different random weights, drawn by the model's own initializers. Weights whose
-    initializer has a seed of its own start alike in all of them.
+    initializer has a fixed seed start equal in all members.
 
     Args:
         keras_model: the architecture of every member; its weights are not used.
         worker_optimizer: as in `DistributedTrainer`.
         loss: as in `DistributedTrainer`.
-        num_ensembles: members.
-        data: what each member sees: "share": a part of the rows of its own; "all": every row; "bootstrap":
-            about as many rows as there are, drawn with replacement.
+        num_ensembles: number of members.
+        data: the rows that each member trains on: "share" for a separate part of the rows, "all" for every
+            row, "bootstrap" for about as many rows as there are, drawn with replacement.
         **options: the options of `DistributedTrainer`, without `num_workers` and `quorum`.
 
     Raises:
-        ValueError: `num_ensembles` is not a positive integer, or `data` none of the three.
+        ValueError: `num_ensembles` is not a positive integer, or `data` is not one of the three values.
 
     Example:
         ```python
@@ -70,7 +70,7 @@ class EnsembleTrainer(Trainer):
             raise ValueError(f'`data` must be "share", "all" or "bootstrap". Received: data={data!r}')
         if options.setdefault("num_workers", num_ensembles) != num_ensembles:
             raise ValueError(
-                "`EnsembleTrainer` has one worker a member: give `num_ensembles` alone. "
+                "`EnsembleTrainer` has one worker per member: pass only `num_ensembles`. "
                 f"Received: num_workers={options['num_workers']!r}, num_ensembles={num_ensembles!r}"
             )
         super().__init__(keras_model, Sequential(REPORT_STEPS), worker_optimizer, loss, **options)
@@ -98,25 +98,25 @@ class EnsembleTrainer(Trainer):
         ]
 
     def _initial(self) -> Vector:
-        """The first weights of every member, shape (num_ensembles, size)."""
+        """The initial weights of every member, shape (num_ensembles, size)."""
         given = self._given.first_vector()
         return np.stack(
             [self._reinitialized(given, self.seed + member) for member in range(self.num_ensembles)]
         )
 
     def _reinitialized(self, given: Vector, seed: int) -> Vector:
-        """Return weights of a model like the given one, as its initializers draw them by `seed`."""
+        """Return new weights for the given model, drawn by its initializers with `seed`."""
         fresh = tree_of(_initialized(self.keras_model, seed, self.custom_objects)).variables
         vector = given.copy()
         for segment, part in zip(
             self._given.spec.layout.segments(), self._given.spec.layout.unpack(vector), strict=True
         ):
             if segment.path in fresh and tuple(fresh[segment.path].shape) == segment.shape:
-                part[...] = value_of(fresh[segment.path])  # Others, as of LoRA, are as they were given.
+                part[...] = value_of(fresh[segment.path])  # Other weights, such as LoRA's, keep their values.
         return vector
 
     def _arrange(self, frame: DataFrame) -> tuple[DataFrame, tuple[int, ...]]:
-        """One partition a member, each with all the rows or with a sample of them."""
+        """Return one partition per member, each with all rows or with a sample of them."""
         return copy_to_all(frame, self.num_ensembles, self.seed if self.data == "bootstrap" else None)
 
 
@@ -125,11 +125,12 @@ def merge(members: Sequence[keras.Model], by: Literal["average", "vote"] = "aver
 
     Args:
         members: models of the same inputs and outputs.
-        by: "average": the mean of their outputs. "vote": the share of the members whose largest output it is,
+        by: "average" for the mean of their outputs. "vote" for the share of members that predict each class,
             for classifiers with one output per class.
 
     Raises:
-        ValueError: no members, `by` is neither, or the members are neither Sequential nor functional models.
+        ValueError: there are no members, `by` has another value, or a member is neither a Sequential nor a
+            functional model.
     """
     if not members or by not in ("average", "vote"):
         raise ValueError(
@@ -138,7 +139,7 @@ def merge(members: Sequence[keras.Model], by: Literal["average", "vote"] = "aver
         )
     combine = _vote if by == "vote" else _average
     inputs = _inputs_like(members[0])
-    # Each in a model of another name: members of one training are all called the same.
+    # Wrap each member in a model with a unique name: members of one training share a name.
     named = [_named(member, f"member_{index}") for index, member in enumerate(members)]
     outputs = [member(inputs) for member in named]
     return keras.Model(inputs, keras.tree.map_structure(lambda *each: combine(list(each)), *outputs))
@@ -150,10 +151,10 @@ def _named(model: keras.Model, name: str) -> keras.Model:
 
 
 def _inputs_like(model: keras.Model) -> Any:
-    """Return new inputs of the names, shapes and structure of those of `model`."""
+    """Return new inputs with the names, shapes and structure of the inputs of `model`."""
     if not getattr(model, "inputs", None):
         raise ValueError(
-            "Expected Sequential or functional models: the inputs of others are not known. "
+            "Expected Sequential or functional models: the inputs of other models are not known. "
             f"Received: {type(model)}"
         )
     old = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
@@ -171,8 +172,8 @@ def _vote(outputs: list[Any]) -> Any:
 
 
 def _initialized(model: keras.Model, seed: int, custom_objects: Mapping[str, Any] | None) -> keras.Model:
-    """Return a model like `model` with weights that its initializers draw by `seed`."""
-    # Keras draws the seeds of unseeded initializers from Python's generator: lent, and given back.
+    """Return a copy of `model` with new weights, drawn by its initializers with `seed`."""
+    # Keras draws the seeds of unseeded initializers from Python's generator, so restore its state afterwards.
     with ONE_AT_A_TIME:
         state = random.getstate()
         random.seed(seed)

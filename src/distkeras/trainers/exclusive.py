@@ -1,4 +1,4 @@
-"""One training of a trainer at a time: it keeps one history."""
+"""A lock that allows a trainer one training at a time, because a trainer keeps one history."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def one_at_a_time(train: Callable[Concatenate[T, P], R]) -> Callable[Concatenate
 
     @functools.wraps(train)
     def exclusive(trainer: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with _lock:  # Noted here, not in the trainer: it may be copied while it trains.
+        with _lock:  # Recorded here and not in the trainer, which may be copied while it trains.
             if id(trainer) in _training:
                 raise RuntimeError(
-                    "This trainer trains already, in another thread, and keeps one history. Make a trainer "
-                    f"for each of several trainings at a time. Received: {type(trainer).__name__}.train"
+                    "This trainer is already training in another thread, and keeps one history. Create one "
+                    f"trainer for each concurrent training. Received: {type(trainer).__name__}.train"
                 )
             _training.add(id(trainer))
         try:

@@ -1,7 +1,7 @@
-"""What a training is, in plain JSON, so that one that is resumed can be compared with the one before.
+"""The settings of a training in plain JSON. A resumed training compares them with those in the snapshot.
 
-Left out is what may change: the arguments in `MAY_CHANGE`, names that Keras numbers, initializers, learning
-rates.
+They leave out the settings that may change: the arguments in `MAY_CHANGE`, names that Keras numbers,
+initializers and learning rates.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ AS_THEY_ARE = (
     *("batch_size", "num_epoch", "num_parameter_servers", "num_workers", "overlap", "quorum"),
     *("schedule_steps", "seed"),
 )
-"""Attributes of a trainer that are compared by their values; of `num_epoch` there may be more."""
+"""Attributes of a trainer that are compared by value; `num_epoch` may be larger."""
 
 MAY_CHANGE = {
     "custom_objects": "the classes that they name are compared, as part of the model",
     "input_shape": "the shapes of the weights are compared",
-    "metrics": "they decide nothing: they are looked at",
-    "on_bad_update": "a training that a bad update has ended may go on by passing over it",
-    "on_lost_worker": "what is done without a worker is decided by who is there",
-    "server": "a new process, perhaps on another machine, with other limits",
-    "verbose": "what is shown",
+    "metrics": "they do not influence the training",
+    "on_bad_update": "a training that a bad update ended may resume and skip the update",
+    "on_lost_worker": "the workers that are present decide the action",
+    "server": "a new process may run on another machine, with other limits",
+    "verbose": "it only decides the output",
 }
-"""Arguments of trainers that a resumed training may have otherwise, and why."""
+"""Arguments of trainers that may differ in a resumed training, and the reasons."""
 
 
 class Configured(Protocol):
-    """What a trainer has that decides its center, beside `AS_THEY_ARE`."""
+    """The attributes of a trainer that decide its center, besides `AS_THEY_ARE`."""
 
     compared: ClassVar[tuple[str, ...]]
     algorithm: Algorithm
@@ -57,10 +57,10 @@ class Configured(Protocol):
 def settings_of(
     trainer: Configured, layout: Layout, compiled: Mapping[str, Json], shuffle: bool, num_rows: int
 ) -> dict[str, Any]:
-    """Return what decides the center, and which minibatch is which: a resumed training has the same.
+    """Return the settings that decide the center and the minibatches. They must be equal on resume.
 
-    How the rows lie in partitions is left out. Where they come in another order, the epoch that was
-    interrupted is not the same, and all that follow see every row once.
+    The order of the rows in partitions is left out. If it differs, the interrupted epoch differs, and all
+    later epochs still see every row once.
     """
     plain = {name: getattr(trainer, name) for name in (*AS_THEY_ARE, *trainer.compared)}
     feeding, weights = trainer.feeding, trainer.class_weight
@@ -83,7 +83,7 @@ def settings_of(
 
 
 def describe_model(model: keras.Model) -> Json:
-    """Return the configuration of a built `model` without its weights. A layer is named by its place."""
+    """Return the configuration of a built `model` without its weights. Layers are named by position."""
     layers = list(model._flatten_layers())
     places = {layer.name: f"layer {index}" for index, layer in enumerate(layers)}
     config = _config_of(model)
@@ -94,7 +94,7 @@ def describe_model(model: keras.Model) -> Json:
 
 
 def _config_of(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return the configuration of `layer`; empty where its class has none: its weights still count."""
+    """Return the configuration of `layer`; empty if its class has none. Its weights are still compared."""
     try:
         config: dict[str, Any] = layer.get_config()
     except NotImplementedError:
@@ -103,7 +103,7 @@ def _config_of(layer: keras.layers.Layer) -> dict[str, Any]:
 
 
 def describe_algorithm(algorithm: Algorithm) -> Json:
-    """Return name and parameters of a rule, but for its rates: they must follow the optimizer's."""
+    """Return name and parameters of an algorithm, without its rates, which must follow the optimizer's."""
     parameters = {field.name: getattr(algorithm, field.name) for field in fields(algorithm)}
     return {"name": algorithm.name, **_object(_plain(_without_rate(parameters)))}
 
@@ -111,7 +111,7 @@ def describe_algorithm(algorithm: Algorithm) -> Json:
 def describe_compiled(
     model: keras.Model, optimizer: str | keras.optimizers.Optimizer | None, loss: Any, loss_weights: Any
 ) -> dict[str, Json]:
-    """Return optimizer, loss and loss weights: those given, or those that `model` is compiled with."""
+    """Return the given optimizer, loss and loss weights, or those that `model` is compiled with."""
     if loss is None:
         loss, loss_weights = model.loss, loss_weights or getattr(model, "_loss_weights", None)
     own = isinstance(loss, types.FunctionType) and not loss.__module__.startswith("keras.")
@@ -124,7 +124,7 @@ def describe_compiled(
 
 
 def _plain(value: Any, places: Mapping[str, str] | None = None) -> Json:
-    """Return `value` as JSON has it; strings that are names of layers become those of their `places`."""
+    """Return `value` as plain JSON; names of layers are replaced by their `places`."""
     match value:
         case str():
             return (places or {}).get(value, value)
@@ -139,7 +139,7 @@ def _plain(value: Any, places: Mapping[str, str] | None = None) -> Json:
             return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
         case keras.optimizers.Optimizer():
             return {"class": type(value).__name__, **_object(_plain(_without_rate(value.get_config())))}
-        case keras.losses.Loss():  # Some of Keras's own leave arguments out of their configuration.
+        case keras.losses.Loss():  # Some of Keras's losses leave arguments out of their configuration.
             attributes = {name: part for name, part in vars(value).items() if name != "name"}
             return {"class": type(value).__name__, **_object(_plain(attributes))}
     return getattr(value, "__qualname__", type(value).__qualname__)
@@ -155,12 +155,12 @@ def _without_rate(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_free(name: str) -> bool:
-    """Whether a setting of a layer decides nothing once there are weights."""
+    """Whether a setting of a layer has no effect once the layer has weights."""
     return name.endswith(("_initializer", "build_config"))
 
 
 def describe_columns(**columns: Any) -> dict[str, Json]:
-    """Return the arguments that say which columns, and which weights of classes, a training has."""
+    """Return the arguments that name the columns and the class weights of a training, as plain JSON."""
     return {name: _plain(_listed(value)) for name, value in columns.items()}
 
 

@@ -1,4 +1,4 @@
-"""The model that a trainer was given: as it goes out to the workers, and as it comes back."""
+"""The user's model: serialized for the workers, and as a trained copy afterwards."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ logger = logging.getLogger(__name__)
 
 
 class GivenModel:
-    """A user's model, which stays as it is, and what is made of it.
+    """A user's model, which is not changed, and the copies made from it.
 
     Args:
-        model: the user's.
-        worker_optimizer: as in `DistributedTrainer`, like all that follow.
-        loss: of the workers.
-        metrics: of the workers.
-        loss_weights: of the workers.
-        custom_objects: of the model.
-        input_shape: of a model that is not built.
+        model: the user's model.
+        worker_optimizer: as in `DistributedTrainer`, like all arguments below.
+        loss: loss of the workers.
+        metrics: metrics of the workers.
+        loss_weights: loss weights of the workers.
+        custom_objects: custom objects of the model.
+        input_shape: input shape of a model that is not built.
 
     Attributes:
-        model: the user's.
-        spec: what workers make their copies of.
+        model: the user's model.
+        spec: the serialized model from which workers make their copies.
 
     Raises:
         ValueError: as `serialize_model`.
@@ -60,8 +60,10 @@ class GivenModel:
         self._state = local_state(model, self.spec.layout)
 
     def first_vector(self) -> Vector:
-        """Return the model's weights as they are now. What does not move goes out with the model: anew, where
-        it has changed since it was last frozen."""
+        """Return the model's current weights.
+
+        Local state is part of the serialized model. If it has changed, the model is serialized again.
+        """
         if local_state(self.model, self.spec.layout) != self._state:
             self.spec = self._serialize_model()
             self._state = local_state(self.model, self.spec.layout)
@@ -79,10 +81,10 @@ class GivenModel:
         """Return a new, compiled model as `fit` leaves it.
 
         Args:
-            center: its weights, shape (size,).
-            own: of the worker whose local state it gets.
-            columns: what it was trained on.
-            others: of workers whose metrics count too.
+            center: weights of the new model, shape (size,).
+            own: final state of the worker whose local state the model gets.
+            columns: the columns that the model was trained on.
+            others: final states of the other workers whose metrics are included.
             batch_size: rows of a minibatch.
         """
         own = own or FinalState()
@@ -93,7 +95,7 @@ class GivenModel:
         if own.too_large:
             logger.warning(
                 "The optimizer's state of %.0f MB stays in the worker, and the trained model has a new one. "
-                "To have it, raise spark.driver.maxResultSize to more than twice that.",
+                "To get the worker's state, raise spark.driver.maxResultSize to more than twice that size.",
                 own.too_large / 1e6,
             )
         if own.optimizer:

@@ -1,4 +1,4 @@
-"""What happened in a training: one record a communication window."""
+"""The history of a training: one record per communication window."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Averaged:
-    """The windows of one iteration, over all workers that got so far.
+    """The windows of one iteration, averaged over all workers that have reached it.
 
     Attributes:
         iteration: number of the window within its worker, 0-based.
-        workers: how many workers have this iteration.
-        samples: rows in these windows together.
-        metrics: mean of each metric, every worker's weighted by its rows; NaN stays NaN.
+        workers: number of workers that have this iteration.
+        samples: total rows in these windows.
+        metrics: mean of each metric over the workers, weighted by their rows; NaN stays NaN.
         staleness: mean staleness.
-        timestamp: seconds since the Unix epoch of the last of these windows.
+        timestamp: time of the last of these windows, in seconds since the Unix epoch.
     """
 
     iteration: int
@@ -35,25 +35,25 @@ class Averaged:
 
 
 class History(list[Window]):
-    """The committed windows of a training, a list in the order in which the center took them."""
+    """The committed windows of a training, a list in the order in which the center applied them."""
 
     def roll_back(self, commits: list[int]) -> None:
-        """Drop the windows that a restored server does not have: of worker i those from `commits[i]` on."""
+        """Drop the windows that a restored server does not have: those of worker i from `commits[i]` on."""
         self[:] = [window for window in self if window.iteration < commits[window.worker]]
 
     def executor(self, worker: int) -> History:
-        """Return the windows of one worker, in its order."""
+        """Return the windows of one worker, in order."""
         return History(window for window in self if window.worker == worker)
 
     def averaged(self) -> list[Averaged]:
-        """Return one record an iteration, averaged over all workers that have it."""
+        """Return one record per iteration, averaged over all workers that have it."""
         groups: defaultdict[int, list[Window]] = defaultdict(list)
         for window in self:
             groups[window.iteration].append(window)
         return [_average(iteration, groups[iteration]) for iteration in sorted(groups)]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a table: a row a window, a column a field and a metric; `time` in seconds from 0."""
+        """Return a table: one row per window, one column per field and metric; `time` in seconds from 0."""
         import pandas as pd
 
         rows = []
@@ -67,10 +67,10 @@ class History(list[Window]):
         return table
 
     def plot(self, smooth: int = 10) -> Figure:
-        """Plot every metric against time, one line a worker.
+        """Plot every metric against time, one line per worker.
 
         Args:
-            smooth: windows in the running mean of each line.
+            smooth: number of windows in the running mean of each line.
 
         Raises:
             ImportError: matplotlib is missing (`pip install distkeras[plot]`).

@@ -1,4 +1,4 @@
-"""What a loss is called: the data is checked against it before anything starts."""
+"""Names of losses: the data is checked against them before training starts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LossNames = str | None | list[Any] | dict[str, Any]
 
 
 def loss_names(model: keras.Model, loss: Any) -> LossNames:
-    """Return Keras's name of each loss in snake case, in the structure given; None where it has none.
+    """Return Keras's name of each loss in snake case, in the given structure; None for a loss without a name.
 
     Args:
-        model: its compiled loss counts where `loss` is None.
+        model: its compiled loss is used if `loss` is None.
         loss: as `keras.Model.compile` takes it.
     """
     if loss is None and model.compiled:
@@ -40,7 +40,7 @@ def _name(loss: Any) -> LossNames:
 
 
 def _class_name(name: str, config: Mapping[str, Any]) -> str | None:
-    # A loss that skips a class takes labels outside the classes: there is nothing to check them against.
+    # A loss that ignores a class accepts labels outside the classes, so its labels cannot be checked.
     return None if config.get("ignore_class") is not None else _snake(name)
 
 

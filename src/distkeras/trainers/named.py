@@ -1,4 +1,4 @@
-"""A trainer of the same name for every algorithm of the registry."""
+"""One trainer class for every algorithm of the registry, under the same name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from distkeras.trainers.distributed import DistributedTrainer
 
 
 class NamedTrainer(DistributedTrainer):
-    """Abstract: a `DistributedTrainer` whose rule is fixed and whose hyper-parameters are its own arguments.
+    """Abstract: a `DistributedTrainer` with a fixed algorithm, whose hyperparameters are its own arguments.
 
     Args:
         keras_model: as in `DistributedTrainer`.
         worker_optimizer: as in `DistributedTrainer`.
         loss: as in `DistributedTrainer`.
-        **options: the rule's hyper-parameters, and the options of `DistributedTrainer`.
+        **options: the algorithm's hyperparameters, and the options of `DistributedTrainer`.
     """
 
     algorithm_class: ClassVar[type[Algorithm]]
@@ -39,7 +39,7 @@ class NamedTrainer(DistributedTrainer):
 
 
 def trainer_of(algorithm: type[Algorithm]) -> type[NamedTrainer]:
-    """Return the trainer class of `algorithm`: of its name, with its hyper-parameters as arguments."""
+    """Return the trainer class of `algorithm`, with the same name and its hyperparameters as arguments."""
     trainer = type(
         algorithm.__name__,
         (NamedTrainer,),
@@ -49,20 +49,20 @@ def trainer_of(algorithm: type[Algorithm]) -> type[NamedTrainer]:
             "algorithm_class": algorithm,
         },
     )
-    trainer.__signature__ = _signature(algorithm)  # type: ignore[attr-defined]  # what help() and Jupyter show
+    trainer.__signature__ = _signature(algorithm)  # type: ignore[attr-defined]  # for help() and Jupyter
     return trainer
 
 
 def _documentation(algorithm: type[Algorithm]) -> str:
     return (
         f"{inspect.cleandoc(algorithm.__doc__ or '')}\n\n"
-        "The model, the data and all further arguments are those of `distkeras.DistributedTrainer`; "
+        "The model, the data and all other arguments are those of `distkeras.DistributedTrainer`; "
         "`train(dataframe)` returns a new Keras model."
     )
 
 
 def _signature(algorithm: type[Algorithm]) -> inspect.Signature:
-    """The signature of the trainer, with the defaults of the rule."""
+    """Return the signature of the trainer, with the defaults of the algorithm."""
     general = dict(inspect.signature(DistributedTrainer).parameters)
     del general["algorithm"]
     own = {

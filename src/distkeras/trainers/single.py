@@ -1,4 +1,4 @@
-"""Plain training of one replica, without a distributed optimizer: what all others are compared with."""
+"""Training of one replica without a distributed optimizer: the baseline for all other trainers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class SingleTrainer(DistributedTrainer):
         worker_optimizer: as in `DistributedTrainer`.
         loss: as in `DistributedTrainer`.
         **options: the options of `DistributedTrainer`, without `num_workers` and `quorum`. The history has
-            one record for every 50 minibatches.
+            one record per 50 minibatches.
 
     Raises:
-        ValueError: `num_workers` is not 1, or as `DistributedTrainer`.
+        ValueError: `num_workers` is not 1; else as `DistributedTrainer`.
     """
 
     @named_arguments
@@ -37,7 +37,7 @@ class SingleTrainer(DistributedTrainer):
     ) -> None:
         if options.setdefault("num_workers", 1) != 1:
             raise ValueError(
-                "`SingleTrainer` trains on one worker; for more choose DOWNPOUR, ADAG, AEASGD or another "
+                "`SingleTrainer` trains on one worker. To use more, choose DOWNPOUR, ADAG, AEASGD or another "
                 f"distributed trainer. Received: num_workers={options['num_workers']!r}"
             )
         super().__init__(keras_model, Sequential(REPORT_STEPS), worker_optimizer, loss, **options)
