@@ -54,7 +54,7 @@ class Stage(Params):
 
 def warned(use, name="window"):
     """Return what `use` returns; it must warn once, with this file and the name."""
-    with pytest.warns(DeprecationWarning, match=rf"`{name}`.*will be gone in 0\.4") as caught:
+    with pytest.warns(DeprecationWarning, match=rf"`{name}`.*will be removed in 0\.4") as caught:
         found = use()
     assert [record.filename for record in caught] == [__file__]
     return found
@@ -127,5 +127,5 @@ def test_what_was_saved_under_an_old_name_is_read_under_the_new_one():
 
 
 def test_an_argument_that_has_not_moved_is_refused():
-    with pytest.raises(ValueError, match="Expected another name, or the position"):
+    with pytest.raises(ValueError, match="Expected a new name, or the old position"):
         Moved("a", "a", since="0.2", gone_in="0.4")

@@ -1,6 +1,6 @@
-"""Distributed Keras: train Keras 3 models on Spark DataFrames with optimizers that rarely communicate.
+"""Distributed Keras: train Keras 3 models on Spark DataFrames with optimizers that communicate rarely.
 
-Importing this package imports neither Keras nor PySpark: the trainers do, when first named.
+Importing this package imports neither Keras nor PySpark. The first use of a trainer imports both.
 """
 
 from __future__ import annotations

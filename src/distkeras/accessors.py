@@ -13,11 +13,11 @@ P = TypeVar("P", bound=type[Params])
 
 
 def accessors(cls: P, read: Callable[[Any], Any] = lambda value: value) -> P:
-    """Give `cls` a `getX` and a `setX` for every Param, and return it. Those that it defines itself stay.
+    """Add a `getX` and a `setX` to `cls` for every Param, and return it. Methods that it defines are kept.
 
     Args:
         cls: a class with Params.
-        read: turns the value of a Param into what its getter returns.
+        read: converts the value of a Param to the return value of its getter.
     """
     for name in dir(cls):
         if isinstance(getattr(cls, name, None), Param):

@@ -1,9 +1,9 @@
-"""An archive of Spark's Java classes, as a JVM has them in memory: a local session then starts twice as fast.
+"""An archive of Spark's Java classes in their in-memory form. With it, a local session starts twice as fast.
 
-`python -m distkeras.class_archive` makes the file, once for an installation of Java and Spark: 190 MB in the
-user's cache folder, `~/.cache/distkeras` unless XDG_CACHE_HOME says otherwise. `local_session` uses it where
-it is; a JVM that it does not fit ignores it. Without it every JVM reads, verifies and links some 20,000
-classes anew, on all cores, for seconds. Java calls this class data sharing (JEP 350).
+`python -m distkeras.class_archive` creates the file, once per installation of Java and Spark: 190 MB in the
+user's cache folder, `~/.cache/distkeras` unless XDG_CACHE_HOME is set. `local_session` uses the file if it
+exists; a JVM that it does not fit ignores it. Without it, every JVM reads, verifies and links about 20,000
+classes, on all cores, for seconds. Java calls this class data sharing (JEP 350).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LIMIT = 300.0
 
 
 def make_class_archive() -> Path:
-    """Run a Spark that does what a training asks of it, and keep the classes that it loaded; return the file.
+    """Run Spark on the jobs of a training, archive the classes that it loads, and return the file.
 
-    It takes less than a minute.
+    This takes less than a minute.
 
     Raises:
-        RuntimeError: there is no Java, or the JVM has not written the file.
+        RuntimeError: there is no Java, or the JVM did not write the file.
     """
     archive = archive_path()
     if archive is None:
@@ -39,22 +39,20 @@ def make_class_archive() -> Path:
         )
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-        # In a process of its own: this one may have a JVM already. Its output ends when its JVM has.
+        # In a new process, because this one may already have a JVM. Its output ends when its JVM has ended.
         fresh = Path(folder) / "classes.jsa"
         command = [sys.executable, "-m", "distkeras.class_archive", "--record", str(fresh)]
         run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         if run.returncode or not fresh.is_file():
-            raise RuntimeError(
-                f"The JVM has not written the archive of its classes:\n{run.stderr}{run.stdout}"
-            )
+            raise RuntimeError(f"The JVM did not write the archive of its classes:\n{run.stderr}{run.stdout}")
         fresh.replace(archive)
     return archive
 
 
 def _record(archive: str) -> None:
-    """Have a session load the classes of a training's jobs; its JVM writes them to `archive` as it ends."""
-    # In place of the options by which the archive of last time would serve: none is made on top of another.
-    # Warnings name every class that cannot be archived, by the hundred.
+    """Run a session that loads the classes of a training's jobs; its JVM writes them to `archive` at exit."""
+    # These options replace those that use an existing archive, since a JVM that uses one cannot write one.
+    # Logging is off, because the JVM prints hundreds of warnings about classes that cannot be archived.
     recording = f"-XX:ArchiveClassesAtExit={archive} -Xlog:disable"
     spark = local_session(2, spark_driver_defaultJavaOptions=recording)
     rows = spark.range(2000).selectExpr("array(cast(id AS float)) AS features", "cast(id AS int) AS label")

@@ -1,6 +1,6 @@
-"""Evaluators by the names of dist-keras, and the measures of Spark's own for the columns of `ModelPredictor`.
+"""The evaluators of dist-keras, under their old names, and Spark's metrics for columns of `ModelPredictor`.
 
-Each is a `pyspark.ml` Evaluator with Params: it can be saved, and judge models in a CrossValidator.
+Each is a `pyspark.ml` Evaluator with Params. It can be saved, and can compare models in a CrossValidator.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ColumnEvaluator(_SavedEvaluator, HasLabelCol, HasPredictionCol):  # type: 
 
     @abstractmethod
     def _score(self, dataset: DataFrame, label: Source, prediction: Source) -> float:
-        """Return the measure over `dataset`, which has a row at least."""
+        """Return the metric over `dataset`, which has at least one row."""
 
     def _evaluate(self, dataset: DataFrame) -> float:
         fields = {field.name: field for field in dataset.schema.fields}
@@ -63,15 +63,15 @@ class ColumnEvaluator(_SavedEvaluator, HasLabelCol, HasPredictionCol):  # type: 
         return self._score(dataset, label, prediction)
 
     def _number(self, source: Source) -> Column:
-        """The column as a double.
+        """Return the column as a double.
 
         Raises:
-            TypeError: it holds no single numbers.
+            TypeError: the column does not hold single numbers.
         """
         if source.depth or isinstance(source.leaf, T.StringType):
             raise TypeError(
                 f"{type(self).__name__}: expected single numbers in column {source.name!r}. For the index of "
-                "the predicted class use LabelIndexTransformer; for a single output, ModelPredictor's "
+                "the predicted class use LabelIndexTransformer; for a single output, use ModelPredictor's "
                 f"output='scalar'. Received: {'strings' if not source.depth else 'vectors or arrays'}"
             )
         return source.column.cast("double")
@@ -79,15 +79,15 @@ class ColumnEvaluator(_SavedEvaluator, HasLabelCol, HasPredictionCol):  # type: 
 
 @final
 class AccuracyEvaluator(ColumnEvaluator):
-    """The share of rows whose prediction equals the label. A null or NaN on either side is a wrong answer.
+    """The share of rows whose prediction equals the label. A null or NaN on either side counts as wrong.
 
     Args:
         label_col: class indices, or any values that can be compared with the predictions.
-        prediction_col: predicted classes, such as `LabelIndexTransformer` gives.
+        prediction_col: predicted classes, such as the output of `LabelIndexTransformer`.
 
     Raises:
-        ValueError: from `evaluate`: an unknown column; no rows.
-        TypeError: from `evaluate`: a column of vectors or arrays, or strings against numbers.
+        ValueError: from `evaluate`: a column is unknown, or there are no rows.
+        TypeError: from `evaluate`: a column holds vectors or arrays, or only one of them holds strings.
     """
 
     def _score(self, dataset: DataFrame, label: Source, prediction: Source) -> float:
@@ -95,20 +95,20 @@ class AccuracyEvaluator(ColumnEvaluator):
             right = label.column == prediction.column
         else:
             one, other = self._number(label), self._number(prediction)
-            right = (one == other) & ~F.isnan(one)  # To Spark, NaN equals NaN.
+            right = (one == other) & ~F.isnan(one)  # In Spark, NaN equals NaN.
         share = dataset.agg(F.avg(F.coalesce(right, F.lit(False)).cast("double"))).first()
         return float(share[0]) if share else 0.0
 
 
 @final
 class F1Evaluator(ColumnEvaluator):
-    """The F1 score of each class, averaged with the share of its labels as weight: Spark's `f1`.
+    """The mean F1 score of the classes, weighted by their shares of the labels: Spark's `f1`.
 
     Rows with a null in either column are left out.
 
     Args:
         label_col: class indices.
-        prediction_col: predicted class indices, such as `LabelIndexTransformer` gives.
+        prediction_col: predicted class indices, such as the output of `LabelIndexTransformer`.
 
     Raises:
         ValueError, TypeError: as `AccuracyEvaluator`.
@@ -128,7 +128,7 @@ class AUCEvaluator(ColumnEvaluator):
 
     Args:
         label_col: 0 or 1.
-        prediction_col: the score of class 1: numbers, or vectors or arrays that end with it.
+        prediction_col: the score of class 1: numbers, or vectors or arrays whose last element is the score.
 
     Raises:
         ValueError, TypeError: as `AccuracyEvaluator`.
@@ -155,18 +155,18 @@ def _loss(value: Any) -> str:
 class LossEvaluator(ColumnEvaluator):
     """The mean loss over the rows, by Spark's own evaluators (`logLoss`, `mse`, `mae`). Smaller is better.
 
-    A probability is held at least 1e-15 from 0. Rows with a null in either column are left out.
+    Probabilities below 1e-15 are clipped to it. Rows with a null in either column are left out.
 
     Args:
-        label_col: class indices; for "categorical_crossentropy" one-hot vectors or arrays; for errors,
-            numbers.
-        prediction_col: probabilities, a vector or array a row (one number for "binary_crossentropy"); for
-            errors, numbers.
-        loss: by Keras's names: "binary_crossentropy", "categorical_crossentropy",
+        label_col: class indices; for "categorical_crossentropy" also one-hot vectors or arrays; for "mse" and
+            "mae" numbers.
+        prediction_col: probabilities, one vector or array per row (or one number for "binary_crossentropy");
+            for "mse" and "mae" numbers.
+        loss: Keras's name of the loss: "binary_crossentropy", "categorical_crossentropy",
             "sparse_categorical_crossentropy", "mse" or "mae".
 
     Raises:
-        ValueError: an unknown loss, from the constructor; else as `AccuracyEvaluator`.
+        ValueError: from the constructor: the loss is unknown; else as `AccuracyEvaluator`.
         TypeError: as `AccuracyEvaluator`.
     """
 
@@ -210,7 +210,7 @@ class LossEvaluator(ColumnEvaluator):
         return float(evaluator.evaluate(pairs))
 
     def _probabilities(self, loss: str, prediction: Source) -> Column:
-        """An array with the probability of each class."""
+        """Return an array with the probability of each class."""
         if not prediction.depth:
             one = self._number(prediction)
             return F.when(one.isNotNull(), F.array(1 - one, one))
@@ -224,7 +224,7 @@ def _pairs(dataset: DataFrame, label: Column, prediction: Column) -> DataFrame:
     return dataset.select(label.alias("label"), prediction.alias("prediction")).na.drop()
 
 
-if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+if not TYPE_CHECKING:  # Else type checkers would accept any name in this module.
 
     def __getattr__(name: str) -> Any:
         raise missing(__name__, name)

@@ -1,6 +1,6 @@
-"""Options of a local session's JVM, by which it starts fast and leaves the processor to the workers.
+"""Options of a local session's JVM: it starts faster and leaves more processor time to the workers.
 
-Where `distkeras.class_archive` has made an archive of Spark's Java classes, the JVM loads them from it.
+If `distkeras.class_archive` has created an archive of Spark's Java classes, the JVM loads them from it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 __all__ = ["archive_options", "archive_path", "java_options"]
 
 # The JVM's second compiler takes seconds of processor time in the first minute, which the workers on the same
-# cores need: it is to compile only what runs ten times as often as by default, as long jobs do all the same.
+# cores need. With these thresholds it compiles only code that runs ten times as often as by default. Long
+# jobs still reach them.
 COMPILER_OPTIONS = "-XX:+IgnoreUnrecognizedVMOptions " + " ".join(
     f"-XX:Tier4{name}={count}"
     for name, count in (
@@ -31,7 +32,7 @@ def java_options() -> str:
 
 
 def archive_path() -> Path | None:
-    """Return where the archive for this Java and Spark belongs; `None` where one of them is not found."""
+    """Return the path of the archive for this Java and Spark, or None if Java or Spark is not found."""
     import pyspark
 
     home = os.environ.get("JAVA_HOME")
@@ -41,7 +42,7 @@ def archive_path() -> Path | None:
     jars = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent, "jars")
     if not jars.is_dir():
         return None
-    # A java program and a list of jars have an archive of their own: when one changes, it no longer fits.
+    # An archive fits one Java program and one list of jars, so the file name depends on both.
     state = [(str(path), path.stat().st_mtime_ns) for path in (Path(java).resolve(), jars.resolve())]
     key = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distkeras"
@@ -49,8 +50,8 @@ def archive_path() -> Path | None:
 
 
 def archive_options(archive: Path | None) -> str:
-    """Return options of a JVM that loads its classes from `archive`, if there is one; else none."""
+    """Return the JVM options to load classes from `archive`; empty if the file does not exist."""
     if archive is None or not archive.is_file() or " " in str(archive):
         return ""
-    # An archive that does not fit is no reason to fail, nor to print a warning before the user's own output.
+    # An archive that does not fit must not cause an error or print a warning before the user's own output.
     return f"-XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off"

@@ -1,12 +1,12 @@
-"""Public arguments that have moved: for a while the old name still works, and whoever uses it is told.
+"""Deprecation of public arguments: the old name works for some versions and gives a warning.
 
 ```python
 @moved(Moved("window", "communication_window", since="0.2", gone_in="0.4"))
 class Rule: ...
 ```
 
-works on functions, and on classes: trainers, frozen dataclasses, and Spark ML classes with Params. Imports
-nothing of this project.
+works on functions and on classes: trainers, frozen dataclasses, and Spark ML classes with Params. This module
+imports nothing from this project.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from typing import Any, TypeVar
 __all__ = ["Moved", "moved", "moved_in", "renamed"]
 
 MOVED = "__moved__"
-"""The attribute of a class that holds what has moved."""
+"""The attribute of a class that holds its moved arguments."""
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Moved:
-    """One argument that has another name now, or is given by name alone now.
+    """An argument that was renamed, or that is now keyword-only.
 
     Args:
-        old: the name that it had.
-        new: the name that it has; the same where it is only no longer taken by position.
-        since: the version that moved it.
-        gone_in: the version that will no longer take the old form.
-        place: the position at which it was taken, from 0 and without `self`, where it no longer is.
+        old: the old name.
+        new: the new name; equal to the old name if the argument only became keyword-only.
+        since: the version that changed the argument.
+        gone_in: the version that will no longer accept the old form.
+        place: the old position, from 0 and without `self`, if the argument became keyword-only.
 
     Raises:
-        ValueError: it has not moved at all.
+        ValueError: neither the name nor the position has changed.
     """
 
     old: str
@@ -49,38 +49,38 @@ class Moved:
 
     def __post_init__(self) -> None:
         if self.old == self.new and self.place is None:
-            raise ValueError(f"Expected another name, or the position that it had. Received: {self!r}")
+            raise ValueError(f"Expected a new name, or the old position. Received: {self!r}")
 
     def warn(self, where: str, what: str = "argument") -> None:
-        """Tell the first caller outside of this project that the old form goes.
+        """Warn the first caller outside this project that the old form is deprecated.
 
         Args:
             where: name of the function or class.
-            what: of which it is the name.
+            what: kind of the old name in the message, such as "argument".
         """
         form = f"`{self.old}`" if self.old != self.new else f"`{self.old}` by position"
         warnings.warn(
-            f"The {what} {form} of {where} is `{self.new}` since distkeras {self.since}, by that name. "
-            f"The old form will be gone in {self.gone_in}.",
+            f"The {what} {form} of {where} is `{self.new}` since distkeras {self.since}: use that name. "
+            f"The old form will be removed in {self.gone_in}.",
             DeprecationWarning,
             stacklevel=_levels_to_caller(),
         )
 
 
 def moved(*table: Moved) -> Callable[[T], T]:
-    """Return a decorator by which a function or class takes old forms too, with a warning.
+    """Return a decorator that makes a function or class also accept old forms, with a warning.
 
-    A class takes them in its constructor, and in `setParams` where it is one of Spark ML. Its instances have
-    the old names too: as attributes, or as `getOld` and `setOld` of Params. Subclasses inherit it all.
+    A class accepts them in its constructor, and a Spark ML class also in `setParams`. Its instances keep the
+    old names: as attributes, or as `getOld` and `setOld` of Params. Subclasses inherit all of this.
 
     Args:
-        *table: what has moved.
+        *table: the moved arguments.
 
     Warns:
         DeprecationWarning: an old form is used.
 
     Raises:
-        TypeError: from what is decorated: an argument is given in its old and in its new form.
+        TypeError: from the decorated function or class: an argument is given in both its old and new form.
     """
 
     def decorate(target: T) -> T:
@@ -99,36 +99,36 @@ def moved(*table: Moved) -> Callable[[T], T]:
 
 
 def moved_in(cls: type) -> tuple[Moved, ...]:
-    """Return what has moved of the arguments of a class, and of those that it derives from."""
+    """Return the moved arguments of a class and of its base classes."""
     table: tuple[Moved, ...] = getattr(cls, MOVED, ())
     return table
 
 
 def renamed(given: Mapping[str, Any], table: tuple[Moved, ...], where: str) -> dict[str, Any]:
-    """Return `given`, arguments or Params that were saved, under the names that they have now.
+    """Return `given`, which holds arguments or saved Params, under the new names.
 
     Args:
-        given: by name.
-        table: what has moved.
-        where: of what, for the errors.
+        given: values by name.
+        table: the moved arguments.
+        where: name of the function or class, for error messages.
 
     Raises:
-        TypeError: one is given under both names.
+        TypeError: a value is given under both names.
     """
     found = dict(given)
     for each in table:
         if each.old != each.new and each.old in found:
             if each.new in found:
                 raise TypeError(
-                    f"{where} takes `{each.new}`, which was `{each.old}` before {each.since}: give the new "
-                    f"one alone. Received: {each.old}={found[each.old]!r}, {each.new}={found[each.new]!r}"
+                    f"{where} takes `{each.new}`, which was `{each.old}` before {each.since}: pass only the "
+                    f"new one. Received: {each.old}={found[each.old]!r}, {each.new}={found[each.new]!r}"
                 )
             found[each.new] = found.pop(each.old)
     return found
 
 
 def _taking(function: T, table: tuple[Moved, ...], where: str, own: int) -> T:
-    """Return `function` that takes the old forms too; `own` of its first arguments are its own."""
+    """Return `function`, which also accepts the old forms; `own` is 1 for a method (`self`), else 0."""
     kinds = inspect.Parameter
     parameters = inspect.signature(function).parameters.values()
     by_place = sum(part.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD) for part in parameters)
@@ -149,11 +149,11 @@ def _taking(function: T, table: tuple[Moved, ...], where: str, own: int) -> T:
             args = args[:-1]
         return function(*args, **kwargs)
 
-    return taking  # type: ignore[return-value]  # of the same signature, and more
+    return taking  # type: ignore[return-value]  # It accepts the signature of `function`, and more.
 
 
 def _keep_names(cls: type, each: Moved) -> None:
-    """Give `cls` the old name beside the new one, for reading and setting."""
+    """Add the old name to `cls`, for reading and setting."""
 
     def warn() -> None:
         each.warn(cls.__name__, "name")
@@ -190,7 +190,7 @@ def _title(name: str) -> str:
 
 
 def _levels_to_caller() -> int:
-    """How far up the stack the first line is that is not of this project."""
+    """Return the number of stack levels up to the first line outside this project."""
     level, frame = 0, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "distkeras":
         level, frame = level + 1, frame.f_back

@@ -42,7 +42,7 @@ from distkeras.worker.tensor_spec import TensorSpec, fixed_batch
 __all__ = ["ModelPredictor", "Output", "predict_udf"]
 
 MINIBATCH_BYTES = 32 * 2**20
-"""What the layers' outputs to one minibatch may take, so that they stay near the processor."""
+"""Upper limit for the layers' outputs for one minibatch, so that they stay in the processor's cache."""
 
 LARGEST_MINIBATCH = 1024
 
@@ -50,37 +50,38 @@ LARGEST_MINIBATCH = 1024
 class ModelPredictor:
     """Adds the outputs of a Keras model to a DataFrame, in one pass over its rows.
 
-    Only the columns that the model takes go to Python, as Arrow batches; all others, and the order of the
-    rows, stay as they are. A Python worker process loads the model once, keeps it for later tasks, and runs
-    Keras's own `predict_step` on as many cores as Spark gives a task (`spark.task.cpus`). Streaming
-    DataFrames work too. A task that is lost is run again by Spark.
+    Only the model's input columns go to Python, as Arrow batches. All other columns and the order of the rows
+    stay unchanged. A Python worker process loads the model once, keeps it for later tasks, and runs Keras's
+    own `predict_step` on as many cores as Spark gives a task (`spark.task.cpus`). Streaming DataFrames work
+    too. Spark reruns a lost task.
 
-    On the minibatches that `keras.Model.predict` would make, predictions are the same bits; a partial
-    minibatch is filled up on JAX and may round differently.
+    On the minibatches that `keras.Model.predict` would make, predictions are bitwise equal. On JAX, a partial
+    minibatch is padded and may round differently.
 
     Args:
-        keras_model: a built model, compiled or not; or several of the same inputs and outputs, whose outputs
-            are averaged (`EnsembleTrainer`).
-        features_col: column of the model's input, or one for each, in its order or by name. Numbers, arrays,
-            Spark ML vectors, bytes, or strings for a model that takes them; flat rows fill the input's shape.
-            A list of columns for the only input is put together, in its order.
-            Sequences of unknown length may differ from row to row.
-        output_col: name of the new column, or one for each output; a single name and several outputs give
-            `<output_col>_<name of the output>`.
-        output: "array": nested as the output is. "vector": a Spark ML vector, for outputs of one axis.
-            "scalar": a number, for outputs of one value.
-        batch_size: rows that the model takes at once; default: as many as the outputs of its layers fit
-            `MINIBATCH_BYTES`, at most `LARGEST_MINIBATCH`; where the model fixes it, that. The last minibatch
-            is then filled up.
-        custom_objects: classes and functions that the model names, where they are not registered with Keras.
-        preprocess: as in `DistributedTrainer`: it is given the columns of `features_col` alone, which may be
-            any, and `None` for `rng`; of what it returns, x counts.
+        keras_model: a built model, compiled or not; or several models with the same inputs and outputs, such
+            as the members of an `EnsembleTrainer`, whose outputs are averaged.
+        features_col: column of the model's input; for several inputs, one column each, as a list in the order
+            of the inputs or as a dict by name. Columns hold numbers, arrays, Spark ML vectors, bytes, or
+            strings for a model that takes strings. Flat rows are reshaped to the input's shape. For a model
+            with one input, the columns of a list are concatenated in order. If the length of an input is
+            unknown, it may differ from row to row.
+        output_col: name of the new column, or one name per output. A single name for several outputs gives
+            columns named `<output_col>_<name of the output>`.
+        output: "array" for an array, nested like the output; "vector" for a Spark ML vector, for outputs of
+            one axis; "scalar" for a number, for outputs of one value.
+        batch_size: rows per call of the model. Default: the batch size that the model fixes, if any; else as
+            many rows as fit `MINIBATCH_BYTES` of layer outputs, at most `LARGEST_MINIBATCH`. If the model
+            fixes it, the last minibatch is padded.
+        custom_objects: classes and functions of the model that are not registered with Keras, by name.
+        preprocess: as in `DistributedTrainer`. It gets only the columns of `features_col`, which may be any
+            columns, and `None` for `rng`. Only the x that it returns is used.
         pad_to: as in `DistributedTrainer`.
 
     Raises:
-        TypeError: `keras_model` is no Keras model.
-        ValueError: the model is not built; no models, or unlike ones; `output` or `batch_size` does not fit
-            the model.
+        TypeError: `keras_model` is not a Keras model.
+        ValueError: the model is not built; there are no models, or their inputs or outputs differ; `output`
+            or `batch_size` does not fit the model.
 
     Example:
         ```python
@@ -115,21 +116,21 @@ class ModelPredictor:
         self._saved = tuple(save(model, custom_objects) for model in models)
 
     def predict(self, dataframe: DataFrame) -> DataFrame:
-        """Return the rows of `dataframe` with the predictions as further columns; nothing is computed yet.
+        """Return the rows of `dataframe` with the predictions as new columns. The call is lazy.
 
-        When the rows are read, one that is null or does not fill the model's input ends the Spark job with an
-        error that names column, partition and row.
+        When the rows are computed, a row that is null or does not fill the model's input ends the Spark job
+        with an error that names column, partition and row.
 
         Raises:
-            ValueError: an unknown column, or an output column that is there already, or given twice.
-            TypeError: a column of a type that the model cannot take.
-            ExecutorsNotReady: the executors' Python, where it is not the driver's, lacks a package.
+            ValueError: a column is unknown, or an output column exists already or is given twice.
+            TypeError: a column has a type that the model cannot take.
+            ExecutorsNotReady: the executors' Python is not the driver's, and lacks a package.
         """
         check_new(self._output_names, dataframe, "output_col")
         prediction = self._prediction(dataframe.sparkSession)
         check_python(dataframe.sparkSession, prediction.backend)
         table = Table(dataframe)
-        # Else Spark may run the model twice, once for a filter on its answer and once for the answer.
+        # Else Spark may run the model twice: once for a filter on the prediction and once for the column.
         udf = F.arrow_udf(_stream_function(prediction), type_of(self._output_columns)).asNondeterministic()
         answer = udf(F.struct(*casts(table, self._features, self._inputs, self._feeding)))
         rows = in_rows(table.frame)
@@ -171,22 +172,22 @@ def predict_udf(
     preprocess: Callable[..., Any] | None = None,
     pad_to: PadTo | None = None,
 ) -> Callable[..., Column]:
-    """Return a function of columns, one for each input of the model, for SQL and for expressions.
+    """Return a function of columns, one per input of the model, for SQL and for expressions.
 
-    A model of several outputs gives a struct, with a field for each by its name. Where a predicate asks for
-    the prediction too, Spark may run the model twice: `ModelPredictor` never does.
+    A model with several outputs gives a struct with one field per output, by name. If a predicate also uses
+    the prediction, Spark may run the model twice; `ModelPredictor` never does.
 
-    On Spark 4.3 the setting `spark.sql.execution.arrow.pythonUDF.columnarInput.enabled` of the active session
-    becomes false, for all Arrow UDFs: with it Spark fails on Parquet and ORC where a Spark ML vector stands
-    in the row. Set it to true again where there is none.
+    On Spark 4.3 this function sets `spark.sql.execution.arrow.pythonUDF.columnarInput.enabled` of the active
+    session to false, for all Arrow UDFs: with this setting, Spark fails on Parquet and ORC rows that contain
+    a Spark ML vector. You can set it to true again if no row contains one.
 
     Args:
         keras_model: as in `ModelPredictor`.
         output: as in `ModelPredictor`.
         batch_size: as in `ModelPredictor`.
         custom_objects: as in `ModelPredictor`.
-        features_col: names of the arguments, in their order, by which `preprocess` gets them and `pad_to` may
-            name them. Default: the names of the inputs.
+        features_col: names of the arguments, in order; `preprocess` and `pad_to` use these names. Default:
+            the names of the inputs.
         preprocess: as in `ModelPredictor`.
         pad_to: as in `ModelPredictor`.
 
@@ -228,10 +229,10 @@ def predict_udf(
 
 
 def _check_session(spark: SparkSession) -> None:
-    """Find out whether executors can predict, and turn off what a function of columns cannot work with."""
+    """Check that executors can predict, and turn off the setting that breaks functions of columns."""
     check_python(spark, keras.backend.backend())
     if spark.conf.get(COLUMNAR_INPUT, None) is not None:
-        # A function of columns has no say in the plan, as `in_rows` has.
+        # A function of columns cannot change the plan, as `in_rows` does.
         spark.conf.set(COLUMNAR_INPUT, "false")
 
 
@@ -261,8 +262,8 @@ def _checked_models(given: keras.Model | Sequence[keras.Model]) -> list[keras.Mo
     }
     if len(forms) != 1:
         raise ValueError(
-            "Expected one model at least, all of the same inputs and outputs. "
-            f"Received: {len(models)} models of {len(forms)} forms"
+            "Expected at least one model, all with the same inputs and outputs. "
+            f"Received: {len(models)} models with {len(forms)} different signatures"
         )
     return models
 
@@ -282,7 +283,7 @@ def _batch_size(models: Sequence[keras.Model], given: int | None, inputs: Sequen
 
 
 def _apart(names: Sequence[str]) -> tuple[str, ...]:
-    """Return `names`, those that stand twice with their number."""
+    """Return `names`; names that occur more than once get the index of their input."""
     return tuple(
         name if list(names).count(name) == 1 else f"{name} (input {index})"
         for index, name in enumerate(names)
@@ -295,7 +296,7 @@ def _unused(name: str, taken: Sequence[str]) -> str:
     return name
 
 
-if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+if not TYPE_CHECKING:  # Else type checkers would accept any name in this module.
 
     def __getattr__(name: str) -> Any:
         raise missing(__name__, name)

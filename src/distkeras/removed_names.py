@@ -1,6 +1,6 @@
-"""Names of dist-keras that are gone, and what to use: whoever asks for one is told.
+"""Names of dist-keras that were removed, and their replacements. Using one gives an error that names both.
 
-`docs/migration.md` has the same names. Imports nothing of this project.
+`docs/migration.md` lists the same names. This module imports nothing from this project.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = [
 
 P = ParamSpec("P")
 
-_RULE = "a rule of your own derives from `distkeras.algorithms.Algorithm`, and `DistributedTrainer` runs it"
-_BY_ITSELF = f"`train` starts and ends workers and parameter server by itself; {_RULE}"
+_RULE = "derive your algorithm from `distkeras.algorithms.Algorithm`, and run it with `DistributedTrainer`"
+_BY_ITSELF = f"`train` starts and ends workers and parameter server; {_RULE}"
 _SERVER = (
     "the system chooses a port; `server=distkeras.ServerOptions(host=..., ports=...)` sets host and ports"
 )
-_PARTITIONS = "there is one partition a worker, so leave it out; `num_workers=` says how many"
-_CLOCK = "`train` measures by itself; `trainer.get_training_time()` gives the seconds"
-_AHEAD = "workers read ahead by themselves, so leave it out"
-_RATE = "give the optimizer with its rate, `worker_optimizer=keras.optimizers.SGD(0.1)`"
-_OF_RULE = "it is a field of the rule, `trainer.algorithm`"
+_PARTITIONS = "leave it out: there is one partition per worker, and `num_workers=` sets their number"
+_CLOCK = "`train` measures the time; `trainer.get_training_time()` returns the seconds"
+_AHEAD = "leave it out: workers always prefetch"
+_RATE = "pass the optimizer with its rate, `worker_optimizer=keras.optimizers.SGD(0.1)`"
+_OF_RULE = "it is a field of the algorithm, `trainer.algorithm`"
 _PICKLE = (
     "nothing is pickled; save a model with `model.save(path)`, or `distkeras.utils.serialize_keras_model`"
 )
@@ -41,12 +41,12 @@ _PICKLE = (
 MODULES = {
     "workers": f"the trainers start the workers; {_RULE}",
     "parameter_servers": f"the trainers start the parameter server; {_RULE}",
-    "networking": "the trainers connect by themselves; the protocol is in `distkeras.wire`",
-    "schemes": "give `worker_optimizer` a rate of `keras.optimizers.schedules`, or search with "
+    "networking": "the trainers connect the workers; the protocol is in `distkeras.wire`",
+    "schemes": "give `worker_optimizer` a schedule of `keras.optimizers.schedules`, or search with "
     "`pyspark.ml.tuning` over an estimator of `distkeras.ml`",
     "job_deployment": "submit the script to the cluster with `spark-submit`",
 }
-"""Modules of the package."""
+"""Removed modules of the package, with their replacements."""
 
 NAMES = {
     "trainers": {
@@ -63,12 +63,12 @@ NAMES = {
         "unpickle_object": _PICKLE,
     },
 }
-"""Names in the modules that are still there."""
+"""Removed names in the modules that still exist, with their replacements."""
 
 MEMBERS = {
     "allocate_parameter_server": _BY_ITSELF,
     "allocate_worker": _BY_ITSELF,
-    "average_models": "`AveragingTrainer` averages by itself; `distkeras.merge(models)` merges models",
+    "average_models": "`AveragingTrainer` averages the models; `distkeras.merge(models)` merges models",
     "communication_window": _OF_RULE,
     "determine_new_master": _SERVER,
     "features_column": "use `trainer.features_col`",
@@ -92,36 +92,36 @@ MEMBERS = {
     "record_training_end": _CLOCK,
     "record_training_start": _CLOCK,
     "rho": _OF_RULE,
-    "serialize": "save what `train` returns, `model.save(path)`; estimators of `distkeras.ml` can be saved",
+    "serialize": "save the model that `train` returns, `model.save(path)`, or an estimator of `distkeras.ml`",
     "service": _BY_ITSELF,
-    "set_features_column": "give the trainer `features_col=`",
-    "set_label_column": "give the trainer `label_col=`",
+    "set_features_column": "pass `features_col=` to the trainer",
+    "set_label_column": "pass `label_col=` to the trainer",
     "set_learning_rate": _RATE,
     "set_master": _SERVER,
     "set_max_prefetch": _AHEAD,
-    "set_minibatch_size": "give the trainer `batch_size=`",
-    "set_model": "give the model to a new trainer, `keras_model=`",
-    "set_num_epoch": "give the trainer `num_epoch=`",
-    "set_num_workers": "give the trainer `num_workers=`",
+    "set_minibatch_size": "pass `batch_size=` to the trainer",
+    "set_model": "pass the model to a new trainer, `keras_model=`",
+    "set_num_epoch": "pass `num_epoch=` to the trainer",
+    "set_num_workers": "pass `num_workers=` to the trainer",
     "set_parallelism_factor": _PARTITIONS,
     "start_service": _BY_ITSELF,
     "stop_service": _BY_ITSELF,
     "training_time": "use `trainer.get_training_time()`",
 }
-"""Methods and attributes of trainers."""
+"""Removed methods and attributes of trainers, with their replacements."""
 
 ARGUMENTS = {"master_port": _SERVER}
-"""Arguments of trainers."""
+"""Removed arguments of trainers, with their replacements."""
 
 
 def missing(module: str, name: str) -> Exception:
     """Return the error for `name`, which `module` does not have.
 
-    It is an ImportError for a name that is gone: `from ... import` hides what an AttributeError says.
+    For a removed name it is an ImportError, because `from ... import` hides the message of an AttributeError.
 
     Args:
-        module: as `__name__` gives it.
-        name: what was asked for.
+        module: the module's `__name__`.
+        name: the requested name.
     """
     package, _, inner = module.partition(".")
     if not inner and name in MODULES:
@@ -133,35 +133,35 @@ def missing(module: str, name: str) -> Exception:
 
 
 def _message(what: str, hint: str) -> str:
-    return f"{what} of dist-keras is gone: {hint}. docs/migration.md has the whole list."
+    return f"{what} of dist-keras was removed: {hint}. docs/migration.md has the whole list."
 
 
 class ModuleFinder:
-    """The last of `sys.meta_path`: says what to use where a module is asked for that is gone."""
+    """The last finder in `sys.meta_path`: raises an error with the replacement for a removed module."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> None:
-        """Return None, for no module is found here.
+        """Return None: this finder finds no modules.
 
         Raises:
             ModuleNotFoundError: dist-keras had this module.
         """
         package, _, module = name.partition(".")
         if package == "distkeras" and module in MODULES:
-            # Without `name=`, by which `from distkeras import workers` would pass it over.
+            # Without `name=`: with it, `from distkeras import workers` would ignore this error.
             raise ModuleNotFoundError(_message(f"`{name}`", MODULES[module]))
 
 
 class WithoutOldNames:
-    """Abstract: an object that is asked for a member that is gone says what to use.
+    """Abstract: access to a removed member raises an error with its replacement.
 
-    A subclass outside of this project may have members of these names: it sets what it likes.
+    A subclass outside this project may define and set members of these names.
 
     Raises:
-        AttributeError: a name of `MEMBERS` is read that is not there; or set, on a class of this project.
+        AttributeError: a name of `MEMBERS` is read and does not exist, or is set on a class of this project.
     """
 
-    if not TYPE_CHECKING:  # Else type checkers would take any name for a member.
+    if not TYPE_CHECKING:  # Else type checkers would accept any name as a member.
 
         def __getattr__(self, name: str) -> Any:
             hint = MEMBERS.get(name)
@@ -175,7 +175,7 @@ class WithoutOldNames:
 
 
 class Count(int):
-    """A number that was a method once: `trainer.num_updates()` is told to leave out the parentheses."""
+    """A number that used to be a method: `trainer.num_updates()` gives an error that names the property."""
 
     def __call__(self) -> None:
         """Refuse to be called.
@@ -183,14 +183,14 @@ class Count(int):
         Raises:
             TypeError: always.
         """
-        raise TypeError(_message("The method `num_updates()`", "it is a property, `trainer.num_updates`"))
+        raise TypeError(_message("The method `num_updates()`", "it is now a property, `trainer.num_updates`"))
 
 
 def named_arguments(init: Callable[P, None]) -> Callable[P, None]:
-    """Return a trainer's `__init__` that refuses arguments as dist-keras took them.
+    """Return a trainer's `__init__` with clear errors for arguments in the style of dist-keras.
 
     Raises:
-        TypeError: from it: an argument that is gone, or by position one that is given by name.
+        TypeError: from `__init__`: an argument was removed, or a keyword-only argument is given by position.
     """
     by_place = [
         parameter.name

@@ -1,4 +1,4 @@
-"""The functions of dist-keras's `utils`, by their names. Nothing is pickled."""
+"""The functions of dist-keras's `utils`, under their old names. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ __all__ = [
 
 
 def shuffle(dataset: DataFrame, seed: int | None = None) -> DataFrame:
-    """Return the rows in random order, cached: every later pass sees the same order.
+    """Return the rows in random order, cached, so that every later pass sees the same order.
 
     Args:
         dataset: the rows.
-        seed: of the order; the same seed gives the same order for the same partitions.
+        seed: seed of the order; the same seed gives the same order for the same partitions.
     """
     return dataset.orderBy(F.rand(seed)).cache()
 
@@ -49,7 +49,7 @@ def precache(dataset: DataFrame, num_workers: int) -> DataFrame:
 
     Args:
         dataset: the rows.
-        num_workers: partitions to make: one a worker.
+        num_workers: number of partitions, one per worker.
 
     Raises:
         ValueError: `num_workers` is not a positive integer.
@@ -62,7 +62,7 @@ def precache(dataset: DataFrame, num_workers: int) -> DataFrame:
 
 
 def new_dataframe_row(old_row: Row, column_name: str, column_value: Any) -> Row:
-    """Return a row with one more field at the end; a field that has this name already is replaced.
+    """Return a row with one more field at the end; it replaces an existing field of this name.
 
     Raises:
         TypeError: `old_row` has no field names.
@@ -89,7 +89,7 @@ def to_one_hot_encoded_dense(value: float, n_dim: int = 2) -> npt.NDArray[np.flo
     """Return an array of shape (n_dim,) with a 1 at index `value`, else 0.
 
     Raises:
-        ValueError: `value` is no integer from 0 to n_dim - 1.
+        ValueError: `value` is not an integer from 0 to n_dim - 1.
     """
     index = float(value)
     if not (index.is_integer() and 0 <= index < n_dim):
@@ -102,18 +102,18 @@ def to_one_hot_encoded_dense(value: float, n_dim: int = 2) -> npt.NDArray[np.flo
 
 
 def serialize_keras_model(model: keras.Model) -> dict[str, Any]:
-    """Return `{"model": Keras's own JSON, "weights": list of arrays}`: no optimizer and no loss."""
+    """Return `{"model": Keras's own JSON, "weights": list of arrays}`, without optimizer and loss."""
     return {"model": model.to_json(), "weights": model.get_weights()}
 
 
 def deserialize_keras_model(
     dictionary: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
 ) -> keras.Model:
-    """Return the model that `serialize_keras_model` gave the dictionary of; it is not compiled.
+    """Return the model, not compiled, from the dictionary that `serialize_keras_model` returned.
 
     Args:
-        dictionary: with the keys "model" and "weights".
-        custom_objects: classes and functions that the model names, where they are not registered with Keras.
+        dictionary: a dictionary with the keys "model" and "weights".
+        custom_objects: classes and functions of the model that are not registered with Keras, by name.
 
     Raises:
         ValueError: a key is missing, or the weights do not fit the model.
@@ -130,15 +130,17 @@ def deserialize_keras_model(
 def uniform_weights(
     model: keras.Model, constraints: Sequence[float] = (-0.5, 0.5), seed: int | None = None
 ) -> None:
-    """Draw every trainable weight of `model` anew, uniformly from a range. Its statistics stay as they are.
+    """Draw new values for every trainable weight of `model`, uniformly from a range.
+
+    Non-trainable weights stay unchanged.
 
     Args:
-        model: is changed.
-        constraints: least and greatest value.
-        seed: of the draw.
+        model: the model; it is changed in place.
+        constraints: smallest and largest value.
+        seed: seed of the draw.
 
     Raises:
-        ValueError: the least value is above the greatest.
+        ValueError: the smallest value is above the largest.
     """
     low, high = constraints
     if not low <= high:
@@ -149,32 +151,32 @@ def uniform_weights(
 
 
 def history_executors_average(history: Sequence[Window]) -> list[Averaged]:
-    """Return one record an iteration, averaged over all workers that have it.
+    """Return one record per iteration, averaged over all workers that have it.
 
     Args:
-        history: what a trainer's `get_history` gives.
+        history: the result of a trainer's `get_history`.
     """
     return _as_history(history).averaged()
 
 
 def history_executor(history: Sequence[Window], id: int) -> History:
-    """Return the windows of one worker, in its order.
+    """Return the windows of one worker, in order.
 
     Args:
-        history: what a trainer's `get_history` gives.
-        id: of the worker.
+        history: the result of a trainer's `get_history`.
+        id: index of the worker.
     """
     return _as_history(history).executor(id)
 
 
 def _as_history(history: Sequence[Window]) -> History:
-    # Imported here: a trainer brings Keras.
+    # Imported here because the trainers import Keras.
     from distkeras.trainers.history import History
 
     return history if isinstance(history, History) else History(history)
 
 
-if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+if not TYPE_CHECKING:  # Else type checkers would accept any name in this module.
 
     def __getattr__(name: str) -> Any:
         raise missing(__name__, name)

@@ -151,7 +151,7 @@ def test_a_member_of_a_trainer_that_is_gone_says_what_to_use_read_or_set(name):
             getattr(made, member)
         with pytest.raises(AttributeError, match=re.escape(hint)):
             setattr(made, member, 1)
-    with pytest.raises(TypeError, match=r"`master_port` .* is gone: the system chooses a port"):
+    with pytest.raises(TypeError, match=r"`master_port` .* was removed: the system chooses a port"):
         trainer(name, master_port=5000)
 
 
@@ -179,7 +179,7 @@ def test_a_subclass_of_the_users_own_may_have_members_by_the_old_names():
     own.rho = 3
     assert (own.learning_rate, own.history, own.rho, own.serialize()) == (0.5, ["mine"], 3, "mine")
     assert copy.copy(own).history == ["mine"]
-    with pytest.raises(AttributeError, match=r"`master_port` of dist-keras is gone"):
+    with pytest.raises(AttributeError, match=r"`master_port` of dist-keras was removed"):
         _ = own.master_port  # What it does not have is explained as before.
 
 
@@ -195,7 +195,7 @@ def test_num_updates_is_a_number_that_says_that_it_is_not_called():
     updates = trainer().num_updates
     assert updates == 0
     assert pickle.loads(pickle.dumps(updates)) == 0
-    with pytest.raises(TypeError, match=r"it is a property, `trainer\.num_updates`"):
+    with pytest.raises(TypeError, match=r"it is now a property, `trainer\.num_updates`"):
         updates()
 
 

@@ -1,7 +1,8 @@
-"""The DataFrame transformers of dist-keras, by their names: native Spark expressions, usable in a Pipeline.
+"""The DataFrame transformers of dist-keras, under their old names, as native Spark expressions.
 
-Each is a `pyspark.ml` Transformer with Params; its constructor takes the arguments that users of dist-keras
-know, which may also be set later. Vectors give vectors, arrays give arrays, and a null stays null.
+Each is a `pyspark.ml` Transformer with Params, and works in a Pipeline. Its constructor takes the same
+arguments as in dist-keras; they may also be set later. Vectors give vectors, arrays give arrays, and a null
+stays null.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ __all__ = [
     "StandardTransformer",
 ]
 
-if not TYPE_CHECKING:  # Else type checkers would take any name for one of this module.
+if not TYPE_CHECKING:  # Else type checkers would accept any name in this module.
 
     def __getattr__(name: str) -> Any:
         raise missing(__name__, name)

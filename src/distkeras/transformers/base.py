@@ -1,4 +1,4 @@
-"""What all transformers share: Params, the input column, and the column that they add."""
+"""The base classes of all transformers: Params, the input column and the new column."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class ParamsTransformer(Transformer, DefaultParamsReadable, DefaultParamsWritabl
         accessors(cls)
 
     def _set_given(self, **given: Any) -> None:
-        """Set the Params that were given: `output_dim=10` sets `outputDim`; None leaves it as it is."""
+        """Set Params by snake-case names: `output_dim=10` sets `outputDim`; None leaves a Param unchanged."""
         self._set(**{camel_case(name): value for name, value in given.items() if value is not None})
 
     def _value(self, name: str) -> Any:
-        """Return a Param that must be set.
+        """Return the value of a required Param.
 
         Raises:
-            ValueError: it is not.
+            ValueError: the Param is not set.
         """
         return value_of(self, name)
 
@@ -42,15 +42,15 @@ class ParamsTransformer(Transformer, DefaultParamsReadable, DefaultParamsWritabl
 class ColumnTransformer(ParamsTransformer, HasInputCol, HasOutputCol):  # type: ignore[misc]
     """Abstract: adds the column `outputCol`, a Spark expression of `inputCol`.
 
-    A column that has this name already is replaced.
+    It replaces an existing column of this name.
     """
 
     @abstractmethod
     def _expression(self, source: Source, field: T.StructField) -> Column:
-        """Return the new column; `field` is that of the input.
+        """Return the new column; `field` is the schema field of the input column.
 
         Raises:
-            TypeError: the column has a type that this transformer does not take.
+            TypeError: this transformer does not support the type of the column.
         """
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -60,35 +60,35 @@ class ColumnTransformer(ParamsTransformer, HasInputCol, HasOutputCol):  # type: 
 
 
 def value_of(stage: Params, name: str) -> Any:
-    """Return the Param `name` of `stage`.
+    """Return the value of the Param `name` of `stage`.
 
     Raises:
-        ValueError: it is not set.
+        ValueError: the Param is not set.
     """
     if not stage.isDefined(name):
         raise ValueError(
-            f"{type(stage).__name__} needs `{name}`: give it to the constructor, or set it as a Param. "
+            f"{type(stage).__name__} needs `{name}`: pass it to the constructor, or set it as a Param. "
             f"Received: {name}=None"
         )
     return stage.getOrDefault(name)
 
 
 def camel_case(name: str) -> str:
-    """Return a snake-case argument's name as Spark names its Param."""
+    """Return the camel-case Param name of a snake-case argument."""
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
 
 
 def let(value: Column, body: Callable[[Column], Column]) -> Column:
-    """Return `body(value)` with `value` computed once, however often `body` names it."""
+    """Return `body(value)`; `value` is computed once, however often `body` uses it."""
     return F.transform(F.array(value), body)[0]
 
 
 def elementwise(source: Source, function: Callable[[Column], Column]) -> Column:
-    """Return `function`, from double to double, of each number of a column; its kind is kept.
+    """Apply `function`, from double to double, to each number of a column.
 
-    A vector gives a dense vector, an array an array and a number a number; all of double, but where the
-    input is of float.
+    A vector gives a dense vector, an array an array, and a number a number. The result is float if the input
+    is float, else double.
     """
     kind = "float" if isinstance(source.leaf, T.FloatType) else "double"
 
@@ -104,17 +104,17 @@ def elementwise(source: Source, function: Callable[[Column], Column]) -> Column:
 
 
 def as_kind(source: Source, array: Column) -> Column:
-    """Return an array of double as a vector where `source` is one; a null stays null."""
+    """Return an array of double, as a vector if `source` is a vector; a null stays null."""
     if not source.vector:
         return array
     return F.when(source.column.isNotNull(), array_to_vector(array))
 
 
 def check_numbers(source: Source, field: T.StructField, who: object, *, depth: tuple[int, ...] = ()) -> None:
-    """Refuse a column that does not hold numbers, or is nested to a depth other than `depth` (if given).
+    """Check that a column holds numbers, nested to one of the depths `depth` (if given).
 
     Raises:
-        TypeError: it is so.
+        TypeError: it does not.
     """
     wrong_kind = source.binary or isinstance(source.leaf, (T.StringType, T.BooleanType))
     if wrong_kind or (depth and source.depth not in depth):
@@ -131,8 +131,8 @@ def finite(value: Any) -> float:
     """Param converter: a finite float.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is not finite.
+        TypeError: the value is not a number.
+        ValueError: the number is not finite.
     """
     number = _number(value)
     if number - number != 0:
@@ -144,8 +144,8 @@ def positive_integer(value: Any) -> int:
     """Param converter: an integer of at least 1.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is no integer, or below 1.
+        TypeError: the value is not a number.
+        ValueError: the number is not an integer, or is below 1.
     """
     number = _number(value)
     if number != int(number) or number < 1:

@@ -18,7 +18,7 @@ from distkeras.transformers.base import ColumnTransformer
 class BinaryLabelTransformer(ColumnTransformer):
     """Gives the vector [1, 0] where the column equals `label`, and [0, 1] elsewhere.
 
-    A null stays null. A NaN equals the label NaN alone.
+    A null stays null. A NaN equals only the label NaN.
 
     Args:
         input_column: strings, numbers or booleans.
@@ -26,7 +26,7 @@ class BinaryLabelTransformer(ColumnTransformer):
         label: the class that becomes [1, 0].
 
     Raises:
-        TypeError: from `transform`: the column holds strings and `label` is none, or the other way round.
+        TypeError: from `transform`: the column and `label` have different types, as strings and numbers.
     """
 
     label: Param[Any] = Param(Params._dummy(), "label", "the class that becomes [1, 0]")

@@ -1,4 +1,4 @@
-"""Sparse vectors as dense ones."""
+"""Sparse vectors to dense vectors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from distkeras.transformers.base import ColumnTransformer, as_kind, check_number
 
 @final
 class DenseTransformer(ColumnTransformer):
-    """Gives every vector as a dense one. Arrays are dense already and stay as they are.
+    """Converts every vector to a dense vector. Arrays are dense already and stay unchanged.
 
-    The trainers and `ModelPredictor` take sparse vectors as they come.
+    The trainers and `ModelPredictor` also take sparse vectors directly.
 
     Args:
         input_col: vectors, or arrays of numbers.

@@ -1,4 +1,4 @@
-"""From a prediction for every class to the index of one."""
+"""Predictions for every class to the index of the predicted class."""
 
 # ruff: noqa: N815 (Params are named as Spark names its own)
 from __future__ import annotations
@@ -18,17 +18,17 @@ from distkeras.transformers.base import ColumnTransformer, check_numbers, finite
 class LabelIndexTransformer(ColumnTransformer):
     """Gives the index of the predicted class, as a double.
 
-    It is the first class whose value reaches `activation_threshold`; if none does, the one of the largest
-    value above 0, of several equal ones the first; if none is above 0, `default_index`. A NaN counts as no
-    value. A null, and a row with a null inside, give null. A row of another length than `output_dim` ends the
-    Spark job with an error.
+    It is the first class whose value reaches `activation_threshold`. If no value does, it is the class of the
+    largest value above 0, or the first of several equal ones. If no value is above 0, it is `default_index`.
+    NaN values are ignored. A null, or a row with a null inside, gives null. A row whose length is not
+    `output_dim` ends the Spark job with an error.
 
     Args:
         output_dim: number of classes.
         input_col: vectors or arrays of `output_dim` numbers.
         output_col: double.
-        default_index: the answer where there is no value above 0.
-        activation_threshold: value that decides at once.
+        default_index: the result if no value is above 0.
+        activation_threshold: the first class with a value of at least this is predicted.
 
     Raises:
         ValueError: from the constructor: `output_dim` is not a positive integer.
@@ -37,10 +37,10 @@ class LabelIndexTransformer(ColumnTransformer):
 
     outputDim: Param[int] = Param(Params._dummy(), "outputDim", "number of classes", positive_integer)
     defaultIndex: Param[int] = Param(
-        Params._dummy(), "defaultIndex", "the answer where no value is above 0", TypeConverters.toInt
+        Params._dummy(), "defaultIndex", "the result if no value is above 0", TypeConverters.toInt
     )
     activationThreshold: Param[float] = Param(
-        Params._dummy(), "activationThreshold", "value that decides at once", finite
+        Params._dummy(), "activationThreshold", "value at which the first class is predicted", finite
     )
 
     def __init__(
@@ -77,10 +77,10 @@ class LabelIndexTransformer(ColumnTransformer):
         return F.when(F.size(values) == size, index).when(values.isNotNull(), F.raise_error(message))
 
     def _rank(self, value: Column) -> Column:
-        """How much a value speaks for its class: 0, itself, or infinity where it decides."""
+        """Return the rank of a value: infinity from the threshold on, 0 if not above 0, else the value."""
         value = value.cast("double")
         decides = value >= self._value("activationThreshold")
-        # To Spark, NaN is greater than any number.
+        # In Spark, NaN is greater than any number.
         return (
             F.when(F.isnan(value), 0.0)
             .when(decides, float("inf"))

@@ -1,4 +1,4 @@
-"""Numbers brought from one range to another."""
+"""Scaling of numbers from one range to another."""
 
 # ruff: noqa: N815 (Params are named as Spark names its own)
 from __future__ import annotations
@@ -16,21 +16,22 @@ from distkeras.transformers.base import ColumnTransformer, check_numbers, elemen
 
 @final
 class MinMaxTransformer(ColumnTransformer):
-    """`x' = (x - o_min) / (o_max - o_min) * (n_max - n_min) + n_min`, for every number.
+    """Scales every number: `x' = (x - o_min) / (o_max - o_min) * (n_max - n_min) + n_min`.
 
-    Numbers outside the old range land outside the new one. Where the old range is zero wide, every number
-    becomes the middle of the new one, as in Spark's own `MinMaxScaler`. NaN stays NaN.
+    Numbers outside the old range are scaled to outside the new range. If the old range has zero width, every
+    number becomes the middle of the new range, as in Spark's own `MinMaxScaler`. NaN stays NaN.
 
     Args:
-        o_min, o_max: range of the numbers as they are.
-        n_min, n_max: range of the numbers as they will be.
+        o_min, o_max: old range of the numbers.
+        n_min, n_max: new range of the numbers.
         input_col: vectors, arrays (nested or not), or numbers.
-        output_col: of the same kind; double, or float where the input is.
-        is_vector: whether the column must hold vectors or arrays (True), or numbers (False). None: either.
+        output_col: of the same kind; float if the input is float, else double.
+        is_vector: True if the column must hold vectors or arrays, False if it must hold numbers, None for
+            either.
 
     Raises:
-        ValueError: from the constructor: a bound that is not finite.
-        TypeError: from `transform`: a column of another kind.
+        ValueError: from the constructor: a bound is not finite.
+        TypeError: from `transform`: the column is of another kind.
 
     Example:
         ```python
@@ -38,14 +39,14 @@ class MinMaxTransformer(ColumnTransformer):
         ```
     """
 
-    oMin: Param[float] = Param(Params._dummy(), "oMin", "least number of the old range", finite)
-    oMax: Param[float] = Param(Params._dummy(), "oMax", "greatest number of the old range", finite)
-    nMin: Param[float] = Param(Params._dummy(), "nMin", "what oMin becomes", finite)
-    nMax: Param[float] = Param(Params._dummy(), "nMax", "what oMax becomes", finite)
+    oMin: Param[float] = Param(Params._dummy(), "oMin", "minimum of the old range", finite)
+    oMax: Param[float] = Param(Params._dummy(), "oMax", "maximum of the old range", finite)
+    nMin: Param[float] = Param(Params._dummy(), "nMin", "minimum of the new range", finite)
+    nMax: Param[float] = Param(Params._dummy(), "nMax", "maximum of the new range", finite)
     isVector: Param[bool] = Param(
         Params._dummy(),
         "isVector",
-        "whether the column must hold vectors or arrays (true) or numbers (false); unset: either",
+        "whether the column must hold vectors or arrays (true) or numbers (false); unset for either",
         TypeConverters.toBoolean,
     )
 
@@ -81,7 +82,7 @@ class MinMaxTransformer(ColumnTransformer):
         o_min, o_max, n_min, n_max = (self._value(name) for name in ("oMin", "oMax", "nMin", "nMax"))
         if o_max == o_min:
             return F.when(F.isnan(x), x).when(x.isNotNull(), F.lit((n_min + n_max) / 2))
-        # Spark interprets functions of array elements: each step left out counts.
+        # Spark interprets functions of array elements, so skip each step that changes nothing.
         if o_min:
             x = x - o_min
         if o_max - o_min != 1:

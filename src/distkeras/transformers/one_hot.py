@@ -16,19 +16,19 @@ from distkeras.transformers.base import ColumnTransformer, check_numbers, positi
 
 @final
 class OneHotTransformer(ColumnTransformer):
-    """Gives an array of `output_dim` doubles: 1 at the label's place, else 0.
+    """Gives an array of `output_dim` doubles: 1 at the index of the label, else 0.
 
     A null stays null. A label outside 0 ... output_dim - 1, a fraction or NaN ends the Spark job with an
-    error that names it: zeros, or a wrapped index, would train a wrong class without a word.
+    error that names the label: zeros or a wrapped index would silently train a wrong class.
 
     Args:
         output_dim: number of classes.
-        input_col: class indices, of any type of number.
+        input_col: class indices, of any numeric type.
         output_col: array<double>.
 
     Raises:
         ValueError: from the constructor: `output_dim` is not a positive integer.
-        TypeError: from `transform`: the column holds no numbers.
+        TypeError: from `transform`: the column does not hold numbers.
     """
 
     outputDim: Param[int] = Param(Params._dummy(), "outputDim", "number of classes", positive_integer)
@@ -44,7 +44,7 @@ class OneHotTransformer(ColumnTransformer):
         size = self._value("outputDim")
         label = source.column
         index = label.cast("int")
-        valid = (label >= 0) & (label < size)  # Before the cast, which NaN and large numbers would break.
+        valid = (label >= 0) & (label < size)  # Before the cast, which fails for NaN and large numbers.
         if not source.integral:
             valid = valid & (label == F.floor(label))
         zero = F.lit(0.0)

@@ -1,4 +1,4 @@
-"""Flat rows as nested arrays."""
+"""Flat rows to nested arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _shape(value: Any) -> list[int]:
     lengths: list[int] = TypeConverters.toListInt(value)
     if not lengths or any(n < 1 and n != -1 for n in lengths) or lengths.count(-1) > 1:
         raise ValueError(
-            "Expected a shape of positive lengths, one of which may be -1 (what the others leave). "
+            "Expected a shape of positive lengths, one of which may be -1 (inferred from the others). "
             f"Received: shape={value!r}"
         )
     return lengths
@@ -27,18 +27,19 @@ def _shape(value: Any) -> list[int]:
 
 @final
 class ReshapeTransformer(ColumnTransformer):
-    """Gives each row as an array nested to `shape`, row-major as in NumPy.
+    """Reshapes each row to an array nested to `shape`, in row-major order as in NumPy.
 
     A row that does not fill the shape ends the Spark job with an error. The trainers and `ModelPredictor`
-    need no reshaping: they bring flat rows to the input shape of the model by themselves.
+    need no reshaping: they reshape flat rows to the input shape of the model.
 
     Args:
         input_col: vectors or arrays of numbers.
-        output_col: arrays, nested as deep as `shape` is long; double for vectors, else of the same type.
+        output_col: arrays with one level of nesting per length in `shape`; double for vectors, else of the
+            same type.
         shape: lengths; one may be -1.
 
     Raises:
-        ValueError: from the constructor: no such shape.
+        ValueError: from the constructor: `shape` is not a valid shape.
         TypeError: from `transform`: the column holds no vectors or arrays of numbers.
     """
 
@@ -80,7 +81,7 @@ class ReshapeTransformer(ColumnTransformer):
 
 
 def _nested(flat: Column, lengths: list[int | Column], first: int | Column) -> Column:
-    """Return the part of `flat` that begins at index `first`, nested to `lengths`."""
+    """Return the part of `flat` that starts at index `first`, nested to `lengths`."""
     length, *rest = lengths
 
     def part(index: int | Column) -> Column:
@@ -88,7 +89,7 @@ def _nested(flat: Column, lengths: list[int | Column], first: int | Column) -> C
 
     if isinstance(length, int) and length == 1:
         return F.array(part(first))
-    # The sequence does the arithmetic: Spark interprets what is said of each element. And its `slice` copies
+    # The sequence computes the indices, because Spark interprets functions of elements. `slice` would copy
     # the whole array each time.
     step = math.prod(rest, start=F.lit(1))
     return F.transform(F.sequence(F.lit(first), first + (length - 1) * step, step), part)

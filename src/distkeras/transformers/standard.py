@@ -1,4 +1,4 @@
-"""Columns brought to mean 0 and deviation 1."""
+"""Scaling of columns to mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from distkeras.transformers.base import ParamsTransformer, as_kind, check_number
 
 @final
 class StandardTransformer(ParamsTransformer, HasInputCols):  # type: ignore[misc]
-    """`x' = (x - mean) / deviation` of each column, over the rows of the DataFrame that it is given.
+    """Standardizes each column over the rows of the DataFrame: `x' = (x - mean) / deviation`.
 
-    The deviation is that of the population. A vector or array column is standardized element by element.
-    Where the deviation is zero, every number becomes 0, as in Spark's own `StandardScaler`. Nulls stay null
-    and count in neither statistic (an array with a null inside is refused); a NaN makes its whole column, or
-    element, NaN.
+    The deviation is the population's standard deviation. A vector or array column is standardized element by
+    element. If the deviation is zero, every number becomes 0, as in Spark's own `StandardScaler`. Nulls stay
+    null and are ignored in both statistics; an array with a null inside is refused. A NaN makes its whole
+    column, or element, NaN.
 
-    `transform` makes one pass over all columns to find the statistics, each time it is called: rows for
-    training and rows for testing are brought to mean 0 each by themselves. To apply the statistics of one
-    DataFrame to another, use `pyspark.ml.feature.StandardScaler`.
+    Each call of `transform` makes one pass over all columns to compute the statistics. Training rows and test
+    rows are therefore standardized separately. To apply the statistics of one DataFrame to another, use
+    `pyspark.ml.feature.StandardScaler`.
 
     Args:
         columns: names of columns of numbers, vectors or arrays.
-        suffix: of the names of the new columns.
+        suffix: suffix of the names of the new columns.
 
     Raises:
-        ValueError: from `transform`: an unknown column; a streaming DataFrame, whose rows never end.
-        TypeError: from `transform`: a column that does not hold numbers.
+        ValueError: from `transform`: a column is unknown, or the DataFrame is a stream, which never ends.
+        TypeError: from `transform`: a column does not hold numbers.
     """
 
     suffix: Param[str] = Param(
-        Params._dummy(), "suffix", "added to the name of each column", TypeConverters.toString
+        Params._dummy(), "suffix", "suffix of the names of the new columns", TypeConverters.toString
     )
 
     def __init__(self, columns: Sequence[str] | None = None, suffix: str = "_normalized") -> None:
@@ -53,8 +53,8 @@ class StandardTransformer(ParamsTransformer, HasInputCols):  # type: ignore[misc
     def _transform(self, dataset: DataFrame) -> DataFrame:
         if dataset.isStreaming:
             raise ValueError(
-                "StandardTransformer: expected a DataFrame that ends, since mean and deviation are those of "
-                "all rows. Received: a streaming one. Fit a pyspark.ml.feature.StandardScaler on past rows."
+                "StandardTransformer: expected a static DataFrame, since mean and deviation need all rows. "
+                "Received: a streaming one. Fit a pyspark.ml.feature.StandardScaler on past rows."
             )
         fields = {field.name: field for field in dataset.schema.fields}
         sources = []
@@ -76,7 +76,7 @@ class StandardTransformer(ParamsTransformer, HasInputCols):  # type: ignore[misc
 
 
 def _statistics(source: Source) -> Column:
-    """Mean and variance of a column, as an aggregate."""
+    """Return the mean and the deviation or variance of a column, as an aggregate."""
     if not source.depth:
         number = source.column.cast("double")
         return F.struct(F.avg(number).alias("mean"), F.stddev_pop(number).alias("deviation"))
@@ -90,7 +90,7 @@ def _standardized(source: Source, found: Any) -> Column:
     if not source.depth:
         mean, deviation = found["mean"], found["deviation"]
         return elementwise(source, lambda x: _scaled(x, F.lit(mean), F.lit(deviation)))
-    # Spark summarizes with the variance of a sample.
+    # Spark's Summarizer gives the sample variance; convert it to that of the population.
     count = max(1, found["count"])
     deviations = np.sqrt(found["variance"].toArray() * (count - 1) / count)
     pairs = zip(found["mean"].toArray(), deviations, strict=True)
