@@ -104,7 +104,7 @@ def test_a_copy_has_params_of_its_own():
         ("numWorkers", 0, "positive integer"),
         ("learningRate", float("nan"), "finite"),
         ("algorithm", "DynSDG", "Did you mean 'DynSGD'"),
-        ("algorithm", object(), "form in JSON"),
+        ("algorithm", object(), "have a JSON form"),
         ("model", "model.keras", "Expected a Keras model"),
         ("compression", "int9", "Did you mean 'int8'"),
         ("server", "here", "ServerOptions"),

@@ -142,7 +142,7 @@ def test_thresholds_of_another_number_than_classes_are_refused_before_training(d
     with pytest.raises(ValueError, match=r"each of 2 classes. Received: thresholds=\[1\.0, 1\.0, 1\.0\]"):
         classifier.fit(df)
     for wrong in ([-1.0, 1.0], [0.0, 0.0], []):
-        with pytest.raises(ValueError, match="above 0 for every class"):
+        with pytest.raises(ValueError, match="one threshold above 0 per class"):
             classifier.setThresholds(wrong)
 
 

@@ -1,4 +1,4 @@
-"""Keras models as stages of Spark ML: estimators, models, and their persistence."""
+"""Keras models as Spark ML stages: estimators, models and their persistence."""
 
 from distkeras.ml.classifier import KerasClassificationModel, KerasClassifier
 from distkeras.ml.estimator import KerasEstimator

@@ -1,4 +1,4 @@
-"""Classifiers whose columns are those of Spark's own, so that Spark's evaluators can judge them."""
+"""Classifiers with the same columns as Spark's own, so that Spark's evaluators can evaluate them."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ class KerasClassificationModel(
     ClassifierParams,
     ProbabilisticClassificationModel,  # type: ignore[misc]
 ):
-    """Adds what Spark's classifiers add: raw predictions, probabilities and the predicted class.
+    """Adds the columns of Spark's classifiers: raw predictions, probabilities and the predicted class.
 
-    For a model with one output unit, the probability of class 1, all columns are of the classes 0 and 1.
+    If the model has one output unit, the unit is the probability of class 1, and the classes are 0 and 1.
 
-    - `rawPredictionCol`, a vector: the logits; of a model that gives probabilities, their logarithms (of one
-      unit, the log-odds).
-    - `probabilityCol`, a vector: softmax or sigmoid of the logits; or the model's output as it is.
-    - `predictionCol`, a double: the class of the largest probability, of several equal ones the first; NaN
-      where one of them is NaN. With `thresholds`, the class of the largest probability / threshold.
+    - `rawPredictionCol`, a vector: the logits. If the model gives probabilities, their logarithms, or for one
+      output unit the log-odds.
+    - `probabilityCol`, a vector: the softmax or sigmoid of the logits, or the model's output if it gives
+      probabilities.
+    - `predictionCol`, a double: the class with the largest probability, or the first of several equal ones;
+      NaN if a probability is NaN. With `thresholds`, the class with the largest probability / threshold.
 
-    On the driver, `predict`, `predictRaw` and `predictProbability` take one vector, and `evaluate` judges the
-    model on rows.
+    On the driver, `predict`, `predictRaw` and `predictProbability` take one vector, and `evaluate` evaluates
+    the model on rows.
 
     Args:
         model: a built Keras model with one output of one axis.
-        **params: Params by name. An empty column name leaves that column out.
+        **params: Params by name. An empty column name omits that column.
     """
 
     _evaluation = ClassificationSummary
@@ -74,10 +75,10 @@ class KerasClassificationModel(
         return predicted.withColumns(new).drop(whole)
 
     def _checked_thresholds(self) -> list[float] | None:
-        """Return `thresholds`, None where they are not set.
+        """Return `thresholds`, or None if they are not set.
 
         Raises:
-            ValueError: there is not one for every class.
+            ValueError: there is not exactly one threshold per class.
         """
         thresholds: list[float] | None = (
             self.getOrDefault("thresholds") if self.isDefined("thresholds") else None
@@ -91,26 +92,26 @@ class KerasClassificationModel(
 
     @property
     def numClasses(self) -> int:  # noqa: N802 (Spark's own name)
-        """The number of classes; 2 where the model has one output unit."""
+        """The number of classes; 2 if the model has one output unit."""
         return max(2, _units(value_of(self, "model")))
 
     def predictRaw(self, value: Vector) -> DenseVector:  # noqa: N802
         """Return the raw predictions for one row, on the driver.
 
         Args:
-            value: a vector or an array of numbers, as in the features' column.
+            value: a vector or an array of numbers, as in the features column.
 
         Raises:
-            ValueError: it does not fill the model's input, or there are several.
+            ValueError: `value` does not fill the model's input, or the model has several inputs.
         """
         return DenseVector(self._scores_of(value)[0])
 
     def predictProbability(self, value: Vector) -> DenseVector:  # noqa: N802
-        """Return the probabilities for one row, as `predictRaw` takes it."""
+        """Return the probabilities for one row; `value` as in `predictRaw`."""
         return DenseVector(self._scores_of(value)[1])
 
     def predict(self, value: Vector) -> float:
-        """Return the class of one row, as `predictRaw` takes it."""
+        """Return the class of one row; `value` as in `predictRaw`."""
         return predicted_class_of_row(self._scores_of(value)[1], self._checked_thresholds())
 
     def _scores_of(self, value: Vector) -> tuple[Row, Row]:
@@ -122,20 +123,20 @@ class KerasClassificationModel(
 class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier):  # type: ignore[misc]
     """A `KerasEstimator` for classes 0, 1, 2 and so on; `fit` returns a `KerasClassificationModel`.
 
-    It is a `pyspark.ml.classification.ProbabilisticClassifier`, so that `OneVsRest` and others take it.
+    It is a `pyspark.ml.classification.ProbabilisticClassifier`, so that `OneVsRest` and others accept it.
 
     Args:
-        probabilityCol: column that the fitted model adds. Default: "probability".
-        rawPredictionCol: column that the fitted model adds. Default: "rawPrediction".
-        fromLogits: whether the model gives logits. Default: as the loss says.
-        thresholds: of the fitted model, a number above 0 for every class (one may be 0): the class of the
-            largest probability / threshold is predicted. Default: that of the largest probability.
-        **params: those of `KerasEstimator`. Default of `loss`: binary crossentropy where the model has one
-            output unit, else sparse categorical crossentropy, of class indices; with `fromLogits`, of logits.
+        probabilityCol: column of probabilities that the fitted model adds. Default: "probability".
+        rawPredictionCol: column of raw predictions that the fitted model adds. Default: "rawPrediction".
+        fromLogits: whether the model outputs logits. Default: the setting of the loss.
+        thresholds: one number above 0 per class (one of them may be 0). The fitted model predicts the class
+            with the largest probability / threshold. Default: the class with the largest probability.
+        **params: the Params of `KerasEstimator`. Default of `loss`: binary crossentropy if the model has one
+            output unit, else sparse categorical crossentropy of class indices; of logits with `fromLogits`.
 
     Raises:
-        ValueError: from `fit`: the model has not one output of one axis; a label that is no integer; another
-            number of thresholds than of classes; else as `KerasEstimator`.
+        ValueError: from `fit`: the model does not have one output of one axis, a label is not an integer, or
+            the numbers of thresholds and classes differ; else as `KerasEstimator`.
         TypeError: as `KerasEstimator`.
 
     Example:
@@ -163,7 +164,7 @@ class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier)
         self.setParams(**given)
 
     def _fit(self, dataset: DataFrame) -> KerasModel:
-        # What would be refused after the training.
+        # Check before the training what would fail after it.
         _units(value_of(self, "model"))
         KerasClassificationModel._of(value_of(self, "model"), self)._checked_thresholds()
         if not self._loss_takes_classes_alone():
@@ -174,7 +175,7 @@ class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier)
         return model
 
     def _loss_takes_classes_alone(self) -> bool:
-        """Whether the trainer refuses fractions by the loss; others take probabilities as labels."""
+        """Whether the loss makes the trainer refuse fractional labels; other losses take probabilities."""
         model = value_of(self, "model")
         loss = deserialized(self.getOrDefault("loss")) if self.isDefined("loss") else None
         if loss is None and not model.compiled:
@@ -189,21 +190,21 @@ class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier)
 
 
 def _of_logits(loss: Any) -> bool:
-    # Keras's losses keep it among the arguments of their function.
+    # Keras's losses store `from_logits` in the arguments of their function.
     return bool(getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits", False)))
 
 
 def _units(model: keras.Model) -> int:
-    """Return the units of the only output.
+    """Return the number of units of the only output.
 
     Raises:
-        ValueError: there are more, or they are no vector.
+        ValueError: the model has several outputs, or the output does not have one axis.
     """
     _, outputs = model_signature(model)
     shapes = [spec.shape for spec in outputs]
     if len(shapes) != 1 or shapes[0] is None or len(shapes[0]) != 1 or shapes[0][0] is None:
         raise ValueError(
-            "Expected a model with one output of one axis: a number for every class, or one number. "
+            "Expected a model with one output of one axis: one number per class, or one number. "
             f"Received: outputs of shape {[_shape(spec) for spec in outputs]}"
         )
     return shapes[0][0]

@@ -1,4 +1,4 @@
-"""What the Params of estimators take, checked and brought to one form."""
+"""Converters of the estimators' Params: they check a value and convert it to a canonical form."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPTIONS = {
     "verbose": "verbose",
     "customObjects": "custom_objects",
 }
-"""The Params that are arguments of `DistributedTrainer` as they stand."""
+"""The Params that are passed to `DistributedTrainer` directly, with the names of its arguments."""
 
 
 def to_names(value: Any) -> Any:
@@ -58,14 +58,14 @@ def to_model(value: Any) -> keras.Model:
 
 
 def to_form(value: Any) -> Any:
-    """Param converter: an object, its name, or the form of it that was saved."""
+    """Param converter: an object, its name, or its saved form."""
     if isinstance(value, bool | int | float):
         raise TypeError(f"Expected an object or its name. Received: {value!r}")
     return serialized(value)
 
 
 def to_metrics(value: Any) -> Any:
-    """Param converter: what Keras takes as metrics."""
+    """Param converter: metrics, as Keras takes them."""
     if not isinstance(value, list | tuple | dict):
         raise TypeError(f"Expected a list or a dict of metrics. Received: {value!r}")
     return serialized(value)
@@ -73,23 +73,23 @@ def to_metrics(value: Any) -> Any:
 
 def to_optimizer(value: Any) -> Any:
     if isinstance(value, str):
-        check_optimizer_name(value)  # Refused here, rather than in the middle of a grid.
+        check_optimizer_name(value)  # Refuse an unknown name here, not in the middle of a parameter grid.
     return to_form(value)
 
 
 def to_verbose(value: Any) -> int | str:
-    """Param converter: as trainers take it."""
+    """Param converter: `verbose`, as trainers take it."""
     if value not in (0, 1, "auto"):
         raise ValueError(f'Expected 0, 1 or "auto", or True or False. Received: verbose={value!r}')
     return "auto" if value == "auto" else int(value)
 
 
 def to_thresholds(value: Any) -> list[float]:
-    """Param converter: a threshold for every class."""
+    """Param converter: one threshold per class."""
     thresholds: list[float] = [finite(part) for part in TypeConverters.toList(value)]
     if min(thresholds, default=-1.0) < 0 or thresholds.count(0.0) > 1:
         raise ValueError(
-            f"Expected a threshold above 0 for every class; one may be 0. Received: thresholds={value!r}"
+            f"Expected one threshold above 0 per class; one may be 0. Received: thresholds={value!r}"
         )
     return thresholds
 
@@ -106,7 +106,7 @@ def to_algorithm(value: Any) -> Any:
 
 def to_compression(value: Any) -> Any:
     if isinstance(value, str):
-        codecs.get(value)  # Refuses an unknown name here, rather than in the middle of a grid.
+        codecs.get(value)  # Refuse an unknown name here, not in the middle of a parameter grid.
     return to_form(value)
 
 
@@ -117,23 +117,23 @@ def to_server(value: Any) -> Any:
 
 
 def to_preprocess(value: Any) -> Any:
-    """Param converter: a function, or the form of it that was saved."""
+    """Param converter: a function, or its saved form."""
     if not isinstance(value, dict):
         Feeding(preprocess=value)
     return serialized(value)
 
 
 def to_pad_to(value: Any) -> Any:
-    """Param converter: what trainers take as `pad_to`."""
+    """Param converter: `pad_to`, as trainers take it."""
     if not isinstance(value, Serialized):
         Feeding(pad_to=value)
     return serialized(value)
 
 
 def to_class_weight(value: Any) -> dict[int, float]:
-    """Param converter: a weight by class index; JSON has keys of strings alone."""
+    """Param converter: a weight by class index. Keys may be strings, as in JSON."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"Expected a dict of a number by class index. Received: {value!r}")
+        raise TypeError(f"Expected a dict of numbers by class index. Received: {value!r}")
     return {int(index): finite(weight) for index, weight in value.items()}
 
 
@@ -142,5 +142,5 @@ def to_options(value: Any) -> Any:
         raise TypeError(f"Expected a dict of arguments of DistributedTrainer. Received: {value!r}")
     names = {argument: name for name, argument in OPTIONS.items()}
     for argument in set(value) & set(names):
-        raise ValueError(f"Expected {argument!r} as the Param {names[argument]!r}. Received: {value!r}")
+        raise ValueError(f"Pass {argument!r} as the Param {names[argument]!r}. Received: {value!r}")
     return serialized(dict(value))

@@ -1,4 +1,4 @@
-"""A Keras model as a stage of Spark ML: trained by `fit`, on any distributed optimizer."""
+"""A Spark ML estimator that trains a Keras model with any distributed optimizer."""
 
 from __future__ import annotations
 
@@ -33,51 +33,52 @@ from distkeras.worker.padding import PadTo
 class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable, KerasReadable):  # type: ignore[misc]
     """Trains any Keras model with any distributed optimizer; `fit` returns a `KerasModel`.
 
-    Every argument is a Param, with `getX` and `setX`; Params that are not set leave the choice to
-    `DistributedTrainer`, whose words they are, and which says what happens when a worker fails. Several `fit`
-    may run at once (`CrossValidator(parallelism=2)`): each has a parameter server of its own.
+    Every argument is a Param, with `getX` and `setX`. A Param that is not set has the default of
+    `DistributedTrainer`, which also documents what happens when a worker fails. Several calls of `fit` may
+    run at the same time (`CrossValidator(parallelism=2)`); each has its own parameter server.
 
     Args:
-        model: any built Keras model; it is left as it is.
-        algorithm: a rule of `distkeras.algorithms`, or its name. Default: `DynSGD()`, which bears any number
-            of workers.
-        communicationWindow: minibatch steps between two exchanges of a worker, instead of the rule's own.
-        workerOptimizer: name or Keras optimizer. Default: the one that the model is compiled with.
-        learningRate: of `workerOptimizer`, instead of its own.
-        loss: as `keras.Model.compile` takes it. Default: the compiled one.
+        model: any built Keras model; `fit` does not change it.
+        algorithm: an algorithm of `distkeras.algorithms`, or its name. Default: `DynSGD()`, which works with
+            any number of workers.
+        communicationWindow: minibatch steps between two exchanges of a worker. Default: the algorithm's own.
+        workerOptimizer: name or Keras optimizer. Default: the optimizer that the model is compiled with.
+        learningRate: learning rate of `workerOptimizer`. Default: the optimizer's own.
+        loss: as `keras.Model.compile` takes it. Default: the compiled loss.
         metrics: as `keras.Model.compile` takes them. Default: as in `DistributedTrainer`.
         lossWeights: as `keras.Model.compile` takes them.
-        featuresCol: column of the model's input; a list for several, or a dict by name.
-        labelCol: column of the labels, likewise.
+        featuresCol: column of the model's input; a list for several inputs, or a dict by name.
+        labelCol: column of the labels, in the same forms.
         predictionCol: column that the fitted model adds.
-        weightCol: column of a number by which each row's loss is weighed.
-        classWeight: a number by class index, as in `keras.Model.fit`.
-        validationIndicatorCol: boolean column; rows where it is true are not trained on. After training, the
-            model has their loss and metrics as `validation_metrics`.
-        numWorkers: replicas, one a Spark task. Default: 2.
+        weightCol: column of the weights of the rows' losses, one number per row.
+        classWeight: a weight by class index, as in `keras.Model.fit`.
+        validationIndicatorCol: boolean column; rows where it is true are not used for training. The fitted
+            model has their loss and metrics in `validation_metrics`.
+        numWorkers: number of replicas; each is one Spark task. Default: 2.
         batchSize: rows in a minibatch of one worker. Default: 32.
         numEpoch: passes over the data. Default: 1.
-        shuffle: whether rows come in random order. Default: True.
-        preprocess: as in `DistributedTrainer`, for training, validation and the fitted model alike. To be
-            saved it must be registered with Keras (`keras.saving.register_keras_serializable`).
-        padTo: as in `DistributedTrainer`, likewise.
+        shuffle: whether to visit the rows in random order. Default: True.
+        preprocess: as in `DistributedTrainer`; used for training, validation and the fitted model. Register
+            it with Keras (`keras.saving.register_keras_serializable`) to save it.
+        padTo: as in `DistributedTrainer`; used for training, validation and the fitted model.
         dropRemainder: as in `DistributedTrainer`.
-        seed: of the shuffle. Default: a random one.
+        seed: seed of the shuffle. Default: a random seed.
         quorum: as in `DistributedTrainer`.
         compression: as in `DistributedTrainer`.
         overlap: as in `DistributedTrainer`.
         server: as in `DistributedTrainer`.
-        verbose: 0 or False: silent; 1 or True: a progress bar; "auto": a bar in a terminal or a notebook.
-        customObjects: classes and functions that the model names, by name, where they are not registered with
-            Keras. They are saved by the module in which they are found.
-        trainerOptions: further arguments of `DistributedTrainer`, by their names there.
-        predictBatchSize: rows that the fitted model takes at once.
+        verbose: 0 or False for silent, 1 or True for a progress bar, "auto" for a bar in a terminal or a
+            notebook.
+        customObjects: classes and functions of the model that are not registered with Keras, by name. They
+            are saved as the name of the module that defines them.
+        trainerOptions: further arguments of `DistributedTrainer`, by name.
+        predictBatchSize: rows per call of the fitted model.
 
     Raises:
-        TypeError: a Param of another type; from `fit`, as `DistributedTrainer`.
-        ValueError: a Param out of its range; from `fit`: no model, a validation column that is not there or
-            true in no row or in every row, a column of the fitted model's that is there already; else as
-            `DistributedTrainer`.
+        TypeError: a Param has the wrong type; from `fit`, as `DistributedTrainer`.
+        ValueError: a Param is out of range; from `fit`: the model is missing, the validation column is
+            missing or is true in no row or in every row, or a column that the fitted model adds exists
+            already; else as `DistributedTrainer`.
 
     Example:
         ```python
@@ -127,7 +128,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         self._begin(self._input_kwargs)
 
     def _begin(self, given: dict[str, Any]) -> None:
-        """Set the defaults and the Params that were given."""
+        """Set the defaults and the given Params."""
         self._setDefault(
             featuresCol="features",
             labelCol="label",
@@ -141,12 +142,12 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         self.setParams(**given)
 
     def setParams(self, **params: Any) -> KerasEstimator:  # noqa: N802 (Spark's own name)
-        """Set several Params by name and return self; None leaves one as it is."""
+        """Set several Params by name and return self; None leaves a Param unchanged."""
         set_given(self, params)
         return self
 
     def _fit(self, dataset: DataFrame) -> KerasModel:
-        # What `transform` would refuse is refused before the training.
+        # Check before the training what `transform` would refuse after it.
         self._model_class._of(value_of(self, "model"), self)._check_new(dataset)
         train, validation = self._split(dataset)
         trainer = self._trainer()
@@ -170,7 +171,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         return model
 
     def _split(self, dataset: DataFrame) -> tuple[DataFrame, DataFrame | None]:
-        """Return the rows to train on, and those to validate with."""
+        """Return the rows for training and those for validation."""
         if not self.isDefined("validationIndicatorCol"):
             return dataset, None
         name = self.getOrDefault("validationIndicatorCol")
@@ -178,7 +179,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         field, path = table.field(name, "validationIndicatorCol")
         if not isinstance(field.dataType, T.BooleanType):
             raise TypeError(
-                f"Expected booleans in `validationIndicatorCol`, true for the rows to validate with. "
+                f"Expected booleans in `validationIndicatorCol`, true for the validation rows. "
                 f"Received: column {name!r} of {field.dataType.simpleString()}"
             )
         held = F.coalesce(F.col(path), F.lit(False))
@@ -202,7 +203,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         return DistributedTrainer(model, self._algorithm(), self._optimizer(), **options)
 
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
-        """Arguments of `keras.Model.compile` for a model that is not compiled. Default: none."""
+        """Return arguments of `keras.Model.compile` for a model that is not compiled. Default: none."""
         return {}
 
     def _algorithm(self) -> Algorithm:
@@ -224,8 +225,8 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         optimizer = compiled if given is None else keras.optimizers.get(given)
         if optimizer is None:
             raise ValueError(
-                "Expected a `workerOptimizer`, or a compiled model, whose rate `learningRate` can replace. "
-                f"Received: learningRate={self.getOrDefault('learningRate')!r} alone"
+                "Expected a `workerOptimizer` or a compiled model, whose rate `learningRate` replaces. "
+                f"Received: only learningRate={self.getOrDefault('learningRate')!r}"
             )
         config = optimizer.get_config() | {"learning_rate": self.getOrDefault("learningRate")}
         return type(optimizer).from_config(config)

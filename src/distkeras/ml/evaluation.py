@@ -39,7 +39,7 @@ def evaluate(
     feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
     custom_objects: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Return what `model.evaluate` would say of all rows, by name: `loss` and the compiled metrics.
+    """Return the loss and the compiled metrics by name, as `model.evaluate` would compute them on all rows.
 
     Args:
         model: a compiled model.
@@ -47,13 +47,13 @@ def evaluate(
         features_col: as in `DistributedTrainer`.
         label_col: as in `DistributedTrainer`.
         sample_weight_col: as in `DistributedTrainer`.
-        num_partitions: tasks to share the work, where there are as many rows.
-        batch_size: rows of a minibatch, where the model does not fix them.
-        feeding: how rows become minibatches; all rows count.
+        num_partitions: number of Spark tasks; at most the number of rows.
+        batch_size: rows of a minibatch, unless the model fixes the batch size.
+        feeding: options that make minibatches from rows; all rows are used.
         custom_objects: as in `DistributedTrainer`.
 
     Raises:
-        ValueError, TypeError: data that does not fit the model; no rows.
+        ValueError, TypeError: the data does not fit the model, or there are no rows.
     """
     some = dataframe.limit(num_partitions).count()
     inputs, outputs = model_signature(model)

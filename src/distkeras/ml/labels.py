@@ -1,4 +1,4 @@
-"""Labels of classifiers."""
+"""Checks of classifiers' labels."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pyspark.sql import types as T  # noqa: N812
 from distkeras.cluster.names import Table
 
 ROW = 2**33
-"""By which `monotonically_increasing_id` sets partitions apart."""
+"""Distance between the first ids of two partitions in `monotonically_increasing_id`."""
 
 
 def check_whole(dataset: DataFrame, name: Any) -> None:
-    """Refuse a column of labels with a number that is no integer: a class has none between.
+    """Check that all labels of a column are integers, as class indices must be.
 
-    A pass over this one column, where its type allows for fractions.
+    This takes one pass over the column, if its type allows fractions.
 
     Args:
         dataset: the rows.
-        name: of the column; names of several are let through.
+        name: name of the column; names of several columns are not checked.
 
     Raises:
-        ValueError: there is one, or no such column.
+        ValueError: a label is not an integer, or the column does not exist.
     """
     if not isinstance(name, str):
         return
@@ -41,5 +41,5 @@ def check_whole(dataset: DataFrame, name: Any) -> None:
         raise ValueError(
             f"Column {name!r}, partition {partition}, row {row}: found the label {found.label:g}. Expected "
             "the classes 0, 1, 2 and so on. Index the classes (pyspark.ml.feature.StringIndexer); for "
-            "probabilities as labels there is KerasEstimator."
+            "probabilities as labels, use KerasEstimator."
         )

@@ -1,4 +1,4 @@
-"""A trained Keras model as a stage of Spark ML."""
+"""A trained Keras model as a Spark ML stage."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ S = TypeVar("S", bound=Summary)
 
 @accessors
 class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasReadable):  # type: ignore[misc]
-    """Adds the outputs of a Keras model to a DataFrame. `KerasEstimator.fit` makes it.
+    """Adds the outputs of a Keras model to a DataFrame. `KerasEstimator.fit` returns it.
 
-    It has the Params of its estimator, so that it says how it was trained; those of prediction count. The
-    Keras model itself is `model.getModel()`; loaded from a file, it is not compiled, so that it predicts
-    where loss and metrics of the user's are not known.
+    It keeps all Params of its estimator as a record of the training; only those for prediction have an
+    effect. `model.getModel()` returns the Keras model. A model that is loaded from a file is not compiled, so
+    that it can predict without the user's loss and metrics.
 
     Attributes:
-        history: the windows of the training, as trainers tell them; empty in a model that was loaded.
-        summary: those, and more of how it was trained; `hasSummary` says whether it is known.
-        validation_metrics: loss and metrics of the rows that `validationIndicatorCol` held back.
+        history: the windows of the training, as in a trainer's history; empty for a loaded model.
+        summary: the history and further facts of the training; `hasSummary` is False if there is none.
+        validation_metrics: loss and metrics of the validation rows of `validationIndicatorCol`.
 
     Args:
-        model: a built Keras model, to use as it is.
+        model: a built Keras model.
         **params: `featuresCol`, `predictionCol` and others by name. An empty `predictionCol` adds no column.
 
     Example:
@@ -67,7 +67,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
     def _of(cls, trained: keras.Model, estimator: Params) -> KerasModel:
         """Return the model that `estimator` trained."""
         model = cls()
-        # The uid is shared: params of a grid name the estimator's.
+        # The model shares the estimator's uid, because the Params of a grid refer to it.
         model._resetUid(estimator.uid)
         estimator._copyValues(model)
         model._set(model=trained)
@@ -75,27 +75,27 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
 
     @property
     def numFeatures(self) -> int:  # noqa: N802 (Spark's own name)
-        """Numbers in a row of the input; -1 where there are several inputs, or its shape is not known."""
+        """Numbers in a row of the input; -1 if there are several inputs or the shape is unknown."""
         return num_features(value_of(self, "model"))
 
     @property
     def hasSummary(self) -> bool:  # noqa: N802 (Spark's own name)
-        """Whether `summary` knows how this model was trained: not of one that was loaded."""
+        """Whether this model has a training summary; a loaded model has none."""
         return self._training is not None
 
     @property
     def summary(self) -> TrainingSummary:
-        """How this model was trained.
+        """The training summary of this model.
 
         Raises:
-            RuntimeError: it was not trained here: it was loaded, or made of a Keras model.
+            RuntimeError: the model was loaded, or created from a Keras model.
         """
         if self._training is None:
             raise RuntimeError(
-                f"No training summary available for this {type(self).__name__}: expected one that `fit` "
-                "returned, for a summary is not saved. `evaluate` judges it on rows."
+                f"No training summary available for this {type(self).__name__}: expected a model that `fit` "
+                "returned. A summary is not saved. To evaluate the model on rows, use `evaluate`."
             )
-        if self._summary is None:  # Made once: it keeps what it has counted.
+        if self._summary is None:  # Created once, because it caches its metrics.
             self._summary = self._summary_of(self._training)
         return self._summary
 
@@ -103,7 +103,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
         return TrainingSummary(training)
 
     def _check_new(self, dataset: DataFrame) -> None:
-        """Raise ValueError where a column that `transform` adds is there already, or would be twice."""
+        """Raise ValueError if a column that `transform` adds exists already, or would be added twice."""
         _, outputs = model_signature(value_of(self, "model"))
         given = [self.getOrDefault(param) for param in self._added]
         names = [name for some in given if some for name in output_names(some, outputs)]
@@ -113,18 +113,18 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
         """Return the output of the model for one row, on the driver.
 
         Raises:
-            ValueError: minibatches are made by `preprocess` or `padTo`, or as `output_of_row`.
+            ValueError: `preprocess` or `padTo` is set; else as `output_of_row`.
         """
         for param in ("preprocess", "padTo"):
             if self.isDefined(param):
                 raise ValueError(
-                    f"Expected a model without `{param}`, to predict one vector: use `transform`. "
+                    f"Expected a model without `{param}`, to predict one vector. Use `transform` instead. "
                     f"Received: {param}={self.getOrDefault(param)!r}"
                 )
         return output_of_row(value_of(self, "model"), value)
 
     def _evaluated(self, dataset: DataFrame) -> tuple[DataFrame, Columns]:
-        """Return the predictions for `dataset`, and the columns by which a summary judges them."""
+        """Return the predictions for `dataset`, and the columns that a summary needs."""
         names = {param: self.getOrDefault(param) or f"{param}_{self.uid}" for param in self._added}
         named = self.copy({self.getParam(param): name for param, name in names.items()})
         weight = self.getOrDefault("weightCol") if self.isDefined("weightCol") else None
@@ -158,19 +158,19 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
 
 
 class EvaluatedModel(KerasModel, Generic[S]):
-    """Abstract: a model of one prediction for one label, which can be judged on rows."""
+    """Abstract: a model with one prediction for one label, which can be evaluated on rows."""
 
     _evaluation: ClassVar[type[Summary]]
     _training_evaluation: ClassVar[type[Any]]
 
     def evaluate(self, dataset: DataFrame) -> S:
-        """Return how well the model does on `dataset`.
+        """Return the model's evaluation metrics on `dataset`.
 
         Args:
-            dataset: rows with features, labels, and weights where `weightCol` is set.
+            dataset: rows with features and labels, and with weights if `weightCol` is set.
 
         Raises:
-            ValueError: a column is missing, or there already.
+            ValueError: a column is missing, or a column to add exists already.
         """
         return cast(S, self._evaluation(*self._evaluated(dataset)))
 

@@ -1,4 +1,4 @@
-"""Names of Keras's, checked before anything starts."""
+"""A check of optimizer names, before training starts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import difflib
 import keras
 
 WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer", "Optimizer", "OptimizerMap")
-"""Classes of optimizers that a name alone does not make."""
+"""Optimizer classes that cannot be created from a name only."""
 
 
 def check_optimizer_name(name: str) -> None:
-    """Raise ValueError unless Keras knows an optimizer of this name, its own or a registered one."""
+    """Raise ValueError unless Keras has an optimizer of this name, its own or a registered one."""
     try:
         keras.optimizers.get(name)
     except ValueError as error:
@@ -23,6 +23,6 @@ def check_optimizer_name(name: str) -> None:
         close = difflib.get_close_matches(name.lower(), known, 1)
         hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
         raise ValueError(
-            f"Keras knows no optimizer of this name.{hint} Expected one, or a Keras optimizer. "
+            f"Keras has no optimizer of this name.{hint} Expected a known name, or a Keras optimizer. "
             f"Received: workerOptimizer={name!r}"
         ) from error

@@ -1,4 +1,4 @@
-"""One row through a model on the driver, as Spark's own models predict one vector."""
+"""Prediction of one row on the driver, as Spark's own models predict one vector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distkeras.worker.signature import model_signature
 
 
 def num_features(model: keras.Model) -> int:
-    """Return how many numbers a row of the only input has; -1 where there are several, or it is not known."""
+    """Return the numbers in a row of the only input; -1 if there are several inputs or it is unknown."""
     inputs, _ = model_signature(model)
     shape = inputs[0].shape if len(inputs) == 1 else None
     lengths = [length for length in shape or () if length is not None]
@@ -24,8 +24,8 @@ def output_of_row(model: keras.Model, value: Any) -> npt.NDArray[np.float64]:
     """Return the numbers of the only output of `model` for one row.
 
     Args:
-        model: with one input.
-        value: a Spark ML vector, or an array of numbers; flat values fill the shape of the input.
+        model: a model with one input.
+        value: a Spark ML vector, or an array of numbers; flat values are reshaped to the input's shape.
 
     Raises:
         ValueError: the model has several inputs, or `value` does not fill the input.
@@ -33,7 +33,7 @@ def output_of_row(model: keras.Model, value: Any) -> npt.NDArray[np.float64]:
     inputs, _ = model_signature(model)
     if len(inputs) != 1:
         raise ValueError(
-            f"Expected a model with one input, to predict one vector: use `transform`. "
+            f"Expected a model with one input, to predict one vector. Use `transform` instead. "
             f"Received: {len(inputs)} inputs"
         )
     (spec,) = inputs

@@ -1,7 +1,7 @@
-"""How estimators and models are saved: Spark's metadata as JSON, and Keras's own file beside it.
+"""Saving and loading of estimators and models: Spark's metadata as JSON, with Keras's own file beside it.
 
-    <address>/metadata/part-00000   class, uid, Params, versions; where Spark's pipelines look for it
-    <address>/model.keras           what `keras.saving.load_model` opens too
+    <address>/metadata/part-00000   class, uid, Params, versions; Spark's pipelines read this path
+    <address>/model.keras           can also be opened with `keras.saving.load_model`
 
 Nothing is pickled.
 """
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from pyspark.ml.param import Params
 
 FORMAT = 1
-"""Of what is saved: raised when an older distkeras could no longer read it."""
+"""Version of the saved format. It is raised when older versions of distkeras can no longer read the files."""
 
 METADATA = "metadata/part-00000"
 ARCHIVE = "model.keras"
 
 
 class LoadError(ValueError):
-    """What was saved cannot be read: the message says what it is, and what was expected."""
+    """Saved files cannot be read. The message says what was found and what was expected."""
 
 
 class KerasWritable(MLWritable):  # type: ignore[misc]
-    """Abstract: can be saved, alone and as a stage."""
+    """Abstract: can be saved, alone or as a stage of a pipeline."""
 
     def write(self) -> KerasWriter:
         """Return the writer: `.write().overwrite().save(address)`."""
@@ -59,9 +59,9 @@ class KerasReadable(MLReadable):  # type: ignore[misc]
 
     @classmethod
     def read(cls) -> KerasReader:
-        """Return the reader. `load(address)` is its short form.
+        """Return the reader. `load(address)` is short for `read().load(address)`.
 
-        Classes and functions of the user's that the model names must be registered with Keras, or given:
+        The user's classes and functions in the model must be registered with Keras, or be in a scope:
         `with keras.saving.custom_object_scope({...}): PipelineModel.load(address)`.
         """
         return KerasReader(cls)
@@ -71,7 +71,7 @@ class KerasWriter(MLWriter):  # type: ignore[misc]
     """Saves an estimator or a model.
 
     Args:
-        instance: what to save.
+        instance: the estimator or model to save.
     """
 
     def __init__(self, instance: Params) -> None:
@@ -79,12 +79,13 @@ class KerasWriter(MLWriter):  # type: ignore[misc]
         self._instance = instance
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save to the folder `path`, an address that Hadoop or fsspec knows.
+        """Save to the folder `path`, an address that Hadoop or fsspec supports.
 
         Raises:
-            FileExistsError: there is something already, and `overwrite()` was not called.
-            OSError: nothing can be written there.
-            ValueError: nobody knows the address; a custom object is one that loading would not find.
+            FileExistsError: the path exists already, and `overwrite()` was not called.
+            OSError: the path is not writable.
+            ValueError: neither Hadoop nor fsspec supports the address, or loading could not find a custom
+                object.
             TypeError: a Param has no JSON form.
         """
         path = os.fspath(path)
@@ -101,7 +102,7 @@ class KerasWriter(MLWriter):  # type: ignore[misc]
             if storage.exists(path):
                 if not self.shouldOverwrite:
                     raise FileExistsError(
-                        f"There is something at {path!r} already. To replace it: `.write().overwrite()"
+                        f"The path {path!r} exists already. To replace it, use `.write().overwrite()"
                         f".save(...)`. Received: path={path!r}"
                     )
                 storage.delete(path)
@@ -132,7 +133,7 @@ class KerasReader(MLReader):  # type: ignore[misc]
     """Loads an estimator or a model.
 
     Args:
-        cls: its class.
+        cls: class of the saved estimator or model.
     """
 
     def __init__(self, cls: type[Any]) -> None:
@@ -140,11 +141,11 @@ class KerasReader(MLReader):  # type: ignore[misc]
         self._cls = cls
 
     def load(self, path: str | os.PathLike[str]) -> Any:
-        """Return what was saved at `path`.
+        """Return the estimator or model that was saved at `path`.
 
         Raises:
-            LoadError: nothing of distkeras is there, or of another class or a newer format, or not all of it;
-                the model names a class that is not known here.
+            LoadError: distkeras saved nothing there, or another class, or in a newer format; a file is
+                missing; or the model uses an unknown class.
         """
         path = os.fspath(path)
         storage = storage_of(self.sparkSession, path)
@@ -152,7 +153,7 @@ class KerasReader(MLReader):  # type: ignore[misc]
             text = Path(folder) / "metadata"
             address = f"{path.rstrip('/')}/{METADATA}"
             if not storage.exists(address):
-                raise LoadError(f"Nothing was saved here by distkeras: {address!r} does not exist.")
+                raise LoadError(f"distkeras has saved nothing here: {address!r} does not exist.")
             storage.download(address, text)
             metadata = _parsed(text, address)
             saved = self._checked(metadata, path)
@@ -163,7 +164,7 @@ class KerasReader(MLReader):  # type: ignore[misc]
             if saved["model"]:
                 archive, address = Path(folder) / ARCHIVE, f"{path.rstrip('/')}/{ARCHIVE}"
                 if not storage.exists(address):
-                    raise LoadError(f"Not all that was saved is here: {address!r} does not exist.")
+                    raise LoadError(f"A saved file is missing: {address!r} does not exist.")
                 storage.download(address, archive)
                 instance._set(model=_loaded(archive, saved, path, instance))
         if hasattr(instance, "validation_metrics"):
@@ -171,7 +172,7 @@ class KerasReader(MLReader):  # type: ignore[misc]
         return instance
 
     def _checked(self, metadata: dict[str, Any], path: str) -> dict[str, Any]:
-        """Return what distkeras noted of itself."""
+        """Return distkeras's own part of the metadata, after a check of class and format."""
         name = f"{self._cls.__module__}.{self._cls.__name__}"
         saved: dict[str, Any] = metadata.get("distkeras", {})
         if metadata.get("class") != name:
@@ -179,7 +180,8 @@ class KerasReader(MLReader):  # type: ignore[misc]
         if saved.get("format", FORMAT + 1) > FORMAT:
             raise LoadError(
                 f"Expected format {FORMAT}, which distkeras {__version__} reads. Received: format "
-                f"{saved.get('format')} at {path!r}, saved by distkeras {saved.get('version')}. Upgrade."
+                f"{saved.get('format')} at {path!r}, saved by distkeras {saved.get('version')}. "
+                "Upgrade distkeras."
             )
         return saved
 
@@ -203,8 +205,8 @@ def _loaded(archive: Path, saved: dict[str, Any], path: str, instance: Any) -> k
     except Exception as error:
         raise LoadError(
             f"Keras {keras.__version__} cannot load the model at {path!r}, which Keras {saved.get('keras')} "
-            f"saved (distkeras {saved.get('version')}): {error}\nWhere it names a class of yours, "
-            "give it as `customObjects` before it is saved, register it with "
+            f"saved (distkeras {saved.get('version')}): {error}\nIf the model uses a class of yours, "
+            "pass the class as `customObjects` before you save, register it with "
             "`keras.saving.register_keras_serializable()`, or load inside "
             "`keras.saving.custom_object_scope({...})`."
         ) from error

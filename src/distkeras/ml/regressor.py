@@ -1,4 +1,4 @@
-"""Regressors whose column is that of Spark's own, so that Spark's evaluators can judge them."""
+"""Regressors with the same column as Spark's own, so that Spark's evaluators can evaluate them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from distkeras.worker.signature import model_signature
 
 @accessors
 class KerasRegressionModel(EvaluatedModel[RegressionSummary], RegressionModel):  # type: ignore[misc]
-    """Adds the model's one number as `predictionCol`, a double.
+    """Adds the model's output, one number, as `predictionCol`, a double.
 
-    It is a `pyspark.ml.PredictionModel`: `predict` takes one vector, and `evaluate` judges it on rows.
+    It is a `pyspark.ml.PredictionModel`: `predict` takes one vector, and `evaluate` evaluates it on rows.
 
     Args:
         model: a built Keras model with one output of one unit.
-        **params: Params by name. An empty `predictionCol` adds none.
+        **params: Params by name. An empty `predictionCol` adds no column.
     """
 
     _evaluation = RegressionSummary
@@ -41,10 +41,10 @@ class KerasRegressionModel(EvaluatedModel[RegressionSummary], RegressionModel): 
         return predicted.withColumn(name, F.col(quoted(name)).cast("double")) if name else predicted
 
     def predict(self, value: Vector) -> float:
-        """Return the number for one row, a vector or an array of numbers, on the driver.
+        """Return the prediction for one row, a vector or an array of numbers, on the driver.
 
         Raises:
-            ValueError: it does not fill the model's input, or there are several.
+            ValueError: `value` does not fill the model's input, or the model has several inputs.
         """
         _check_unit(value_of(self, "model"))
         return float(self._output_of_row(value)[0])
@@ -52,14 +52,14 @@ class KerasRegressionModel(EvaluatedModel[RegressionSummary], RegressionModel): 
 
 @accessors
 class KerasRegressor(KerasEstimator, Regressor):  # type: ignore[misc]
-    """A `KerasEstimator` for numbers; `fit` returns a `KerasRegressionModel`. A `pyspark.ml.Predictor`.
+    """A `KerasEstimator` for regression; `fit` returns a `KerasRegressionModel`. A `pyspark.ml.Predictor`.
 
     Args:
-        **params: those of `KerasEstimator`. Default of `loss`: mean squared error, with
+        **params: the Params of `KerasEstimator`. Default of `loss`: mean squared error, with
             the mean absolute error as metric.
 
     Raises:
-        ValueError: the model has not one output of one unit; else as `KerasEstimator`.
+        ValueError: the model does not have one output of one unit; else as `KerasEstimator`.
         TypeError: as `KerasEstimator`.
     """
 
@@ -72,7 +72,7 @@ class KerasRegressor(KerasEstimator, Regressor):  # type: ignore[misc]
         self.setParams(**given)
 
     def _fit(self, dataset: DataFrame) -> KerasModel:
-        _check_unit(value_of(self, "model"))  # Else its predictions would be refused after the training.
+        _check_unit(value_of(self, "model"))  # Before the training, since `transform` would refuse it later.
         return super()._fit(dataset)
 
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
@@ -80,11 +80,11 @@ class KerasRegressor(KerasEstimator, Regressor):  # type: ignore[misc]
 
 
 def _check_unit(model: keras.Model) -> None:
-    """Raise ValueError unless the model gives one number a row."""
+    """Raise ValueError unless the model outputs one number per row."""
     _, outputs = model_signature(model)
     shapes = [spec.shape for spec in outputs]
     if len(shapes) != 1 or shapes[0] is None or any(length != 1 for length in shapes[0]):
         raise ValueError(
-            "Expected a model with one output of one unit; for others there is KerasEstimator. "
-            f"Received: outputs of shape {shapes} a row"
+            "Expected a model with one output of one unit; for other models use KerasEstimator. "
+            f"Received: outputs of shape {shapes} per row"
         )

@@ -1,4 +1,4 @@
-"""From the output of a model to raw predictions, probabilities and a class: of columns, and of one row."""
+"""Raw predictions, probabilities and the class from the output of a model, for columns and for one row."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from distkeras.transformers.base import let
 
 LEAST = 1e-38
-"""Probabilities are held at least this far from 0 before their logarithm is taken."""
+"""Smaller probabilities are raised to this value before taking the logarithm."""
 
 Row = npt.NDArray[np.float64]
 
 
 def scores(output: Column, units: int, logits: bool) -> tuple[Column, Column]:
-    """Return raw predictions and probabilities, arrays of double with a number for every class.
+    """Return raw predictions and probabilities, arrays of double with one number per class.
 
     Args:
-        output: of the model, an array of double.
-        units: its length; one unit is the probability, or the logit, of class 1.
-        logits: whether the model gives logits.
+        output: the output of the model, an array of double.
+        units: length of the output; one unit is the probability, or the logit, of class 1.
+        logits: whether the model outputs logits.
     """
     if units == 1:
         value = output[0]
@@ -34,7 +34,7 @@ def scores(output: Column, units: int, logits: bool) -> tuple[Column, Column]:
 
 
 def predicted_class(probability: Column, thresholds: list[float] | None) -> Column:
-    """Return the class of the largest `probability / threshold`, a double; NaN where a probability is NaN."""
+    """Return the class with the largest `probability / threshold`, a double; NaN if a probability is NaN."""
     if thresholds is None:
         return let(probability, lambda values: _first_largest(values, values))
     limits = F.array(*(F.lit(limit) for limit in thresholds))
@@ -42,7 +42,7 @@ def predicted_class(probability: Column, thresholds: list[float] | None) -> Colu
 
 
 def scores_of_row(output: Row, logits: bool) -> tuple[Row, Row]:
-    """Return what `scores` gives, of the output of the model for one row, shape (units,)."""
+    """Like `scores`, for the output of the model for one row, shape (units,)."""
     if len(output) == 1:
         (value,) = output
         one = 1 / (1 + np.exp(-value)) if logits else value
@@ -55,7 +55,7 @@ def scores_of_row(output: Row, logits: bool) -> tuple[Row, Row]:
 
 
 def predicted_class_of_row(probability: Row, thresholds: list[float] | None) -> float:
-    """Return what `predicted_class` gives, of the probabilities of one row."""
+    """Like `predicted_class`, for the probabilities of one row."""
     if np.isnan(probability).any():
         return float("nan")
     limits = np.ones(len(probability)) if thresholds is None else np.array(thresholds)
@@ -85,12 +85,12 @@ def _log_of_row(value: Row) -> Row:
 
 
 def _scaled(probability: Column, limit: Column) -> Column:
-    # A threshold of 0 is the one that any probability above 0 reaches.
+    # Any probability above 0 reaches a threshold of 0.
     unlimited = F.when(probability > 0, float("inf")).otherwise(float("-inf"))
     return F.when(limit == 0, unlimited).otherwise(probability / limit)
 
 
 def _first_largest(probability: Column, scaled: Column) -> Column:
     place = F.array_position(scaled, F.array_max(scaled)) - 1
-    highest = F.array_max(probability)  # To Spark, NaN is the greatest number.
+    highest = F.array_max(probability)  # In Spark, NaN is the greatest number.
     return F.when(F.isnan(highest), highest).otherwise(place.cast("double"))

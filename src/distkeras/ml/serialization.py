@@ -1,4 +1,4 @@
-"""Objects as the values of Params: JSON for Spark to save, and alive for whoever gave them."""
+"""Objects as values of Params: the object itself, with a JSON form that Spark can save."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ KINDS = (
     keras.initializers.Initializer,
     keras.constraints.Constraint,
 )
-"""What a class of the user's may derive from, to be found where a file says that it is."""
+"""Base classes of the user's classes that may be imported by the name in a file."""
 
 
 class Serialized(dict[str, Any]):
-    """The JSON form of an object, which `deserialized` turns back.
+    """The JSON form of an object; `deserialized` returns the object.
 
-    An object that was given, rather than read, is kept beside its form: its class need not be one that
-    another process finds.
+    An object that was given, not read from a file, is kept with its form. Another process need not be able to
+    import its class.
 
     Args:
-        form: of Keras's `serialize_keras_object`, `{"dataclass": ..., "config": ...}`, or
+        form: the result of Keras's `serialize_keras_object`, `{"dataclass": ..., "config": ...}`, or
             `{"custom_object": ..., "module": ...}`.
-        value: the object; None: made of the form when it is first asked for.
+        value: the object; None to create it from the form at the first access.
     """
 
     def __init__(self, form: dict[str, Any], value: Any = None) -> None:
@@ -49,7 +49,7 @@ class Serialized(dict[str, Any]):
         """The object.
 
         Raises:
-            ValueError: the form names a class that is not found, or none of those that are allowed.
+            ValueError: the form names a class that is not found or not allowed.
         """
         if self._value is None:
             self._value = self._made()
@@ -62,11 +62,11 @@ class Serialized(dict[str, Any]):
 
 
 def serialized(value: Any) -> Any:
-    """Return the JSON form of `value`: of a rule, options, a codec, a Keras object or function, a structure
-    of them. Strings and numbers stay as they are.
+    """Return the JSON form of `value`: an algorithm, options, a codec, a Keras object or function, or a
+    structure of them. Strings and numbers stay unchanged.
 
     Raises:
-        TypeError: it has no JSON form.
+        TypeError: `value` has no JSON form.
     """
     if value is None or isinstance(value, str | bool | int | float | Serialized):
         return value
@@ -82,20 +82,20 @@ def serialized(value: Any) -> Any:
         return Serialized(_form_of_keras(value), value)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TypeError(
-            "Expected a name, a Keras object or function, or a rule of distkeras, which have a form in JSON. "
+            "Expected a name, a Keras object or function, or an object of distkeras, which have a JSON form. "
             f"Received: {value!r}"
         ) from error
 
 
 def custom_object(name: str, value: Any) -> Serialized:
-    """Return the form of a class or function of the user's: where another process finds it.
+    """Return the form of a user's class or function: its module and name, for import in another process.
 
     Args:
-        name: by which the model names it.
-        value: the class or function, or the form that was saved.
+        name: the name of the class or function in the model.
+        value: the class or function, or its saved form.
 
     Raises:
-        TypeError: it is neither a class nor a function.
+        TypeError: `value` is neither a class nor a function.
     """
     if isinstance(value, Mapping) and "custom_object" in value:
         return value if isinstance(value, Serialized) else Serialized(dict(value))
@@ -110,13 +110,13 @@ def check_findable(objects: Mapping[str, Serialized]) -> None:
         if "<" in form["path"] and keras.saving.get_registered_object(name) is None:
             raise ValueError(
                 f"The custom object {name!r} cannot be saved: it is defined inside a function, where loading "
-                "would not find it. Define it at the top of a module, or register it with "
+                "cannot find it. Define it at the top level of a module, or register it with "
                 f"`keras.saving.register_keras_serializable()`. Received: {form['path']} of {form['module']}"
             )
 
 
 def deserialized(value: Any) -> Any:
-    """Return what `serialized` was given, with every object made that was read from a file.
+    """Return the value that was passed to `serialized`; forms that were read from a file become objects.
 
     Raises:
         ValueError: a class is not found.
@@ -133,7 +133,7 @@ def deserialized(value: Any) -> Any:
 def _form_of_keras(value: Any) -> dict[str, Any]:
     form: dict[str, Any] = keras.saving.serialize_keras_object(value)
     if isinstance(value, keras.losses.Loss):
-        # Some of Keras's own leave arguments out of their configuration: Huber's delta.
+        # Some of Keras's losses leave arguments out of their configuration, such as Huber's delta.
         taken = inspect.signature(type(value)).parameters
         arguments = vars(value).get("_fn_kwargs", {})
         missing = {name: serialized(given) for name, given in arguments.items() if name in taken}
@@ -161,16 +161,15 @@ def _dataclass_of(form: Serialized) -> Any:
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"The class {name!r} is not found. Expected it in the module {module!r}, where it was when "
-                "this was saved: make that importable, or load inside "
+                "it was saved: make that module importable, or load inside "
                 f"`keras.saving.custom_object_scope({{{name!r}: {name}}})`. "
                 f"Received: {path!r}"
             ) from error
     if not _is_known(cls):
         raise ValueError(
-            "Expected a dataclass of distkeras, or one that derives from its Algorithm or Codec. "
-            f"Received: {path!r}"
+            f"Expected a dataclass of distkeras, or a subclass of its Algorithm or Codec. Received: {path!r}"
         )
-    # JSON has lists alone.
+    # JSON has no tuples, only lists.
     arguments: dict[str, Any] = {
         key: tuple(part) if isinstance(part, list) else deserialized(part)
         for key, part in serialized(config).items()
@@ -179,10 +178,10 @@ def _dataclass_of(form: Serialized) -> Any:
 
 
 def _found(form: Serialized) -> Any:
-    """Return the class or function of the user's: registered, in a scope, or where it was when it was saved.
+    """Return the user's class or function: registered with Keras, in a scope, or imported from its module.
 
-    A file must not make another program run: what is found by its module is a class of Keras's kinds, or a
-    function that this module itself defines.
+    A file must not be able to run arbitrary code. Therefore an import may only give a subclass of one of
+    Keras's classes, or a function that the module itself defines.
     """
     name, module, path = form["custom_object"], form["module"], form["path"]
     value: Any = keras.saving.get_registered_object(name)
@@ -193,20 +192,20 @@ def _found(form: Serialized) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"The custom object {name!r} is not found. Expected {path!r} in the module {module!r}, where it "
-            "was when this was saved: make that importable, or load inside "
+            "was when it was saved: make that module importable, or load inside "
             f"`keras.saving.custom_object_scope({{{name!r}: {path}}})`."
         ) from error
     own = isinstance(value, types.FunctionType) and value.__module__ == module
     if not own and not (isinstance(value, type) and issubclass(value, KINDS)):
         raise ValueError(
-            f"Expected {path!r} of the module {module!r} to be a class that derives from one of Keras's, or "
-            f"a function that is defined there. Received: {value!r}"
+            f"Expected {path!r} of the module {module!r} to be a subclass of one of Keras's classes, or a "
+            f"function that the module defines. Received: {value!r}"
         )
     return value
 
 
 def _is_known(cls: Any) -> bool:
-    """Whether a saved Param may name this dataclass; everything else that has a form is of Keras."""
+    """Whether a saved Param may name this dataclass. All other objects with a form belong to Keras."""
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         return False
     return issubclass(cls, Algorithm | Codec) or cls.__module__.partition(".")[0] == "distkeras"

@@ -1,4 +1,4 @@
-"""Files at any address: those that Spark's Hadoop knows, and those that fsspec knows."""
+"""Files at any address that Spark's Hadoop or fsspec supports."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Storage(Protocol):
 
 
 def storage_of(spark: SparkSession, address: str) -> Storage:
-    """Return the storage that knows `address`: Hadoop's where it has the scheme, else fsspec's.
+    """Return the storage for `address`: Hadoop's if it supports the scheme, else fsspec's.
 
     Raises:
-        ValueError: neither knows it.
+        ValueError: neither supports the scheme.
     """
     scheme = urlsplit(address).scheme
     if is_remote():
-        # Spark Connect uploads to the server's default file system alone.
+        # Spark Connect uploads only to the server's default file system.
         return FsspecStorage(scheme) if scheme else ConnectStorage(spark)
     if not scheme or _hadoop_knows(spark, scheme):
         return HadoopStorage(spark)
@@ -62,10 +62,10 @@ def _configuration(spark: SparkSession) -> Any:
 
 
 class HadoopStorage:
-    """Local disk, HDFS, and whatever Hadoop has a connector for, by Spark's JVM.
+    """Local disk, HDFS and every other file system with a Hadoop connector, through Spark's JVM.
 
     Args:
-        spark: the session, whose Hadoop settings count.
+        spark: the session whose Hadoop settings are used.
     """
 
     def __init__(self, spark: SparkSession) -> None:
@@ -103,7 +103,7 @@ class HadoopStorage:
 
 @contextmanager
 def _java_message(address: str) -> Iterator[None]:
-    """Turn a Java exception, with its hundred lines, into an OSError that says what it says."""
+    """Convert a Java exception, with its long stack trace, to an OSError with its message."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import UnsupportedOperationException
 
@@ -111,12 +111,12 @@ def _java_message(address: str) -> Iterator[None]:
         yield
     except Py4JJavaError as error:
         raise OSError(f"Hadoop cannot use {address!r}: {error.java_exception}") from error
-    except UnsupportedOperationException as error:  # Of the few that PySpark knows by name.
+    except UnsupportedOperationException as error:  # PySpark converts this Java exception itself.
         raise OSError(f"Hadoop cannot use {address!r}: {error}") from error
 
 
 class ConnectStorage:
-    """The default file system of a Spark Connect server, whose JVM is out of reach.
+    """The default file system of a Spark Connect server, whose JVM is not accessible.
 
     Args:
         spark: the session.
@@ -152,24 +152,24 @@ class ConnectStorage:
 
 
 class FsspecStorage:
-    """Addresses that Hadoop does not know, such as `gs://` or `memory://`, by fsspec in this process.
+    """Addresses that Hadoop does not support, such as `gs://` or `memory://`, through fsspec in this process.
 
     Args:
-        scheme: of the addresses.
+        scheme: scheme of the addresses.
 
     Raises:
-        ValueError: fsspec does not know it either.
+        ValueError: fsspec does not support the scheme either.
     """
 
     def __init__(self, scheme: str) -> None:
-        import fsspec  # It takes a quarter of a second.
+        import fsspec  # Imported here, because the import takes a quarter of a second.
 
         try:
             self._files = fsspec.filesystem(scheme)
         except (ImportError, ValueError) as error:
             raise ValueError(
-                f"Expected an address whose scheme Hadoop or fsspec knows. Add Hadoop's connector to Spark, "
-                f"or install fsspec's package for it. Received: {scheme}://"
+                f"Expected an address whose scheme Hadoop or fsspec supports. Add the Hadoop connector to "
+                f"Spark, or install fsspec's package for the scheme. Received: {scheme}://"
             ) from error
 
     def exists(self, address: str) -> bool:

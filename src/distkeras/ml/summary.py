@@ -1,4 +1,4 @@
-"""How well a model does on rows, by the measures of Spark's own evaluators, and how it was trained."""
+"""Summaries of a model: its metrics on rows, computed by Spark's own evaluators, and its training."""
 
 # ruff: noqa: N802 (named as Spark names its own)
 from __future__ import annotations
@@ -22,13 +22,13 @@ from distkeras.trainers import History
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the predictions have what is judged.
+    """Names of the columns that a summary needs.
 
     Attributes:
-        label: name of the labels' column.
-        prediction: of the predicted numbers or classes.
-        weight: of a number by which each row counts; None: all alike.
-        raw: of the raw predictions, for classifiers.
+        label: column of the labels.
+        prediction: column of the predicted numbers or classes.
+        weight: column of the rows' weights; None for equal weights.
+        raw: column of the raw predictions, for classifiers.
     """
 
     label: str
@@ -39,13 +39,13 @@ class Columns:
 
 @dataclass(frozen=True)
 class Training:
-    """What a trainer left behind.
+    """Facts of a finished training.
 
     Attributes:
-        rows: that were trained on.
-        history: the windows.
-        seconds: that it took, all of it.
-        num_updates: commits that the center took.
+        rows: the training rows.
+        history: the communication windows.
+        seconds: duration of the whole training.
+        num_updates: number of commits to the center.
     """
 
     rows: DataFrame
@@ -55,10 +55,10 @@ class Training:
 
 
 class TrainingSummary:
-    """How a model was trained. `summary` of a model that `fit` returned gives it.
+    """The summary of a training. A model that `fit` returned has it as `summary`.
 
     Args:
-        training: what the trainer left behind.
+        training: the facts of the training.
     """
 
     def __init__(self, training: Training) -> None:
@@ -66,36 +66,36 @@ class TrainingSummary:
 
     @property
     def history(self) -> History:
-        """The communication windows, in the order in which the center took them."""
+        """The communication windows, in the order in which the center applied them."""
         return self._training.history
 
     @property
     def totalIterations(self) -> int:
-        """Minibatch steps of all workers together."""
+        """Total minibatch steps of all workers."""
         return sum(window.steps for window in self.history)
 
     @property
     def objectiveHistory(self) -> list[float]:
-        """The loss of every iteration, a communication window of all workers; the mean by rows."""
+        """The loss of every iteration: the mean over the workers' communication windows, weighted by rows."""
         return [record.metrics["loss"] for record in self.history.averaged()]
 
     @property
     def trainingTime(self) -> float:
-        """Seconds that the training took, all of it."""
+        """Duration of the whole training in seconds."""
         return self._training.seconds
 
     @property
     def numUpdates(self) -> int:
-        """Commits that the center took."""
+        """Number of commits to the center."""
         return self._training.num_updates
 
 
 class Summary:
-    """Abstract: predictions beside labels.
+    """Abstract: metrics of predictions against labels.
 
     Args:
-        predictions: rows with the columns of the model.
-        columns: which are judged.
+        predictions: rows with labels and the columns that the model adds.
+        columns: names of the columns to compare.
     """
 
     def __init__(self, predictions: DataFrame, columns: Columns) -> None:
@@ -104,17 +104,17 @@ class Summary:
 
     @property
     def labelCol(self) -> str:
-        """Name of the labels' column in `predictions`."""
+        """Name of the label column in `predictions`."""
         return self._columns.label
 
     @property
     def predictionCol(self) -> str:
-        """Name of the predictions' column in `predictions`."""
+        """Name of the prediction column in `predictions`."""
         return self._columns.prediction
 
     @property
     def weightCol(self) -> str | None:
-        """Name of the weights' column in `predictions`; None: all rows count alike."""
+        """Name of the weight column in `predictions`; None if all rows have equal weights."""
         return self._columns.weight
 
     @cached_property
@@ -133,7 +133,7 @@ class Summary:
 
 
 class ClassificationSummary(Summary):
-    """How well a classifier does. One pass over the rows counts them by label and prediction."""
+    """The metrics of a classifier. One pass over the rows counts them by label and prediction."""
 
     @cached_property
     def _counts(self) -> DataFrame:
@@ -150,36 +150,36 @@ class ClassificationSummary(Summary):
 
     @cached_property
     def labels(self) -> list[float]:
-        """The labels of the rows, in ascending order: that of all measures by label."""
+        """The labels of the rows in ascending order, which is the order of all metrics by label."""
         return sorted({row.label for row in self._counts.collect()})
 
     @property
     def accuracy(self) -> float:
-        """The share of rows whose class is predicted."""
+        """The share of rows with a correct prediction."""
         return self._measure("accuracy")
 
     @property
     def weightedPrecision(self) -> float:
-        """The mean of the classes' precision, by their shares of the rows."""
+        """The mean precision of the classes, weighted by their shares of the rows."""
         return self._measure("weightedPrecision")
 
     @property
     def weightedRecall(self) -> float:
-        """The mean of the classes' recall, by their shares of the rows."""
+        """The mean recall of the classes, weighted by their shares of the rows."""
         return self._measure("weightedRecall")
 
     @property
     def weightedTruePositiveRate(self) -> float:
-        """The mean of the classes' true positive rate, by their shares of the rows."""
+        """The mean true positive rate of the classes, weighted by their shares of the rows."""
         return self._measure("weightedTruePositiveRate")
 
     @property
     def weightedFalsePositiveRate(self) -> float:
-        """The mean of the classes' false positive rate, by their shares of the rows."""
+        """The mean false positive rate of the classes, weighted by their shares of the rows."""
         return self._measure("weightedFalsePositiveRate")
 
     def weightedFMeasure(self, beta: float = 1.0) -> float:
-        """Return the mean of the classes' F-measure, by their shares of the rows."""
+        """Return the mean F-measure of the classes, weighted by their shares of the rows."""
         return self._measure("weightedFMeasure", beta=beta)
 
     @property
@@ -211,7 +211,7 @@ class ClassificationSummary(Summary):
         """Area under the ROC curve, for two classes. Runs the model over the rows again.
 
         Raises:
-            ValueError: there are others.
+            ValueError: there are labels other than 0 and 1.
         """
         return self._area("areaUnderROC")
 
@@ -220,7 +220,7 @@ class ClassificationSummary(Summary):
         """Area under the precision-recall curve, for two classes. Runs the model over the rows again.
 
         Raises:
-            ValueError: there are others.
+            ValueError: there are labels other than 0 and 1.
         """
         return self._area("areaUnderPR")
 
@@ -232,7 +232,7 @@ class ClassificationSummary(Summary):
 
 
 class RegressionSummary(Summary):
-    """How well a regressor does. Each measure runs the model over the rows, once."""
+    """The metrics of a regressor. Each metric runs the model over the rows once."""
 
     def _measure(self, name: str) -> float:
         evaluator = RegressionEvaluator(labelCol="label", weightCol="weight", metricName=name)
@@ -265,7 +265,7 @@ class RegressionSummary(Summary):
 
 
 class ClassificationTrainingSummary(ClassificationSummary, TrainingSummary):
-    """How a classifier was trained, and how well it does on the rows that it was trained on."""
+    """The training summary of a classifier, with its metrics on the training rows."""
 
     def __init__(self, training: Training, predictions: DataFrame, columns: Columns) -> None:
         ClassificationSummary.__init__(self, predictions, columns)
@@ -273,7 +273,7 @@ class ClassificationTrainingSummary(ClassificationSummary, TrainingSummary):
 
 
 class RegressionTrainingSummary(RegressionSummary, TrainingSummary):
-    """How a regressor was trained, and how well it does on the rows that it was trained on."""
+    """The training summary of a regressor, with its metrics on the training rows."""
 
     def __init__(self, training: Training, predictions: DataFrame, columns: Columns) -> None:
         RegressionSummary.__init__(self, predictions, columns)
