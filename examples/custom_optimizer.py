@@ -1,4 +1,4 @@
-"""A distributed optimizer of one's own: on 256 simulated workers, then on two of Spark, the same object."""
+"""A custom distributed optimizer, first on 256 simulated workers, then on two Spark workers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Consensus(Algorithm):
 
 
 def simulated(rule: Algorithm) -> None:
-    """Watch the rule on 256 workers of very different speed, in a second."""
+    """Simulate the algorithm on 256 workers of very different speed, in a second."""
     problem = Quadratic(curvature=1.0, noise=0.1, start=1.0)
     result = simulate(
         rule,

@@ -1,4 +1,4 @@
-"""Trains a small network on MNIST with one worker and with two, and compares them: `make demo`.
+"""Trains a small network on MNIST with one worker and with two workers, and compares them: `make demo`.
 
 `make demo-all` does the same with every trainer.
 """
@@ -33,7 +33,7 @@ COMPARED: dict[str, dict[str, Any]] = {
     "SingleTrainer": {"rate": 0.05, "num_epoch": 3},
     "DOWNPOUR": {"rate": 0.05, "num_epoch": 3, "communication_window": 16, **TWO},
 }
-# Every trainer at parameters that suit it on this data: `rate` is the learning rate of SGD in the workers.
+# Every trainer with suitable parameters for this data: `rate` is the learning rate of SGD in the workers.
 ALL: dict[str, dict[str, Any]] = {
     "SingleTrainer": {"rate": 0.05, "num_epoch": 3},
     "AveragingTrainer": {"rate": 0.1, "num_epoch": 5, **TWO},
@@ -58,7 +58,7 @@ ALL: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Outcome:
-    """What the table and the plot show of one training."""
+    """The results of one training for the table and the plot."""
 
     name: str
     workers: int
@@ -157,7 +157,7 @@ def show(outcomes: list[Outcome]) -> None:
 
 
 def plot(outcomes: list[Outcome], path: Path) -> None:
-    """Write loss and accuracy against time, one line a trainer."""
+    """Plot loss and accuracy against time, one line per trainer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -177,13 +177,13 @@ def plot(outcomes: list[Outcome], path: Path) -> None:
 
 
 def main() -> None:
-    """Train, show, plot, save."""
+    """Train, print and plot the results, and save the last model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", action="store_true", help="every trainer, not these two alone")
+    parser.add_argument("--all", action="store_true", help="run every trainer, not only two")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for plot and model")
     arguments = parser.parse_args()
     spark: SparkSession = local_session(2, backend=keras.backend.backend())
-    # Two equal parts, kept in memory: what is compared is training, not reading.
+    # Two equal parts, kept in memory, so that the comparison measures training and not reading.
     data = spark.read.parquet(str(DATA / "train.parquet")).repartition(2).cache()
     rows = data.count()
     chosen = ALL if arguments.all else COMPARED

@@ -1,4 +1,4 @@
-"""MNIST from a CSV file to an accuracy, step by step, with the DataFrame tools and the trainers.
+"""MNIST from a CSV file to the test accuracy, step by step, with the DataFrame tools and the trainers.
 
 python examples/mnist_workflow.py [--rows 20000] [--epochs 2] [--workers 2]
 
@@ -40,7 +40,7 @@ CLASSES = 10
 
 
 def write_csv(source: Path, target: Path, rows: int) -> None:
-    """Write `rows` images as a CSV file: a label and 784 pixels a line, as the data is often passed on."""
+    """Write `rows` images as a CSV file, a common format of the data: a label and 784 pixels per line."""
     table = pq.read_table(source).slice(0, rows)
     pixels = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8).reshape(-1, len(PIXELS))
     columns = [table["label"], *np.ascontiguousarray(pixels.T)]
@@ -48,13 +48,13 @@ def write_csv(source: Path, target: Path, rows: int) -> None:
 
 
 def read_csv(spark: SparkSession, path: Path) -> DataFrame:
-    """Read such a file."""
+    """Read a CSV file that `write_csv` wrote."""
     schema = ", ".join(f"`{name}` INT" for name in ["label", *PIXELS])
     return spark.read.csv(str(path), header=True, schema=schema)
 
 
 def prepare(dataset: DataFrame) -> DataFrame:
-    """Add what the network takes: `matrix`, an image of numbers from 0 to 1, and `label_encoded`, one-hot."""
+    """Add the network's inputs: `matrix`, an image of numbers from 0 to 1, and `label_encoded`, one-hot."""
     dataset = VectorAssembler(inputCols=PIXELS, outputCol="features").transform(dataset)
     dataset = OneHotTransformer(CLASSES, input_col="label", output_col="label_encoded").transform(dataset)
     dataset = MinMaxTransformer(
@@ -82,7 +82,7 @@ def make_network() -> keras.Model:
 
 
 def evaluate(model: keras.Model, dataset: DataFrame) -> float:
-    """The share of images that `model` classifies rightly."""
+    """Return the share of images that `model` classifies correctly."""
     dataset = ModelPredictor(model, features_col="matrix").predict(dataset)
     dataset = LabelIndexTransformer(CLASSES, input_col="prediction").transform(dataset)
     evaluator = AccuracyEvaluator(label_col="label", prediction_col="prediction_index")
@@ -90,7 +90,7 @@ def evaluate(model: keras.Model, dataset: DataFrame) -> float:
 
 
 def run(spark: SparkSession, folder: Path, rows: int, epochs: int, workers: int) -> float:
-    """Train on `rows` images, and return the accuracy on a fifth as many others."""
+    """Train on `rows` images, and return the accuracy on a fifth as many test images."""
     for name, count in (("train", rows), ("test", rows // 5)):
         write_csv(DATA / f"{name}.parquet", folder / f"{name}.csv", count)
     training = prepare(read_csv(spark, folder / "train.csv")).repartition(workers).cache()
@@ -112,7 +112,7 @@ def run(spark: SparkSession, folder: Path, rows: int, epochs: int, workers: int)
 
 
 def main() -> None:
-    """Read the arguments, train, print."""
+    """Parse the arguments, train and print the accuracy."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=2)

@@ -1,4 +1,4 @@
-"""Optuna looks for a rule, its window and a learning rate, two trainings at a time, each with its own server.
+"""Optuna searches an algorithm, its window and a learning rate, with two concurrent trainings.
 
 pip install optuna
 python examples/search.py [--trials 12] [--rows 6000]
@@ -24,7 +24,7 @@ TRAIN = Path(__file__).parent / "data" / "train.parquet"
 
 
 def make_network() -> keras.Model:
-    """The network whose training is searched."""
+    """The network that each trial trains."""
     keras.utils.set_random_seed(7)
     layers = keras.layers
     return keras.Sequential(
@@ -38,7 +38,7 @@ def make_network() -> keras.Model:
 
 
 def search(data: DataFrame, trials: int, parallelism: int = 2) -> optuna.Study:
-    """Run the search on rows with `image`, `label` and `held`, true for those that judge."""
+    """Run the search on rows with `image`, `label` and `held`, which is true for validation rows."""
     classifier = KerasClassifier(
         model=make_network(),
         workerOptimizer="sgd",
@@ -62,18 +62,18 @@ def search(data: DataFrame, trials: int, parallelism: int = 2) -> optuna.Study:
 
 
 def read(spark: SparkSession, rows: int) -> DataFrame:
-    """Read images, every fifth to judge with."""
+    """Read images; every fifth is a validation row."""
     images = spark.read.parquet(str(TRAIN)).limit(rows)
     return images.selectExpr("image", "label", "pmod(hash(image), 5) = 0 AS held").repartition(2).cache()
 
 
 def main() -> None:
-    """Search and print what was found."""
+    """Search and print the best parameters."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--rows", type=int, default=6000)
     args = parser.parse_args()
-    spark = local_session(4)  # Two trainings of two workers.
+    spark = local_session(4)  # Two concurrent trainings with two workers each.
     study = search(read(spark, args.rows), args.trials)
     print(f"best of {len(study.trials)}: accuracy {study.best_value:.3f} with {study.best_params}")
     spark.stop()

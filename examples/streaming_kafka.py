@@ -1,10 +1,10 @@
-"""Predicts for every message of a Kafka topic, and writes the answers to another, as they come.
+"""Predicts for every message of a Kafka topic as it arrives, and writes the predictions to another topic.
 
 spark-submit --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.1.0 examples/streaming_kafka.py \
     --model model.keras --brokers broker:9092 --source events --target scores --checkpoint hdfs:///scores
 
-NOT RUN by the tests of this project: it needs a Kafka broker. `ModelPredictor` on streams, on which it
-stands, is tested with the file source and the rate source. A message is JSON: `{"id": 7, "features": [0.5]}`.
+The tests of this project do NOT RUN this example: it needs a Kafka broker. They test `ModelPredictor` on
+streams with the file source and the rate source. A message is JSON: `{"id": 7, "features": [0.5]}`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MESSAGE = "id LONG, features ARRAY<FLOAT>"
 
 
 def parse(messages: DataFrame) -> DataFrame:
-    """Read the JSON; a message that is none, or without features, is left out: the model takes no nulls."""
+    """Parse the JSON. Skip messages that are not JSON or have no features: the model takes no nulls."""
     read = messages.select(F.from_json(F.col("value").cast("string"), MESSAGE).alias("message"))
     return read.select("message.*").na.drop()
 
 
 def answer(model: keras.Model, messages: DataFrame) -> DataFrame:
-    """Return a message for each: the id as its key, the prediction as JSON."""
+    """Return one message per row: the id as its key, the prediction as JSON."""
     predicted = ModelPredictor(model).predict(parse(messages))
     return predicted.select(
         F.col("id").cast("string").alias("key"), F.to_json(F.struct("id", "prediction")).alias("value")

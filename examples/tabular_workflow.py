@@ -1,8 +1,8 @@
-"""A table of numbers and a class by name: indexed, scaled, and learned by every trainer in turn; F1 scores.
+"""A table of numbers and a class name: index, scale, train with every trainer in turn, print F1 scores.
 
 python examples/tabular_workflow.py [--rows 20000] [--epochs 3] [--trainers ADAG DynSGD ...]
 
-The rows are drawn here: events of two kinds, "signal" and "background", with 30 measurements each.
+The rows are random: events of two kinds, "signal" and "background", with 30 measurements each.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "DelayedNesterov": {"num_workers": 2, "communication_window": 5},
     "FedAdam": {"num_workers": 2, "communication_window": 5, "outer_learning_rate": 0.01},
 }
-"""The arguments of those for which two workers and their defaults are not the thing."""
+"""Arguments of the trainers for which two workers and the defaults are not suitable."""
 
 TRAINERS = [
     *("SingleTrainer", "AveragingTrainer", "EnsembleTrainer"),
@@ -46,7 +46,7 @@ TRAINERS = [
 
 
 def make_rows(spark: SparkSession, rows: int) -> DataFrame:
-    """Draw events: of a signal, the first ten measurements lie a little higher, and spread more."""
+    """Draw events. For a signal, the first ten measurements have a higher mean and a larger spread."""
     signal = F.rand(1) < 0.4
     measured = [
         (F.randn(index + 2) * F.when(F.col("signal") & F.lit(index < 10), 1.5).otherwise(1.0) * (index + 1))
@@ -61,7 +61,7 @@ def make_rows(spark: SparkSession, rows: int) -> DataFrame:
 
 
 def prepare(dataset: DataFrame) -> DataFrame:
-    """Add `features_normalized`, of mean 0 and deviation 1, `label_index`, 0 or 1, and `label`, one-hot."""
+    """Add `features_normalized` with mean 0 and deviation 1, `label_index`, 0 or 1, and `label`, one-hot."""
     stages = [
         StringIndexer(inputCol="kind", outputCol="label_index"),
         VectorAssembler(inputCols=MEASUREMENTS, outputCol="features"),
@@ -84,7 +84,7 @@ def make_network() -> keras.Model:
 
 
 def train(name: str, dataset: DataFrame, epochs: int) -> keras.Model | list[keras.Model]:
-    """Train with the trainer of that name; an ensemble gives a list of models."""
+    """Train with the trainer of this name; an ensemble returns a list of models."""
     trainer = getattr(distkeras, name)(
         make_network(),
         keras.optimizers.Adagrad(0.05),
@@ -100,7 +100,7 @@ def train(name: str, dataset: DataFrame, epochs: int) -> keras.Model | list[kera
 
 
 def f1(model: keras.Model | list[keras.Model], dataset: DataFrame) -> float:
-    """The F1 score of the classes, weighed by their share."""
+    """Return the mean F1 score of the classes, weighted by their shares."""
     dataset = ModelPredictor(model, features_col="features_normalized").predict(dataset)
     dataset = LabelIndexTransformer(2, input_col="prediction").transform(dataset)
     evaluator = F1Evaluator(label_col="label_index", prediction_col="prediction_index")
@@ -108,7 +108,7 @@ def f1(model: keras.Model | list[keras.Model], dataset: DataFrame) -> float:
 
 
 def run(spark: SparkSession, rows: int, epochs: int, trainers: list[str]) -> dict[str, float]:
-    """Return the F1 score of each trainer on rows that it did not see."""
+    """Return the F1 score of each trainer on test rows."""
     dataset = prepare(make_rows(spark, rows)).select("id", "features_normalized", "label", "label_index")
     dataset = dataset.cache()
     training, test = dataset.where("id % 5 > 0").repartition(2).cache(), dataset.where("id % 5 = 0")
@@ -122,7 +122,7 @@ def run(spark: SparkSession, rows: int, epochs: int, trainers: list[str]) -> dic
 
 
 def main() -> None:
-    """Read the arguments, train, print."""
+    """Parse the arguments, train and print the scores."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=3)

@@ -114,7 +114,7 @@ def test_a_copy_has_params_of_its_own():
         ("loss", 5, "an object or its name"),
         ("algorithm", 5, "an object or its name"),
         ("metrics", "accuracy", "list or a dict of metrics"),
-        ("workerOptimizer", "nosuch", "knows no optimizer of this name. Known: .*sgd"),
+        ("workerOptimizer", "nosuch", "has no optimizer of this name. Known: .*sgd"),
         ("workerOptimizer", "adagrat", "Did you mean 'adagrad'"),
         ("verbose", 2, '0, 1 or "auto"'),
         ("customObjects", ["Layer"], "by name"),
