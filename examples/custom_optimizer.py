@@ -20,7 +20,7 @@ from distkeras.simulation import Exponential, Quadratic, simulate
 
 @dataclass(frozen=True)
 class Consensus(Algorithm):
-    """`c <- c + w d / (staleness + 1)`: w is 1 where `d` points where recent deltas did, else `doubt`."""
+    """`c <- c + w d / (staleness + 1)`: w is 1 if `d` has the sign of recent deltas, else `doubt`."""
 
     communication_window: int | None = 5
     doubt: float = 0.25

@@ -173,7 +173,7 @@ def test_the_shape_of_the_input_says_how_many_features_there_are():
     left, right = keras.Input((1,)), keras.Input((1,))
     two = KerasRegressionModel(keras.Model([left, right], keras.layers.Add()([left, right])))
     assert two.numFeatures == -1
-    with pytest.raises(ValueError, match="without `padTo`, to predict one vector. Use `transform`"):
+    with pytest.raises(ValueError, match=r"without `padTo`, to predict one vector\. Use `transform`"):
         KerasRegressionModel(image, padTo=6).predict(DenseVector(np.arange(6.0)))
     with pytest.raises(ValueError, match="one input, to predict one vector"):
         two.predict(DenseVector([1.0, 2.0]))

@@ -75,7 +75,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
 
     @property
     def numFeatures(self) -> int:  # noqa: N802 (Spark's own name)
-        """Numbers in a row of the input; -1 if there are several inputs or the shape is unknown."""
+        """How many numbers a row of the input has; -1 if there are several inputs or the shape is unknown."""
         return num_features(value_of(self, "model"))
 
     @property

@@ -13,7 +13,7 @@ from distkeras.worker.signature import model_signature
 
 
 def num_features(model: keras.Model) -> int:
-    """Return the numbers in a row of the only input; -1 if there are several inputs or it is unknown."""
+    """Return how many numbers a row of the only input has; -1 for several inputs or an unknown shape."""
     inputs, _ = model_signature(model)
     shape = inputs[0].shape if len(inputs) == 1 else None
     lengths = [length for length in shape or () if length is not None]

@@ -1,4 +1,4 @@
-"""Model averaging, once an epoch."""
+"""Model averaging, once per epoch."""
 
 from __future__ import annotations
 
