@@ -192,7 +192,7 @@ def test_weights_that_are_left_out_of_weight_decay_stay_out():
     assert decayed == [True, False, False, False]
     other = keras.optimizers.AdamW(0.1)
     other.exclude_from_weight_decay(var_list=[blocks().layers[1].kernel])
-    with pytest.raises(ValueError, match="not of this model"):
+    with pytest.raises(ValueError, match="not in this model"):
         serialize_model(model, other, "mse")
 
 

@@ -1,4 +1,4 @@
-"""Keras's own `.keras` file: written, loaded, and its configuration read and changed in between."""
+"""Write, load and rewrite Keras's own `.keras` file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG = "config.json"
 METADATA = "metadata.json"
 INITIALIZERS = "keras.initializers"
 MEMORY_BYTES = 2**20
-"""What is larger is kept on disk."""
+"""Larger archives are kept on disk."""
 
 ZEROS: dict[str, Any] = {"module": INITIALIZERS, "class_name": "Zeros", "config": {}, "registered_name": None}
 
@@ -33,16 +33,16 @@ ZEROS: dict[str, Any] = {"module": INITIALIZERS, "class_name": "Zeros", "config"
 class Stored:
     """A saved model, kept beside the model itself: on disk, so that a large one takes no memory.
 
-    Its file has no name: it goes with this object, and with the process. Pickled, it is its bytes.
+    The file has no name: it is deleted with this object or with the process. A pickle holds the bytes.
 
     Args:
-        file: an open file, for this object alone.
+        file: an open file that this object alone uses.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file: IO[bytes] = file
         if os.fstat(file.fileno()).st_size <= MEMORY_BYTES:
-            # A process has few open files, and may have many small models.
+            # A process may open few files, and may have many small models.
             with file:
                 file.seek(0)
                 self._file = io.BytesIO(file.read())
@@ -56,7 +56,7 @@ class Stored:
         return cls(file)
 
     def open(self) -> BinaryIO:
-        """Return the bytes as a file to read, with a place of its own."""
+        """Return a file to read the bytes from, with its own read position."""
         if isinstance(self._file, io.BytesIO):
             return io.BytesIO(self._file.getvalue())
         return io.BufferedReader(_Reading(self._file.fileno()))
@@ -70,7 +70,7 @@ class Stored:
 
 
 class _Reading(io.RawIOBase):
-    """A file read at a place of this object's own, whoever else reads it."""
+    """A file with its own read position, independent of other readers."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -94,9 +94,9 @@ class _Reading(io.RawIOBase):
 
 
 def write_archive(model: keras.Model) -> Stored:
-    """Return `model` as Keras saves it, without how it is compiled: that travels apart, with less lost.
+    """Return `model` as Keras saves it, without its compile settings: they travel separately, with less lost.
 
-    Times are left out too: a model that is saved twice gives the same bytes.
+    Times are left out too: saving a model twice gives the same bytes.
     """
     with tempfile.TemporaryDirectory() as folder, _as_if_not_compiled(model):
         path = Path(folder) / "model.keras"
@@ -107,7 +107,7 @@ def write_archive(model: keras.Model) -> Stored:
 
 @contextlib.contextmanager
 def _as_if_not_compiled(model: keras.Model) -> Iterator[None]:
-    # Else Keras writes the optimizer's state too, as much again as the model and more.
+    # Otherwise Keras also writes the optimizer's state, which is larger than the model.
     attributes = vars(model)
     kept = {name: attributes[name] for name in ("optimizer", "compiled") if name in attributes}
     attributes.update(optimizer=None, compiled=False)
@@ -123,7 +123,7 @@ def load_archive(archive: Stored, custom_objects: dict[str, Any]) -> keras.Model
     import keras  # Not before `prepare_process`.
 
     with tempfile.TemporaryDirectory() as folder:
-        # Keras takes the weights of a zipped file to memory all together, those in a folder one by one.
+        # Keras reads the weights of a zipped file into memory all together, those in a folder one by one.
         with archive.open() as source, zipfile.ZipFile(source) as file:
             file.extractall(folder)
         # The archive comes from the driver itself, so a lambda in it is the user's own.
@@ -131,7 +131,7 @@ def load_archive(archive: Stored, custom_objects: dict[str, Any]) -> keras.Model
 
 
 def load_without_weights(archive: Stored, custom_objects: dict[str, Any]) -> keras.Model:
-    """Return the model in `archive`, not compiled, with the weights that its initializers draw."""
+    """Return the model in `archive`, not compiled, with new weights drawn by its initializers."""
     import keras
 
     model: keras.Model = keras.saving.deserialize_keras_object(
@@ -147,7 +147,7 @@ def has_assets(archive: Stored) -> bool:
 
 
 def digest_of(stored: Stored) -> str:
-    """Return a name for the contents."""
+    """Return a digest of the contents."""
     found = hashlib.sha256()
     with stored.open() as file:
         for piece in iter(lambda: file.read(2**20), b""):
@@ -156,7 +156,7 @@ def digest_of(stored: Stored) -> str:
 
 
 def digest_of_all(*parts: bytes) -> str:
-    """Return a name for `parts` in their order."""
+    """Return a digest of `parts` in their order."""
     found = hashlib.sha256()
     for part in parts:
         found.update(hashlib.sha256(part).digest())
@@ -171,7 +171,7 @@ def config_of(archive: Stored) -> dict[str, Any]:
 
 
 def without_initializers(archive: Stored) -> Stored:
-    """Return `archive` with zeros for the initializers of Keras's layers, which serve their weights alone."""
+    """Return `archive` with zeros as initializers of Keras's layers, which only use them for weights."""
     with archive.open() as file:
         return _rewritten(file, _zeroed)
 
@@ -191,7 +191,7 @@ def _rewritten(file: IO[bytes], change: Callable[[Any], Any]) -> Stored:
 
 
 def _zeroed(config: Any, *, own: bool = False) -> Any:
-    """Copy `config`; `own`: it is the inner part of one of Keras's own layers."""
+    """Copy `config`; `own`: it is the inner `config` of one of Keras's own layers."""
     if isinstance(config, list):
         return [_zeroed(item) for item in config]
     if not isinstance(config, dict):

@@ -1,7 +1,7 @@
-"""A model as the objects that it is made of: for classes that Keras cannot save and cloudpickle can.
+"""Pickle a model as the objects it consists of: for classes that Keras cannot save but cloudpickle can.
 
-A layer that takes a function or another object in its constructor, and has no `get_config`, cannot be made
-anew from a configuration. Its attributes can be copied. The copy needs the same version of Keras.
+A layer that takes a function or another object in its constructor and has no `get_config` cannot be rebuilt
+from a configuration. Its attributes can be copied. The copy needs the same version of Keras.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import keras
 import numpy as np
 
 TRACKED = ("TrackedList", "TrackedDict", "TrackedSet")
-"""Keras's own containers: they tell the layer what is put in, and cannot be unpickled as they are."""
+"""Keras's own containers: they report each item to the layer, and cannot be unpickled directly."""
 
 COMPILED = frozenset(
     {"optimizer", "loss", "train_function", "test_function", "predict_function", "compiled"}
     | {"_compile_loss", "_compile_metrics", "_compile_config", "_loss_tracker", "_compiled_trainable_state"}
     | {"_jax_state", "_jax_state_synced", "_distribute_strategy"}
 )
-"""What `compile` and `fit` leave in a model. It is compiled anew."""
+"""Attributes that `compile` and `fit` leave in a model. The copy is compiled again."""
 
 SAVEABLE = (
     *(keras.Operation, keras.random.SeedGenerator),
     *(keras.optimizers.Optimizer, keras.metrics.Metric),
 )
-"""What Keras would pickle by saving it."""
+"""Classes that Keras would pickle by saving them."""
 
 
 class CannotCopy(ValueError):
@@ -37,10 +37,10 @@ class CannotCopy(ValueError):
 
 
 def dump_model(model: keras.Model) -> bytes:
-    """Return a pickle of `model`, its variables as arrays.
+    """Return a pickle of `model`, with its variables as arrays.
 
     Raises:
-        CannotCopy: something in it cannot be pickled; the message says what.
+        CannotCopy: an object in it cannot be pickled; the message names it.
     """
     file = io.BytesIO()
     try:
@@ -61,7 +61,7 @@ def load_model(data: bytes) -> keras.Model:
 
 
 def _share_parameters(layer: keras.layers.Layer) -> None:
-    """Let a layer, which is a module of PyTorch, have its variables as parameters, not copies of them."""
+    """Let a layer, which is a PyTorch module, have its variables themselves as parameters, not copies."""
     vars(layer).get("_modules", {}).pop("_torch_params", None)
     if isinstance(layer, keras.layers.TorchModuleWrapper):
         for variable, parameter in zip(layer.variables, layer.module.parameters(), strict=True):
@@ -89,7 +89,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
 
 
 def _state_of(value: Any) -> dict[str, Any]:
-    # TensorFlow's bookkeeping begins with `_self_`, and is made anew.
+    # TensorFlow's bookkeeping begins with `_self_`, and is created again.
     state = {name: part for name, part in vars(value).items() if not name.startswith("_self_")}
     if isinstance(value, keras.Model):
         state = {name: part for name, part in state.items() if name not in COMPILED}
@@ -108,7 +108,7 @@ def _make_saveable(kind: type, functional: bool) -> Any:
     if functional and not _is_functional(kind):
         from keras.src.models.model import inject_functional_model_class
 
-        # A subclass of `keras.Model` becomes a functional one when it is first made of inputs and outputs.
+        # Keras makes a subclass of `keras.Model` functional when it first creates one of inputs and outputs.
         inject_functional_model_class(kind)
     return object.__new__(kind)
 
@@ -119,7 +119,7 @@ def _is_functional(kind: type) -> bool:
 
 def _make_variable(array: Any, dtype: str, trainable: bool, name: str, path: str) -> keras.Variable:
     variable = keras.Variable(array, dtype=dtype, trainable=trainable, name=name)
-    variable._path = path  # By which PyTorch knows it as a parameter.
+    variable._path = path  # PyTorch identifies the parameter by it.
     return variable
 
 
@@ -132,7 +132,7 @@ def _make_tracked(kind: type, plain: type) -> Any:
 
 
 def _fill(container: Any, state: tuple[Any, dict[str, Any]]) -> None:
-    """Fill a container of Keras's past its own methods, which would tell the layer of it once more."""
+    """Fill a Keras container without its own methods, which would report each item to the layer again."""
     items, attributes = state
     vars(container).update(attributes)
     match items:

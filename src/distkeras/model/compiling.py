@@ -1,4 +1,4 @@
-"""The arguments of `compile`, as they travel: what Keras can make anew from a configuration, and the rest."""
+"""The arguments of `compile`, as they travel: those Keras can rebuild from a configuration, and the rest."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NAMES = frozenset({"name", "_name", "built", "_built", "_lock", "_dtype"})
 
 @dataclass(frozen=True)
 class FromConfig:
-    """An optimizer or metric by its configuration: it holds variables, so each process makes its own.
+    """The configuration of an optimizer or metric: it holds variables, so each process creates its own.
 
     Attributes:
-        config: as Keras serializes it.
-        attributes: by dotted path, the plain attributes that its configuration leaves out.
+        config: the configuration that Keras serializes.
+        attributes: plain attributes that the configuration leaves out, by dotted path.
     """
 
     config: dict[str, Any]
@@ -33,14 +33,14 @@ class FromConfig:
 
 @dataclass(frozen=True)
 class Pickled:
-    """An optimizer or metric of a class that Keras cannot make anew from a configuration."""
+    """An optimizer or metric of a class that Keras cannot rebuild from a configuration."""
 
     data: bytes
 
 
 @dataclass(frozen=True)
 class CopiedByValue:
-    """A loss by its attributes: some of Keras's own leave arguments out of their configuration (Huber's
+    """A loss, copied by its attributes: some Keras losses leave arguments out of their configuration (Huber's
     `delta`), and a loss holds no variables."""
 
     cls: type
@@ -49,13 +49,13 @@ class CopiedByValue:
 
 @dataclass(frozen=True)
 class Compiled:
-    """How a model is compiled.
+    """The compile settings of a model.
 
     Attributes:
-        arguments: of `compile`, packed, by name.
-        attributes: that a `compile` of the model's own class has set, packed, by name.
+        arguments: packed arguments of `compile`, by name.
+        attributes: packed attributes that the model class's own `compile` has set, by name.
         route: "keras": by `keras.Model.compile`; "config": by the class's own `compile_from_config`; "own":
-            by the class's own `compile`, with the arguments that the trainer was given.
+            by the class's own `compile`, with the arguments given to the trainer.
     """
 
     arguments: dict[str, Any]
@@ -64,10 +64,10 @@ class Compiled:
 
 
 def compiled_by(model: keras.Model) -> Compiled:
-    """Return how `model` was compiled; without arguments if it was not.
+    """Return the compile settings of `model`; without arguments if it is not compiled.
 
-    A class with a `compile_from_config` of its own gives what its `get_compile_config` says. Of a class with
-    a `compile` of its own alone, what it told Keras is taken, and the attributes that it has set.
+    A class with its own `compile_from_config` supplies its `get_compile_config`. For a class with only its
+    own `compile`, the settings are the arguments it passed to Keras and the attributes it has set.
     """
     cls = type(model)
     own_config = cls.compile_from_config is not keras.Model.compile_from_config
@@ -77,18 +77,18 @@ def compiled_by(model: keras.Model) -> Compiled:
     if own_config:
         return Compiled(dict(model.get_compile_config()), route="config")
     arguments = {name: pack(value) for name, value in model._compile_config.config.items()}
-    # With what Keras has put around it: a copy of the model may have another default policy.
+    # The optimizer with Keras's wrapper around it: a copy of the model may have another default policy.
     arguments["optimizer"] = pack(model.optimizer)
-    if own:  # Its own arguments may not be Keras's; what Keras has of them it has under Keras's names.
+    if own:  # Its `compile` may take other arguments than Keras's; Keras stores those that it received.
         arguments = _as_keras_has_them(model)
-    # Keras does not note it, but a float16 model shows it by its optimizer.
+    # Keras does not store `auto_scale_loss`, but the optimizer of a float16 model reveals it.
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     arguments["auto_scale_loss"] = scaled or model.dtype_policy.name != "mixed_float16"
     return Compiled(arguments)
 
 
 def compile_by(model: keras.Model, compiled: Compiled, custom_objects: dict[str, Any]) -> None:
-    """Compile `model`: with a fresh optimizer, loss and metrics."""
+    """Compile `model` with a fresh optimizer, loss and metrics."""
     with keras.saving.custom_object_scope(custom_objects):
         if compiled.route == "config":
             config = {name: _as_config(value) for name, value in compiled.arguments.items()}
@@ -102,13 +102,13 @@ def compile_by(model: keras.Model, compiled: Compiled, custom_objects: dict[str,
 
 
 def attributes_set_by_compile(model: keras.Model, bare: keras.Model) -> dict[str, Any]:
-    """Return what a `compile` of the class's own has set in `model` and `bare` lacks, by name, packed."""
+    """Return the attributes, packed, that the class's own `compile` has set in `model` but not in `bare`."""
     missing = set(vars(model)) - set(vars(bare)) - by_value.COMPILED
     return {name: pack(vars(model)[name]) for name in sorted(missing) if not name.startswith("_")}
 
 
 def pack(value: Any) -> Any:
-    """Return `value`, an argument of `compile`, in a form that pickles and shares nothing with it."""
+    """Return `value`, an argument of `compile`, in a picklable form that shares no object with it."""
     if isinstance(value, dict):
         return {name: pack(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -121,7 +121,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """Return what was packed as `value`, made anew."""
+    """Return a new object from the packed `value`."""
     match value:
         case dict():
             return {name: unpack(part) for name, part in value.items()}
@@ -134,7 +134,7 @@ def unpack(value: Any) -> Any:
         case Pickled(data):
             return by_value.load_model(data)
         case FromConfig(config, attributes):
-            # It comes from the driver's own closure, so a lambda in it is the user's own.
+            # The configuration comes from the driver's own closure, so a lambda in it is the user's own.
             remade = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
             for path, plain in attributes.items():
                 *way, name = path.split(".")
@@ -147,7 +147,7 @@ def unpack(value: Any) -> Any:
 
 
 def optimizers_in(optimizer: Any) -> list[keras.optimizers.Optimizer]:
-    """Return `optimizer` and those that it wraps, the outermost first, without those that only scale."""
+    """Return `optimizer` and the optimizers it wraps, outermost first, without loss-scaling wrappers."""
     if optimizer is None:
         return []
     inner = getattr(optimizer, "inner_optimizer", None)
@@ -157,16 +157,16 @@ def optimizers_in(optimizer: Any) -> list[keras.optimizers.Optimizer]:
 
 
 def _packed(value: Any) -> FromConfig | Pickled:
-    """Return an optimizer or metric by its configuration, if that makes it anew; else by its attributes."""
+    """Return the configuration of an optimizer or metric if that rebuilds it, else a pickle."""
     try:
         config = keras.saving.serialize_keras_object(value)
-        # A copy: Keras takes parts out of what it is given.
+        # A copy: Keras removes parts of its argument.
         trial = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
     except Exception as error:
         if isinstance(value, keras.optimizers.Optimizer) and value.built:
             raise ValueError(
-                f"Keras cannot make {type(value).__name__} anew from its configuration, and one that has "
-                "trained cannot be copied: define `get_config` with every argument of its constructor, or "
+                f"Keras cannot rebuild {type(value).__name__} from its configuration, and a trained "
+                "optimizer cannot be copied: define `get_config` with every argument of its constructor, or "
                 f"give a new one. Received: {type(error).__name__}: {error}"
             ) from error
         return Pickled(by_value.dump_model(value))
@@ -180,7 +180,7 @@ def _packed(value: Any) -> FromConfig | Pickled:
 
 
 def _plain_attributes(value: Any, prefix: str = "") -> Iterator[tuple[str, Plain]]:
-    """Yield the plain attributes of an optimizer, metric or schedule, and of those in it, by dotted path."""
+    """Yield the plain attributes of an optimizer, metric or schedule, and of nested ones, by dotted path."""
     schedules = keras.optimizers.schedules.LearningRateSchedule
     for name, part in vars(value).items():
         if isinstance(part, Plain) and name not in NAMES and part == part:
@@ -194,7 +194,7 @@ def _compile_of_keras(model: keras.Model) -> Any:
 
 
 def _as_keras_has_them(model: keras.Model) -> dict[str, Any]:
-    """Return what reached `keras.Model.compile` from a class that has a `compile` of its own."""
+    """Return the arguments that `keras.Model.compile` received from a class with its own `compile`."""
     loss, metrics = getattr(model, "_compile_loss", None), getattr(model, "_compile_metrics", None)
     arguments = {
         "optimizer": model.optimizer,
@@ -210,7 +210,7 @@ def _as_keras_has_them(model: keras.Model) -> dict[str, Any]:
 
 
 def _as_config(value: Any) -> Any:
-    """The configuration Keras would make of a packed `value`."""
+    """Return the configuration that Keras would make of a packed `value`."""
     return (
         value.config if isinstance(value, FromConfig) else keras.saving.serialize_keras_object(unpack(value))
     )

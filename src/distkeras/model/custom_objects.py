@@ -1,4 +1,4 @@
-"""The user's classes and functions that a model's configuration names, so that they can travel with it."""
+"""The user's classes and functions that a model's configuration names; they travel with the model."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from distkeras.model.process import ONE_AT_A_TIME
 
 
 class DuplicateName(ValueError):
-    """Two classes go by the same name: a configuration could not say which is meant."""
+    """Two classes have the same name, so a configuration would be ambiguous."""
 
 
 @contextlib.contextmanager
 def unique_names(live: list[Any]) -> Iterator[dict[str, Any]]:
-    """Give every function and class of the user's that the Keras objects in `live` hold, by registered name.
+    """Yield all functions and classes of the user that the Keras objects in `live` hold, by registered name.
 
-    Inside the block each function has a name that no other has: a configuration knows functions by their
-    name, and lambdas, and functions made by functions, share theirs.
+    Inside the block each function has a unique name: a configuration refers to functions by name, and lambdas
+    and functions created by functions share theirs.
 
     Raises:
-        DuplicateName: of two classes with one name, which cannot be renamed.
+        DuplicateName: two classes have one name; classes cannot be renamed.
     """
     classes: dict[str, type] = {}
     functions: list[types.FunctionType] = []
@@ -46,7 +46,7 @@ def unique_names(live: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def named_in(objects: dict[str, Any], configs: list[Any]) -> dict[str, Any]:
-    """Return the classes and functions not of Keras that `configs` name: registered, or among `objects`."""
+    """Return the user's classes and functions that `configs` name: registered, or among `objects`."""
     names = set(_names(configs))
     found = {name: keras.saving.get_registered_object(name) or objects.get(name) for name in names}
     return {name: value for name, value in found.items() if value is not None and not is_of_keras(value)}
@@ -55,7 +55,7 @@ def named_in(objects: dict[str, Any], configs: list[Any]) -> dict[str, Any]:
 def _collect(
     value: Any, classes: dict[str, type], functions: list[types.FunctionType], seen: set[int]
 ) -> None:
-    """Gather every function that Keras objects in `value` hold, and their classes."""
+    """Collect every function that Keras objects in `value` hold, and the classes of these objects."""
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -80,14 +80,14 @@ def _add_class(cls: type, classes: dict[str, type]) -> None:
     name = keras.saving.get_registered_name(cls)
     if classes.setdefault(name, cls) is not cls:
         raise DuplicateName(
-            f"Expected every class in the model to have a name of its own. Received: two classes {name!r}, "
+            f"Expected every class in the model to have a unique name. Received: two classes {name!r}, "
             f"{classes[name].__qualname__} and {cls.__qualname__}. Register them under two names with "
             "keras.saving.register_keras_serializable."
         )
 
 
 def _names(config: Any) -> Iterator[str]:
-    """Yield the names by which a Keras configuration calls for classes and functions."""
+    """Yield the names of classes and functions in a Keras configuration."""
     if isinstance(config, Compiled):
         yield from _names([config.arguments, config.attributes])
     if isinstance(config, FromConfig):

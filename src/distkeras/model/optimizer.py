@@ -1,4 +1,4 @@
-"""The optimizer's part of a model's journey: its settings beside the configuration, and its state."""
+"""The optimizer's settings that its configuration leaves out, and its state."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from distkeras.model.variables import Array, Tree, value_of
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Weights that one optimizer leaves out of weight decay.
+    """Weights that one optimizer excludes from weight decay.
 
     Attributes:
-        index: of the optimizer among `optimizers_in`.
+        index: index of the optimizer in `optimizers_in`.
         pattern: a regular expression for names of weights, or None.
-        paths: of single weights.
+        paths: paths of single weights.
     """
 
     index: int
@@ -29,11 +29,11 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """What of an optimizer no configuration says.
+    """The parts of an optimizer that its configuration leaves out.
 
     Attributes:
-        exclusions: from weight decay.
-        values: of all its variables, in their order; None for one that begins anew.
+        exclusions: weights excluded from weight decay.
+        values: values of all its variables, in their order; None for an optimizer without a step.
     """
 
     exclusions: tuple[Exclusion, ...] = ()
@@ -45,8 +45,8 @@ def state_of(optimizer: Any, tree: Tree, *, with_values: bool) -> OptimizerState
 
     Args:
         optimizer: a Keras optimizer, or None.
-        tree: of the model that it was made for.
-        with_values: also what its variables hold, if it has made a step.
+        tree: variables of the model that the optimizer was made for.
+        with_values: also return the values of its variables, if it has made a step.
     """
     values = None
     if with_values and optimizer is not None and optimizer.built and int(value_of(_steps(optimizer))):
@@ -55,9 +55,9 @@ def state_of(optimizer: Any, tree: Tree, *, with_values: bool) -> OptimizerState
 
 
 def build_optimizer(model: keras.Model, tree: Tree, state: OptimizerState) -> None:
-    """Build the optimizer of a compiled `model`, a copy, and bring it to `state`.
+    """Build the optimizer of a compiled `model`, a copy, and restore `state`.
 
-    Values are left out where they are those of another set of weights: their flags have changed since.
+    Values of another set of weights are ignored: the trainable flags have changed since.
     """
     optimizer = model.optimizer
     if optimizer is None:
@@ -75,7 +75,7 @@ def build_optimizer(model: keras.Model, tree: Tree, state: OptimizerState) -> No
 
 
 def set_values(optimizer: Any, values: tuple[Array, ...]) -> bool:
-    """Set the variables of `optimizer`, if `values` are of their shapes; return whether they are."""
+    """Set the variables of `optimizer` if `values` have their shapes; return whether they have."""
     variables = optimizer.variables
     fit = len(variables) == len(values) and all(
         tuple(variable.shape) == value.shape for variable, value in zip(variables, values, strict=True)
@@ -87,7 +87,7 @@ def set_values(optimizer: Any, values: tuple[Array, ...]) -> bool:
 
 
 def averages_of(optimizer: Any) -> list[tuple[keras.Variable, keras.Variable]]:
-    """Return weights with the moving averages that a built `optimizer` keeps of them (`use_ema`)."""
+    """Return pairs of a weight and the moving average that a built `optimizer` keeps of it (`use_ema`)."""
     return [
         (variable, average)
         for each in optimizers_in(optimizer)
@@ -100,10 +100,10 @@ def averages_of(optimizer: Any) -> list[tuple[keras.Variable, keras.Variable]]:
 
 
 def finalize(model: keras.Model) -> None:
-    """Give the weights of `model` the values that its optimizer ends a training with."""
+    """Set the weights of `model` to the values that its optimizer gives them at the end of a training."""
     model.optimizer.finalize_variable_values(model.trainable_variables)
     for weight, _ in averages_of(model.optimizer):
-        # On JAX the two would share a buffer, which the next `fit` hands over to its step twice.
+        # On JAX the two would share a buffer, and the next `fit` would donate it to its step twice.
         weight.assign(np.array(value_of(weight)))
 
 
@@ -114,7 +114,7 @@ def _steps(optimizer: Any) -> keras.Variable:
 def _exclusions_of(optimizer: Any, tree: Tree) -> tuple[Exclusion, ...]:
     found = []
     for index, each in enumerate(optimizers_in(optimizer)):
-        # Keras keeps them by a key that means nothing in another process.
+        # Keras stores them by a key that is only valid in this process.
         keys = getattr(each, "_exclude_from_weight_decay", None) or set()
         pattern = getattr(each, "_exclude_from_weight_decay_pattern", None)
         own = tuple(
@@ -126,8 +126,8 @@ def _exclusions_of(optimizer: Any, tree: Tree) -> tuple[Exclusion, ...]:
         )
         if len(own) < len(keys):
             raise ValueError(
-                f"{type(each).__name__} leaves {len(keys) - len(own)} weight(s) out of weight decay that are "
-                "not of this model. Call `exclude_from_weight_decay` with weights of the model that is "
+                f"{type(each).__name__} excludes {len(keys) - len(own)} weight(s) from weight decay that are "
+                "not in this model. Call `exclude_from_weight_decay` with weights of the model that is "
                 "trained, or by `var_names`."
             )
         if keys or pattern is not None:

@@ -1,4 +1,4 @@
-"""Settings of Keras and its backend that belong to a process, and decide what a model computes there."""
+"""Process-wide settings of Keras and its backend that affect a model's results."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 import keras
 
 ONE_AT_A_TIME = threading.RLock()
-"""Held by whoever changes for a while what Keras, Python or a function of the user's has once in a process:
-several trainings may begin and end at once, in threads of one driver."""
+"""Lock for temporary changes to global state of Keras or Python or to a user's function: threads of one
+driver may start and end several trainings at once."""
 
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """What a worker must set before it makes the model.
+    """Settings that a worker must apply before it creates the model.
 
     Attributes:
-        floatx: Keras's default type of numbers.
-        epsilon: Keras's small number.
+        floatx: Keras's default float type.
+        epsilon: Keras's fuzz factor.
         image_data_format: whether channels come first or last by default.
         dtype_policy: Keras's default policy, as a configuration.
-        jax: options of JAX by name, on JAX.
+        jax: options of JAX by name; empty on other backends.
     """
 
     floatx: str
@@ -35,7 +35,7 @@ class ProcessSettings:
 
     @classmethod
     def current(cls) -> ProcessSettings:
-        """Return those of this process."""
+        """Return the settings of this process."""
         return cls(
             keras.config.floatx(),
             keras.config.epsilon(),
@@ -46,7 +46,7 @@ class ProcessSettings:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Bring this process to them for a while, as a driver whose user has chosen others since."""
+        """Apply the settings inside the block: the driver's user may have chosen others since."""
         with ONE_AT_A_TIME:
             before = ProcessSettings.current()
             if before == self:
@@ -59,7 +59,7 @@ class ProcessSettings:
                 before.apply()
 
     def apply(self) -> None:
-        """Bring this process to them."""
+        """Apply the settings to this process."""
         keras.config.set_floatx(self.floatx)
         keras.config.set_epsilon(self.epsilon)
         keras.config.set_image_data_format(self.image_data_format)

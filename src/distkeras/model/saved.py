@@ -1,4 +1,4 @@
-"""A model without its compile settings, as bytes of which the very same model can be made anew."""
+"""A model without its compile settings, as bytes from which exactly the same model can be rebuilt."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class SavedModel:
     """A model as it travels: plain bytes and arrays, picklable by `pickle`.
 
     Attributes:
-        archive: Keras's own `.keras` file: architecture, weights, assets; or a pickle, with `by_value`.
-        by_value: the model is copied attribute by attribute, since Keras cannot save its classes.
-        supplement: what the archive does not carry.
+        archive: Keras's own `.keras` file (architecture, weights, assets), or a pickle with `by_value`.
+        by_value: whether the archive is a pickle of all attributes, for classes that Keras cannot save.
+        supplement: the state that the archive does not carry.
         custom_objects: pickled classes and functions that the model names; by value where another process
             could not import them.
-        weights: of the model: every copy must have exactly these.
+        weights: the weights of the model: every copy must have exactly these.
     """
 
     archive: Stored
@@ -55,7 +55,7 @@ class SavedModel:
 
     @property
     def digest(self) -> str:
-        """A name for the contents, the same for a model that is saved twice."""
+        """A digest of the contents, equal for a model that is saved twice."""
         values = self.supplement.values
         texts = (list(values), replace(self.supplement, values={}), self.weights)
         archive = digest_of(self.archive)
@@ -66,12 +66,12 @@ class SavedModel:
         """Return the model, not compiled.
 
         Args:
-            blank: make no random first weights, which are overwritten anyway: compiling the initializers is
-                most of the time that a new process takes to load a small model. The model's own configuration
+            blank: draw no random initial weights, which are overwritten anyway: compiling the initializers is
+                most of the time that a new process takes to load a small model. The model's configuration
                 then names other initializers than the user's.
 
         Raises:
-            ModelChanged: it is another model here, as under another version of Keras.
+            ModelChanged: the rebuilt model differs, for example under another version of Keras.
         """
         model = _loaded(self.archive, cloudpickle.loads(self.custom_objects), self.by_value, blank)
         found = weights_in(self.supplement.apply(model))
@@ -80,7 +80,7 @@ class SavedModel:
         return model
 
     def open_empty(self) -> keras.Model:
-        """Return the model, not compiled, for a caller who sets every weight: none is read from the archive.
+        """Return the model, not compiled, for a caller that sets every weight: reads none from the archive.
 
         Raises:
             ModelChanged: as `open`.
@@ -93,9 +93,9 @@ class SavedModel:
         return model
 
     def is_weights_alone(self, model: keras.Model) -> bool:
-        """Whether configuration and weights are all that there is of `model`, which was saved as this.
+        """Whether `model`, from which this was saved, consists of configuration and weights alone.
 
-        It is not so where a class reads its part of the archive by code of its own, or files of its own.
+        It does not if a class reads its part of the archive by its own code, or has files of its own.
         """
         changed = self.supplement.lora or self.supplement.quantized
         if self.by_value or changed or has_assets(self.archive):
@@ -110,20 +110,20 @@ PLAIN_LOADERS = (
     keras.layers.Embedding.load_own_variables,
     keras.layers.Conv2D.load_own_variables,
 )
-"""What sets the weights of a layer from an archive and does nothing else, where it is not quantized."""
+"""Methods that only set the weights of a layer from an archive, if the layer is not quantized."""
 
 SAME_CODE = "Expected the same versions of Keras and of the model's own classes on driver and executors."
 
 
 def save(model: keras.Model, custom_objects: Mapping[str, Any] | None = None) -> SavedModel:
-    """Return `model`, which must be built, as it travels; a copy is made of it here first, and compared.
+    """Return `model`, which must be built, in the form that travels, after comparing a local copy with it.
 
     Args:
         model: any Keras model.
         custom_objects: classes and functions that it names, where they are not registered with Keras.
 
     Raises:
-        ValueError: neither Keras nor cloudpickle makes the same model of it.
+        ValueError: neither Keras nor cloudpickle can copy the model exactly.
     """
     with unique_names([model]) as objects:
         return save_with(model, objects, [], custom_objects)
@@ -139,8 +139,8 @@ def save_with(
 
     Args:
         model: any Keras model.
-        objects: the user's own classes and functions in it, as they were named apart.
-        configs: configurations that travel with it: what they name goes along.
+        objects: the user's own classes and functions in it, by their unique names.
+        configs: configurations that travel with it, with the objects that they name.
         custom_objects: as in `save`.
     """
     custom = dict(custom_objects or {})
@@ -154,7 +154,7 @@ def save_with(
             there = supplement.apply(copy)
             if (found := weights_in(there)) != given:
                 raise ModelChanged(differences(given, found))
-            # A model by value brings its own.
+            # A pickled model carries the objects of its own configuration.
             named = named_in(objects, configs if by_value else [config_of(data), *configs])
             values = values_that_differ(tree, there)
             return SavedModel(
@@ -171,7 +171,7 @@ def save_with(
 
 
 def _loaded(data: Stored, objects: dict[str, Any], by_value: bool, blank: bool) -> keras.Model:
-    """Return the model in an archive or a pickle, as far as that carries it."""
+    """Return the model in an archive or a pickle, without the supplement."""
     if by_value:
         with data.open() as file:
             return load_model(file.read())
@@ -179,7 +179,7 @@ def _loaded(data: Stored, objects: dict[str, Any], by_value: bool, blank: bool) 
 
 
 def differences(given: Sequence[Weight], found: Sequence[Weight]) -> str:
-    """Tell in which weights two models differ."""
+    """Describe the weights in which two models differ."""
     if {*given} == {*found}:
         return "A copy of the model has its weights in another order."
     lost = [str(weight) for weight in given if weight not in {*found}]
@@ -192,6 +192,6 @@ def _some(names: list[str]) -> str:
 
 
 def _shortened(error: BaseException) -> str:
-    """The type of `error` and the beginning of its message: Keras quotes whole configurations."""
+    """Return the type of `error` and the start of its message: Keras quotes whole configurations."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"

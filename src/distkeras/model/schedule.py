@@ -16,7 +16,7 @@ class ScheduleSteps:
     """How a worker's steps count for a schedule.
 
     Attributes:
-        scale: steps of the whole training to one of the worker's own; 1 counts the worker's own.
+        scale: steps of the whole training per step of the worker; 1 counts only the worker's own.
     """
 
     scale: float = 1.0
@@ -24,16 +24,16 @@ class ScheduleSteps:
 
 @final
 class TrainingSchedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # untyped
-    """A schedule that is asked for the step at which the whole training stands.
+    """A schedule that receives the step of the whole training.
 
     `keras.Model.fit` on all rows takes `scale` steps while this worker takes one. The optimizer's own count
-    stays as it is: Adam corrects its bias by it.
+    is unchanged: Adam's bias correction uses it.
 
     Args:
         schedule: the user's own.
         steps: how a step counts.
-        first: the optimizer's count when this training began.
-        offset: steps of this training that the optimizer has not counted: those of a process before this one.
+        first: the optimizer's count at the start of this training.
+        offset: steps of this training that the optimizer has not counted: an earlier process took them.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class TrainingSchedule(keras.optimizers.schedules.LearningRateSchedule):  # type
 
 
 class Position:
-    """Where a training stands, for the schedules of one model's optimizer.
+    """The current step of a training, for the schedules of one model's optimizer.
 
     Args:
-        model: compiled, its optimizer built. Its schedules follow the training from now on.
+        model: compiled, with a built optimizer. Its schedules follow the training from now on.
         steps: how a step counts.
     """
 
@@ -86,13 +86,13 @@ class Position:
         return bool(self._counts)
 
     def begin(self) -> None:
-        """A training begins where the optimizer stands."""
+        """Start a training at the optimizer's current count."""
         for optimizer, first, offset in self._counts:
-            first.assign(int(ops.convert_to_numpy(optimizer._iterations)))  # Not its buffer.
+            first.assign(int(ops.convert_to_numpy(optimizer._iterations)))  # Does not share its buffer.
             offset.assign(0)
 
     def move_to(self, done: int) -> None:
-        """The next step is number `done` of this worker's, whatever this process has counted."""
+        """Make the worker's next step number `done`, independent of this process's count."""
         for optimizer, first, offset in self._counts:
             counted = int(ops.convert_to_numpy(optimizer._iterations)) - int(ops.convert_to_numpy(first))
             offset.assign(done - counted)

@@ -1,4 +1,4 @@
-"""How a Keras model, compiled, travels from the driver to a worker."""
+"""The form in which a compiled Keras model travels from the driver to a worker."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from distkeras.model.weights import AVERAGE, ModelChanged, cells_of, layout_of
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model and how it is compiled, as they travel: plain bytes and arrays, picklable by `pickle`.
+    """A model and its compile settings, as they travel: plain bytes and arrays, picklable by `pickle`.
 
     Attributes:
         saved: the model.
-        compiled: pickled `Compiled`: how it is compiled.
-        optimizer: what no configuration says of the optimizer.
-        layout: where each weight that moves lies in the vector.
-        averages: first values of the optimizer's moving averages, by path; one number where all are alike.
-        process: settings of Keras and its backend that belong to the process.
+        compiled: pickled `Compiled`: the compile settings.
+        optimizer: the optimizer's settings and state that its configuration leaves out.
+        layout: the place of each shared weight in the vector.
+        averages: initial values of the optimizer's moving averages, by path; one number where all are alike.
+        process: process-wide settings of Keras and its backend.
     """
 
     saved: SavedModel
@@ -46,15 +46,15 @@ class ModelSpec:
 
     @property
     def fingerprint(self) -> str:
-        """A name for the layout of its vectors."""
+        """Identifies the layout of its vectors."""
         return self.layout.fingerprint
 
 
 LARGE = 16 * 2**20
-"""Elements of a model whose copies are freed at once."""
+"""Number of elements above which copies of a model are freed immediately."""
 
 _MATCHED_METRICS = ("accuracy", "acc", "crossentropy", "ce")
-"""Names of no metric in particular: Keras chooses one by the shape of the targets."""
+"""Ambiguous names: Keras chooses a metric by the shape of the targets."""
 
 
 def serialize_model(
@@ -66,24 +66,24 @@ def serialize_model(
     custom_objects: Mapping[str, Any] | None = None,
     input_shape: Any = None,
 ) -> ModelSpec:
-    """Return what a worker needs to train a copy of `model`. What is given wins over what was compiled.
+    """Return what a worker needs to train a copy of `model`. Arguments override the compiled settings.
 
-    The optimizer, loss and metrics travel as their configuration, so that each worker makes fresh ones and
-    those of the caller stay as they are. A compiled optimizer that has trained takes its state along.
+    The optimizer, loss and metrics travel as configurations: each worker creates fresh ones, and those of the
+    caller do not change. A compiled optimizer that has trained also passes on its state.
 
     Args:
         model: any Keras model whose class Keras can save; built if it is not yet and `input_shape` is given.
-        worker_optimizer: name or object; `None`: the compiled one.
-        loss: as `compile` takes: a name, function or object, or a list or dict; `None`: the compiled one.
-        metrics: as `compile` takes; `None`: the compiled ones, if the loss is the compiled one too.
-        loss_weights: as `compile` takes; `None`: the compiled ones, if the loss is the compiled one too.
+        worker_optimizer: name or object; `None` for the compiled one.
+        loss: as `compile` takes: a name, function or object, or a list or dict; `None` for the compiled one.
+        metrics: as `compile` takes; `None` for the compiled ones, if the loss is the compiled one too.
+        loss_weights: as `compile` takes; `None` for the compiled ones, if the loss is the compiled one too.
         custom_objects: classes and functions by the name Keras saves them under, where they are not
             registered with `keras.saving.register_keras_serializable`.
         input_shape: shape with the batch dimension (or a dict or list of shapes), for an unbuilt model.
 
     Raises:
         ValueError: the model is unbuilt and cannot be built, or has no optimizer or loss, or Keras does not
-            know one that is named.
+            know a given name.
     """
     ensure_built(model, input_shape)
     if metrics is not None and not isinstance(metrics, list | tuple | dict):
@@ -112,7 +112,7 @@ def serialize_model(
     averages = _averages_in(copy, layout)
     del copy
     _free_copies(saved)
-    # An optimizer that was built for other weights cannot go on.
+    # An optimizer that was built for other weights cannot continue.
     optimizer = state if fits else replace(state, values=None)
     return replace(spec, optimizer=optimizer, layout=layout, averages=averages)
 
@@ -122,19 +122,19 @@ def deserialize_model(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
 
     Args:
         spec: what `serialize_model` returned.
-        blank: make no random first weights, which are overwritten anyway: compiling the initializers is most
-            of the time that a new process takes to load a small model. The model's own configuration then
+        blank: draw no random initial weights, which are overwritten anyway: compiling the initializers is
+            most of the time that a new process takes to load a small model. The model's configuration then
             names other initializers than the user's.
 
     Raises:
-        ModelChanged: it is another model here, as under another version of Keras.
+        ModelChanged: the rebuilt model differs, for example under another version of Keras.
     """
     spec.process.apply()
     return compiled_copy(spec, spec.saved.open(blank=blank))
 
 
 def compiled_copy(spec: ModelSpec, model: keras.Model) -> keras.Model:
-    """Return `model`, opened from `spec.saved`, compiled as `spec` says.
+    """Return `model`, opened from `spec.saved`, with the compile settings of `spec`.
 
     Raises:
         ModelChanged: as `deserialize_model`.
@@ -149,10 +149,10 @@ def compiled_copy(spec: ModelSpec, model: keras.Model) -> keras.Model:
 
 
 def first_vector(model: keras.Model, spec: ModelSpec) -> Vector:
-    """Return the weights of `model`, of which `spec` was made, as they are now, shape (size,).
+    """Return the current weights of `model`, from which `spec` was made, shape (size,).
 
     Raises:
-        ModelChanged: its weights are no longer those of `spec`.
+        ModelChanged: the model no longer has the weights of `spec`.
     """
     tree = tree_of(model)
     if (weights := weights_in(tree)) != spec.saved.weights:
@@ -168,7 +168,7 @@ def first_vector(model: keras.Model, spec: ModelSpec) -> Vector:
 
 
 def local_state(model: keras.Model, layout: Layout) -> tuple[Any, ...]:
-    """Return what tells whether `model` has changed, but for the weights in `layout`, which go out anew."""
+    """Return a value that changes if `model` does, except for the weights in `layout`, which are resent."""
     tree = tree_of(model)
     moving = {segment.path for segment in layout.segments()}
     digests = {path: digest_of_value(cell) for path, cell in tree.variables.items() if path not in moving}
@@ -177,7 +177,7 @@ def local_state(model: keras.Model, layout: Layout) -> tuple[Any, ...]:
 
 
 def _free_copies(saved: SavedModel) -> None:
-    """Free copies of a large model: models are cycles, which Python looks for only now and then."""
+    """Free copies of a large model: models are reference cycles, which Python collects only at times."""
     if sum(math.prod(weight.shape) for weight in saved.weights) > LARGE:
         gc.collect()
 
@@ -188,23 +188,23 @@ def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:
 
 
 def _compile(spec: ModelSpec, model: keras.Model) -> None:
-    """Compile `model`, opened from `spec.saved`, and bring its optimizer to where `spec` has it."""
+    """Compile `model`, opened from `spec.saved`, and restore its optimizer's state from `spec`."""
     compile_by(model, cloudpickle.loads(spec.compiled), cloudpickle.loads(spec.saved.custom_objects))
     build_optimizer(model, tree_of(model), spec.optimizer)
 
 
 def _with_given(compiled: Compiled, given: Mapping[str, Any]) -> Compiled:
-    """Return how the model is compiled where `given` wins over what it was compiled with."""
+    """Return the compile settings, with `given` in place of the compiled ones."""
     arguments = dict(compiled.arguments)
     if "loss" in given and arguments:
-        # Weights and metrics were matched to the outputs by the old loss.
+        # Keras matched weights and metrics to the outputs by the old loss.
         arguments |= {"loss_weights": None, "metrics": None, "weighted_metrics": None}
     arguments |= {name: pack(value) for name, value in given.items()}
     return replace(compiled, arguments=arguments)
 
 
 def _fits(state: OptimizerState, copy: keras.Model) -> bool:
-    """Whether the values of `state` are those of the optimizer that `copy` has."""
+    """Whether the values of `state` fit the optimizer of `copy`."""
     if state.values is None or copy.optimizer is None:
         return False
     shapes = [tuple(variable.shape) for variable in copy.optimizer.variables]
@@ -215,11 +215,11 @@ def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
     """Build `model` if it is not.
 
     Args:
-        model: the model; it is changed only if it is unbuilt.
+        model: the model; only an unbuilt one is changed.
         input_shape: shape with the batch dimension, or a dict or list of shapes.
 
     Raises:
-        ValueError: it is unbuilt and no `input_shape` is given, or the one given does not build it.
+        ValueError: the model is unbuilt, and `input_shape` is missing or does not build it.
     """
     if not _is_built(model) and input_shape is not None:
         model(_symbolic(input_shape))
@@ -240,7 +240,7 @@ def _is_built(model: keras.Model) -> bool:
 
 
 def _check_settings(model: keras.Model, compiled: Compiled, custom_objects: dict[str, Any]) -> None:
-    """Refuse a model that could not be trained, on the driver rather than in every worker."""
+    """Reject a model that cannot be trained, on the driver rather than in every worker."""
     settings = compiled.arguments
     if settings.get("optimizer") is None:
         raise ValueError(
@@ -251,7 +251,7 @@ def _check_settings(model: keras.Model, compiled: Compiled, custom_objects: dict
         getattr(type(model), name) is not getattr(keras.Model, name)
         for name in ("train_step", "compute_loss", "compile")
     )
-    # Whoever compiled without a loss has one in the layers, by `add_loss`.
+    # A model compiled without a loss adds one in its layers, by `add_loss`.
     if settings.get("loss") is None and not model.compiled and not own_loss:
         raise ValueError(
             f"Expected a loss: compile {model.name!r} or give `loss`, a name such as 'mse' or a Keras loss. "
@@ -266,7 +266,7 @@ def _check_settings(model: keras.Model, compiled: Compiled, custom_objects: dict
 
 
 def _names_in(setting: Any) -> Iterator[str]:
-    """Yield the names in an argument of `compile`, but not the words of an object as Keras saves it."""
+    """Yield the names in an argument of `compile`, but not the strings of a serialized object."""
     match setting:
         case str():
             yield setting

@@ -1,8 +1,8 @@
-"""What a `.keras` file does not carry of a model, so that a copy made of the file becomes the same model.
+"""The state of a model that a `.keras` file does not carry; a copy needs it to become the same model.
 
-Keras saves the configuration and the weights of the layers that it knows how to reach. It loses, without a
-word, the trainable flags of layers inside other layers and of single weights, LoRA and quantization of inner
-layers, the factors of LoRA, the state of seed generators, and plain attributes that no configuration names.
+Keras saves the configuration and the weights of the layers that it can reach. It silently loses the
+trainable flags of layers inside other layers and of single weights, LoRA and quantization of inner layers,
+the factors of LoRA, the state of seed generators, and plain attributes that no configuration names.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ OF_KERAS = frozenset(
     {"name", "built", "compiled", "loss", "run_eagerly", "jit_compile", "steps_per_execution"}
     | {"stop_training", "optimizer", "lora_enabled", "lora_rank", "lora_alpha", "training"}
 )
-"""Attributes that building, compiling, LoRA or training set; `compile` in the worker sets its own."""
+"""Attributes that building, compiling, LoRA or training set; `compile` in the worker sets them again."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """What is known of one variable without its value: the unit in which models are compared."""
+    """One variable without its value: the unit by which models are compared."""
 
     path: str
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Supplement:
-    """Everything by the path of a layer or of a variable, as `tree_of` has it.
+    """Each dict is keyed by the path of a layer or variable, as in `tree_of`.
 
     Attributes:
         quantized: quantization mode of layers.
@@ -47,7 +47,7 @@ class Supplement:
         policies: dtype policies of models, which leave theirs out of their configuration.
         layer_flags: `trainable` of every layer.
         variable_flags: `trainable` of every variable.
-        values: of the variables that would have another value without.
+        values: values of the variables that would differ without them.
     """
 
     quantized: dict[str, str]
@@ -59,7 +59,7 @@ class Supplement:
     values: dict[str, Array]
 
     def apply(self, model: keras.Model) -> Tree:
-        """Bring `model`, a copy, to where the given model was; return its layers and variables."""
+        """Give `model`, a copy, the state of the given model; return its layers and variables."""
         tree = tree_of(model)
         layers = tree.layers
         for path, mode in self.quantized.items():
@@ -73,7 +73,7 @@ class Supplement:
                 setattr(layers[path], name, value)
         if self.quantized or self.lora:
             tree = tree_of(model)
-        for path, flag in self.layer_flags.items():  # From the outside in: a layer sets those inside it too.
+        for path, flag in self.layer_flags.items():  # Outer layers first: a layer also sets its inner layers.
             layer = tree.layers.get(path)
             if layer is not None and layer.trainable != flag:
                 layer.trainable = flag
@@ -88,7 +88,7 @@ class Supplement:
 
 
 def weights_in(tree: Tree) -> tuple[Weight, ...]:
-    """Return what is known of every variable of `tree`, in the order of their paths."""
+    """Return path, shape, dtype and flag of every variable of `tree`, sorted by path."""
     trainable = {id(variable) for variable in tree.layers[""].trainable_variables}
     return tuple(
         Weight(path, tuple(variable.shape), str(variable.dtype), id(variable) in trainable)
@@ -97,7 +97,7 @@ def weights_in(tree: Tree) -> tuple[Weight, ...]:
 
 
 def structure_of(tree: Tree) -> Supplement:
-    """Return what must be said of a model beside its file, but for the values."""
+    """Return all state of a model that its file may lack, except for values."""
     quantized = {path: _mode_of(layer) for path, layer in tree.layers.items() if _mode_of(layer) is not None}
     return Supplement(
         quantized={path: str(mode) for path, mode in quantized.items()},
@@ -119,7 +119,7 @@ def structure_of(tree: Tree) -> Supplement:
 
 
 def supplement_for(structure: Supplement, copy: Tree) -> Supplement:
-    """Return the part of `structure` that `copy`, made of the file alone, does not have yet."""
+    """Return the part of `structure` that `copy`, loaded from the file alone, does not have yet."""
     there = structure_of(copy)
     attributes = {
         path: {
@@ -145,7 +145,7 @@ def supplement_for(structure: Supplement, copy: Tree) -> Supplement:
 
 
 def values_that_differ(given: Tree, copy: Tree) -> dict[str, Array]:
-    """Return the values of `given` of those variables that have another value in `copy`, bit for bit."""
+    """Return the values of `given` for variables whose bits differ in `copy`."""
     found = {}
     for path, variable in given.variables.items():
         other = copy.variables.get(path)

@@ -1,4 +1,4 @@
-"""A copy of the user's model to be returned, made where the model itself is: on the driver."""
+"""A copy of the user's model to return from a training, made on the driver beside the model itself."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from distkeras.model.variables import Tree, tree_of, value_of
 
 
 def copy_of(given: keras.Model, spec: ModelSpec, state: tuple[Any, ...]) -> keras.Model:
-    """Return the model of `spec`, compiled, for a caller who sets the weights in the layout.
+    """Return the model of `spec`, compiled, for a caller that sets the weights in the layout.
 
-    As `deserialize_model`, but it neither draws first weights nor reads those of the archive where nothing is
-    lost by it: that took half as much memory again as the model, for weights that are overwritten.
+    Like `deserialize_model`, but where this is safe it neither draws initial weights nor reads those of the
+    archive: they would be overwritten, and took half as much memory again as the model.
 
     Args:
-        given: the user's model, of which `spec` was made.
+        given: the user's model, from which `spec` was made.
         spec: from `serialize_model`.
         state: `local_state` of `given` when `spec` was made.
 
@@ -31,7 +31,7 @@ def copy_of(given: keras.Model, spec: ModelSpec, state: tuple[Any, ...]) -> kera
 
 
 def _filled(given: keras.Model, spec: ModelSpec) -> keras.Model | None:
-    """Return the copy, made without reading the archive; `None`: it has not the initializers of `given`."""
+    """Return the copy, made without reading the archive; `None` if its initializers differ from `given`'s."""
     model = compiled_copy(spec, spec.saved.open_empty())
     mine, its = tree_of(given), tree_of(model)
     _take_initializers(its, mine)
@@ -45,7 +45,7 @@ def _filled(given: keras.Model, spec: ModelSpec) -> keras.Model | None:
 
 
 def _take_initializers(copy: Tree, given: Tree) -> None:
-    """Give the layers of `copy` the initializers of `given`: copies, one where several layers share one."""
+    """Give the layers of `copy` copies of the initializers of `given`; shared initializers stay shared."""
     copies: dict[int, keras.initializers.Initializer] = {}
     for path, layer in copy.layers.items():
         for name, initializer in list(vars(layer).items()):
@@ -57,7 +57,7 @@ def _take_initializers(copy: Tree, given: Tree) -> None:
 
 
 def _initializers_in(config: Any, path: str = "") -> list[tuple[str, str]]:
-    """Return every initializer in the configuration of a model, by the path of keys that leads to it."""
+    """Return every initializer in the configuration of a model, by its path of keys."""
     if isinstance(config, dict):
         parts = list(config.items())
     elif isinstance(config, list | tuple):
@@ -67,7 +67,7 @@ def _initializers_in(config: Any, path: str = "") -> list[tuple[str, str]]:
     found = []
     for key, part in parts:
         if str(key).endswith("_initializer"):
-            shared = "shared_object_id"  # A number that another saving need not repeat.
+            shared = "shared_object_id"  # This number may differ each time Keras saves the model.
             known = (
                 {name: value for name, value in part.items() if name != shared}
                 if isinstance(part, dict)

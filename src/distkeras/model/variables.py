@@ -1,6 +1,6 @@
-"""The variables of a model by the path of attributes that leads to them: what a weight is called everywhere.
+"""The variables of a model by their paths of attributes: the names of weights throughout the library.
 
-`keras.Variable.path` will not do: two weights can share it, and it changes when a model is saved and loaded.
+`keras.Variable.path` cannot serve: two weights can share it, and it changes when a model is saved and loaded.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 Plain = bool | int | float | str | None
-"""An attribute that travels as it is."""
+"""Types of attributes that need no conversion to travel."""
 
 LAST = ("_layers", "_functional", "_operations", "_seed_generators")
-"""Lists of Keras's own: what an attribute of the user's reaches too is called by that attribute."""
+"""Keras's own lists: if a user's attribute leads to the same object, that attribute names it."""
 
 BUCKETS = ("_trainable_variables", "_non_trainable_variables")
-"""Variables that no attribute reaches are called by their place in these."""
+"""Variables that no attribute reaches are named by their index in these."""
 
 
 @final
 class Buffer:
-    """A tensor of a wrapped PyTorch module that is no parameter, such as a running mean.
+    """A tensor of a wrapped PyTorch module that is not a parameter, such as a running mean.
 
     Args:
         module: the module that holds it.
-        name: of the buffer in `module`.
+        name: name of the buffer in `module`.
     """
 
     trainable = False
@@ -49,7 +49,7 @@ class Buffer:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the tensor."""
+        """Shape of the tensor."""
         return tuple(self.value.shape)
 
     @property
@@ -71,7 +71,7 @@ class Buffer:
 
 
 Cell: TypeAlias = keras.Variable | Buffer
-"""Whatever holds an array of the model's state."""
+"""An object that holds an array of the model's state."""
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Tree:
     Attributes:
         layers: every layer; the model itself has the path "".
         variables: every variable and buffer.
-        owners: of each of those, the layer that made it.
+        owners: the layer that made each variable or buffer.
     """
 
     layers: dict[str, keras.layers.Layer] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Tree:
         """Return the path of one of the variables.
 
         Raises:
-            KeyError: it is none of them.
+            KeyError: it is not one of them.
         """
         for path, each in self.variables.items():
             if each is variable:
@@ -105,17 +105,16 @@ class Tree:
 
 
 def tree_of(model: keras.Model) -> Tree:
-    """Walk through the attributes of a built `model`, and return what was found.
+    """Return the layers and variables that the attributes of a built `model` lead to.
 
-    Layers of functional and sequential models are called by their class, and a number where there are
-    several; whatever is in a list or tuple, by its number. What can be reached in two ways is called by the
-    first.
+    Layers of functional and sequential models are named by their class, with a number where there are
+    several; items of a list or tuple are named by their index. An object with two paths has the first.
     """
     tree, walker = Tree(), _Walker()
     walker.walk(model, "", None, tree)
     reached = {id(variable) for variable in tree.variables.values()}
     for index, variable in enumerate(model.variables):
-        if id(variable) not in reached:  # A layer that hides its own: nothing is lost all the same.
+        if id(variable) not in reached:  # A layer that hides its variables.
             tree.variables[f"variables/{index}"] = variable
             tree.owners[f"variables/{index}"] = model
     return tree
@@ -162,16 +161,16 @@ def _put(tree: Tree, path: str, variable: Cell, owner: keras.layers.Layer) -> No
 
 
 def _parts_of(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes of `layer` by name, in an order that is that of every copy."""
+    """Yield the attributes of `layer` by name, in the same order for every copy."""
     if isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
         counts: Counter[str] = Counter()
         for inner in layer.layers:
-            # Not by its name, which a class may leave out of its configuration.
+            # Not by the layer's name, which a class may leave out of its configuration.
             kind = type(inner).__name__
             yield f"{kind}_{counts[kind]}" if counts[kind] else kind, inner
             counts[kind] += 1
     attributes = vars(layer)
-    if keras.backend.backend() == "torch":  # There every layer is a module, and keeps layers apart.
+    if keras.backend.backend() == "torch":  # Every layer is a module there, and stores layers in `_modules`.
         attributes = attributes | dict(attributes.get("_modules", {}))
     kept_last = (*LAST, *BUCKETS)
     of_torch = ("_modules", "_parameters", "_buffers", "_torch_params")
@@ -194,13 +193,13 @@ def _torch_state_of(layer: keras.layers.Layer) -> Iterator[tuple[str, Buffer]]:
 
 
 def value_of(variable: Cell) -> Array:
-    """Return the value of `variable` as an array, which may share its memory."""
+    """Return the value of `variable` as an array, which may share memory with it."""
     array: Array = np.asarray(keras.ops.convert_to_numpy(variable.value))
     return array
 
 
 def compact(variable: Cell) -> Array:
-    """Return a copy of the value, as one number if it is all alike: optimizers begin with zeros."""
+    """Return a copy of the value, as one number if all elements are equal: optimizers begin with zeros."""
     value = np.array(value_of(variable))
     return np.asarray(value.ravel()[0]) if value.size and (value == value.ravel()[0]).all() else value
 

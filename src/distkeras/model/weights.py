@@ -1,4 +1,4 @@
-"""Which weights of a model move, where they lie in one flat vector, and the seeds that stay local."""
+"""Select the weights that a training shares, place them in one flat vector, and seed each worker."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from distkeras.model.optimizer import averages_of
 from distkeras.model.variables import Array, Buffer, Cell, Tree, is_float, tree_of, value_of
 
 AVERAGE = "average of "
-"""Begins the path of a moving average that the optimizer keeps of a weight."""
+"""Prefix of the path of a moving average that the optimizer keeps of a weight."""
 
 
 ALIGNMENT = 64
 
 
 class ModelChanged(ValueError):
-    """A copy of a model is not the model that was given."""
+    """A copy of a model differs from the given model."""
 
 
 def layout_of(model: keras.Model) -> Layout:
-    """Return where each weight of a built `model` lies in the flat vector.
+    """Return the place of each weight of a built `model` in the flat vector.
 
-    Trainable weights, then the statistics: float weights that are made as not trainable, buffers of PyTorch
-    modules, and moving averages of the optimizer. What has been frozen has no place, nor have the statistics
-    of a frozen batch normalization, which Keras leaves as they are.
+    Trainable weights come first, then the statistics: float weights created as not trainable, buffers of
+    PyTorch modules, and moving averages of the optimizer. Frozen weights have no place, nor have the
+    statistics of a frozen batch normalization, which Keras does not change.
     """
     tree = tree_of(model)
     paths = tree.paths()
@@ -44,10 +44,10 @@ def layout_of(model: keras.Model) -> Layout:
 
 
 def cells_of(model: keras.Model, layout: Layout) -> list[Cell]:
-    """Return what holds each weight of `layout` in `model`, in the layout's order.
+    """Return the variable or buffer of `model` for each weight of `layout`, in the layout's order.
 
     Raises:
-        ModelChanged: a weight of the layout is not there, or has another shape.
+        ModelChanged: a weight of the layout is missing, or has another shape.
     """
     tree = tree_of(model)
     cells = dict(tree.variables)
@@ -83,10 +83,10 @@ def set_vector(model: keras.Model, vector: Vector, layout: Layout | None = None)
 
 
 def _aligned_copy(value: Array) -> Array:
-    """Return a copy of `value` for a variable: JAX and TensorFlow may keep the very memory of an array.
+    """Return a copy of `value` for a variable: JAX and TensorFlow may keep the memory of an array.
 
-    Where it begins at a multiple of 64 bytes JAX does, and does not copy it once more: the weights of a model
-    of 400 MB were set with 0.7 of it beside, and are with 0.1.
+    JAX keeps memory that begins at a multiple of 64 bytes, and copies other memory once more. To set the
+    weights of a model of 400 MB took another 70 % of its size without alignment, and takes 10 % with it.
     """
     memory = np.empty(value.nbytes + ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % ALIGNMENT
@@ -100,7 +100,7 @@ def _averages_of(model: keras.Model) -> list[tuple[keras.Variable, keras.Variabl
 
 
 def _is_statistic(path: str, cell: Cell, tree: Tree) -> bool:
-    """Whether training moves `cell`, though no gradient does."""
+    """Whether training changes `cell` without a gradient."""
     if not is_float(cell):
         return False
     owner = tree.owners[path]
@@ -112,7 +112,7 @@ def _is_statistic(path: str, cell: Cell, tree: Tree) -> bool:
 
 
 def reseed(model: keras.Model, worker: int) -> None:
-    """Let the seed generators of `model` draw what no other worker draws.
+    """Give the seed generators of `model` a state that no other worker has.
 
     Worker 0 keeps the model's own state, so that one worker alone equals plain Keras. The same worker gets
     the same state every time.
@@ -129,17 +129,17 @@ def reseed(model: keras.Model, worker: int) -> None:
     if keras.backend.backend() == "torch":
         import torch
 
-        # A Dropout without a seed draws from PyTorch's own generator, which begins alike in every process.
+        # A Dropout without a seed uses PyTorch's own generator, whose state is the same in each new process.
         torch.manual_seed(_mixed(torch.initial_seed(), worker))
 
 
 def _mixed(seed: int, worker: int) -> int:
-    """31 bits of `seed` and `worker`: seed states are uint32, int32 or int64, by backend."""
+    """Return 31 bits of `seed` and `worker`: seed states are uint32, int32 or int64, by backend."""
     return int(np.random.SeedSequence([seed % 2**32, worker]).generate_state(1)[0]) >> 1
 
 
 def _seed_states(model: keras.Model) -> list[keras.Variable]:
-    """The variables of `model` that are no weights: what its seed generators hold."""
+    """Return the variables of `model` that are not weights: the states of its seed generators."""
     weights = {id(weight) for weight in model.weights}
     states = {id(variable): variable for variable in model.variables if id(variable) not in weights}
     return list(states.values())
