@@ -87,7 +87,7 @@ def test_a_rule_of_the_user_may_ask_for_momentum():
         inner_momentum: float = 0.5
 
     assert DistributedTrainer(make_model(), Eager(), "sgd", "mse").algorithm.inner_momentum == 0.5
-    with pytest.raises(ValueError, match=r"Eager brings.*momentum=0\.5"):
+    with pytest.raises(ValueError, match=r"Eager adds.*momentum=0\.5"):
         DistributedTrainer(make_model(), Eager(), "adam", "mse")
 
 

@@ -163,4 +163,4 @@ def test_a_beat_that_fails_is_told_and_the_next_is_tried(monkeypatch, caplog):
         client._address = replace(address, tls=no_authority)
         with Heartbeat(client, 0, 0.01):
             wait_until(lambda: len(attempts) > 1)
-    assert "A sign of life of worker 0 failed" in caplog.text
+    assert "A heartbeat of worker 0 failed" in caplog.text

@@ -91,7 +91,7 @@ def test_class_weights_train_like_fit():
 
 def test_texts_reach_the_layers_of_a_backend_that_has_strings_and_are_refused_elsewhere():
     if BACKEND != "tensorflow":
-        with pytest.raises(ValueError, match=f"take strings, which {BACKEND} has not"):
+        with pytest.raises(ValueError, match=f"take strings, which {BACKEND} does not support"):
             check_strings((TensorSpec("text", (1,), "string"),))
         return
     words = ["to", "be", "or", "not"]

@@ -12,11 +12,11 @@ from distkeras.worker.spool import Spool
 
 
 class SourceLost(Exception):
-    """The record batches ended in the middle, or were not those that had been counted."""
+    """The record batches ended early, or their rows differ from those counted."""
 
 
 class RowsChanged(ValueError):
-    """The rows are not those that had been counted, and their plan is known for it."""
+    """The rows differ from those counted, and their plan is known to cause this."""
 
 
 class Arrivals:
@@ -24,14 +24,14 @@ class Arrivals:
 
     Args:
         batches: the record batches.
-        columns: what to take from them, and in what form the model takes it.
+        columns: the columns to read, and the form in which the model takes them.
         partition: index of the partition, for errors.
-        expected: how many rows must arrive; `None`: unknown.
-        spool: where the rows are kept; `None`: nowhere.
+        expected: number of rows that must arrive; `None` if unknown.
+        spool: stores the rows; `None` to store nothing.
 
     Attributes:
-        num_rows: how many rows have arrived.
-        ended: whether all have.
+        num_rows: number of rows that have arrived.
+        ended: whether all rows have arrived.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Arrivals:
 
     @property
     def begun(self) -> bool:
-        """Whether rows have arrived, or are known not to come."""
+        """Whether rows have arrived, or the partition has ended without rows."""
         return self.num_rows > 0 or self.ended
 
     def tables(self) -> Iterator[tuple[Table, int]]:
-        """Yield the rows that have not arrived yet, and their number, record batch by record batch.
+        """Yield the rows that have not arrived yet, with their number, by record batch.
 
         Raises:
-            SourceLost: reading failed, or `expected` rows did not come.
-            RowsChanged: `expected` rows did not come, of a plan that may give others.
+            SourceLost: reading failed, or the number of rows is not `expected`.
+            RowsChanged: the number of rows is not `expected`, and the plan is known to change its rows.
             ValueError: a row does not fit; see `decode`.
         """
         for batch in _arriving(self._batches):
@@ -79,7 +79,7 @@ class Arrivals:
             return
         known = self._columns.may_change
         cause = known or "a UDF, a sample above a shuffle or a source that is written to"
-        # Of a plan that is known to do so, another try would bring other rows again.
+        # If the plan is known to change its rows, a retry would not help.
         raise (SourceLost if known is None else RowsChanged)(
             f"Partition {self._partition} brought {self.num_rows} rows; {self._expected} were counted "
             f"before the training: the plan gives other rows each time it is evaluated, by {cause}. "
@@ -88,7 +88,7 @@ class Arrivals:
 
 
 def _arriving(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield `batches`; tell an error of the source from those of what is made of it."""
+    """Yield `batches`; raise `SourceLost` for an error of the source, unlike errors of later processing."""
     while True:
         try:
             batch = next(batches)

@@ -1,4 +1,4 @@
-"""The replica that a Python worker keeps for its next training of the same model: compiled already."""
+"""The compiled replica that a Python worker keeps for its next training of the same model."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Key = tuple[str, float, ScheduleSteps]
 
 @dataclass(frozen=True)
 class CachedReplica:
-    """A replica, and what belongs to its training besides the weights that come from the center.
+    """A replica and its training state, except the weights that come from the center.
 
     Attributes:
-        key: of the model and its settings.
+        key: identifies the model and its settings.
         replica: the compiled model.
-        position: of the optimizer's schedules.
+        position: the step of the optimizer's schedules.
         optimizer: the optimizer's variables, without those that a training adds.
-        local: variables of the model that stay in the worker and may change, by path: integers and seeds;
-            each with what it began with.
-        state: likewise, the optimizer's variables, with those that the training adds.
-        fixed: weights that nothing should change, with the checksum that they began with.
+        local: variables of the model that stay in the worker and may change (integers and seeds), by path,
+            each with its initial value.
+        state: the optimizer's variables, including those that the training adds, with their initial values.
+        fixed: weights that should not change, with their initial checksums.
     """
 
     key: Key
@@ -52,7 +52,7 @@ class CachedReplica:
     fixed: dict[str, tuple[Cell, int]]
 
     def reset(self, worker: int) -> None:
-        """Put all but the center's weights back to where a new replica has them."""
+        """Reset everything except the center's weights to the state of a new replica."""
         vars(self).pop("changed", None)
         self.replica.sync()
         for cell, value in (*self.local.values(), *self.state):
@@ -63,14 +63,14 @@ class CachedReplica:
         self.replica.load()
 
     def move_to(self, done: int) -> None:
-        """Let the schedules go on from step number `done` of this worker's training."""
+        """Let the schedules continue from step `done` of this worker's training."""
         if self.position.is_followed:
             self.replica.sync()
             self.position.move_to(done)
             self.replica.load()
 
     def changed_variables(self) -> dict[str, Array]:
-        """Return, by path, the model's own variables that training has changed and no center holds."""
+        """Return variables of the model that training has changed and the center does not hold, by path."""
         cells = {path: cell for path, (cell, _) in self.local.items()}
         cells |= {path: cell for path, (cell, _) in self.fixed.items() if path in self.changed}
         self.replica.sync()
@@ -78,22 +78,22 @@ class CachedReplica:
 
     @functools.cached_property
     def changed(self) -> frozenset[str]:
-        """Paths of the weights that nothing should change and something has, once the training has ended.
+        """Paths of weights that should not change but have changed by the end of the training.
 
-        They are looked through once: with a frozen backbone they are most of the model. `reset` forgets
-        the answer.
+        Computed once per training: with a frozen backbone these weights are most of the model. `reset` clears
+        the result.
         """
         self.replica.sync()
         fixed = self.fixed.items()
         return frozenset(path for path, (cell, digest) in fixed if digest_of_value(cell) != digest)
 
     def optimizer_state(self) -> list[Array]:
-        """Return what the optimizer's variables hold."""
+        """Return the values of the optimizer's variables."""
         self.replica.sync()
         return [np.array(value_of(variable)) for variable in self.optimizer]
 
 
-_cache: list[CachedReplica] = []  # At most one: a second would take as much memory again.
+_cache: list[CachedReplica] = []  # At most one: a second would double the memory.
 _keys_made: list[Key] = []
 _torch_seed: list[int] = []
 
@@ -102,16 +102,16 @@ _torch_seed: list[int] = []
 def replica_from_cache(
     spec: ModelSpec, worker: int, momentum: float, steps: ScheduleSteps | None = None
 ) -> Iterator[CachedReplica]:
-    """Give a replica as a new process would make it, its weights zero or old: the center has them.
+    """Yield a replica in the state of a new process; its weights are zero or old and come from the center.
 
-    It is the one that was kept, if that is of the same model and settings; else Keras begins anew. It is kept
-    for the next training in this process if the block ends without an exception, and if no code of the
-    user's own is in it, which may hold a state that nobody else knows of.
+    The replica is the cached one, if that has the same model and settings; otherwise Keras creates it. It is
+    cached for the next training in this process if the block ends without an exception and the model contains
+    no code of the user's, which may hold hidden state.
 
     Args:
         spec: the model.
-        worker: index of the worker, which decides over its seeds.
-        momentum: Nesterov momentum of the rule, 0 for none.
+        worker: index of the worker, which determines its seeds.
+        momentum: Nesterov momentum of the algorithm, 0 for none.
         steps: how a step counts for the schedules.
     """
     steps = steps or ScheduleSteps()
@@ -121,7 +121,7 @@ def replica_from_cache(
         spec.process.apply()
         cached.reset(worker)
     else:
-        cached = None  # Its memory is free before the next one takes its own.
+        cached = None  # Free its memory before the next replica allocates its own.
         cached = _make(key, spec, worker, momentum)
     yield cached
     own = cloudpickle.loads(spec.saved.custom_objects) or not _is_of_keras(cloudpickle.loads(spec.compiled))
@@ -138,7 +138,7 @@ def _digest(spec: ModelSpec) -> str:
 
 def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> CachedReplica:
     if _keys_made:
-        keras.utils.clear_session()  # A quarter of a second, for nothing in a new process.
+        keras.utils.clear_session()  # It takes 0.25 s, and is not needed in a new process.
         release_freed_memory()
     _keys_made.append(key)
     model = deserialize_model(spec, blank=True)
@@ -162,7 +162,7 @@ def _reseed(model: keras.Model, worker: int) -> None:
     if keras.backend.backend() == "torch":
         import torch
 
-        # Its generator goes on from one training to the next, and begins alike in every process.
+        # PyTorch's generator continues from one training to the next; in each new process it starts alike.
         if not _torch_seed:
             _torch_seed.append(torch.initial_seed())
         torch.manual_seed(_torch_seed[0])
@@ -170,7 +170,7 @@ def _reseed(model: keras.Model, worker: int) -> None:
 
 
 def _is_of_keras(setting: Any) -> bool:
-    """Whether no code but Keras's own is in an argument of `compile`."""
+    """Whether an argument of `compile` contains no code but Keras's own."""
     match setting:
         case Compiled():
             return _is_of_keras([setting.arguments, setting.attributes])

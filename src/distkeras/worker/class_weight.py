@@ -1,4 +1,4 @@
-"""Class weights: how much a row's loss counts, by the class of its label."""
+"""Class weights: the factor of a row's loss, by the class of its label."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class ClassWeight:
-    """The weight of each class that has one; all others count 1.
+    """The weights of classes; classes without one have weight 1.
 
     Attributes:
-        classes: in ascending order.
-        weights: of each.
+        classes: class indices in ascending order.
+        weights: weight of each class.
     """
 
     classes: tuple[int, ...]
@@ -25,10 +25,10 @@ class ClassWeight:
 
     @classmethod
     def of(cls, given: Mapping[int, float]) -> ClassWeight:
-        """Check what a user gave as `class_weight`.
+        """Return a user's `class_weight`, validated.
 
         Raises:
-            ValueError: it is empty, or not a mapping of integers to finite numbers that are not negative.
+            ValueError: it is empty, or does not map integers to finite, non-negative numbers.
         """
         fits = isinstance(given, Mapping) and all(
             isinstance(label, int | np.integer) and _is_weight(weight) for label, weight in given.items()

@@ -1,4 +1,4 @@
-"""Which columns of a DataFrame feed which inputs and outputs of a model, and in what form."""
+"""The columns of a DataFrame that feed the inputs and outputs of a model, and their form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distkeras.worker.preprocess import Preprocess
 from distkeras.worker.tensor_spec import TensorSpec
 
 RAW = "raw"
-"""The type of a column that code of the user's gets as it is."""
+"""The type of a column that the user's code receives unconverted."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,18 @@ class Column:
     """A column of the prepared DataFrame, and the form in which the model gets it.
 
     Attributes:
-        name: in the prepared DataFrame: a generated one, so that the user's may be any.
-        shape: of one row, as the model takes it.
+        name: generated name in the prepared DataFrame, so that the user's name may be any.
+        shape: shape of one row, as the model takes it.
         dtype: NumPy's name of the type that the model gets, or `"string"`.
-        key: the name under which the model takes it in a dict; `None` where it stands in a list or alone.
-        padding: how rows of different lengths are filled up; the first length of `shape` is then that of the
+        key: the name under which the model takes the column in a dict; `None` for a list or a single input.
+        padding: how rows of different lengths are padded; the first length of `shape` is then that of the
             longest row.
-        mask: whether the model gets, in place of the rows, where they are not filled up.
-        source: the user's name of it, for messages; default: as `name`.
-        parts: the user's names of the columns that it was put together from, and how many numbers of a row
-            each gives; empty for a single one.
-        finite: whether NaN and infinity are refused.
-        limits: the least and the greatest number that are taken; `None`: any.
+        mask: whether the model gets the padding mask in place of the rows.
+        source: the user's name of the column, for messages; default: `name`.
+        parts: the user's names of the columns that were combined, each with its count of numbers in a row;
+            empty for a single column.
+        finite: whether NaN and infinity are rejected.
+        limits: the least and the greatest number accepted; `None` for no limits.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The user's name of it."""
+        """The user's name of the column."""
         return self.source or self.name
 
     def title_at(self, element: int) -> str:
-        """Return the user's name of the column that gives number `element` of a row."""
+        """Return the user's name of the column that holds element `element` of a row."""
         for name, width in self.parts:
             if element < width:
                 return name
@@ -63,12 +63,12 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Numbers in one row."""
+        """Number of elements in one row."""
         return math.prod(self.shape)
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """The NumPy type that the model gets: strings travel as objects."""
+        """The NumPy type that the model gets: strings have type object."""
         if self.dtype == RAW:
             return np.dtype(np.uint8)
         return np.dtype(object if self.dtype == "string" else self.dtype)
@@ -79,13 +79,13 @@ class Columns:
     """The columns that a worker trains on, in the order of the model's inputs and outputs.
 
     Attributes:
-        features: one for each input.
-        labels: one for each output, or none.
+        features: one column for each input.
+        labels: one column for each output, or none.
         sample_weights: none; one, for every output; or one for each output, `None` where all rows count 1.
-        class_weight: what a row counts by its label, of which there is one.
-        raw: what `preprocess` is given, each of the shape of its longest row in bytes.
-        preprocess: makes the features, and the labels and weights for which there are no columns here.
-        may_change: what in the plan of the rows may give other rows each time; `None`: nothing that is known.
+        class_weight: weight of a row by its label, for a single label column.
+        raw: columns that `preprocess` receives, each with the shape of its longest row in bytes.
+        preprocess: makes the features, and the labels and weights that have no columns here.
+        may_change: the part of the rows' plan that may give other rows each time; `None` if none is known.
     """
 
     features: tuple[Column, ...]
@@ -98,12 +98,12 @@ class Columns:
 
     @property
     def all(self) -> tuple[Column, ...]:
-        """Features, labels, weights, and what is preprocessed."""
+        """Features, labels, weights and raw columns."""
         features = (column for column in self.features if not column.mask)
         return (*features, *self.labels, *(weight for weight in self.sample_weights if weight), *self.raw)
 
     def with_masks(self, inputs: Sequence[TensorSpec]) -> Columns:
-        """Return the columns with a mask in the place of each of `inputs` that no column feeds."""
+        """Return the columns with a mask in place of each of `inputs` that no column feeds."""
         fed = iter(self.features)
         by_mask = {column.padding.mask: column for column in reversed(self.features) if column.padding}
         features = []
@@ -117,15 +117,15 @@ class Columns:
 
     @property
     def by_name(self) -> dict[str, Column]:
-        """The columns to read, by name: one that feeds both an input and an output stands once."""
+        """The columns to read, by name; a column that feeds both an input and an output is listed once."""
         return {column.name: column for column in reversed(self.all)}
 
 
 def nesting(shape: tuple[int, ...], depth: int) -> tuple[int, ...] | None:
-    """Return the lengths that an array nested `depth` deep must have, level by level, to fill `shape`.
+    """Return the lengths, level by level, of an array nested `depth` deep that fills `shape`.
 
-    A flat array fills any shape; a nested one must have the shape's own lengths, ones apart.
-    `None`: none fills it.
+    A flat array fills any shape; a nested one must have the shape's own lengths, except for lengths of 1.
+    `None` if no array of this depth fills it.
     """
     if depth == 1:
         return (math.prod(shape),)
@@ -136,7 +136,7 @@ def nesting(shape: tuple[int, ...], depth: int) -> tuple[int, ...] | None:
 
 
 def integer_limits(dtype: str) -> tuple[int, int] | None:
-    """Return the least and the greatest number of an integer type; `None` for others."""
+    """Return the least and the greatest number of an integer type; `None` for other types."""
     if not dtype.startswith(("int", "uint")):
         return None
     info = np.iinfo(dtype)

@@ -1,11 +1,11 @@
-"""Spark's daemon of Python workers, with Keras imported: those that it forks start to train at once.
+"""Spark's daemon of Python workers with Keras already imported, so that forked workers start at once.
 
-It is the value of two settings of Spark, for a worker that replaces one that was killed:
+Set two Spark options, so that a replacement for a killed worker starts fast:
 
     spark.python.daemon.module          distkeras.worker.daemon
     spark.executorEnv.KERAS_BACKEND     jax
 
-Without the second it is Spark's own daemon.
+Without the second option this module runs Spark's own daemon.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ MODULES = (
     "distkeras.worker.loop",
     "distkeras.worker.task",
 )
-"""What every worker imports, which takes as long as all that it does before its first minibatch."""
+"""Modules that every worker imports: this takes as long as all other work before its first minibatch."""
 HARMLESS = ("jemalloc_bg_thd",)
-"""Threads that pyarrow starts at its import: jemalloc lets go of its locks when the process forks."""
+"""Threads that pyarrow starts at import: jemalloc releases its locks when the process forks."""
 PLAIN = "pyspark.daemon"
 
 
 def import_all(backend: str, threads: int) -> None:
-    """Import what workers need, but start no backend.
+    """Import the modules that workers need, without starting a backend.
 
     Args:
-        backend: of Keras.
+        backend: the Keras backend.
         threads: cores of each worker.
 
     Raises:
-        RuntimeError: a module has started a thread at its import: a process that is forked then may find a
-            lock that nobody opens any more.
+        RuntimeError: a module has started a thread at import: a forked process may then inherit a lock that
+            is never released.
     """
     import_ahead(backend, threads)
     for name in MODULES:
@@ -54,7 +54,7 @@ def import_all(backend: str, threads: int) -> None:
 
 
 def threads_of_process() -> list[str]:
-    """Return the names of the threads of this process but the first, as the system has them."""
+    """Return the names that the system has for this process's threads, except the main thread."""
     own = str(os.getpid())
     tasks = Path("/proc/self/task")
     return [(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != own]
@@ -64,7 +64,7 @@ def _import_or_say_why(backend: str) -> bool:
     try:
         import_all(backend, int(os.environ.get("OMP_NUM_THREADS", "1")))
     except Exception:
-        # What is missing is told by the workers, and by a check before them, as without this module.
+        # The workers, and a check before them, report the failure, as they do without this module.
         traceback.print_exc()
         return False
     return True
@@ -75,11 +75,11 @@ def _be_the_plain_one() -> NoReturn:
 
 
 def main() -> None:
-    """Import, then fork workers until Spark has enough of it."""
+    """Import the modules, then fork workers until Spark ends the daemon."""
     backend = os.environ.get("KERAS_BACKEND")
     if backend is None:
         _be_the_plain_one()
-    # Spark reads a port from standard output: what a module prints at its import must not go there.
+    # Spark reads a port from standard output: the output of an import must not go there.
     output = os.dup(1)
     os.dup2(2, 1)
     done = _import_or_say_why(backend)

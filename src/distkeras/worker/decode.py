@@ -1,4 +1,4 @@
-"""Arrow record batches as NumPy arrays, without a copy."""
+"""Convert Arrow record batches to NumPy arrays without a copy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from distkeras.worker.images import HEAD_BYTES, image_hint
 from distkeras.worker.ragged import Ragged
 
 Table = dict[str, npt.NDArray[Any] | Ragged]
-"""Rows by column name, in the type in which they travel: arrays of shape (rows, numbers in a row), or, where
-rows differ in length, `Ragged`."""
+"""Rows by column name, in the type in which they arrive: arrays of shape (rows, numbers in a row), or
+`Ragged` where rows differ in length."""
 
 
 def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first_row: int = 0) -> Table:
@@ -25,14 +25,14 @@ def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first
 
     Args:
         batch: has at least `columns`, each a number, a list of numbers (nested or not), bytes, or strings.
-        columns: what to read.
-        partition: where the rows come from, for the error.
-        first_row: number of rows of the partition that came before, for the error.
+        columns: the columns to read.
+        partition: index of the partition, for errors.
+        first_row: number of earlier rows of the partition, for errors.
 
     Raises:
-        ValueError: a column is missing; a value is null, not finite or out of its limits, where the column
-            has such; or a row has another length than the model takes.
-        TypeError: a column has a type that holds no numbers.
+        ValueError: a column is missing; a value is null, or not finite or outside the limits where the column
+            requires it; or a row has another length than the model takes.
+        TypeError: the type of a column holds no numbers.
     """
     table: Table = {}
     for column in columns.by_name.values():
@@ -53,7 +53,7 @@ def decode(batch: pa.RecordBatch, columns: Columns, *, partition: int = 0, first
 
 
 class _Location:
-    """Says where in the data a fault lies."""
+    """The position in the data that an error message reports."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class _Location:
         self.column = column
         self.partition = partition
         self.first_row = first_row
-        self._ends = ends  # of the rows, where they are counted by their elements
+        self._ends = ends  # Cumulative row lengths, if values are indexed by element.
 
     def fault(self, row: int, found: str, expected: str, element: int | None = None) -> ValueError:
         if self._ends is not None:
@@ -77,7 +77,7 @@ class _Location:
         )
 
     def no_nulls(self, array: pa.Array, per_row: int) -> None:
-        """Refuse an array with a null, `per_row` of whose elements make a row."""
+        """Reject an array with a null; `per_row` elements make a row."""
         if array.null_count:
             row, element = divmod(int(np.argmax(array.is_null().to_numpy(zero_copy_only=False))), per_row)
             what = "a null" if per_row == 1 and self._ends is None else "a null inside the array"
@@ -87,7 +87,7 @@ class _Location:
             )
 
     def uniform_bytes(self, offsets: npt.NDArray[Any], data: pa.Buffer) -> None:
-        """Refuse bytes that are not one number each of the shape; say so where they are an image file."""
+        """Reject bytes whose length is not that of the shape; the error says if they are an image file."""
         wrong = np.diff(offsets) != self.column.width
         if wrong.any():
             row = int(np.argmax(wrong))
@@ -98,7 +98,7 @@ class _Location:
             )
 
     def legal(self, numbers: npt.NDArray[Any]) -> None:
-        """Refuse a number that the model cannot take; the rows of `numbers` lie one after the other."""
+        """Reject a number that the model cannot take; the rows of `numbers` are concatenated."""
         if self.column.finite and numbers.dtype.kind == "f" and not _is_finite(numbers):
             raise self._illegal(
                 numbers, ~np.isfinite(numbers), "a finite number: drop these rows, or fill them"
@@ -117,7 +117,7 @@ class _Location:
         return self.fault(row, str(numbers[index]), expected, element)
 
     def uniform(self, offsets: npt.NDArray[Any], length: int, per_row: int) -> None:
-        """Refuse lists that are not all `length` long."""
+        """Reject lists whose length is not `length`."""
         lengths = np.diff(offsets)
         wrong = lengths != length
         if wrong.any():
@@ -151,7 +151,7 @@ def _rows(array: pa.Array, location: _Location) -> npt.NDArray[Any]:
 
 
 def _as_they_are(array: pa.Array, location: _Location) -> npt.NDArray[Any] | Ragged:
-    """Return rows of any kind, in the type in which they come."""
+    """Return rows of any type, unconverted."""
     location.no_nulls(array, 1)
     if pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_boolean(array.type):
         return _numbers(array, location).reshape(-1, 1)
@@ -159,7 +159,7 @@ def _as_they_are(array: pa.Array, location: _Location) -> npt.NDArray[Any] | Rag
 
 
 def _sequences(array: pa.Array, location: _Location) -> Ragged:
-    """Return rows of any number of steps, as lists of the numbers of all their steps."""
+    """Return rows with any number of steps, as flat lists of numbers."""
     column = location.column
     location.no_nulls(array, 1)
     rows = _lists(array, location)
@@ -185,7 +185,7 @@ def _sequences(array: pa.Array, location: _Location) -> Ragged:
 
 
 def _lists(array: pa.Array, location: _Location) -> Ragged:
-    """Return bytes and arrays as lists."""
+    """Return rows of bytes or arrays as lists."""
     if _is_binary(array.type):
         return Ragged.of_buffers(pa.large_list(pa.uint8()), len(array), Ragged(array).buffers())
     if not _is_list(array.type):
@@ -210,12 +210,12 @@ def _steps(values: pa.Array, within: _Location) -> pa.Array:
 
 
 def _flatten(array: pa.Array, length: int, per_row: int, location: _Location) -> pa.Array:
-    """Return the elements of the lists in `array`, each of which must be `length` long."""
+    """Return the elements of the lists in `array`, each of which must have length `length`."""
     if pa.types.is_fixed_size_list(array.type):
         size = array.type.list_size
         location.uniform(np.array([0, size] if len(array) else []), length, per_row)
         return array.values.slice(array.offset * size, len(array) * size)
-    # `offsets` honors the slice that the array is; `values` does not.
+    # `offsets` respects the slice of the array; `values` does not.
     offsets = array.offsets.to_numpy()
     location.uniform(offsets, length, per_row)
     return array.values.slice(offsets[0], offsets[-1] - offsets[0])
@@ -249,7 +249,7 @@ def _numbers(array: pa.Array, location: _Location) -> npt.NDArray[Any]:
 
 
 def _is_finite(rows: npt.NDArray[Any]) -> bool:
-    # One pass without a copy. Only the sum of very large numbers needs a second look.
+    # One pass without a copy. Only a sum that overflows needs a second pass.
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(rows.sum()) or np.isfinite(rows).all())
 

@@ -1,4 +1,4 @@
-"""A Python process made ready for Keras: its backend, threads, memory and GPU, before Keras is imported."""
+"""Prepare a Python process for Keras: backend, threads, memory and GPU, before the import of Keras."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from distkeras.worker.gpus import take_gpu
 from distkeras.worker.memory import keep_freed_memory, limit_heaps
 
 _ahead = False
-"""Keras is imported, by the process that this one was forked from, and its backend has not started up yet."""
+"""Whether the parent process imported Keras before the fork, and the backend has not started yet."""
 
 
 def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index: int | None = None) -> None:
-    """Import Keras with this backend, its threads held to `threads` cores. Before anything else imports it.
+    """Import Keras with this backend, limited to `threads` cores. Call it before any other import of Keras.
 
-    A process keeps the GPU that it began with: Spark may hand it tasks of other workers later, but as many
-    processes then run, each with a GPU of its own.
+    A process keeps its first GPU: Spark may run tasks of other workers in it later, but then as many
+    processes run as before, each with its own GPU.
 
     Args:
-        backend: of Keras.
-        threads: cores.
-        gpus: addresses of those that Spark gave the task; default: one of the visible ones is taken.
-        index: of the worker, which chooses among the visible ones; default: the number of the process.
+        backend: the Keras backend.
+        threads: number of cores.
+        gpus: addresses of the GPUs that Spark gave the task; default: the process takes a visible one.
+        index: index of the worker, to choose a visible GPU; default: the process id.
 
     Raises:
-        RuntimeError: this process has imported Keras with another backend.
+        RuntimeError: this process has already imported Keras with another backend.
     """
     global _ahead
     if "keras" in sys.modules:
@@ -42,8 +42,8 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
     if backend == "jax" and threads == 1:
         import jax
 
-        # Else JAX computes in a second thread while Python prepares the next step: 1.12 cores for one worker,
-        # and workers that share a machine slow each other down by a fifth.
+        # Otherwise JAX computes in a second thread while Python prepares the next step: one worker takes 1.12
+        # cores, and workers that share a machine slow each other down by a fifth.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     if backend == "torch":
         import torch
@@ -53,23 +53,23 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
     _import_keras()
     import keras
 
-    keras.ops.zeros(1)  # The backend starts up at its first array.
-    # Else every collection looks through all objects of the imported modules: 0.3 s of each training.
+    keras.ops.zeros(1)  # The backend starts at its first array.
+    # Otherwise each garbage collection scans all objects of the imported modules: 0.3 s of each training.
     gc.freeze()
 
 
 def import_ahead(backend: str, threads: int) -> None:
-    """Import Keras, but start nothing: the processes that are forked from this one call `prepare_process`.
+    """Import Keras without starting a backend; processes forked from this one call `prepare_process`.
 
     Args:
-        backend: of Keras.
-        threads: cores that each of them may use.
+        backend: the Keras backend.
+        threads: cores that each forked process may use.
     """
     global _ahead
     _set_variables(os.environ, backend, threads)
     _import_keras()
     _ahead = True
-    gc.freeze()  # Else a collection in a process that was forked copies all of it.
+    gc.freeze()  # Otherwise a collection in a forked process copies all of its memory.
 
 
 def _import_keras() -> None:
@@ -92,18 +92,18 @@ def _check_backend(backend: str) -> None:
 
     if keras.backend.backend() != backend:
         raise RuntimeError(
-            f"Expected Keras on {backend!r} in this Python worker. Received: it was imported with "
-            f"{keras.backend.backend()!r} before. Spark reuses its Python workers: set "
-            "`spark.python.worker.reuse` to false, or train with one backend a Spark application. With "
-            "`distkeras.worker.daemon`, `spark.executorEnv.KERAS_BACKEND` says which."
+            f"Expected Keras on {backend!r} in this Python worker. Received: it has already imported Keras "
+            f"with {keras.backend.backend()!r}. Spark reuses its Python workers: set "
+            "`spark.python.worker.reuse` to false, or train with one backend per Spark application. With "
+            "`distkeras.worker.daemon`, `spark.executorEnv.KERAS_BACKEND` selects the backend."
         )
 
 
 def _set_variables(environment: MutableMapping[str, str], backend: str, threads: int) -> None:
-    """Choose the backend, and hold the pools of threads of all libraries to `threads`, before they start."""
+    """Select the backend, and limit the thread pools of all libraries to `threads`, before they start."""
     count = str(threads)
     environment["KERAS_BACKEND"] = backend
-    environment["NPROC"] = count  # XLA's pool; it has no other setting.
+    environment["NPROC"] = count  # The only setting of XLA's thread pool.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = count
     environment["TF_NUM_INTRAOP_THREADS"] = count
@@ -114,13 +114,13 @@ def _set_variables(environment: MutableMapping[str, str], backend: str, threads:
 
 
 def _keep_compiled(environment: MutableMapping[str, str]) -> None:
-    """Have JAX keep what it compiles for the other Python workers of this executor, and for later trainings.
+    """Let JAX cache compiled code for other Python workers of this executor and for later trainings.
 
-    Compiled code is code: it lies in this application's own local directory, for this user alone. A place
-    that the executors' environment names comes first.
+    The cache holds executable code: it is in this application's own local directory, readable by this user
+    only. A cache directory set in the executors' environment has priority.
 
     Args:
-        environment: the process's; changed in place. JAX reads it when it is imported.
+        environment: of the process; changed in place. JAX reads it at import.
     """
     local = environment.get("SPARK_LOCAL_DIRS", "").split(",")[0]
     if not local or "JAX_COMPILATION_CACHE_DIR" in environment:
@@ -128,6 +128,6 @@ def _keep_compiled(environment: MutableMapping[str, str]) -> None:
     folder = os.path.join(local, "distkeras-compiled")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     environment["JAX_COMPILATION_CACHE_DIR"] = folder
-    # Every bit: a small model takes as long to compile as to train for an epoch.
+    # Cache every function: a small model takes as long to compile as to train for an epoch.
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -1,4 +1,4 @@
-"""Loss and metrics over rows that lie in many partitions: states that add up, and what they say together."""
+"""Loss and metrics over rows in many partitions: the metric states of the partitions add up."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from distkeras.worker.columns import Column, Columns
 
 States = list[list[float]]
-"""What the variables of all metrics hold, each flat."""
+"""Values of the variables of all metrics, each flattened."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated.
+    """The settings of an evaluation.
 
     Attributes:
         model: architecture, weights and compile settings.
         columns: how rows become the model's inputs and labels.
-        batch_size: rows a minibatch.
+        batch_size: rows per minibatch.
     """
 
     model: ModelSpec
@@ -45,7 +45,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """An evaluation as it travels, and what must be set up before it can be opened.
+    """An evaluation as it travels, with the settings that a process needs before it opens it.
 
     Attributes:
         evaluation: an `Evaluation`.
@@ -83,14 +83,14 @@ def together(
 ) -> dict[str, float]:
     """Return loss and metrics of all rows, by name.
 
-    The state of a metric is a sum over rows, for every metric of Keras: the sum of the partitions' states is
-    the state after all rows.
+    For every Keras metric the state is a sum over rows: the sum of the partitions' states is the state after
+    all rows.
 
     Args:
         model: a compiled model like the one evaluated; its metrics are changed.
-        columns: those of the evaluation.
-        batch_size: of the evaluation.
-        parts: the states of each partition; one without rows has none.
+        columns: the columns of the evaluation.
+        batch_size: rows per minibatch of the evaluation.
+        parts: the states of each partition; empty for a partition without rows.
     """
     _test(model, _of_zeros(columns, batch_size))  # Metrics have no variables before the first minibatch.
     _add_up(model, parts)
@@ -100,24 +100,24 @@ def together(
 def set_metrics(
     model: keras.Model, columns: Columns, batch_size: int, parts: Sequence[Sequence[npt.NDArray[Any]]]
 ) -> None:
-    """Let the metrics of `model` hold what `parts`, the states after some rows each, say together.
+    """Set the metrics of `model` to the sum of the states in `parts`.
 
     Args:
         model: a compiled model.
-        columns: what it was trained on.
-        batch_size: rows of a minibatch.
-        parts: the states of each worker; one that has none says nothing.
+        columns: the columns it was trained on.
+        batch_size: rows per minibatch.
+        parts: the states of each worker; empty states are skipped.
     """
     from distkeras.worker.replica import symbolic
 
     minibatch = _of_zeros(columns, batch_size)
     batch = (minibatch.x, minibatch.y, minibatch.sample_weight)
-    model._symbolic_build(data_batch=symbolic(batch))  # Metrics have no variables before.
+    model._symbolic_build(data_batch=symbolic(batch))  # Metrics have no variables before this call.
     _add_up(model, parts)
 
 
 def _add_up(model: keras.Model, parts: Sequence[Sequence[Any]]) -> None:
-    """Set the variables of the metrics to the sums of what `parts` say."""
+    """Set the variables of the metrics to the sums of the states in `parts`."""
     sums = [sum(np.asarray(state) for state in each) for each in zip(*filter(None, parts), strict=True)]
     for variable, total in zip(model.metrics_variables, sums, strict=True):
         variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
@@ -128,7 +128,7 @@ def _test(model: keras.Model, minibatch: Minibatch) -> None:
 
 
 def _of_zeros(columns: Columns, num_rows: int) -> Minibatch:
-    """Return a minibatch of `num_rows` rows, like those that the model gets."""
+    """Return a minibatch of `num_rows` rows of zeros, like those that the model gets."""
     table = {name: _zeros(column, num_rows) for name, column in columns.by_name.items()}
     (zeros,) = Batcher(replace(columns, preprocess=None), num_rows).batches(table, num_rows)
     like = partial(_zeros_like, num_rows=num_rows)

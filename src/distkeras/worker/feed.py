@@ -1,4 +1,4 @@
-"""From the Arrow record batches of a Spark task to minibatches."""
+"""Turn the Arrow record batches of a Spark task into minibatches."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from distkeras.worker.spool import Spool, Spooled
 LOGGER = logging.getLogger("distkeras.worker")
 
 CHUNK_BYTES = 2**20
-"""Rows are brought to the model's form, and handed to the training thread, about this much at a time."""
+"""Approximate bytes of rows that are converted, and passed to the training thread, at a time."""
 
 WINDOW_BYTES = 64 * 2**20
-"""Rows that are permuted together where a partition is still arriving, or too large for memory."""
+"""Bytes of rows that are permuted together if a partition is still arriving or too large for memory."""
 
 MEMORY_BYTES = 2**30
-"""The largest partition that is permuted as a whole: its pages should stay in the system's cache."""
+"""Size of the largest partition that is permuted as a whole: it should stay in the system's page cache."""
 
 ORDER_BYTES = 64 * 2**20
-"""The largest permutation: of short rows, even a small partition has very many."""
+"""Size of the largest permutation: even a small partition of short rows has very many rows."""
 
 
 _END: list[Minibatch] = []
@@ -38,42 +38,43 @@ _END: list[Minibatch] = []
 class Feed:
     """The minibatches of one partition, epoch by epoch.
 
-    Epoch 0 is trained while the record batches arrive; they are written to a spool on local disk on the way
-    (unless `num_epoch` is 1), from which every later epoch is read through a memory map. Memory is bounded
-    whatever the size of the partition. Rows come as they arrive or, with `shuffle`, in an order that depends
-    on (seed, partition, epoch), the number of rows, their width and `batch_size` alone, each exactly once an
-    epoch:
+    Epoch 0 is trained while the record batches arrive. Unless `num_epoch` is 1, they are also written to a
+    spool on local disk, and every later epoch is read from the spool through a memory map. Memory is bounded
+    for partitions of any size. Rows come in order of arrival or, with `shuffle`, in an order that depends
+    only on (seed, partition, epoch), the number of rows, their width and `batch_size`; each row comes exactly
+    once per epoch:
 
     - epoch 0: windows of `window_bytes` of rows in their order of arrival, each permuted;
     - later epochs: all rows permuted, if they take at most `memory_bytes` and are at most 8 million; else
-      blocks of about 1 MiB of neighboring rows are drawn at random, and permuted by `window_bytes` of them.
+      blocks of about 1 MiB of neighboring rows are drawn at random, and permuted by `window_bytes`.
 
-    A task that replaces a lost one passes the epoch and the minibatch at which that one stood to `epoch`, and
-    sees the minibatches that it would have seen, provided that its rows arrive in the same order.
+    A task that replaces a lost one calls `epoch` with the epoch and minibatch that the lost task had reached.
+    It gets the same minibatches, provided that its rows arrive in the same order.
 
     Args:
         batches: the record batches; each is read once.
-        columns: what to take from them, and in what form the model takes it.
-        batch_size: rows of a minibatch; the last of an epoch may have fewer.
+        columns: the columns to read, and the form in which the model takes them.
+        batch_size: rows per minibatch; the last of an epoch may have fewer.
         partition: index of the partition, for the order and for errors.
-        shuffle: random order.
-        seed: of the random orders, and of the random numbers of `columns.preprocess`; `None`: it gets none.
-        num_rows: how many rows must arrive; `None`: unknown. A source that is cut off between two record
-            batches looks like one that has ended.
-        num_epoch: epochs that will be asked for; 1 spools nothing. `None`: unknown.
-        spool_dir: a directory on local disk; default: that of Spark.
-        prefetch: prepare minibatches ahead in a thread while record batches arrive, and always where
+        shuffle: whether the order is random.
+        seed: seed of the random orders, and of the random numbers of `columns.preprocess`; with `None` it
+            gets none.
+        num_rows: number of rows that must arrive; `None` if unknown. It detects a source that stops between
+            two record batches, which otherwise looks like the end.
+        num_epoch: number of epochs to read; 1 spools nothing. `None` if unknown.
+        spool_dir: a directory on local disk; default: Spark's local directory.
+        prefetch: prepare minibatches in a thread while record batches arrive, and always if
             `columns.preprocess` makes them.
-        drop_remainder: leave out the last minibatch of an epoch if it has fewer than `batch_size` rows.
+        drop_remainder: skip the last minibatch of an epoch if it has fewer than `batch_size` rows.
         window_bytes: see above.
         memory_bytes: see above.
 
     Raises:
         ValueError: from `epoch`: a null, or a row of another length than the model takes; the message names
             column, partition and row.
-        SpoolFullError: from `epoch`: the local disk has no room.
-        RowsChanged: from `epoch`: as many as `num_rows` did not come, of a plan that may give others.
-        SourceLost: from `epoch`: reading the record batches failed, or `num_rows` of them did not come.
+        SpoolFullError: from `epoch`: the local disk is full.
+        RowsChanged: from `epoch`: the rows are not `num_rows`, and the plan is known to change its rows.
+        SourceLost: from `epoch`: reading the record batches failed, or the rows are not `num_rows`.
 
     Example:
         with Feed(batches, columns, batch_size=32, partition=0) as feed:
@@ -108,13 +109,13 @@ class Feed:
         self._drop_remainder = drop_remainder
         self._seed = seed
         self._memory_bytes = memory_bytes
-        # Windows and chunks hold whole minibatches, so that only those at a record batch's end are copied.
+        # Windows and chunks hold whole minibatches: only minibatches across record batches are copied.
         row_bytes = sum(column.width * column.numpy_dtype.itemsize for column in columns.all)
         self._block = self._whole_minibatches(CHUNK_BYTES // max(1, row_bytes))
         window = self._whole_minibatches(window_bytes // max(1, row_bytes))
         self._shuffle = Shuffle(seed or 0, partition, window) if shuffle else None
         self._batcher = Batcher(columns, batch_size)
-        # Filled up, or decoded, rows may be much larger than they arrive.
+        # Rows may be much larger after padding or decoding than on arrival.
         self._chunk = batch_size if self._batcher.by_minibatch else self._block
         self._spool = None if num_epoch == 1 else Spool(spool_dir, num_rows)
         self._arrivals = Arrivals(batches, columns, partition, num_rows, self._spool)
@@ -122,14 +123,14 @@ class Feed:
         self._running: Prefetch[list[Minibatch]] | None = None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Minibatch]:
-        """Yield the minibatches of an epoch, from number `start` on. One epoch is read at a time.
+        """Yield the minibatches of an epoch, from number `start` on. Only one epoch is read at a time.
 
-        Epochs may be asked for in any order, and again; an epoch other than the first asked for waits until
-        all rows have arrived.
+        Epochs may be read in any order and repeatedly; an epoch other than the first one read waits until all
+        rows have arrived.
 
         Raises:
-            SourceLost: the rows have been streamed by and `num_epoch` was 1, so that nothing was kept: to see
-                them again, the task must be started again.
+            SourceLost: the rows have been read once, and `num_epoch` is 1, so they were not stored; the task
+                must restart to read them again.
         """
         if self._running is not None:
             self._running.close()
@@ -139,8 +140,8 @@ class Feed:
             return
         if self._spool is None:
             raise SourceLost(
-                "The rows of this feed have been read once and were not kept. Expected one epoch, asked for "
-                f"once. Received: num_epoch=1, epoch={epoch}. The task is started again, and gets them anew."
+                "The rows of this feed have been read once and were not stored. Expected one epoch, read "
+                f"once. Received: num_epoch=1, epoch={epoch}. The task restarts and reads the rows again."
             )
         chunks = self._replay(self._spool, epoch, start)
         if self._batcher.preprocess_seconds is not None:
@@ -150,9 +151,9 @@ class Feed:
             yield from chunk
 
     def close(self) -> None:
-        """Free the disk space and end the thread. The minibatches handed out stay valid."""
+        """Free the disk space and end the thread. Minibatches already yielded stay valid."""
         if self._running is not None:
-            # The thread may wait for a source that is stuck: it is a daemon and holds up nobody.
+            # The thread may wait for a source that is stuck: it is a daemon and blocks no exit.
             self._running.close(timeout=1.0)
             self._running = None
         if self._spool is not None:
@@ -169,7 +170,7 @@ class Feed:
 
     @property
     def preprocess_seconds(self) -> float | None:
-        """Seconds that code of the user's took until now; `None` where there is none."""
+        """Seconds that the user's `preprocess` has taken so far; `None` without `preprocess`."""
         return self._batcher.preprocess_seconds
 
     def __enter__(self) -> Feed:
@@ -214,7 +215,7 @@ class Feed:
 
     def _replay(self, spool: Spool, epoch: int, start: int) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of an epoch from the spool."""
-        for _ in self._arrivals.tables():  # The order of an epoch is drawn over all rows: wait for the rest.
+        for _ in self._arrivals.tables():  # The order of an epoch covers all rows, so wait for the rest.
             pass
         if self._spooled is None:
             self._spooled = spool.read()
@@ -228,7 +229,7 @@ class Feed:
     def _from(
         self, epoch: int, start: int, pieces: Iterator[tuple[Table | Spooled, Rows | range]]
     ) -> Iterator[list[Minibatch]]:
-        """Yield the minibatches of some rows of tables, from number `start` on."""
+        """Yield the minibatches of the given rows of tables, from number `start` on."""
         position = MinibatchPosition(self._seed, self._partition, epoch, start)
         skip = start * self._batch_size
         for table, rows in pieces:

@@ -1,4 +1,4 @@
-"""What a user says of how rows become minibatches, beyond what the model says itself."""
+"""The user's options for how rows become minibatches."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Feeding:
 
     Args:
         preprocess: `preprocess(columns)` or `preprocess(columns, rng)` makes each minibatch in the worker.
-        pad_to: to what length rows of different lengths are filled up.
-        drop_remainder: leave out the last minibatch of a worker's epoch if it is not full.
+        pad_to: the length to which rows of different lengths are padded.
+        drop_remainder: skip the last minibatch of a worker's epoch if it is not full.
 
     Raises:
-        TypeError: `preprocess` is no function of one argument, or of two of which the second is `rng`; or
-            `drop_remainder` is no bool.
-        ValueError: `pad_to` is no padding, or given together with `preprocess`.
+        TypeError: `preprocess` is not a function of one argument, or of two of which the second is `rng`; or
+            `drop_remainder` is not a bool.
+        ValueError: `pad_to` is not a padding, or is given together with `preprocess`.
     """
 
     preprocess: Callable[..., Any] | None = None
@@ -34,8 +34,8 @@ class Feeding:
             _check_function(self.preprocess)
         if self.pad_to is not None and self.preprocess is not None:
             raise ValueError(
-                "Expected `preprocess` or `pad_to`: what `preprocess` returns is taken as it is. Fill rows "
-                f"up there: distkeras.Padding(...).stack(rows). Received: pad_to={self.pad_to!r}"
+                "Expected `preprocess` or `pad_to`, not both: the output of `preprocess` is not padded. Pad "
+                f"rows there: distkeras.Padding(...).stack(rows). Received: pad_to={self.pad_to!r}"
             )
         for given in self._given():
             padding_of(given)
@@ -45,14 +45,14 @@ class Feeding:
             )
 
     def padding(self, column: str) -> Padding | None:
-        """Return how the rows of a column are filled up where they need it; `None`: not at all."""
+        """Return how the rows of a column are padded if they need it; `None` for no padding."""
         if isinstance(self.pad_to, Mapping):
             return padding_of(self.pad_to[column]) if column in self.pad_to else None
         return None if self.pad_to is None else padding_of(self.pad_to)
 
     @property
     def masks(self) -> set[str]:
-        """Names of inputs that get no column, but where rows are not filled up."""
+        """Names of inputs that get a padding mask instead of a column."""
         return {mask for given in self._given() if (mask := padding_of(given).mask) is not None}
 
     def _given(self) -> list[Any]:
@@ -65,7 +65,7 @@ def _check_function(function: Any) -> None:
     """Raise TypeError unless `function` can be called with columns, or with columns and `rng`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # No function, or one of C that does not say what it takes.
+    except (TypeError, ValueError):  # Not a function, or a C function without a signature.
         parameters = []
     needed = [part for part in parameters if part.default is part.empty and part.kind is not part.VAR_KEYWORD]
     fits = callable(function) and len(parameters) >= 1 and len(needed) <= 2

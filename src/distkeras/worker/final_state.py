@@ -1,4 +1,4 @@
-"""What a worker leaves at its end besides the center's weights, and how that travels to the driver."""
+"""The state that a worker returns at its end besides the center's weights, and its form on the way."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Array = npt.NDArray[Any]
 SCHEMA = "worker int, error string, name string, dtype string, shape array<bigint>, part int, data binary"
 
 PART_BYTES = 16 * 2**20
-"""An array travels in parts of this size."""
+"""Size of the parts in which an array travels."""
 
 VARIABLE, OPTIMIZER, METRIC = "variable ", "optimizer ", "metric "
 
 
 @dataclass(frozen=True)
 class FinalState:
-    """How a worker ended.
+    """The result of a worker.
 
     Attributes:
         error: the traceback of the exception that ended it, or None.
-        variables: of worker 0, by path: what has changed of the model and has no place in the center.
-        optimizer: of worker 0: what the optimizer's variables hold, in their order.
-        metrics: what the variables of the metrics hold after the last epoch, in their order.
-        too_large: bytes of an optimizer's state that was left in the worker.
+        variables: worker 0 only, by path: variables of the model that changed and are not in the center.
+        optimizer: worker 0 only: values of the optimizer's variables, in their order.
+        metrics: values of the variables of the metrics after the last epoch, in their order.
+        too_large: bytes of an optimizer state that the worker did not send.
     """
 
     error: str | None = None
@@ -40,7 +40,7 @@ class FinalState:
     too_large: int = 0
 
     def batches(self, worker: int) -> Iterator[pa.RecordBatch]:
-        """Yield it as rows of `SCHEMA`, one of them without an array."""
+        """Yield the state as rows of `SCHEMA`, one of them without an array."""
         yield _row(worker, self.error, "", "", [self.too_large], 0, b"")
         for name, array in self._named():
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -55,13 +55,13 @@ class FinalState:
 
 
 def failures_in(rows: Iterable[Any]) -> list[tuple[int, str]]:
-    """Return the workers that ended by an exception, in order, and its traceback, from the rows of all."""
+    """Return workers that ended by an exception, in order, with their tracebacks, from the rows of all."""
     return sorted((row.worker, row.error) for row in rows if row.error is not None)
 
 
 def final_states_of(rows: Iterable[Any]) -> dict[int, FinalState]:
-    """Return how each worker ended, from the rows of all, in any order."""
-    import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 by it.
+    """Return the final state of each worker, from the rows of all, in any order."""
+    import ml_dtypes  # noqa: F401  # It registers bfloat16 with NumPy.
 
     errors: dict[int, str | None] = {}
     too_large: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Which GPU a worker takes, and how several share one: settings that a backend reads at its import."""
+"""Choose a worker's GPU, and let several workers share one: settings that a backend reads at import."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ DEVICES = Path("/dev")
 def take_gpu(
     given: Sequence[str], index: int, environment: MutableMapping[str, str], devices: Path = DEVICES
 ) -> None:
-    """Show this process the GPUs that Spark gave its task, else one of those that are visible, by turns.
+    """Make visible to this process the GPUs that Spark gave its task, else one visible GPU in round-robin.
 
-    Memory is taken as it is needed, so that several workers fit on one GPU. PyTorch does so by itself.
+    The backend allocates memory as needed, so that several workers fit on one GPU. PyTorch does so by itself.
 
     Args:
-        given: addresses of Spark's resource API; empty: it manages no GPUs.
-        index: of the worker: worker i takes visible GPU i modulo their number.
-        environment: is changed.
-        devices: where the system lists its GPUs, as `nvidia0`, `nvidia1` ...
+        given: addresses of Spark's resource API; empty if Spark manages no GPUs.
+        index: index of the worker: worker i takes visible GPU i modulo their number.
+        environment: environment variables, changed in place.
+        devices: directory where the system lists its GPUs, as `nvidia0`, `nvidia1` ...
     """
     environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

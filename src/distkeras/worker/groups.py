@@ -1,4 +1,4 @@
-"""Rows as they arrive, in groups of a size that does not hang on how they arrive."""
+"""Group arriving rows by a size that does not depend on the size of the arriving tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from distkeras.worker.ragged import Ragged, join
 
 
 def grouped(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Table, int]]:
-    """Yield the rows of `tables` in groups of a multiple of `size`; the last may be any number.
+    """Yield the rows of `tables` in groups of a multiple of `size`; the last may have any number.
 
-    Rows that no group of their own table holds are joined with the next ones.
+    Rows left over from one table are joined with the next rows.
     """
     waiting: list[Table] = []
     num_waiting = 0
@@ -36,10 +36,9 @@ def grouped(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Ta
 
 
 def windows(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Table, int]]:
-    """Yield the rows of `tables` in groups of `size`, of which the last may be smaller.
+    """Yield the rows of `tables` in groups of `size`; the last may be smaller.
 
-    Each overwrites the one before.
-    Fresh memory for each would cost the system more than the copy.
+    Each group overwrites the one before: to allocate new memory for each would cost more than the copy.
     """
     window: dict[str, Any] = {}
     filled = 0
@@ -62,12 +61,12 @@ def windows(tables: Iterator[tuple[Table, int]], size: int) -> Iterator[tuple[Ta
 
 
 def _room(rows: Any, size: int) -> Any:
-    """Return where `size` rows like `rows` can be collected: of any length, there is no room to write to."""
+    """Return memory for `size` rows like `rows`: a list for rows that differ in length."""
     return [] if isinstance(rows, Ragged) else np.empty((size, *rows.shape[1:]), rows.dtype)
 
 
 def _closed(window: dict[str, Any], num_rows: int) -> Table:
-    """Return the rows of a window, and begin it anew."""
+    """Return the rows of a window, and empty the window."""
     table: Table = {}
     for name, rows in window.items():
         table[name] = join(rows) if isinstance(rows, list) else rows[:num_rows]

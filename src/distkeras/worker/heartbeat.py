@@ -1,4 +1,4 @@
-"""Signs of life of a worker, whatever its own thread is doing: training, exchanging, waiting for a round."""
+"""Heartbeats of a worker, sent while its own thread trains, exchanges or waits for a round."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 from distkeras.wire.group import Group
 
 REPLY_BEATS = 3
-"""A reply may take as many beats; then the connection is opened anew."""
+"""A reply may take this many intervals; then the connection is opened again."""
 
 logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Beats for the time of a `with` block, at each server from a thread and by a connection of its own.
+    """Sends heartbeats during a `with` block, to each server in its own thread over its own connection.
 
-    A window may take hours, and one exchange with a large model minutes. A connection that was cut is opened
-    again with the next beat, also to a server that was started again in between.
+    A window may take hours, and one exchange with a large model minutes. The next heartbeat reopens a broken
+    connection, also to a server that has restarted since.
 
     Args:
-        client: the worker's line to the center.
-        worker: its index.
-        seconds: between two beats.
-        ticket: larger for a process that was started later: of several that are one worker the last counts.
+        client: the worker's connection to the center.
+        worker: index of the worker.
+        seconds: interval between two heartbeats.
+        ticket: larger for a process that started later: if several run as one worker, the last one counts.
     """
 
     def __init__(self, client: Client | Group, worker: int, seconds: float, ticket: int = 0) -> None:
@@ -44,18 +44,18 @@ class Heartbeat:
         while not self._ended.wait(self._seconds):
             try:
                 if client is None:
-                    # A beat has no vector: nothing to share, nothing to compress.
+                    # A heartbeat has no vector to share or to compress.
                     alone = replace(address, packing=None, local_name=None)
                     client = Client(alone, patience=0.0, timeout=REPLY_BEATS * self._seconds)
                     self._clients.append(client)
                 client.call(self._beat)
-            except JobStopped as stopped:  # The worker's own next word hears the same.
-                logger.debug("No more signs of life of worker %d: %s", self._beat.worker, stopped)
+            except JobStopped as stopped:  # The worker's own next request gets the same reply.
+                logger.debug("No more heartbeats of worker %d: %s", self._beat.worker, stopped)
                 return
             except ServerLost as lost:
-                logger.debug("A sign of life of worker %d did not arrive: %s", self._beat.worker, lost)
-            except Exception:  # No certificate, no file descriptor: the worker's own thread says what to do.
-                logger.warning("A sign of life of worker %d failed:", self._beat.worker, exc_info=True)
+                logger.debug("A heartbeat of worker %d did not arrive: %s", self._beat.worker, lost)
+            except Exception:  # Such as no certificate or file descriptor: the worker's thread handles it.
+                logger.warning("A heartbeat of worker %d failed:", self._beat.worker, exc_info=True)
 
     def __enter__(self) -> Heartbeat:
         for thread in self._threads:

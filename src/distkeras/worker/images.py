@@ -1,13 +1,13 @@
-"""Image files that were given as the numbers of an image: what they look like, and what to do with them."""
+"""Recognize image files that were passed as pixel values, and explain in an error how to decode them."""
 
 from __future__ import annotations
 
 HEAD_BYTES = 12
-"""What must be seen of a file to tell its format."""
+"""Bytes at the start of a file that identify its format."""
 
 
 def image_format(head: bytes) -> str | None:
-    """Return the format of the image file that begins with `head`; `None`: it is no image file known here."""
+    """Return the format of the image file that begins with `head`; `None` for any other file."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if head.startswith(b"\xff\xd8\xff"):
@@ -20,7 +20,7 @@ def image_format(head: bytes) -> str | None:
 
 
 def image_hint(head: bytes) -> str:
-    """Return the end of an error about bytes of a wrong length: that they must be decoded, where it is so."""
+    """Return a hint for an error about bytes of a wrong length: to decode them, if they are an image file."""
     found = image_format(head)
     if found is None:
         return ""

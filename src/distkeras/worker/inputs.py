@@ -1,4 +1,4 @@
-"""From the Arrow columns of a prediction to what a model takes."""
+"""Turn the Arrow columns of a prediction into the inputs of a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Inputs:
     """Makes minibatches of the inputs of a model.
 
     Args:
-        prediction: what is predicted.
+        prediction: the settings of the prediction.
     """
 
     def __init__(self, prediction: Prediction) -> None:
@@ -48,7 +48,7 @@ class Inputs:
     def minibatches(
         self, batch: pa.RecordBatch, partition: int, first_row: int
     ) -> Iterator[tuple[Tensors, int]]:
-        """Yield the inputs of minibatches of rows that can be stacked, and how many rows each has."""
+        """Yield the inputs of minibatches, from rows that can be stacked, with the number of their rows."""
         size = self._prediction.batch_size
         if not batch.num_rows:
             return
@@ -65,7 +65,7 @@ class Inputs:
                 yield minibatch.x, minibatch.num_samples
 
     def _columns(self, batch: pa.RecordBatch) -> Columns:
-        """Return the form of the rows of `batch`, which can be stacked or are filled up."""
+        """Return the form of the rows of `batch`, which can be stacked or are padded."""
         prediction = self._prediction
         paddings = prediction.paddings or (None,) * batch.num_columns
         features = tuple(

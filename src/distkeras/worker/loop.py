@@ -32,7 +32,7 @@ class TrainingDiverged(ArithmeticError):
 
 
 class _UnknownToServer(Exception):
-    """The server was started again and does not know this worker."""
+    """The server has restarted and does not know this worker."""
 
 
 @dataclass
@@ -41,12 +41,12 @@ class Window:
 
     Attributes:
         sequence: number of its commit, from 1.
-        steps: minibatches.
-        samples: their rows.
-        metrics: what Keras reports over them, once it is over.
-        epoch: in which it ended.
-        next_epoch: of the minibatch after it.
-        next_step: index of that one in its epoch.
+        steps: number of minibatches.
+        samples: number of rows.
+        metrics: Keras's metrics over the window, set when it ends.
+        epoch: epoch in which it ended.
+        next_epoch: epoch of the next minibatch.
+        next_step: index of the next minibatch in its epoch.
     """
 
     sequence: int
@@ -59,22 +59,22 @@ class Window:
 
 
 class Loop:
-    """Trains one replica on its feed, and exchanges with the center once a communication window.
+    """Trains one replica on its feed, and exchanges with the center once per communication window.
 
-    Windows run on across epochs; the last one of the job may be partial and is committed like the others.
+    Windows continue across epochs; the last one of the job may be partial and is committed like the others.
 
     Args:
-        replica: the model's copy of this worker.
+        replica: this worker's copy of the model.
         feed: its minibatches.
-        algorithm: the rule.
-        call: sends a request to the center and returns the reply; it may overwrite a message with what the
-            center gets.
+        algorithm: the distributed optimizer.
+        call: sends a request to the center and returns the reply; it may overwrite a message with the values
+            that the center receives.
         worker: index of this worker.
         num_epoch: passes over the feed.
-        overlap: train the next window while one is exchanged; its reply is taken up at the end of that one.
-            All that an exchange takes, from the rule's message to what becomes of the reply, is then done in
-            the sender's thread.
-        on_start: told of epoch and step from which it trains, before it does.
+        overlap: train the next window during the exchange of the last one; the reply takes effect at the end
+            of that next window. The sender's thread does all work of an exchange, from the algorithm's
+            message to the use of the reply.
+        on_start: receives the first epoch and step before training starts.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class Loop:
         """Train to the end, from the start or from the last committed window of a predecessor.
 
         Args:
-            attempt: 0 for the first process that trains as this worker, more for those that replace it.
-            ticket: larger for a process that was started later.
+            attempt: 0 for the first process that trains as this worker, higher for its replacements.
+            ticket: larger for a process that started later.
 
         Returns:
-            How many minibatches this process has trained.
+            Number of minibatches that this process has trained.
 
         Raises:
             TrainingDiverged: the loss or the weights are NaN or infinite; they were not committed.
@@ -127,10 +127,10 @@ class Loop:
                 try:
                     self._train_from(joined)
                     finished = True
-                except _UnknownToServer:  # It may have passed the place that it is told now.
-                    logger.info("Worker %d joins anew: the server was started again.", self._worker)
+                except _UnknownToServer:  # The new position may lie before the worker's own.
+                    logger.info("Worker %d joins again: the server has restarted.", self._worker)
         finally:
-            if self._sender is not None:  # After an error it may still wait for a reply that nobody wants.
+            if self._sender is not None:  # After an error it may still wait for a reply, now unneeded.
                 self._sender.shutdown(wait=finished)
         return self._trained
 
@@ -145,7 +145,7 @@ class Loop:
         self._replica.write(joined.center)
         for epoch in range(joined.epoch, self._num_epoch):
             first = joined.step if epoch == joined.epoch else 0
-            if epoch == self._num_epoch - 1:  # What the metrics hold after `fit` is of its last epoch.
+            if epoch == self._num_epoch - 1:  # After `fit` the metrics are those of the last epoch.
                 self._replica.collect_metrics()
             self._run_epoch(epoch, first)
         if self._window.steps:
@@ -181,11 +181,11 @@ class Loop:
                 self._replica.write(self._anchor)
             return
         if self._pending is not None and (change := self._pending.result()) is not None:
-            with np.errstate(invalid="ignore"):  # The center refuses what is not finite.
+            with np.errstate(invalid="ignore"):  # The center rejects values that are not finite.
                 local += change
             self._replica.write(local)
         start = local
-        if not is_finite(local):  # It will be refused: the next window must not begin there.
+        if not is_finite(local):  # The center will reject it: the next window must not start there.
             start = self._anchor.copy()
             self._replica.write(start)
         self._pending = self._sender.submit(self._exchange_in_background, window, local, start)
@@ -194,19 +194,19 @@ class Loop:
         """Exchange while the next window trains from `start`.
 
         Returns:
-            By how much the reply changes what that window will have come to: the anchor less `start`, in the
-            memory of `start`; `None`: by nothing.
+            The change that the reply makes to the end of that window: the anchor less `start`, in the
+            memory of `start`; `None` for no change.
         """
         self._exchange(window, local)
         if self._anchor is start:
             return None
-        # In place: fresh memory for a large model takes longer than the difference.
+        # In place: allocating memory for a large model takes longer than the subtraction.
         return np.subtract(self._anchor, start, out=start)
 
     def _exchange(self, window: Window, local: Vector) -> None:
-        """Commit `window`, which ended at the weights `local`, and set the anchor to where the reply leads.
+        """Commit `window`, which ended at the weights `local`, and set the anchor to the adopted reply.
 
-        It is not copied: the client keeps a reply until the next call.
+        The anchor is not a copy: the client keeps a reply until the next call.
         """
         message = self._message(local, window.steps)
         request = Exchange(
@@ -253,7 +253,7 @@ class Loop:
         return message
 
     def _adopted(self, local: Vector, message: Vector, reply: Exchanged) -> Vector:
-        if reply.restart:  # The rule's reply is lost with the connection that carried it.
+        if reply.restart:  # The reply itself was lost with its connection; this is the center.
             return reply.reply
         split = self._split
         if split == local.size:

@@ -1,4 +1,4 @@
-"""How the C library deals with the memory that a worker frees after every minibatch and every exchange."""
+"""Tune how the C library keeps memory that a worker frees after every minibatch and every exchange."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import sys
 from collections.abc import Callable
 
 LARGEST_KEPT = 32 * 2**20
-"""Bytes: larger pieces glibc takes from the system one by one, unless it may not take any so."""
+"""Bytes; glibc takes larger blocks from the system by `mmap` one by one, unless that is disabled."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # glibc's malloc.h
 _DEFAULT_MMAP_MAX = 65536
 
 
 def keep_freed_memory(piece: int = 0) -> None:
-    """Have glibc keep freed memory for the next minibatch and exchange. Other C libraries do as they do.
+    """Let glibc keep freed memory for the next minibatch and exchange. No effect with other C libraries.
 
-    It learns how much to keep from the largest piece that was freed. In a new Python worker that is the
-    output of one layer, and two of them are too much: it gives them back to the system after each minibatch,
-    and the next waits until as many pages are cleared. An MLP of 3 x 500 took a sixth more time to predict.
-    Pieces of 32 MB it never keeps by itself: a window of three steps and an exchange of 43 MB by TCP took
-    30,000 page faults and 0.27 s, where 0.17 do.
+    By default glibc adapts to the largest freed block. In a new Python worker that is the output of one
+    layer, and two of them exceed the limit: glibc returns them to the system after each minibatch, and the
+    next one waits for as many pages to be cleared. An MLP of 3 x 500 took a sixth more time to predict.
+    By itself glibc never keeps blocks of 32 MB: a window of three steps and an exchange of 43 MB by TCP took
+    30,000 page faults and 0.27 s, instead of 0.17 s.
 
     Args:
-        piece: bytes of the vectors that come and go, of which four are kept; at least 64 MiB in all.
+        piece: bytes of a vector; memory for four is kept, and at least 64 MiB.
     """
     _set(_TRIM_THRESHOLD, min(max(4 * piece, 2 * LARGEST_KEPT), 2**31 - 1))
     _set(_MMAP_THRESHOLD, LARGEST_KEPT)
@@ -31,10 +31,10 @@ def keep_freed_memory(piece: int = 0) -> None:
 
 
 def limit_heaps(count: int) -> None:
-    """Have the threads of this process share `count` heaps; before it starts any.
+    """Let the threads of this process share `count` heaps. Call it before the process starts threads.
 
-    Else each has one of its own, and what it has freed serves no other: with `overlap`, where two threads
-    compute with vectors, a worker took 1150 MB for a model of 43 MB in place of 920.
+    Otherwise each thread has its own heap, and other threads cannot reuse its freed memory: with `overlap`,
+    where two threads compute with vectors, a worker took 1150 MB instead of 920 for a model of 43 MB.
     """
     _set(_ARENA_MAX, count)
 
@@ -46,10 +46,10 @@ def _set(option: int, value: int) -> None:
 
 
 def release_freed_memory() -> None:
-    """Have glibc give back to the system what is free between pieces in use. Other C libraries do as they do.
+    """Let glibc return free memory between used blocks to the system. No effect with other C libraries.
 
-    The weights of a replica that is gone leave holes. What small thing is kept in one, and JAX keeps a few of
-    every program, makes it too short for the next model's: 5 MB a training of a model of 2.6 MB.
+    The weights of a deleted replica leave holes. A small object in a hole, such as the few that JAX keeps of
+    every program, makes it too short for the next model: 5 MB per training of a model of 2.6 MB.
     """
     trim = _of_glibc("malloc_trim")
     if trim is not None:

@@ -1,4 +1,4 @@
-"""What one training step takes, and how it is cut from rows."""
+"""The data of one training step, and how it is made from rows."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ALL = slice(None)
 
 
 class Minibatch(NamedTuple):
-    """The rows of one step. Arrays may be views of memory that others read too: do not write to them.
+    """The rows of one step. Arrays may be views of shared memory: do not write to them.
 
     Attributes:
         x: inputs.
-        y: labels; `None` where there are none.
+        y: labels; `None` for none.
         sample_weight: of shape (rows,) or as the losses broadcast it, for every output; or one for each
-            output, as `y` has them; or `None`.
-        num_samples: rows.
+            output, in the structure of `y`; or `None`.
+        num_samples: number of rows.
     """
 
     x: Tensors
@@ -42,7 +42,7 @@ class Minibatch(NamedTuple):
 
 
 class MinibatchPosition(NamedTuple):
-    """Where a minibatch stands, on which its random numbers depend; without a seed there are none."""
+    """Position of a minibatch, which seeds its random numbers; `seed=None` for no random numbers."""
 
     seed: int | None
     partition: int
@@ -51,14 +51,14 @@ class MinibatchPosition(NamedTuple):
 
 
 class Batcher:
-    """Brings rows to the model's shapes and types, and cuts them into minibatches.
+    """Converts rows to the model's shapes and types, and splits them into minibatches.
 
     Args:
-        columns: what goes where.
-        batch_size: rows of a minibatch; the last of an epoch may have fewer.
+        columns: the columns for inputs, labels and weights.
+        batch_size: rows per minibatch; the last of an epoch may have fewer.
 
     Attributes:
-        by_minibatch: whether each is made by itself, which may take long.
+        by_minibatch: whether each minibatch is made separately, which may take long.
     """
 
     def __init__(self, columns: Columns, batch_size: int) -> None:
@@ -69,7 +69,7 @@ class Batcher:
 
     @property
     def preprocess_seconds(self) -> float | None:
-        """Seconds that code of the user's took; `None` where there is none."""
+        """Seconds that the user's `preprocess` took; `None` without `preprocess`."""
         return None if self._preprocessor is None else self._preprocessor.seconds
 
     def batches(
@@ -79,8 +79,8 @@ class Batcher:
 
         Args:
             table: the rows.
-            num_rows: how many there are.
-            position: of the first of them; `None`: in no epoch.
+            num_rows: number of rows in `table`.
+            position: position of the first minibatch; `None` outside of an epoch.
         """
         columns = self._columns
         features = [_form(table, column) for column in columns.features]
@@ -127,7 +127,7 @@ class Batcher:
         rows: slice,
         position: MinibatchPosition | None,
     ) -> Minibatch:
-        """Put what code of the user's makes of some rows in the place of what was cut."""
+        """Replace the arrays in `cut` by those that the user's `preprocess` makes of the rows."""
         given = {
             name: as_given(table[column.name][rows])
             for name, column in zip(preprocessor.names, self._columns.raw, strict=True)
@@ -146,7 +146,7 @@ class Batcher:
 
 
 class _Parts:
-    """Inputs, labels and weights of some rows; rows of different lengths are filled up."""
+    """Inputs, labels and weights of some rows; rows of different lengths are padded."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class _Parts:
         return [self._array(column, part) for column, part in pairs]
 
     def weight(self) -> Tensors:
-        """Return the weight of the rows; where labels are filled up, of each step of each label."""
+        """Return the weights of the rows; where labels are padded, the weights of the steps of each label."""
         columns = self._columns
         weights = [
             None if column is None or part is None else self._array(column, part)
@@ -193,7 +193,7 @@ class _Parts:
             weights = weights * len(columns.labels)
         triples = zip(columns.labels, self._labels, weights, strict=True)
         own: list[Any] = [self._weight_of(*each) for each in triples]
-        # As `_arrange`, but that an output may have none.
+        # Like `_arrange`, but an output may have no weights.
         if columns.labels[0].key is not None:
             return {str(column.key): part for column, part in zip(columns.labels, own, strict=True)}
         return own if len(own) > 1 else own[0]
@@ -201,7 +201,7 @@ class _Parts:
     def _weight_of(self, column: Column, part: Array | Ragged, weight: Array | None) -> Array | None:
         if not isinstance(part, Ragged):
             return weight
-        # What a label is filled up with must not count.
+        # Padding of labels must not count.
         own = self._filled(column, part).astype(np.float32)
         if weight is None:
             return own
@@ -224,7 +224,7 @@ class _Parts:
         return column.padding.length(self._longest[column.padding])
 
     def _longest_by_padding(self) -> dict[Padding, int]:
-        """Return the steps of the longest row under each padding."""
+        """Return the number of steps of the longest row for each padding."""
         longest: dict[Padding, int] = {}
         columns, parts = [*self._columns.features, *self._columns.labels], [*self._features, *self._labels]
         for weight, its in zip(self._columns.sample_weights, self._weights, strict=True):
@@ -249,7 +249,7 @@ def _form(table: Table, column: Column) -> Array | Ragged:
 
 
 def _product(by_row: Array, other: Any) -> Any:
-    """Return weights of rows times others, of rows or of places in them."""
+    """Return weights of rows times weights of rows or of their steps."""
     if other is None:
         return by_row
     return other * by_row.reshape(-1, *(1 for _ in np.shape(other)[1:]))

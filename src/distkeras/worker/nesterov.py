@@ -1,4 +1,4 @@
-"""Nesterov momentum around a Keras optimizer, for rules that ask for it: the inner step of EAMSGD."""
+"""Nesterov momentum around a Keras optimizer, for algorithms that need it: the local step of EAMSGD."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from keras import ops
 from distkeras.algorithms import Algorithm
 
 OWN_MOMENTUM = ("momentum", "beta_1", "adam_beta_1")
-"""What Keras optimizers call their momentum: SGD and RMSprop, the family of Adam and Lion, Muon."""
+"""Names of momentum in Keras optimizers: SGD and RMSprop, the family of Adam and Lion, Muon."""
 
 
 @final
 class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not typed
     """A Keras optimizer with Nesterov momentum: `v <- momentum v - eta grad f(x + momentum v); x <- x + v`.
 
-    The variables hold `y = x + momentum v`, the point at which the gradient is taken, so that any
-    `train_step` serves. The given optimizer steps from `y` as it is, with its own learning rate, clipping,
-    weight decay, constraints and state. Where it arrives is the new `x`, and `v` is the way that `x` went:
+    The variables hold `y = x + momentum v`, the point where the gradient is computed, so that any
+    `train_step` works. The given optimizer steps from `y` unchanged, with its own learning rate, clipping,
+    weight decay, constraints and state. It arrives at the new `x`, and `v` is the displacement of `x`:
 
         x' = inner(y);  v' = x' - x = x' - y + momentum v;  y' = x' + momentum v'
 
@@ -31,10 +31,10 @@ class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is no
         momentum: in (0, 1).
 
     Attributes:
-        velocities: `v`, a variable for each that the optimizer was built with, in their order.
+        velocities: `v`, one variable for each that the optimizer was built with, in their order.
 
     Raises:
-        ValueError: `momentum` lies outside (0, 1).
+        ValueError: `momentum` is outside (0, 1).
 
     Reference: Zhang et al. 2015, Deep Learning with Elastic Averaging SGD, equations of EAMSGD.
     """
@@ -90,7 +90,7 @@ class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is no
 def _step(
     variables: list[keras.Variable], before: list[Any], velocities: list[keras.Variable], momentum: float
 ) -> None:
-    """Bring `variables` from the new `x` to the new `y`, and the velocities up to date."""
+    """Update `variables` from the new `x` to the new `y`, and update the velocities."""
     for variable, old, velocity in zip(variables, before, velocities, strict=True):
         moved = variable - old + momentum * velocity
         velocity.assign(moved)
@@ -100,7 +100,7 @@ def _step(
 def _step_on_torch(
     variables: list[keras.Variable], before: list[Any], velocities: list[keras.Variable], momentum: float
 ) -> None:
-    """`_step` of all weights in one call each: eagerly, one after the other takes six times as long."""
+    """`_step` for all weights in one call per operation: one weight at a time takes six times as long."""
     import torch
 
     with torch.no_grad():
@@ -111,7 +111,7 @@ def _step_on_torch(
 
 
 def add_momentum(model: keras.Model, momentum: float) -> None:
-    """Let the optimizer of `model` step with Nesterov momentum; 0 leaves it as it is.
+    """Add Nesterov momentum to the optimizer of `model`; 0 adds none.
 
     Args:
         model: compiled.
@@ -121,7 +121,7 @@ def add_momentum(model: keras.Model, momentum: float) -> None:
         return
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        # Inside of it, so that a step that is skipped for infinite gradients leaves the velocity alone.
+        # Inside the wrapper: a step that it skips for infinite gradients must not change the velocity.
         nesterov = Nesterov(optimizer.inner_optimizer, momentum)
         if optimizer.built:
             nesterov.build(model.trainable_variables)
@@ -131,7 +131,7 @@ def add_momentum(model: keras.Model, momentum: float) -> None:
 
 
 def nesterov_of(model: keras.Model) -> Nesterov | None:
-    """Return what `add_momentum` has put around the optimizer of `model`, if it has."""
+    """Return the `Nesterov` that `add_momentum` has added to `model`, or None."""
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
@@ -139,15 +139,15 @@ def nesterov_of(model: keras.Model) -> Nesterov | None:
 
 
 def check_no_momentum(optimizer: keras.optimizers.Optimizer | None, algorithm: Algorithm) -> None:
-    """Refuse an optimizer to which `algorithm` cannot add its `inner_momentum`.
+    """Reject an optimizer to which `algorithm` cannot add its `inner_momentum`.
 
     Raises:
-        ValueError: the rule has inner momentum, and the optimizer momentum of its own, in whatever it wraps
-            too; or it accumulates gradients; or there is none.
+        ValueError: the algorithm has inner momentum, and the optimizer, or one that it wraps, has its own
+            momentum or accumulates gradients; or there is no optimizer.
     """
     if algorithm.inner_momentum == 0:
         return
-    brings = f"{algorithm.name} brings Nesterov momentum of its own (momentum={algorithm.inner_momentum})"
+    brings = f"{algorithm.name} adds its own Nesterov momentum (momentum={algorithm.inner_momentum})"
     if optimizer is None:
         raise ValueError(
             f"{brings} to the model's `optimizer`, and this model has none: compile it with one. "
@@ -158,20 +158,20 @@ def check_no_momentum(optimizer: keras.optimizers.Optimizer | None, algorithm: A
     for key in OWN_MOMENTUM:
         if settings.get(key):
             raise ValueError(
-                f"{brings}, so the Keras optimizer must have none: momentum would be applied twice. Give one "
-                "without, such as keras.optimizers.SGD(learning_rate=0.1), or choose AEASGD, which takes any "
-                f"optimizer. Received: {name} with {key}={settings[key]!r}"
+                f"{brings}, so the Keras optimizer must have none: momentum would be applied twice. Give an "
+                "optimizer without momentum, such as keras.optimizers.SGD(learning_rate=0.1), or choose "
+                f"AEASGD, which takes any optimizer. Received: {name} with {key}={settings[key]!r}"
             )
     if steps := settings.get("gradient_accumulation_steps"):
         raise ValueError(
-            f"{brings}, and would move the weights by it at every minibatch, also where the Keras optimizer "
-            "only accumulates gradients. Raise `batch_size` instead, or choose AEASGD, which takes any "
+            f"{brings}, and would apply it at every minibatch, even where the Keras optimizer only "
+            "accumulates gradients. Raise `batch_size` instead, or choose AEASGD, which takes any "
             f"optimizer. Received: {name} with gradient_accumulation_steps={steps!r}"
         )
 
 
 def _settings(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every name and value in a configuration that are not zero, those of optimizers inside it too."""
+    """Yield all nonzero settings in a configuration, with their names, including nested optimizers."""
     if isinstance(config, dict):
         for name, value in config.items():
             if isinstance(value, dict | list | tuple):

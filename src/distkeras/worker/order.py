@@ -1,4 +1,4 @@
-"""In what order a worker sees its rows: a function of (seed, partition, epoch) and of the sizes alone."""
+"""The order of a worker's rows: it depends only on (seed, partition, epoch) and on the sizes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Shuffle:
     """Random orders in which every row comes exactly once.
 
     Args:
-        seed: of the job.
-        partition: whose rows they are: workers shuffle differently.
-        window: rows that are permuted together where not all of them can be.
+        seed: seed of the job.
+        partition: index of the partition: workers shuffle differently.
+        window: rows that are permuted together if not all rows can be.
     """
 
     seed: int
@@ -27,7 +27,7 @@ class Shuffle:
     window: int
 
     def within(self, epoch: int, index: int, num_rows: int) -> Rows:
-        """Return a permutation of window `index` of a stream, which holds `num_rows` rows."""
+        """Return a permutation of window `index` of a stream; the window holds `num_rows` rows."""
         return self._random(epoch, index).permutation(num_rows)
 
     def stream(self, epoch: int, num_rows: int) -> Iterator[Rows]:
@@ -40,9 +40,9 @@ class Shuffle:
         yield self.within(epoch, 0, num_rows)
 
     def blocks(self, epoch: int, num_rows: int, block: int) -> Iterator[Rows]:
-        """Yield windows made of blocks of `block` neighboring rows drawn from everywhere, each permuted.
+        """Yield permuted windows of blocks of `block` neighboring rows, drawn from the whole partition.
 
-        Reads the disk a block at a time and not a row at a time.
+        It reads the disk by block rather than by row.
         """
         num_blocks = -(-num_rows // block)
         drawn = self._random(epoch, num_blocks).permutation(num_blocks)

@@ -13,12 +13,12 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class OutputColumn:
-    """How one output becomes a column.
+    """The column of one output.
 
     Attributes:
-        name: of the field, where the model has several outputs.
-        depth: levels of arrays; 0: a single number.
-        dtype: NumPy's name of the numbers.
+        name: name of the field, if the model has several outputs.
+        depth: levels of nested arrays; 0 for a single number.
+        dtype: NumPy's name of the number type.
     """
 
     name: str
@@ -26,22 +26,22 @@ class OutputColumn:
     dtype: str
 
     def empty(self) -> pa.Array:
-        """Return the answers to no rows."""
+        """Return the array of predictions for no rows."""
         return to_arrow(np.empty((0,) + (1,) * self.depth, self.dtype), self)
 
 
 def to_arrow(output: npt.NDArray[Any], column: OutputColumn) -> pa.Array:
-    """Return `output`, shape (rows, ...), as an array with a value or a nested list a row.
+    """Return `output`, shape (rows, ...), as an array with one value or nested list per row.
 
     Raises:
-        ValueError: a row holds another number of axes, or of values, than the answer has room for.
+        ValueError: a row has other axes, or more values, than the column.
     """
     num_rows, shape = len(output), output.shape[1:]
     if column.depth == 1:
         shape = (math.prod(shape),)
     if len(shape) != column.depth and math.prod(shape) != 1:
         raise ValueError(
-            f"Expected {column.depth} axes a row of output {column.name!r}. Received: shape {shape}"
+            f"Expected {column.depth} axes per row of output {column.name!r}. Received: shape {shape}"
         )
     if column.depth == 0:
         shape = ()

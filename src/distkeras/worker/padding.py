@@ -1,4 +1,4 @@
-"""Rows of different lengths, filled up to one length."""
+"""Pad rows of different lengths to one length."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import numpy as np
 import numpy.typing as npt
 
 SHORTEST = 8
-"""The least length to which the rows of a minibatch are filled up where nothing says another."""
+"""The default least length to which the rows of a minibatch are padded."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Padding:
-    """To what length rows are filled up, and with what.
+    """The length and the value of padding.
 
-    Columns of the same padding get one length in each minibatch, so that inputs and labels of a step agree.
-    A model is compiled once for every length: with `to` there is one; with `buckets` at most as many as are
-    given; else, for rows of up to n steps, at most `max(1, ceil(log2(n / 8)) + 1)`. The last minibatch of an
-    epoch, which may have fewer rows, at most doubles that; `drop_remainder=True` leaves it out.
+    Columns with the same padding get one length in each minibatch, so that inputs and labels of a step agree.
+    A model is compiled once for every length. `to` gives one length; `buckets` gives at most as many as there
+    are buckets; without both, rows of up to n steps give at most `max(1, ceil(log2(n / 8)) + 1)`. The last
+    minibatch of an epoch may have fewer rows, which at most doubles this; `drop_remainder=True` skips it.
 
     Args:
-        to: the length of every row. Default: that of the longest row of the minibatch, rounded up.
+        to: the length of every row. Default: the length of the longest row of the minibatch, rounded up.
         buckets: lengths to round up to, in ascending order. Default: powers of two, from 8.
         truncate: cut longer rows at the end to `to`, or to the last bucket. Default: an error names them.
-        value: what features are filled up with: 0 is what `Embedding(mask_zero=True)` masks. Labels and
-            sample weights are filled up with 0.
-        mask: name of an input of the model that gets no column, but 1 where a row has a value and 0 where it
-            is filled up, shape (rows, length).
+        value: padding value of features; `Embedding(mask_zero=True)` masks 0. Labels and sample weights are
+            padded with 0.
+        mask: name of a model input that gets the mask instead of a column, shape (rows, length): 1 where a
+            row has a value, 0 for padding.
 
     Raises:
-        ValueError: a length that is no positive integer, `to` and `buckets` together, or buckets that do not
-            ascend, or `truncate` without a length.
+        ValueError: a length is not a positive integer, `to` and `buckets` are both given, `buckets` does not
+            ascend, or `truncate` has no length.
     """
 
     to: int | None = None
@@ -58,15 +58,15 @@ class Padding:
 
     @property
     def limit(self) -> int | None:
-        """The longest row that there may be."""
+        """The maximum length of a row, or None."""
         return self.buckets[-1] if self.buckets else self.to
 
     def too_long(self, longest: int) -> bool:
-        """Whether a row of `longest` steps is refused."""
+        """Whether a row of `longest` steps is rejected."""
         return self.limit is not None and longest > self.limit and not self.truncate
 
     def length(self, longest: int) -> int:
-        """Return the length to which rows are filled up, or cut, of which the longest has `longest` steps."""
+        """Return the length to which rows are padded or cut if the longest has `longest` steps."""
         if self.to is not None:
             return self.to
         if self.buckets:
@@ -74,17 +74,17 @@ class Padding:
         return max(SHORTEST, 1 << max(0, int(longest) - 1).bit_length())
 
     def stack(self, rows: Sequence[Any], dtype: Any = None) -> Array:
-        """Return `rows` as one array, filled up: for a `preprocess` whose rows differ in length.
+        """Return `rows` as one padded array, for a `preprocess` whose rows differ in length.
 
         Args:
-            rows: arrays or lists, each of shape (length, ...), alike but for the length.
-            dtype: of the result. Default: that of the rows.
+            rows: arrays or lists of shape (length, ...), which differ only in length.
+            dtype: type of the result. Default: that of the rows.
 
         Returns:
             Shape (rows, length, ...).
 
         Raises:
-            ValueError: a row is longer than may be, or no rows.
+            ValueError: a row is longer than the maximum, or there are no rows.
         """
         arrays = [np.asarray(row, dtype) for row in rows]
         lengths = np.array([len(array) for array in arrays])
@@ -104,10 +104,10 @@ PadTo = int | str | Sequence[int] | Padding | Mapping[str, Any]
 
 
 def padding_of(given: Any) -> Padding:
-    """Return what a user gave as `pad_to` for one column as a padding.
+    """Return a user's `pad_to` for one column as a padding.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a valid padding.
     """
     if isinstance(given, Padding):
         return given
@@ -135,13 +135,13 @@ def fill(
     value: Any = 0,
     step: tuple[int, ...] = (),
 ) -> Array:
-    """Return rows that are filled up to `length`, or cut to it, shape (rows, length, *step).
+    """Return rows padded or cut to `length`, shape (rows, length, *step).
 
     Args:
-        values: the steps of all rows in turn, shape (steps, *step).
-        lengths: steps of each row, shape (rows,).
-        length: of the result.
-        value: to fill up with.
+        values: the steps of all rows, concatenated, shape (steps, *step).
+        lengths: number of steps of each row, shape (rows,).
+        length: number of steps of each row of the result.
+        value: padding value.
         step: shape of one step.
     """
     rows = np.full((len(lengths), length, *step), value, values.dtype)
@@ -154,5 +154,5 @@ def fill(
 
 
 def filled(lengths: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.bool_]:
-    """Return where rows have values of their own, shape (rows, length)."""
+    """Return the mask of values that are not padding, shape (rows, length)."""
     return np.asarray(np.arange(length) < lengths[:, None])

@@ -1,4 +1,4 @@
-"""A large object on its way to the workers: pickled into files, which they read from their own disk."""
+"""Send a large object to the workers: pickled into files that they read from their own disk."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 CHUNK_BYTES = 256 * 2**20
-"""A file holds so many bytes at most, so that no limit of 2 GB along the way is met."""
+"""Maximum size of a file, below any 2 GB limit on the way."""
 
 SMALL_BYTES = 64 * 2**10
-"""What is smaller needs no file: it travels beside the code."""
+"""Maximum size of an object that travels with the task instead of in a file."""
 
 
 class PayloadLost(RuntimeError):
-    """A file of a payload is not where Spark puts it, or is not whole."""
+    """A file of a payload is missing or incomplete where Spark should have put it."""
 
 
 class Openable(Protocol):
-    """What a task opens: an object, by a name for its contents."""
+    """An object that a task opens, with a name for its contents."""
 
     @property
     def name(self) -> str: ...
@@ -38,14 +38,14 @@ class Openable(Protocol):
 
 @dataclass(frozen=True)
 class Payload:
-    """A pickled object: where its bytes are, not the bytes themselves unless they are few.
+    """A pickled object: the location of its bytes, or the bytes themselves if they are few.
 
     Attributes:
-        name: of the contents: the same bytes have the same name.
+        name: digest of the contents: the same bytes have the same name.
         files: names of the files that hold the bytes, in their order.
-        size: bytes in all of them.
-        small: the bytes themselves, where there are no files.
-        folder: where the files lie; `None`: where Spark puts an executor's files.
+        size: total bytes of the files.
+        small: the bytes themselves, if there are no files.
+        folder: folder of the files; `None` for the folder of an executor's files.
     """
 
     name: str
@@ -57,10 +57,10 @@ class Payload:
     def open(self) -> Any:
         """Return the object, newly unpickled.
 
-        Memory is taken once: bytes are read to where they stay.
+        Bytes are read directly to their final memory, without a second copy.
 
         Raises:
-            PayloadLost: a file is not there, or not whole.
+            PayloadLost: a file is missing or incomplete.
         """
         if not self.files:
             return pickle.loads(self.small)
@@ -69,23 +69,23 @@ class Payload:
         if found != self.size:
             raise PayloadLost(
                 f"Expected {self.size} bytes in {len(paths)} file(s) that Spark brings to each executor. "
-                f"Received: {found} bytes in {self.folder}. They must stay while the application runs."
+                f"Received: {found} bytes in {self.folder}. Keep these files while the application runs."
             )
         with io.BufferedReader(_ChunkReader(paths)) as file:
             return pickle.load(file)
 
 
 def pack(value: object, folder: str | os.PathLike[str]) -> Payload:
-    """Pickle `value` and return where it is: in `folder`, if it is large.
+    """Pickle `value` and return its location: files in `folder`, if it is large.
 
-    The bytes go to the files as they are pickled: `bytes` and arrays are not copied.
+    The pickler writes directly to the files: `bytes` and arrays are not copied.
 
     Args:
-        value: anything that cloudpickle takes.
-        folder: an existing folder. Files of the same contents that are there already stay as they are.
+        value: any object that cloudpickle can pickle.
+        folder: an existing folder. Existing files of the same contents are kept.
 
     Raises:
-        OSError: the files could not be written; none is left.
+        OSError: the files could not be written; incomplete files are deleted.
     """
     with _ChunkWriter(Path(folder)) as pieces:
         cloudpickle.dump(value, pieces, protocol=5)
@@ -100,7 +100,7 @@ def name_of(value: object) -> str:
 
 
 class _Digest:
-    """What is written to it has a name."""
+    """A file that only computes a name from the written bytes."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -115,7 +115,7 @@ class _Digest:
 
 
 class _ChunkWriter:
-    """What is written to it: kept in memory while it is small, else in files of at most `CHUNK_BYTES`."""
+    """A file that keeps few bytes in memory, and writes more to files of at most `CHUNK_BYTES`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -146,7 +146,7 @@ class _ChunkWriter:
             view = view[room:]
 
     def finish(self) -> Payload:
-        """Give the files their names, which they have once they are whole."""
+        """Rename the complete files to their final names."""
         name = self._digest.name
         if not self._files:
             return Payload(name, small=bytes(self._small))
@@ -161,13 +161,13 @@ class _ChunkWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._files:  # Not finished.
+        for file in self._files:  # `finish` was not reached.
             file.close()
             Path(file.name).unlink()
 
 
 class _ChunkReader(io.RawIOBase):
-    """The bytes of files, one after the other."""
+    """A file of the concatenated bytes of several files."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = iter(paths)

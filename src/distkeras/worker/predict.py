@@ -1,4 +1,4 @@
-"""Prediction in a Spark task: models loaded once a Python process, rows in minibatches, answers as Arrow."""
+"""Prediction in a Spark task: load models once per Python process, predict minibatches, return Arrow."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 CACHED_MODELS = 4
-"""Predictions whose models a Python process keeps for later tasks."""
+"""Number of predictions whose models a Python process caches for later tasks."""
 
 SMALLEST_PADDED = 16
-"""Rows to which a smaller minibatch is filled up, where each size is compiled by itself."""
+"""Number of rows to which a smaller minibatch is padded, if each size is compiled separately."""
 
 
 def activation_bytes(model: keras.Model) -> int:
-    """Return what the outputs of all layers to one row take, as far as they are known."""
+    """Return the known bytes of the outputs of all layers for one row."""
     import keras
 
     total = 0
@@ -48,10 +48,10 @@ def activation_bytes(model: keras.Model) -> int:
 
 
 class Predictor:
-    """The models of a prediction, in a Python process that is ready for Keras.
+    """The models of a prediction, in a Python process prepared for Keras.
 
     Args:
-        prediction: what to predict.
+        prediction: the settings of the prediction.
     """
 
     def __init__(self, prediction: Prediction) -> None:
@@ -61,12 +61,12 @@ class Predictor:
         self._inputs = Inputs(prediction)
 
     def __call__(self, columns: list[pa.Array], *, partition: int = 0, first_row: int = 0) -> pa.Array:
-        """Return the answers to the rows of `columns`: an array, or for several outputs a struct of them.
+        """Return predictions for the rows of `columns`: an array, or for several outputs a struct of them.
 
         Args:
             columns: one for each input, as Spark sends it.
-            partition: where the rows come from, for errors.
-            first_row: number of rows of the partition that came before, for errors.
+            partition: index of the partition, for errors.
+            first_row: number of earlier rows of the partition, for errors.
 
         Raises:
             ValueError: a null, a row of another length than the model takes, or another number of columns.
@@ -91,7 +91,7 @@ class Predictor:
         return self._joined([pa.concat_arrays(part).take(place) for part in zip(*parts, strict=True)])
 
     def prefetched(self, batches: Iterator[pa.StructArray], partition: int) -> Iterator[pa.Array]:
-        """Yield the answers to each of `batches`, whose inputs are made ahead in a thread."""
+        """Yield the predictions for each of `batches`; a thread prepares inputs ahead."""
 
         def made() -> Iterator[list[tuple[Tensors, int]]]:
             arrived = 0
@@ -115,7 +115,7 @@ class Predictor:
         )
 
     def _output_columns(self, minibatches: Iterable[tuple[Tensors, int]]) -> list[pa.Array]:
-        """Return the answers of every output."""
+        """Return the predictions of every output."""
         prediction = self._prediction
         chunks = [self._outputs(x, num_rows) for x, num_rows in minibatches]
         if not chunks:
@@ -131,7 +131,7 @@ class Predictor:
         ]
 
     def _outputs(self, x: Tensors, num_rows: int) -> list[Array]:
-        """Return every output of one minibatch, the mean over the models."""
+        """Return every output for one minibatch, averaged over the models."""
         import keras
 
         padded = self._padded(num_rows)
@@ -142,9 +142,9 @@ class Predictor:
         return [output[:num_rows] for output in outputs]
 
     def _padded(self, num_rows: int) -> int:
-        """Return the rows to which a minibatch is filled up: JAX compiles each size by itself.
+        """Return the number of rows to which a minibatch is padded: JAX compiles each size separately.
 
-        A model that fixes the size takes no other.
+        A model with a fixed batch size takes no other.
         """
         size = self._prediction.batch_size
         if fixed_batch(self._prediction.inputs) is not None:
@@ -155,7 +155,7 @@ class Predictor:
 
 
 def _output_of(parts: Sequence[Array], output_column: OutputColumn) -> pa.Array:
-    """Return one output of all minibatches; where rows are filled up, each may have a length of its own."""
+    """Return one output of all minibatches; minibatches of padded rows may differ in length."""
     if len({part.shape[1:] for part in parts}) > 1:
         return pa.concat_arrays([to_arrow(part, output_column) for part in parts])
     return to_arrow(np.concatenate(parts) if len(parts) > 1 else parts[0], output_column)
@@ -165,7 +165,7 @@ _model_cache: OrderedDict[str, list[keras.Model]] = OrderedDict()
 
 
 def _loaded(prediction: Prediction) -> list[keras.Model]:
-    """Return the models of `prediction`, those of an earlier task of this process if they are still kept."""
+    """Return the models of `prediction`, cached by an earlier task of this process or newly loaded."""
     key = prediction.models.name
     if key not in _model_cache:
         saved: tuple[SavedModel, ...] = prediction.models.open()
@@ -177,7 +177,7 @@ def _loaded(prediction: Prediction) -> list[keras.Model]:
 
 
 def _filled(rows: Array, num_rows: int) -> Array:
-    """Repeat the last row: other values could make a model slow (NaN) or fail."""
+    """Pad `rows` with the last row: other values could make a model slow (NaN) or fail."""
     return np.concatenate([rows, np.repeat(rows[-1:], num_rows - len(rows), axis=0)])
 
 
@@ -191,11 +191,11 @@ def _mean(outputs: list[Array]) -> Array:
 def predict_stream(
     prediction: Prediction, batches: Iterator[pa.StructArray], partition: int
 ) -> Iterator[pa.Array]:
-    """Yield the answers to the rows of `batches`, structs with a field for every input.
+    """Yield predictions for the rows of `batches`, structs with a field for every input.
 
-    The rows are cut into minibatches as Keras would cut the partition, whatever pieces they arrive in, and
-    each minibatch is answered by itself, so that large outputs of many rows never lie in memory together.
-    Sequences stay in the pieces in which they arrive: those of one length are found there.
+    The rows are split into the minibatches that Keras would use for the partition, whatever the sizes of the
+    arriving batches. Each minibatch is predicted separately, so that large outputs of many rows are never in
+    memory together. Sequences keep the arriving batches, and rows of equal length are grouped within these.
     """
     predictor, arrived = Predictor(prediction), 0
     if all(spec.shape is not None and None not in spec.shape for spec in prediction.open):

@@ -1,4 +1,4 @@
-"""What a Python worker is told that predicts."""
+"""The settings of a prediction in a Python worker."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from distkeras.worker.tensor_spec import TensorSpec
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a Python worker is told.
+    """The settings of a prediction.
 
     Attributes:
-        models: a tuple of `SavedModel`, of the same inputs and outputs; several give the mean of their
-            outputs.
-        backend: of Keras.
+        models: a tuple of `SavedModel`, of the same inputs and outputs; the outputs of several models are
+            averaged.
+        backend: the Keras backend.
         threads: cores that the worker may use.
-        inputs: of the models.
-        columns: the user's name of each column, for errors; no name stands twice. There is one for each input
-            that is no mask, or those that `preprocess` is given.
+        inputs: inputs of the models.
+        columns: the user's name of each column, for errors, without duplicates. There is one for each input
+            that is not a mask, or those that `preprocess` receives.
         output_columns: how each output becomes a column.
         batch_size: rows that a model takes at once.
-        preprocess: code of the user's that makes the inputs of the columns.
-        paddings: how the rows of each column are filled up; empty: none of them.
+        preprocess: the user's function that makes the inputs from the columns.
+        paddings: how the rows of each column are padded; empty for no padding.
     """
 
     models: Openable
@@ -41,13 +41,13 @@ class Prediction:
 
     @property
     def fed(self) -> tuple[TensorSpec, ...]:
-        """The inputs that a column feeds."""
+        """The inputs that columns feed."""
         masks = {padding.mask for padding in self.paddings if padding is not None}
         return tuple(spec for spec in self.inputs if (spec.key or spec.name) not in masks)
 
     @property
     def open(self) -> tuple[TensorSpec, ...]:
-        """The inputs of the columns; of those whose rows come in one length, the shape does not count."""
+        """The inputs of the columns; the shape is () for columns whose rows get one length by other means."""
         if self.preprocess is not None:
             return tuple(TensorSpec(name, ()) for name in self.columns)
         paddings = self.paddings or (None,) * len(self.columns)

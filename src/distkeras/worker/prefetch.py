@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 class Prefetch(Generic[T]):
-    """Iterates over `source` in a thread of its own, at most `depth` items ahead of the consumer.
+    """Iterates over `source` in its own thread, at most `depth` items ahead of the consumer.
 
-    An exception of the source is raised in the consumer, after the items that came before it.
+    The consumer receives an exception of the source after all earlier items.
 
     Args:
-        source: is used by the thread alone until `close` returns or the iteration ends.
-        depth: items that may wait.
+        source: only the thread uses it, until `close` returns or the iteration ends.
+        depth: maximum number of items in the queue.
     """
 
     def __init__(self, source: Iterator[T], depth: int = 2) -> None:
@@ -39,14 +39,14 @@ class Prefetch(Generic[T]):
             item = self._items.popleft()
             self._room.release()
             return item
-        self._ready.release()  # The end stays the end.
+        self._ready.release()  # Further calls end, too.
         self._thread.join()
         if self._error is not None:
             raise self._error
         raise StopIteration
 
     def stop(self) -> None:
-        """Ask the thread to end after the item that it is on."""
+        """Ask the thread to end after its current item."""
         self._stopped = True
         self._room.release()
 

@@ -1,4 +1,4 @@
-"""Code of the user's that makes each minibatch, run in the worker."""
+"""The user's function that makes each minibatch, run in the worker."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A function of the user's as it travels.
+    """A user's function, as it travels.
 
     Attributes:
         function: pickled by cloudpickle.
-        names: the user's names of the columns that it is given.
-        inputs: of the model.
-        made: what it returns, of no rows: (x,), (x, y) or (x, y, sample_weight); empty: nobody has tried.
+        names: the user's names of the columns that the function receives.
+        inputs: inputs of the model.
+        made: its result for no rows: (x,), (x, y) or (x, y, sample_weight); empty before a trial call.
     """
 
     function: bytes
@@ -37,19 +37,19 @@ class Preprocess:
 
     @classmethod
     def of(cls, function: Function, names: tuple[str, ...], inputs: tuple[TensorSpec, ...]) -> Preprocess:
-        """Return `function` as it travels."""
+        """Return `function` in the form that travels."""
         return cls(cloudpickle.dumps(function), names, inputs)
 
 
 class Preprocessor:
-    """Calls the function, and checks what it returns.
+    """Calls the function and validates its result.
 
     Args:
         preprocess: the function.
 
     Attributes:
-        names: the user's names of the columns that the function is given.
-        seconds: that the function took, in all calls.
+        names: the user's names of the columns that the function receives.
+        seconds: total seconds of all calls.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
@@ -70,16 +70,16 @@ class Preprocessor:
     def __call__(
         self, columns: Mapping[str, Array], num_rows: int, rng: np.random.Generator | None, where: str
     ) -> tuple[Any, ...]:
-        """Return (x,), (x, y) or (x, y, sample_weight) of one minibatch, each as the model takes it.
+        """Return (x,), (x, y) or (x, y, sample_weight) of one minibatch, in the form that the model takes.
 
         Args:
-            columns: by the user's names, each of shape (rows,).
-            num_rows: rows that must come back.
-            rng: random numbers of this minibatch; `None` where a model is asked and not trained.
-            where: the rows come from, for errors.
+            columns: columns by the user's names, each of shape (rows,).
+            num_rows: number of rows that the result must have.
+            rng: random numbers of this minibatch; `None` outside of training.
+            where: position of the rows, for errors.
 
         Raises:
-            ValueError: what comes back does not fit the model, or has another number of rows.
+            ValueError: the result does not fit the model, or has another number of rows.
         """
         started = time.perf_counter()
         try:
@@ -108,23 +108,23 @@ class Preprocessor:
 
 
 def as_given(rows: Array | Ragged) -> Array:
-    """Return the rows of a column as a function of the user's gets them."""
-    # A copy: it may write to what it is given, and later epochs read the same memory.
+    """Return the rows of a column in the form that the user's function receives."""
+    # A copy: the function may write to it, and later epochs read the same memory.
     return rows.objects() if isinstance(rows, Ragged) else rows[:, 0].copy()
 
 
 def takes_rng(function: Function) -> bool:
-    """Whether `function` takes random numbers, as an argument `rng`."""
+    """Whether `function` has an argument `rng` for random numbers."""
     return "rng" in inspect.signature(function).parameters
 
 
 def rng_of(seed: int, partition: int, epoch: int, minibatch: int) -> np.random.Generator:
-    """Return the random numbers of a minibatch: the same for a worker that trains it again."""
+    """Return the random numbers of a minibatch: a worker that trains it again gets the same ones."""
     return np.random.default_rng([number % 2**32 for number in (seed, partition, epoch, minibatch)])
 
 
 def _as_inputs(x: Any, specs: tuple[TensorSpec, ...], where: str) -> Any:
-    """Return `x` in the order, or by the keys, in which the model takes it, in its types."""
+    """Return `x` in the order or by the keys of the model's inputs, converted to their types."""
     if isinstance(x, Mapping):
         by_key = {spec.key or spec.name: spec for spec in specs}
         if set(x) != set(by_key):

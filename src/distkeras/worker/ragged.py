@@ -35,13 +35,13 @@ class Ragged:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Elements of each row, shape (rows,), where rows are lists."""
+        """Number of elements in each row, shape (rows,), for rows that are lists."""
         lengths: npt.NDArray[np.int64] = np.diff(self.array.offsets.to_numpy())
         return lengths
 
     @property
     def values(self) -> Array:
-        """The elements of all rows in turn, where rows are lists of numbers or strings."""
+        """The elements of all rows, concatenated, for rows that are lists of numbers or strings."""
         return _numpy(self.array.flatten())
 
     def objects(self) -> Array:
@@ -51,17 +51,17 @@ class Ragged:
         return rows
 
     def buffers(self) -> list[Array]:
-        """Return what `of_buffers` makes the rows of again; those of several pieces can be joined."""
+        """Return arrays for `of_buffers`; corresponding arrays of several pieces can be concatenated."""
         return list(_buffers(self.array))
 
     @classmethod
     def of_buffers(cls, kind: pa.DataType, num_rows: int, buffers: Sequence[Any]) -> Ragged:
-        """Return the rows of type `kind` that `buffers` holds, without a copy of what they hold."""
+        """Return the rows of type `kind` that `buffers` holds, without copying them."""
         return cls(_array(kind, num_rows, iter(buffers)))
 
 
 def join(parts: Sequence[Array | Ragged]) -> Array | Ragged:
-    """Return the rows of `parts`, which are alike, in turn."""
+    """Return the rows of `parts`, of one type, concatenated."""
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], Ragged):
@@ -70,7 +70,7 @@ def join(parts: Sequence[Array | Ragged]) -> Array | Ragged:
 
 
 def _wide(kind: pa.DataType) -> pa.DataType:
-    """Return `kind` with offsets of 64 bits, so that partitions of any size have room."""
+    """Return `kind` with 64-bit offsets, so that a partition of any size fits."""
     if pa.types.is_string(kind):
         return pa.large_string()
     if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
@@ -99,7 +99,7 @@ def _objects(array: pa.Array) -> list[Any]:
 
 
 def _buffers(array: pa.Array) -> Iterator[Array]:
-    """Yield lengths in place of offsets, and then what they are the lengths of."""
+    """Yield lengths instead of offsets, followed by the values."""
     if _is_flat(array.type):
         _, offset_buffer, data = array.buffers()
         offsets = np.zeros(1, np.int64)

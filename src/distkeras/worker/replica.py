@@ -22,28 +22,28 @@ Arrays = Any
 Sums = npt.NDArray[np.float64]
 
 Steps = Callable[[Batch, int], dict[str, Any]]
-"""Trains the first minibatches, as many as the number says, of those that lie side by side along the first
-axis; returns Keras's logs of the last one, still on the device."""
+"""Trains the first minibatches of a buffer, stacked along the first axis; the number says how many. Returns
+Keras's logs of the last one, still on the device."""
 
 
 class Replica(ABC):
     """A compiled Keras model that trains by Keras's own `train_step`, in a bare loop.
 
-    The optimizer's state stays here. After a write the weights are the new ones, and the optimizer goes on
-    with what it has. With `nesterov.add_momentum` the model's variables look ahead of the weights by
-    `momentum * velocity`; `read` and `write` mean the weights.
+    The optimizer's state stays in the replica: `write` replaces only the weights. With
+    `nesterov.add_momentum` the model's variables are ahead of the weights by `momentum * velocity`; `read`
+    and `write` use the weights.
 
-    Where one call of a compiled step costs as much as a small model's arithmetic, minibatches wait until a
-    few can be trained by one call, each by the same `train_step`. Whatever asks for results trains those that
-    wait first.
+    If a call of a compiled step costs as much as a small model's arithmetic, minibatches wait until one call
+    can train several of them, each by the same `train_step`. Any request for results trains the waiting
+    minibatches first.
 
-    On JAX the weights live outside the model while it trains; `sync` brings them back.
+    On JAX the weights live outside the model during training; `sync` copies them back.
 
     Args:
-        model: a built and compiled model, the replica's own from now on.
+        model: a built and compiled model, owned by the replica from now on.
 
     Attributes:
-        layout: where each weight lies in the vector.
+        layout: the place of each weight in the vector.
         num_compilations: how often `train_step` was traced: once for each shape of a minibatch on JAX and
             TensorFlow; 0 on PyTorch, whose step is eager.
 
@@ -52,7 +52,7 @@ class Replica(ABC):
     """
 
     _num_buffers = 1
-    """Of a backlog: more where a call returns before it has read its minibatches."""
+    """Buffers of a backlog: more than one if a call returns before it has read its minibatches."""
 
     def __init__(self, model: keras.Model) -> None:
         if not model.compiled:
@@ -77,7 +77,7 @@ class Replica(ABC):
         self._velocities: list[keras.Variable] = list(nesterov.velocities) if nesterov else []
 
     def train(self, x: Arrays, y: Arrays = None, sample_weight: Arrays = None) -> None:
-        """Train one minibatch, now or later: by the next `metrics`, `read`, `write` or `sync` at the latest.
+        """Train one minibatch, now or later: at the latest by the next `metrics`, `read`, `write` or `sync`.
 
         Args:
             x: inputs, an array or a list or dict of arrays, shape (batch, ...). Like `y` and
@@ -104,7 +104,7 @@ class Replica(ABC):
     def metrics(self) -> dict[str, float]:
         """Return every metric over the steps since the last call, `loss` first, and reset them.
 
-        Empty if there was no step. A metric of several values gives each a number: `f1_0`, `f1_1`.
+        Empty if there was no step. A metric with several values gives one number each: `f1_0`, `f1_1`.
         """
         self._flush()
         if self._logs is None:
@@ -122,9 +122,9 @@ class Replica(ABC):
         return loss | values
 
     def collect_metrics(self) -> None:
-        """Begin the metrics anew, and from now on add up what their variables hold over every reset.
+        """Reset the metrics, and from now on sum the values of their variables over all resets.
 
-        What they hold now is added to what `metrics` returns next.
+        The next result of `metrics` includes their values from before this call.
         """
         self._flush()
         self._collected = []
@@ -133,9 +133,9 @@ class Replica(ABC):
             self._reset_metrics()
 
     def collected_metrics(self) -> list[Sums]:
-        """Return what the variables of the metrics held at every reset since `collect_metrics`, added up.
+        """Return the sums of the metric variables at every reset since `collect_metrics`.
 
-        That is what they hold after all these rows, for every metric of Keras.
+        For every Keras metric these are the values after all these rows.
         """
         return self._collected or []
 
@@ -148,44 +148,44 @@ class Replica(ABC):
         """Set the weights from `vector`, shape (size,), which the caller may change afterwards.
 
         Raises:
-            ValueError: it has another size.
+            ValueError: the vector has another size.
         """
         self._flush()
         self._write(self._checked(vector))
 
     def sync(self) -> None:
-        """Bring weights, optimizer state and metrics into `model`, where they hold until the next step."""
+        """Copy weights, optimizer state and metrics into `model`; they are valid until the next step."""
         self._flush()
         self._sync()
 
     def load(self) -> None:
-        """Take weights, optimizer state and metrics from `model`, which were changed there after a `sync`."""
+        """Read weights, optimizer state and metrics from `model`, which were changed there after a `sync`."""
         self._logs = None
         self._load()
 
     def _results_of(self, states: list[Sums]) -> dict[str, float]:
-        """Return what the metrics say where their variables hold `states`."""
+        """Return the results of the metrics if their variables have the values `states`."""
         self._sync()
         for variable, state in zip(self.model.metrics_variables, states, strict=True):
             variable.assign(state.astype(str(variable.dtype)))
         return _named_values(self.model.get_metrics_result())
 
     def _join(self, batch: Batch) -> tuple[StepBuffer, Steps] | None:
-        """Get ready for minibatches of the form of `batch`; return what collects them and trains several."""
+        """Prepare for minibatches of the form of `batch`; return a buffer and a function to train them."""
         if not self._prepared:
-            # Loss and metrics make their variables by the shapes of the data, before anything is compiled.
+            # Loss and metrics create their variables by the shapes of the data, before any compilation.
             self.model._symbolic_build(data_batch=symbolic(batch))
             self._prepare()
             self._prepared = True
         rows = max((len(leaf) for leaf in leaves_of(batch)), default=0)
         if rows < self._most_rows:
-            return None  # The rest of a partition, once an epoch: there are no others to train it with.
+            return None  # The last minibatch of an epoch is alone: no others of its form can join it.
         self._most_rows = rows
         steps = self._compile_steps(batch)
         return None if steps is None else (StepBuffer(batch, self._num_buffers), steps)
 
     def _flush(self) -> None:
-        """Train what waits."""
+        """Train the waiting minibatches."""
         if self._waiting is not None and self._waiting[0].count:
             backlog, steps = self._waiting
             self._logs = steps(*backlog.take())
@@ -196,23 +196,23 @@ class Replica(ABC):
 
     @abstractmethod
     def _write(self, vector: Vector) -> None:
-        """Set the weights from `vector`, of the right size, and keep nothing of it."""
+        """Set the weights from `vector`, which has the right size, without keeping a reference to it."""
 
     @abstractmethod
     def _sync(self) -> None:
-        """Bring the state into `model`."""
+        """Copy the state into `model`."""
 
     @abstractmethod
     def _load(self) -> None:
-        """Take the state from `model`."""
+        """Read the state from `model`."""
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Compile, or get ready to: all variables exist now."""
+        """Compile, or prepare to compile: all variables exist at this point."""
 
     @abstractmethod
     def _compile_steps(self, batch: Batch) -> Steps | None:
-        """Return what trains several minibatches of the form of `batch` by one call, where that is faster."""
+        """Return a function that trains several minibatches of this form per call, or None if not faster."""
 
     @abstractmethod
     def _step(self, batch: Batch) -> dict[str, Any]:
@@ -223,12 +223,12 @@ class Replica(ABC):
         """Return `logs` as NumPy arrays, waiting for the step."""
 
     def _metric_values(self) -> list[Sums]:
-        """Return what the variables of the metrics hold."""
+        """Return the values of the variables of the metrics."""
         return [np.array(value_of(variable), np.float64) for variable in self.model.metrics_variables]
 
     @abstractmethod
     def _reset_metrics(self) -> None:
-        """Begin the metrics anew."""
+        """Reset the metrics."""
 
     def _checked(self, vector: Vector) -> Vector:
         if vector.shape != (self.layout.size,):
@@ -259,11 +259,11 @@ def _sums(one: list[Sums], other: list[Sums]) -> list[Sums]:
 
 
 def symbolic(batch: Batch) -> Any:
-    """Return what tells Keras the shapes and types of `batch`."""
+    """Return symbolic tensors with the shapes and types of `batch`, for Keras."""
     return keras.tree.map_structure(_described, batch)
 
 
 def _described(array: Any) -> Any:
-    """Return what tells Keras shape and type of `array`: it does not know texts by NumPy's type for them."""
+    """Return `array`, or a symbolic tensor for strings: Keras does not know NumPy's type for them."""
     texts = isinstance(array, np.ndarray) and array.dtype.hasobject
     return keras.KerasTensor(array.shape, "string") if texts else array

@@ -1,4 +1,4 @@
-"""The form of rows that nobody has looked at yet: vectors, and sequences of unknown length."""
+"""Find the form of new rows: Spark ML vectors, and sequences of unknown length."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from distkeras.worker.padding import Padding
 from distkeras.worker.tensor_spec import TensorSpec
 
 DENSE = 1
-"""The `type` of a dense Spark ML vector; a sparse one's is 0."""
+"""The `type` of a dense Spark ML vector; that of a sparse one is 0."""
 
 
 DENSE_BYTES = 32 * 2**20
-"""What sparse vectors may take that are made dense at once."""
+"""Maximum bytes of sparse vectors that are made dense at once."""
 
 
 def rows_at_once(columns: Sequence[pa.Array], batch_size: int) -> int:
-    """Return how many rows of `columns` to look at together: all, or as many as may be made dense.
+    """Return the number of rows of `columns` to process together: all, or as many as may be made dense.
 
     A batch of ten thousand sparse vectors of a million numbers each would take 80 GB.
     """
@@ -34,12 +34,12 @@ def rows_at_once(columns: Sequence[pa.Array], batch_size: int) -> int:
     if longest * 8 * num_rows <= DENSE_BYTES:
         return max(1, num_rows)
     size = max(1, DENSE_BYTES // (8 * longest))
-    # Whole minibatches, so that they are those that the model would get otherwise.
+    # Whole minibatches, so that the model gets the same minibatches as without this limit.
     return size - size % batch_size if size > batch_size else size
 
 
 def without_vectors(column: pa.Array) -> pa.Array:
-    """Return `column`, Spark ML vectors in it as lists of double."""
+    """Return `column` with Spark ML vectors converted to lists of double."""
     if not pa.types.is_struct(column.type) or column.null_count:
         return column
     dense = column.field("type").to_numpy() == DENSE
@@ -58,9 +58,9 @@ def without_vectors(column: pa.Array) -> pa.Array:
 
 
 def equal_lengths(batch: pa.RecordBatch, inputs: Sequence[TensorSpec]) -> list[npt.NDArray[np.int64]]:
-    """Return the numbers of the rows that can be stacked, group by group; one group if all can.
+    """Return groups of row indices that can be stacked; one group if all rows can.
 
-    Only rows of inputs whose length the model leaves open may differ.
+    Rows may differ only in inputs for which the model leaves a length open.
     """
     every = np.arange(batch.num_rows)
     lengths = [
@@ -77,10 +77,10 @@ def equal_lengths(batch: pa.RecordBatch, inputs: Sequence[TensorSpec]) -> list[n
 
 
 def column_of(spec: TensorSpec, name: str, column: pa.Array) -> Column:
-    """Return the form of the rows of `column` for the input `spec`, unknown lengths as in its first row.
+    """Return the form of the rows of `column` for the input `spec`; its first row gives unknown lengths.
 
     Raises:
-        ValueError: the unknown lengths cannot be told from the row.
+        ValueError: the row does not determine the unknown lengths.
     """
     shape = spec.shape
     if shape is None or None in shape:
@@ -91,11 +91,11 @@ def column_of(spec: TensorSpec, name: str, column: pa.Array) -> Column:
 
 
 def sequences_of(spec: TensorSpec, name: str, padding: Padding) -> Column:
-    """Return the form of rows that are filled up for the input `spec`."""
+    """Return the form of rows that are padded for the input `spec`."""
     step = (spec.shape or (None,))[1:]
     if None in step:
         raise ValueError(
-            f"Column {name!r}: expected an input of which the first length alone is open, for `pad_to`. "
+            f"Column {name!r}: expected an input with only the first length open, for `pad_to`. "
             f"Received: input {spec.name!r} of shape {spec.shape}"
         )
     shape = (padding.to or 1, *(length or 1 for length in step))
@@ -109,13 +109,13 @@ def _resolved(shape: tuple[int | None, ...], found: tuple[int, ...], name: str) 
     if shape.count(None) > 1 or not known or math.prod(found) % known:
         raise ValueError(
             f"Column {name!r} has rows of {' x '.join(map(str, found)) or 'a single'} value(s). Expected "
-            f"shape {shape}: arrays nested {len(shape)} deep tell its unknown lengths."
+            f"shape {shape}: arrays nested {len(shape)} deep, which determine its unknown lengths."
         )
     return tuple(math.prod(found) // known if length is None else length for length in shape)
 
 
 def _found(column: pa.Array) -> tuple[int, ...]:
-    """The lengths of the first row, level by level."""
+    """Return the lengths of the first row, level by level."""
     first: Any = column[0]
     if isinstance(first, pa.BinaryScalar | pa.LargeBinaryScalar):
         return (len(first.as_py()),)
@@ -127,7 +127,7 @@ def _found(column: pa.Array) -> tuple[int, ...]:
 
 
 def _lengths(column: pa.Array) -> npt.NDArray[Any] | None:
-    """The length of each row; None for single values."""
+    """Return the length of each row; None for single values."""
     types = pa.types
     if types.is_binary(column.type) or types.is_large_binary(column.type):
         return np.asarray(pc.binary_length(column).to_numpy())

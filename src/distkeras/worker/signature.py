@@ -1,4 +1,4 @@
-"""What a Keras model takes and gives, as plain records that travel without Keras."""
+"""The inputs and outputs of a Keras model, as plain records that travel without Keras."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ ANY_OUTPUT = (TensorSpec("output", None),)
 def model_signature(model: keras.Model) -> tuple[Specs, Specs]:
     """Return the inputs and the outputs of `model`, in its order.
 
-    A functional or sequential model says itself what they are. Of a subclassed model, the shapes that it was
-    built with tell the inputs, and a symbolic call the outputs. Where nothing is known, the shape is `None`
-    and any column is let through.
+    A functional or sequential model defines them. For a subclassed model, the shapes that it was built with
+    give the inputs, and a symbolic call gives the outputs. If nothing is known, the shape is `None`, which
+    accepts any column.
     """
     if getattr(model, "inputs", None):
         # A sequential model names its outputs only in the functional one inside it.
@@ -34,14 +34,14 @@ def model_signature(model: keras.Model) -> tuple[Specs, Specs]:
 
 
 def check_strings(inputs: Specs) -> None:
-    """Raise ValueError if the backend cannot train on what `inputs` take."""
+    """Raise ValueError if the backend cannot train on the types of `inputs`."""
     texts = [spec.name for spec in inputs if spec.dtype == "string"]
     backend = keras.backend.backend()
     if texts and backend != "tensorflow":
         raise ValueError(
-            f"The inputs {texts} of the model take strings, which {backend} has not. Train on TensorFlow "
-            "(KERAS_BACKEND=tensorflow), or vectorize the texts before: apply the layer to the column, and "
-            f"train the layers after it. Received: backend={backend!r}"
+            f"The inputs {texts} of the model take strings, which {backend} does not support. Train on "
+            "TensorFlow (KERAS_BACKEND=tensorflow), or vectorize the texts first: apply the layer to the "
+            f"column, and train the layers after it. Received: backend={backend!r}"
         )
 
 
@@ -54,7 +54,7 @@ def _built_signature(model: keras.Model) -> tuple[Specs, Specs]:
     try:
         outputs = model.compute_output_spec(tensors)
     except (NotImplementedError, TypeError, ValueError):
-        # A `call` that cannot be traced without data: the first minibatch will tell.
+        # The `call` cannot be traced without data: the first minibatch gives the outputs.
         return _specs(tensors, None), ANY_OUTPUT
     return _specs(tensors, None), _specs(outputs, None, prefix="output")
 
@@ -93,7 +93,7 @@ def _leaves(struct: Any, key: str | None) -> Iterator[tuple[str | None, Any]]:
 
 
 def _embedded(model: keras.Model) -> list[int | None]:
-    """Return, for each input, the least number of ids of the embeddings that take it as it comes."""
+    """Return, for each input, the smallest `input_dim` of the embeddings that it feeds directly."""
     found: list[list[int]] = [[] for _ in model.inputs]
     for node in (node for nodes in model._nodes_by_depth.values() for node in nodes):
         for place, argument in enumerate(node.input_tensors):
@@ -104,7 +104,7 @@ def _embedded(model: keras.Model) -> list[int | None]:
 
 
 def _sizes(operation: Any, place: int) -> list[int]:
-    """Return for how many ids `operation` has an embedding, where it takes them at `place`."""
+    """Return `input_dim` of the embedding in `operation` that the argument at `place` feeds."""
     if isinstance(operation, keras.layers.Embedding):
         return [operation.input_dim]
     inner = getattr(operation, "_functional", operation)
@@ -115,5 +115,5 @@ def _sizes(operation: Any, place: int) -> list[int]:
 
 
 def _dtype(dtype: str) -> str:
-    """Half precision is Keras's own cast, inside the model: rows come in single."""
+    """Return the type of rows: single precision for half, to which Keras casts inside the model."""
     return "float32" if dtype in ("float16", "bfloat16") else dtype

@@ -1,4 +1,4 @@
-"""A partition's rows on the worker's local disk, from which later epochs are read."""
+"""A partition's rows on the worker's local disk; later epochs are read from it."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from distkeras.worker.decode import Table
 from distkeras.worker.ragged import Ragged
 
 RESERVE_BYTES = 256 * 2**20
-"""Free disk space that a spool leaves to the others on the machine."""
+"""Free disk space that a spool leaves to other users of the machine."""
 
 
 Piece = tuple[str, int]
-"""What one file holds: the rows of a column, or, of rows of any length, one of their buffers."""
+"""Key of a file: the rows of a column, or, for rows of any length, the index of one of their buffers."""
 
 
 class SpoolFullError(OSError):
-    """The worker's local disk has no room for its share of the rows."""
+    """The worker's local disk has no space for its share of the rows."""
 
 
 class Spool:
-    """Appends rows; then maps them to memory, column by column, as one array each.
+    """Stores appended rows, and then maps each column to memory as one array.
 
-    Its files have no name: whenever the process ends, and however, the system frees their space.
-    Memory in use is the system's page cache, which gives way when others need it.
+    The files have no name: however the process ends, the system frees their space. They use only memory of
+    the system's page cache, which is reclaimed when other processes need it.
 
     Args:
-        directory: on a local disk; default: the one of Spark's local directories with the most room, or the
-            system's temporary directory.
-        num_rows: that will be appended in all: room for all is looked for at the first. `None`: unknown.
+        directory: on a local disk; default: the one of Spark's local directories with the most free space,
+            or the system's temporary directory.
+        num_rows: total number of rows to append: the first append checks the space for all. `None` if
+            unknown.
 
     Raises:
-        SpoolFullError: an append would leave less than `RESERVE_BYTES` free, or the rows to come would.
+        SpoolFullError: an append, or the rows to come, would leave less than `RESERVE_BYTES` free.
     """
 
     def __init__(self, directory: str | None = None, num_rows: int | None = None) -> None:
@@ -53,7 +54,7 @@ class Spool:
         self.num_bytes = 0
 
     def append(self, table: Table) -> None:
-        """Add the rows of `table`, whose columns must be the same each time."""
+        """Add the rows of `table`, which must have the same columns each time."""
         pieces: list[tuple[Piece, memoryview]] = []
         num_rows = 0
         for name, rows in table.items():
@@ -68,7 +69,7 @@ class Spool:
             pieces += [((name, index), _raw(buffer)) for index, buffer in enumerate(buffers)]
         num_bytes = sum(buffer.nbytes for _, buffer in pieces)
         if self._expected is not None and num_rows:
-            # Better an error now than after hours of the first epoch.
+            # An error now is better than one after hours of the first epoch.
             self._check_room(num_bytes * max(1.0, self._expected / num_rows))
             self._expected = None
         self._claim(num_bytes)
@@ -77,7 +78,7 @@ class Spool:
         self.num_rows += num_rows
 
     def read(self) -> Spooled:
-        """Return every row appended so far, mapped, by column."""
+        """Return all appended rows, mapped to memory, by column."""
         table: Spooled = {}
         for name, form in self._forms.items():
             maps = [self._map(piece) for piece in self._files if piece[0] == name]
@@ -93,7 +94,7 @@ class Spool:
         return table
 
     def close(self) -> None:
-        """Free the disk space. Rows that are still in use stay readable until they are dropped."""
+        """Free the disk space. Arrays that are still in use stay readable until they are deleted."""
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -104,14 +105,14 @@ class Spool:
         return self._files[piece]
 
     def _claim(self, num_bytes: int) -> None:
-        """Ask the disk anew only when what was free at the last look may be used up by now."""
+        """Query the free space again only when the last known amount may be used up."""
         if num_bytes > self._free:
             self._free = min(self._check_room(num_bytes), RESERVE_BYTES // 4 + num_bytes)
         self._free -= num_bytes
         self.num_bytes += num_bytes
 
     def _check_room(self, num_bytes: float) -> int:
-        """Return the free bytes that may be used, or raise where `num_bytes` are more."""
+        """Return the usable free bytes; raise if `num_bytes` is more."""
         free = shutil.disk_usage(self.directory).free - RESERVE_BYTES
         if num_bytes > free:
             raise SpoolFullError(
@@ -127,13 +128,13 @@ class Spool:
         file = self._files[piece]
         file.flush()
         if os.fstat(file.fileno()).st_size == 0:
-            return b""  # mmap refuses an empty file
-        # A private copy-on-write map: writable arrays (PyTorch warns of others) that never change the file.
+            return b""  # mmap rejects an empty file
+        # A private copy-on-write map: arrays are writable (else PyTorch warns), and never change the file.
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 class Texts:
-    """As many strings a row, indexed by row like a NumPy array."""
+    """Rows with a fixed number of strings, indexed by row like a NumPy array."""
 
     def __init__(self, texts: Ragged, width: int) -> None:
         self._texts = texts
@@ -149,11 +150,11 @@ class Texts:
 
 
 Spooled = dict[str, npt.NDArray[Any] | Texts | Ragged]
-"""Every row of a partition, mapped, by column."""
+"""All rows of a partition, mapped to memory, by column."""
 
 
 def spool_directory() -> str:
-    """Return the one of Spark's local directories with the most free space, else the temporary directory."""
+    """Return Spark's local directory with the most free space, else the temporary directory."""
     listed = os.environ.get("LOCAL_DIRS") or os.environ.get("SPARK_LOCAL_DIRS") or ""
     usable = [path for path in listed.split(",") if path and os.access(path, os.W_OK)]
     return max(usable, key=lambda path: shutil.disk_usage(path).free, default=tempfile.gettempdir())

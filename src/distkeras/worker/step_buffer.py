@@ -1,4 +1,4 @@
-"""Minibatches that wait to be trained by one call of the compiled step."""
+"""A buffer of minibatches that one call of the compiled step trains together."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ Batch = tuple[Any, Any, Any]
 """Inputs, targets and sample weights: each an array, a list or dict of arrays, or `None`."""
 
 Form = tuple[Any, ...]
-"""Structure, shapes and types of a minibatch: what a compiled step depends on."""
+"""Structure, shapes and types of a minibatch, on which a compiled step depends."""
 
 BYTES = 2 * 2**20
-"""What may wait: about what stays in a core's cache until it is trained."""
+"""Maximum size of a buffer: about what stays in a core's cache until it is trained."""
 
 MAX_STEPS = 16
-"""Minibatches of one call: more no longer pays."""
+"""Maximum number of minibatches per call: more gain nothing."""
 
 ALIGNMENT = 64
-"""Where XLA reads an array in place. It copies others in a thread of its own, and computes there too."""
+"""Alignment at which XLA reads an array in place. Else it copies in its own thread, and computes there."""
 
 
 @final
 class StepBuffer:
-    """Collects copies of minibatches of one form, side by side, in one place or in several by turns.
+    """Collects copies of minibatches of one form in one buffer, or in several in turn.
 
     Args:
         batch: a minibatch of the form.
-        num_buffers: 1: what `take` returned is overwritten by the next `add`; 2: by the one after the next
-            `take`.
+        num_buffers: number of buffers. With 1, the next `add` overwrites the result of `take`; with 2, the
+            first `add` after the next `take` does.
 
     Attributes:
-        capacity: minibatches that it holds.
-        count: how many it holds.
+        capacity: number of minibatches that fit.
+        count: number of minibatches in the buffer.
     """
 
     def __init__(self, batch: Batch, num_buffers: int = 1) -> None:
@@ -48,13 +48,13 @@ class StepBuffer:
         self._buffer, self._leaves = next(self._buffers)
 
     def add(self, batch: Batch) -> None:
-        """Copy one more minibatch."""
+        """Copy one minibatch into the buffer."""
         for leaf, array in zip(self._leaves, leaves_of(batch), strict=True):
             leaf[self.count] = array
         self.count += 1
 
     def take(self) -> tuple[Batch, int]:
-        """Return all `capacity` places, shape (capacity, rows, ...), and how many are filled; begin anew."""
+        """Return the buffer, shape (capacity, rows, ...), and its number of minibatches; start a new one."""
         taken, count, self.count = self._buffer, self.count, 0
         self._buffer, self._leaves = next(self._buffers)
         return taken, count
@@ -92,7 +92,7 @@ def leaves_of(value: Any) -> list[npt.NDArray[Any]]:
 
 
 def map_leaves(change: Callable[[npt.NDArray[Any]], Any], value: Any) -> Any:
-    """Return `value`, a minibatch or a part of one, with each array changed, in order."""
+    """Return `value`, a minibatch or a part of one, with `change` applied to each array, in order."""
     if isinstance(value, np.ndarray):
         return change(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What runs inside one Spark task: train, report. Called once a partition."""
+"""The code of one Spark task: train and report. Called once per partition."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What every worker of a job trains.
+    """The settings of a training that all workers share.
 
     Attributes:
-        center: what decides what becomes of the workers' messages.
+        center: settings that decide how the center handles the workers' messages.
         columns: how rows become the model's inputs and labels.
-        rows: how many rows each worker's partition has, as they were counted before.
-        batch_size: rows a minibatch.
+        rows: number of rows in each worker's partition, as counted before the training.
+        batch_size: rows per minibatch.
         num_epoch: passes over the partition.
-        shuffle: visit the rows in another order every epoch.
-        seed: of the shuffle.
-        schedules_follow_training: a schedule of the learning rate counts the steps of all workers.
-        state_of: workers whose local state is the trained model's: the first, or each one of an ensemble.
-        largest_state: bytes of the optimizer's state that such a worker may send to the driver at the end.
-        drop_remainder: leave out the last minibatch of an epoch if it is not full.
+        shuffle: use another order of rows in every epoch.
+        seed: seed of the shuffle.
+        schedules_follow_training: a learning-rate schedule counts the steps of all workers.
+        state_of: workers that return their local state: the first, or all of an ensemble.
+        largest_state: maximum bytes of optimizer state that such a worker sends to the driver at the end.
+        drop_remainder: skip the last minibatch of an epoch if it is not full.
     """
 
     center: CenterConfig
@@ -65,11 +65,11 @@ class Task:
     drop_remainder: bool = False
 
     def steps_per_epoch(self, worker: int) -> int:
-        """Minibatches of one epoch of a worker."""
+        """Return the number of minibatches of one epoch of a worker."""
         return self._steps(self.rows[worker])
 
     def scale_of(self, worker: int) -> float:
-        """Steps that `fit` on all rows takes, to one of the worker's own."""
+        """Return the number of steps of `fit` on all rows per step of the worker."""
         if not self.schedules_follow_training or self.rows[worker] == 0:
             return 1.0
         return self._steps(sum(self.rows)) / max(1, self.steps_per_epoch(worker))
@@ -80,17 +80,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Envelope:
-    """What travels inside Spark's closure, and the settings that come before the task can be opened.
+    """The content of Spark's closure, with settings that a process needs before it unpickles the task.
 
     Attributes:
-        task: a pickled `Task`: opening it may import Keras, which reads its backend at import.
-        model: the `ModelSpec` of what is trained: architecture, weights and compile settings.
-        servers: where the center is: its parts, in their order.
-        patience: seconds to try to reach it.
+        task: a pickled `Task`: unpickling may import Keras, which reads its backend at import.
+        model: the `ModelSpec` to train: architecture, weights and compile settings.
+        servers: addresses of the center's parts, in their order.
+        patience: seconds to retry a connection to a server.
         backend: Keras backend.
         threads: cores that the worker may use.
-        beat: seconds between two signs of life.
-        log_level: from which on the driver's log takes what the library says.
+        beat: seconds between two heartbeats.
+        log_level: least level of the library's messages that go to the driver's log.
     """
 
     task: bytes
@@ -109,8 +109,8 @@ class Start:
 
     Attributes:
         worker: index of the worker.
-        attempt: 0 for the first such process of a stage, more for those that replace it.
-        ticket: larger for a process that was started later.
+        attempt: 0 for the first such process of a stage, higher for its replacements.
+        ticket: larger for a process that started later.
         gpus: addresses of the GPUs that Spark gave it.
     """
 
@@ -123,14 +123,14 @@ class Start:
 def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> FinalState:
     """Train as worker `start.worker` on `batches` to the end.
 
-    An exception is reported to the center, whence the driver learns of it at once, and returned; it is not
-    raised, since Spark would train the same error again.
+    An exception is returned, and reported to the center so that the driver receives it at once. It is not
+    raised, since Spark would then retry the same error.
 
     Returns:
-        The traceback of the exception that ended the training; or what the worker leaves.
+        The traceback of the exception that ended the training, or the final state of the worker.
 
     Raises:
-        SourceLost: the rows did not arrive as they were counted; whether to try again is Spark's to decide.
+        SourceLost: the rows did not arrive as counted; Spark decides whether to retry.
         Replaced: another process trains as this worker.
     """
     from distkeras.worker.arrivals import SourceLost
@@ -138,12 +138,12 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
     follow_driver_in_worker(envelope.log_level)
     logger.info("Worker %d starts: attempt %d, process %d.", start.worker, start.attempt, os.getpid())
     try:
-        # Without a line to the server, such as where a certificate is missing, only Spark brings the error.
+        # Without a connection to the server, for example without a certificate, only Spark reports the error.
         with connect(envelope.servers, patience=envelope.patience) as client:
             return _run_on(client, envelope, start, batches)
     except (Replaced, SourceLost):
-        # Spark starts a stage again whose input was lost, and a worker that still trains with it. If the
-        # first returned, Spark would take the partition for done, and end the second with the stage.
+        # Spark restarts a stage whose input was lost, even while one of its workers still trains. If the
+        # first process returned, Spark would count the partition as done and end the second with the stage.
         raise
     except Exception:
         return FinalState(traceback.format_exc())
@@ -152,7 +152,7 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
 def _run_on(
     client: Client | Group, envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]
 ) -> FinalState:
-    """Train as `run` says, by this line to the server."""
+    """Train as `run` does, over this connection to the server."""
     from distkeras.worker.arrivals import SourceLost
 
     with Heartbeat(client, start.worker, envelope.beat, start.ticket):
@@ -166,8 +166,8 @@ def _run_on(
             raise
         except JobStopped as stopped:
             logger.info("Worker %d is stopped: %s", start.worker, stopped)
-            return FinalState()  # The driver knows why.
-        except (ServerLost, AuthenticationError):  # It cannot be told.
+            return FinalState()  # The driver knows the reason.
+        except (ServerLost, AuthenticationError):  # The server cannot be told.
             return FinalState(traceback.format_exc())
         except Exception as failed:
             logger.info("Worker %d failed: %r", start.worker, failed)
@@ -214,7 +214,7 @@ def _train(
 
 
 def _final_state(cached: CachedReplica, task: Task, worker: int) -> FinalState:
-    """Return what a worker leaves that has trained to the end."""
+    """Return the final state of a worker that has trained to the end."""
     metrics = cached.replica.collected_metrics()
     if worker not in task.state_of:
         return FinalState(metrics=[*metrics])
@@ -227,11 +227,11 @@ def _final_state(cached: CachedReplica, task: Task, worker: int) -> FinalState:
 
 
 def _report(client: Client | Group, worker: int, error: str) -> None:
-    """Tell the center at once, if it can be reached; Spark brings the error to the driver all the same."""
+    """Report the error to the center at once, if possible; Spark brings it to the driver in any case."""
     try:
         with client.successor() as last:
             last.call(Fail(worker, frames.error_text(error)))
     except JobStopped:  # The driver has ended the job for another reason.
         return
     except Exception:
-        logger.warning("The server could not be told of the error of worker %d:", worker, exc_info=True)
+        logger.warning("The error of worker %d could not be reported to the server:", worker, exc_info=True)

@@ -1,4 +1,4 @@
-"""What a model takes or gives, as a plain record that travels without Keras."""
+"""An input or output of a model, as a plain record that travels without Keras."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ class TensorSpec:
 
     Attributes:
         name: the name of its layer.
-        shape: of one row, without the batch; `None` stands for an unknown length, or for an unknown shape.
-        dtype: as Keras names it.
-        key: the name under which the model takes or gives it in a dict; `None` where it stands in a list or
-            alone.
-        batch: rows of a minibatch, where the model fixes them.
-        size: ids from 0 that the model has an embedding for; `None` where it does not look them up.
+        shape: shape of one row, without the batch; `None` for an unknown length, or for an unknown shape.
+        dtype: Keras's name of the type.
+        key: the name under which the model takes or gives it in a dict; `None` in a list or alone.
+        batch: rows per minibatch, if the model fixes them.
+        size: number of ids, from 0, for which the model has an embedding; `None` if it has none.
     """
 
     name: str
@@ -29,5 +28,5 @@ class TensorSpec:
 
 
 def fixed_batch(inputs: Iterable[TensorSpec]) -> int | None:
-    """Return the rows of a minibatch that the inputs of a model fix; `None`: it may be any number."""
+    """Return the batch size that the inputs of a model fix; `None` for any size."""
     return next((spec.batch for spec in inputs if spec.batch is not None), None)

@@ -1,4 +1,4 @@
-"""The replica on JAX: all state outside the model, every step a pure function of it."""
+"""The replica on JAX: all state is outside the model, and every step is a pure function of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from distkeras.worker.replica import Replica, Steps, Sums
 from distkeras.worker.step_buffer import Batch
 
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]
-"""Trainable, other, optimizer and metrics variables, as Keras's `train_step` takes them."""
+"""Trainable, non-trainable, optimizer and metrics variables, as Keras's `train_step` takes them."""
 
 
 @final
 class JaxReplica(Replica):
-    """Donates the state to each step, so that the weights are updated in place."""
+    """Donates the state to each step, so that JAX updates the weights in place."""
 
     _state: State
 
@@ -52,7 +52,7 @@ class JaxReplica(Replica):
         velocities = [self._state[2][index] for index in self._velocity_indices]
         weights = [self._state[group][index] for group, index in self._places]
         if jax.default_backend() == "cpu":
-            # Here an array is a view of JAX's own memory: NumPy joins them five times as fast as XLA.
+            # On CPUs an array is a view of JAX's memory: NumPy concatenates five times as fast as XLA.
             vector = _join(weights, self.layout.dtype)
             if velocities:
                 vector[: self.layout.num_trainable] -= self._momentum * _join(velocities, self.layout.dtype)
@@ -61,7 +61,7 @@ class JaxReplica(Replica):
 
     def _write(self, vector: Vector) -> None:
         parts = self._split(vector, [self._state[2][index] for index in self._velocity_indices])
-        # JAX may read the caller's array in place: not after this returns.
+        # JAX may read the caller's array in place, but not after this method returns.
         jax.block_until_ready(parts)
         groups = [list(group) for group in self._state]
         for (group, index), part in zip(self._places, parts, strict=True):
@@ -78,7 +78,7 @@ class JaxReplica(Replica):
         self._state = (trainable, others, optimizer, metrics)
 
     def _variables(self) -> tuple[list[keras.Variable], ...]:
-        """The model's variables in the order of the state."""
+        """Return the model's variables in the order of the state."""
         optimizer = self.model.optimizer
         return (
             self.model.trainable_variables,
@@ -97,7 +97,7 @@ class JaxReplica(Replica):
         self._train_steps = jax.jit(self._loop, donate_argnums=0)
 
     def _counted_step(self, state: State, batch: Batch) -> tuple[dict[str, Any], State]:
-        # Python runs this when JAX traces it, which is when it compiles.
+        # Python runs this function when JAX traces it, once per compilation.
         self.num_compilations += 1
         logs, state = self.model.train_step(state, batch)
         return logs, state
@@ -111,11 +111,11 @@ class JaxReplica(Replica):
         return self._steps
 
     def _steps(self, batches: Batch, count: int) -> dict[str, Any]:
-        if self._num_buffers > 1:  # The place of the call before this one is filled next.
+        if self._num_buffers > 1:  # The caller next fills the buffer of the previous call.
             jax.block_until_ready(self._state)
         logs: dict[str, Any]
         logs, self._state = self._train_steps(self._state, batches, count)
-        if self._num_buffers == 1:  # That of this call is.
+        if self._num_buffers == 1:  # The caller next fills the buffer of this call.
             jax.block_until_ready(self._state)
         return logs
 
@@ -139,7 +139,7 @@ class JaxReplica(Replica):
         logs: dict[str, Any]
         logs, self._state = self._train_step(self._state, batch)
         if not jax.config.read("jax_cpu_enable_async_dispatch") and jax.default_backend() == "cpu":
-            # XLA copies large minibatches in another thread, and then computes there, all the same.
+            # Even so, XLA copies large minibatches in another thread, and then computes there.
             jax.block_until_ready(self._state)
         return logs
 
@@ -164,8 +164,8 @@ class JaxReplica(Replica):
 def _loops_well(jaxpr: Any) -> bool:
     """Whether a step is as fast inside a loop of XLA as alone.
 
-    On CPUs a convolution inside a loop takes six times as long. Effects (a print, a callback) may have an
-    order that a loop cannot keep.
+    On CPUs a convolution inside a loop takes six times as long. A loop cannot keep the order of effects
+    (a print, a callback).
     """
     return not jaxpr.effects and "conv_general_dilated" not in str(jaxpr)
 
@@ -184,7 +184,7 @@ def _join(arrays: list[jax.Array], dtype: str) -> Vector:
 
 
 def _flatten(weights: list[jax.Array], velocities: list[jax.Array], momentum: float, dtype: str) -> jax.Array:
-    """Join `weights`, brought back from `momentum` times the velocities of the first of them."""
+    """Concatenate `weights`, the first of them less `momentum` times their velocities."""
     weights = list(weights)
     for index, velocity in enumerate(velocities):
         weights[index] -= momentum * velocity
@@ -192,9 +192,9 @@ def _flatten(weights: list[jax.Array], velocities: list[jax.Array], momentum: fl
 
 
 def _splitter(variables: Sequence[Cell]) -> Callable[..., list[jax.Array]]:
-    """Return the function that cuts a vector into weights of the shapes and types of `variables`.
+    """Return the function that splits a vector into weights of the shapes and types of `variables`.
 
-    The first of them are put ahead by `momentum` times their velocities.
+    It adds `momentum` times their velocities to the first weights.
     """
     shapes = [(tuple(variable.shape), str(variable.dtype)) for variable in variables]
     edges = list(accumulate(int(np.prod(shape)) for shape, _ in shapes))[:-1]

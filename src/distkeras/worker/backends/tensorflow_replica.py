@@ -48,7 +48,7 @@ class TensorFlowReplica(Replica):
         self._reset = tf.function(self.model.reset_metrics, autograph=False)
 
     def _counted_step(self, batch: Batch) -> dict[str, Any]:
-        # Python runs this when TensorFlow traces it, which is when it compiles.
+        # Python runs this function when TensorFlow traces it, once per compilation.
         self.num_compilations += 1
         logs: dict[str, Any] = self.model.train_step(batch)
         return logs
@@ -69,7 +69,7 @@ class TensorFlowReplica(Replica):
 
         @tf.function(input_signature=[specs], autograph=False)  # type: ignore[untyped-decorator]
         def train_steps(leaves: list[tf.Tensor]) -> dict[str, Any]:
-            # One after the other: their only tie is the weights, which the graph does not see.
+            # One at a time: steps depend on each other only by the weights, which the graph does not track.
             _, last = tf.while_loop(
                 lambda index, _: index < tf.shape(leaves[0])[0],
                 lambda index, _: (index + 1, self._train_step(batch_at(leaves, index))),

@@ -51,7 +51,7 @@ class TorchReplica(Replica):
                 weight.add_(velocity, alpha=self._momentum)
 
     def _tensors(self) -> list[torch.Tensor]:
-        # Asked for anew: a module may put another tensor in the place of a buffer.
+        # Read again each time: a module may replace a buffer by another tensor.
         return [cell.value for cell in self._cells]
 
     def _sync(self) -> None:
@@ -61,26 +61,26 @@ class TorchReplica(Replica):
         """Nothing to do: the model's variables are the replica's."""
 
     def _prepare(self) -> None:
-        # PyTorch modules inside the model ask for it, as in `fit`.
+        # PyTorch modules inside the model need it, as in `fit`.
         self.model.train()
         self._train_step = self.model.train_step
         if self.model.jit_compile and self._compiler_is_there():
             self._train_step = torch.compile(self.model.train_step)
 
     def _compiler_is_there(self) -> bool:
-        compiler = os.environ.get("CXX", "g++")  # As PyTorch looks for it.
+        compiler = os.environ.get("CXX", "g++")  # The default that PyTorch uses.
         on_cpu = all(weight.device.type == "cpu" for weight in self._tensors())
         if on_cpu and shutil.which(compiler) is None:
             logger.warning(
-                "`jit_compile=True` needs a C++ compiler, and this worker has none: its step stays eager. "
-                "Install one, or set CXX to it. Received: CXX=%r",
+                "`jit_compile=True` needs a C++ compiler, and this worker has none, so its step stays eager. "
+                "Install one, or set CXX to its path. Received: CXX=%r",
                 compiler,
             )
             return False
         return True
 
     def _compile_steps(self, batch: Batch) -> Steps | None:
-        return None  # An eager step costs the same alone or among others.
+        return None  # An eager step is no faster in a sequence of steps.
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         logs: dict[str, Any] = self._train_step(batch)
