@@ -111,7 +111,7 @@ def test_the_driver_reads_to_the_last_page_after_the_end_and_tells_what_is_missi
     ended, seen = Ended(), []
     assert Watch(ended, ended, ended, 1, seen.append).run() == 2
     assert seen == [window(0), EventsDropped(3, 7.0), window(1), WorkerLeft(0, 7.0)]
-    assert "3 events are missing in the history" in caplog.text
+    assert "3 events are missing from the history" in caplog.text
     pages[:] = [[window(0)], []]
     with pytest.raises(WorkerError, match="had not finished"):
         Watch(ended, ended, ended, 1, seen.append).run()

@@ -87,7 +87,7 @@ def test_a_worker_that_stands_still_for_good_ends_the_job_with_an_error():
             time.sleep(0.01)
         later[0] = 1800.0
 
-    with pytest.raises(WorkerError, match="Worker 1 gave no sign of life"):
+    with pytest.raises(WorkerError, match="Worker 1 sent no heartbeat"):
         bare.run(fault, options=SOON, clock=lambda: time.monotonic() + later[0])
 
 
@@ -159,7 +159,9 @@ def test_a_worker_that_is_heard_again_is_missed_no_more(sign):
         Scripted(steps).watch().run()
 
 
-@pytest.mark.parametrize(("heard", "error"), [((0, 1), "had not finished"), ((0,), "Worker 1 gave no sign")])
+@pytest.mark.parametrize(
+    ("heard", "error"), [((0, 1), "had not finished"), ((0,), "Worker 1 sent no heartbeat")]
+)
 def test_after_a_restart_of_the_server_those_are_missed_of_whom_it_hears_nothing(heard, error):
     def beat(world):
         for worker in heard:

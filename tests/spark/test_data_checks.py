@@ -78,7 +78,7 @@ def test_vectors_that_are_not_finite_are_refused(spark):
 def test_integers_that_do_not_fit_are_refused(faulty):
     whole = (TensorSpec("in", (1,), "int32"),)
     refused(faulty, "'long' has numbers from 5 to 3000000000", FIRST, "int32", features="long", inputs=whole)
-    refused(faulty, "'half' has a number that is no integer", FIRST, features="half", inputs=whole)
+    refused(faulty, "'half' has a number that is not an integer", FIRST, features="half", inputs=whole)
     small = (TensorSpec("in", (2,), "uint8"),)
     refused(faulty, "'ids' has numbers from -1 to 9", "0 to 255", FIRST, features="ids", inputs=small)
 
@@ -86,7 +86,9 @@ def test_integers_that_do_not_fit_are_refused(faulty):
 def test_class_labels_that_are_none_are_refused_with_the_first_row(faulty):
     one_of_nine = {"features": ["y", "y"], "loss": "sparse_categorical_crossentropy"}
     nine = (TensorSpec("out", (9,)),)
-    refused(faulty, "'half' has a label that is no integer", FIRST, label="half", outputs=nine, **one_of_nine)
+    refused(
+        faulty, "'half' has a label that is not an integer", FIRST, label="half", outputs=nine, **one_of_nine
+    )
     places = (TensorSpec("out", (2, 9)),)
     refused(faulty, "'ids' has the label -1", "12 row(s)", label="ids", outputs=places, **one_of_nine)
     refused(faulty, "labels up to 3e+09", FIRST, label="long", outputs=nine, **one_of_nine)
@@ -230,7 +232,7 @@ def test_columns_of_sample_weights_go_to_their_outputs(spark):
     assert minibatch(prepared(df, sample_weight_col="v", **given)).sample_weight.tolist() == [4]
     refused(df, "give one for each: ['a', 'b']", "{'c': 'v'}", sample_weight_col={"c": "v"}, **given)
     refused(df, "give one for each", sample_weight_col=["v"], **given)
-    refused(df, "'w' has 2 value(s) a row", "sample weight of output 'out'", sample_weight_col="w")
+    refused(df, "'w' has 2 value(s) per row", "sample weight of output 'out'", sample_weight_col="w")
 
 
 # --- minibatches that the model fixes

@@ -172,7 +172,7 @@ def test_unknown_column_is_refused_with_the_closest_name(pairs: DataFrame) -> No
 def test_wrong_number_of_columns_is_refused(pairs: DataFrame) -> None:
     two = (TensorSpec("a", (2,)), TensorSpec("b", (2,)))
     refused(pairs, "2 input(s) (a, b)", "names 1 column(s)", features=["x"], inputs=two)
-    refused(pairs, "x, y have 3 value(s) a row together", "2 value(s)", features=["x", "y"])
+    refused(pairs, "x, y have 3 value(s) per row together", "2 value(s)", features=["x", "y"])
 
 
 def test_key_that_names_no_input_is_refused(pairs: DataFrame) -> None:
@@ -194,7 +194,7 @@ def test_strings_for_numbers_and_numbers_for_strings_are_refused(spark: SparkSes
 
 
 def test_rows_of_another_length_are_refused(spark: SparkSession, pairs: DataFrame) -> None:
-    refused(pairs, "'x' has 2 value(s) a row", "3 value(s) (shape (3,))", inputs=(TensorSpec("in", (3,)),))
+    refused(pairs, "'x' has 2 value(s) per row", "3 value(s) (shape (3,))", inputs=(TensorSpec("in", (3,)),))
     refused(pairs, "'y' has a single value", "2 value(s)", features="y")
     ragged = spark.createDataFrame([([1.0, 2.0], 1.0), ([1.0], 1.0)], ["x", "y"])
     refused(ragged, "'x' has rows of 1 to 2 values", "pad or cut")
@@ -242,9 +242,9 @@ def test_class_indices_for_one_hot_loss_are_refused(spark: SparkSession) -> None
     [
         ("-1", "label -1"),
         ("10", "labels up to 10"),
-        ("1.5D", "no integer in 1 row(s)"),
-        ("double('nan')", "no integer in 1 row(s)"),
-        ("array(1, 2, 3)", "3 value(s) a row"),
+        ("1.5D", "not an integer in 1 row(s)"),
+        ("double('nan')", "not an integer in 1 row(s)"),
+        ("array(1, 2, 3)", "3 value(s) per row"),
         ("array(1, 0, 0, 0, 0, 0, 0, 0, 0, 0)", "one-hot"),
     ],
 )
@@ -267,7 +267,7 @@ def test_label_that_is_not_a_number_is_refused(spark: SparkSession) -> None:
 
 def test_fraction_for_an_input_of_integers_is_refused(spark: SparkSession) -> None:
     df = spark.sql("select array(1.0D, 2.5D) as x, 1.0D as y")
-    refused(df, "'x' has a number that is no integer", "int32", inputs=(TensorSpec("in", (2,), "int32"),))
+    refused(df, "'x' has a number that is not an integer", "int32", inputs=(TensorSpec("in", (2,), "int32"),))
 
 
 def test_too_few_rows_are_refused(pairs: DataFrame) -> None:

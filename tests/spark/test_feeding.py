@@ -213,7 +213,7 @@ def test_columns_are_filled_up_where_they_need_it(sentences: Any) -> None:
     for pad_to, features, inputs, message in (
         (4, "words", (SENTENCE,), f"rows of up to {longest} steps. Expected at most 4"),
         ("longest", "words", (fixed,), "Expected pad_to=12"),
-        ({"row": 4}, "row", (TensorSpec("row", ()),), "a single value a row. Expected arrays"),
+        ({"row": 4}, "row", (TensorSpec("row", ()),), "a single value per row. Expected arrays"),
         (Padding(mask="nope"), "words", (SENTENCE,), "`mask` must name an input of the model: .'words'."),
         (None, "words", (SENTENCE,), "pad"),
     ):

@@ -199,7 +199,7 @@ def test_labels_that_are_no_classes_are_refused_by_column_and_row(df):
         classifier = KerasClassifier(model=model, labelCol="two", workerOptimizer="sgd", loss=loss)
         with pytest.raises(ValueError, match=message):
             classifier.fit(halves)
-    with pytest.raises(ValueError, match="Column 'two' has a label that is no integer"):
+    with pytest.raises(ValueError, match="Column 'two' has a label that is not an integer"):
         KerasClassifier(model=several, labelCol="two", workerOptimizer="sgd").fit(halves)
 
 

@@ -105,7 +105,7 @@ def test_a_training_tells_its_story_and_no_secret(rows, vault, tmp_path, monkeyp
     assert (library.handlers, logging.getLogger().handlers) == handlers
     assert library.level == logging.DEBUG
 
-    with pytest.raises(ValueError, match=r"Expected a folder for `record` in which there is none yet"):
+    with pytest.raises(ValueError, match=r"Expected a folder for `record` without a record"):
         trainer.train(rows)
     center = np.concatenate([weight.ravel() for weight in trained.get_weights()])
     assert replay(str(tmp_path / "record")).center.tobytes() == center.tobytes()
@@ -120,7 +120,7 @@ def test_a_training_tells_its_story_and_no_secret(rows, vault, tmp_path, monkeyp
         broken.train(rows)
     (note,) = told.value.__notes__
     assert "failed: LookupError: no such picture" in note
-    assert "The job ends by an error: WorkerError." in note
+    assert "The job ends with an error: WorkerError." in note
 
     printed = capfd.readouterr()
     said = [caplog.text, printed.out, printed.err, str(transitions), note, str(told.value), repr(options)]

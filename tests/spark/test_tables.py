@@ -123,7 +123,7 @@ def test_arrays_keep_the_shape_of_their_rows_where_the_model_leaves_it_open(spar
         columns = prepare(frame, roles, **specs, loss=None, num_workers=1).columns
         assert columns.features[0].shape == (5, 6, 3)
         assert columns.labels[0].shape == (2, 2)
-        with pytest.raises(ValueError, match=r"has 5 x 6 x 3 value\(s\) a row. Expected .*shape \(90,\)"):
+        with pytest.raises(ValueError, match=r"has 5 x 6 x 3 value\(s\) per row. Expected .*shape \(90,\)"):
             prepare(frame, roles, **specs | {"inputs": (TensorSpec("in", (90,)),)}, loss=None, num_workers=1)
 
 
@@ -174,7 +174,7 @@ def test_a_local_session_is_made_where_there_is_none_and_said(spark, monkeypatch
         (X, TypeError, r"train\(\(x, y\)\)\. Received: .*ndarray"),
         ((row for row in X), TypeError, "Read it into arrays, or into Parquet files"),
         (5, TypeError, r"Expected a Spark DataFrame; the path .* Received: data of type <class 'int'>"),
-        ((X, Y[1:]), ValueError, r"as many rows each. Received: rows={'x': 6, 'y': 5}"),
+        ((X, Y[1:]), ValueError, r"equal numbers of rows. Received: rows={'x': 6, 'y': 5}"),
         ((X, Y, Y, Y), ValueError, "a tuple of 4 parts"),
         ((X, 3), ValueError, "'y'. Received: 3"),
         ((X, Y.astype("M8[s]")), TypeError, r"array 'y'. Received: dtype=datetime64\[s\]"),

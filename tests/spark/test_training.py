@@ -174,7 +174,7 @@ def test_a_barrier_stage_that_could_never_start_is_refused_at_once(blobs):
         trainer.train(blobs)
     (note,) = told.value.__notes__
     assert "The job begins: LocalSGD(" in note
-    assert "The job ends by an error: NotEnoughSlots." in note
+    assert "The job ends with an error: NotEnoughSlots." in note
 
 
 def test_a_compiled_model_needs_neither_optimizer_nor_loss(blobs):

@@ -57,9 +57,9 @@ TOLD = [
     (
         WorkerLost(1, 31.2, 7.0),
         "WARNING",
-        "Worker 1 gave no sign of life for 31 s after window 40, epoch 2.",
+        "Worker 1 sent no heartbeat for 31 s after window 40, epoch 2.",
     ),
-    (WorkerBack(0, 7.0), "WARNING", "Worker 0 is heard again."),
+    (WorkerBack(0, 7.0), "WARNING", "Worker 0 is back."),
     (
         WorkerFailed(1, "Traceback ...\n  a line\nKeyError: 'x'\nA note.\n", 7.0),
         "ERROR",
@@ -90,14 +90,14 @@ TOLD = [
     (
         ServerRestored([3, 4], [True, False], 70, 7, 7.0),
         "INFO",
-        "The parameter server goes on from a snapshot of 7 updates: 7 windows, 1 of 2 workers have ended.",
+        "The parameter server resumes from a snapshot of 7 updates: 7 windows, 1 of 2 workers have ended.",
     ),
     (
         EventsDropped(3, 7.0),
         "WARNING",
-        "3 events are missing in the history: they were not read for too long.",
+        "3 events are missing from the history: they were read too late.",
     ),
-    (CenterFailed("why", 7.0), "ERROR", "The parameter server cannot go on: why"),
+    (CenterFailed("why", 7.0), "ERROR", "The parameter server cannot continue: why"),
     (UpdateRefused(1, 2, 41, "NaN", 7.0), "WARNING", "Window 41 of worker 1, epoch 2, was refused: NaN"),
 ]
 
@@ -184,7 +184,7 @@ def test_a_story_may_be_copied_while_it_goes_on():
     ("error", "level", "text"),
     [
         (KeyboardInterrupt(), "WARNING", "The job is cancelled: KeyboardInterrupt."),
-        (NotEnoughSlots("too few"), "ERROR", "The job ends by an error: NotEnoughSlots."),
+        (NotEnoughSlots("too few"), "ERROR", "The job ends with an error: NotEnoughSlots."),
     ],
     ids=["cancelled", "error"],
 )
@@ -198,6 +198,6 @@ def test_a_job_tells_how_it_ended_and_its_error_brings_that(error, level, text, 
     with caplog.at_level(logging.INFO, "distkeras"), pytest.raises(type(error)) as told:
         job.run(lambda event: None)
     (note,) = told.value.__notes__
-    assert "The job goes on from its last snapshot: DOWNPOUR(communication_window=5), workers: 3" in note
+    assert "The job resumes from its last snapshot: DOWNPOUR(communication_window=5), workers: 3" in note
     assert note.endswith(text)
     assert (caplog.records[-1].levelname, caplog.records[-1].getMessage()) == (level, text)

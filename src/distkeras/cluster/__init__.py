@@ -1,3 +1,3 @@
-"""How a training lies on Spark: the data checked and laid out, the servers, the stage of workers."""
+"""Runs a training on Spark: validates and partitions the data, starts the servers and the workers' stage."""
 
 __all__: list[str] = []

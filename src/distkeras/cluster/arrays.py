@@ -1,4 +1,4 @@
-"""Arrays in memory, as a Keras user has them, as a table that Arrow can stream."""
+"""Present arrays in memory, as a Keras user has them, as a table that Arrow can stream."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from distkeras.cluster.validate import Names, Weights
 Array = npt.NDArray[Any]
 
 BATCH_BYTES = 16 * 2**20
-"""Rows become Arrow about this much at a time, whatever the size of the arrays."""
+"""Approximate bytes of rows that are converted to Arrow at a time, for arrays of any size."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column is what.
+    """The roles of columns.
 
     Attributes:
         features_col: as in a trainer.
         label_col: as in a trainer.
         sample_weight_col: as in a trainer.
-        shapes: of one row, of columns that lie flat.
+        shapes: shape of one row, for columns of flattened rows.
     """
 
     features_col: Names
@@ -36,15 +36,15 @@ class Roles:
 
 
 class ArrayTable:
-    """Arrays of as many rows each, as columns; nothing is copied before it is streamed.
+    """Arrays of equal numbers of rows, as columns; data is only copied when it is streamed.
 
     Args:
-        arrays: by name of the column, each of shape (rows, ...). Rows of more than one number become lists,
-            those of uint8 bytes.
+        arrays: arrays of shape (rows, ...), by column name. Rows of more than one number become lists; rows
+            of uint8 become bytes.
 
     Raises:
-        ValueError: the arrays differ in rows, or one has none because it is a single number.
-        TypeError: an array of neither numbers, booleans nor strings.
+        ValueError: the arrays differ in their number of rows, or one is a single number without rows.
+        TypeError: an array holds neither numbers, booleans nor strings.
     """
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ class ArrayTable:
         self.shapes = {name: array.shape[1:] for name, array in self._arrays.items() if array.ndim > 2}
         lengths = {name: len(array) for name, array in self._arrays.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"Expected arrays of as many rows each. Received: rows={lengths}")
+            raise ValueError(f"Expected arrays with equal numbers of rows. Received: rows={lengths}")
         self.num_rows = next(iter(lengths.values()))
         row_bytes = sum(array[:1].nbytes for array in self._arrays.values())
         self.nbytes = row_bytes * self.num_rows
@@ -60,11 +60,11 @@ class ArrayTable:
 
     @property
     def names(self) -> list[str]:
-        """Of the columns, in order."""
+        """Names of the columns, in order."""
         return list(self._arrays)
 
     def read(self, first: int, end: int) -> pa.RecordBatchReader:
-        """Return a stream of the rows from `first` to before `end`."""
+        """Return a stream of the rows from `first` up to, but without, `end`."""
         schema = self._rows(0, 0).schema
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -79,7 +79,7 @@ class ArrayTable:
 
 
 def of_tuple(given: tuple[Any, ...]) -> tuple[ArrayTable, Roles]:
-    """Return `(x, y)` or `(x, y, sample_weight)`, as `keras.Model.fit` takes them, and what each column is.
+    """Return a table of `(x, y)` or `(x, y, sample_weight)`, as for `keras.Model.fit`, with its roles.
 
     Args:
         given: `x` and `y` are an array, a list of arrays in the model's order, or a dict by the names of its
@@ -108,7 +108,7 @@ def of_tuple(given: tuple[Any, ...]) -> tuple[ArrayTable, Roles]:
 
 
 def _named(part: Any, name: str) -> tuple[dict[str, Any], Names]:
-    """Return the arrays of `part` by names of columns, and these names as a trainer takes them."""
+    """Return the arrays of `part` by column name, and these names in the form that a trainer takes."""
     if isinstance(part, Mapping):
         columns = {key: f"{name} {key}" for key in part}
         return {columns[key]: array for key, array in part.items()}, columns
@@ -119,7 +119,7 @@ def _named(part: Any, name: str) -> tuple[dict[str, Any], Names]:
 
 
 def _named_weights(part: Any) -> tuple[dict[str, Any], Weights]:
-    """Return the arrays of sample weights by names of columns, and these names as a trainer takes them."""
+    """Return the arrays of sample weights by column name, and these names in the form for a trainer."""
     if isinstance(part, Mapping):
         arrays, names = _named(
             {key: array for key, array in part.items() if array is not None}, "sample_weight"
@@ -134,7 +134,7 @@ def _named_weights(part: Any) -> tuple[dict[str, Any], Weights]:
 def _as_array(name: str, given: Any) -> Array:
     array = np.asarray(given)
     if array.ndim == 0:
-        raise ValueError(f"Expected an array with a row for each sample as {name!r}. Received: {given!r}")
+        raise ValueError(f"Expected an array with one row per sample as {name!r}. Received: {given!r}")
     if array.dtype.kind not in "biufUO":
         raise TypeError(
             f"Expected numbers, booleans or strings in the array {name!r}. Received: dtype={array.dtype}"

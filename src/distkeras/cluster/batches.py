@@ -1,4 +1,4 @@
-"""Arrow record batches that Spark limits by their bytes, not by their rows alone."""
+"""Let Spark limit Arrow record batches by their bytes, not only by their rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 SETTING = "spark.sql.execution.arrow.maxBytesPerBatch"
 
 BATCH_BYTES = 64 * 2**20
-"""A batch ends with the row that reaches this many bytes: Spark's own default where it has one."""
+"""A batch ends with the row that reaches this many bytes: Spark's own default in versions that have one."""
 
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 @contextlib.contextmanager
 def limited_batches(spark: SparkSession) -> Iterator[None]:
-    """Have the plans that are made meanwhile send batches of about `BATCH_BYTES`, whatever the session says.
+    """Inside the block, let new plans send batches of about `BATCH_BYTES`, whatever the session's setting.
 
-    By default a batch has 10,000 rows: of long arrays, or large sparse vectors, many gigabytes. A smaller
-    limit of the user's stays. Afterwards the session has its own again.
+    By default a batch has 10,000 rows, which may be many gigabytes of long arrays or large sparse vectors. A
+    smaller limit set by the user stays. After the block the session has its own setting again.
 
     Args:
         spark: the session.
@@ -40,7 +40,7 @@ def limited_batches(spark: SparkSession) -> Iterator[None]:
 
 
 def _bytes(size: str) -> int:
-    """Return the bytes of a size as Spark writes it, such as `64m` or `67108864b`."""
+    """Return the number of bytes of a size in Spark's notation, such as `64m` or `67108864b`."""
     found = re.fullmatch(r"\s*(-?\d+)\s*([kmgt]?)b?\s*", size.lower())
     if found is None:
         raise ValueError(f"Expected a size, such as '64m', in the setting {SETTING!r}. Received: {size!r}")

@@ -1,4 +1,4 @@
-"""What to make of a column that cannot feed a model, so that it can."""
+"""Suggest a conversion for a column whose type cannot feed a model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 
 
 def mend(path: str, kind: T.DataType, depth: int) -> str:
-    """Return what to tell the user: an expression of `pyspark.sql.functions` as `F`.
+    """Return advice for the user: an expression of `pyspark.sql.functions` as `F`.
 
     Args:
         path: the column, as `F.col` takes it.
-        kind: of its elements.
-        depth: how deep they lie in arrays.
+        kind: type of its elements.
+        depth: number of array levels around the elements.
     """
     if isinstance(kind, T.StructType):
         names = [field.name for field in kind.fields]
@@ -20,9 +20,7 @@ def mend(path: str, kind: T.DataType, depth: int) -> str:
         fields = [f"{path}.{name if name.isidentifier() else f'`{name}`'}" for name in names]
         return f"Name one of its fields: {fields}."
     if isinstance(kind, T.MapType):
-        return _use(
-            path, depth, "F.map_values({})", "whose order is that of each map", "F.element_at({}, key)"
-        )
+        return _use(path, depth, "F.map_values({})", "in the order of each map", "F.element_at({}, key)")
     if isinstance(kind, T.NullType):
         return "It is null in every row."
     for types, expression, meaning in EXPRESSIONS:
@@ -40,7 +38,7 @@ EXPRESSIONS = (
     (("YearMonthIntervalType",), "{}.cast('interval month').cast('int')", "months"),
     (("VariantType",), "F.variant_get({}, '$', 'double')", "numbers"),
 )
-"""Names of types, of which older versions of Spark lack some; what gives numbers; what these are."""
+"""Names of types, some missing in older versions of Spark; an expression for numbers; their meaning."""
 
 
 def _use(path: str, depth: int, expression: str, meaning: str, alternative: str = "") -> str:

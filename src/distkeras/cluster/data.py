@@ -1,4 +1,4 @@
-"""From a user's DataFrame to one partition a worker, checked before any worker starts."""
+"""Turn a user's DataFrame into one partition per worker, validated before any worker starts."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Prepared:
     """Rows that fit the model, ready to train on.
 
     Attributes:
-        frame: the columns that are needed, as they travel; partition i goes to worker i.
-        columns: what they feed.
-        num_rows: in all.
-        rows_per_partition: each worker's.
-        content: a name for what the rows hold; `None`: nobody asked, or the plan may give others next time.
+        frame: the required columns, as they travel; partition i goes to worker i.
+        columns: the inputs and outputs that they feed.
+        num_rows: total number of rows.
+        rows_per_partition: number of rows of each worker.
+        content: a digest of the rows; `None` if not requested, or if the plan may give other rows next time.
     """
 
     frame: DataFrame
@@ -63,33 +63,34 @@ def prepare(
     feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
     with_content: bool = False,
 ) -> Prepared:
-    """Check that `df` can train the model, and lay it out for `num_workers` workers.
+    """Validate that `df` can train the model, and partition it for `num_workers` workers.
 
-    One pass over the plan counts the rows of each partition and looks at every value that must be right;
-    where one is not, a second pass finds out what is wrong, and in which row first. The plan is evaluated
-    again for training: cache it where that is expensive or not deterministic. Partitions are used as they
-    are, joined, or, where neither is even, dealt out anew; without `shuffle` one worker gets the rows in
-    their order. What was done goes to the log `distkeras.cluster`. Columns travel under generated names.
+    One pass over the plan counts the rows of each partition and checks every value that has requirements. If
+    a value fails, a second pass finds the fault and its first row. The plan is evaluated again for training:
+    cache it if it is expensive or not deterministic. Partitions are used unchanged or joined, or, if neither
+    gives even ones, repartitioned; without `shuffle` one worker gets the rows in their order. The log
+    `distkeras.cluster` reports the result. Columns travel under generated names.
 
     Args:
         df: the rows.
-        roles: columns for the model's inputs and outputs, and of a number for each row.
-        inputs: of the model.
-        outputs: of the model.
-        loss: of the outputs, by Keras's names: what labels they take.
-        num_workers: partitions to make, each with a row at least.
-        shuffle: deal rows to workers at random.
-        seed: for that.
-        barrier: the workers will run as a barrier stage: Spark refuses joined partitions there, so deal anew.
-        batch_size: rows of a minibatch, by which workers may differ before partitions are dealt anew.
-        class_weight: what rows count by their label.
+        roles: columns for the model's inputs and outputs, and for the weights of rows.
+        inputs: inputs of the model.
+        outputs: outputs of the model.
+        loss: losses of the outputs, by Keras's names; they determine the valid labels.
+        num_workers: number of partitions to make, each with at least one row.
+        shuffle: assign rows to workers at random.
+        seed: seed of the shuffle.
+        barrier: the workers will run as a barrier stage: Spark rejects joined partitions there, so
+            repartition.
+        batch_size: rows per minibatch; a larger difference between partitions leads to repartitioning.
+        class_weight: weight of a row by its label.
         feeding: how rows become minibatches.
-        with_content: make a name for what the rows hold.
+        with_content: compute a digest of the rows.
 
     Raises:
         ValueError: an unknown or ambiguous column; rows, labels or nulls that do not fit the model; too few
-            rows, or a stream of them; labels that say no class, with `class_weight`; a model that fixes
-            another size of a minibatch, or one that the last minibatch does not have.
+            rows, or a streaming DataFrame; labels that are not classes, with `class_weight`; a model that
+            fixes another batch size, or one that the last minibatch does not have.
         TypeError: a column of a type that the model cannot take.
     """
     _check_given(df, num_workers)
@@ -133,8 +134,8 @@ def _check_given(df: DataFrame, num_workers: int) -> None:
         raise ValueError(f"`num_workers` must be at least 1. Received: num_workers={num_workers}")
     if df.isStreaming:
         raise ValueError(
-            "Expected a DataFrame that ends. Received: a streaming one. Train on what has arrived, such as "
-            "in `foreachBatch`; a trained model predicts streams."
+            "Expected a batch DataFrame. Received: a streaming one. Train on the rows that have arrived, "
+            "such as in `foreachBatch`; a trained model can predict on streams."
         )
 
 
@@ -142,16 +143,16 @@ def _check_enough(num_rows: int, num_workers: int) -> None:
     if num_rows < num_workers:
         what = "is empty" if num_rows == 0 else f"has {num_rows} row(s) for {num_workers} workers"
         raise ValueError(
-            f"The DataFrame {what}. Expected at least one row a worker: train on more rows, or with fewer "
+            f"The DataFrame {what}. Expected at least one row per worker: train on more rows, or with fewer "
             f"workers. Received: num_workers={num_workers}"
         )
 
 
 def check_full(rows: Sequence[int], batch_size: int) -> None:
-    """Raise ValueError if a worker has no full minibatch, where only those are trained."""
+    """Raise ValueError if a worker has no full minibatch, for trainings that skip partial ones."""
     if min(rows) < batch_size:
         raise ValueError(
-            f"Expected at least `batch_size` rows a worker with drop_remainder=True. Received: {min(rows)} "
+            f"Expected at least `batch_size` rows per worker with drop_remainder=True. Received: {min(rows)} "
             f"rows for a worker, batch_size={batch_size}. Train with smaller minibatches or fewer workers."
         )
 
@@ -161,7 +162,7 @@ def _pairs(uses: list[Use], resolved: list[Column]) -> list[tuple[Use, Column]]:
 
 
 def _under_generated_names(frame: DataFrame, uses: list[Use]) -> tuple[DataFrame, list[Use]]:
-    """Return the columns that are needed, each once, under names that no user chose."""
+    """Return the required columns, each once, under generated names."""
     names: dict[str, str] = {}
     columns: list[SparkColumn] = []
     renamed = []
@@ -179,7 +180,7 @@ def _under_generated_names(frame: DataFrame, uses: list[Use]) -> tuple[DataFrame
 def _warn_of_rows_that_change(cause: str) -> None:
     warnings.warn(
         f"The rows may change from one evaluation of the plan to the next: it has {cause}. The plan is "
-        "evaluated to count and check the rows, to train, and again where a worker is lost. Cache it "
+        "evaluated to count and check the rows, to train, and again if a worker is lost. Cache it "
         "(df.cache()), checkpoint it (df.checkpoint()), or write it out, and train on that.",
         RowsMayChange,
         stacklevel=_levels_to_user(),
@@ -187,7 +188,7 @@ def _warn_of_rows_that_change(cause: str) -> None:
 
 
 def _levels_to_user() -> int:
-    """How far up the stack the first line is that is not of this project."""
+    """Return the number of stack levels up to the first frame outside this project."""
     level, frame = 0, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):
         level, frame = level + 1, frame.f_back
@@ -197,9 +198,9 @@ def _levels_to_user() -> int:
 def _examine(
     frame: DataFrame, uses: list[Use], with_content: bool = False
 ) -> tuple[dict[int, int], list[list[Facts]], str | None]:
-    """Count the rows of each partition that has any, and find the facts about each column of each use.
+    """Count the rows of each nonempty partition, and find the facts about each column of each use.
 
-    Also, `with_content`, a name for what the rows hold.
+    With `with_content`, also return a digest of the rows.
     """
     asked: dict[tuple[str, str], int] = {}
     places = []
@@ -232,7 +233,7 @@ def _examine(
 
 
 def _examine_closely(frame: DataFrame, faulty: Mapping[int, tuple[Source, Use]]) -> dict[int, Row]:
-    """Find out what is wrong with these columns, and in which row first, by partition."""
+    """Find the faults of these columns and their first rows, by partition."""
     numbered = frame.withColumn(ROW, partitions.row_in_partition())
     aggregates = [
         answer.alias(f"{place}_{name}")
@@ -244,13 +245,13 @@ def _examine_closely(frame: DataFrame, faulty: Mapping[int, tuple[Source, Use]])
 
 
 def _travel(frame: DataFrame, uses: list[Use], resolved: list[Column]) -> tuple[DataFrame, list[Column]]:
-    """Cast every column; one that is used in two types travels twice, one of two uses alike once."""
+    """Cast every column; a column used in two types travels twice, one with two equal uses once."""
     names: dict[tuple[str, ...], str] = {}
     casts: list[SparkColumn] = []
     named = []
     for use, column in _pairs(uses, resolved):
         kinds = [f"{source.path} {source.travel_type(column.dtype)}" for source in use.sources]
-        # What code of the user's is given is read otherwise than the same column as a label.
+        # The worker decodes a raw column differently from the same column as a label.
         key = (str(column.dtype == RAW), *kinds)
         if key not in names:
             names[key] = f"c{len(names)}"

@@ -1,4 +1,4 @@
-"""How a large object gets to the executors: as files that Spark brings to each of them once."""
+"""Send a large object to the executors, as files that each of them receives once from Spark."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from distkeras.cluster.settings import is_local
 from distkeras.worker.payload import Openable, Payload, name_of, pack
 
 _sent: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
-"""Names of the payloads that an application, or a session of Spark Connect, has already."""
+"""Names of the payloads already sent to an application, or to a session of Spark Connect."""
 
 _lock = threading.Lock()
 
 
 def deliver(spark: SparkSession, value: object) -> Payload:
-    """Send `value` to all executors, those that come later too; return what a task opens: see `localized`.
+    """Send `value` to all executors, including later ones; return a payload for tasks: see `localized`.
 
-    It stays as long as the application, or the session of Spark Connect: Spark has no way to take a file
-    back. The same contents go once. What is small stays in the payload.
+    The files exist as long as the application, or the session of Spark Connect: Spark cannot remove a file.
+    Equal contents are sent once. Small values stay in the payload.
 
     Args:
         spark: the session whose tasks open it.
-        value: anything that cloudpickle takes.
+        value: any object that cloudpickle can pickle.
 
     Raises:
         OSError: the driver's disk is full.
@@ -40,14 +40,14 @@ def deliver(spark: SparkSession, value: object) -> Payload:
     if is_remote():
         with tempfile.TemporaryDirectory(prefix="distkeras-") as folder:
             return _sent_once(spark, pack(value, folder))
-    # Here Spark need not copy it, and removes it in the end.
+    # Spark need not copy files from this folder, and deletes them at its end.
     payload = pack(value, _spark_files())
     return payload if is_local(spark) else _sent_once(spark, payload)
 
 
 @contextmanager
 def delivered(spark: SparkSession, value: object) -> Iterator[Payload]:
-    """Give `value` as `deliver` does; where driver and workers share a disk, its files go with the block.
+    """Yield `value` as `deliver` does; if driver and workers share a disk, delete its files after the block.
 
     Args:
         spark: as in `deliver`.
@@ -67,7 +67,7 @@ def delivered(spark: SparkSession, value: object) -> Iterator[Payload]:
 
 
 class LazyPayload:
-    """A value that goes out as by `deliver` when the code that holds it does: to the session of that moment.
+    """A value that is sent by `deliver` when the code that holds it is pickled, to the session active then.
 
     Args:
         value: as in `deliver`.
@@ -78,7 +78,7 @@ class LazyPayload:
         self._value = value
 
     def open(self) -> Any:
-        """Return the value: it has not been sent."""
+        """Return the value; this object still holds it."""
         return self._value
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -87,14 +87,14 @@ class LazyPayload:
 
 
 def localized(payload: Openable) -> Openable:
-    """Return `payload` as a task of Spark opens it: with the folder where this executor's files lie."""
+    """Return `payload` in the form that a Spark task can open: with the folder of this executor's files."""
     if not isinstance(payload, Payload) or not payload.files or payload.folder is not None:
         return payload
     return replace(payload, folder=_spark_files())
 
 
 def _spark_files() -> str:
-    # Here: a client of Spark Connect need not have it.
+    # Imported here: a client of Spark Connect need not have it.
     from pyspark import SparkFiles
 
     folder: str = SparkFiles.getRootDirectory()

@@ -1,4 +1,4 @@
-"""Code of the user's that makes minibatches, tried on the driver before any worker starts."""
+"""Try the user's `preprocess` on the driver before any worker starts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from distkeras.worker.step_buffer import map_leaves
 from distkeras.worker.tensor_spec import TensorSpec
 
 ROWS = 4
-"""Rows that the function is tried on."""
+"""Number of rows for the trial call."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a function made of the first rows.
+    """The result of a trial call of `preprocess`.
 
     Attributes:
-        preprocess: the function as it travels; `made` is empty where there are no rows.
-        row_bytes: of each column's longest row.
+        preprocess: the function, as it travels; `made` is empty if there are no rows.
+        row_bytes: bytes of the longest row, by column.
     """
 
     preprocess: Preprocess
@@ -37,7 +37,7 @@ class DryRun:
 
 
 def names_of(given: Names | Weights) -> list[str]:
-    """Return the columns that a user named."""
+    """Return the column names in a user's argument."""
     if given is None:
         return []
     if isinstance(given, str):
@@ -49,17 +49,17 @@ def names_of(given: Names | Weights) -> list[str]:
 def try_out(
     df: DataFrame, function: Function, sources: Sequence[Source], inputs: tuple[TensorSpec, ...]
 ) -> DryRun:
-    """Call `function` with the first rows of `df`, as workers will with theirs.
+    """Call `function` with the first rows of `df`, as workers will call it with theirs.
 
     Args:
         df: the rows.
-        function: of the user's.
-        sources: the columns that it is given.
-        inputs: of the model.
+        function: the user's function.
+        sources: the columns that it receives.
+        inputs: inputs of the model.
 
     Raises:
-        ValueError: what it returns does not fit the model; a null.
-        Exception: whatever it raises.
+        ValueError: its result does not fit the model; or a null.
+        Exception: any exception that it raises.
     """
     names = [f"c{index}" for index in range(len(sources))]
     casts = [source.cast(RAW).alias(name) for source, name in zip(sources, names, strict=True)]
@@ -69,7 +69,7 @@ def try_out(
     if table.num_rows == 0:
         return DryRun(preprocess, dict.fromkeys(given, 1))
     (batch,) = table.to_batches()
-    # By the user's names: they stand in the errors.
+    # By the user's names, which errors quote.
     batch = pa.RecordBatch.from_arrays(batch.columns, list(given))
     raw = tuple(Column(name, (1,), RAW) for name in given)
     rows = decode(batch, Columns((), raw=raw))

@@ -1,4 +1,4 @@
-"""What rows are asked of a column: one cheap question in the pass that counts them, more where it fails."""
+"""Check the values of a column: one cheap aggregate in the pass that counts rows, more after a fault."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from distkeras.worker.images import HEAD_BYTES
 
 @dataclass(frozen=True)
 class Expected:
-    """What the numbers of a column must be.
+    """Requirements on the numbers of a column.
 
     Attributes:
-        finite: the type that they become, in which they must be finite; `None`: NaN and infinity are taken.
-        integers: have no fraction.
-        limits: the least and the greatest that are taken; `None`: any.
+        finite: type in which the numbers must be finite; `None` if NaN and infinity are allowed.
+        integers: whether the numbers must have no fraction.
+        limits: the least and the greatest allowed number; `None` for no limits.
     """
 
     finite: str | None = None
@@ -35,11 +35,11 @@ class Expected:
 
 @dataclass(frozen=True)
 class Fault:
-    """Rows in which something is wrong with a column.
+    """Rows with a fault in a column.
 
     Attributes:
-        rows: how many.
-        first: number of the first of them, from 0, in the order in which Spark gives the rows.
+        rows: number of such rows.
+        first: index of the first such row, from 0, in Spark's order of rows.
     """
 
     rows: int
@@ -51,13 +51,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rows said about one column.
+    """Facts about the values of one column.
 
     Attributes:
-        faults: by what is wrong: "null", "inner null", "not finite", "fraction", "outside".
+        faults: faults by kind: "null", "inner null", "not finite", "fraction", "outside".
         lengths: shortest and longest array, by level of nesting.
-        low, high: least and greatest number, where one is outside the limits.
-        head: the first bytes of a row, of a column of bytes.
+        low, high: least and greatest number, if one is outside the limits.
+        head: the first bytes of a row, for a column of bytes.
     """
 
     faults: dict[str, Fault]
@@ -68,7 +68,7 @@ class Facts:
 
 
 def conditions(source: Source, expected: Expected) -> dict[str, Column]:
-    """Return what is wrong with a row, by name, as columns of booleans; null is as good as false."""
+    """Return conditions for the faults of a row, by name, as boolean columns; null counts as false."""
     found = {"null": source.column.isNull()}
     array, inner_null = source.array(), []
     for _ in range(1, source.depth):
@@ -82,7 +82,7 @@ def conditions(source: Source, expected: Expected) -> dict[str, Column]:
         return found
     low, high = _range(source, array)
     if expected.finite is not None and source.floating:
-        # To Spark, NaN is the greatest number. What is finite in float64 need not be so in float32.
+        # Spark orders NaN above all numbers. A finite float64 may be infinite as float32.
         largest = F.lit(float(np.finfo(expected.finite).max)).cast(source.leaf)
         found["not finite"] = (high > largest) | (low < -largest)
     if expected.integers and not source.integral:
@@ -94,12 +94,12 @@ def conditions(source: Source, expected: Expected) -> dict[str, Column]:
 
 
 def questions(source: Source, expected: Expected, *, closely: bool = False) -> dict[str, Column]:
-    """Return the aggregates that `facts` needs of the rows of a partition, by name.
+    """Return the aggregates of a partition's rows that `facts` needs, by name.
 
     Args:
         source: the column.
-        expected: what its numbers must be.
-        closely: what is wrong, in how many rows and where first; else whether anything is wrong at all.
+        expected: requirements on its numbers.
+        closely: find each fault, its number of rows and its first row; otherwise only whether any exists.
     """
     found = conditions(source, expected)
     if not closely:
@@ -119,17 +119,17 @@ def questions(source: Source, expected: Expected, *, closely: bool = False) -> d
 
 
 ROW = "__distkeras_row"
-"""The number of a row in its partition, which close questions ask for."""
+"""Column of a row's index in its partition, for the close questions."""
 
 
 def facts(source: Source, prefix: str, rows: Iterable[Row], closely: dict[int, Row]) -> Facts:
-    """Put together the answers to `questions` from every partition.
+    """Combine the aggregates of `questions` from all partitions.
 
     Args:
         source: the column.
-        prefix: with which the names of its answers begin.
-        rows: the answers of each partition, with its index and number of rows.
-        closely: those to the close questions, by partition, if they were asked.
+        prefix: prefix of the names of its aggregates.
+        rows: the aggregates of each partition, with its index and number of rows.
+        closely: the aggregates of the close questions, by partition, if they were computed.
     """
     found, first_row = Facts({}), 0
     for row in sorted(rows, key=lambda row: row["partition"]):
@@ -174,7 +174,7 @@ def _number(value: Any) -> float | None:
 
 
 def _sizes(source: Source) -> dict[str, Column]:
-    """The aggregates of the lengths, by level."""
+    """Return the aggregates of the lengths, by level."""
     if not source.depth:
         return {}
     array = source.array()
@@ -194,19 +194,19 @@ def _extremes(level: int, shortest: Column, longest: Column) -> dict[str, Column
 
 
 def _size(array: Column) -> Column:
-    # Without ANSI mode Spark says that a null has size -1.
+    # Without ANSI mode Spark gives a null the size -1.
     return F.when(array.isNotNull(), F.size(array))
 
 
 def _range(source: Source, array: Column) -> tuple[Column, Column]:
-    """The least and the greatest number of a row."""
+    """Return the least and the greatest number of a row."""
     if isinstance(source.leaf, T.BooleanType):
         array = array.cast("array<int>" if source.depth else "int")
     return (F.array_min(array), F.array_max(array)) if source.depth else (array, array)
 
 
 def _within(source: Source, limits: tuple[int, int]) -> bool:
-    """Whether the type of the column is enough to keep within `limits`."""
+    """Whether the type of the column guarantees numbers within `limits`."""
     bits = {"ByteType": 8, "ShortType": 16, "IntegerType": 32, "LongType": 64}.get(type(source.leaf).__name__)
     if isinstance(source.leaf, T.BooleanType):
         return limits[0] <= 0 and limits[1] >= 1
@@ -214,10 +214,11 @@ def _within(source: Source, limits: tuple[int, int]) -> bool:
 
 
 def _has_null(array: Column, leaf: T.DataType) -> Column:
-    """Whether an array has a null inside.
+    """Return whether an array has a null inside.
 
-    `array_contains` is compiled, `exists` is interpreted and 20 times slower on long arrays: it gives null
-    where the value is absent and a null is there. A row that holds this very value is left to the worker.
+    `array_contains` is compiled, while `exists` is interpreted and 20 times slower on long arrays.
+    `array_contains` gives null if the value is absent and a null is present. The worker checks rows that hold
+    this very value.
     """
     if isinstance(leaf, T.FractionalType) and not isinstance(leaf, T.DecimalType):
         absent = F.lit(-math.pi * 1e30).cast(leaf)
@@ -226,5 +227,5 @@ def _has_null(array: Column, leaf: T.DataType) -> Column:
 
 
 def _is_fractional(number: Column) -> Column:
-    # NaN and infinity have no remainder either.
+    # NaN and infinity have no remainder, and count as fractional.
     return number.isNotNull() & (F.coalesce(number % 1, F.lit(1.0)) != 0)

@@ -1,4 +1,4 @@
-"""In what form rows fill the model's shapes. An error says what a row holds, and what it should."""
+"""Match the form of rows to the model's shapes. Errors state the form of a row and the expected one."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from distkeras.worker.images import image_hint
 from distkeras.worker.tensor_spec import TensorSpec
 
 SHOWN_PARTS = 4
-"""Names of columns put together that stand in a message about all of them."""
+"""Number of combined columns that a message names."""
 
 
 def feature(source: Source, facts: Facts, spec: TensorSpec) -> Column:
-    """Return how `source` feeds the input `spec`.
+    """Return the form in which `source` feeds the input `spec`.
 
     Raises:
-        ValueError: the length of its rows is another, or differs from row to row.
+        ValueError: the length of its rows does not fit, or differs from row to row.
     """
     target = f"input {spec.name!r} of the model"
     return Column("", fit(source, facts, spec.shape, target), spec.dtype, spec.key, source=source.name)
 
 
 def assembled(sources: Sequence[Source], found: Sequence[Facts], spec: TensorSpec) -> Column:
-    """Return how several columns, put together in their order, feed the input `spec`.
+    """Return the form in which several columns, combined in their order, feed the input `spec`.
 
     Raises:
-        ValueError: their numbers are not as many as the input has, or differ from row to row.
-        TypeError: one cannot be put together with others.
+        ValueError: their total of numbers is not that of the input, or differs from row to row.
+        TypeError: a column cannot be combined with others.
     """
     parts = []
     for source, facts in zip(sources, found, strict=True):
@@ -43,7 +43,7 @@ def assembled(sources: Sequence[Source], found: Sequence[Facts], spec: TensorSpe
     filled = (width,) if spec.shape is None else _fill(spec.shape, (width,))
     if filled is None:
         raise ValueError(
-            f"The columns {names}{more} have {width} value(s) a row together. Expected "
+            f"The columns {names}{more} have {width} value(s) per row together. Expected "
             f"{_values(spec.shape or ())} for input {spec.name!r} of the model. "
             f"Received: features_col={[source.name for source in sources]}"
         )
@@ -51,7 +51,7 @@ def assembled(sources: Sequence[Source], found: Sequence[Facts], spec: TensorSpe
 
 
 def check_assembled(source: Source, spec: TensorSpec) -> None:
-    """Raise TypeError if a column cannot be put together with others for one input."""
+    """Raise TypeError if a column cannot be combined with others for one input."""
     if source.binary or source.depth > 1:
         held = "bytes" if source.binary else "nested arrays"
         raise TypeError(
@@ -61,30 +61,30 @@ def check_assembled(source: Source, spec: TensorSpec) -> None:
 
 
 def weight(source: Source, facts: Facts, spec: TensorSpec, known: bool) -> Column:
-    """Return how `source` weighs the rows, or each of the places, of the output `spec`.
+    """Return the form in which `source` weighs the rows, or each position, of the output `spec`.
 
     Args:
         source: the column.
-        facts: about it.
-        spec: the output: it has a loss for each place, its last axis left out.
-        known: whether the loss is known to be so.
+        facts: facts about it.
+        spec: the output; it has a loss for each position, without its last axis.
+        known: whether the loss is known to have this form.
 
     Raises:
-        ValueError: it is neither a number a row nor one for each place.
+        ValueError: the column has neither one number per row nor one for each position.
     """
     target = f"the sample weight of output {spec.name!r} of the model"
     shape = fit(source, facts, None, target)
     places = None if spec.shape is None else spec.shape[:-1]
     if math.prod(shape) == 1:
-        # Keras does not bring a number a row to the rank of losses of several places by itself.
+        # By itself Keras does not expand one number per row to the rank of losses with several positions.
         shape = (1,) * len(places or ()) if known else ()
     elif known and places is not None:
         filled = _fill(places, shape)
-        # For places in rows and columns, one for each row is enough.
+        # For positions in rows and columns, one weight for each row is enough.
         if filled is None and (len(shape) != len(places) - 1 or not _agree(shape, places)):
             raise ValueError(
-                f"Column {source.name!r} has {' x '.join(map(str, shape))} value(s) a row. Expected a number "
-                f"a row{f', or {_values(places)}' if places else ''} for {target}."
+                f"Column {source.name!r} has {' x '.join(map(str, shape))} value(s) per row. Expected a "
+                f"number per row{f', or {_values(places)}' if places else ''} for {target}."
             )
         shape = (*shape, 1) if filled is None else filled
     return Column("", shape, "float32", spec.key, source=source.name, finite=True)
@@ -95,10 +95,10 @@ def _agree(shape: tuple[int, ...], places: tuple[int | None, ...]) -> bool:
 
 
 def fit(source: Source, facts: Facts, shape: tuple[int | None, ...] | None, target: str) -> tuple[int, ...]:
-    """Return the shape in which rows of `source` fill `shape`, with every unknown length found.
+    """Return the shape in which rows of `source` fill `shape`, with all unknown lengths determined.
 
     Raises:
-        ValueError: none does.
+        ValueError: the rows do not fill it.
     """
     for level, (shortest, longest) in enumerate(facts.lengths):
         if shortest != longest:
@@ -115,14 +115,14 @@ def fit(source: Source, facts: Facts, shape: tuple[int | None, ...] | None, targ
     if filled is None or 0 in found:
         held = "a single value" if not source.depth else f"{' x '.join(map(str, found))} value(s)"
         raise ValueError(
-            f"Column {source.name!r} has {held} a row. Expected {_values(shape)} for {target}. Change the "
+            f"Column {source.name!r} has {held} per row. Expected {_values(shape)} for {target}. Change the "
             f"column, or the model's input shape and output units{image_hint(facts.head)}."
         )
     return filled
 
 
 def _fill(shape: tuple[int | None, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return `shape` with its unknown lengths taken from `found`; `None` where they cannot agree."""
+    """Return `shape` with its unknown lengths taken from `found`; `None` if they do not fit."""
     if None in shape:
         if len(found) == len(shape):
             shape = tuple(

@@ -1,4 +1,4 @@
-"""One training on Spark: the server up, the stage run, the events read, the center pulled."""
+"""Run one training on Spark: start the server and the stage, read the events, pull the center."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ __all__ = ["Job", "Outcome", "WorkerError"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job leaves.
+    """The result of a job.
 
     Attributes:
-        center: the last one, shaped as the first was.
-        num_updates: the commits that it took.
-        final_states: what each worker left besides.
+        center: the last center, in the shape of the first.
+        num_updates: number of commits that the center applied.
+        final_states: the further state that each worker returned.
     """
 
     center: Vector
@@ -62,22 +62,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, and how it lies on Spark.
+    """One training and its execution on Spark.
 
     Attributes:
-        task: how every worker trains.
-        model: what they train: architecture, weights and compile settings.
+        task: the settings of the training that all workers share.
+        model: the model to train: architecture, weights and compile settings.
         frame: the prepared rows; partition i goes to worker i.
-        initial: the first center, shape (size,); or one for each worker's own, shape (workers, size). At the
-            end the last is written over it.
+        initial: the first center, shape (size,); or one for each worker, shape (workers, size). At the end
+            the last center overwrites it.
         backend: Keras backend of the workers.
-        options: of the parameter server.
-        settings: what a resumed training must have in common with the first, plain JSON.
-        resume: number of the next event of the training to go on with; `None`: a new one.
-        num_servers: processes that hold the center between them.
-        launched: such processes, if they have been launched ahead.
-        compression: the codec of what travels, `None` for none.
-        story: what happens in it.
+        options: options of the parameter server.
+        settings: settings that a resumed training must share with the first, plain JSON.
+        resume: number of the next event of the training to resume; `None` for a new one.
+        num_servers: number of processes that hold the center together.
+        launched: server processes that were launched ahead, if any.
+        compression: the codec of messages, `None` for none.
+        story: collects the transitions of the training.
     """
 
     task: Task
@@ -96,20 +96,20 @@ class Job:
     def run(self, on_event: Callable[[Event], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
 
-        Ctrl-C, or any other exception in the driver, ends workers, server and Spark job before it goes on.
+        Ctrl-C, or any other exception in the driver, ends workers, server and Spark job before it propagates.
 
         Args:
-            on_event: told of every event, in the order in which the center took them.
+            on_event: receives every event, in the center's order.
 
         Raises:
-            NotEnoughSlots: a synchronous rule has more workers than the cluster has task slots.
+            NotEnoughSlots: a synchronous algorithm has more workers than the cluster has task slots.
             ExecutorsNotReady: a package is missing in the executors' Python.
-            WorkerError: an exception in a worker, or in the rule on the server.
-            ValueError: Spark's speculation is on for an asynchronous rule.
+            WorkerError: an exception in a worker, or in the algorithm on the server.
+            ValueError: Spark's speculation is on for an asynchronous algorithm.
             ServerFailed: the parameter server's process did not start, or ended.
         """
         started, center = time.monotonic(), self.task.center
-        begins = "begins" if self.resume is None else "goes on from its last snapshot"
+        begins = "begins" if self.resume is None else "resumes from its last snapshot"
         self.story.tell(
             f"The job {begins}: {center.algorithm!r}, workers: {center.num_workers}, "
             f"epochs: {self.task.num_epoch}, parameter servers: {self.num_servers}, "
@@ -121,7 +121,7 @@ class Job:
         except BaseException as error:
             cancelled = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
             what, level = (
-                ("is cancelled", logging.WARNING) if cancelled else ("ends by an error", logging.ERROR)
+                ("is cancelled", logging.WARNING) if cancelled else ("ends with an error", logging.ERROR)
             )
             self.story.tell(f"The job {what}: {type(error).__name__}.", level, __name__)
             self.story.add_to(error)
@@ -153,7 +153,7 @@ class Job:
             stage = worker_stage(self.frame, envelope, barrier=barrier, tell=tell)
             stage.start()
             try:
-                # Models are cycles. Python looks for those after dozens of trainings; now the driver waits.
+                # Models are reference cycles, which Python rarely collects. The driver is idle now.
                 gc.collect()
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
                     watch = Watch(
@@ -169,11 +169,11 @@ class Job:
                     return Outcome(self._pull(watch), num_updates, final_states_of(stage.rows))
             except BaseException as error:
                 servers.stop(f"The driver ended the job: {type(error).__name__}")
-                stage.cancel(GRACE_SECONDS)  # Workers that were told to stop may end by themselves.
+                stage.cancel(GRACE_SECONDS)  # Workers that received the stop may end by themselves.
                 raise
 
     def _servers(self, spark: SparkSession, threads: int) -> Servers:
-        """Start the servers' processes while Spark looks whether its executors can train."""
+        """Start the servers' processes while Spark checks whether its executors can train."""
         host, bind = addresses(spark, self.options)
         with ThreadPoolExecutor(1) as pool:
             setup = ServerSetup(self.task.center, host, bind, self.options, self.compression, self.settings)
@@ -195,7 +195,7 @@ class Job:
             return starting.result()
 
     def _pull(self, watch: Watch) -> Vector:
-        # In place of the first: another vector of the model's size may be more than the driver has.
+        # In place of the first center: the driver may lack memory for another vector of the model's size.
         for member, center in enumerate(np.atleast_2d(self.initial)):
             pulled: Pulled = watch.ask(Pull(member))
             center[:] = pulled.center
@@ -205,6 +205,6 @@ class Job:
 def _refuse_speculation(spark: SparkSession, barrier: bool) -> None:
     if not barrier and spark.conf.get("spark.speculation", "false") == "true":
         raise ValueError(
-            "Spark would start a second copy of a slow worker, and then end the one that trains. Set "
+            "Spark would start a second copy of a slow worker, and then end the copy that trains. Set "
             "`spark.speculation` to false for this application. Received: spark.speculation=true"
         )

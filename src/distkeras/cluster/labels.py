@@ -1,4 +1,4 @@
-"""Do labels fit the loss and the output? What their numbers must be, and what is wrong where they are not."""
+"""Check whether labels fit the loss and the output: requirements on their numbers, and errors for faults."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ INT32 = (-(2**31), 2**31 - 1)
 
 
 def is_known(loss: str | None) -> bool:
-    """Whether it is known what labels the loss takes; one of the user's own may want anything."""
+    """Whether the valid labels of the loss are known; a loss of the user's own may take any."""
     return _plain(loss) in SPARSE | ONE_HOT | BINARY | ELEMENTWISE
 
 
 def expected(source: Source, spec: TensorSpec, loss: str | None) -> Expected:
-    """Return what the numbers of a label must be."""
+    """Return the requirements on the numbers of a label."""
     plain = _plain(loss)
     if plain in SPARSE:
         units = spec.shape[-1] if spec.shape else None
@@ -44,14 +44,14 @@ def expected(source: Source, spec: TensorSpec, loss: str | None) -> Expected:
 
 
 def label(source: Source, facts: Facts, spec: TensorSpec, loss: str | None) -> Column:
-    """Return how `source` is compared with the output `spec`.
+    """Return the form in which `source` is compared with the output `spec`.
 
     Args:
         source: the column.
-        facts: about it.
+        facts: facts about it.
         spec: the output.
-        loss: a name of Keras, in whatever spelling; `None` or an unknown one: the user's own, which may want
-            anything.
+        loss: Keras's name, in any spelling; `None` or an unknown name for the user's own, which may take any
+            labels.
 
     Raises:
         ValueError: loss and output cannot take these labels.
@@ -80,7 +80,7 @@ def label(source: Source, facts: Facts, spec: TensorSpec, loss: str | None) -> C
 
 
 def _class_label(source: Source, facts: Facts, spec: TensorSpec) -> Column:
-    """Return a column of class indices: one a row, or one for each place of an output that has several."""
+    """Return a column of class indices: one per row, or one for each position of an output with several."""
     name = source.name
     units = spec.shape[-1] if spec.shape else None
     places = None if spec.shape is None else spec.shape[:-1]
@@ -88,30 +88,30 @@ def _class_label(source: Source, facts: Facts, spec: TensorSpec) -> Column:
     width = facts.lengths[0] if facts.lengths else (1, 1)
     if places == () and source.depth and units and units > 1 and width == (units, units):
         raise ValueError(
-            f"Column {name!r} has {units} values a row. Expected one class index: {target}. These look like "
-            "one-hot labels: use loss='categorical_crossentropy'."
+            f"Column {name!r} has {units} values per row. Expected one class index: {target}. These look "
+            "like one-hot labels: use loss='categorical_crossentropy'."
         )
     shape = fit(source, facts, places, target)
     if "fraction" in facts.faults:
         raise ValueError(
-            f"Column {name!r} has a label that is no integer in {facts.faults['fraction']}. Expected class "
-            f"indices: {target}. Index the classes (pyspark.ml.feature.StringIndexer), or use a loss for "
-            "regression."
+            f"Column {name!r} has a label that is not an integer in {facts.faults['fraction']}. Expected "
+            f"class indices: {target}. Index the classes (pyspark.ml.feature.StringIndexer), or use a loss "
+            "for regression."
         )
     outside = facts.faults.get("outside")
     if outside is not None and facts.low is not None and facts.low < 0:
         raise ValueError(
-            f"Column {name!r} has the label {facts.low:g}; outside the classes are {outside}. Expected class "
-            f"indices from 0: {target}."
+            f"Column {name!r} has the label {facts.low:g}; labels outside the classes: {outside}. Expected "
+            f"class indices from 0: {target}."
         )
     if outside is not None and facts.high is not None:
         mend = (
             "Use loss='binary_crossentropy'" if units == 1 else f"Give the output {facts.high + 1:.0f} units"
         )
         raise ValueError(
-            f"Column {name!r} has labels up to {facts.high:g}; outside the classes are {outside}. Expected 0 "
-            f"to {(units or 2**31) - 1}: {target}, which has {units} unit(s). {mend}, or index the classes "
-            "from 0."
+            f"Column {name!r} has labels up to {facts.high:g}; labels outside the classes: {outside}. "
+            f"Expected 0 to {(units or 2**31) - 1}: {target}, which has {units} unit(s). {mend}, or index "
+            "the classes from 0."
         )
     return Column("", shape, "int32", spec.key, source=name)
 
@@ -121,14 +121,14 @@ def _check_one_hot(source: Source, facts: Facts, spec: TensorSpec, loss: str) ->
     width = facts.lengths[0] if facts.lengths else (1, 1)
     if units is not None and units > 1 and width == (1, 1):
         raise ValueError(
-            f"Column {source.name!r} has a single class label a row. Expected {units} values (one-hot): "
+            f"Column {source.name!r} has a single class label per row. Expected {units} values (one-hot): "
             f"output {spec.name!r} has {units} units and the loss is {loss!r}. Use "
             "loss='sparse_categorical_crossentropy', or encode the labels with OneHotTransformer."
         )
 
 
 def _free_label(source: Source, facts: Facts, spec: TensorSpec) -> Column:
-    """Return a label for a loss that is not known here: as it comes, if every row is alike."""
+    """Return a label for an unknown loss: unconverted, if every row has the same form."""
     target = f"the loss at output {spec.name!r}"
     if isinstance(source.leaf, T.StringType):
         check_leaf(source, _dtype(spec), target)
@@ -139,7 +139,7 @@ def _free_label(source: Source, facts: Facts, spec: TensorSpec) -> Column:
 
 
 def _plain(loss: str | None) -> str:
-    """Return the name of a loss in Keras's shortest spelling."""
+    """Return Keras's shortest name of a loss."""
     plain = (loss or "").replace("_", "").lower()
     return ALIASES.get(plain, plain)
 

@@ -1,4 +1,4 @@
-"""Names of columns as a user writes them: found as Spark finds them, whatever characters they have."""
+"""Resolve column names that a user writes as Spark does, whatever characters they contain."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from distkeras.cluster.source import Source, quoted, source_of
 class Table:
     """The columns of a DataFrame, by the names that a user writes.
 
-    A name is that of a column to the letter; else that of a column as `spark.sql.caseSensitive` compares
-    them; else whatever Spark takes it for: a field of a struct (`a.b`), a column of an alias, a name in
-    backticks.
+    A name is first compared exactly with the columns; then as `spark.sql.caseSensitive` compares them; then
+    Spark resolves it: as a field of a struct (`a.b`), a column of an alias, or a name in backticks.
 
     Args:
-        dataframe: whose.
+        dataframe: the DataFrame.
 
     Attributes:
-        frame: the DataFrame that the columns of `source` belong to. Names that differ in case alone, which
-            Spark would not tell apart, are other ones there.
+        frame: the DataFrame that the columns of `source` belong to. It renames columns whose names differ
+            only in case, which Spark could not distinguish.
     """
 
     def __init__(self, dataframe: DataFrame) -> None:
@@ -47,27 +46,27 @@ class Table:
         """Return the column `name`.
 
         Args:
-            name: as the user wrote it.
+            name: the name that the user wrote.
             argument: name of the user's argument.
 
         Raises:
-            ValueError: there is none, or more than one.
-            TypeError: it holds nothing that can feed a model.
+            ValueError: there is no such column, or more than one.
+            TypeError: the column cannot feed a model.
         """
         field, path = self.field(name, argument)
         return source_of(field, path, name if path == name else "")
 
     def named(self, frame: DataFrame) -> DataFrame:
-        """Return `frame`, that of this table with further columns at the end, under the user's names."""
+        """Return `frame`, this table's frame with more columns at its end, under the user's names."""
         if self._addresses == self._names:
-            return frame  # Renamed, its columns would be none of the user's DataFrame to Spark.
+            return frame  # After a renaming, Spark would not accept its columns in the user's DataFrame.
         return frame.toDF(*self._names, *frame.columns[len(self._names) :])
 
     def field(self, name: str, argument: str) -> tuple[T.StructField, str]:
-        """Return the column `name`, under that name, and how `frame` calls it in `pyspark.sql.functions.col`.
+        """Return the column `name`, under that name, and its name in `frame` for `functions.col`.
 
         Raises:
-            ValueError: there is none, or more than one.
+            ValueError: there is no such column, or more than one.
         """
         if not isinstance(name, str):
             raise TypeError(f"Expected names of columns as strings. Received: {argument}={name!r}")
@@ -84,7 +83,7 @@ class Table:
         return T.StructField(name, field.dataType, field.nullable), path
 
     def _asked(self, name: str, argument: str) -> T.StructField:
-        """Return what Spark takes `name` for."""
+        """Return the field that Spark resolves `name` to."""
         try:
             with _quiet():
                 found = [] if name.endswith("*") else self.frame.select(F.col(name)).schema.fields
@@ -101,10 +100,10 @@ class Table:
 
 
 def column_in_memory(name: str, names: Collection[str], argument: str) -> str:
-    """Return the one of the columns `names` of a table in memory that `name` is, or is a field of.
+    """Return the column among `names`, of a table in memory, that `name` means or is a field of.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such column.
     """
     if name in names:
         return name
@@ -118,13 +117,13 @@ def column_in_memory(name: str, names: Collection[str], argument: str) -> str:
 
 
 def missing(name: str, near: Iterable[str], argument: str, names: Iterable[str] | None = None) -> NoReturn:
-    """Raise that there is no column `name`.
+    """Raise an error for an unknown column `name`.
 
     Args:
-        name: as the user wrote it.
-        near: names that may have been meant.
+        name: the name that the user wrote.
+        near: candidates for a suggestion.
         argument: name of the user's argument.
-        names: those to list; default: all of `near`.
+        names: names to list; default: all of `near`.
     """
     near = list(near)
     close = [other for other in near if other.lower() == name.lower()]
@@ -138,7 +137,7 @@ def missing(name: str, near: Iterable[str], argument: str, names: Iterable[str] 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep PySpark from logging pages about a name that Spark does not know: an error of ours will say it."""
+    """Keep PySpark from logging pages about an unknown name: our own error reports it."""
     logger = logging.getLogger("DataFrameQueryContextLogger")
     before, logger.disabled = logger.disabled, True
     try:

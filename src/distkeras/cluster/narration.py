@@ -1,4 +1,4 @@
-"""What an event tells, in a sentence, and at which level of the log."""
+"""Describe an event in a sentence, with a log level."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MAX_TEXT = 300
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a worker is.
+    """The progress of a worker.
 
     Attributes:
-        windows: that it has committed.
-        epoch: in which the last of them ended; `None`: a snapshot had it, which does not say.
+        windows: number of windows that it has committed.
+        epoch: epoch in which the last of them ended; `None` after a snapshot, which does not store it.
     """
 
     windows: int = 0
@@ -47,11 +47,11 @@ class Progress:
 
 
 def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
-    """Return the level of the log and the text for `event`.
+    """Return the log level and the text for `event`.
 
     Args:
-        event: any but a `Window`, of which there are too many.
-        progress: of the workers that have committed windows.
+        event: any event but a `Window`, of which there are too many.
+        progress: progress of the workers that have committed windows.
     """
     match event:
         case WorkerJoined() | WorkerLeft() | WorkerLost() | WorkerBack() | WorkerFailed():
@@ -61,17 +61,17 @@ def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
         case SnapshotWritten() | SnapshotFailed() | RecordFailed() | ServerRestored():
             return _of_storage(event)
         case CenterFailed():
-            return logging.ERROR, f"The parameter server cannot go on: {event.error}"
+            return logging.ERROR, f"The parameter server cannot continue: {event.error}"
         case EventsDropped():
             return logging.WARNING, (
-                f"{event.count} events are missing in the history: they were not read for too long."
+                f"{event.count} events are missing from the history: they were read too late."
             )
         case UpdateRefused():
             return logging.WARNING, (
                 f"Window {event.iteration} of worker {event.worker}, epoch {event.epoch}, was refused: "
                 f"{event.reason}"
             )
-    raise TypeError(f"Expected an event that is no window. Received: {event!r}")
+    raise TypeError(f"Expected an event other than a window. Received: {event!r}")
 
 
 def _of_worker(
@@ -86,9 +86,9 @@ def _of_worker(
         case WorkerLeft():
             return logging.INFO, f"{worker} has ended{place}."
         case WorkerLost():
-            return logging.WARNING, f"{worker} gave no sign of life for {event.silence:.0f} s{place}."
+            return logging.WARNING, f"{worker} sent no heartbeat for {event.silence:.0f} s{place}."
         case WorkerBack():
-            return logging.WARNING, f"{worker} is heard again{place}."
+            return logging.WARNING, f"{worker} is back{place}."
         case WorkerFailed():
             return logging.ERROR, f"{worker} failed{place}: {_exception_in(event.error)}"
 
@@ -119,7 +119,7 @@ def _of_storage(event: SnapshotWritten | SnapshotFailed | RecordFailed | ServerR
         case ServerRestored():
             ended = sum(event.left)
             return logging.INFO, (
-                f"The parameter server goes on from a snapshot of {event.num_updates} updates: "
+                f"The parameter server resumes from a snapshot of {event.num_updates} updates: "
                 f"{sum(event.commits)} windows, {ended} of {len(event.left)} workers have ended."
             )
 
@@ -131,7 +131,7 @@ def _named(workers: Sequence[int]) -> str:
 
 
 def _exception_in(trace: str) -> str:
-    """Return type and message of the exception of a traceback: the line after its last frame."""
+    """Return type and message of the exception in a traceback: the line after its last frame."""
     lines = trace.strip().splitlines() or [""]
     frames = [number for number, line in enumerate(lines) if line.startswith("  ")]
     after = frames[-1] + 1 if frames else 0

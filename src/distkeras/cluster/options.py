@@ -1,4 +1,4 @@
-"""The options of the parameter server, and the address that follows from them."""
+"""The options of the parameter server, and its address."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where the parameter server listens and how long workers look for it.
+    """Options of the parameter server: address, timeouts, snapshots, encryption.
 
     Attributes:
-        host: name or address at which the workers reach it; default: the loopback interface where all workers
-            run on this machine, else `spark.driver.host`.
-        bind: address that it binds, where that is another, as behind a NAT; default: that of `host`, or
-            `spark.driver.bindAddress` where `host` is `spark.driver.host`.
-        ports: candidates, tried in order, for networks that leave only some open; 0 lets the system choose.
-        patience: seconds for which a worker tries to reach a server that does not answer.
-        timeout: seconds for which the machine at the other end of a connection may acknowledge nothing; then
-            the connection is opened anew. An answer may take as long as it will.
-        snapshots: when the server writes down what it holds, and where; `None`: never, so that a server that
-            is killed ends the training.
-        restarts: how often a server that was killed is started again from its last snapshot.
-        heartbeat: seconds of silence from which a worker counts as lost: it is reported, and synchronous
-            rounds may go on without it. Workers give signs of life three times as often, also when a window
-            takes hours.
-        give_up: seconds after which a training ends with an error: of silence of a worker that was lost,
+        host: name or address at which the workers reach the server; default: the loopback interface if all
+            workers run on this machine, else `spark.driver.host`.
+        bind: address that the server binds if it differs from `host`, for example behind a NAT; default:
+            `host`, or `spark.driver.bindAddress` if `host` is `spark.driver.host`.
+        ports: candidates, tried in order, for networks with only some open ports; 0 lets the system choose.
+        patience: seconds for which a worker retries a server that does not answer.
+        timeout: seconds after which a connection is reopened if the machine at its other end acknowledges
+            nothing. It does not limit the time to a reply.
+        snapshots: when and where the server writes its state; `None` for no snapshots: then a killed server
+            ends the training.
+        restarts: how often a killed server restarts from its last snapshot.
+        heartbeat: seconds without a message after which a worker counts as lost: it is reported, and
+            synchronous rounds may continue without it. Workers send heartbeats three times as often, also
+            during windows of hours.
+        give_up: seconds after which a training ends with an error: without a message from a lost worker,
             until the executors have imported Keras, or until the first worker has started.
-        shared_memory: workers on the server's own machine, where that is Linux, exchange through memory that
-            both map, instead of TCP. Compressed messages always take TCP.
-        tls: encrypt the connections: `True` for a certificate that is made for each job and pinned by the
-            workers (`pip install 'distkeras[tls]'` beside the driver), or a `TLS` of contexts of your own.
-        checksum: send a CRC-32 with every frame, for networks that damage data; TLS notices that by itself.
-        record: a folder on the driver's machine. Each server writes there every request that it handles, in
-            order, with the vector of every commit: `distkeras.record.replay` runs them again, to the same
-            center. Exchanges of several workers then come one after the other. Default: no record.
+        shared_memory: workers on the server's own machine, if it runs Linux, exchange through memory that
+            both map, instead of TCP. Compressed messages always use TCP.
+        tls: encrypt the connections: `True` for a certificate that is created for each job and pinned by the
+            workers (`pip install 'distkeras[tls]'` on the driver), or a `TLS` with contexts of your own.
+        checksum: send a CRC-32 with every frame, for networks that corrupt data; TLS detects that by itself.
+        record: a folder on the driver's machine. Each server writes there all requests that it handles, in
+            order, with the vector of every commit: `distkeras.record.replay` replays them to the same
+            center. The server then processes exchanges of several workers one at a time. Default: no record.
 
     Raises:
-        TypeError: an option of another type.
-        ValueError: seconds that are not positive, a negative number of restarts, no ports or a wrong one.
+        TypeError: an option has the wrong type.
+        ValueError: seconds are not positive, `restarts` is negative, or `ports` is empty or has a wrong one.
     """
 
     host: str | None = None
@@ -69,7 +69,7 @@ class ServerOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.tls, bool | TLS):
             raise TypeError(
-                "`tls` must be True, False or a distkeras.TLS: two functions that make the contexts of "
+                "`tls` must be True, False or a distkeras.TLS: two functions that create the contexts of "
                 f"server and workers. Received: tls={self.tls!r}"
             )
         if not isinstance(self.snapshots, SnapshotOptions | None):
@@ -90,7 +90,7 @@ class ServerOptions:
 
     @property
     def resumable(self) -> bool:
-        """Whether snapshots stay where another driver may find them."""
+        """Whether snapshots are stored where another driver may find them."""
         return self.snapshots is not None and self.snapshots.address is not None
 
     def _check_ports(self) -> None:
@@ -113,16 +113,16 @@ def _check_seconds(name: str, value: object, finite: bool) -> None:
 
 
 def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:
-    """Where the workers reach the server, and what it binds.
+    """Return the server's address for the workers, and the address that it binds.
 
     Raises:
-        ValueError: Spark Connect, where nothing says how executors reach this process, and no `host`.
+        ValueError: `host` is missing over Spark Connect, which cannot give an address of this process.
     """
     if options.host is not None:
         return options.host, options.bind or options.host
     if is_remote():
         raise ValueError(
-            "Spark Connect does not tell how its executors reach this process. Give the trainer "
+            "Spark Connect does not know how its executors reach this process. Give the trainer "
             "server=ServerOptions(host=...) with an address of this machine. Received: host=None"
         )
     if is_local(spark):

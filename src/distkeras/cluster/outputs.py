@@ -1,4 +1,4 @@
-"""The columns that the outputs of a model become."""
+"""Convert the outputs of a model to columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMN_TYPES: dict[str, T.DataType] = {
     "int32": T.IntegerType(),
     "int64": T.LongType(),
 }
-"""The Spark type of each type of number that an output may become."""
+"""The Spark type of each number type that an output may have."""
 
 WIDENED = {
     "float16": "float32",
@@ -38,11 +38,11 @@ def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
     """Return the name of the column for each of `outputs`.
 
     Args:
-        given: a name for each; a single name and several outputs give `<name>_<name of the output>`.
-        outputs: of the model.
+        given: a name for each; with several outputs, a single name gives `<name>_<name of the output>`.
+        outputs: outputs of the model.
 
     Raises:
-        ValueError: another number of names than outputs.
+        ValueError: the number of names is not that of the outputs.
     """
     if isinstance(given, str) and len(outputs) > 1:
         return [f"{given}_{spec.key or spec.name}" for spec in outputs]
@@ -50,11 +50,11 @@ def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
 
 
 def output_column(spec: TensorSpec, output: str, name: str) -> OutputColumn:
-    """Return how the output `spec` becomes a column.
+    """Return the column form of the output `spec`.
 
     Raises:
         ValueError: it does not fit `output`.
-        TypeError: its type has no column.
+        TypeError: no column can hold its type.
     """
     dtype = WIDENED.get(spec.dtype, spec.dtype)
     if dtype not in COLUMN_TYPES:
@@ -65,7 +65,7 @@ def output_column(spec: TensorSpec, output: str, name: str) -> OutputColumn:
     if output not in fits or not fits[output]:
         mend = "" if output in fits else f" Expected one of {list(get_args(Output))}."
         raise ValueError(
-            f"Output {spec.name!r} of the model has shape {spec.shape} a row.{mend} "
+            f"Output {spec.name!r} of the model has shape {spec.shape} per row.{mend} "
             f"Received: output={output!r}"
         )
     depth = 0 if output == "scalar" else max(1, len(spec.shape or ()))
@@ -73,7 +73,7 @@ def output_column(spec: TensorSpec, output: str, name: str) -> OutputColumn:
 
 
 def type_of(output_columns: Sequence[OutputColumn]) -> T.DataType:
-    """Return the Spark type of the answers."""
+    """Return the Spark type of the predictions."""
     types = []
     for column in output_columns:
         kind = COLUMN_TYPES[column.dtype]

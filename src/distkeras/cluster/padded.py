@@ -1,4 +1,4 @@
-"""Columns whose rows differ in length, for models that take them filled up."""
+"""Columns whose rows differ in length, for models that take padded rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from distkeras.worker.tensor_spec import TensorSpec
 
 
 def with_columns(inputs: Sequence[TensorSpec], feeding: Feeding) -> tuple[TensorSpec, ...]:
-    """Return those of `inputs` that a column feeds: the others are masks.
+    """Return the inputs that columns feed: the others are masks.
 
     Raises:
-        ValueError: a mask is no input.
+        ValueError: a mask does not name an input.
     """
     names = {spec.key or spec.name for spec in inputs}
     if not feeding.masks <= names:
@@ -31,11 +31,11 @@ def with_columns(inputs: Sequence[TensorSpec], feeding: Feeding) -> tuple[Tensor
 def padding_for(
     source: Source, facts: Facts, spec: TensorSpec, feeding: Feeding, step: int, *, label: bool = False
 ) -> Padding | None:
-    """Return how rows of `source` are filled up; `None`: they fit the model as they are.
+    """Return how rows of `source` are padded; `None` if they fit the model without padding.
 
     Raises:
-        ValueError: `pad_to` names the column, whose rows are single values; a row is too long; or the labels
-            of an output without steps differ in length.
+        ValueError: `pad_to` names a column of single values; a row is too long; or the labels of an output
+            without steps differ in length.
     """
     padding = feeding.padding(source.name)
     if padding is None:
@@ -44,7 +44,7 @@ def padding_for(
     if not facts.lengths:
         if named and not source.depth:
             raise ValueError(
-                f"Column {source.name!r} has a single value a row. Expected arrays, to fill up. "
+                f"Column {source.name!r} has a single value per row. Expected arrays, to pad. "
                 f"Received: pad_to={feeding.pad_to!r}"
             )
         return None
@@ -56,7 +56,7 @@ def padding_for(
     if label and spec.shape is not None and len(spec.shape) < 2:
         raise ValueError(
             f"Column {source.name!r} has labels of {shortest} to {longest} values, and output {spec.name!r} "
-            f"has shape {spec.shape} a row: its loss takes the mean of the row, and what fills it up "
+            f"has shape {spec.shape} per row: its loss takes the mean of the row, and padding "
             "would count. Expected an output with an axis of steps and one of values, such as (None, 1). "
             f"Received: pad_to={feeding.pad_to!r}"
         )
@@ -81,13 +81,13 @@ def resolve(
     padding: Padding,
     as_if_equal: Callable[[Facts], Column],
 ) -> Column:
-    """Return the form of a column whose rows are filled up.
+    """Return the form of a column whose rows are padded.
 
     Args:
-        facts: about the column.
-        step: numbers of a flat row that make a step.
-        padding: how.
-        as_if_equal: says the form of rows that are all of one length.
+        facts: facts about the column.
+        step: numbers per step of a flat row.
+        padding: the padding.
+        as_if_equal: returns the form of rows of equal length.
     """
     longest = padding.to or max(1, facts.lengths[0][1] // step)
     numbers = longest * step
@@ -96,7 +96,7 @@ def resolve(
 
 
 def _holds(facts: Facts, shape: tuple[int | None, ...]) -> bool:
-    """Whether rows of one length fill `shape`, or are labels of a place of it each."""
+    """Whether rows of one length fill `shape`, or hold one label for each of its positions."""
     if None in shape:
         return False
     whole = [length or 1 for length in shape]

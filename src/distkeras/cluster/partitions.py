@@ -1,4 +1,4 @@
-"""One partition a worker, as even as a batch, in an order that a second evaluation repeats."""
+"""Make one partition per worker, even to within a minibatch, in an order that a second evaluation repeats."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ROW, _WORKER, _TIMES = "__distkeras_row", "__distkeras_worker", "__distkeras_ti
 
 
 def coalesce(frame: DataFrame, num_workers: int) -> DataFrame:
-    """Return `frame` in at most `num_workers` partitions, which are the same whenever it is evaluated.
+    """Return `frame` in at most `num_workers` partitions, which are the same at every evaluation.
 
-    Partitions are joined where that takes no shuffle. Where Spark may choose their number anew each time
-    (after a join, say), they are dealt out once.
+    Partitions are joined if that takes no shuffle. If Spark may change their number each time (for example
+    after a join), they are repartitioned once.
     """
     if num_workers > 1 and _replanned(frame):
         LOGGER.info("Spark may replan the partitions: repartitioning to %d", num_workers)
@@ -29,12 +29,12 @@ def coalesce(frame: DataFrame, num_workers: int) -> DataFrame:
 
 
 def is_even(counts: dict[int, int], num_workers: int, batch_size: int) -> bool:
-    """Whether the partitions that `coalesce` gave may go to the workers as they are.
+    """Whether the partitions from `coalesce` may go to the workers unchanged.
 
     Args:
-        counts: rows of each partition that has any.
-        num_workers: how many there must be.
-        batch_size: rows by which they may differ.
+        counts: rows of each nonempty partition.
+        num_workers: required number of partitions.
+        batch_size: maximum difference of rows between partitions.
     """
     return len(counts) == num_workers and max(counts.values()) - min(counts.values()) <= batch_size
 
@@ -42,21 +42,21 @@ def is_even(counts: dict[int, int], num_workers: int, batch_size: int) -> bool:
 def repartition(
     frame: DataFrame, counts: dict[int, int], num_workers: int, seed: int | None, barrier: bool = False
 ) -> tuple[DataFrame, tuple[int, ...]]:
-    """Deal the rows to `num_workers` partitions like cards, and sort each.
+    """Distribute the rows over `num_workers` partitions in turn, and sort each partition.
 
-    Partitions differ by one row at most. Sorted, a partition has the same rows in the same order for a task
-    that replaces a lost one, whatever order the shuffle's blocks arrive in.
+    Partitions differ by at most one row. Because it is sorted, a partition has the same rows in the same
+    order for a task that replaces a lost one, whatever the order in which shuffle blocks arrive.
 
     Args:
         frame: from `coalesce`.
         counts: rows of each of its partitions.
-        num_workers: how many partitions.
-        seed: deal each round in a random rotation, and order a worker's rows at random; `None`: deal in turn
+        num_workers: number of partitions.
+        seed: rotate each round at random, and order a worker's rows at random; `None` to distribute in turn
             and keep the order.
-        barrier: go through a shuffle even to a single partition.
+        barrier: shuffle even into a single partition.
 
     Returns:
-        The dealt rows, and how many each worker gets.
+        The distributed rows, and the number of rows of each worker.
     """
     num_rows = sum(counts.values())
     offsets = [0, *itertools.accumulate(counts.get(index, 0) for index in range(max(counts) + 1))]
@@ -66,7 +66,7 @@ def repartition(
     if seed is not None:
         order = F.xxhash64(F.col(_ROW), F.lit(seed))
         turn = F.pmod(F.xxhash64(F.floor(F.col(_ROW) / num_workers), F.lit(seed)), F.lit(num_workers))
-        # The last round is not full: in turn, so that everyone's number of rows is known.
+        # The last round is not full: it is not rotated, so that each worker's number of rows is known.
         last_round = num_rows - num_rows % num_workers
         worker = F.when(F.col(_ROW) < last_round, F.pmod(worker + turn, F.lit(num_workers))).otherwise(worker)
     dealt = frame.withColumn(_ROW, row)
@@ -83,12 +83,12 @@ def copy_to_all(frame: DataFrame, num_workers: int, seed: int | None) -> tuple[D
 
     Args:
         frame: one partition.
-        num_workers: partitions to make.
-        seed: draw each row for each worker a Poisson(1) number of times, which is sampling as many rows as
-            there are with replacement, their number being known only afterwards; `None`: all rows, in order.
+        num_workers: number of partitions to make.
+        seed: repeat each row for each worker a Poisson(1) number of times: a sample with replacement of about
+            as many rows, whose number is only known afterwards; `None` for all rows, in order.
 
     Returns:
-        The partitions, the same for a task that replaces a lost one, and how many rows each worker gets.
+        The partitions, the same for a task that replaces a lost one, and the number of rows of each worker.
     """
     every = F.explode(F.sequence(F.lit(0), F.lit(num_workers - 1)))
     copies = frame.withColumn(_ROW, F.monotonically_increasing_id()).withColumn(_WORKER, every)
@@ -114,7 +114,7 @@ def _pick(values: list[int], index: Column) -> Column:
 
 
 def _partition_keys(frame: DataFrame, num_partitions: int) -> list[int]:
-    """Return, for each partition, a number that Spark's hash partitioning sends there."""
+    """Return, for each partition, a number that Spark's hash partitioning assigns to it."""
     numbers = frame.sparkSession.range(64 * num_partitions)  # One is missing with probability exp(-64).
     rows = numbers.select("id", F.pmod(F.hash("id"), F.lit(num_partitions)).alias("partition")).collect()
     keys = {row["partition"]: row["id"] for row in rows}
@@ -124,8 +124,8 @@ def _partition_keys(frame: DataFrame, num_partitions: int) -> list[int]:
 def _replanned(frame: DataFrame) -> bool:
     """Whether adaptive execution may choose other partitions at the next evaluation.
 
-    It keeps its hands off shuffles to a number that the user gave.
+    It does not change shuffles to a number of partitions that the user set.
     """
-    # Not by `explain()`, which prints: several trainings at once would take each other's standard output.
+    # Not by `explain()`, which prints: concurrent trainings would capture each other's standard output.
     plan = frame._explain_string() if is_remote() else frame._jdf.queryExecution().executedPlan().toString()
     return bool(re.search(r"(?m)^[^A-Za-z]*Exchange (?!.*REPARTITION_BY_NUM)", plan))

@@ -1,4 +1,4 @@
-"""The columns that a prediction reads, and how they travel to the worker."""
+"""The columns that a prediction reads, and their form on the way to the worker."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ COLUMNAR_INPUT = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
 
 
 def in_rows(dataframe: DataFrame) -> DataFrame:
-    """Return the same rows, which Spark hands to Python row by row.
+    """Return the same rows in a form that Spark passes to Python by row.
 
-    From 4.3 on Spark hands the batches of Parquet, ORC and caches to Arrow UDFs as they are, and fails where
-    any column of them, needed or not, is of a type that it has no Arrow for, such as a Spark ML vector. A
-    filter has rows alone; one that is not deterministic is neither pushed into the source nor dropped.
+    From 4.3 on Spark passes the columnar batches of Parquet, ORC and caches directly to Arrow UDFs. It fails
+    if any of their columns, needed or not, has a type without an Arrow form, such as a Spark ML vector. A
+    filter only produces rows; a nondeterministic one is neither pushed into the source nor dropped.
     """
     return dataframe.where(F.spark_partition_id() >= 0)
 
@@ -36,16 +36,16 @@ def in_rows(dataframe: DataFrame) -> DataFrame:
 def columns_for(
     given: Names, inputs: tuple[TensorSpec, ...], feeding: Feeding, *, single: bool = False
 ) -> list[list[str]]:
-    """Return the columns that are read: those of each input that is no mask, or any for `preprocess`.
+    """Return the columns to read: those of each input that is not a mask, or any for `preprocess`.
 
     Args:
-        given: as a user names them.
-        inputs: of the model.
+        given: the user's column names.
+        inputs: inputs of the model.
         feeding: how rows become minibatches.
-        single: take one column for each input; else the only input may have several, put together.
+        single: take one column for each input; otherwise a single input may have several, combined.
 
     Raises:
-        ValueError: too few or too many.
+        ValueError: too few or too many columns.
     """
     if feeding.preprocess is not None:
         return [[name] for name in names_of(given)]
@@ -58,7 +58,7 @@ def columns_for(
 def casts(
     table: Table, features: Sequence[Sequence[str]], inputs: tuple[TensorSpec, ...], feeding: Feeding
 ) -> list[Column]:
-    """Return the columns as they travel, under their numbers.
+    """Return the columns as they travel, named by their indices.
 
     Raises:
         ValueError: an unknown or ambiguous column.
@@ -74,14 +74,14 @@ def casts(
             check_leaf(source, spec.dtype, f"input {spec.name!r} of the model")
             if len(sources) > 1:
                 check_assembled(source, spec)
-        # In the JVM what does not fit would wrap around, or end in an error without column and row.
+        # In the JVM a value that does not fit would wrap around, or fail without naming column and row.
         whole = all(source.integral for source in sources) and integer_limits(spec.dtype) is not None
         columns.append(assembled(sources, "int64" if whole else spec.dtype).alias(str(index)))
     return columns
 
 
 def travelling(names: Sequence[str], inputs: tuple[TensorSpec, ...], feeding: Feeding) -> Preprocess | None:
-    """Return `preprocess` as it travels, if there is one."""
+    """Return `preprocess` as it travels, or None."""
     if feeding.preprocess is None:
         return None
     return Preprocess.of(feeding.preprocess, tuple(names), inputs)
@@ -90,7 +90,7 @@ def travelling(names: Sequence[str], inputs: tuple[TensorSpec, ...], feeding: Fe
 def paddings_for(
     names: Sequence[str], inputs: tuple[TensorSpec, ...], feeding: Feeding
 ) -> tuple[Padding | None, ...]:
-    """Return how the rows of each column are filled up, where the input is a sequence."""
+    """Return how the rows of each column are padded, for inputs that are sequences."""
     if feeding.pad_to is None:
         return ()
     named = isinstance(feeding.pad_to, Mapping)

@@ -1,4 +1,4 @@
-"""Whether the executors can train at all: the right Python packages, found out before any worker starts."""
+"""Check whether the executors can train: required Python packages, checked before any worker starts."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 ANSWER = "python string, missing string"
 
 ANSWER_SECONDS = 60.0
-"""For which the driver waits to hear of the executors' Python, before jobs that will tell, too."""
+"""Seconds to wait for the executors' Python; later jobs report its faults, too."""
 
 _ready: dict[tuple[str, str], int] = {}
 _lock = threading.Lock()
 
 
 class ExecutorsNotReady(RuntimeError):
-    """The Python of the executors lacks a package, has another version than the driver's, or is not there."""
+    """The executors' Python lacks a package, differs in version from the driver's, or does not exist."""
 
 
 def check_executors(
     spark: SparkSession, backend: str, threads: int, num_workers: int, limit: float = 1800.0
 ) -> None:
-    """Find out whether the executors can train, and have their Python workers import Keras already.
+    """Check whether the executors can train, and let their Python workers import Keras ahead.
 
-    One task a worker, all at once: so that workers start to train together, not each when its imports are
-    done. Done once for a Spark application, a backend and a number of workers; a second caller waits for the
-    first.
+    It runs one task per worker, all at once, so that workers start to train together rather than each after
+    its own imports. It runs once for a Spark application, a backend and a number of workers; a second caller
+    waits for the first.
 
     Args:
         spark: the session.
@@ -46,8 +46,8 @@ def check_executors(
         limit: seconds to wait for them.
 
     Raises:
-        ExecutorsNotReady: a package is missing, or their Python is of another version, or is not there; the
-            message names both interpreters. Or they have not answered in time.
+        ExecutorsNotReady: a package is missing, or their Python has another version, or does not exist; the
+            message names both interpreters. Or they did not answer in time.
     """
     key = (spark.conf.get("spark.app.id", "") or "", backend)
     with _lock:
@@ -57,11 +57,10 @@ def check_executors(
 
 
 def check_python(spark: SparkSession, backend: str) -> None:
-    """Find out whether the Python of an executor has what it needs, where it is not that of the driver.
+    """Check whether an executor's Python has the required packages, if it is not the driver's Python.
 
-    Done once for a Spark application and a backend. Where no executor answers in `ANSWER_SECONDS`, it is left
-    to the jobs that come after.
-
+    It runs once for a Spark application and a backend. If no executor answers within `ANSWER_SECONDS`, later
+    jobs report any fault.
     Args:
         spark: the session.
         backend: Keras backend.
@@ -88,7 +87,7 @@ def _import_everywhere(
     if not _ask(spark, [*NEEDED, backend], (backend, threads), num_workers, limit):
         raise ExecutorsNotReady(
             f"Expected {num_workers} short tasks to import Keras on the executors within {limit:.0f} s. "
-            "Received: no answer. Look at the Spark UI for what keeps them from running; "
+            "Received: no answer. See the Spark UI for the cause; "
             "ServerOptions(give_up=...) allows for more time."
         )
 
@@ -96,19 +95,19 @@ def _import_everywhere(
 def _ask(
     spark: SparkSession, needed: list[str], to_import: tuple[str, int] | None, num_tasks: int, limit: float
 ) -> bool:
-    """Ask the executors for packages; return whether they have answered in `limit` seconds.
+    """Check the executors for packages; return whether they have answered within `limit` seconds.
 
     Args:
         spark: the session.
         needed: names of modules; the last is that of the backend.
-        to_import: have them import Keras with this backend, for so many cores.
-        num_tasks: how many Python workers to ask.
+        to_import: a backend, and a number of cores, for which the executors import Keras.
+        num_tasks: number of Python workers to check.
         limit: seconds.
 
     Raises:
-        ExecutorsNotReady: they lack one, or have no Python that this driver can use.
+        ExecutorsNotReady: a package is missing, or they have no Python that this driver can use.
     """
-    # The rows are pickled: of all that Spark sends to Python, this alone needs no pyarrow there.
+    # Pickled rows: the only form of Spark's data that needs no pyarrow in the executors' Python.
     ask = F.udf(_asker(needed, to_import), ANSWER, useArrow=False).asNondeterministic()
     tasks = spark.range(0, num_tasks, 1, num_tasks)
     stage = Stage(tasks.select(ask("id").alias("answer")).select("answer.*"))
@@ -121,8 +120,8 @@ def _ask(
         return False
     mend = (
         f"Received there: {{}}. The driver runs on {sys.executable} (Python {_VERSION}). Install "
-        f"`distkeras[{needed[-1]}]` there, or, before the session is made, point PYSPARK_PYTHON or "
-        "`spark.pyspark.python` at an environment of this version of Python that has it."
+        f"`distkeras[{needed[-1]}]` there, or, before you create the session, point PYSPARK_PYTHON or "
+        "`spark.pyspark.python` to an environment with this version of Python that has it."
     )
     if stage.error is not None:
         unusable = _unusable(str(stage.error), python_of_executors(spark))
@@ -144,7 +143,7 @@ _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _unusable(error: str, python: str | None) -> str | None:
-    """Return what is wrong with the Python of the executors as a whole, if that is what `error` says."""
+    """Return the fault of the executors' Python as a whole that `error` reports, or None."""
     name = python or "the Python of the Spark Connect server"
     version = re.search(r"different version: (\S+) than that in driver", error)
     if version is not None:
@@ -157,7 +156,7 @@ def _unusable(error: str, python: str | None) -> str | None:
 
 
 def _asker(modules: list[str], to_import: tuple[str, int] | None) -> Callable[[int], tuple[str, str]]:
-    # A nested function travels by value: it runs where this package is not installed.
+    # A nested function travels by value, so it runs where this package is not installed.
     def ask(_: int) -> tuple[str, str]:
         import importlib.util
         import sys

@@ -1,4 +1,4 @@
-"""A parameter server's process: how it is started, the pipes to it, and what it says of its end."""
+"""A parameter server's process: its start, the pipes to it, and the report of its end."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class ServerFailed(RuntimeError):
 
 
 class Process:
-    """A process that serves a job, once it is told one.
+    """A process that serves a job once it has received one.
 
-    Job and control go to it by one pipe, its port comes back by another. Its standard output is that of this
-    process: a rule may print. What it writes to standard error goes to the log, its end into errors.
+    One pipe carries job and control to it, another its port back. It shares this process's standard output,
+    since an algorithm may print. Its standard error goes to the log, and the last lines of it into errors.
 
     Attributes:
-        control: where the driver writes; its end ends the process.
-        pid: of the process.
-        story: of the job that it serves; what it says is told there.
+        control: pipe for the driver's commands; closing it ends the process.
+        pid: id of the process.
+        story: the story of the job, which also collects the process's log.
     """
 
     def __init__(self) -> None:
@@ -41,13 +41,13 @@ class Process:
         from_process, report = os.pipe()
         try:
             self._popen = subprocess.Popen(
-                # -P: the modules of this process's path, and not those that lie where it was started.
+                # -P: import from this process's path, not from the working directory.
                 [sys.executable, "-P", "-m", "distkeras.wire", *map(str, (control, report, os.getpid()))],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(control, report),
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C is for the driver, which ends this process in good order.
+                start_new_session=True,  # Ctrl-C reaches only the driver, which ends this process cleanly.
             )
         except BaseException:
             os.close(to_process)
@@ -66,29 +66,29 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """As that of `subprocess.Popen`."""
+        """Exit code as in `subprocess.Popen`."""
         return self._popen.returncode
 
     def poll(self) -> int | None:
-        """Return the exit code; `None`: it runs."""
+        """Return the exit code; `None` while it runs."""
         return self._popen.poll()
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """End the process by SIGKILL."""
         self._popen.kill()
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Wait for its end, for at most `seconds`; return its exit code, `None` if it runs on."""
+        """Wait at most `seconds` for its end; return its exit code, or `None` if it still runs."""
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def report(self, seconds: float) -> bytes:
-        """Return the line that it reports once it is up; empty: it has ended.
+        """Return the line that the process reports when it is up; empty if it has ended.
 
         Raises:
-            TimeoutError: there was none after `seconds`.
+            TimeoutError: no report arrived within `seconds`.
         """
         readable, _, _ = select.select([self._report], [], [], seconds)
         if not readable:
@@ -96,28 +96,28 @@ class Process:
         return self._report.readline()
 
     def hang_up(self) -> None:
-        """Close the pipes: the process writes what it has to, and ends."""
+        """Close the pipes: the process writes its last snapshot, and ends."""
         for pipe in (self.control, self._report):
-            with contextlib.suppress(BrokenPipeError):  # What a dead process did not read is lost.
+            with contextlib.suppress(BrokenPipeError):  # A dead process loses unread commands.
                 pipe.close()
 
     def end(self) -> None:
-        """Kill it and forget it."""
+        """Kill the process and release its resources."""
         self.kill()
         self.hang_up()
         self._popen.wait()
 
     def how_it_ended(self) -> str:
-        """Say how the process, which has ended, came to its end: what it did."""
+        """Return how the process, which has ended, came to its end, as a predicate."""
         code = self._popen.wait()
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     def died(self) -> str:
-        """Say how the process, which has ended, came to its end, in its own last words."""
+        """Return how the process, which has ended, came to its end, with its last lines of output."""
         how = f"The parameter server's process {self.how_it_ended()}."
-        self._errors.join(ERRORS_SECONDS)  # A process of the rule's own may hold its standard error open.
+        self._errors.join(ERRORS_SECONDS)  # A child process of the algorithm may keep standard error open.
         tail = "\n".join(self._tail)
-        return f"{how} The end of what it wrote to standard error:\n{tail}" if tail else how
+        return f"{how} The last lines of its standard error:\n{tail}" if tail else how
 
     def _log_errors(self) -> None:
         stream = self._popen.stderr
@@ -135,17 +135,17 @@ class Process:
         text = f"parameter server {self.pid}: {text}"
         if name.startswith(LIBRARY) and level >= logging.INFO:
             self.story.tell(text, level, name)
-        else:  # What a rule writes is no transition; exchanges are too many.
+        else:  # An algorithm's output is not a transition; exchanges are too many.
             logging.getLogger(name if name.startswith(LIBRARY) else __name__).log(level, "%s", text)
 
 
 def _environment() -> dict[str, str]:
     return os.environ | {
-        # A rule may come from a module that only this process finds: beside its script, say. An empty entry
-        # is the working directory.
+        # An algorithm may come from a module that only this process finds, such as one beside its script. An
+        # empty entry is the working directory.
         "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
-        # A thread a connection computes already: they would wait for each other's threads.
+        # There is already one computing thread per connection: more threads would wait for each other.
         "OPENBLAS_NUM_THREADS": "1",
-        # What it says last must not be lost with it.
+        # Its last output must not be lost with it.
         "PYTHONUNBUFFERED": "1",
     }

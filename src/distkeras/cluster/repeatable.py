@@ -1,4 +1,4 @@
-"""Whether a plan gives the same rows whenever it is evaluated, as far as Spark knows."""
+"""Check whether a plan gives the same rows at every evaluation, as far as Spark knows."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pyspark.sql import DataFrame
 from pyspark.sql.utils import is_remote
 
 OWN_FUNCTION = "distkeras_predict"
-"""The UDF of `ModelPredictor`, which is deterministic: Spark is told otherwise, so that it runs once."""
+"""The UDF of `ModelPredictor`. It is deterministic, but declared otherwise so that Spark runs it once."""
 
 IDS = {"MonotonicallyIncreasingID", "SparkPartitionID", "InputFileName"}
-"""Expressions that follow from where a row lies."""
+"""Expressions that depend on the location of a row."""
 
 SHUFFLES = {"Repartition", "RepartitionByExpression", "RebalancePartitions", "Join", "Aggregate", "Window"}
-"""Nodes of a plan above which rows may come in another order each time."""
+"""Plan nodes above which the order of rows may differ each time."""
 
 
 class RowsMayChange(UserWarning):
-    """The plan of a DataFrame may give other rows each time it is evaluated."""
+    """The plan of a DataFrame may give other rows at each evaluation."""
 
 
 def why_rows_may_change(frame: DataFrame) -> str | None:
-    """Return what in the plan of `frame` may give other rows, or other values, at the next evaluation.
+    """Return the part of `frame`'s plan that may give other rows or values at the next evaluation, or None.
 
-    A UDF that its author declared not deterministic may. A sample, or a random number with the seed that
-    Spark fixes in the plan, is the same again on rows that come in the same order: not so above a shuffle.
-    What is cached counts as fixed. Over Spark Connect the plan is known as text alone, in which UDFs do not
-    say whether they are deterministic.
+    A UDF that its author declared nondeterministic is such a part. A sample, or a random number with the seed
+    that Spark fixes in the plan, repeats if the rows come in the same order, so not above a shuffle. Cached
+    data counts as fixed. Over Spark Connect the plan is only known as text, which does not show whether UDFs
+    are deterministic.
     """
     if is_remote():
         return _in_text(frame._explain_string())
@@ -68,7 +68,7 @@ def _random_in(expression: Any) -> Iterator[str]:
 
 
 def _functions(expression: Any) -> Iterator[str]:
-    """Yield the names of the UDFs in an expression that are not deterministic."""
+    """Yield the names of the nondeterministic UDFs in an expression."""
     if expression.deterministic():
         return
     kind = expression.getClass().getSimpleName()

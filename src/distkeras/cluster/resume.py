@@ -1,4 +1,4 @@
-"""Going on with a training whose driver has died, from its snapshots and with the same settings."""
+"""Resume a training whose driver has died, from its snapshots and with the same settings."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A training that ended before its time.
+    """A training that was interrupted.
 
     Attributes:
-        settings: what it was trained with.
+        settings: settings of the training.
         next: number of the event after its last snapshot.
     """
 
@@ -32,25 +32,25 @@ class Interrupted:
     next: int
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError unless `settings` are those that it was trained with, but for more epochs."""
+        """Raise ValueError unless `settings` equal those of the training, except for more epochs."""
         then, now = (json.loads(json.dumps(dict(each))) for each in (self.settings, settings))
         if now.get("num_epoch", 0) > then.get("num_epoch", 0):
             then["num_epoch"] = now["num_epoch"]
-        # What an earlier version did not write down cannot be compared.
+        # Settings that an earlier version did not store cannot be compared.
         both = sorted({*then} & {*now})
         differences = [found for name in both for found in _differ(name, now[name], then[name])]
         if differences:
             named = "; ".join(differences[:MAX_DIFFERENCES])
             more = f"; and {len(differences) - MAX_DIFFERENCES} more" * (len(differences) > MAX_DIFFERENCES)
             raise ValueError(
-                "A training can be resumed with the data and the settings that it was begun with; only the "
-                "epochs may be more, and the learning rates others. Else train anew, with another address "
+                "A training can only be resumed with its own data and settings, except for more epochs "
+                "and other learning rates. Otherwise start a new training, with another address "
                 f"for snapshots. Received: {named}{more}"
             )
 
 
 def _differ(name: str, now: Any, then: Any) -> Iterator[str]:
-    """Yield what differs, by its path."""
+    """Yield each difference, with its path."""
     if isinstance(now, dict) and isinstance(then, dict):
         for key in sorted({*now, *then}):
             yield from _differ(f"{name}.{key}", now.get(key), then.get(key))
@@ -67,19 +67,19 @@ def _short(value: object) -> str:
 
 
 def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None:
-    """Return the training to go on with; `None`: there is none, so one begins.
+    """Return the training to resume; `None` if there is none, and a new one starts.
 
-    Snapshots of a training that had ended are removed where another begins.
+    A new training removes the snapshots of one that has finished.
 
     Raises:
-        ValueError: `resume` without an address for snapshots, or one that holds those of a training that did
-            not end and is not to be resumed.
+        ValueError: `resume` has no address for snapshots; or the address holds snapshots of an unfinished
+            training that is not to be resumed.
     """
     snapshots = options.snapshots
     if options.record is not None and not resume and (found := records_in(options.record)):
         raise ValueError(
-            "Expected a folder for `record` in which there is none yet: a record is one training's. Go on "
-            f"with that training by train(..., resume=True), or give another folder. Received: {found[0]}"
+            "Expected a folder for `record` without a record: each training needs its own. Resume that "
+            f"training by train(..., resume=True), or give another folder. Received: {found[0]}"
         )
     if snapshots is None or snapshots.address is None:
         if resume:
@@ -94,7 +94,7 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
     if resume:
         if holder is not None:
             logger.warning(
-                "The snapshots at %s are taken over from %s, which did not end in good order. If it still "
+                "The snapshots at %s are taken over from %s, which did not end cleanly. If it still "
                 "trains, it ends.",
                 shown,
                 holder,
@@ -102,7 +102,7 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
         return None if facts is None else Interrupted(facts["settings"], facts["next"])
     if holder is not None if facts is None else not facts["finished"]:
         raise ValueError(
-            f"{shown} holds snapshots of a training that did not end{_by(holder)}. Go on with it "
+            f"{shown} holds snapshots of a training that did not end{_by(holder)}. Resume it "
             "by train(..., resume=True), remove the folder, or give another address. Received: resume=False"
         )
     with hidden_in_errors(snapshots.address):

@@ -1,4 +1,4 @@
-"""The parameter server's process, as the driver sees it: started, addressed, stopped."""
+"""The driver's handle of a parameter server's process: start, address, restart and stop it."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import fingerprint_of, make_tls
 
 NOTICE_SECONDS = 2.0
-START_SECONDS = 300.0  # A large snapshot may come from far away.
+START_SECONDS = 300.0  # A large snapshot may have to be downloaded.
 
 __all__ = ["ServerFailed", "ServerProcess", "ServerSetup", "launched"]
 
 
 @contextlib.contextmanager
 def launched(count: int) -> Iterator[list[Process]]:
-    """Give processes that import what a server needs while the driver looks at the data.
+    """Yield processes that import a server's modules while the driver examines the data.
 
-    A `ServerProcess` takes one out of the list. Those that are left at the end of the block are ended.
+    A `ServerProcess` takes one out of the list. The block ends the remaining ones.
 
     Args:
-        count: processes.
+        count: number of processes.
     """
     processes: list[Process] = []
     try:
@@ -58,16 +58,16 @@ def launched(count: int) -> Iterator[list[Process]]:
 
 @dataclass(frozen=True)
 class ServerSetup:
-    """What a server of a job serves, and how workers reach it.
+    """The settings of one server of a job.
 
     Attributes:
-        center: what decides what becomes of its center.
-        host: address at which the workers reach it.
-        bind: address that it binds; `None`: that of `host`.
+        center: settings that decide how the center handles messages.
+        host: address at which the workers reach the server.
+        bind: address that the server binds; `None` for `host`.
         options: ports, encryption, checksums, snapshots.
         compression: the codec of the workers' messages, `None` for none.
-        settings: of the job, plain JSON, for the snapshots.
-        index: of the server among those of the job.
+        settings: settings of the job, plain JSON, for the snapshots.
+        index: index of the server in the job.
     """
 
     center: CenterConfig
@@ -80,27 +80,27 @@ class ServerSetup:
 
     @property
     def record(self) -> str | None:
-        """File of the server's record; `None`: it writes none."""
+        """File of the server's record; `None` for no record."""
         folder = self.options.record
         return None if folder is None else os.path.join(os.path.abspath(folder), FILE.format(self.index))
 
 
 class ServerProcess:
-    """A parameter server in a process of its own, for the time of one `with` block.
+    """A parameter server in its own process, for the duration of one `with` block.
 
-    When it is killed, or ends because its center is not finite any more, `revive` starts it again from its
-    last snapshot, on the same port with the same token. It ends with the block, and with the driver however
-    that ends.
+    If the process is killed, or ends because its center is not finite, `revive` restarts it from its last
+    snapshot, on the same port with the same token. It ends with the block, or with the driver, however that
+    ends.
 
     Args:
-        setup: what it serves, and how.
-        initial: the first center, shape (size,); or one for each worker's own, shape (workers, size).
-        resume: number of the next event of a job that went before: go on from its last snapshot.
-        launched: processes from which one is taken, if there is one; default: one is started now.
-        story: of the job; default: one of its own.
+        setup: the settings of the server.
+        initial: the first center, shape (size,); or one for each worker, shape (workers, size).
+        resume: number of the next event of an earlier job: resume from its last snapshot.
+        launched: processes to take one from, if any is left; default: start one now.
+        story: the story of the job; default: a new one.
 
     Raises:
-        ServerFailed: the process did not come up.
+        ServerFailed: the process did not start.
     """
 
     def __init__(
@@ -170,17 +170,17 @@ class ServerProcess:
         return replace(snapshots, address=self._folder)
 
     def revive(self, since: int, seconds: float = 0.0) -> bool:
-        """Start the process again from its last snapshot if it has ended, or ends within `seconds`.
+        """Restart the process from its last snapshot if it has ended, or ends within `seconds`.
 
         Args:
-            since: number of the next event to be polled. The first one then tells what is trained again.
+            since: number of the next event to be polled. That event then reports the windows to train again.
             seconds: how long to wait for its end.
 
         Returns:
-            Whether it was started again.
+            Whether it was restarted.
 
         Raises:
-            ServerFailed: it has ended and may not be started again, or did not come up.
+            ServerFailed: it has ended and may not be restarted, or did not start.
         """
         if self._process.wait(seconds) is None:
             return False
@@ -241,22 +241,22 @@ class ServerProcess:
         self._story.tell(f"{self._name} {what}", level, __name__)
 
     def stop(self, reason: str) -> None:
-        """Tell every worker, at its next word, that the job is over. The driver may go on asking."""
-        if self._process.control.closed:  # It could not be started again.
+        """Answer the next request of every worker with the end of the job. The driver may continue to ask."""
+        if self._process.control.closed:  # The process could not be restarted.
             return
-        with contextlib.suppress(BrokenPipeError):  # It has ended: there is nobody to stop any more.
+        with contextlib.suppress(BrokenPipeError):  # The process has ended: there is nothing to stop.
             self._process.control.write(reason.replace("\n", " ").encode() + b"\n")
             self._process.control.flush()
 
     def hang_up(self) -> None:
-        """Have the process end, and write its last snapshot if it has to; `close` waits for it."""
+        """Let the process end, after a last snapshot if it is due; `close` waits for it."""
         self._process.hang_up()
 
     def close(self) -> None:
-        """End the process, which may take as long as its last snapshot; by force if it takes longer.
+        """End the process, which may first write its last snapshot; kill it after a time limit.
 
-        Its time is told in the log once it takes more than a moment. An exception meanwhile, such as a second
-        Ctrl-C, leaves the process to itself: it knows the same limit, and ends.
+        A wait of more than a moment is logged. An exception meanwhile, such as a second Ctrl-C, leaves the
+        process alone: it has the same limit, and ends by itself.
         """
         self.hang_up()
         limit = self._job.exit_seconds
@@ -268,12 +268,12 @@ class ServerProcess:
                     logging.WARNING,
                 )
             if self._process.wait(limit) is None:
-                self._tell(f"had not ended after {limit:.0f} s, and is killed.", logging.WARNING)
+                self._tell(f"did not end within {limit:.0f} s, and is killed.", logging.WARNING)
                 self._process.kill()
                 self._process.wait()
         self._tell(f"has ended: its process {self._process.how_it_ended()}.")
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)  # The process, if it was not killed, has done it.
+            shutil.rmtree(self._folder, ignore_errors=True)  # A process that was not killed has deleted it.
 
     def __enter__(self) -> ServerProcess:
         return self
@@ -283,7 +283,7 @@ class ServerProcess:
 
 
 def _write_job(job: ServerJob, stream: IO[bytes]) -> None:
-    """Write `job` as `read_job` takes it; arrays are written from where they lie, without a copy."""
+    """Write `job` in the form that `read_job` takes; arrays are written without a copy."""
     buffers: list[pickle.PickleBuffer] = []
     data = cloudpickle.dumps(job, protocol=5, buffer_callback=buffers.append)
     stream.write(LENGTH.pack(1 + len(buffers)))

@@ -1,4 +1,4 @@
-"""The parameter servers of a job, as the driver sees them: one or several, each with a part of the center."""
+"""The driver's handle of a job's parameter servers: one or several, each with a part of the center."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from distkeras.wire.store import Store
 
 
 class Servers:
-    """Server processes that hold one center between them, for the time of one `with` block.
+    """Server processes that hold one center together, for the duration of one `with` block.
 
-    Parts are contiguous and equal in bytes. Of an ensemble, each server has a part of every member. Each has
-    its own ledger and snapshots; the first leads (see `distkeras.wire.group.Group`).
+    Parts are contiguous and equal in bytes. For an ensemble, each server has a part of every member. Each
+    server has its own ledger and snapshots; the first leads (see `distkeras.wire.group.Group`).
 
     Args:
-        num_servers: processes.
-        setup: of the whole center; snapshots of all servers but the first go to folders below the address.
+        num_servers: number of processes.
+        setup: settings of the whole center; servers other than the first write snapshots to subfolders.
         initial: the first center, shape (size,) or (workers, size).
-        resume: number of the next event of a job that went before, at the first server.
-        launched: processes that are taken, as far as there are enough; default: all are started now.
-        story: of the job; default: one of its own.
+        resume: number of the next event of an earlier job, at the first server.
+        launched: processes to take from; default: start all now.
+        story: the story of the job; default: a new one.
 
     Raises:
         ValueError: fewer ports than servers.
-        ServerFailed: a process did not come up.
+        ServerFailed: a process did not start.
     """
 
     def __init__(
@@ -79,18 +79,18 @@ class Servers:
 
     @property
     def addresses(self) -> tuple[ServerAddress, ...]:
-        """Of all, in the order of their parts."""
+        """Addresses of all servers, in the order of their parts."""
         return tuple(process.address for process in self.processes)
 
     def revive(self, since: int, seconds: float = 0.0) -> bool:
-        """Start those again that have ended, as `ServerProcess.revive`; return whether there was one."""
+        """Restart servers that have ended, as `ServerProcess.revive`; return whether there was one."""
         revived = [
             process.revive(0 if index else since, seconds) for index, process in enumerate(self.processes)
         ]
         return any(revived)
 
     def stop(self, reason: str) -> None:
-        """Tell every worker, at its next word, that the job is over. The driver may go on asking."""
+        """Answer the next request of every worker with the end of the job. The driver may continue to ask."""
         for process in self.processes:
             process.stop(reason)
 
@@ -98,13 +98,13 @@ class Servers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self.processes:  # All at once: each may have a last snapshot to write.
+        for process in self.processes:  # All at the same time: each may have a last snapshot to write.
             process.hang_up()
         self._stack.close()
 
 
 def _options_of(index: int, options: ServerOptions, resumed: bool) -> ServerOptions:
-    """The options of one server: snapshots of its own, none of which is left from a job before."""
+    """Return the options of one server: its own snapshots, without those left by an earlier job."""
     snapshots = options.snapshots
     if index == 0 or snapshots is None or snapshots.address is None:
         return options

@@ -1,4 +1,4 @@
-"""A Spark inside this process, for those who have none yet."""
+"""Start Spark inside this process, for users without a session."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
     """Return the active Spark session, or a new local one.
 
     Args:
-        cores: task slots of a new one; default: all cores of this machine.
-        backend: have a Python worker for every slot import Keras with this backend in the background, while
-            the caller reads data and builds a model; each takes some 300 MB. Default: when training starts.
-        **settings: further Spark settings of a new one, with `_` for `.` in their names.
+        cores: task slots of a new session; default: all cores of this machine.
+        backend: let a Python worker for every slot import Keras with this backend in the background, while
+            the caller reads data and builds a model; each takes some 300 MB. Default: import when training
+            starts.
+        **settings: further Spark settings of a new session, with `_` for `.` in their names.
     """
-    # Else Spark would start the first python3 on the PATH, which need not be this environment's.
+    # Otherwise Spark starts the first python3 on the PATH, which may not be this environment's.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = (
         SparkSession.builder.master(f"local[{cores or '*'}]")
@@ -35,7 +36,7 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.log.level", "ERROR")
-        # Not extraJavaOptions: those are the user's, in spark-defaults.conf, and come after these.
+        # Not extraJavaOptions: users set those in spark-defaults.conf, and they come after these.
         .config("spark.driver.defaultJavaOptions", java_options())
     )
     for name, value in settings.items():
@@ -51,5 +52,5 @@ def _import_ahead(session: SparkSession, backend: str) -> None:
     try:
         check_executors(session, backend, threads, count_slots(session) or 1)
     except Exception as error:
-        # Training asks again, and raises: here nobody would see it.
+        # Training checks again, and raises: an error in this thread would not be seen.
         logger.info("The Python workers could not be made ready ahead: %s", error)

@@ -1,4 +1,4 @@
-"""What a Spark session says of its master, its limits and the Python of its executors."""
+"""Read from a Spark session its master, its limits and the Python of its executors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_local(spark: SparkSession) -> bool:
 
 
 def result_limit(spark: SparkSession) -> int:
-    """Return how many bytes the results of a job may have together: `spark.driver.maxResultSize`."""
+    """Return the maximum bytes of the results of a job: `spark.driver.maxResultSize`."""
     text = (spark.conf.get("spark.driver.maxResultSize", "1g") or "1g").strip().lower().removesuffix("b")
     digits = text.rstrip("kmgtp")
     unit = text[len(digits) :]
@@ -27,20 +27,20 @@ def result_limit(spark: SparkSession) -> int:
 
 
 def tries_once(spark: SparkSession) -> bool:
-    """Whether Spark gives up on a job with the first task that fails: on the masters local and local[N]."""
+    """Whether Spark ends a job at the first failed task: on the masters local and local[N]."""
     return is_local(spark) and "," not in str(spark.conf.get("spark.master", "local"))
 
 
 PYTHON = "python3"
-"""What Spark starts for Python workers if nobody says otherwise: the first on the PATH."""
+"""The Python that Spark starts by default: the first on the PATH."""
 
 
 def python_of_executors(spark: SparkSession) -> str | None:
-    """Return the Python that Spark starts for workers, `None` over Spark Connect, where the server knows.
+    """Return the Python that Spark starts for workers; `None` over Spark Connect: only the server knows it.
 
-    Where nobody has chosen one, `spark.pyspark.python` is, which PySpark itself heeds only in `spark-submit`;
-    and on this machine the driver's own Python, which need not be the first on the PATH: in an environment
-    that is not activated it is not.
+    By default this is `spark.pyspark.python`, which PySpark itself only reads in `spark-submit`. Without that
+    setting, on this machine, it is the driver's own Python, which may not be the first on the PATH, such as
+    in an environment that is not activated.
     """
     if is_remote():
         return None

@@ -1,4 +1,4 @@
-"""Whether the cluster can run as many workers at once as were asked for."""
+"""Check whether the cluster can run the requested number of workers at once."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class NotEnoughSlots(ValueError):
-    """A synchronous rule needs all its workers at once, and the cluster has not as many slots."""
+    """A synchronous algorithm needs all its workers at once, and the cluster has fewer slots."""
 
 
 def count_slots(spark: SparkSession) -> int | None:
-    """Tasks that the cluster can run at once now; None where it cannot be asked (Spark Connect)."""
+    """Return the number of tasks that the cluster can run at once now; None over Spark Connect."""
     if is_remote():
         return None
     context = spark.sparkContext._jsc.sc()
@@ -32,12 +32,12 @@ def count_slots(spark: SparkSession) -> int | None:
 
 
 def check_slots(spark: SparkSession, num_workers: int, *, barrier: bool) -> None:
-    """Refuse a barrier stage that could never start; warn of workers that would run one after another.
+    """Reject a barrier stage that could never start; warn about workers that would run one after another.
 
     Raises:
         NotEnoughSlots: `barrier`, and fewer slots than workers.
     """
-    # Executors register one after another: a session that has just started may not have them all yet.
+    # Executors register one after another: a new session may not have all of them yet.
     deadline = time.monotonic() + REGISTRATION_SECONDS
     while (slots := count_slots(spark)) is not None and slots < num_workers:
         if not barrier or is_local(spark) or time.monotonic() > deadline:
@@ -47,7 +47,7 @@ def check_slots(spark: SparkSession, num_workers: int, *, barrier: bool) -> None
         return
     if barrier:
         raise NotEnoughSlots(
-            f"A synchronous algorithm needs {num_workers} task slots at once, one a worker. Received: a "
+            f"A synchronous algorithm needs {num_workers} task slots at once, one per worker. Received: a "
             f"Spark application with {slots}. Lower `num_workers`, or give it more executor cores."
         )
     logger.warning(

@@ -1,4 +1,4 @@
-"""The columns that a user has: what they hold, and how the JVM casts them."""
+"""The user's columns: their types, and their casts in the JVM."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPARK_TYPES = {
     "uint64": "bigint",
     "string": "string",
 }
-"""The Spark type in which each type of a model travels."""
+"""The Spark type in which each type of a model's input travels."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Source:
     """A column of the user's DataFrame that can feed a model.
 
     Attributes:
-        name: as the user gave it.
+        name: the user's name of the column.
         depth: 0 for a scalar, 1 for bytes, vectors and arrays, more for nested arrays.
         leaf: type of the elements.
         vector: whether it is a Spark ML vector.
-        shape: of one row, where that is known of rows that lie flat.
-        path: how Spark finds it: an argument of `pyspark.sql.functions.col`; default: the name itself.
-        written: how the user would write that; default: the name.
+        shape: shape of one row, if known, for flattened rows.
+        path: argument of `pyspark.sql.functions.col` that finds the column; default: the name itself.
+        written: the path in the form that the user would write; default: the name.
         nullable: whether an array may have a null inside.
     """
 
@@ -58,12 +58,12 @@ class Source:
 
     @property
     def column(self) -> Column:
-        """The column itself."""
+        """The Spark column."""
         return F.col(self.path or quoted(self.name))
 
     @property
     def binary(self) -> bool:
-        """Whether it holds bytes, which travel as they are."""
+        """Whether it holds bytes, which travel unconverted."""
         return isinstance(self.leaf, T.BinaryType)
 
     @property
@@ -73,19 +73,19 @@ class Source:
 
     @property
     def floating(self) -> bool:
-        """Whether it holds numbers of which some are not finite."""
+        """Whether its numbers may be NaN or infinite."""
         return isinstance(self.leaf, (T.FloatType, T.DoubleType))
 
     def array(self, dtype: str = "float32") -> Column:
-        """The column, a vector as an array of float32 or float64."""
+        """Return the column; a vector becomes an array of float32 or float64."""
         if not self.vector:
             return self.column
-        # Spark's conversion fails on a null, before anybody could count it.
+        # Spark's conversion fails on a null before the null is counted.
         wide = "float64" if dtype in ("float64", RAW) else "float32"
         return F.when(self.column.isNotNull(), vector_to_array(self.column, wide))
 
     def travel_type(self, dtype: str) -> str:
-        """The Spark type in which the column travels to become `dtype` in the worker."""
+        """Return the Spark type in which the column travels to become `dtype` in the worker."""
         if self.binary:
             return "binary"
         leaf = self._own_type() if dtype == RAW else SPARK_TYPES[dtype]
@@ -96,12 +96,12 @@ class Source:
         return "double" if decimal or self.vector else str(self.leaf.simpleString())
 
     def cast(self, dtype: str) -> Column:
-        """The column as it travels."""
+        """Return the column as it travels."""
         return self.array(dtype).cast(self.travel_type(dtype))
 
 
 def assembled(sources: Sequence[Source], dtype: str) -> Column:
-    """Return the columns as they travel: one by itself, several as one array, in their order."""
+    """Return the columns as they travel: a single one directly, several as one array, in their order."""
     if len(sources) == 1:
         return sources[0].cast(dtype)
     if all(source.depth == 0 for source in sources):
@@ -113,15 +113,15 @@ def assembled(sources: Sequence[Source], dtype: str) -> Column:
 
 
 def quoted(name: str) -> str:
-    """Return the name of a column so that dots and backticks in it mean themselves."""
+    """Return a column name quoted, so that dots and backticks in it are literal."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def check_new(names: Sequence[str], dataframe: DataFrame, argument: str) -> None:
-    """Refuse names for new columns of `dataframe`, of which one is taken, or given twice.
+    """Reject names for new columns of `dataframe` that are taken or duplicate.
 
     Raises:
-        ValueError: it is so; whether `a` and `A` are the same, the session says.
+        ValueError: a name is taken or duplicate; the session decides whether `a` and `A` are equal.
     """
     exact = dataframe.sparkSession.conf.get("spark.sql.caseSensitive", "false") == "true"
     taken = {name if exact else name.lower() for name in dataframe.columns}
@@ -136,7 +136,7 @@ def check_new(names: Sequence[str], dataframe: DataFrame, argument: str) -> None
 
 
 def source_of(field: T.StructField, path: str = "", written: str = "") -> Source:
-    """Tell what a column holds.
+    """Return the source for a column, with the type of its values.
 
     Args:
         field: the column, under the user's name for it.
@@ -144,7 +144,7 @@ def source_of(field: T.StructField, path: str = "", written: str = "") -> Source
         written: as in `Source`.
 
     Raises:
-        TypeError: nothing that can feed a model; the message says which cast to make.
+        TypeError: the column cannot feed a model; the message suggests a cast.
     """
     kind, depth, nullable = field.dataType, 0, False
     if _is_vector(kind):
@@ -168,5 +168,5 @@ def _is_vector(kind: T.DataType) -> bool:
 
 
 def plain(name: str) -> str:
-    """Return a name as `pyspark.sql.functions.col` takes it: as it is where it can be."""
+    """Return a name in the form for `pyspark.sql.functions.col`: unquoted if possible."""
     return name if name.isidentifier() else quoted(name)

@@ -1,4 +1,4 @@
-"""A Spark job in a thread, so that the driver can watch it, or give it up."""
+"""A Spark job in a thread, so that the driver can watch or cancel it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 LOCAL_RUNS = 4
-"""As often as Spark tries a task by default, but for the master local[N], where it gives up at once."""
+"""Spark's default number of attempts per task, for the master local[N], which makes only one."""
 
 LOST = ("SourceLost", "Python worker exited unexpectedly")
-"""What Spark says of a task that it would try again elsewhere."""
+"""Parts of Spark's errors for a task that it would retry elsewhere."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +29,15 @@ logger = logging.getLogger(__name__)
 class Stage:
     """A Spark job that collects the rows of `frame` in a thread.
 
-    On the master local[N], where Spark tries no task twice, all are run again when a Python worker is lost.
+    On the master local[N], where Spark retries no task, the job runs again if a Python worker is lost.
 
     Args:
-        frame: whose.
-        tell: told, in a sentence, that all are run again.
+        frame: the DataFrame.
+        tell: receives a sentence when the job runs again.
 
     Attributes:
-        rows: once all have arrived.
-        error: of the job, once it has ended by one.
+        rows: all rows, after the job has ended.
+        error: the exception that ended the job, if any.
     """
 
     def __init__(self, frame: DataFrame, tell: Callable[[str], None] = logger.warning) -> None:
@@ -60,7 +60,7 @@ class Stage:
         return self._ended.wait(seconds)
 
     def cancel(self, grace: float = 0.0) -> None:
-        """Have Spark end what has not ended by itself after `grace` seconds."""
+        """Let Spark end the job if it has not ended by itself after `grace` seconds."""
         self._runs = 0
         if not self._ended.wait(grace):
             self._spark.interruptTag(self._tag)
@@ -84,6 +84,6 @@ class Stage:
             except Exception as error:
                 if self._runs <= 0 or not any(what in str(error) for what in LOST):
                     raise
-                self._tell("A Python worker was lost, and all are started again.")
+                self._tell("A Python worker was lost, and all workers restart.")
             else:
                 return rows

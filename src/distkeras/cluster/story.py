@@ -1,4 +1,4 @@
-"""What happened in a job, in words: logged, kept for who asks, and told with the error that ends it."""
+"""The transitions of a job as sentences: logged, kept, and added to an error that ends the job."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Transition:
 
     Attributes:
         timestamp: seconds since the Unix epoch.
-        text: what happened, in a sentence.
-        event: the event that told of it; `None`: the driver saw it itself.
+        text: a sentence.
+        event: the event that reported the transition; `None` if the driver itself observed it.
     """
 
     timestamp: float
@@ -37,7 +37,7 @@ class Story:
     """The last thousand transitions of one training. Each is logged, too.
 
     Args:
-        secrets: what must stand in no text.
+        secrets: strings to hide in all texts.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -47,7 +47,7 @@ class Story:
         self._progress: dict[int, Progress] = {}
 
     def keep_secret(self, secrets: Iterable[str]) -> None:
-        """Let none of `secrets` stand in a text from now on."""
+        """Hide `secrets` in all texts from now on."""
         self._secrets.update(secrets)
         self._hide = Redaction(self._secrets)
 
@@ -59,14 +59,14 @@ class Story:
         """Log `text` and keep it.
 
         Args:
-            text: what happened.
-            level: of the log.
-            name: of the logger.
+            text: a sentence about the transition.
+            level: the log level.
+            name: name of the logger.
         """
         self._add(time.time(), text, level, name)
 
     def take(self, event: Event) -> None:
-        """Log what `event` tells, and keep it; a window is none of the transitions."""
+        """Log the sentence for `event`, and keep it; a window is not a transition."""
         if isinstance(event, Window):
             self._progress[event.worker] = Progress(event.iteration + 1, event.epoch)
             return
@@ -78,11 +78,11 @@ class Story:
         self._add(event.timestamp, text, level, logger.name, event)
 
     def transitions(self) -> list[Transition]:
-        """Return the last thousand, the oldest first."""
-        return list(self._transitions)  # At once, whatever other threads append: no Python runs meanwhile.
+        """Return the last thousand transitions, oldest first."""
+        return list(self._transitions)  # Atomic, while other threads append: it runs no Python code.
 
     def add_to(self, error: BaseException) -> None:
-        """Add the last transitions to `error`, as a note that is shown with it."""
+        """Add the last transitions to `error`, as a note that is displayed with it."""
         last = self.transitions()[-TOLD_WITH_ERRORS:]
         if not last or any(note.startswith(_TITLE) for note in getattr(error, "__notes__", ())):
             return
@@ -96,4 +96,4 @@ class Story:
         logging.getLogger(name).log(level, "%s", text, stacklevel=3)  # Whoever told it.
 
 
-_TITLE = "The last changes of state of this training"
+_TITLE = "The last state changes of this training"

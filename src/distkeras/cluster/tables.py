@@ -1,4 +1,4 @@
-"""What a user may train on besides a DataFrame: a path, whatever gives Arrow, and arrays."""
+"""Training data other than DataFrames: a path, an object that exports Arrow, or arrays."""
 
 from __future__ import annotations
 
@@ -24,33 +24,32 @@ from distkeras.cluster.session import local_session
 from distkeras.cluster.settings import is_local
 
 FILE_BYTES = 96 * 2**20
-"""Largest file that is written for Spark: it splits those of more than 128 MiB, unevenly."""
+"""Largest file that is written for Spark, which splits files of more than 128 MiB unevenly."""
 
 TrainingData = Any
-"""What `as_frame` takes."""
+"""Types that `as_frame` takes."""
 
 Table: TypeAlias = pa.Table | pa.RecordBatchReader | ArrayTable
 
 
 @contextlib.contextmanager
 def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tuple[DataFrame, Roles]]:
-    """Lend `data` as a DataFrame, with what its columns are.
+    """Yield `data` as a DataFrame, with the roles of its columns.
 
-    Data in this process goes through Parquet files where Spark runs in this process too, in a directory of
-    Spark's that is gone afterwards: that neither holds the rows in the JVM's memory nor copies them as a
-    whole. To a cluster they travel through the driver's memory. Where there is no Spark session, a local one
-    is made.
+    If Spark runs in this process, data in memory goes through Parquet files in a directory of Spark's, which
+    is deleted after the block: this neither holds the rows in the JVM's memory nor copies them as a whole. To
+    a cluster they travel through the driver's memory. Without a Spark session, a local one is created.
 
     Args:
-        data: a DataFrame; the path of Parquet files, as Spark reads it; whatever gives Arrow by
+        data: a DataFrame; the path of Parquet files, as Spark reads it; an object that exports Arrow by
             `__arrow_c_stream__`, `__arrow_c_array__` or `__dataframe__` (pyarrow, pandas, Polars); arrays as
-            `(x, y)`, `(x, y, sample_weight)` or by name of the column. A stream is read once.
-        roles: which columns are what; a tuple says it itself.
-        num_workers: for how many workers files are written.
+            `(x, y)`, `(x, y, sample_weight)` or by column name. A stream is read once.
+        roles: the roles of columns; a tuple defines its own.
+        num_workers: number of workers for which files are written.
 
     Raises:
-        TypeError: `data` is none of these.
-        ValueError: an unknown column; arrays that do not fit each other.
+        TypeError: `data` has another type.
+        ValueError: an unknown column, or arrays of different numbers of rows.
     """
     if isinstance(data, DataFrame):
         yield data, roles
@@ -66,7 +65,7 @@ def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tup
         generated = rows.rename_columns(_generated(rows.schema.names))
         yield session.createDataFrame(generated).toDF(*rows.schema.names), roles
         return
-    # Spark's own: it removes what a killed driver leaves there.
+    # In Spark's directory: Spark removes files that a killed driver leaves there.
     with tempfile.TemporaryDirectory(prefix="distkeras-", dir=session.sparkContext._temp_dir) as folder:
         _write(table, Path(folder), num_workers, session.sparkContext.defaultParallelism)
         yield session.read.parquet(folder).toDF(*_names_of(table)), roles
@@ -87,7 +86,7 @@ def _table_of(data: Any, roles: Roles) -> tuple[Table, Roles]:
         table = ArrayTable({name: data[name] for name in _needed(list(data), roles)})
         return table, replace(roles, shapes=table.shapes)
     if hasattr(data, "__arrow_c_stream__"):
-        # What has a length is in memory already: as a table its rows are known and can be shared out evenly.
+        # An object with a length is in memory already: a table's rows are known, and can be split evenly.
         stream = pa.table(data) if hasattr(data, "__len__") else pa.RecordBatchReader.from_stream(data)
     elif hasattr(data, "__arrow_c_array__"):
         stream = pa.Table.from_batches([pa.record_batch(data)])
@@ -100,10 +99,10 @@ def _table_of(data: Any, roles: Roles) -> tuple[Table, Roles]:
 
 
 def _needed(names: list[str], roles: Roles) -> list[str]:
-    """Return those of the columns `names` that have a role.
+    """Return the columns among `names` that have a role.
 
     Raises:
-        ValueError: one that has is not among them.
+        ValueError: a column with a role is not among them.
     """
     chosen: dict[str, None] = {}
     for argument in ("features_col", "label_col", "sample_weight_col"):
@@ -121,14 +120,14 @@ def _only(reader: pa.RecordBatchReader, names: list[str]) -> pa.RecordBatchReade
 
 
 def _write(table: Table, folder: Path, num_workers: int, slots: int) -> None:
-    """Write Parquet files of equal rows, as many for each worker; a stream, whose rows are unknown, as one.
+    """Write Parquet files of equal rows, equally many per worker; a stream, of unknown length, as one file.
 
-    Spark makes a partition of each file of this size if there are no fewer than `slots`.
+    Spark makes a partition of each file of this size if there are at least `slots` files.
     """
     if isinstance(table, pa.RecordBatchReader):
         _write_file(table, folder / "0.parquet")
         return
-    count = 1  # For one worker, files would only put the order of the rows at risk.
+    count = 1  # For one worker, several files would only put the order of the rows at risk.
     if num_workers > 1:
         per_worker = max(table.nbytes / num_workers / FILE_BYTES, slots / num_workers)
         count = max(1, min(num_workers * math.ceil(per_worker), table.num_rows))
@@ -143,7 +142,7 @@ def _names_of(table: Table) -> list[str]:
 
 
 def _generated(names: list[str]) -> list[str]:
-    """Return names for Parquet files, which cannot have all that a table in memory can."""
+    """Return names for Parquet files, which allow fewer names than a table in memory."""
     return [f"c{index}" for index in range(len(names))]
 
 
@@ -152,7 +151,7 @@ def _write_file(rows: pa.Table | pa.RecordBatchReader, path: Path) -> None:
     names = _generated(reader.schema.names)
     kinds = [_readable(field.type) for field in reader.schema]
     schema = pa.schema([*zip(names, kinds, strict=True)])
-    # Plain values: what is read once is not worth packing.
+    # Plain values: compression does not pay off for data that is read once.
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, store_schema=False) as file:
         for batch in reader:
             size = max(1, BATCH_BYTES * batch.num_rows // max(1, batch.nbytes))
@@ -160,7 +159,7 @@ def _write_file(rows: pa.Table | pa.RecordBatchReader, path: Path) -> None:
 
 
 def _readable(kind: pa.DataType) -> pa.DataType:
-    """Return the type that Spark can read in the place of `kind`."""
+    """Return the type that Spark can read in place of `kind`."""
     if pa.types.is_float16(kind):
         return pa.float32()
     if pa.types.is_string_view(kind):
@@ -182,6 +181,6 @@ def _no_data(data: Any) -> str:
         mend = " Read it into arrays, or into Parquet files, first."
     return (
         "Expected a Spark DataFrame; the path of Parquet files; a table of pyarrow, pandas, Polars or "
-        "whatever else gives Arrow; or arrays, as (x, y), (x, y, sample_weight) or a dict by column."
+        "another object that exports Arrow; or arrays, as (x, y), (x, y, sample_weight) or a dict by column."
         f"{mend} Received: data of type {type(data)}"
     )

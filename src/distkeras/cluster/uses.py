@@ -1,4 +1,4 @@
-"""What each column of the user's is for: a feature, a label or a weight, and of which input or output."""
+"""The use of each of the user's columns: a feature, a label or a weight, of one input or output."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from distkeras.worker.preprocess import Function
 from distkeras.worker.tensor_spec import TensorSpec
 
 Losses = str | Sequence[str | None] | Mapping[str, str | None] | None
-"""Name of the loss of all outputs, of each in order, or of each by name; `None`: one that has no name."""
+"""Name of the loss of all outputs, of each in order, or of each by name; `None` for a loss without a name."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """Columns of the user's, and what they are for.
+    """Columns of the user's, and their use.
 
     Attributes:
-        sources: one; or several that are put together for one input.
+        sources: one column; or several that are combined for one input.
         spec: the input or output.
-        role: "feature", "label" or "weight"; `RAW` for what code of the user's is given.
-        loss: of the output, by name.
-        place: of the output among the model's, of a weight that is for one of several.
-        row_bytes: of the longest row, of what code of the user's is given.
+        role: "feature", "label" or "weight"; `RAW` for columns that `preprocess` receives.
+        loss: name of the output's loss.
+        place: index of the output, for a weight of one of several outputs.
+        row_bytes: bytes of the longest row, for columns that `preprocess` receives.
     """
 
     sources: tuple[Source, ...]
@@ -41,7 +41,7 @@ class Use:
 
     @property
     def expected(self) -> Expected:
-        """What the numbers must be."""
+        """The requirements on the numbers."""
         if self.role == RAW:
             return Expected()
         if self.role == "label":
@@ -52,12 +52,12 @@ class Use:
         if self.spec.size is not None:
             limits = (0, self.spec.size - 1)
         if limits is not None:
-            limits = (limits[0], min(limits[1], 2**63 - 1))  # The largest that Spark has.
+            limits = (limits[0], min(limits[1], 2**63 - 1))  # Spark's largest integer.
         finite = "float64" if self.spec.dtype == "float64" else "float32"
         return Expected(finite, integers=self.spec.dtype.startswith(("int", "uint")), limits=limits)
 
     def resolve(self, found: list[Facts], feeding: Feeding) -> Column:
-        """Return the form in which the model gets the columns, or raise what is wrong with them."""
+        """Return the form in which the model gets the columns, or raise an error for their faults."""
         for source, facts in zip(self.sources, found, strict=True):
             validate.check_nulls(source, facts)
         source, facts = self.sources[0], found[0]
@@ -93,11 +93,11 @@ def uses_of(
     outputs: tuple[TensorSpec, ...],
     loss: Losses,
 ) -> list[Use]:
-    """Return every use of a column, in the order of inputs and outputs, the columns' types checked.
+    """Return every use of a column, in the order of inputs and outputs, after checking the columns' types.
 
     Raises:
         ValueError: an unknown or ambiguous column; too few or too many columns.
-        TypeError: a column of a type that cannot be used so.
+        TypeError: a column of a type that does not fit its use.
     """
 
     def source(name: str, argument: str) -> Source:
@@ -117,7 +117,7 @@ def uses_of(
         own = _loss_of(loss, spec, place or 0)
         uses.append(Use((source(name, "sample_weight_col"),), spec, "weight", own, place))
     for use in uses:
-        # What a label must be, its loss decides; but no loss takes strings.
+        # The loss decides the type of a label, but no loss takes strings.
         dtype = use.spec.dtype if use.role == "feature" else "float32"
         for each in use.sources:
             validate.check_leaf(each, dtype, _target(use))
@@ -130,7 +130,7 @@ def try_out(
     """Try `function` on the first rows.
 
     Returns:
-        What came of it; the columns that it is given; and the roles that it leaves to columns.
+        The result; the columns that the function receives; and the roles that remain for columns.
     """
     sources = {}
     for argument in ("features_col", "label_col", "sample_weight_col"):

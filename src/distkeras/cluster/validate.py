@@ -1,4 +1,4 @@
-"""Which column is for what, and is what it holds allowed? An error says which column, and how to mend it."""
+"""Match columns to inputs and outputs, and check their values. Errors name the column and a remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distkeras.worker.columns import Column
 from distkeras.worker.tensor_spec import TensorSpec
 
 Field = TypeVar("Field")
-"""What a table says of a column."""
+"""A table's description of a column."""
 
 Names = str | Sequence[str] | Mapping[str, str]
 """One column, several in the model's order, or by the name of the model's input or output."""
@@ -27,7 +27,7 @@ def match(given: Names, specs: tuple[TensorSpec, ...], argument: str, what: str)
     """Return the column for each of `specs`, in order.
 
     Args:
-        given: what the user wrote.
+        given: the user's argument.
         specs: inputs or outputs of the model.
         argument: name of the user's argument.
         what: "input" or "output".
@@ -51,14 +51,14 @@ def match(given: Names, specs: tuple[TensorSpec, ...], argument: str, what: str)
     columns = [given] if isinstance(given, str) else list(given)
     if len(columns) != len(specs):
         raise ValueError(
-            f"The model has {len(specs)} {what}(s) ({', '.join(spec.name for spec in specs)}), and "
+            f"The model has {len(specs)} {what}(s) ({', '.join(spec.name for spec in specs)}), but "
             f"`{argument}` names {len(columns)} column(s). Received: {argument}={given!r}"
         )
     return columns
 
 
 def match_features(given: Names, specs: tuple[TensorSpec, ...]) -> list[list[str]]:
-    """Return the columns for each input: one, or for the only one those that are put together, in order.
+    """Return the columns for each input: one, or for a single input several that are combined, in order.
 
     Raises:
         ValueError: as `match`.
@@ -69,12 +69,12 @@ def match_features(given: Names, specs: tuple[TensorSpec, ...]) -> list[list[str
 
 
 def match_weights(given: Weights, outputs: tuple[TensorSpec, ...]) -> dict[int | None, str]:
-    """Return the column of the sample weights by place of the output; `None`: of all outputs.
+    """Return the column of the sample weights by index of the output; `None` for all outputs.
 
     Args:
-        given: a column for all; or one for each output in order, `None` for one whose rows count 1; or some
+        given: one column for all; or one for each output in order, `None` for one whose rows count 1; or some
             by the outputs' names.
-        outputs: of the model.
+        outputs: outputs of the model.
 
     Raises:
         ValueError: too few, too many, or a key that names no output.
@@ -107,7 +107,7 @@ def find(name: str, fields: Mapping[str, Field], argument: str) -> Field:
     """Return the field of the column `name`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such column.
     """
     if name not in fields:
         missing(name, fields, argument)
@@ -133,7 +133,7 @@ def check_nulls(source: Source, facts: Facts) -> None:
 
 
 def check_numbers(source: Source, facts: Facts, spec: TensorSpec, expected: Expected) -> None:
-    """Raise ValueError if a number is not what it must be."""
+    """Raise ValueError if a number does not meet its requirements."""
     faults, name = facts.faults, source.name
     target = f"input {spec.name!r} of the model takes {spec.dtype}"
     if "not finite" in faults:
@@ -144,8 +144,8 @@ def check_numbers(source: Source, facts: Facts, spec: TensorSpec, expected: Expe
         )
     if "fraction" in faults:
         raise ValueError(
-            f"Column {name!r} has a number that is no integer in {faults['fraction']}. Expected integers: "
-            f"{target}."
+            f"Column {name!r} has a number that is not an integer in {faults['fraction']}. Expected "
+            f"integers: {target}."
         )
     if "outside" in faults and expected.limits is not None:
         low, high = expected.limits
@@ -176,12 +176,12 @@ def check_leaf(source: Source, dtype: str, target: str) -> None:
 
 
 def check_batch_size(inputs: Sequence[TensorSpec], batch_size: int) -> None:
-    """Raise ValueError if the model fixes another number of rows of a minibatch."""
+    """Raise ValueError if the model fixes another batch size."""
     for spec in inputs:
         if spec.batch not in (None, batch_size):
             raise ValueError(
                 f"Input {spec.name!r} of the model fixes minibatches of {spec.batch} rows. Expected "
-                f"batch_size={spec.batch}, or a model whose input leaves the batch open. Received: "
+                f"batch_size={spec.batch}, or a model whose input leaves the batch size open. Received: "
                 f"batch_size={batch_size}"
             )
 
@@ -197,25 +197,25 @@ def check_last_batch(
         mend = "Train on more rows, or with fewer workers."
     else:
         wrong = [rows for rows in shares if rows % batch_size]
-        mend = "Leave the last rows of each worker out with drop_remainder=True."
+        mend = "Skip the last rows of each worker with drop_remainder=True."
     if wrong:
         raise ValueError(
-            f"The model fixes minibatches of {batch_size} rows, and a worker has {wrong[0]} rows: its last "
+            f"The model fixes minibatches of {batch_size} rows, but a worker has {wrong[0]} rows: its last "
             f"minibatch is not full. {mend} Received: rows={list(shares)}, drop_remainder={drop_remainder}"
         )
 
 
 def check_classes(labels: Sequence[Column]) -> None:
-    """Raise ValueError unless each row has one label, which says its class."""
+    """Raise ValueError unless each row has one label that is its class."""
     if len(labels) != 1:
         raise ValueError(
             "`class_weight` is for models with one output and a label. Weigh the rows by a column: "
             f"`sample_weight_col`. Received: labels={[column.title for column in labels]}"
         )
     (label,) = labels
-    # Integers of which a row has several are classes of its places, not one-hot.
+    # Several integers in a row are classes of its positions, not a one-hot label.
     if len(label.shape) > 1 or (label.dtype == "int32" and label.width > 1):
         raise ValueError(
-            f"Column {label.title!r} has labels of shape {label.shape}. Expected one class a row, or one-hot "
-            "floats, for `class_weight`: weigh the rows by a column, `sample_weight_col`."
+            f"Column {label.title!r} has labels of shape {label.shape}. Expected one class per row, or "
+            "one-hot floats, for `class_weight`: weigh the rows by a column, `sample_weight_col`."
         )

@@ -1,4 +1,4 @@
-"""The driver's watch over a job: reads its events, starts a killed server again, notices the end."""
+"""The driver's watch over a job: reads its events, restarts a killed server, detects the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DYING_SECONDS = 1.0
 
 
 class WorkerError(RuntimeError):
-    """A worker stopped on an exception; the message holds its traceback, whole."""
+    """A worker stopped on an exception; the message holds the whole traceback."""
 
 
 class Running(Protocol):
@@ -39,11 +39,11 @@ class Running(Protocol):
 
     @property
     def error(self) -> BaseException | None:
-        """What ended them all, if something did."""
+        """The exception that ended them all, if any."""
 
     @property
     def rows(self) -> Sequence[Any]:
-        """What all of them left, once they have ended: see `worker.final_state`."""
+        """The final states of all, once they have ended: see `worker.final_state`."""
 
     def wait(self, seconds: float) -> bool:
         """Wait for at most `seconds`; return whether all have ended."""
@@ -54,13 +54,13 @@ class Watch:
 
     Args:
         stage: the workers.
-        server: the process of the center, or all of them; started again when killed.
-        client: the driver's line to it.
-        num_workers: how many have to commit their last window.
-        on_event: told of every event, in the order in which the center took them.
-        give_up: seconds to wait for the first worker, or for one that is lost.
-        clock: seconds, from anywhere; replaced in tests.
-        story: of the job, to which the events are told; default: one of its own.
+        server: the process of the center, or all of them; restarted when killed.
+        client: the driver's connection to the center.
+        num_workers: number of workers that have to commit their last window.
+        on_event: receives every event, in the center's order.
+        give_up: seconds to wait for the first worker, or for a lost one.
+        clock: returns seconds from any origin; replaced in tests.
+        story: the story of the job, which receives the events; default: a new one.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Watch:
         """Read events until the workers have ended; return the number of updates.
 
         Raises:
-            WorkerError: an exception in a worker or in the rule on the server, a worker that did not finish
-                or was lost for too long, or none that started.
-            ServerFailed: the server ended and could not be started again, or cannot go on.
+            WorkerError: an exception in a worker or in the algorithm on the server; a worker did not finish,
+                or was lost for too long; or none started.
+            ServerFailed: the server ended and could not be restarted, or cannot continue.
         """
         ended, more = False, False
         while more or not ended:
-            # Asked until there are none after the end, so that the last events are read too.
+            # Polled until no events remain after the end, so that the last events are read too.
             ended = self._stage.wait(0.0 if more else POLL_SECONDS)
             polled: Polled = self.ask(Poll(self._since))
             self._since = polled.next
@@ -116,7 +116,7 @@ class Watch:
         return polled.num_updates
 
     def ask(self, request: Request) -> Any:
-        """Send `request` to the server, which is started again if it has ended, and return the reply."""
+        """Send `request` to the server, which is restarted if it has ended, and return the reply."""
         seconds = 0.0
         while True:
             if self._server.revive(self._since, seconds):
@@ -133,14 +133,14 @@ class Watch:
         now = self._clock()
         if not self._joined and now - self._started > self._give_up:
             raise WorkerError(
-                f"No worker had started after {self._give_up:.0f} s. Look at the Spark UI for what keeps the "
-                "stage from running; ServerOptions(give_up=...) allows for more time."
+                f"No worker had started after {self._give_up:.0f} s. See the Spark UI for the cause; "
+                "ServerOptions(give_up=...) allows for more time."
             )
         for worker, since in self._silent.items():
             if now - since > self._give_up:
                 raise WorkerError(
-                    f"Worker {worker} gave no sign of life for {now - since:.0f} s, and Spark did not "
-                    "replace it: its process stands still, or its machine cannot reach the parameter server. "
+                    f"Worker {worker} sent no heartbeat for {now - since:.0f} s, and Spark did not "
+                    "replace it: its process hangs, or its machine cannot reach the parameter server. "
                     "ServerOptions(give_up=...) allows for more time."
                 )
 
@@ -149,7 +149,7 @@ class Watch:
         match event:
             case Window() | WorkerJoined():
                 self._joined.add(event.worker)
-                self._training.add(event.worker)  # It may have left before more epochs were asked for.
+                self._training.add(event.worker)  # It may have left before more epochs were requested.
                 self._silent.pop(event.worker, None)
             case WorkerBack():
                 self._silent.pop(event.worker, None)
@@ -164,6 +164,6 @@ class Watch:
                 self._silent.pop(event.worker, None)
             case ServerRestored():
                 self._training = {worker for worker, left in enumerate(event.left) if not left}
-                # The new process knows nothing of whom the old one missed, and tells of whom it hears.
+                # The new process does not know which workers the old one missed, and reports those it hears.
                 self._silent = dict.fromkeys(self._joined & self._training, self._clock())
         self._on_event(event)

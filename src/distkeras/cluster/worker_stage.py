@@ -1,4 +1,4 @@
-"""The workers as one Spark stage: a task a partition."""
+"""The workers as one Spark stage, one task per partition."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def worker_stage(
 ) -> Stage:
     """Return the stage that trains on every partition of `frame`: partition i is worker i.
 
-    A task whose process died is tried again; an exception of the task itself comes back as a row.
+    Spark retries a task whose process died; an exception of the task itself is returned as a row.
 
     Args:
-        frame: the prepared rows, one partition a worker.
-        envelope: what each worker is told.
-        barrier: start all workers together, and all again when one is lost.
+        frame: the prepared rows, one partition per worker.
+        envelope: the task and the settings for each worker.
+        barrier: start all workers together, and restart all when one is lost.
         tell: as in `Stage`.
 
     Returns:
         A stage that has not started; `worker.final_state` reads its rows.
     """
     trained = frame.mapInArrow(_partition_function(envelope), SCHEMA, barrier=barrier)
-    # Spark gives up on a barrier stage that is a job's last when a task of it is lost; one whose rows go
-    # through a shuffle it starts again.
+    # Spark fails a barrier stage that is a job's last one when a task of it is lost. It restarts a stage
+    # whose rows go through a shuffle.
     return Stage(trained.repartition(1) if barrier else trained, tell)
 
 
@@ -52,7 +52,7 @@ def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # 
     def train_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         context = TaskContext.get()
         worker = context.partitionId()
-        # A stage that is started again counts its attempts anew; the number of a task is used once.
+        # A restarted stage counts its attempts from 0 again, while each task number is used once.
         start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context))
         yield from worker_task.run(
             replace(envelope, model=localized(envelope.model)), start, batches
