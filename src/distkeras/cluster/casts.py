@@ -20,7 +20,9 @@ def mend(path: str, kind: T.DataType, depth: int) -> str:
         fields = [f"{path}.{name if name.isidentifier() else f'`{name}`'}" for name in names]
         return f"Name one of its fields: {fields}."
     if isinstance(kind, T.MapType):
-        return _use(path, depth, "F.map_values({})", "in the order of each map", "F.element_at({}, key)")
+        return _use(
+            path, depth, "F.map_values({})", "values in the order of each map", "F.element_at({}, key)"
+        )
     if isinstance(kind, T.NullType):
         return "It is null in every row."
     for types, expression, meaning in EXPRESSIONS:

@@ -93,7 +93,7 @@ class Story:
     def _add(self, timestamp: float, text: str, level: int, name: str, event: Event | None = None) -> None:
         text = self.hide(text)
         self._transitions.append(Transition(timestamp, text, event))
-        logging.getLogger(name).log(level, "%s", text, stacklevel=3)  # Whoever told it.
+        logging.getLogger(name).log(level, "%s", text, stacklevel=3)  # The line of the caller.
 
 
 _TITLE = "The last state changes of this training"

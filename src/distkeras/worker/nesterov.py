@@ -42,7 +42,7 @@ class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is no
     def __init__(self, inner_optimizer: keras.optimizers.Optimizer, momentum: float) -> None:
         if not 0 < momentum < 1:
             raise ValueError(f"`momentum` must lie in (0, 1). Received: momentum={momentum!r}")
-        super().__init__(learning_rate=0.0)  # Keras wants one; the inner optimizer's is used.
+        super().__init__(learning_rate=0.0)  # Keras requires one; the inner optimizer's is used.
         self.inner_optimizer = inner_optimizer
         self.momentum = momentum
         self.velocities: list[keras.Variable] = []

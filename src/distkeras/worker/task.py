@@ -167,7 +167,7 @@ def _run_on(
         except JobStopped as stopped:
             logger.info("Worker %d is stopped: %s", start.worker, stopped)
             return FinalState()  # The driver knows the reason.
-        except (ServerLost, AuthenticationError):  # The server cannot be told.
+        except (ServerLost, AuthenticationError):  # No report can reach the server.
             return FinalState(traceback.format_exc())
         except Exception as failed:
             logger.info("Worker %d failed: %r", start.worker, failed)
