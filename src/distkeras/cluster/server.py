@@ -190,19 +190,19 @@ class ServerProcess:
         return True
 
     def _use_restart(self, failure: ServerFailed) -> None:
-        """Count a restart of the process, which has ended; raise `failure` if it may not be started again."""
+        """Count a restart of the process, which has ended; raise `failure` if it may not be restarted."""
         code = self._process.wait() or 0
         lost = f"is lost: its process {self._process.how_it_ended()}."
         if self._restarts_left == 0 or not (code < 0 or code == NOT_FINITE_CODE):
-            self._tell(f"{lost} It is not started again.", logging.ERROR)
+            self._tell(f"{lost} It does not restart.", logging.ERROR)
             raise failure
         self._restarts_left -= 1
         left = f"{self._restarts_left} restarts are left"
-        self._tell(f"{lost} It is started again from its last snapshot; {left}.", logging.WARNING)
+        self._tell(f"{lost} It restarts from its last snapshot; {left}.", logging.WARNING)
         self._process.hang_up()
 
     def _start(self) -> int:
-        """Start the process and return its port. One that is killed before it is up is started again."""
+        """Start the process and return its port. A process that is killed before it is up restarts."""
         while True:
             self._process = self._launched.pop() if self._launched else Process()
             self._process.story = self._story
@@ -210,7 +210,7 @@ class ServerProcess:
             try:
                 return self._hand_over()
             except ServerFailed as failure:
-                if self._process.poll() is None:  # It runs, and does not come up.
+                if self._process.poll() is None:  # The process runs, but never reported that it is up.
                     self.close()
                     raise
                 try:

@@ -73,9 +73,9 @@ def import_ahead(backend: str, threads: int) -> None:
 
 
 def _import_keras() -> None:
-    """Import Keras without matplotlib, which it imports where it is there: a fifth of the time.
+    """Import Keras without matplotlib, which Keras imports if it is installed: a fifth of the import's time.
 
-    A worker plots nothing. Code of the user's that does may import it afterwards.
+    A worker plots nothing. The user's code may still import matplotlib afterwards.
     """
     hidden = "matplotlib" not in sys.modules
     if hidden:

@@ -246,7 +246,7 @@ def _named_values(logs: dict[str, Any]) -> dict[str, float]:
         if isinstance(log, dict):
             values |= _named_values(log)
             continue
-        array = keras.ops.convert_to_numpy(log)  # NumPy itself reads nothing that lies on a GPU.
+        array = keras.ops.convert_to_numpy(log)  # NumPy itself cannot read arrays on a GPU.
         if array.size == 1:
             values[name] = float(array.reshape(()))
         else:
