@@ -120,7 +120,7 @@ def prepare(
         frame, shares = partitions.repartition(
             frame, counts, num_workers, (seed or 0) if shuffle else None, barrier
         )
-        LOGGER.info("%d rows dealt to %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
+        LOGGER.info("%d rows split into %d partitions: %s (were %s)", num_rows, num_workers, shares, counts)
     validate.check_last_batch(inputs, batch_size, shares, feeding.drop_remainder)
     frame, resolved = _travel(frame, uses, resolved)
     columns = replace(_columns(uses, resolved, class_weight), may_change=may_change)
