@@ -1,6 +1,3 @@
 """Communication between the workers and the center: frames, authentication, TCP client and server."""
 
-from distkeras.wire.client import Client, JobStopped, ServerLost
-from distkeras.wire.server import Server
-
-__all__ = ["Client", "JobStopped", "Server", "ServerLost"]
+__all__: list[str] = []

@@ -220,7 +220,8 @@ class _Parts:
         return filled(_steps(column, part), self._length(column))
 
     def _length(self, column: Column) -> int:
-        assert column.padding is not None
+        if column.padding is None:
+            raise ValueError(f"Expected a column with padding. Received: column={column.name!r}")
         return column.padding.length(self._longest[column.padding])
 
     def _longest_by_padding(self) -> dict[Padding, int]:
