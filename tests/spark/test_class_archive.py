@@ -97,6 +97,6 @@ def test_without_java_it_says_what_was_expected(cache, tmp_path, monkeypatch):
 
 def test_a_jvm_that_writes_nothing_is_an_error_with_its_output(cache, monkeypatch):
     monkeypatch.setattr(archives.sys, "executable", "/bin/echo")
-    with pytest.raises(RuntimeError, match=r"has not written the archive(?s:.*)--record"):
+    with pytest.raises(RuntimeError, match=r"did not write the archive(?s:.*)--record"):
         make_class_archive()
     assert list((cache / "distkeras").iterdir()) == []
