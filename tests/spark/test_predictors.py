@@ -107,7 +107,7 @@ def test_several_models_give_the_mean_of_their_outputs_in_one_pass(df):
     out = ModelPredictor(members).predict(df)
     expected = np.mean([member.predict(X, verbose=0) for member in members], axis=0)
     np.testing.assert_allclose(predicted(out), expected, rtol=1e-5, atol=1e-7)
-    with pytest.raises(ValueError, match="2 models of 2 forms"):
+    with pytest.raises(ValueError, match="2 models with 2 different signatures"):
         ModelPredictor([classifier(), classifier(inputs=5)])
     with pytest.raises(ValueError, match="0 models"):
         ModelPredictor([])
