@@ -109,7 +109,8 @@ def server_processes():
 def python_workers():
     """The Python processes that Spark's executors run, without the daemons that fork them."""
     everyone = psutil.Process().children(recursive=True)
-    return [p for p in everyone if p.ppid() in {q.pid for q in everyone if "worker.daemon" in cmd(q)}]
+    daemons = {q.pid for q in everyone if "pyspark.daemon" in cmd(q) or "worker.daemon" in cmd(q)}
+    return [p for p in everyone if p.ppid() in daemons]
 
 
 def executors():
