@@ -111,10 +111,12 @@ class SnapshotWriter:
             if (problem := member.finite.check(self._center.event_log, state)) is not None:
                 raise SnapshotError(problem)
         self._store.write(snapshot)
-        self._written = changes + 1  # Includes the event below, which needs no further snapshot.
         seconds = time.monotonic() - started
         num_bytes, num_updates = snapshot.num_bytes, snapshot.unread.num_updates
         event_log.add(SnapshotWritten(num_bytes, seconds, num_updates, event_log.clock()))
+        # Includes the event above, which needs no further snapshot. Not before it is added: until then, the
+        # number would count another event in its place, such as that of a worker that leaves.
+        self._written = changes + 1
 
     def _report_errors_of(self, action: Callable[[], object]) -> None:
         try:
