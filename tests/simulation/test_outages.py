@@ -7,25 +7,10 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from counting import CountRounds, CountSteps
 
-from distkeras.algorithms import DOWNPOUR, REGISTRY, Algorithm
+from distkeras.algorithms import DOWNPOUR, REGISTRY
 from distkeras.simulation import Constant, Exponential, Failures, Network, Outages, Quadratic, simulate
-
-
-@dataclasses.dataclass(frozen=True)
-class CountSteps(Algorithm):
-    """The center counts the steps that were committed to it."""
-
-    def commit(self, local, anchor, num_steps):
-        return np.full_like(local, num_steps)
-
-    def apply(self, center, message, commit, state):
-        center += message
-        return center
-
-
-class CountRounds(CountSteps):
-    synchronous = True
 
 
 def run(rule=None, **options):

@@ -8,8 +8,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pytest
+from counting import CountRounds, CountSteps
 
-from distkeras.algorithms import DCASGD, DOWNPOUR, EAMSGD, EASGD, REGISTRY, Algorithm, DynSGD, LocalSGD
+from distkeras.algorithms import DCASGD, DOWNPOUR, EAMSGD, EASGD, REGISTRY, DynSGD, LocalSGD
 from distkeras.record import replay
 from distkeras.simulation import (
     Constant,
@@ -21,22 +22,6 @@ from distkeras.simulation import (
     Quadratic,
     simulate,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class CountSteps(Algorithm):
-    """The center counts the steps that were committed to it."""
-
-    def commit(self, local, anchor, num_steps):
-        return np.full_like(local, num_steps)
-
-    def apply(self, center, message, commit, state):
-        center += message
-        return center
-
-
-class CountRounds(CountSteps):
-    synchronous = True
 
 
 @dataclasses.dataclass(frozen=True)
