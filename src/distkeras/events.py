@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = [
     "CenterFailed",
@@ -35,8 +36,11 @@ class Window:
         steps: minibatches in the window; the last one of an epoch may be partial.
         samples: rows in the window.
         metrics: every metric that Keras reports over the window, `loss` included.
-        staleness: commits applied to the center between this worker's last pull and this commit.
-        timestamp: seconds since the Unix epoch at which the center applied the commit.
+        staleness: updates of the center between this worker's last pull and this commit.
+        timestamp: seconds since the Unix epoch at which the center handled the commit.
+        number: number of the commit in the job, from 1; the windows of a synchronous round share one.
+        verdict: what the algorithm did with the message: "take", "buffer" or "discard". Only a message that
+            was taken is an update of the center.
     """
 
     worker: int
@@ -47,6 +51,8 @@ class Window:
     metrics: dict[str, float]
     staleness: int
     timestamp: float
+    number: int = 0
+    verdict: Literal["take", "buffer", "discard"] = "take"
 
 
 @dataclass(frozen=True, slots=True)

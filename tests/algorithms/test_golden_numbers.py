@@ -21,6 +21,7 @@ from distkeras.algorithms import (
     DiLoCo,
     DynSGD,
     FedAdam,
+    FedBuff,
     GapAware,
     LocalSGD,
     Ringmaster,
@@ -234,6 +235,18 @@ def test_ringmaster_by_default_bears_a_staleness_below_twice_the_workers():
         commit(job, A, job.anchor[A] + 1)
     commit(job, B, 100.0)  # tau = 6
     check(job, 12.0, b=12.0)
+
+
+def test_fedbuff_adds_the_mean_of_a_full_buffer_weighed_by_staleness():
+    job = Job(FedBuff(buffer_size=2), [0.0], 2)
+    commit(job, A, 1.0)
+    check(job, 0.0, a=0.0)  # buffered: it continues from the center
+    commit(job, B, 3.0)
+    check(job, 2.0, b=2.0)
+    commit(job, A, job.anchor[A] + 4)  # tau = 1
+    check(job, 2.0)
+    commit(job, B, job.anchor[B] + 2)  # tau = 0: 2 + (4 / sqrt 2 + 2) / 2
+    check(job, 4.4142136, b=4.4142136)
 
 
 def test_every_rule_has_its_golden_numbers():

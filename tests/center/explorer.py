@@ -256,8 +256,9 @@ def _check_end(world: World) -> None:
 def _copy(center: Center, model: Model) -> Center:
     """A copy that goes on like `center`, with the events that nobody has read."""
     copy = model.new_center()
-    vector, rule, versions = center._vector.state()
-    copy._vector.restore(vector, rule, versions)
+    copy._vector.restore(*center._vector.state())
+    copy._decisions.restore(center._decisions.counts)
+    copy._decisions._held = {worker: held.copy() for worker, held in center._decisions._held.items()}
     for mine, theirs in zip(copy._records, center._records, strict=True):
         mine.restore(theirs.saved())
         mine.joined, mine.missed = theirs.joined, theirs.missed
@@ -269,10 +270,7 @@ def _copy(center: Center, model: Model) -> Center:
 
 
 def _known(center: Center) -> object:
-    stale = tuple(
-        tuple(sorted((w, shard.version - held[0].version) for w, held in shard._received.items()))
-        for shard in center.shards
-    )
+    stale = tuple(sorted(center.held().items()))
     records = tuple((*record.saved().values(), record.joined) for record in center._records)
     return (center.snapshot().tobytes(), records, tuple(sorted(center._round)), stale)
 

@@ -61,7 +61,7 @@ class BelievesEverybody(Center):
         super().restore(state)
         for worker, place in enumerate(self._records):
             place.joined = True
-            self._vector.pull(worker, np.empty(self.size, np.float32))
+            self._pull(worker, np.empty(self.size, np.float32))
 
 
 def take_late(center, settings):

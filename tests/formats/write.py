@@ -70,9 +70,13 @@ def all_messages() -> list[Any]:
         list[bool]: [True, False],
     }
 
+    def value(kind: Any) -> Any:
+        if typing.get_origin(kind) is typing.Literal:
+            return typing.get_args(kind)[-1]
+        return known.get(kind, vector)
+
     def example(cls: type) -> Any:
-        fields = typing.get_type_hints(cls)
-        return cls(*(known.get(kind, vector) for kind in fields.values()))
+        return cls(*map(value, typing.get_type_hints(cls).values()))
 
     page = m.Polled([example(cls) for cls in typing.get_args(events.Event)], 5, 2)
     kinds = [*frames.REQUESTS.values(), *frames.REPLIES.values()]

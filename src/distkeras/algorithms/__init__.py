@@ -8,10 +8,14 @@ from distkeras.algorithms.adag import ADAG as ADAG
 from distkeras.algorithms.adaptive_adag import AdaptiveADAG as AdaptiveADAG
 from distkeras.algorithms.aeasgd import AEASGD as AEASGD
 from distkeras.algorithms.averaging import Averaging as Averaging
+from distkeras.algorithms.base import BUFFER as BUFFER
+from distkeras.algorithms.base import DISCARD as DISCARD
+from distkeras.algorithms.base import TAKE as TAKE
 from distkeras.algorithms.base import Algorithm as Algorithm
 from distkeras.algorithms.base import Commit as Commit
 from distkeras.algorithms.base import State as State
 from distkeras.algorithms.base import Vector as Vector
+from distkeras.algorithms.base import Verdict as Verdict
 from distkeras.algorithms.dcasgd import DCASGD as DCASGD
 from distkeras.algorithms.delayed_nesterov import DelayedNesterov as DelayedNesterov
 from distkeras.algorithms.diloco import DiLoCo as DiLoCo
@@ -20,6 +24,7 @@ from distkeras.algorithms.dynsgd import DynSGD as DynSGD
 from distkeras.algorithms.eamsgd import EAMSGD as EAMSGD
 from distkeras.algorithms.easgd import EASGD as EASGD
 from distkeras.algorithms.fedadam import FedAdam as FedAdam
+from distkeras.algorithms.fedbuff import FedBuff as FedBuff
 from distkeras.algorithms.gap_aware import GapAware as GapAware
 from distkeras.algorithms.local_sgd import LocalSGD as LocalSGD
 from distkeras.algorithms.ringmaster import Ringmaster as Ringmaster
@@ -33,7 +38,10 @@ REGISTRY: dict[str, type[Algorithm]] = {
 }
 """Every algorithm imported above, by name: the import registers it. All laws of the tests run on each."""
 
-__all__ = ["REGISTRY", "Algorithm", "Commit", "State", "Vector", "get", *REGISTRY]
+__all__ = [
+    *("BUFFER", "DISCARD", "REGISTRY", "TAKE", "Algorithm", "Commit", "State", "Vector", "Verdict", "get"),
+    *REGISTRY,
+]
 
 
 def get(algorithm: str | Algorithm) -> Algorithm:

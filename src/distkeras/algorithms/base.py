@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,18 +16,38 @@ State = dict[str, npt.NDArray[Any]]
 """An algorithm's state on the server, by name, besides the center: only arrays, for the snapshots."""
 
 
+class Verdict(StrEnum):
+    """What an algorithm decides to do with a message.
+
+    Attributes:
+        TAKE: `apply` changes the center. The message counts as an update, and other messages become staler.
+        BUFFER: `apply` keeps the message in the algorithm's state. The center stays as it is.
+        DISCARD: `apply` is not called, and nothing changes.
+    """
+
+    TAKE = "take"
+    BUFFER = "buffer"
+    DISCARD = "discard"
+
+
+TAKE, BUFFER, DISCARD = Verdict.TAKE, Verdict.BUFFER, Verdict.DISCARD
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Facts about the message that the server applies.
+    """Facts about one message. They are the same for every shard of the center and every server.
 
     Attributes:
         worker: index of the worker; -1 for the mean of a synchronous round.
-        staleness: commits applied to the center between this worker's last pull and this commit.
+        staleness: messages taken between this worker's last pull and this commit, without its own.
         num_steps: minibatch steps behind the message; for a synchronous round, the largest of its workers.
         num_samples: rows behind the message; for a synchronous round, those of all its workers.
         num_workers: workers of the job; for a synchronous round, the number of messages in it.
         pulled: the center that this worker last received, read-only. `None` unless the algorithm sets
             `needs_pulled`.
+        number: number of this commit in the job, from 1; a synchronous round counts once.
+        buffered: messages buffered since the last one that was taken.
+        verdict: what `decide` returned; `TAKE` while it decides.
     """
 
     worker: int
@@ -35,6 +56,9 @@ class Commit:
     num_samples: int
     num_workers: int
     pulled: Vector | None = None
+    number: int = 1
+    buffered: int = 0
+    verdict: Verdict = Verdict.TAKE
 
     def movement(self, center: Vector) -> Vector:
         """Return `center - pulled` as a new array: the center's movement since this worker received it.
@@ -56,8 +80,9 @@ class Algorithm:
 
     A worker trains `communication_window` minibatch steps from its *anchor* (the center it last received),
     sends `commit(local, anchor, num_steps)`, and continues from `adopt(local, message, reply)`. In between,
-    the server calls `apply` once per shard, under the shard's lock. All arrays are flat: float32, or float64
-    if the model needs it. Every method must act elementwise, so that shards do not change the result.
+    the server calls `decide` once, then `apply` once per shard, in the order of the decisions. All arrays are
+    flat: float32, or float64 if the model needs it. Every method must act elementwise, so that shards do not
+    change the result.
 
     A worker that fails between two commits loses only its current window. Its replacement starts at the
     center, without `adopt`.
@@ -116,11 +141,19 @@ class Algorithm:
         """
         return local - anchor
 
-    def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector | None:
+    def decide(self, commit: Commit) -> Verdict:
+        """Return what to do with a message: `TAKE` (default), `BUFFER` or `DISCARD`.
+
+        The server calls this once per message, whatever the number of shards, before it looks at the message.
+        A worker whose message was not taken continues from the center.
+        """
+        return Verdict.TAKE
+
+    def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
         """Change `center` in place by `message` and return the reply, which may be `center` itself.
 
-        `None` discards the message: the reply is the center, and no worker's staleness increases. The method
-        may overwrite `message` and the arrays of `state`.
+        If `commit.verdict` is `BUFFER`, `center` is read-only. The method may overwrite `message` and the
+        arrays of `state`.
         """
         raise NotImplementedError(
             f"{self.name} has no update: define apply(self, center, message, commit, state)."

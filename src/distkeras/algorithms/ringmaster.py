@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distkeras.algorithms.base import Algorithm, Commit, State, Vector
+from distkeras.algorithms.base import DISCARD, TAKE, Algorithm, Commit, State, Vector, Verdict
 from distkeras.algorithms.intervals import check_interval
 
 
@@ -31,8 +31,9 @@ class Ringmaster(Algorithm):
         if self.delay_threshold is not None:
             check_interval(self, "delay_threshold", "[1, inf]")
 
-    def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector | None:
-        if commit.staleness >= (self.delay_threshold or 2 * commit.num_workers):
-            return None
+    def decide(self, commit: Commit) -> Verdict:
+        return DISCARD if commit.staleness >= (self.delay_threshold or 2 * commit.num_workers) else TAKE
+
+    def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
         center += message
         return center

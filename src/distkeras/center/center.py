@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Vector
+from distkeras.algorithms import Algorithm, Vector, Verdict
 from distkeras.center.bad_updates import ErrorsNoted
 from distkeras.center.config import CenterConfig
+from distkeras.center.decisions import Counts, Decision, Decisions
 from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
 from distkeras.center.ledger import WorkerRecord
@@ -88,6 +90,7 @@ class Center:
         self._first_worker = first_worker
         self.event_log = EventLog(clock) if event_log is None else event_log
         self._vector = Sharded(config, initial, num_shards)
+        self._decisions = Decisions(config)
         self.finite = Finite(self._vector)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
@@ -134,12 +137,21 @@ class Center:
 
     @property
     def num_updates(self) -> int:
-        """Number of commits applied so far; a synchronous round counts once."""
+        """Number of messages taken so far; a synchronous round counts once."""
         return self.event_log.num_updates
 
+    @property
+    def num_commits(self) -> int:
+        """Number of messages decided so far: taken, buffered or discarded. A round counts once."""
+        return self._decisions.commits
+
     def snapshot(self) -> Vector:
-        """Return a copy of the center."""
-        return self._vector.read()
+        """Return a copy of the center, between two messages."""
+        return self._vector.read(self._decisions.read())
+
+    def held(self) -> dict[int, tuple[int, ...]]:
+        """Return how many updates ago each worker received what it trains from, oldest window first."""
+        return self._decisions.held()
 
     def expected(self) -> list[int]:
         """Return the workers that have committed at least one window but have not left."""
@@ -166,8 +178,9 @@ class Center:
         if self.finite.failure is not None:
             raise SnapshotError(self.finite.failure)
         with self.paused():
-            vector, states, versions = self._vector.state()
-            return CenterState(vector, states, versions, [record.saved() for record in self._records])
+            vector, states = self._vector.state()
+            counts = dataclasses.asdict(self._decisions.counts)
+            return CenterState(vector, states, counts, [record.saved() for record in self._records])
 
     def restore(self, state: CenterState) -> None:
         """Continue from `state`, before the first request; every worker has to join again.
@@ -179,7 +192,8 @@ class Center:
             raise SnapshotError(
                 f"Expected a snapshot of {self.num_workers} workers. Received: {len(state.workers)}"
             )
-        self._vector.restore(state.center, state.states, state.versions)
+        self._vector.restore(state.center, state.states)
+        self._decisions.restore(Counts(**state.counts))
         for record, saved in zip(self._records, state.workers, strict=True):
             record.restore(saved)
 
@@ -241,7 +255,7 @@ class Center:
             record.joined, record.lost, record.missed, record.refused = True, False, False, 0
             record.left = False
             center = np.empty(self.size, self.dtype)
-            self._vector.pull(worker, center)
+            self._pull(worker, center)
             self.event_log.add(
                 WorkerJoined(worker, request.attempt, record.epoch, record.step, self.event_log.clock())
             )
@@ -258,6 +272,7 @@ class Center:
                     return [(request.worker, Rejoin())]
                 record.joined, record.left = False, True
                 self._round.pop(request.worker, None)
+                self._decisions.forget(request.worker)
                 self._vector.forget(request.worker)
                 self.event_log.add(WorkerLeft(request.worker, self.event_log.clock()))
                 if all(each.left for each in self._records):  # The driver reads the center next.
@@ -282,7 +297,7 @@ class Center:
             last = record.sequence
             # A worker that continues from the progress of another server of the job repeats older commits.
             if 0 < request.sequence <= last:
-                self._vector.pull(worker, request.message)
+                self._pull(worker, request.message)
                 return [(worker, Exchanged(request.message, 0, True, request.sequence))]
             if request.sequence != last + 1:
                 raise ProtocolError(
@@ -297,12 +312,18 @@ class Center:
                     self.event_log.add(opened)
                 self._round[worker] = request
                 return self._close_round()
+            decision = self._decisions.commit(worker, request.num_steps, request.num_samples)
             with ErrorsNoted() as noted:
-                staleness = self._vector.exchange(request, self.num_workers)
+                self._vector.exchange(request.message, decision)
             if noted and (failure := self.finite.after([request], self.event_log)):
                 return failure
-            self.event_log.add(self._advance(request, staleness), updates=1)
+            (staleness,) = decision.staleness
+            self.event_log.add(self._advance(request, staleness, decision), updates=_updates(decision))
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
+
+    def _pull(self, worker: int, out: Vector) -> None:
+        """Copy the center to `out`, from which `worker` starts."""
+        self._vector.pull(self._decisions.pull(worker), worker, out)
 
     def _refuse(self, request: Exchange, record: WorkerRecord, reason: str) -> Refused | Skipped:
         """Report a bad update; skip its window if the settings say so."""
@@ -317,7 +338,7 @@ class Center:
         if record.refused > self.config.bad_updates.limit:
             return Refused(f"{reason}, after {self.config.bad_updates.limit} skipped windows")
         record.advance(request, samples=0)
-        self._vector.pull(worker, request.message)
+        self._pull(worker, request.message)
         return Skipped(request.message, reason)
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
@@ -353,24 +374,25 @@ class Center:
         messages = [self._round[worker] for worker in sorted(self._round)]
         self._round = {}
         workers = [message.worker for message in messages]
-        behind = [self._vector.staleness_of(worker) for worker in workers]
         num_steps = max(message.num_steps for message in messages)
         num_samples = sum(message.num_samples for message in messages)
+        decision = self._decisions.close_round(workers, num_steps, num_samples)
         with ErrorsNoted() as noted:
             mean = mean_of(messages, self.algorithm.weighted)
-            self._vector.exchange_round(mean, workers, num_steps, num_samples)
+            self._vector.exchange_round(mean, workers, decision)
         if noted and (failure := self.finite.after(messages, self.event_log)):
             return failure
         mean.flags.writeable = False
-        windows = [self._advance(*pair) for pair in zip(messages, behind, strict=True)]
+        behind = list(zip(messages, decision.staleness, strict=True))
+        windows = [self._advance(message, staleness, decision) for message, staleness in behind]
         closed = RoundClosed(self.num_updates, workers, *self._live(), self.event_log.clock())
-        self.event_log.add(*windows, closed, updates=1)
+        self.event_log.add(*windows, closed, updates=_updates(decision))
         return [
             (message.worker, Exchanged(mean, staleness, False, message.sequence))
-            for message, staleness in zip(messages, behind, strict=True)
+            for message, staleness in behind
         ]
 
-    def _advance(self, request: Exchange, staleness: int) -> Window:
+    def _advance(self, request: Exchange, staleness: int, decision: Decision) -> Window:
         record = self._record(request.worker)
         record.refused = 0
         record.advance(request, request.num_samples)
@@ -383,4 +405,10 @@ class Center:
             metrics=request.metrics,
             staleness=staleness,
             timestamp=self.event_log.clock(),
+            number=decision.commit.number,
+            verdict=decision.commit.verdict.value,
         )
+
+
+def _updates(decision: Decision) -> int:
+    return int(decision.commit.verdict is Verdict.TAKE)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from distkeras.algorithms import State, Vector
 from distkeras.center.config import CenterConfig
+from distkeras.center.decisions import Decision
 from distkeras.center.layout import shard_bounds
-from distkeras.center.messages import Exchange
 from distkeras.center.shard import Shard
 from distkeras.center.snapshot import SnapshotError
 
@@ -35,45 +36,34 @@ class Sharded:
         self.size, self.dtype = self._vector.size, self._vector.dtype
         self.shards = [Shard(config.part(low, high), self._vector[low:high]) for low, high in self._bounds]
 
-    def read(self) -> Vector:
+    def read(self, turn: int) -> Vector:
         """Return a copy of the vector for a reader that trains nothing."""
         copy = np.empty_like(self._vector)
-        for shard, part in self._with_parts(copy):
-            shard.read(part)
+        self._in_turn(turn, copy, lambda shard, part: np.copyto(part, shard.center))
         return copy
 
-    def pull(self, worker: int, out: Vector) -> None:
-        """Copy the vector to `out`, and record which versions `worker` holds."""
-        for shard, part in self._with_parts(out):
-            shard.pull(worker, part)
+    def pull(self, turn: int, worker: int, out: Vector) -> None:
+        """Copy the vector to `out`; `worker` starts from it."""
+        self._in_turn(turn, out, lambda shard, part: shard.pull(worker, part))
 
     def forget(self, worker: int) -> None:
         """Drop the records of a worker that has left."""
         for shard in self.shards:
             shard.forget(worker)
 
-    def exchange(self, request: Exchange, num_workers: int) -> int:
-        """Apply a commit, overwrite its message with the reply, and return its staleness."""
-        steps, samples = request.num_steps, request.num_samples
-        try:
-            return max(
-                [
-                    shard.exchange(part, request.worker, steps, samples, num_workers)
-                    for shard, part in self._with_parts(request.message)
-                ]
-            )
-        except BaseException:
-            self._torn = True
-            raise
+    def exchange(self, message: Vector, decision: Decision) -> None:
+        """Apply the `message` of one worker as decided, and overwrite it with the reply."""
+        with self._whole():
+            commit = decision.commit
+            self._in_turn(decision.turn, message, lambda shard, part: shard.exchange(part, commit))
 
-    def exchange_round(self, mean: Vector, workers: list[int], num_steps: int, num_samples: int) -> None:
+    def exchange_round(self, mean: Vector, workers: Sequence[int], decision: Decision) -> None:
         """Apply the mean message of a round of `workers` and overwrite it with their common reply."""
-        try:
-            for shard, part in self._with_parts(mean):
-                shard.exchange_round(part, workers, num_steps, num_samples)
-        except BaseException:
-            self._torn = True
-            raise
+        with self._whole():
+            commit = decision.commit
+            self._in_turn(
+                decision.turn, mean, lambda shard, part: shard.exchange_round(part, workers, commit)
+            )
 
     def not_finite(self) -> str | None:
         """Return what is not finite in the center or the algorithm's state; `None` if nothing is."""
@@ -84,21 +74,17 @@ class Sharded:
         parts = zip(self._with_parts(vector), states, strict=True)
         return next(filter(None, (shard.not_finite(part, state) for (shard, part), state in parts)), None)
 
-    def staleness_of(self, worker: int) -> int:
-        """Return the commits applied since `worker` last pulled."""
-        return max(shard.staleness_of(worker) for shard in self.shards)
-
-    def state(self) -> tuple[Vector, list[State], list[int]]:
-        """Return copies of the vector and of the algorithm's states, and the versions, by shard.
+    def state(self) -> tuple[Vector, list[State]]:
+        """Return copies of the vector and of the algorithm's states, by shard.
 
         Raises:
             SnapshotError: the algorithm failed between two shards, so this center must not be restored.
         """
         if self._torn:
             raise SnapshotError("the algorithm failed with a message half applied")
-        return self._vector.copy(), _copied(self._states()), [shard.version for shard in self.shards]
+        return self._vector.copy(), _copied(self._states())
 
-    def restore(self, vector: Vector, states: list[State], versions: list[int]) -> None:
+    def restore(self, vector: Vector, states: list[State]) -> None:
         """Continue from a `state`.
 
         Raises:
@@ -111,8 +97,35 @@ class Sharded:
                 f"Received: shape {vector.shape}, {theirs}"
             )
         self._vector[:] = vector
-        for shard, state, version in zip(self.shards, states, versions, strict=True):
-            shard.state, shard.version = dict(state), version
+        for shard, state in zip(self.shards, states, strict=True):
+            shard.state = dict(state)
+
+    def _in_turn(self, turn: int, vector: Vector, act: Callable[[Shard, Vector], None]) -> None:
+        """Call `act` with each shard and its part of `vector`, when it is this turn there.
+
+        If one call fails, the rest of the shards are left alone, but their next turn may begin.
+        """
+        failure: BaseException | None = None
+        for shard, part in self._with_parts(vector):
+            shard.turns.begin(turn)
+            try:
+                if failure is None:
+                    act(shard, part)
+            except BaseException as error:
+                failure = error
+            finally:
+                shard.turns.end()
+        if failure is not None:
+            raise failure
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Remember a failure in the block: it may have left a message half applied."""
+        try:
+            yield
+        except BaseException:
+            self._torn = True
+            raise
 
     def _states(self) -> list[State]:
         return [shard.state for shard in self.shards]

@@ -23,7 +23,7 @@ from distkeras import events
 from distkeras.algorithms import State, Vector
 from distkeras.center.messages import Polled
 
-VERSION = 1
+VERSION = 2
 """Version of the format, raised when older releases cannot read it. Releases read all older versions."""
 _EVENTS = {cls.__name__: cls for cls in typing.get_args(events.Event)}
 
@@ -39,13 +39,13 @@ class CenterState:
     Attributes:
         center: a copy, shape (size,).
         states: copies of the algorithm's state, one per shard.
-        versions: versions of the shards.
+        counts: counts of the decisions so far, plain JSON.
         workers: the ledger: one record per worker, plain JSON.
     """
 
     center: Vector
     states: list[State]
-    versions: list[int]
+    counts: dict[str, int]
     workers: list[dict[str, int]]
 
     @property
@@ -94,7 +94,10 @@ class Snapshot:
             "num_updates": self.unread.num_updates,
             "next": self.unread.next,
             "events": [[type(event).__name__, asdict(event)] for event in self.unread.events],
-            "members": [{"versions": member.versions, "lines": member.workers} for member in self.members],
+            "members": [
+                {"shards": len(member.states), "counts": member.counts, "workers": member.workers}
+                for member in self.members
+            ],
         }
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         np.savez(file, **arrays)
@@ -147,20 +150,29 @@ def _facts(archive: Any) -> dict[str, Any]:
             f"Received: format {version}, of a later release. Upgrade distkeras to resume that training, "
             "or train from the start with another address for snapshots."
         )
-    if version != VERSION:
+    if version == 1:
+        facts["members"] = [_upgraded(member) for member in facts["members"]]
+    elif version != VERSION:
         raise SnapshotError(f"Expected a snapshot of version {VERSION}. Received: {str(facts)[:100]}")
     known: dict[str, Any] = facts
     return known
 
 
+def _upgraded(member: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a center in version 1, which counted updates by shard and knew no buffered ones."""
+    versions = member["versions"]
+    counts = {"commits": max(versions), "updates": max(versions), "buffered": 0}
+    return {"shards": len(versions), "counts": counts, "workers": member["lines"]}
+
+
 def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
-    states: list[State] = [{} for _ in known["versions"]]
+    states: list[State] = [{} for _ in range(known["shards"])]
     for key in archive.files:
         owner, _, rest = key.partition("/")
         shard, _, name = rest.partition("/")
         if owner == str(index) and name:
             states[int(shard)][name] = archive[key]
-    return CenterState(archive[f"{index}/center"], states, known["versions"], known["lines"])
+    return CenterState(archive[f"{index}/center"], states, known["counts"], known["workers"])
 
 
 def _check_names(names: list[str], members: list[dict[str, Any]]) -> None:
@@ -168,7 +180,7 @@ def _check_names(names: list[str], members: list[dict[str, Any]]) -> None:
     for name in names:
         owner, _, rest = name.partition("/")
         shard, _, array = rest.partition("/")
-        known = range(len(members[int(owner)]["versions"])) if owner in map(str, range(len(members))) else ()
+        known = range(members[int(owner)]["shards"]) if owner in map(str, range(len(members))) else ()
         if name != "facts" and not (known and (rest == "center" or (array and shard in map(str, known)))):
             raise SnapshotError(f"Expected arrays of {len(members)} members. Received: {name[:100]!r}")
 

@@ -91,7 +91,7 @@ class Simulation:
             self._begin_window(worker, 0.0)
         for moment in Moment:
             self._expect(moment, 0.0)
-        while self.center.num_updates < num_commits and not self.diverged:
+        while self.center.num_commits < num_commits and not self.diverged:
             time, _, worker, arrival = heapq.heappop(self._heap)
             if isinstance(arrival, Moment):
                 if time > until:
@@ -103,10 +103,10 @@ class Simulation:
             if served > until:
                 break
             self.clock.now = self._server_free = served
-            version = self.center.num_updates
+            version = self.center.num_commits
             self._arrive(worker, arrival)
-            if self.center.num_updates > version:
-                if self.center.num_updates % POLL_EVERY == 0:
+            if self.center.num_commits > version:
+                if self.center.num_commits % POLL_EVERY == 0:
                     self._drop_events()
                 yield
         self.recorder.evaluate(self.center.snapshot())
@@ -157,7 +157,7 @@ class Simulation:
         restore_snapshot(center, self._snapshot, self._seen)
         self._begin(center, restart=True)
         self._snapshot = take_snapshot(self.center, {})  # The center now owns the old one's arrays.
-        self.recorder.roll_back(self.center.num_updates, self.center.snapshot())
+        self.recorder.roll_back(self.center.num_commits, self.center.snapshot())
         self._joined = None
         self._server_free = max(self._server_free, up)
         under_way = {worker for _, _, worker, _ in self._heap}
@@ -178,7 +178,7 @@ class Simulation:
         [(_, joined)] = self.handle(Join(worker, attempt))
         if not isinstance(joined, Joined):
             raise TypeError(f"Expected Joined. Received: {joined!r}")
-        version = self.center.num_updates
+        version = self.center.num_commits
         if self._joined is None or self._joined[0] != version:
             joined.center.flags.writeable = False
             self._joined = (version, joined.center)
@@ -256,9 +256,9 @@ class Simulation:
 
     def _exchange(self, request: Exchange) -> None:
         """Pass a commit to the center, record the result, and send the answers back."""
-        version = self.center.num_updates
+        version = self.center.num_commits
         answers = self.handle(request)
-        if self.center.num_updates > version:
+        if self.center.num_commits > version:
             told = [answer.staleness for _, answer in answers if isinstance(answer, Exchanged)]
             samples = sum(self._workers[worker].samples for worker, _ in answers)
             committer = DRIVER if self.center.algorithm.synchronous else request.worker

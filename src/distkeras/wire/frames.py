@@ -34,7 +34,7 @@ from distkeras.center import messages
 from distkeras.center.messages import MAX_PAGE_BYTES
 
 MAGIC = b"DKF"
-VERSION = 4
+VERSION = 5
 HEADER = struct.Struct("!3sBBBIQI")
 _CHECKSUM = struct.Struct("!I")
 MAX_REQUEST_TEXT = 512 * 2**10

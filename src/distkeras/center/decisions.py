@@ -1,0 +1,149 @@
+"""Decides, once a message, its number, its staleness and what happens to it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from distkeras.algorithms import Commit, Verdict
+from distkeras.center.config import CenterConfig
+from distkeras.center.messages import DRIVER
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to one message, in all shards alike.
+
+    Attributes:
+        turn: place among everything that reads or changes the shards: they follow this order.
+        commit: facts for the algorithm, with its verdict.
+        staleness: staleness of each message: one, or those of a round.
+    """
+
+    turn: int
+    commit: Commit
+    staleness: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of the decisions so far, for snapshots.
+
+    Attributes:
+        commits: messages decided; a round counts once.
+        updates: messages taken: the version of the center.
+        buffered: messages buffered since the last one that was taken.
+    """
+
+    commits: int = 0
+    updates: int = 0
+    buffered: int = 0
+
+
+class Decisions:
+    """Gives every message its number, its staleness and its verdict, under one short lock.
+
+    Args:
+        config: settings of the center.
+
+    Attributes:
+        commits: messages decided so far; a round counts once.
+    """
+
+    def __init__(self, config: CenterConfig) -> None:
+        self._algorithm = config.algorithm
+        self._num_workers = config.num_workers
+        # If exchanges overlap, a worker's message is based on the center of one exchange earlier, and on its
+        # own last window, which it did not have to receive.
+        self._windows_ahead = 2 if config.overlap else 1
+        self._lock = threading.Lock()
+        self._turns = 0
+        self.commits = self._updates = self._buffered = 0
+        # By worker: the versions that it held at the start of the next window that it sends, and later ones.
+        self._held: dict[int, deque[int]] = {}
+
+    @property
+    def counts(self) -> Counts:
+        """The counts so far."""
+        with self._lock:
+            return Counts(self.commits, self._updates, self._buffered)
+
+    def restore(self, counts: Counts) -> None:
+        """Continue from the `counts` in a snapshot."""
+        with self._lock:
+            self.commits, self._updates, self._buffered = counts.commits, counts.updates, counts.buffered
+
+    def read(self) -> int:
+        """Return the turn of a read of the whole center."""
+        with self._lock:
+            return self._turn()
+
+    def pull(self, worker: int) -> int:
+        """Return the turn in which `worker` receives the center, to start from it."""
+        with self._lock:
+            self._held[worker] = deque([self._updates] * self._windows_ahead)
+            return self._turn()
+
+    def forget(self, worker: int) -> None:
+        """Drop what is known of a worker that has left."""
+        with self._lock:
+            self._held.pop(worker, None)
+
+    def commit(self, worker: int, num_steps: int, num_samples: int) -> Decision:
+        """Decide on the message of one worker."""
+        with self._lock:
+            held = self._held[worker]
+            staleness = self._updates - held.popleft()
+            commit = self._decide(worker, staleness, num_steps, num_samples, self._num_workers)
+            if commit.verdict is Verdict.TAKE:
+                for index in range(len(held)):
+                    held[index] += 1  # The worker's current window already contains this one.
+            held.append(self._updates)
+            return Decision(self._turn(), commit, (staleness,))
+
+    def close_round(self, workers: Sequence[int], num_steps: int, num_samples: int) -> Decision:
+        """Decide on the mean message of a round of `workers`."""
+        with self._lock:
+            staleness = tuple(self._updates - self._held[worker].popleft() for worker in workers)
+            commit = self._decide(DRIVER, 0, num_steps, num_samples, len(workers))
+            for worker in workers:
+                self._held[worker].append(self._updates)
+            return Decision(self._turn(), commit, staleness)
+
+    def held(self) -> dict[int, tuple[int, ...]]:
+        """Return the versions from which the workers train, as numbers of updates behind the center."""
+        with self._lock:
+            return {
+                worker: tuple(self._updates - version for version in versions)
+                for worker, versions in self._held.items()
+            }
+
+    def _decide(
+        self, worker: int, staleness: int, num_steps: int, num_samples: int, num_workers: int
+    ) -> Commit:
+        commit = Commit(
+            worker,
+            staleness,
+            num_steps,
+            num_samples,
+            num_workers,
+            None,
+            self.commits + 1,
+            self._buffered,
+        )
+        verdict = self._algorithm.decide(commit)
+        if verdict is not Verdict.TAKE:
+            commit = replace(commit, verdict=Verdict(verdict))
+        self.commits += 1
+        if verdict is Verdict.TAKE:
+            self._updates += 1
+            self._buffered = 0
+        elif verdict is Verdict.BUFFER:
+            self._buffered += 1
+        return commit
+
+    def _turn(self) -> int:
+        self._turns += 1
+        return self._turns
