@@ -6,14 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from distkeras.algorithms import Commit, Verdict
 from distkeras.center.config import CenterConfig
 from distkeras.center.messages import DRIVER
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What happens to one message, in all shards alike.
 
     Attributes:

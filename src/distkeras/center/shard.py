@@ -44,7 +44,11 @@ class Shard:
         self._received: dict[int, deque[Vector]] = {}
         self._published: Vector | None = None
 
-    def pull(self, worker: int, out: Vector) -> None:
+    def read(self, out: Vector) -> None:
+        """Copy the shard to `out` for a reader that trains nothing."""
+        np.copyto(out, self.center)
+
+    def pull(self, out: Vector, worker: int) -> None:
         """Copy the shard to `out`, and keep what `worker` receives if the algorithm needs it."""
         np.copyto(out, self.center)
         if self.algorithm.needs_pulled:
@@ -69,7 +73,7 @@ class Shard:
                 received[index] = received[index] + (self._trainable - before)
         received.append(self._sent_now())
 
-    def exchange_round(self, message: Vector, workers: Sequence[int], commit: Commit) -> None:
+    def exchange_round(self, message: Vector, commit: Commit, workers: Sequence[int]) -> None:
         """Apply the mean `message` of a round of `workers` and overwrite it with their common reply."""
         # The statistics of a round are a mean already: a share of 1 takes them whole.
         self._apply(message, commit, 1)
@@ -106,11 +110,12 @@ class Shard:
         if verdict is Verdict.DISCARD:
             message[:] = self.center
             return
-        if verdict is Verdict.TAKE and share == 1:  # Adding the difference would round.
-            self._statistics[:] = message[split:]
-        elif verdict is Verdict.TAKE and self._statistics.size:
-            self._statistics += (message[split:] - self._statistics) / share
-        message[split:] = self._statistics
+        if self._statistics.size:
+            if verdict is Verdict.TAKE and share == 1:  # Adding the difference would round.
+                self._statistics[:] = message[split:]
+            elif verdict is Verdict.TAKE:
+                self._statistics += (message[split:] - self._statistics) / share
+            message[split:] = self._statistics
         governed = message[:split]
         center = self._trainable if verdict is Verdict.TAKE else self._read_only
         reply = self.algorithm.apply(center, governed, commit, self.state)

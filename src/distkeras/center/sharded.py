@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -39,12 +38,12 @@ class Sharded:
     def read(self, turn: int) -> Vector:
         """Return a copy of the vector for a reader that trains nothing."""
         copy = np.empty_like(self._vector)
-        self._in_turn(turn, copy, lambda shard, part: np.copyto(part, shard.center))
+        self._in_turn(turn, copy, Shard.read)
         return copy
 
     def pull(self, turn: int, worker: int, out: Vector) -> None:
         """Copy the vector to `out`; `worker` starts from it."""
-        self._in_turn(turn, out, lambda shard, part: shard.pull(worker, part))
+        self._in_turn(turn, out, Shard.pull, worker)
 
     def forget(self, worker: int) -> None:
         """Drop the records of a worker that has left."""
@@ -53,17 +52,11 @@ class Sharded:
 
     def exchange(self, message: Vector, decision: Decision) -> None:
         """Apply the `message` of one worker as decided, and overwrite it with the reply."""
-        with self._whole():
-            commit = decision.commit
-            self._in_turn(decision.turn, message, lambda shard, part: shard.exchange(part, commit))
+        self._change(decision, message, Shard.exchange)
 
     def exchange_round(self, mean: Vector, workers: Sequence[int], decision: Decision) -> None:
         """Apply the mean message of a round of `workers` and overwrite it with their common reply."""
-        with self._whole():
-            commit = decision.commit
-            self._in_turn(
-                decision.turn, mean, lambda shard, part: shard.exchange_round(part, workers, commit)
-            )
+        self._change(decision, mean, Shard.exchange_round, workers)
 
     def not_finite(self) -> str | None:
         """Return what is not finite in the center or the algorithm's state; `None` if nothing is."""
@@ -100,32 +93,31 @@ class Sharded:
         for shard, state in zip(self.shards, states, strict=True):
             shard.state = dict(state)
 
-    def _in_turn(self, turn: int, vector: Vector, act: Callable[[Shard, Vector], None]) -> None:
-        """Call `act` with each shard and its part of `vector`, when it is this turn there.
+    def _change(self, decision: Decision, message: Vector, act: Callable[..., None], *args: object) -> None:
+        try:
+            self._in_turn(decision.turn, message, act, decision.commit, *args)
+        except BaseException:
+            self._torn = True
+            raise
+
+    def _in_turn(self, turn: int, vector: Vector, act: Callable[..., None], *args: object) -> None:
+        """Call `act` with each shard, its part of `vector` and `args`, when it is this turn there.
 
         If one call fails, the rest of the shards are left alone, but their next turn may begin.
         """
         failure: BaseException | None = None
-        for shard, part in self._with_parts(vector):
-            shard.turns.begin(turn)
+        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
+            turns = shard.turns
+            turns.begin(turn)
             try:
                 if failure is None:
-                    act(shard, part)
+                    act(shard, vector[low:high], *args)
             except BaseException as error:
                 failure = error
             finally:
-                shard.turns.end()
+                turns.end()
         if failure is not None:
             raise failure
-
-    @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
-        """Remember a failure in the block: it may have left a message half applied."""
-        try:
-            yield
-        except BaseException:
-            self._torn = True
-            raise
 
     def _states(self) -> list[State]:
         return [shard.state for shard in self.shards]
