@@ -264,7 +264,9 @@ def _copy(center: Center, model: Model) -> Center:
         mine.joined, mine.missed = theirs.joined, theirs.missed
     for mine, theirs in zip(copy.shards, center.shards, strict=True):
         mine._received = {worker: held.copy() for worker, held in theirs._received.items()}
-    copy._round = {worker: replace(r, message=r.message.copy()) for worker, r in center._round.items()}
+    copy._rounds.messages = {
+        worker: replace(r, message=r.message.copy()) for worker, r in center._rounds.messages.items()
+    }
     copy.event_log.restore(center.event_log.unread(), center.event_log._first)
     return copy
 
@@ -272,7 +274,7 @@ def _copy(center: Center, model: Model) -> Center:
 def _known(center: Center) -> object:
     stale = tuple(sorted(center.held().items()))
     records = tuple((*record.saved().values(), record.joined) for record in center._records)
-    return (center.snapshot().tobytes(), records, tuple(sorted(center._round)), stale)
+    return (center.snapshot().tobytes(), records, tuple(sorted(center._rounds.messages)), stale)
 
 
 def _saved(snapshot: Snapshot) -> object:

@@ -50,7 +50,7 @@ class ForgetsTheRound(Center):
     """Answers a worker that joins anew in the middle of a round by throwing the round away."""
 
     def _join(self, request):
-        self._round.clear()
+        self._rounds.messages.clear()
         return super()._join(request)
 
 

@@ -232,7 +232,7 @@ def test_a_reconnected_worker_of_an_open_round_is_the_one_that_is_answered():
         with Client(address) as cut:
             cut.call(Join(0))
             cut._connection.send(commit(0, 1, 5.0))
-            while not center._round:
+            while not center._rounds.messages:
                 time.sleep(0.01)
         with Client(address) as again:
             again._session = cut._session

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Vector, Verdict
+from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.bad_updates import ErrorsNoted
 from distkeras.center.config import CenterConfig
-from distkeras.center.decisions import Counts, Decision, Decisions
+from distkeras.center.decisions import Counts, Decisions
 from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
 from distkeras.center.ledger import WorkerRecord
@@ -36,15 +36,12 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
-from distkeras.center.rounds import mean_of
+from distkeras.center.rounds import Rounds
 from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
 from distkeras.events import (
-    RoundClosed,
-    RoundOpened,
     UpdateRefused,
-    Window,
     WorkerBack,
     WorkerFailed,
     WorkerJoined,
@@ -98,7 +95,14 @@ class Center:
             WorkerRecord(shared if self.algorithm.synchronous else threading.RLock())
             for _ in range(config.num_workers)
         ]
-        self._round: dict[int, Exchange] = {}
+        self._rounds = Rounds(
+            config,
+            dict(zip(self.workers, self._records, strict=True)),
+            self._decisions,
+            self._vector,
+            self.finite,
+            self.event_log,
+        )
 
     @property
     def algorithm(self) -> Algorithm:
@@ -251,7 +255,7 @@ class Center:
             return [(worker, Refused(reason))]
         with record.lock:
             # The predecessor's message in an open round got no answer: the replacement repeats that window.
-            self._round.pop(worker, None)
+            self._rounds.withdraw(worker)
             record.joined, record.lost, record.missed, record.refused = True, False, False, 0
             record.left = False
             center = np.empty(self.size, self.dtype)
@@ -271,13 +275,13 @@ class Center:
                 if not record.joined:
                     return [(request.worker, Rejoin())]
                 record.joined, record.left = False, True
-                self._round.pop(request.worker, None)
+                self._rounds.withdraw(request.worker)
                 self._decisions.forget(request.worker)
                 self._vector.forget(request.worker)
                 self.event_log.add(WorkerLeft(request.worker, self.event_log.clock()))
                 if all(each.left for each in self._records):  # The driver reads the center next.
                     self.finite.check(self.event_log)
-            return [(request.worker, Done()), *self._close_round()]
+            return [(request.worker, Done()), *self._rounds.close()]
 
     def _exchange(self, request: Exchange) -> list[Answer]:
         worker, record = request.worker, self._record(request.worker)
@@ -307,18 +311,15 @@ class Center:
             if reason is not None:
                 return [(worker, self._refuse(request, record, reason))]
             if self.algorithm.synchronous:
-                if not self._round:
-                    opened = RoundOpened(self.num_updates, worker, self._awaited(), self.event_log.clock())
-                    self.event_log.add(opened)
-                self._round[worker] = request
-                return self._close_round()
+                return self._rounds.add(request)
             decision = self._decisions.commit(worker, request.num_steps, request.num_samples)
             with ErrorsNoted() as noted:
                 self._vector.exchange(request.message, decision)
             if noted and (failure := self.finite.after([request], self.event_log)):
                 return failure
             (staleness,) = decision.staleness
-            self.event_log.add(self._advance(request, staleness, decision), updates=_updates(decision))
+            window = record.commit(request, staleness, decision.commit, self.event_log.clock())
+            self.event_log.add(window, updates=decision.updates)
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
 
     def _pull(self, worker: int, out: Vector) -> None:
@@ -352,63 +353,4 @@ class Center:
                 return []
             record.lost = record.missed = True
             self.event_log.add(WorkerLost(worker, silence, self.event_log.clock()))
-            return self._close_round()
-
-    def _awaited(self) -> int:
-        """Return how many messages complete a round with the current workers."""
-        live, _ = self._live()
-        return min(self.config.quorum or live, live)
-
-    def _live(self) -> tuple[int, list[int]]:
-        """Return how many workers a round counts, and which lost workers it leaves out."""
-        named = zip(self.workers, self._records, strict=True)
-        training = [(worker, record) for worker, record in named if not record.left]
-        lost = [worker for worker, record in training if record.lost] if self.config.without_lost else []
-        return len(training) - len(lost), lost
-
-    def _close_round(self) -> list[Answer]:
-        """Apply the open round if it is complete, and answer its workers."""
-        if not self._round or len(self._round) < self._awaited():
-            return []
-        # Sorted by worker, not by arrival: the sum of floats depends on the order.
-        messages = [self._round[worker] for worker in sorted(self._round)]
-        self._round = {}
-        workers = [message.worker for message in messages]
-        num_steps = max(message.num_steps for message in messages)
-        num_samples = sum(message.num_samples for message in messages)
-        decision = self._decisions.close_round(workers, num_steps, num_samples)
-        with ErrorsNoted() as noted:
-            mean = mean_of(messages, self.algorithm.weighted)
-            self._vector.exchange_round(mean, workers, decision)
-        if noted and (failure := self.finite.after(messages, self.event_log)):
-            return failure
-        mean.flags.writeable = False
-        behind = list(zip(messages, decision.staleness, strict=True))
-        windows = [self._advance(message, staleness, decision) for message, staleness in behind]
-        closed = RoundClosed(self.num_updates, workers, *self._live(), self.event_log.clock())
-        self.event_log.add(*windows, closed, updates=_updates(decision))
-        return [
-            (message.worker, Exchanged(mean, staleness, False, message.sequence))
-            for message, staleness in behind
-        ]
-
-    def _advance(self, request: Exchange, staleness: int, decision: Decision) -> Window:
-        record = self._record(request.worker)
-        record.refused = 0
-        record.advance(request, request.num_samples)
-        return Window(
-            worker=request.worker,
-            epoch=request.window_epoch,
-            iteration=request.sequence - 1,
-            steps=request.num_steps,
-            samples=request.num_samples,
-            metrics=request.metrics,
-            staleness=staleness,
-            timestamp=self.event_log.clock(),
-            number=decision.commit.number,
-            verdict=decision.commit.verdict.value,
-        )
-
-
-def _updates(decision: Decision) -> int:
-    return int(decision.commit.verdict is Verdict.TAKE)
+            return self._rounds.close()

@@ -26,6 +26,11 @@ class Decision(NamedTuple):
     commit: Commit
     staleness: tuple[int, ...]
 
+    @property
+    def updates(self) -> int:
+        """Number of updates of the center: 1 if the message is taken, else 0."""
+        return int(self.commit.verdict is Verdict.TAKE)
+
 
 @dataclass(frozen=True)
 class Counts:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from distkeras.algorithms import Commit
 from distkeras.center.messages import Exchange
+from distkeras.events import Window
 
 _SAVED = ("sequence", "epoch", "step", "samples", "left")
 
@@ -44,6 +46,23 @@ class WorkerRecord:
         """Record that `commit`, with `samples` rows, was applied or skipped."""
         self.sequence, self.epoch, self.step = commit.sequence, commit.epoch, commit.step
         self.samples += samples
+
+    def commit(self, request: Exchange, staleness: int, commit: Commit, time: float) -> Window:
+        """Record that `request` was applied as `commit` says, and return the event that reports it."""
+        self.refused = 0
+        self.advance(request, request.num_samples)
+        return Window(
+            worker=request.worker,
+            epoch=request.window_epoch,
+            iteration=request.sequence - 1,
+            steps=request.num_steps,
+            samples=request.num_samples,
+            metrics=request.metrics,
+            staleness=staleness,
+            timestamp=time,
+            number=commit.number,
+            verdict=commit.verdict.value,
+        )
 
     def saved(self) -> dict[str, int]:
         """Return the worker's record for a snapshot, as plain JSON."""

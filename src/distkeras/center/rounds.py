@@ -1,14 +1,116 @@
-"""The mean message of a synchronous round."""
+"""The rounds of a synchronous algorithm: which messages make one, and when it is complete."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import Exchange
+from distkeras.center.bad_updates import ErrorsNoted
+from distkeras.center.config import CenterConfig
+from distkeras.center.decisions import Decisions
+from distkeras.center.event_log import EventLog
+from distkeras.center.finite import Finite
+from distkeras.center.ledger import WorkerRecord
+from distkeras.center.messages import Answer, Exchange, Exchanged
+from distkeras.center.sharded import Sharded
+from distkeras.events import RoundClosed, RoundOpened
 
 CHUNK = 64 * 1024
 """Elements per step of the sum."""
+
+
+class Rounds:
+    """The open round of a center. Workers wait in it until it is complete; then all of them are answered.
+
+    A round is complete with a message from every worker that trains, or from `quorum` of them. The caller
+    holds the lock that the records of all workers share.
+
+    Args:
+        config: settings of the center.
+        records: the records of the workers, by worker.
+        decisions: numbers the rounds.
+        vector: the center, to which the mean message is applied.
+        finite: checks the center after that.
+        event_log: receives the events.
+
+    Attributes:
+        messages: the messages of the open round, by worker; empty if no round is open.
+    """
+
+    def __init__(
+        self,
+        config: CenterConfig,
+        records: Mapping[int, WorkerRecord],
+        decisions: Decisions,
+        vector: Sharded,
+        finite: Finite,
+        event_log: EventLog,
+    ) -> None:
+        self.messages: dict[int, Exchange] = {}
+        self._config = config
+        self._records = records
+        self._decisions = decisions
+        self._vector = vector
+        self._finite = finite
+        self._event_log = event_log
+
+    def add(self, request: Exchange) -> list[Answer]:
+        """Add a message, which opens a round if none is open; return the answers if it completes the round.
+
+        A worker has one message in a round: a second one, sent again, replaces the first.
+        """
+        log = self._event_log
+        if not self.messages:
+            log.add(RoundOpened(log.num_updates, request.worker, self._awaited(), log.clock()))
+        self.messages[request.worker] = request
+        return self.close()
+
+    def withdraw(self, worker: int) -> None:
+        """Take the message of `worker` out of the open round, if it has one there."""
+        self.messages.pop(worker, None)
+
+    def close(self) -> list[Answer]:
+        """Apply the open round if it is complete, and return the answers to its workers; else return none."""
+        if not self.messages or len(self.messages) < self._awaited():
+            return []
+        # Sorted by worker, not by arrival: the sum of floats depends on the order.
+        messages = [self.messages[worker] for worker in sorted(self.messages)]
+        self.messages = {}
+        workers = [message.worker for message in messages]
+        num_steps = max(message.num_steps for message in messages)
+        num_samples = sum(message.num_samples for message in messages)
+        decision = self._decisions.close_round(workers, num_steps, num_samples)
+        with ErrorsNoted() as noted:
+            mean = mean_of(messages, self._config.algorithm.weighted)
+            self._vector.exchange_round(mean, workers, decision)
+        log = self._event_log
+        if noted and (failure := self._finite.after(messages, log)):
+            return failure
+        mean.flags.writeable = False
+        behind = list(zip(messages, decision.staleness, strict=True))
+        windows = [
+            self._records[message.worker].commit(message, staleness, decision.commit, log.clock())
+            for message, staleness in behind
+        ]
+        closed = RoundClosed(log.num_updates, workers, *self._live(), log.clock())
+        log.add(*windows, closed, updates=decision.updates)
+        return [
+            (message.worker, Exchanged(mean, staleness, False, message.sequence))
+            for message, staleness in behind
+        ]
+
+    def _awaited(self) -> int:
+        """Return how many messages complete a round with the current workers."""
+        live, _ = self._live()
+        return min(self._config.quorum or live, live)
+
+    def _live(self) -> tuple[int, list[int]]:
+        """Return how many workers a round counts, and which lost workers it leaves out."""
+        training = [(worker, record) for worker, record in self._records.items() if not record.left]
+        lost = [worker for worker, record in training if record.lost] if self._config.without_lost else []
+        return len(training) - len(lost), lost
 
 
 def mean_of(messages: list[Exchange], weighted: bool) -> Vector:
