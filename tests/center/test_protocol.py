@@ -10,6 +10,7 @@ from explorer import Model, Violation, explore
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center, ProtocolError, take_snapshot
+from distkeras.center.messages import Join
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class BelievesEverybody(Center):
         super().restore(state)
         for worker, place in enumerate(self._records):
             place.joined = True
-            self._pull(worker, np.empty(self.size, np.float32))
+            self._pull(Join(worker), np.empty(self.size, np.float32))
 
 
 def take_late(center, settings):

@@ -68,6 +68,7 @@ def all_messages() -> list[Any]:
         dict[str, float]: {"loss": 0.5},
         list[int]: [1, 2],
         list[bool]: [True, False],
+        list[m.Ordered]: [m.Ordered(1, "exchange", 4, 9, 2, 0, "take")],
     }
 
     def value(kind: Any) -> Any:

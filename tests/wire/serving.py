@@ -12,7 +12,9 @@ import numpy as np
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import Center, CenterConfig
 from distkeras.center.bad_updates import RAISE
+from distkeras.center.follower import Follower
 from distkeras.center.messages import Exchange
+from distkeras.center.order import Order
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.server import Server
@@ -32,6 +34,7 @@ def serving(
     num_trainable=None,
     bad_updates=RAISE,
     without_lost=False,
+    leads=False,
     **options,
 ):
     """Yield a server, its center, and its address."""
@@ -43,10 +46,11 @@ def serving(
         bad_updates=bad_updates,
         without_lost=without_lost,
     )
-    center = Center(config, np.zeros(size, np.float32), clock=time.time)
+    center = Center(config, np.zeros(size, np.float32), clock=time.time, order=Order() if leads else None)
+    served = center if options.get("leader") is None else Follower(center)
     context = None if tls is None else tls.server()
     local_name = shared_memory.new_name() if TRANSPORT == "shared memory" else None
-    server = Server(center, TOKEN, "127.0.0.1", tls=context, local_name=local_name, **options)
+    server = Server(served, TOKEN, "127.0.0.1", tls=context, local_name=local_name, **options)
     address = ServerAddress(
         "127.0.0.1",
         server.port,

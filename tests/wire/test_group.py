@@ -44,19 +44,19 @@ def group_of(num_servers, algorithm=None, size=SIZE, trainable=None, codec=None,
             for low, high in bounds
         ]
     with ExitStack() as stack:
-        running = [
-            stack.enter_context(
-                serving(
-                    algorithm,
-                    WORKERS,
-                    high - low,
-                    num_trainable=None if trainable is None else trainable_in(low, high, trainable),
-                    packing=packing,
-                    **options,
-                )
+        running = []
+        for (low, high), packing in zip(bounds, packings, strict=True):
+            server = serving(
+                algorithm,
+                WORKERS,
+                high - low,
+                num_trainable=None if trainable is None else trainable_in(low, high, trainable),
+                packing=packing,
+                leads=not running,
+                leader=running[0][2] if running else None,
+                **options,
             )
-            for (low, high), packing in zip(bounds, packings, strict=True)
-        ]
+            running.append(stack.enter_context(server))
         servers, centers, addresses = zip(*running, strict=True)
         yield servers, centers, addresses
 
@@ -215,11 +215,14 @@ def test_every_event_and_every_update_counts_once():
         assert driver.call(Poll(polled.next)).events == []
 
 
-def test_staleness_is_the_largest_of_the_servers():
+def test_staleness_is_that_of_the_first_server():
     with group_of(2) as (_, centers, addresses), Group(addresses) as worker:
         worker.call(Join(0))
-        centers[1].handle(Join(1))
+        for index in (0, 1, 1):
+            centers[index].handle(Join(1))
+        centers[0].handle(commit(1, 1, size=addresses[0].size))
         centers[1].handle(commit(1, 1, size=addresses[1].size))
+        centers[1].handle(commit(1, 2, size=addresses[1].size))
         assert worker.call(commit(0, 1)).staleness == 1
 
 

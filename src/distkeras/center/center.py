@@ -25,9 +25,11 @@ from distkeras.center.messages import (
     Exchange,
     Exchanged,
     Fail,
+    Follow,
     Join,
     Joined,
     Leave,
+    Ordered,
     Poll,
     Pull,
     Pulled,
@@ -36,6 +38,7 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
+from distkeras.center.order import Order
 from distkeras.center.rounds import Rounds
 from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
@@ -67,6 +70,7 @@ class Center:
         num_shards: number of shards; chosen by size by default.
         first_worker: index of the center's first worker.
         event_log: receives the events; a new log by default.
+        order: receives the order of the requests, for other servers of the job; `None` if there are none.
 
     Attributes:
         finite: check that the center is finite. After a failure the center refuses every commit and every
@@ -82,12 +86,13 @@ class Center:
         num_shards: int | None = None,
         first_worker: int = 0,
         event_log: EventLog | None = None,
+        order: Order | None = None,
     ) -> None:
         self.config = config
         self._first_worker = first_worker
         self.event_log = EventLog(clock) if event_log is None else event_log
         self._vector = Sharded(config, initial, num_shards)
-        self._decisions = Decisions(config)
+        self._decisions = Decisions(config, order)
         self.finite = Finite(self._vector)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
@@ -152,6 +157,15 @@ class Center:
     def snapshot(self) -> Vector:
         """Return a copy of the center, between two messages."""
         return self._vector.read(self._decisions.read())
+
+    @property
+    def order(self) -> Order | None:
+        """The order of the requests, for other servers of the job; `None` if there are none."""
+        return self._decisions.order
+
+    def obeying(self, given: Ordered) -> contextlib.AbstractContextManager[None]:
+        """Decide as another server has `given`, in a block that handles one request."""
+        return self._decisions.obeying(given)
 
     def held(self) -> dict[int, tuple[int, ...]]:
         """Return how many updates ago each worker received what it trains from, oldest window first."""
@@ -225,6 +239,10 @@ class Center:
                 return [(DRIVER, Pulled(self.snapshot(), self.num_updates))]
             case Poll():
                 return [(DRIVER, self.event_log.read(request.since))]
+            case Follow():
+                if self.order is None:
+                    raise ProtocolError("Expected no server to follow this one.")
+                return [(DRIVER, self.order.read(request.leader, request.since))]
 
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
@@ -252,6 +270,7 @@ class Center:
         worker, record = request.worker, self._record(request.worker)
         if request.layout != self.config.layout and request.layout and self.config.layout:
             reason = f"expected the layout {self.config.layout} of the weights. Received: {request.layout}"
+            self._decisions.note(request)
             return [(worker, Refused(reason))]
         with record.lock:
             # The predecessor's message in an open round got no answer: the replacement repeats that window.
@@ -259,7 +278,7 @@ class Center:
             record.joined, record.lost, record.missed, record.refused = True, False, False, 0
             record.left = False
             center = np.empty(self.size, self.dtype)
-            self._pull(worker, center)
+            self._pull(request, center)
             self.event_log.add(
                 WorkerJoined(worker, request.attempt, record.epoch, record.step, self.event_log.clock())
             )
@@ -269,10 +288,12 @@ class Center:
         record = self._record(request.worker)
         with record.lock:
             if self.finite.failure is not None:
+                self._decisions.note(request)
                 return [(request.worker, Refused(self.finite.failure))]
             if not record.left:
                 # The worker joined a server that has been killed since, and may have to train again.
                 if not record.joined:
+                    self._decisions.note(request)
                     return [(request.worker, Rejoin())]
                 record.joined, record.left = False, True
                 self._rounds.withdraw(request.worker)
@@ -281,7 +302,9 @@ class Center:
                 self.event_log.add(WorkerLeft(request.worker, self.event_log.clock()))
                 if all(each.left for each in self._records):  # The driver reads the center next.
                     self.finite.check(self.event_log)
-            return [(request.worker, Done()), *self._rounds.close()]
+            answers = self._rounds.close()
+            self._decisions.note(request)
+            return [(request.worker, Done()), *answers]
 
     def _exchange(self, request: Exchange) -> list[Answer]:
         worker, record = request.worker, self._record(request.worker)
@@ -295,13 +318,15 @@ class Center:
         with record.lock:
             self._hear(worker, record)
             if self.finite.failure is not None:
+                self._decisions.note(request)
                 return [(worker, Refused(self.finite.failure))]
             if not record.joined:
+                self._decisions.note(request)
                 return [(worker, Rejoin())]
             last = record.sequence
             # A worker that continues from the progress of another server of the job repeats older commits.
             if 0 < request.sequence <= last:
-                self._pull(worker, request.message)
+                self._pull(request, request.message)
                 return [(worker, Exchanged(request.message, 0, True, request.sequence))]
             if request.sequence != last + 1:
                 raise ProtocolError(
@@ -309,10 +334,15 @@ class Center:
                 )
             reason = self.config.bad_updates.reason_to_refuse(request.message, request.metrics)
             if reason is not None:
-                return [(worker, self._refuse(request, record, reason))]
+                reply = self._refuse(request, record, reason)
+                if isinstance(reply, Refused):
+                    self._decisions.note(request)
+                return [(worker, reply)]
             if self.algorithm.synchronous:
-                return self._rounds.add(request)
-            decision = self._decisions.commit(worker, request.num_steps, request.num_samples)
+                answers = self._rounds.add(request)
+                self._decisions.note(request)
+                return answers
+            decision = self._decisions.commit(request)
             with ErrorsNoted() as noted:
                 self._vector.exchange(request.message, decision)
             if noted and (failure := self.finite.after([request], self.event_log)):
@@ -322,9 +352,9 @@ class Center:
             self.event_log.add(window, updates=decision.updates)
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
 
-    def _pull(self, worker: int, out: Vector) -> None:
-        """Copy the center to `out`, from which `worker` starts."""
-        self._vector.pull(self._decisions.pull(worker), worker, out)
+    def _pull(self, request: Join | Exchange, out: Vector) -> None:
+        """Copy the center to `out`, from which the sender of `request` starts."""
+        self._vector.pull(self._decisions.pull(request), request.worker, out)
 
     def _refuse(self, request: Exchange, record: WorkerRecord, reason: str) -> Refused | Skipped:
         """Report a bad update; skip its window if the settings say so."""
@@ -339,7 +369,7 @@ class Center:
         if record.refused > self.config.bad_updates.limit:
             return Refused(f"{reason}, after {self.config.bad_updates.limit} skipped windows")
         record.advance(request, samples=0)
-        self._pull(worker, request.message)
+        self._pull(request, request.message)
         return Skipped(request.message, reason)
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
@@ -353,4 +383,6 @@ class Center:
                 return []
             record.lost = record.missed = True
             self.event_log.add(WorkerLost(worker, silence, self.event_log.clock()))
-            return self._rounds.close()
+            answers = self._rounds.close()
+            self._decisions.note_lost(worker)
+            return answers

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from distkeras.algorithms import Commit, Verdict
 from distkeras.center.config import CenterConfig
-from distkeras.center.messages import DRIVER
+from distkeras.center.messages import DRIVER, Exchange, Join, Leave, Ordered
+from distkeras.center.order import Order, entry_of, lost_entry
 
 
 class Decision(NamedTuple):
@@ -55,9 +57,13 @@ class Decisions:
 
     Attributes:
         commits: messages decided so far; a round counts once.
+        order: log of the requests, for other servers of the job; `None` if there are none.
     """
 
-    def __init__(self, config: CenterConfig) -> None:
+    def __init__(self, config: CenterConfig, order: Order | None = None) -> None:
+        self.order = order
+        self._given: Ordered | None = None
+        self._round: Commit | None = None  # The round that the current request has closed.
         self._algorithm = config.algorithm
         self._num_workers = config.num_workers
         # If exchanges overlap, a worker's message is based on the center of one exchange earlier, and on its
@@ -85,10 +91,35 @@ class Decisions:
         with self._lock:
             return self._turn()
 
-    def pull(self, worker: int) -> int:
-        """Return the turn in which `worker` receives the center, to start from it."""
+    @contextlib.contextmanager
+    def obeying(self, given: Ordered) -> Iterator[None]:
+        """Decide the next message as another server has `given`, in a block that handles one request."""
+        self._given = given if given.number else None
+        try:
+            yield
+        finally:
+            self._given = None
+
+    def note(self, request: Join | Exchange | Leave) -> None:
+        """Log a `request` that was answered without a turn of its own, or waits in a round that it may close.
+
+        Only the thread that handles the request may have closed a round since.
+        """
+        if self.order is not None:
+            closed, self._round = self._round, None
+            self.order.add(entry_of(request, closed))
+
+    def note_lost(self, worker: int) -> None:
+        """Log that `worker` is lost."""
+        if self.order is not None:
+            closed, self._round = self._round, None
+            self.order.add(lost_entry(worker, closed))
+
+    def pull(self, request: Join | Exchange) -> int:
+        """Return the turn in which the sender of `request` receives the center, to start from it."""
         with self._lock:
-            self._held[worker] = deque([self._updates] * self._windows_ahead)
+            self._held[request.worker] = deque([self._updates] * self._windows_ahead)
+            self._log(request)
             return self._turn()
 
     def forget(self, worker: int) -> None:
@@ -96,12 +127,17 @@ class Decisions:
         with self._lock:
             self._held.pop(worker, None)
 
-    def commit(self, worker: int, num_steps: int, num_samples: int) -> Decision:
+    def commit(self, request: Exchange) -> Decision:
         """Decide on the message of one worker."""
+        worker = request.worker
         with self._lock:
             held = self._held[worker]
             staleness = self._updates - held.popleft()
-            commit = self._decide(worker, staleness, num_steps, num_samples, self._num_workers)
+            commit = self._decide(
+                worker, staleness, request.num_steps, request.num_samples, self._num_workers
+            )
+            staleness = commit.staleness
+            self._log(request, commit)
             if commit.verdict is Verdict.TAKE:
                 for index in range(len(held)):
                     held[index] += 1  # The worker's current window already contains this one.
@@ -112,7 +148,7 @@ class Decisions:
         """Decide on the mean message of a round of `workers`."""
         with self._lock:
             staleness = tuple(self._updates - self._held[worker].popleft() for worker in workers)
-            commit = self._decide(DRIVER, 0, num_steps, num_samples, len(workers))
+            commit = self._round = self._decide(DRIVER, 0, num_steps, num_samples, len(workers))
             for worker in workers:
                 self._held[worker].append(self._updates)
             return Decision(self._turn(), commit, staleness)
@@ -138,16 +174,32 @@ class Decisions:
             self.commits + 1,
             self._buffered,
         )
-        verdict = self._algorithm.decide(commit)
-        if verdict is not Verdict.TAKE:
-            commit = replace(commit, verdict=Verdict(verdict))
-        self.commits += 1
+        given, self._given = self._given, None
+        if given is None:
+            verdict = self._algorithm.decide(commit)
+            if verdict is not Verdict.TAKE:
+                verdict = Verdict(verdict)
+                commit = replace(commit, verdict=verdict)
+        else:
+            verdict = Verdict(given.verdict)
+            commit = replace(
+                commit,
+                number=given.number,
+                staleness=given.staleness,
+                buffered=given.buffered,
+                verdict=verdict,
+            )
+        self.commits, self._buffered = commit.number, commit.buffered
         if verdict is Verdict.TAKE:
             self._updates += 1
             self._buffered = 0
         elif verdict is Verdict.BUFFER:
             self._buffered += 1
         return commit
+
+    def _log(self, request: Join | Exchange, commit: Commit | None = None) -> None:
+        if self.order is not None:
+            self.order.add(entry_of(request, commit))
 
     def _turn(self) -> int:
         self._turns += 1

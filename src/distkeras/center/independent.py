@@ -11,7 +11,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.event_log import EventLog
-from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
+from distkeras.center.messages import DRIVER, Answer, Follow, Poll, Pull, Request
 
 
 class Independent:
@@ -40,6 +40,10 @@ class Independent:
         return self.members[0].size
 
     @property
+    def order(self) -> None:
+        """`None`: the members' parts at several servers need no common order."""
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of each center."""
         return self.members[0].dtype
@@ -52,6 +56,8 @@ class Independent:
         """
         if isinstance(request, Poll):
             return [(DRIVER, self.event_log.read(request.since))]
+        if isinstance(request, Follow):
+            raise ProtocolError("Expected no server to follow this one: members do not share their order.")
         return self._member(request.member if isinstance(request, Pull) else request.worker).handle(request)
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:

@@ -101,7 +101,20 @@ class Poll:
     since: int = 0
 
 
-Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Another server of the job asks the first one for the order of its requests.
+
+    Attributes:
+        leader: name of the process whose entries it has read; "" for none.
+        since: number of the next entry.
+    """
+
+    leader: str = ""
+    since: int = 0
+
+
+Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +203,47 @@ class Polled:
     num_updates: int
 
 
-Reply = Joined | Exchanged | Refused | Skipped | Rejoin | Done | Pulled | Polled
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """One request that the first server has handled, and what it decided.
+
+    Attributes:
+        worker: index of the worker.
+        kind: "join", "exchange" or "leave"; "lost" if the worker has been silent for too long.
+        key: ticket of a `Join`, sequence of an `Exchange`, otherwise 0.
+        number: number of the commit that the request led to; 0 for none.
+        staleness: its staleness, for the algorithm.
+        buffered: messages buffered before it.
+        verdict: what the algorithm decided; "" for no commit.
+    """
+
+    worker: int
+    kind: str
+    key: int
+    number: int = 0
+    staleness: int = 0
+    buffered: int = 0
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Answers `Follow`.
+
+    Attributes:
+        leader: name of the first server's process.
+        anew: whether entries may be missing; then they are the last one of every worker.
+        entries: the entries, in order.
+        next: the next number to ask for.
+    """
+
+    leader: str
+    anew: bool
+    entries: list[Ordered]
+    next: int
+
+
+Reply = Joined | Exchanged | Refused | Skipped | Rejoin | Done | Pulled | Polled | Followed
 
 Answer = tuple[int, Reply]
 """A worker's index and its reply."""

@@ -68,6 +68,8 @@ class ServerSetup:
         compression: the codec of the workers' messages, `None` for none.
         settings: settings of the job, plain JSON, for the snapshots.
         index: index of the server in the job.
+        leads: whether other servers follow this one.
+        leader: address of the first server, for those that follow it.
     """
 
     center: CenterConfig
@@ -77,6 +79,8 @@ class ServerSetup:
     compression: Codec | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     index: int = 0
+    leads: bool = False
+    leader: ServerAddress | None = None
 
     @property
     def record(self) -> str | None:
@@ -145,6 +149,8 @@ class ServerProcess:
             timeout=options.timeout,
             log_level=level_of_driver(),
             record=setup.record,
+            leads=setup.leads,
+            leader=setup.leader,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True)

@@ -53,11 +53,21 @@ class Servers:
                 f"the system choose. Received: ports={ports}"
             )
 
-        def start(index: int) -> ServerProcess:
+        # The members of an ensemble have one worker each: there is no order to agree on.
+        together = len(bounds) > 1 and not setup.center.independent
+
+        def start(index: int, leader: ServerAddress | None = None) -> ServerProcess:
             low, high = bounds[index]
-            options = _options_of(index, setup.options, resume is not None)
+            part = replace(
+                setup,
+                center=setup.center.part(low, high),
+                options=_options_of(index, setup.options, resume is not None),
+                index=index,
+                leads=together and index == 0,
+                leader=leader,
+            )
             return ServerProcess(
-                replace(setup, center=setup.center.part(low, high), options=options, index=index),
+                part,
                 initial[..., low:high],
                 resume=resume if index == 0 or resume is None else 0,
                 launched=launched,
@@ -65,8 +75,9 @@ class Servers:
             )
 
         with ExitStack() as stack, ThreadPoolExecutor(len(bounds)) as pool:
-            starting = [pool.submit(start, index) for index in range(len(bounds))]
-            self.processes = []
+            self.processes = [stack.enter_context(start(0))]
+            leader = self.processes[0].address if together else None
+            starting = [pool.submit(start, index, leader) for index in range(1, len(bounds))]
             failures = []
             for future in starting:
                 if (error := future.exception()) is not None:

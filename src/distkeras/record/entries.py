@@ -17,7 +17,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from distkeras.center.messages import (
     Join,
     Joined,
     Leave,
+    Ordered,
     Pull,
     Pulled,
     Skipped,
@@ -90,6 +91,7 @@ class Step:
         request: the request. The message of an `Exchange` is as it reached the center.
         told: the answers, by worker; `None` if the server was killed during the step or `error` is set.
         error: name of the exception that the request raised; `None` for no exception.
+        given: what the first of several servers decided; `None` at the first one.
     """
 
     number: int
@@ -97,6 +99,7 @@ class Step:
     request: Recordable
     told: tuple[Told, ...] | None = None
     error: str | None = None
+    given: Ordered | None = None
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,12 @@ class RecordWriter:
         """Append a server's start; see `Start` for the arguments."""
         self._append({"kind": "restart" if restart else "begin", "version": VERSION, **settings}, vector)
 
-    def step(self, request: Recordable, time: float) -> None:
+    def step(self, request: Recordable, time: float, given: Ordered | None = None) -> None:
         """Append a request. Call it before handling the request: the center may overwrite its message."""
         vector = request.message if isinstance(request, Exchange) else None
         fields = {name: getattr(request, name) for name in _names(type(request))}
+        if given is not None:
+            fields["given"] = list(asdict(given).values())
         self._append({"kind": "step", "time": time, "type": type(request).__name__, **fields}, vector)
 
     def outcome(self, answers: list[Answer]) -> None:
@@ -219,7 +224,7 @@ def read_record(path: str) -> Iterator[Start | Step]:
             if kind == "outcome" and pending is not None:
                 told = text.get("told")
                 known = None if told is None else tuple(Told(*each) for each in told)
-                yield Step(pending.number, pending.time, pending.request, known, text.get("error"))
+                yield replace(pending, told=known, error=text.get("error"))
                 pending = None
                 continue
             if pending is not None:
@@ -249,11 +254,11 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytearray]]:
 
 
 def _step(number: int, text: dict[str, Any], vector: Vector) -> Step:
-    time, name = text.pop("time"), text.pop("type")
+    time, name, given = text.pop("time"), text.pop("type"), text.pop("given", None)
     cls: Any = Silence if name == "Silence" else _REQUESTS[name]
     if cls is Exchange:
         text["message"] = vector.astype(vector.dtype.newbyteorder("="), copy=False)
-    return Step(number, time, cls(**text))
+    return Step(number, time, cls(**text), given=None if given is None else Ordered(*given))
 
 
 def _start(kind: str, text: dict[str, Any], data: bytearray, dtype: np.dtype[Any]) -> Start:

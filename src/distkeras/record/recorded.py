@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from distkeras.center.center import Center
 from distkeras.center.durable import take_snapshot
 from distkeras.center.independent import Independent
-from distkeras.center.messages import Answer, Beat, Done, Poll, Polled, Request
+from distkeras.center.messages import Answer, Beat, Done, Follow, Ordered, Poll, Polled, Request
+from distkeras.center.order import Order
 from distkeras.events import RecordFailed
 from distkeras.record.entries import Recordable, RecordWriter, Silence
 from distkeras.record.settings import settings_of
@@ -52,6 +54,7 @@ class Recorded:
         self.event_log = center.event_log
         self._lock = threading.Lock()
         self._path = path
+        self._given: Ordered | None = None
         self._writer: RecordWriter | None = RecordWriter(path)
         vector: npt.NDArray[Any] = np.stack([member.snapshot() for member in center.members])
         if restart:
@@ -75,18 +78,35 @@ class Recorded:
         return self.center.size
 
     @property
+    def order(self) -> Order | None:
+        """As for `Center.order`."""
+        return self.center.order
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of each center."""
         return self.center.dtype
 
     def handle(self, request: Request) -> list[Answer]:
         """As for `Center.handle`."""
-        if isinstance(request, Poll):
+        if isinstance(request, Poll | Follow):
             return self.center.handle(request)
         if isinstance(request, Beat) and not self._misses(request.worker):
             return [(request.worker, Done())]  # It changes nothing, and should not wait for an exchange.
         with self._lock:
             return self._handle(request, lambda: self.center.handle(request))
+
+    @contextlib.contextmanager
+    def obeying(self, given: Ordered) -> Iterator[None]:
+        """As for `Center.obeying`."""
+        self._given = given
+        try:
+            with contextlib.ExitStack() as stack:
+                for member in self.members:
+                    stack.enter_context(member.obeying(given))
+                yield
+        finally:
+            self._given = None
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
         """As for `Center.mark_lost`."""
@@ -105,7 +125,8 @@ class Recorded:
 
     def _handle(self, request: Recordable, handle: Callable[[], list[Answer]]) -> list[Answer]:
         time = self.event_log.clock()
-        self._write(lambda writer: writer.step(request, time))
+        given = self._given
+        self._write(lambda writer: writer.step(request, time, given))
         try:
             answers = handle()
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable
@@ -152,12 +153,16 @@ class _Replay:
         raised: str | None = None
         request = step.request
         try:
-            if isinstance(request, Silence):
-                answers = center.mark_lost(request.worker, request.seconds)
-            else:
-                if isinstance(request, Exchange):  # The center overwrites it; `on_step` needs the original.
-                    request = replace(request, message=request.message.copy())
-                answers = center.handle(request)
+            with contextlib.ExitStack() as stack:
+                if step.given is not None:
+                    for member in center.members:
+                        stack.enter_context(member.obeying(step.given))
+                if isinstance(request, Silence):
+                    answers = center.mark_lost(request.worker, request.seconds)
+                else:
+                    if isinstance(request, Exchange):  # The center overwrites it; `on_step` needs it.
+                        request = replace(request, message=request.message.copy())
+                    answers = center.handle(request)
             told = tuple(told_by(answers))
         except Exception as error:
             if type(error).__name__ != step.error:

@@ -22,6 +22,8 @@ from distkeras.center.messages import (
     Exchange,
     Exchanged,
     Fail,
+    Follow,
+    Followed,
     Join,
     Joined,
     Leave,
@@ -285,5 +287,6 @@ _ANSWERS: dict[type, tuple[type, ...]] = {
         (Beat, (Done,)),
         (Pull, (Pulled,)),
         (Poll, (Polled,)),
+        (Follow, (Followed,)),
     )
 }

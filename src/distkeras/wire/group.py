@@ -13,6 +13,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center.bad_updates import is_too_large
 from distkeras.center.messages import (
+    Beat,
     Done,
     Exchange,
     Exchanged,
@@ -40,8 +41,9 @@ class Group:
     snapshot. The ledgers complete it: a worker that joins continues from the earliest place that a server
     returns, and the servers that are ahead answer repeated commits without applying them.
 
-    The first server leads: the job uses its events, its count of updates and its view of the workers. Of the
-    other servers' events, only failures count.
+    The first server leads: it decides on every message, and the others handle theirs in its order (see
+    `distkeras.center.follower`). The job uses its events, its count of updates and its view of the workers.
+    Of the other servers' events, only failures count.
 
     Args:
         addresses: the servers, in the order of their parts.
@@ -75,6 +77,9 @@ class Group:
             case Exchange():
                 return self._exchange(request)
             case Join():
+                # The other servers know then whose requests they have to wait for.
+                beat = Beat(request.worker, request.ticket)
+                self._all([None, *[beat] * (len(self._clients) - 1)])
                 joined = self._all([request] * len(self._clients))
                 place = min(joined, key=lambda reply: reply.sequence)
                 center = self._whole([reply.center for reply in joined])
@@ -115,8 +120,7 @@ class Group:
                 return reply
         centers = [_center_in(reply) for reply in replies]
         if all(center is None for center in centers):
-            staleness = max(reply.staleness for reply in replies)
-            return Exchanged(self._whole([reply.reply for reply in replies]), staleness)
+            return Exchanged(self._whole([reply.reply for reply in replies]), replies[0].staleness)
         # Some servers did not apply it and answered with the center: the worker restarts from it.
         missing = [Pull(request.worker) if center is None else None for center in centers]
         pulled = self._all(missing)

@@ -26,7 +26,10 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center import Center, CenterConfig, Independent, restore_snapshot, take_snapshot
+from distkeras.center.follower import Follower
+from distkeras.center.order import Order
 from distkeras.record import Recorded
+from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec, Packing
 from distkeras.wire.compression import packing_of
 from distkeras.wire.handshake import TIMEOUT
@@ -73,6 +76,8 @@ class ServerJob:
         timeout: seconds after which a machine that acknowledges nothing counts as gone.
         log_level: level from which the driver logs the library's messages.
         record: file for the record of all requests; `None` for no record.
+        leads: whether other servers of the job follow this one.
+        leader: address of the server that this one follows; `None` for none.
     """
 
     config: CenterConfig
@@ -95,6 +100,8 @@ class ServerJob:
     timeout: float = TIMEOUT
     log_level: int = logging.WARNING
     record: str | None = None
+    leads: bool = False
+    leader: ServerAddress | None = None
 
     @property
     def packing(self) -> Packing | None:
@@ -174,7 +181,9 @@ def _read_block(stream: io.BufferedReader[Any]) -> bytearray:
 
 def make_center(job: ServerJob) -> Center | Independent:
     """Return the center of `job`."""
-    return (Independent if job.config.independent else Center)(job.config, job.initial, clock=time.time)
+    if job.config.independent:
+        return Independent(job.config, job.initial, clock=time.time)
+    return Center(job.config, job.initial, clock=time.time, order=Order() if job.leads else None)
 
 
 def make_snapshot_writer(job: ServerJob, center: Center | Independent) -> SnapshotWriter | None:
@@ -239,7 +248,11 @@ def main() -> None:
     follow_driver(job.log_level)
     packing, center = job.packing, make_center(job)
     writer = make_snapshot_writer(job, center)
-    served = center if job.record is None else Recorded(center, job.record, restart=job.restore)
+    served: Center | Independent | Recorded | Follower = center
+    if job.record is not None:
+        served = Recorded(center, job.record, restart=job.restore)
+    if job.leader is not None and not isinstance(served, Independent | Follower):
+        served = Follower(served)
     job = replace(job, initial=np.empty(0, np.float32))  # Free it: the center has a copy.
     if writer is not None and job.config.bad_updates.action == "skip":
         for member in center.members:
@@ -259,6 +272,7 @@ def main() -> None:
         max_connections=max_connections,
         heartbeat=job.heartbeat,
         timeout=job.timeout,
+        leader=job.leader,
     )
     threading.Thread(target=server.serve, name=f"{THREADS}accept", daemon=True).start()
     with open(report, "w") as file:

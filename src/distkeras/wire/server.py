@@ -15,25 +15,32 @@ import numpy as np
 
 from distkeras.center import Center, Independent, ProtocolError
 from distkeras.center.bad_updates import note_errors_in_this_thread
+from distkeras.center.follower import Follower
 from distkeras.center.messages import (
     DRIVER,
     Answer,
     Beat,
     Done,
+    Exchange,
     Fail,
+    Follow,
     Leave,
     Refused,
+    Rejoin,
     Reply,
     Request,
 )
+from distkeras.center.order import entry_of
 from distkeras.record import Recorded
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.admission import Admission, Caller
+from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Packing
 from distkeras.wire.compression import Compression
 from distkeras.wire.connection import Connection
 from distkeras.wire.connection_log import ConnectionLog
 from distkeras.wire.failure_detector import FailureDetector
+from distkeras.wire.following import LONGEST_WAIT, Following
 from distkeras.wire.handshake import TIMEOUT, AuthenticationError, Handshake
 from distkeras.wire.handshake_limiter import HandshakeLimiter, PendingHandshake
 from distkeras.wire.snapshot_writer import SnapshotWriter
@@ -65,6 +72,7 @@ class Server:
         max_connections: most authenticated connections at one time; each has a buffer as large as the center.
         heartbeat: seconds of silence after which a worker counts as lost.
         timeout: seconds after which a machine that acknowledges nothing counts as gone.
+        leader: the first server of the job, whose order a `Follower` follows; `None` for that server.
 
     Raises:
         OSError: no port is free, or the local name is taken.
@@ -72,7 +80,7 @@ class Server:
 
     def __init__(
         self,
-        center: Center | Independent | Recorded,
+        center: Center | Independent | Recorded | Follower,
         token: bytes,
         host: str,
         ports: tuple[int, ...] = (0,),
@@ -85,6 +93,7 @@ class Server:
         max_connections: int = MAX_CONNECTIONS,
         heartbeat: float = 30.0,
         timeout: float = TIMEOUT,
+        leader: ServerAddress | None = None,
     ) -> None:
         self._center = center
         self._snapshots = snapshots
@@ -103,6 +112,9 @@ class Server:
         self._open: set[Handshake] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._following: Following | None = None
+        if isinstance(center, Follower) and leader is not None:
+            self._following = Following(center, leader, self._deliver_to_others)
         self._failures = FailureDetector(heartbeat, time.monotonic)
         self._workers = {worker for member in center.members for worker in member.workers}
         for member in center.members:
@@ -112,6 +124,9 @@ class Server:
     def serve(self) -> None:
         """Accept connections until `close`."""
         _thread("silence", self._watch_silence).start()
+        if self._following is not None:
+            _thread("following", self._follow, self._following).start()
+            self._following.begun.wait(LONGEST_WAIT)  # So that the first requests are in order as well.
         for listener in self._listeners[1:]:
             _thread("accept", self._accept, listener).start()
         self._accept(self._listeners[0])
@@ -140,6 +155,8 @@ class Server:
         """Stop the job, and close the port and all connections."""
         self.stop("The parameter server was closed.")
         self._closed.set()
+        if self._following is not None:
+            self._following.end()
         for listener in self._listeners:
             # Closing alone does not wake a thread in accept().
             with contextlib.suppress(OSError):  # macOS refuses it on a listener; there close alone is enough.
@@ -195,6 +212,7 @@ class Server:
     def _answer_requests(self, handshake: Handshake, session: bytes, peer: object) -> None:
         """Answer the requests of one connection until it ends."""
         caller, log = Caller(handshake.hang_up, session), ConnectionLog(peer)
+        served: set[int] = set()
         if not self._admission.enter(caller):
             logger.warning("Closed the connection from %s: %d are open", peer, self._max_connections)
             return
@@ -216,6 +234,7 @@ class Server:
             sock.settimeout(None)
             while True:
                 request = connection.receive(buffer)
+                served.add(getattr(request, "worker", DRIVER))
                 started = time.monotonic() if log.tells_exchanges else 0.0
                 log.take(request)
                 reply = self._answer(caller, request)
@@ -226,6 +245,17 @@ class Server:
             log.end(error)
         finally:
             self._admission.leave(caller)
+            if isinstance(self._center, Follower):
+                for worker in served - {DRIVER}:
+                    self._deliver_to_others(self._center.cut(worker))
+
+    def _follow(self, following: Following) -> None:
+        """Handle requests in the order of the first server."""
+        note_errors_in_this_thread()
+        try:
+            following.run()
+        except Exception as error:  # The algorithm's, from a request whose turn had come.
+            self._fail(error, "the order of the first server", DRIVER)
 
     def _answer(self, caller: Caller, request: Request) -> Reply | frames.Stopped:
         worker = getattr(request, "worker", DRIVER)
@@ -233,20 +263,27 @@ class Server:
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
         if isinstance(request, Beat):
             return self._hear(request)
+        order = self._center.order
         if worker != DRIVER and (refusal := self._admission.admit(caller, worker, request)) is not None:
+            if order is not None and isinstance(refusal, Rejoin) and isinstance(request, Exchange | Leave):
+                order.add(entry_of(request))  # The other servers' parts of it wait for their turn.
             return refusal
+        if isinstance(request, Follow) and order is not None:
+            order.wait(request.leader, request.since, LONGEST_WAIT)
         try:
             answers = self._center.handle(request)
         except ProtocolError:
             raise
         except Exception as error:
             return self._fail(error, type(request).__name__, worker, caller)
-        own = self._deliver(answers, caller, worker)
+        own: Reply | frames.Stopped | None = self._deliver(answers, caller, worker)
+        if own is None:
+            own = caller.replies.get()
         if isinstance(request, Leave) and isinstance(own, Done):
             if self._snapshots is not None:  # After its process has ended, nothing can repeat its windows.
                 self._snapshots.write_now()
             self._failures.forget(worker)
-        return caller.replies.get() if own is None else own
+        return own
 
     def _fail(self, error: Exception, what: str, worker: int, caller: Caller | None = None) -> Refused:
         """Report an `error` that was just caught to the driver, which ends the job; answer all who wait.
@@ -281,7 +318,11 @@ class Server:
                 except Exception as error:
                     self._fail(error, f"the silence of worker {worker}", worker)
                 else:
-                    self._deliver(answers, None, DRIVER)
+                    self._deliver_to_others(answers)
+
+    def _deliver_to_others(self, answers: list[Answer]) -> None:
+        """Pass the `answers` to connections of other threads."""
+        self._deliver(answers, None, DRIVER)
 
     def _deliver(self, answers: list[Answer], caller: Caller | None, worker: int) -> Reply | None:
         """Pass the `answers` to the waiting connections; return the answer to `caller`, if there is one."""

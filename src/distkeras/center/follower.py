@@ -1,0 +1,174 @@
+"""A part of the center that handles its requests in the order in which the first server has handled them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any, Protocol
+
+import numpy as np
+
+from distkeras.center.center import Center, ProtocolError
+from distkeras.center.event_log import EventLog
+from distkeras.center.messages import (
+    Answer,
+    Beat,
+    Exchange,
+    Followed,
+    Join,
+    Leave,
+    Ordered,
+    Refused,
+    Request,
+)
+from distkeras.center.order import Order, key_of
+
+Waiting = Join | Exchange | Leave
+"""Requests whose order matters."""
+
+
+class Obedient(Protocol):
+    """What a follower drives: a `Center`, or one that also records its requests."""
+
+    event_log: EventLog
+
+    @property
+    def members(self) -> list[Center]: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def handle(self, request: Request) -> list[Answer]: ...
+    def mark_lost(self, worker: int, silence: float) -> list[Answer]: ...
+    def obeying(self, given: Ordered) -> contextlib.AbstractContextManager[None]: ...
+
+
+class Follower:
+    """Handles requests in the order that the first of several servers gives, with its decisions.
+
+    A request waits for its entry in that order, and an entry for its request. If the worker's connection to
+    this server is cut, its entry is passed over, so that it holds up nobody. Its request is handled whenever
+    it comes. The same holds for entries that were lost because a server has restarted. Such a window counts
+    once at each server, but not at the same place in the order.
+
+    Args:
+        center: this server's part of the center.
+
+    Attributes:
+        center: the part of the center.
+        leader: name of the first server's process, as far as it is known; otherwise "".
+        next: number of the next entry to ask for.
+    """
+
+    def __init__(self, center: Obedient) -> None:
+        self.center = center
+        self.leader = ""
+        self.next = 0
+        self._lock = threading.RLock()
+        self._entries: list[Ordered] = []
+        self._pending: dict[int, Waiting] = {}  # by worker
+        self._present: set[int] = set()  # Workers that have a connection to this server.
+        # By worker: its last entry that was handled or passed over. Its request may come, or come again.
+        self._passed: dict[int, tuple[str, int]] = {}
+
+    @property
+    def order(self) -> Order | None:
+        """`None`: nobody follows a follower."""
+        return None
+
+    @property
+    def event_log(self) -> EventLog:
+        """The event log of the center."""
+        return self.center.event_log
+
+    @property
+    def members(self) -> list[Center]:
+        """The centers: one, or one per member of an ensemble."""
+        return self.center.members
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the center."""
+        return self.center.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the center."""
+        return self.center.dtype
+
+    def handle(self, request: Request) -> list[Answer]:
+        """Handle one request, when it is its turn; return the answers to all requests whose turn has come.
+
+        Raises:
+            ProtocolError: as for `Center.handle`.
+        """
+        if not isinstance(request, Waiting):
+            if isinstance(request, Beat):
+                with self._lock:
+                    self._present.add(request.worker)
+            return self.center.handle(request)
+        with self._lock:
+            worker = request.worker
+            self._present.add(worker)
+            if self._passed.get(worker) == key_of(request):
+                self._pending.pop(worker, None)
+                return self._take(request)
+            self._pending[worker] = request
+            return self._advance()
+
+    def follow(self, page: Followed) -> list[Answer]:
+        """Take the next entries of the order; return the answers to all requests whose turn has come."""
+        with self._lock:
+            self.leader, self.next = page.leader, page.next
+            if not page.anew:
+                self._entries += page.entries
+                return self._advance()
+            # Entries may be lost: what waits is handled now, and what was handled there whenever it comes.
+            self._entries = []
+            self._passed = {entry.worker: (entry.kind, entry.key) for entry in page.entries}
+            waiting, self._pending = self._pending, {}
+            answers = []
+            for worker in sorted(waiting):
+                self._passed[worker] = key_of(waiting[worker])  # Its entry may be among the next ones.
+                answers += self._take(waiting[worker])
+            return answers
+
+    def cut(self, worker: int) -> list[Answer]:
+        """Record that the connection of `worker` is lost; return the answers to those whom it held up."""
+        with self._lock:
+            self._present.discard(worker)
+            return self._advance()
+
+    def mark_lost(self, worker: int, silence: float) -> list[Answer]:
+        """Hold up nobody for a silent worker. Whether it is lost is the first server's decision."""
+        return self.cut(worker)
+
+    def _advance(self) -> list[Answer]:
+        """Handle the requests whose turn it is."""
+        answers: list[Answer] = []
+        while self._entries:
+            entry = self._entries[0]
+            worker, key = entry.worker, (entry.kind, entry.key)
+            request = self._pending.get(worker)
+            matches = request is not None and key_of(request) == key
+            known = entry.kind == "lost" or self._passed.get(worker) == key
+            if not (matches or known) and request is None and worker in self._present:
+                break  # Its request is under way.
+            del self._entries[0]
+            if entry.kind == "lost":
+                with self.center.obeying(entry):
+                    answers += self.center.mark_lost(worker, 0.0)
+                continue
+            self._passed[worker] = key
+            if request is not None and matches:
+                del self._pending[worker]
+                with self.center.obeying(entry):
+                    answers += self._take(request)
+        return answers
+
+    def _take(self, request: Waiting) -> list[Answer]:
+        """Handle a request, which another worker's may have brought about: its errors are for its sender."""
+        try:
+            return self.center.handle(request)
+        except ProtocolError as error:
+            return [(request.worker, Refused(str(error)))]

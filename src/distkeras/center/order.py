@@ -1,0 +1,80 @@
+"""The order in which the first of several servers handles its requests, for the others to follow."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import deque
+
+from distkeras.algorithms import Commit
+from distkeras.center.messages import Exchange, Followed, Join, Leave, Ordered
+
+KEPT = 10_000
+"""Entries kept for servers that have not read them yet: few, because a worker has one request at a time."""
+
+
+class Order:
+    """The log of the first server's requests, one entry each.
+
+    Attributes:
+        name: a new random name for every process: after a restart of the first server, others start anew.
+    """
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+        self._changed = threading.Condition()
+        self._entries: deque[Ordered] = deque(maxlen=KEPT)
+        self._next = 0
+        self._last: dict[int, Ordered] = {}
+
+    def add(self, entry: Ordered) -> None:
+        """Append an entry."""
+        with self._changed:
+            self._entries.append(entry)
+            self._last[entry.worker] = entry
+            self._next += 1
+            self._changed.notify_all()
+
+    def read(self, leader: str, since: int) -> Followed:
+        """Return the entries from number `since` on to a server that has read those of `leader` before.
+
+        A server that read those of another process, or has missed some, starts anew: it receives the last
+        entry of every worker.
+        """
+        with self._changed:
+            first = self._next - len(self._entries)
+            if leader != self.name or not first <= since <= self._next:
+                return Followed(self.name, True, list(self._last.values()), self._next)
+            return Followed(self.name, False, list(self._entries)[since - first :], self._next)
+
+    def wait(self, leader: str, since: int, seconds: float) -> None:
+        """Wait at most `seconds` until `read` has something to return."""
+        with self._changed:
+            self._changed.wait_for(lambda: leader != self.name or since != self._next, seconds)
+
+
+def entry_of(request: Join | Exchange | Leave, commit: Commit | None = None) -> Ordered:
+    """Return the entry of a `request`, with the decision that it led to."""
+    return _entry(request.worker, *key_of(request), commit)
+
+
+def lost_entry(worker: int, commit: Commit | None) -> Ordered:
+    """Return the entry of a worker that is lost, with the decision on the round that this completed."""
+    return _entry(worker, "lost", 0, commit)
+
+
+def _entry(worker: int, kind: str, key: int, commit: Commit | None) -> Ordered:
+    if commit is None:
+        return Ordered(worker, kind, key)
+    return Ordered(worker, kind, key, commit.number, commit.staleness, commit.buffered, commit.verdict.value)
+
+
+def key_of(request: Join | Exchange | Leave) -> tuple[str, int]:
+    """Return what tells a worker's request from its other ones."""
+    match request:
+        case Join():
+            return "join", request.ticket
+        case Exchange():
+            return "exchange", request.sequence
+        case Leave():
+            return "leave", 0
