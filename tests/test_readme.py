@@ -39,7 +39,13 @@ def links(path):
 
 @pytest.mark.parametrize(
     ("name", "at_least"),
-    [("README.md", 5), ("docs/data.md", 2), ("docs/models.md", 1), ("docs/simulator.md", 5)],
+    [
+        ("README.md", 5),
+        ("docs/algorithms.md", 1),
+        ("docs/data.md", 2),
+        ("docs/models.md", 1),
+        ("docs/simulator.md", 5),
+    ],
 )
 def test_python_blocks_run_as_they_stand(spark, monkeypatch, name, at_least):
     monkeypatch.setenv("KERAS_BACKEND", "jax")  # and put it back when a block has set it

@@ -27,6 +27,7 @@ from distkeras.algorithms import (
     Ringmaster,
     Sequential,
     SlowMo,
+    TrimmedMean,
 )
 
 A, B = 0, 1
@@ -247,6 +248,16 @@ def test_fedbuff_adds_the_mean_of_a_full_buffer_weighed_by_staleness():
     check(job, 2.0)
     commit(job, B, job.anchor[B] + 2)  # tau = 0: 2 + (4 / sqrt 2 + 2) / 2
     check(job, 4.4142136, b=4.4142136)
+
+
+def test_trimmed_mean_drops_the_largest_and_the_smallest_delta_of_each_coordinate():
+    job = Job(TrimmedMean(beta=0.25), [1.0, 1.0], 4)
+    for worker, (first, second) in enumerate([(1, 8), (2, -50), (6, 2), (-3, 4)]):
+        commit(job, worker, [1.0 + first, 1.0 + second], num_samples=1 + worker)
+    check(job, [1 + (1 + 2) / 2, 1 + (2 + 4) / 2], a=[2.5, 4.0])
+    for worker, (first, second) in enumerate([(1, 1), (1, 1), (1, 1), (1e6, -1e6)]):
+        commit(job, worker, [2.5 + first, 4.0 + second])
+    check(job, [3.5, 5.0], b=[3.5, 5.0])
 
 
 def test_every_rule_has_its_golden_numbers():

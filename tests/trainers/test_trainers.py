@@ -108,6 +108,17 @@ def test_several_servers_are_refused_where_each_would_decide_for_itself():
         distkeras.DOWNPOUR(model(), "sgd", "mse", num_parameter_servers=0)
 
 
+class Whole(algorithms.LocalSGD):
+    needs_tensors = True
+
+
+def test_a_rule_that_needs_tensors_has_at_most_a_server_for_each():
+    made = distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=2)
+    assert made._center(np.zeros(15, np.float32)).whole_tensors(15) == (12, 3)
+    with pytest.raises(ValueError, match=r"Whole needs .* 2 trainable tensors.*num_parameter_servers=3"):
+        distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=3)
+
+
 def test_compression_is_found_by_name_or_given():
     assert distkeras.DOWNPOUR(model(), "sgd", "mse").compression is None
     assert distkeras.LocalSGD(model(), "sgd", "mse", compression="int8").compression == Int8()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+
+from distkeras.algorithms.mean import weighted_mean
 
 Vector = npt.NDArray[np.float32]
 """A flat float32 array: the weights of a model, or one shard of them."""
@@ -80,9 +83,10 @@ class Algorithm:
 
     A worker trains `communication_window` minibatch steps from its *anchor* (the center it last received),
     sends `commit(local, anchor, num_steps)`, and continues from `adopt(local, message, reply)`. In between,
-    the server calls `decide` once, then `apply` once per shard, in the order of the decisions. All arrays are
-    flat: float32, or float64 if the model needs it. Every method must act elementwise, so that shards do not
-    change the result.
+    the server calls `decide` once, then `apply` once per shard, in the order of the decisions; in a
+    synchronous round, `apply` gets what `combine` makes of the messages. All arrays are flat: float32, or
+    float64 if the model needs it. Every method must act elementwise, so that shards do not change the result;
+    with `needs_tensors`, `combine` and `apply` may take the elements of a tensor together.
 
     A worker that fails between two commits loses only its current window. Its replacement starts at the
     center, without `adopt`.
@@ -94,13 +98,16 @@ class Algorithm:
     communication_window: int | None = 1
 
     synchronous: ClassVar[bool] = False
-    """Collect a message from every live worker (or `quorum`), average, apply once, answer all workers."""
+    """Collect a message from every live worker (or `quorum`), combine, apply once, answer all workers."""
 
     weighted: ClassVar[bool] = True
     """A synchronous round weighs each message by its samples; `False` for equal weights."""
 
     needs_pulled: ClassVar[bool] = False
     """Pass the center that the worker last received to `apply`, as `commit.pulled`."""
+
+    needs_tensors: ClassVar[bool] = False
+    """Make each trainable tensor of the model one shard, so that `combine` and `apply` see it whole."""
 
     def __post_init__(self) -> None:
         window = self.communication_window
@@ -148,6 +155,17 @@ class Algorithm:
         A worker whose message was not taken continues from the center.
         """
         return Verdict.TAKE
+
+    def combine(self, messages: Sequence[Vector], weights: Vector) -> Vector:
+        """Return the mean message of a synchronous round, which goes to `apply`. Once per shard.
+
+        The method may overwrite the messages and return one of them. Default: `sum_i weights_i messages_i`.
+
+        Args:
+            messages: one or more, in the order of the workers' indices.
+            weights: one per message, by its samples or all equal (see `weighted`); their sum is 1.
+        """
+        return weighted_mean(messages, weights)
 
     def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
         """Change `center` in place by `message` and return the reply, which may be `center` itself.

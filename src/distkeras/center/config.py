@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from distkeras.algorithms import Algorithm
 from distkeras.center.bad_updates import RAISE, BadUpdates
-from distkeras.center.layout import trainable_in
+from distkeras.center.layout import tensors_in, trainable_in
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class CenterConfig:
         without_lost: whether synchronous rounds leave out lost workers.
         independent: whether every worker has a center of its own: the members of an ensemble.
         dtype: data type of the center and of the messages.
+        tensors: sizes of the model's trainable tensors, in order, for algorithms that need them. Empty: all
+            trainable elements are one tensor.
         layout: fingerprint of the weights' layout: the center refuses a worker with another one.
 
     Raises:
@@ -41,6 +43,7 @@ class CenterConfig:
     independent: bool = False
     dtype: str = "float32"
     layout: str = ""
+    tensors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -59,11 +62,29 @@ class CenterConfig:
         """Return how many of `size` elements the algorithm updates."""
         return size if self.num_trainable is None else self.num_trainable
 
+    def whole_tensors(self, size: int) -> tuple[int, ...]:
+        """Return the sizes of the tensors that the algorithm needs whole; empty if it needs none.
+
+        Raises:
+            ValueError: the tensors do not make up the trainable ones of `size` elements.
+        """
+        if not self.algorithm.needs_tensors:
+            return ()
+        num_trainable = self.trainable_of(size)
+        if self.tensors and sum(self.tensors) != num_trainable:
+            raise ValueError(
+                f"Expected the sizes of tensors with {num_trainable} elements together. "
+                f"Received: tensors={self.tensors}"
+            )
+        return self.tensors or (num_trainable,)
+
     def part(self, low: int, high: int) -> CenterConfig:
-        """Return the configuration of the elements from `low` to `high` (excluded): a shard or a server."""
+        """Return the configuration of a server with the elements from `low` to `high` (excluded)."""
+        tensors = tensors_in(low, high, self.tensors)
         if self.num_trainable is None:
-            return self
-        return replace(self, num_trainable=trainable_in(low, high, self.num_trainable))
+            return replace(self, tensors=tensors)
+        num_trainable = trainable_in(low, high, self.num_trainable)
+        return replace(self, num_trainable=num_trainable, tensors=tensors)
 
     def member(self) -> CenterConfig:
         """Return the configuration of one worker's own center."""

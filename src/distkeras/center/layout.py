@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -71,7 +71,12 @@ class Layout:
     @property
     def num_trainable(self) -> int:
         """Number of elements that the algorithm updates: the first part of the vector."""
-        return sum(math.prod(shape) for _, shape in self.trainable)
+        return sum(self.tensors)
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """Number of elements of each trainable weight, in order."""
+        return tuple(math.prod(shape) for _, shape in self.trainable)
 
     @property
     def size(self) -> int:
@@ -132,20 +137,63 @@ def shard_bounds(size: int, num_shards: int | None = None, item_bytes: int = 4) 
     return list(pairwise(edges))
 
 
-def server_bounds(size: int, num_servers: int) -> list[tuple[int, int]]:
+def tensor_bounds(size: int, tensors: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut `size` elements into one shard per tensor, and one for the elements that follow the tensors.
+
+    Args:
+        size: elements of the vector.
+        tensors: elements of each tensor, at most `size` together.
+
+    Returns:
+        The half-open range of each shard, as (low, high).
+    """
+    edges = sorted({0, *accumulate(tensors), size})
+    return list(pairwise(edges))
+
+
+def server_bounds(size: int, num_servers: int, tensors: Sequence[int] = ()) -> list[tuple[int, int]]:
     """Cut `size` elements into one contiguous part per server, of equal size to within `SERVER_GRAIN`.
 
     Args:
         size: elements of the vector.
         num_servers: number of parts; at most `size`.
+        tensors: sizes of trainable tensors that must not be cut: parts then begin at the nearest bounds.
+            Empty: cut anywhere.
 
     Returns:
         The half-open range of each part, as (low, high).
+
+    Raises:
+        ValueError: there are fewer tensors than servers.
     """
     count = max(1, min(num_servers, size))
+    if tensors:
+        return list(pairwise(_tensor_edges(size, count, tensors)))
     grain = SERVER_GRAIN if size >= SERVER_GRAIN * count else 1
     edges = [size * index // count // grain * grain for index in range(count)]
     return list(pairwise([*edges, size]))
+
+
+def _tensor_edges(size: int, count: int, tensors: Sequence[int]) -> list[int]:
+    """Return the edges of `count` parts: of the bounds between tensors, the nearest to equal parts."""
+    inner = sorted(set(accumulate(tensors)) - {0, size, sum(tensors)})
+    if count > len(inner) + 1:
+        raise ValueError(
+            f"Expected at most {len(inner) + 1} parameter servers: no tensor may be cut. Received: {count}"
+        )
+    edges = [0]
+    for index in range(1, count):
+        free = [edge for edge in inner if edge > edges[-1]]
+        choice = free[: len(free) - (count - 1 - index)]  # Leave a bound for each server that follows.
+        edges.append(min(choice, key=lambda edge: abs(edge - size * index // count)))
+    return [*edges, size]
+
+
+def tensors_in(low: int, high: int, tensors: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes of the parts of `tensors` from element `low` to `high` (excluded)."""
+    ranges = pairwise(accumulate(tensors, initial=0))
+    parts = [(max(low, begin), min(high, end)) for begin, end in ranges]
+    return tuple(end - begin for begin, end in parts if end > begin)
 
 
 def trainable_in(low: int, high: int, num_trainable: int) -> int:

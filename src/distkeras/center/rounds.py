@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from distkeras.center.messages import Answer, Exchange, Exchanged
 from distkeras.center.sharded import Sharded
 from distkeras.events import RoundClosed, RoundOpened
 
-CHUNK = 64 * 1024
-"""Elements per step of the sum."""
-
 
 class Rounds:
     """The open round of a center. Workers wait in it until it is complete; then all of them are answered.
@@ -31,7 +28,7 @@ class Rounds:
         config: settings of the center.
         records: the records of the workers, by worker.
         decisions: numbers the rounds.
-        vector: the center, to which the mean message is applied.
+        vector: the center, to which the combined message is applied.
         finite: checks the center after that.
         event_log: receives the events.
 
@@ -83,12 +80,13 @@ class Rounds:
         num_samples = sum(message.num_samples for message in messages)
         decision = self._decisions.close_round(workers, num_steps, num_samples)
         with ErrorsNoted() as noted:
-            mean = mean_of(messages, self._config.algorithm.weighted)
-            self._vector.exchange_round(mean, workers, decision)
+            weights = weights_of(messages, self._config.algorithm.weighted)
+            vectors = [message.message for message in messages]
+            reply = self._vector.exchange_round(vectors, weights, workers, decision)
         log = self._event_log
         if noted and (failure := self._finite.after(messages, log)):
             return failure
-        mean.flags.writeable = False
+        reply.flags.writeable = False
         behind = list(zip(messages, decision.staleness, strict=True))
         windows = [
             self._records[message.worker].commit(message, staleness, decision.commit, log.clock())
@@ -97,7 +95,7 @@ class Rounds:
         closed = RoundClosed(log.num_updates, workers, *self._live(), log.clock())
         log.add(*windows, closed, updates=decision.updates)
         return [
-            (message.worker, Exchanged(mean, staleness, False, message.sequence))
+            (message.worker, Exchanged(reply, staleness, False, message.sequence))
             for message, staleness in behind
         ]
 
@@ -113,20 +111,11 @@ class Rounds:
         return len(training) - len(lost), lost
 
 
-def mean_of(messages: list[Exchange], weighted: bool) -> Vector:
-    """Return the mean message as a new array, weighted by samples or with equal weights."""
-    if len(messages) == 1:
-        return messages[0].message.copy()
+def weights_of(messages: Sequence[Exchange], weighted: bool) -> Vector:
+    """Return the weights of a round's messages, by samples or all equal. Their sum is 1."""
     samples = [message.num_samples if weighted else 1 for message in messages]
     weights = np.array(samples, messages[0].message.dtype)
     if not weights.any():  # No message has samples: weigh all alike.
         weights[:] = 1
     weights /= weights.sum()
-    mean: Vector = messages[0].message * weights[0]
-    spare = np.empty(min(CHUNK, mean.size), mean.dtype)
-    for low in range(0, mean.size, CHUNK):  # A temporary of a whole message would be as large as the model.
-        part = mean[low : low + CHUNK]
-        for message, weight in zip(messages[1:], weights[1:], strict=True):
-            weighed = np.multiply(message.message[low : low + CHUNK], weight, out=spare[: part.size])
-            part += weighed
-    return mean
+    return weights

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from distkeras.algorithms import Commit, State, Vector, Verdict
+from distkeras.algorithms.mean import weighted_mean
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.config import CenterConfig
+from distkeras.center.layout import trainable_in
 from distkeras.center.turns import Turns
 
 
@@ -23,13 +25,16 @@ class Shard:
     Args:
         config: settings that decide the result. Elements that the algorithm does not update are statistics,
             averaged over workers.
-        center: this shard's part of the center vector, a view that is changed in place.
+        vector: the center vector, which is changed in place.
+        low: index of the shard's first element.
+        high: index after its last element.
     """
 
-    def __init__(self, config: CenterConfig, center: Vector) -> None:
+    def __init__(self, config: CenterConfig, vector: Vector, low: int, high: int) -> None:
         self.algorithm = config.algorithm
-        num_trainable = config.trainable_of(center.size)
-        self.center = center
+        num_trainable = trainable_in(low, high, config.trainable_of(vector.size))
+        self._elements = slice(low, high)
+        self.center = center = vector[low:high]
         self.turns = Turns()
         self._trainable = center[:num_trainable]
         self._statistics = center[num_trainable:]
@@ -62,21 +67,29 @@ class Shard:
             commit: facts for the algorithm, with its verdict.
         """
         if not self.algorithm.needs_pulled:
-            self._apply(message, commit, commit.num_workers)
+            self._apply(message, commit, commit.num_workers, message)
             return
         received = self._received[commit.worker]
         commit = replace(commit, pulled=received.popleft())
         before = self._trainable.copy() if received else None
-        self._apply(message, commit, commit.num_workers)
+        self._apply(message, commit, commit.num_workers, message)
         if before is not None and commit.verdict is Verdict.TAKE:
             for index in range(len(received)):  # The worker's current window already contains this one.
                 received[index] = received[index] + (self._trainable - before)
         received.append(self._sent_now())
 
-    def exchange_round(self, message: Vector, commit: Commit, workers: Sequence[int]) -> None:
-        """Apply the mean `message` of a round of `workers` and overwrite it with their common reply."""
+    def exchange_round(
+        self,
+        out: Vector,
+        commit: Commit,
+        messages: Sequence[Vector],
+        weights: Vector,
+        workers: Sequence[int],
+    ) -> None:
+        """Apply the whole `messages` of a round of `workers`, and write this shard's reply to `out`."""
+        parts = [message[self._elements] for message in messages]
         # The statistics of a round are a mean already: a share of 1 takes them whole.
-        self._apply(message, commit, 1)
+        self._apply(self._combined(parts, weights), commit, 1, out)
         if self.algorithm.needs_pulled:
             for worker in workers:
                 received = self._received[worker]
@@ -103,19 +116,35 @@ class Shard:
         with self.turns.lock:
             self._received.pop(worker, None)
 
-    def _apply(self, message: Vector, commit: Commit, share: int) -> None:
-        """Handle `message` as its verdict says, and overwrite it with the reply."""
+    def _combined(self, messages: Sequence[Vector], weights: Vector) -> Vector:
+        """Return the mean message of a round, in the place of the first one."""
+        split = self._trainable.size
+        governed = [message[:split] for message in messages]
+        mean = self.algorithm.combine(governed, weights)
+        if getattr(mean, "shape", None) != (split,):
+            raise TypeError(
+                f"Expected {self.algorithm.name}.combine to return the mean message, of shape ({split},). "
+                f"Received: {mean if mean is None else np.shape(mean)}"
+            )
+        if mean is not governed[0]:
+            governed[0][:] = mean
+        if self._statistics.size:
+            weighted_mean([message[split:] for message in messages], weights)
+        return messages[0]
+
+    def _apply(self, message: Vector, commit: Commit, share: int, out: Vector) -> None:
+        """Handle `message` as its verdict says, and write the reply to `out`, which may be `message`."""
         verdict = commit.verdict
         split = self._trainable.size
         if verdict is Verdict.DISCARD:
-            message[:] = self.center
+            out[:] = self.center
             return
         if self._statistics.size:
             if verdict is Verdict.TAKE and share == 1:  # Adding the difference would round.
                 self._statistics[:] = message[split:]
             elif verdict is Verdict.TAKE:
                 self._statistics += (message[split:] - self._statistics) / share
-            message[split:] = self._statistics
+            out[split:] = self._statistics
         governed = message[:split]
         center = self._trainable if verdict is Verdict.TAKE else self._read_only
         reply = self.algorithm.apply(center, governed, commit, self.state)
@@ -124,8 +153,8 @@ class Shard:
                 f"Expected {self.algorithm.name}.apply to return the reply: the center, or what the worker's "
                 "`adopt` needs. To discard a message, return DISCARD from `decide(commit)`. Received: None"
             )
-        if reply is not governed:
-            governed[:] = reply
+        if reply is not governed or out is not message:
+            out[:split] = reply
         if verdict is Verdict.TAKE:
             self._published = None
 

@@ -9,7 +9,7 @@ import numpy as np
 from distkeras.algorithms import State, Vector
 from distkeras.center.config import CenterConfig
 from distkeras.center.decisions import Decision
-from distkeras.center.layout import shard_bounds
+from distkeras.center.layout import shard_bounds, tensor_bounds
 from distkeras.center.shard import Shard
 from distkeras.center.snapshot import SnapshotError
 
@@ -20,7 +20,8 @@ class Sharded:
     Args:
         config: settings that decide the result.
         initial: the first center, shape (size,); copied.
-        num_shards: number of shards; chosen by size by default.
+        num_shards: number of shards; chosen by size by default. An algorithm that needs tensors has one per
+            tensor.
 
     Attributes:
         size: number of elements of the vector.
@@ -30,10 +31,13 @@ class Sharded:
 
     def __init__(self, config: CenterConfig, initial: Vector, num_shards: int | None) -> None:
         self._vector = np.array(initial, config.dtype)
-        self._bounds = shard_bounds(self._vector.size, num_shards, self._vector.itemsize)
+        if whole := config.whole_tensors(self._vector.size):
+            self._bounds = tensor_bounds(self._vector.size, whole)
+        else:
+            self._bounds = shard_bounds(self._vector.size, num_shards, self._vector.itemsize)
         self._torn = False
         self.size, self.dtype = self._vector.size, self._vector.dtype
-        self.shards = [Shard(config.part(low, high), self._vector[low:high]) for low, high in self._bounds]
+        self.shards = [Shard(config, self._vector, low, high) for low, high in self._bounds]
 
     def read(self, turn: int) -> Vector:
         """Return a copy of the vector for a reader that trains nothing."""
@@ -54,9 +58,13 @@ class Sharded:
         """Apply the `message` of one worker as decided, and overwrite it with the reply."""
         self._change(decision, message, Shard.exchange)
 
-    def exchange_round(self, mean: Vector, workers: Sequence[int], decision: Decision) -> None:
-        """Apply the mean message of a round of `workers` and overwrite it with their common reply."""
-        self._change(decision, mean, Shard.exchange_round, workers)
+    def exchange_round(
+        self, messages: Sequence[Vector], weights: Vector, workers: Sequence[int], decision: Decision
+    ) -> Vector:
+        """Apply the messages of a round of `workers`, which may be overwritten; return their common reply."""
+        reply = np.empty_like(self._vector)
+        self._change(decision, reply, Shard.exchange_round, messages, weights, workers)
+        return reply
 
     def not_finite(self) -> str | None:
         """Return what is not finite in the center or the algorithm's state; `None` if nothing is."""

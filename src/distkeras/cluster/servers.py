@@ -19,8 +19,9 @@ from distkeras.wire.store import Store
 class Servers:
     """Server processes that hold one center together, for the duration of one `with` block.
 
-    Parts are contiguous and equal in bytes. For an ensemble, each server has a part of every member. Each
-    server has its own ledger and snapshots; the first leads (see `distkeras.wire.group.Group`).
+    Parts are contiguous and equal in bytes; if the algorithm needs tensors, they begin at tensors. For an
+    ensemble, each server has a part of every member. Each server has its own ledger and snapshots; the first
+    leads (see `distkeras.wire.group.Group`).
 
     Args:
         num_servers: number of processes.
@@ -46,7 +47,8 @@ class Servers:
         story: Story | None = None,
     ) -> None:
         story = story or Story()
-        bounds, ports = server_bounds(initial.shape[-1], num_servers), setup.options.ports
+        size, ports = initial.shape[-1], setup.options.ports
+        bounds = server_bounds(size, num_servers, setup.center.whole_tensors(size))
         if 0 not in ports and len(ports) < len(bounds):
             raise ValueError(
                 f"Expected a port for each of {len(bounds)} parameter servers, or 0 among them, which lets "

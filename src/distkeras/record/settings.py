@@ -51,6 +51,7 @@ def config_of(settings: dict[str, Any], algorithm: Algorithm | None) -> CenterCo
     known["independent"] = False
     try:
         known["bad_updates"] = BadUpdates(**settings["bad_updates"])
+        known["tensors"] = tuple(settings["tensors"])
         return CenterConfig(**known)
     except (TypeError, KeyError) as error:
         raise RecordError(f"Expected the settings of a center. Received: {settings}") from error

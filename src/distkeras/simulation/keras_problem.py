@@ -91,6 +91,11 @@ class KerasProblem:
         """Number of elements of the trainable weights; statistics such as BatchNorm's follow them."""
         return self._model.layout.num_trainable
 
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """Number of elements of each trainable weight, in order."""
+        return self._model.layout.tensors
+
     def steps_per_epoch(self, num_workers: int) -> int:
         """Return the number of minibatches in a worker's share of the rows."""
         return math.ceil(len(self._x) / num_workers / self._batch_size)

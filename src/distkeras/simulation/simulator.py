@@ -68,7 +68,8 @@ def simulate(
         quorum: messages that complete a synchronous round; those of all workers by default.
         overlap: whether workers train a window while the previous one is exchanged; by default they wait for
             the reply.
-        num_shards: shards of the center; chosen by size by default.
+        num_shards: shards of the center; chosen by size by default, and by tensor for algorithms that need
+            tensors.
         evaluate_every: commits between two evaluations of the center; always includes the first and last.
         keep_centers: whether to keep every evaluated center, not only the last.
         seed: seed of all random generators.
@@ -102,7 +103,12 @@ def simulate(
         raise ValueError(f"`until` must be positive (virtual seconds). Received: until={until!r}")
     clock = VirtualClock()
     config = CenterConfig(
-        algorithm, num_workers, num_trainable=problem.num_trainable, quorum=quorum, overlap=overlap
+        algorithm,
+        num_workers,
+        num_trainable=problem.num_trainable,
+        quorum=quorum,
+        overlap=overlap,
+        tensors=tuple(getattr(problem, "tensors", ())),
     )
     if record is not None and os.path.exists(record):
         raise FileExistsError(f"Expected a new file: a record holds one run. Received: record={record!r}")

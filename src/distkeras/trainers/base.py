@@ -33,6 +33,7 @@ from distkeras.trainers.checks import (
     check_optimizer,
     check_positive_integer,
     check_servers,
+    check_tensors,
 )
 from distkeras.trainers.exclusive import one_at_a_time
 from distkeras.trainers.fingerprint import describe_compiled, settings_of
@@ -136,6 +137,7 @@ class Trainer(WithoutOldNames):
             keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
         )
         check_codec(self.compression, self._given.spec.layout)
+        check_tensors(num_parameter_servers, algorithm, self._given.spec.layout)
         self._loss_names = loss_names(keras_model, loss)
         self._compiled = describe_compiled(keras_model, worker_optimizer, loss, loss_weights)
         check_optimizer(keras_model, worker_optimizer, algorithm, num_workers)
@@ -271,6 +273,7 @@ class Trainer(WithoutOldNames):
             independent=initial.ndim == 2,
             dtype=initial.dtype.name,
             layout=self._given.spec.fingerprint,
+            tensors=self._given.spec.layout.tensors,
         )
 
     def _settings(self, shuffle: bool, num_rows: int) -> dict[str, Any]:

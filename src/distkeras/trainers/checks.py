@@ -60,6 +60,16 @@ def check_servers(num_servers: int, num_workers: int, quorum: int | None, bad_up
         )
 
 
+def check_tensors(num_servers: int, algorithm: Algorithm, layout: Layout) -> None:
+    """Raise ValueError if an algorithm needs whole tensors, and there are more servers than tensors."""
+    num_tensors = sum(size > 0 for size in layout.tensors)
+    if algorithm.needs_tensors and num_servers > max(1, num_tensors):
+        raise ValueError(
+            f"{algorithm.name} needs every tensor on one parameter server, and the model has {num_tensors} "
+            f"trainable tensors. Received: num_parameter_servers={num_servers}"
+        )
+
+
 def check_codec(codec: Codec | None, layout: Layout) -> None:
     """Raise ValueError if a codec is given for weights in double precision."""
     if layout.dtype != "float32" and codec is not None:
