@@ -19,6 +19,7 @@ from distkeras.algorithms import (
     Averaging,
     DelayedNesterov,
     DiLoCo,
+    DyLU,
     DynSGD,
     FedAdam,
     FedBuff,
@@ -247,6 +248,16 @@ def test_fedbuff_adds_the_mean_of_a_full_buffer_weighed_by_staleness():
     check(job, 2.0)
     commit(job, B, job.anchor[B] + 2)  # tau = 0: 2 + (4 / sqrt 2 + 2) / 2
     check(job, 4.4142136, b=4.4142136)
+
+
+def test_dylu_is_delayed_nesterov_in_windows_by_speed():
+    ours, theirs = Job(DyLU(50, period=2), [1.0], 2), Job(DelayedNesterov(50, period=2), [1.0], 2)
+    for job in (ours, theirs):
+        commit(job, A, 3.0, num_steps=50)
+        commit(job, B, 2.0, num_steps=15)
+        check(job, 1 + 0.7 * (2 / 2 + 1 / 2 + 0.9 * (2 + 1) / 2))
+    speeds = {0: 10.0, 1: 5.0, 2: 3.0, 3: 1.0}
+    assert [DyLU(50).window(worker, speeds) for worker in speeds] == [50, 25, 15, 5]
 
 
 def test_every_rule_has_its_golden_numbers():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +29,7 @@ from distkeras.center.messages import (
     Join,
     Joined,
     Leave,
+    Order,
     Poll,
     Pull,
     Pulled,
@@ -36,10 +38,12 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
+from distkeras.center.orders import check_orders
 from distkeras.center.rounds import Rounds
 from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
+from distkeras.center.standing_orders import StandingOrders
 from distkeras.events import (
     UpdateRefused,
     WorkerBack,
@@ -95,9 +99,11 @@ class Center:
             WorkerRecord(shared if self.algorithm.synchronous else threading.RLock())
             for _ in range(config.num_workers)
         ]
+        by_worker = dict(zip(self.workers, self._records, strict=True))
+        self._orders = StandingOrders(self.algorithm, by_worker)
         self._rounds = Rounds(
             config,
-            dict(zip(self.workers, self._records, strict=True)),
+            by_worker,
             self._decisions,
             self._vector,
             self.finite,
@@ -184,7 +190,8 @@ class Center:
         with self.paused():
             vector, states = self._vector.state()
             counts = dataclasses.asdict(self._decisions.counts)
-            return CenterState(vector, states, counts, [record.saved() for record in self._records])
+            records = [record.saved() for record in self._records]
+            return CenterState(vector, states, counts, records, self._orders.orders)
 
     def restore(self, state: CenterState) -> None:
         """Continue from `state`, before the first request; every worker has to join again.
@@ -198,6 +205,7 @@ class Center:
             )
         self._vector.restore(state.center, state.states)
         self._decisions.restore(Counts(**state.counts))
+        self._orders.orders = state.orders
         for record, saved in zip(self._records, state.workers, strict=True):
             record.restore(saved)
 
@@ -207,6 +215,9 @@ class Center:
         Raises:
             ProtocolError: no worker of this job sends such a request. The center is unchanged.
         """
+        return self._orders.added_to(self._handle(request))
+
+    def _handle(self, request: Request) -> list[Answer]:
         match request:
             case Exchange():
                 return self._exchange(request)
@@ -225,6 +236,8 @@ class Center:
                 return [(DRIVER, Pulled(self.snapshot(), self.num_updates))]
             case Poll():
                 return [(DRIVER, self.event_log.read(request.since))]
+            case Order():
+                return self._order(request)
 
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
@@ -292,6 +305,10 @@ class Center:
                 "Expected a window of at least one step. "
                 f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}"
             )
+        if not 0 <= request.seconds < math.inf:
+            raise ProtocolError(
+                f"Expected the time of a window, at least 0 and finite. Received: seconds={request.seconds}"
+            )
         with record.lock:
             self._hear(worker, record)
             if self.finite.failure is not None:
@@ -321,6 +338,14 @@ class Center:
             window = record.commit(request, staleness, decision.commit, self.event_log.clock())
             self.event_log.add(window, updates=decision.updates)
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
+
+    def _order(self, request: Order) -> list[Answer]:
+        try:
+            check_orders(request.orders)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        self._orders.change(request.orders)
+        return [(DRIVER, Done())]
 
     def _pull(self, worker: int, out: Vector) -> None:
         """Copy the center to `out`, from which `worker` starts."""
@@ -353,4 +378,4 @@ class Center:
                 return []
             record.lost = record.missed = True
             self.event_log.add(WorkerLost(worker, silence, self.event_log.clock()))
-            return self._rounds.close()
+            return self._orders.added_to(self._rounds.close())

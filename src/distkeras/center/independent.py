@@ -11,7 +11,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.event_log import EventLog
-from distkeras.center.messages import DRIVER, Answer, Poll, Pull, Request
+from distkeras.center.messages import DRIVER, Answer, Done, Order, Poll, Pull, Request
 
 
 class Independent:
@@ -52,6 +52,10 @@ class Independent:
         """
         if isinstance(request, Poll):
             return [(DRIVER, self.event_log.read(request.since))]
+        if isinstance(request, Order):
+            for member in self.members:
+                member.handle(request)
+            return [(DRIVER, Done())]
         return self._member(request.member if isinstance(request, Pull) else request.worker).handle(request)
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:

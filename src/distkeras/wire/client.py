@@ -25,6 +25,7 @@ from distkeras.center.messages import (
     Join,
     Joined,
     Leave,
+    Order,
     Poll,
     Polled,
     Pull,
@@ -283,6 +284,7 @@ _ANSWERS: dict[type, tuple[type, ...]] = {
         (Leave, (Done, Rejoin)),
         (Fail, (Done,)),
         (Beat, (Done,)),
+        (Order, (Done,)),
         (Pull, (Pulled,)),
         (Poll, (Polled,)),
     )
