@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Vector
+from distkeras.algorithms import Algorithm, State, Vector
 from distkeras.center import Center, CenterConfig
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined
 
@@ -36,6 +36,7 @@ class Job:
         self.sequence = [0] * num_workers
         self.sent: list[Vector] = [np.empty(0)] * num_workers
         self.staleness = [0] * num_workers
+        self.memory: list[State] = [{} for _ in range(num_workers)]
         for worker in range(num_workers):
             self.join(worker)
 
@@ -51,6 +52,7 @@ class Job:
     def join(self, worker: int) -> None:
         ((_, joined),) = self.center.handle(Join(worker))
         assert isinstance(joined, Joined)
+        self.memory[worker] = {}
         self._continue_from(worker, joined.center)
 
     def train(self, worker: int, num_steps: int = 1, *, rate: float = 0.1, optimum: object = 0.0) -> None:
@@ -63,7 +65,8 @@ class Job:
     def request(self, worker: int, num_steps: int = 1, num_samples: int = 1) -> Exchange:
         """Return the worker's next commit; it is not sent yet."""
         local, anchor, split = self.local[worker], self.anchor[worker], self.split
-        rule_message = self.algorithm.commit(local[:split], anchor[:split], num_steps)
+        memory = self.memory[worker]
+        rule_message = self.algorithm.commit_with(local[:split], anchor[:split], num_steps, memory)
         message = np.concatenate([rule_message, local[split:]])
         self.sequence[worker] += 1
         self.sent[worker] = message.copy()
@@ -84,8 +87,8 @@ class Job:
             if isinstance(answer, Exchanged):
                 split, reply = self.split, answer.reply
                 self.staleness[worker] = answer.staleness
-                adopted = self.algorithm.adopt(
-                    self.local[worker][:split], self.sent[worker][:split], reply[:split]
+                adopted = self.algorithm.adopt_with(
+                    self.local[worker][:split], self.sent[worker][:split], reply[:split], self.memory[worker]
                 )
                 self._continue_from(worker, np.concatenate([adopted, reply[split:]]))
         return [worker for worker, _ in answers]

@@ -19,6 +19,7 @@ from distkeras.algorithms import (
     Averaging,
     DelayedNesterov,
     DiLoCo,
+    DyLU,
     DynSGD,
     FedAdam,
     FedBuff,
@@ -258,6 +259,16 @@ def test_trimmed_mean_drops_the_largest_and_the_smallest_delta_of_each_coordinat
     for worker, (first, second) in enumerate([(1, 1), (1, 1), (1, 1), (1e6, -1e6)]):
         commit(job, worker, [2.5 + first, 4.0 + second])
     check(job, [3.5, 5.0], b=[3.5, 5.0])
+
+
+def test_dylu_is_delayed_nesterov_in_windows_by_speed():
+    ours, theirs = Job(DyLU(50, period=2), [1.0], 2), Job(DelayedNesterov(50, period=2), [1.0], 2)
+    for job in (ours, theirs):
+        commit(job, A, 3.0, num_steps=50)
+        commit(job, B, 2.0, num_steps=15)
+        check(job, 1 + 0.7 * (2 / 2 + 1 / 2 + 0.9 * (2 + 1) / 2))
+    speeds = {0: 10.0, 1: 5.0, 2: 3.0, 3: 1.0}
+    assert [DyLU(50).window(worker, speeds) for worker in speeds] == [50, 25, 15, 5]
 
 
 def test_every_rule_has_its_golden_numbers():

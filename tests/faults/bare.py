@@ -74,6 +74,7 @@ class Job:
     server: ServerProcess
     workers: Workers
     servers: Servers
+    watch: Watch | None = None
     history: list[Window] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     center: np.ndarray | None = None
@@ -140,7 +141,7 @@ def run(
         thread.start()
         try:
             with connect(servers.addresses, patience=1.0) as client:
-                watch = Watch(job.workers, servers, client, num_workers, job.take, clock=clock)
+                watch = job.watch = Watch(job.workers, servers, client, num_workers, job.take, clock=clock)
                 job.num_updates = watch.run()
                 job.center = watch.ask(Pull()).center.copy()
         finally:

@@ -37,22 +37,27 @@ class Work:
 
 
 class CountingReplica:
-    """Each minibatch adds one to every weight, and takes a while."""
+    """Each minibatch adds the rate to every weight, at first one, and takes a while."""
 
     def __init__(self, pause: float) -> None:
         self.layout = Layout((("w", (SIZE,)),))
         self.weights = np.zeros(SIZE, np.float32)
         self.pause = pause
+        self.rate = 1.0
 
     def train(self, x, y=None, sample_weight=None):
         time.sleep(self.pause)
-        self.weights += 1
+        self.weights += self.rate
 
     def read(self):
         return self.weights.copy()
 
     def write(self, vector):
         self.weights = vector.copy()
+
+    def obey(self, orders, epoch, step):
+        if orders.learning_rate is not None:
+            self.rate = orders.learning_rate
 
     def metrics(self):
         return {"loss": 0.5}
@@ -78,13 +83,15 @@ def main() -> None:
         connect(work.addresses, patience=work.patience) as client,
         Heartbeat(client, worker, work.beat),
     ):
+        replica = CountingReplica(work.pause)
         loop = Loop(
-            CountingReplica(work.pause),
+            replica,
             NumberedFeed(work.num_batches),
             work.algorithm,
             client.call,
             worker=worker,
             num_epoch=work.num_epoch,
+            on_orders=replica.obey,
         )
         try:
             loop.run(attempt)

@@ -23,6 +23,7 @@ from distkeras import events
 from distkeras.algorithms import DiLoCo
 from distkeras.center import Center, CenterConfig, take_snapshot
 from distkeras.center import messages as m
+from distkeras.center.orders import Orders
 from distkeras.cluster.session import local_session
 from distkeras.ml import KerasEstimator
 from distkeras.wire import frames
@@ -69,7 +70,9 @@ def all_messages() -> list[Any]:
         list[int]: [1, 2],
         list[bool]: [True, False],
         list[m.Ordered]: [m.Ordered(1, "exchange", 4, 9, 2, 0, "take")],
+        Orders: Orders(3, True, 0.5, 4, 5, 6, True),
     }
+    known[Orders | None] = known[Orders]
 
     def value(kind: Any) -> Any:
         if typing.get_origin(kind) is typing.Literal:

@@ -14,7 +14,7 @@ from distkeras.center import Center, CenterConfig
 from distkeras.center.bad_updates import RAISE
 from distkeras.center.follower import Follower
 from distkeras.center.messages import Exchange
-from distkeras.center.order import Order
+from distkeras.center.request_log import RequestLog
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.server import Server
@@ -46,7 +46,9 @@ def serving(
         bad_updates=bad_updates,
         without_lost=without_lost,
     )
-    center = Center(config, np.zeros(size, np.float32), clock=time.time, order=Order() if leads else None)
+    center = Center(
+        config, np.zeros(size, np.float32), clock=time.time, request_log=RequestLog() if leads else None
+    )
     served = center if options.get("leader") is None else Follower(center)
     context = None if tls is None else tls.server()
     local_name = shared_memory.new_name() if TRANSPORT == "shared memory" else None

@@ -20,6 +20,8 @@ from distkeras.algorithms.dcasgd import DCASGD as DCASGD
 from distkeras.algorithms.delayed_nesterov import DelayedNesterov as DelayedNesterov
 from distkeras.algorithms.diloco import DiLoCo as DiLoCo
 from distkeras.algorithms.downpour import DOWNPOUR as DOWNPOUR
+from distkeras.algorithms.dylu import DyLU as DyLU
+from distkeras.algorithms.dylu import window_by_speed as window_by_speed
 from distkeras.algorithms.dynsgd import DynSGD as DynSGD
 from distkeras.algorithms.eamsgd import EAMSGD as EAMSGD
 from distkeras.algorithms.easgd import EASGD as EASGD
@@ -41,6 +43,7 @@ REGISTRY: dict[str, type[Algorithm]] = {
 
 __all__ = [
     *("BUFFER", "DISCARD", "REGISTRY", "TAKE", "Algorithm", "Commit", "State", "Vector", "Verdict", "get"),
+    "window_by_speed",
     *REGISTRY,
 ]
 

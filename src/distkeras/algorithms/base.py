@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ Vector = npt.NDArray[np.float32]
 """A flat float32 array: the weights of a model, or one shard of them."""
 
 State = dict[str, npt.NDArray[Any]]
-"""An algorithm's state on the server, by name, besides the center: only arrays, for the snapshots."""
+"""Arrays by name: an algorithm's state on the server besides the center, or the memory of a worker."""
 
 
 class Verdict(StrEnum):
@@ -148,6 +148,15 @@ class Algorithm:
         """
         return local - anchor
 
+    def commit_with(self, local: Vector, anchor: Vector, num_steps: int, memory: State) -> Vector:
+        """As `commit`, with the worker's `memory`, which the method may change. Default: `commit`.
+
+        A memory is empty when its worker joins, and holds arrays by name from then on. It is lost with the
+        worker's process, and emptied where the worker has to start again: after a restart of the server and
+        after a window that the server skipped.
+        """
+        return self.commit(local, anchor, num_steps)
+
     def decide(self, commit: Commit) -> Verdict:
         """Return what to do with a message: `TAKE` (default), `BUFFER` or `DISCARD`.
 
@@ -183,3 +192,19 @@ class Algorithm:
         Must not change its arguments. Default: the reply.
         """
         return reply
+
+    def adopt_with(self, local: Vector, message: Vector, reply: Vector, memory: State) -> Vector:
+        """As `adopt`, with the worker's `memory`, which the method may change. Default: `adopt`."""
+        return self.adopt(local, message, reply)
+
+    def window(self, worker: int, speeds: Mapping[int, float]) -> int | None:
+        """Return the minibatch steps of the next window of `worker`. Default: `communication_window`.
+
+        The server calls this for each answer to a worker. `None` leaves `communication_window` as it is.
+
+        Args:
+            worker: index of the worker.
+            speeds: minibatch steps a second by worker, averaged over the recent windows, of the workers that
+                train and whose speed is known. A worker's first window tells no speed: it compiles the step.
+        """
+        return self.communication_window

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,6 +30,7 @@ from distkeras.center.messages import (
     Join,
     Joined,
     Leave,
+    Order,
     Ordered,
     Poll,
     Pull,
@@ -38,11 +40,13 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
-from distkeras.center.order import Order
+from distkeras.center.orders import check_orders
+from distkeras.center.request_log import RequestLog
 from distkeras.center.rounds import Rounds
 from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
+from distkeras.center.standing_orders import StandingOrders
 from distkeras.events import (
     UpdateRefused,
     WorkerBack,
@@ -70,7 +74,7 @@ class Center:
         num_shards: number of shards; chosen by size by default.
         first_worker: index of the center's first worker.
         event_log: receives the events; a new log by default.
-        order: receives the order of the requests, for other servers of the job; `None` if there are none.
+        request_log: receives the order of the requests, for other servers; `None` if there are none.
 
     Attributes:
         finite: check that the center is finite. After a failure the center refuses every commit and every
@@ -86,13 +90,13 @@ class Center:
         num_shards: int | None = None,
         first_worker: int = 0,
         event_log: EventLog | None = None,
-        order: Order | None = None,
+        request_log: RequestLog | None = None,
     ) -> None:
         self.config = config
         self._first_worker = first_worker
         self.event_log = EventLog(clock) if event_log is None else event_log
         self._vector = Sharded(config, initial, num_shards)
-        self._decisions = Decisions(config, order)
+        self._decisions = Decisions(config, request_log)
         self.finite = Finite(self._vector)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
@@ -100,9 +104,11 @@ class Center:
             WorkerRecord(shared if self.algorithm.synchronous else threading.RLock())
             for _ in range(config.num_workers)
         ]
+        by_worker = dict(zip(self.workers, self._records, strict=True))
+        self._orders = StandingOrders(self.algorithm, by_worker)
         self._rounds = Rounds(
             config,
-            dict(zip(self.workers, self._records, strict=True)),
+            by_worker,
             self._decisions,
             self._vector,
             self.finite,
@@ -159,9 +165,9 @@ class Center:
         return self._vector.read(self._decisions.read())
 
     @property
-    def order(self) -> Order | None:
+    def request_log(self) -> RequestLog | None:
         """The order of the requests, for other servers of the job; `None` if there are none."""
-        return self._decisions.order
+        return self._decisions.log
 
     def obeying(self, given: Ordered) -> contextlib.AbstractContextManager[None]:
         """Decide as another server has `given`, in a block that handles one request."""
@@ -198,7 +204,8 @@ class Center:
         with self.paused():
             vector, states = self._vector.state()
             counts = dataclasses.asdict(self._decisions.counts)
-            return CenterState(vector, states, counts, [record.saved() for record in self._records])
+            records = [record.saved() for record in self._records]
+            return CenterState(vector, states, counts, records, self._orders.orders)
 
     def restore(self, state: CenterState) -> None:
         """Continue from `state`, before the first request; every worker has to join again.
@@ -212,6 +219,7 @@ class Center:
             )
         self._vector.restore(state.center, state.states)
         self._decisions.restore(Counts(**state.counts))
+        self._orders.orders = state.orders
         for record, saved in zip(self._records, state.workers, strict=True):
             record.restore(saved)
 
@@ -221,6 +229,9 @@ class Center:
         Raises:
             ProtocolError: no worker of this job sends such a request. The center is unchanged.
         """
+        return self._orders.added_to(self._handle(request))
+
+    def _handle(self, request: Request) -> list[Answer]:
         match request:
             case Exchange():
                 return self._exchange(request)
@@ -240,9 +251,11 @@ class Center:
             case Poll():
                 return [(DRIVER, self.event_log.read(request.since))]
             case Follow():
-                if self.order is None:
+                if self.request_log is None:
                     raise ProtocolError("Expected no server to follow this one.")
-                return [(DRIVER, self.order.read(request.leader, request.since))]
+                return [(DRIVER, self.request_log.read(request.leader, request.since))]
+            case Order():
+                return self._order(request)
 
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
@@ -315,6 +328,10 @@ class Center:
                 "Expected a window of at least one step. "
                 f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}"
             )
+        if not 0 <= request.seconds < math.inf:
+            raise ProtocolError(
+                f"Expected the time of a window, at least 0 and finite. Received: seconds={request.seconds}"
+            )
         with record.lock:
             self._hear(worker, record)
             if self.finite.failure is not None:
@@ -352,6 +369,14 @@ class Center:
             self.event_log.add(window, updates=decision.updates)
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
 
+    def _order(self, request: Order) -> list[Answer]:
+        try:
+            check_orders(request.orders)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        self._orders.change(request.orders)
+        return [(DRIVER, Done())]
+
     def _pull(self, request: Join | Exchange, out: Vector) -> None:
         """Copy the center to `out`, from which the sender of `request` starts."""
         self._vector.pull(self._decisions.pull(request), request.worker, out)
@@ -383,6 +408,6 @@ class Center:
                 return []
             record.lost = record.missed = True
             self.event_log.add(WorkerLost(worker, silence, self.event_log.clock()))
-            answers = self._rounds.close()
+            answers = self._orders.added_to(self._rounds.close())
             self._decisions.note_lost(worker)
             return answers

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from distkeras.algorithms import Commit, Verdict
 from distkeras.center.config import CenterConfig
 from distkeras.center.messages import DRIVER, Exchange, Join, Leave, Ordered
-from distkeras.center.order import Order, entry_of, lost_entry
+from distkeras.center.request_log import RequestLog, entry_of, lost_entry
 
 
 class Decision(NamedTuple):
@@ -57,11 +57,11 @@ class Decisions:
 
     Attributes:
         commits: messages decided so far; a round counts once.
-        order: log of the requests, for other servers of the job; `None` if there are none.
+        log: log of the requests, for other servers of the job; `None` if there are none.
     """
 
-    def __init__(self, config: CenterConfig, order: Order | None = None) -> None:
-        self.order = order
+    def __init__(self, config: CenterConfig, log: RequestLog | None = None) -> None:
+        self.log = log
         self._given: Ordered | None = None
         self._round: Commit | None = None  # The round that the current request has closed.
         self._algorithm = config.algorithm
@@ -105,15 +105,15 @@ class Decisions:
 
         Only the thread that handles the request may have closed a round since.
         """
-        if self.order is not None:
+        if self.log is not None:
             closed, self._round = self._round, None
-            self.order.add(entry_of(request, closed))
+            self.log.add(entry_of(request, closed))
 
     def note_lost(self, worker: int) -> None:
         """Log that `worker` is lost."""
-        if self.order is not None:
+        if self.log is not None:
             closed, self._round = self._round, None
-            self.order.add(lost_entry(worker, closed))
+            self.log.add(lost_entry(worker, closed))
 
     def pull(self, request: Join | Exchange) -> int:
         """Return the turn in which the sender of `request` receives the center, to start from it."""
@@ -198,8 +198,8 @@ class Decisions:
         return commit
 
     def _log(self, request: Join | Exchange, commit: Commit | None = None) -> None:
-        if self.order is not None:
-            self.order.add(entry_of(request, commit))
+        if self.log is not None:
+            self.log.add(entry_of(request, commit))
 
     def _turn(self) -> int:
         self._turns += 1

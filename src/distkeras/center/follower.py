@@ -21,7 +21,7 @@ from distkeras.center.messages import (
     Refused,
     Request,
 )
-from distkeras.center.order import Order, key_of
+from distkeras.center.request_log import RequestLog, key_of
 
 Waiting = Join | Exchange | Leave
 """Requests whose order matters."""
@@ -72,7 +72,7 @@ class Follower:
         self._passed: dict[int, tuple[str, int]] = {}
 
     @property
-    def order(self) -> Order | None:
+    def request_log(self) -> RequestLog | None:
         """`None`: nobody follows a follower."""
         return None
 

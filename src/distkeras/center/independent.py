@@ -11,7 +11,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.event_log import EventLog
-from distkeras.center.messages import DRIVER, Answer, Follow, Poll, Pull, Request
+from distkeras.center.messages import DRIVER, Answer, Done, Follow, Order, Poll, Pull, Request
 
 
 class Independent:
@@ -40,7 +40,7 @@ class Independent:
         return self.members[0].size
 
     @property
-    def order(self) -> None:
+    def request_log(self) -> None:
         """`None`: the members' parts at several servers need no common order."""
 
     @property
@@ -58,6 +58,10 @@ class Independent:
             return [(DRIVER, self.event_log.read(request.since))]
         if isinstance(request, Follow):
             raise ProtocolError("Expected no server to follow this one: members do not share their order.")
+        if isinstance(request, Order):
+            for member in self.members:
+                member.handle(request)
+            return [(DRIVER, Done())]
         return self._member(request.member if isinstance(request, Pull) else request.worker).handle(request)
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from distkeras.algorithms import Commit
 from distkeras.center.messages import Exchange
@@ -11,12 +12,15 @@ from distkeras.events import Window
 
 _SAVED = ("sequence", "epoch", "step", "samples", "left")
 
+DECAY = 0.8
+"""Weight of the windows so far at the next one, in the average of a worker's speed: about 5 windows count."""
+
 
 @dataclass
 class WorkerRecord:
     """The record of one worker. It changes under its lock, with the center, so that each commit counts once.
 
-    A snapshot holds the attributes from `sequence` to `left`.
+    A snapshot holds the attributes from `sequence` to `timed`.
 
     Attributes:
         lock: held while the center handles a request of the worker.
@@ -25,6 +29,7 @@ class WorkerRecord:
         step: index of the next minibatch in that epoch.
         samples: rows in all its commits.
         left: whether the worker has committed its last window.
+        timed: minibatch steps in the windows whose time is known, and their seconds; recent ones weigh most.
         joined: whether the worker has joined this server process.
         lost: whether the worker has sent nothing for too long.
         missed: whether the worker's next message is to be reported: it was lost, or the server restarted.
@@ -37,13 +42,23 @@ class WorkerRecord:
     step: int = 0
     samples: int = 0
     left: bool = False
+    timed: tuple[float, float] = (0.0, 0.0)
     joined: bool = False
     lost: bool = False
     missed: bool = False
     refused: int = 0
 
+    @property
+    def speed(self) -> float:
+        """Minibatch steps a second, an average over the recent windows; 0 if it is unknown."""
+        steps, seconds = self.timed  # At once: another thread may commit.
+        return steps / seconds if seconds else 0.0
+
     def advance(self, commit: Exchange, samples: int) -> None:
         """Record that `commit`, with `samples` rows, was applied or skipped."""
+        if commit.seconds:
+            steps, seconds = self.timed
+            self.timed = DECAY * steps + commit.num_steps, DECAY * seconds + commit.seconds
         self.sequence, self.epoch, self.step = commit.sequence, commit.epoch, commit.step
         self.samples += samples
 
@@ -64,12 +79,14 @@ class WorkerRecord:
             verdict=commit.verdict.value,
         )
 
-    def saved(self) -> dict[str, int]:
+    def saved(self) -> dict[str, Any]:
         """Return the worker's record for a snapshot, as plain JSON."""
-        return {name: getattr(self, name) for name in _SAVED}
+        return {name: getattr(self, name) for name in _SAVED} | {"timed": self.timed}
 
-    def restore(self, saved: dict[str, int]) -> None:
+    def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a snapshot's record; the worker has to join again."""
         for name in _SAVED:
             setattr(self, name, saved[name])
+        steps, seconds = saved.get("timed", (0.0, 0.0))  # Snapshots of version 1 have no times.
+        self.timed = steps, seconds
         self.missed = not self.left

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from distkeras.algorithms import Vector
+from distkeras.center.orders import Orders
 from distkeras.events import Event
 
 DRIVER = -1
@@ -46,6 +47,7 @@ class Exchange:
             wire and the center may overwrite it.
         metrics: Keras's metrics over the window.
         window_epoch: epoch in which the window ended.
+        seconds: time for training the window; 0 if it is unknown.
     """
 
     worker: int
@@ -57,6 +59,7 @@ class Exchange:
     message: Vector
     metrics: dict[str, float] = field(default_factory=dict)
     window_epoch: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,17 @@ class Follow:
     since: int = 0
 
 
-Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The driver puts orders in force, for all members of an ensemble; the center gives them their number.
+
+    Where they are `None`, the last ones stay in force.
+    """
+
+    orders: Orders
+
+
+Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow | Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +139,14 @@ class Joined:
         sequence: number of this worker's last applied commit; 0 for none.
         epoch: epoch of the next minibatch.
         step: index of the next minibatch in that epoch.
+        orders: the orders in force; `None` for no orders.
     """
 
     center: Vector
     sequence: int
     epoch: int
     step: int
+    orders: Orders | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +160,14 @@ class Exchanged:
         restart: whether the commit was applied before and its reply is lost: the worker restarts from the
             center.
         sequence: number of the commit.
+        orders: the orders in force; `None` for no orders.
     """
 
     reply: Vector
     staleness: int
     restart: bool = False
     sequence: int = 0
+    orders: Orders | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +184,12 @@ class Skipped:
     Attributes:
         center: the worker continues from it. Shape (size,).
         reason: what was wrong.
+        orders: the orders in force; `None` for no orders.
     """
 
     center: Vector
     reason: str
+    orders: Orders | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +202,7 @@ class Rejoin:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Answers `Leave`, `Fail` and `Beat`."""
+    """Answers `Leave`, `Fail`, `Beat` and `Order`."""
 
 
 @dataclass(frozen=True, slots=True)

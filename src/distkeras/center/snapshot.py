@@ -22,6 +22,7 @@ import numpy.typing as npt
 from distkeras import events
 from distkeras.algorithms import State, Vector
 from distkeras.center.messages import Polled
+from distkeras.center.orders import Orders
 
 VERSION = 2
 """Version of the format, raised when older releases cannot read it. Releases read all older versions."""
@@ -41,12 +42,14 @@ class CenterState:
         states: copies of the algorithm's state, one per shard.
         counts: counts of the decisions so far, plain JSON.
         workers: the ledger: one record per worker, plain JSON.
+        orders: the driver's orders in force; `None` for no orders.
     """
 
     center: Vector
     states: list[State]
     counts: dict[str, int]
-    workers: list[dict[str, int]]
+    workers: list[dict[str, Any]]
+    orders: Orders | None = None
 
     @property
     def finished(self) -> bool:
@@ -95,7 +98,12 @@ class Snapshot:
             "next": self.unread.next,
             "events": [[type(event).__name__, asdict(event)] for event in self.unread.events],
             "members": [
-                {"shards": len(member.states), "counts": member.counts, "workers": member.workers}
+                {
+                    "shards": len(member.states),
+                    "counts": member.counts,
+                    "workers": member.workers,
+                    "orders": member.orders,
+                }
                 for member in self.members
             ],
         }
@@ -172,7 +180,14 @@ def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
         shard, _, name = rest.partition("/")
         if owner == str(index) and name:
             states[int(shard)][name] = archive[key]
-    return CenterState(archive[f"{index}/center"], states, known["counts"], known["workers"])
+    orders = known.get("orders")
+    return CenterState(
+        archive[f"{index}/center"],
+        states,
+        known["counts"],
+        known["workers"],
+        None if orders is None else Orders(*orders),
+    )
 
 
 def _check_names(names: list[str], members: list[dict[str, Any]]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from distkeras.center.messages import MAX_PAGE, Poll, Polled, Request
+from distkeras.center.messages import MAX_PAGE, Order, Poll, Polled, Request
+from distkeras.center.orders import NO_ORDERS, check_orders
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server import ServerProcess
 from distkeras.cluster.servers import Servers
@@ -86,6 +88,9 @@ class Watch:
         self._joined: set[int] = set()
         self._silent: dict[int, float] = {}
         self._started = clock()
+        self._orders = NO_ORDERS
+        self._ordered = True  # Whether the server has the last orders.
+        self._lock = threading.Lock()
 
     def run(self) -> int:
         """Read events until the workers have ended; return the number of updates.
@@ -99,6 +104,7 @@ class Watch:
         while more or not ended:
             # Polled until no events remain after the end, so that the last events are read too.
             ended = self._stage.wait(0.0 if more else POLL_SECONDS)
+            self._send_orders()
             polled: Polled = self.ask(Poll(self._since))
             self._since = polled.next
             more = len(polled.events) >= MAX_PAGE or (ended and bool(polled.events))
@@ -115,12 +121,42 @@ class Watch:
             )
         return polled.num_updates
 
+    def order(self, **changes: Any) -> None:
+        """Change the orders in force, from any thread. They go out with the next poll.
+
+        Every worker takes them up within a window, and its replacement at its start. A restarted server gets
+        them again.
+
+        Args:
+            **changes: attributes of `distkeras.center.orders.Orders`, except `number`, which the center
+                counts. The others stay as they were ordered last.
+
+        Raises:
+            ValueError: a number is out of range.
+            TypeError: there is no such order.
+        """
+        if not changes.keys() <= set(NO_ORDERS._fields) - {"number"}:
+            raise TypeError(f"Expected some of {NO_ORDERS._fields[1:]}. Received: {', '.join(changes)}")
+        with self._lock:
+            orders = self._orders._replace(**changes)
+            check_orders(orders)
+            self._orders, self._ordered = orders, False
+
+    def _send_orders(self) -> None:
+        with self._lock:
+            orders, sent = self._orders, self._ordered
+            self._ordered = True
+        if not sent:
+            self.ask(Order(orders))
+
     def ask(self, request: Request) -> Any:
         """Send `request` to the server, which is restarted if it has ended, and return the reply."""
         seconds = 0.0
         while True:
             if self._server.revive(self._since, seconds):
                 self._client.close()  # Its connection ended with the old process.
+                with self._lock:  # The last snapshot may be older than the orders.
+                    self._ordered = self._orders is NO_ORDERS
                 seconds = 0.0
             try:
                 return self._client.call(request)

@@ -86,6 +86,22 @@ def set_values(optimizer: Any, values: tuple[Array, ...]) -> bool:
     return fit
 
 
+def set_learning_rate(optimizer: Any, learning_rate: float) -> None:
+    """Set the learning rate of `optimizer`, and of those that it wraps. Nothing compiles anew.
+
+    Raises:
+        ValueError: the rate is a schedule's, or there is no optimizer.
+    """
+    chain = optimizers_in(optimizer)
+    if not chain or not all(isinstance(each._learning_rate, keras.Variable) for each in chain):
+        raise ValueError(
+            "Expected an optimizer whose learning rate is a number: that of a schedule, or of no optimizer, "
+            f"cannot be set. Received: optimizer={optimizer!r}, learning_rate={learning_rate!r}"
+        )
+    for each in chain:
+        each._learning_rate.assign(learning_rate)
+
+
 def averages_of(optimizer: Any) -> list[tuple[keras.Variable, keras.Variable]]:
     """Return pairs of a weight and the moving average that a built `optimizer` keeps of it (`use_ema`)."""
     return [

@@ -91,8 +91,15 @@ class Position:
             first.assign(int(ops.convert_to_numpy(optimizer._iterations)))  # Does not share its buffer.
             offset.assign(0)
 
-    def move_to(self, done: int) -> None:
-        """Make the worker's next step number `done`, independent of this process's count."""
+    def move_to(self, done: int, start: int | None = None) -> None:
+        """Make the worker's next step number `done`, independent of this process's count.
+
+        Args:
+            done: steps of this training before the next one.
+            start: the schedules' step at the start of this training; by default what it was.
+        """
         for optimizer, first, offset in self._counts:
+            if start is not None:
+                first.assign(start)
             counted = int(ops.convert_to_numpy(optimizer._iterations)) - int(ops.convert_to_numpy(first))
             offset.assign(done - counted)

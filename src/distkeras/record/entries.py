@@ -33,11 +33,13 @@ from distkeras.center.messages import (
     Join,
     Joined,
     Leave,
+    Order,
     Ordered,
     Pull,
     Pulled,
     Skipped,
 )
+from distkeras.center.orders import Orders
 
 MAGIC = b"DKRECORD"
 VERSION = 1
@@ -45,7 +47,7 @@ FILE = "server-{}.record"
 """File name of one server's record in the folder of a job."""
 _FILE = re.compile(r"server-(\d+)\.record")
 _HEAD = struct.Struct("!IQI")
-_REQUESTS: dict[str, type] = {cls.__name__: cls for cls in (Join, Exchange, Leave, Beat, Fail, Pull)}
+_REQUESTS: dict[str, type] = {cls.__name__: cls for cls in (Join, Exchange, Leave, Beat, Fail, Pull, Order)}
 
 
 class RecordError(ValueError):
@@ -60,7 +62,7 @@ class Silence:
     seconds: float
 
 
-Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Silence
+Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Silence
 """The types of a record's steps."""
 
 
@@ -73,12 +75,14 @@ class Told:
         reply: name of the reply's class.
         staleness: staleness of the answered commit; 0 for other replies.
         checksum: CRC-32 of the vector that was sent; 0 for no vector.
+        orders: the orders that were sent; `None` for no orders.
     """
 
     worker: int
     reply: str
     staleness: int
     checksum: int
+    orders: Orders | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,8 @@ def told_by(answers: list[Answer]) -> list[Told]:
             checksum = zlib.crc32(_little(vector).data.cast("B")) if known is None else known
             checksums[id(vector)] = checksum
         staleness = reply.staleness if isinstance(reply, Exchanged) else 0
-        told.append(Told(worker, type(reply).__name__, staleness, checksum))
+        orders: Orders | None = getattr(reply, "orders", None)
+        told.append(Told(worker, type(reply).__name__, staleness, checksum, orders))
     return told
 
 
@@ -223,7 +228,7 @@ def read_record(path: str) -> Iterator[Start | Step]:
             kind = text.pop("kind")
             if kind == "outcome" and pending is not None:
                 told = text.get("told")
-                known = None if told is None else tuple(Told(*each) for each in told)
+                known = None if told is None else tuple(map(_told, told))
                 yield replace(pending, told=known, error=text.get("error"))
                 pending = None
                 continue
@@ -256,9 +261,17 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytearray]]:
 def _step(number: int, text: dict[str, Any], vector: Vector) -> Step:
     time, name, given = text.pop("time"), text.pop("type"), text.pop("given", None)
     cls: Any = Silence if name == "Silence" else _REQUESTS[name]
+    if cls is Order:
+        text["orders"] = Orders(*text["orders"])
     if cls is Exchange:
         text["message"] = vector.astype(vector.dtype.newbyteorder("="), copy=False)
     return Step(number, time, cls(**text), given=None if given is None else Ordered(*given))
+
+
+def _told(values: list[Any]) -> Told:
+    *rest, orders = values if len(values) > 4 else [*values, None]  # Earlier records have no orders.
+    told = Told(*rest)
+    return told if orders is None else replace(told, orders=Orders(*orders))
 
 
 def _start(kind: str, text: dict[str, Any], data: bytearray, dtype: np.dtype[Any]) -> Start:

@@ -17,7 +17,7 @@ from distkeras.center.center import Center
 from distkeras.center.durable import take_snapshot
 from distkeras.center.independent import Independent
 from distkeras.center.messages import Answer, Beat, Done, Follow, Ordered, Poll, Polled, Request
-from distkeras.center.order import Order
+from distkeras.center.request_log import RequestLog
 from distkeras.events import RecordFailed
 from distkeras.record.entries import Recordable, RecordWriter, Silence
 from distkeras.record.settings import settings_of
@@ -78,9 +78,9 @@ class Recorded:
         return self.center.size
 
     @property
-    def order(self) -> Order | None:
-        """As for `Center.order`."""
-        return self.center.order
+    def request_log(self) -> RequestLog | None:
+        """As for `Center.request_log`."""
+        return self.center.request_log
 
     @property
     def dtype(self) -> np.dtype[Any]:

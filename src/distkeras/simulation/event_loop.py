@@ -191,7 +191,13 @@ class Simulation:
             seed=(inner.seed, 2, worker, attempt),
         )
         # Workers that join at the same version share one copy of it.
-        return Worker(self._joined[1], self._joined[1], replica, sequence=joined.sequence, attempt=attempt)
+        worker_state = Worker(self._joined[1], self._joined[1], replica, self._length(joined))
+        worker_state.sequence, worker_state.step, worker_state.attempt = joined.sequence, joined.step, attempt
+        return worker_state
+
+    def _length(self, answer: Joined | Exchanged) -> int:
+        """Return the minibatch steps of the next window of the worker that gets `answer`."""
+        return (answer.orders.window if answer.orders else None) or self.inner.window
 
     def _begin_window(self, worker: int, now: float, reply: float | None = None) -> None:
         """Schedule the arrival of the worker's next window, or of its replacement after a failure.
@@ -201,9 +207,10 @@ class Simulation:
             now: start of the window.
             reply: arrival of the reply to the previous window, which the worker needs to send this one.
         """
-        failures = self.failures
+        failures, state = self.failures, self._workers[worker]
         failed = None
-        seconds = self.window_time(worker, self.inner.window)
+        state.window = state.next_window
+        seconds = self.window_time(worker, state.window)
         if failures.straggle and self.faults.random() < failures.straggle:
             seconds *= failures.slowdown
         if failures.crash and self.faults.random() < failures.crash:
@@ -214,7 +221,7 @@ class Simulation:
             self._push(failed + self.network.latency, worker, Arrival.JOIN)
         else:
             sent_at = max(now + seconds, now if reply is None else reply)
-            self._workers[worker].sent_at = sent_at
+            state.sent_at, state.seconds = sent_at, seconds
             self._push(sent_at + self._transfer, worker, Arrival.COMMIT)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
@@ -237,21 +244,24 @@ class Simulation:
 
     def _train(self, worker: int, state: Worker) -> None:
         """Train the worker's window and make its commit."""
-        inner, split = self.inner, self._num_trainable
-        local, state.samples = self.problem.train(state.weights, inner.window, state.replica)
+        split = self._num_trainable
+        local, state.samples = self.problem.train(state.weights, state.window, state.replica)
         if state.weights is not state.anchor:  # The window began before the reply, which has come since.
             local = state.anchor + (local - state.weights)
-        message = self.center.algorithm.commit(local[:split], state.anchor[:split], inner.window)
+        algorithm, anchor = self.center.algorithm, state.anchor[:split]
+        message = algorithm.commit_with(local[:split], anchor, state.window, state.memory)
         state.local, state.message = local, message
         state.sequence += 1
+        state.step += state.window
         state.sent = Exchange(
             worker=worker,
             sequence=state.sequence,
-            num_steps=inner.window,
+            num_steps=state.window,
             num_samples=state.samples,
             epoch=0,
-            step=state.sequence * inner.window,
+            step=state.step,
             message=np.concatenate((message, local[split:])),  # A copy: the center overwrites it.
+            seconds=state.seconds,
         )
 
     def _exchange(self, request: Exchange) -> None:
@@ -293,8 +303,10 @@ class Simulation:
         if self.overlap and state.local is not None:
             state.weights = state.local
             self._begin_window(worker, state.sent_at, received)
+            state.next_window = self._length(answer)  # The next one began before this answer.
         else:
             state.weights = state.anchor
+            state.next_window = self._length(answer)
             self._begin_window(worker, received)
         state.local = state.message = state.sent = None
 
@@ -302,7 +314,9 @@ class Simulation:
         if state.local is None or state.message is None:
             raise RuntimeError("A reply arrived for a commit that was never sent.")
         split = self._num_trainable
-        weights = self.center.algorithm.adopt(state.local[:split], state.message, reply[:split])
+        weights = self.center.algorithm.adopt_with(
+            state.local[:split], state.message, reply[:split], state.memory
+        )
         return weights if split == reply.size else np.concatenate((weights, reply[split:]))
 
     def _drop_events(self) -> None:

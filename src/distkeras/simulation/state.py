@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from distkeras.algorithms import Vector
+from distkeras.algorithms import State, Vector
 from distkeras.center.messages import Exchange
 from distkeras.simulation.problem import Replica
 
@@ -44,11 +44,17 @@ class Worker:
     """One simulated worker. While it trains, `weights` holds the weights at the start of its window.
 
     `anchor` is the center it last received: the same vector unless exchanges overlap. Workers may share both.
+    `window` counts the minibatch steps of its current window, and `next_window` those of the next one.
     """
 
     weights: Vector
     anchor: Vector
     replica: Replica
+    next_window: int
+    window: int = 0
+    seconds: float = 0.0
+    step: int = 0
+    memory: State = field(default_factory=dict)
     local: Vector | None = None
     message: Vector | None = None
     sent: Exchange | None = None

@@ -168,7 +168,7 @@ def _breaks_off(reply: frames.Message) -> bool:
 def sends_weights(algorithm: Algorithm) -> bool:
     """Return whether the algorithm's messages are weights: they are not zero if a window changed nothing."""
     weights = np.ones(8, np.float32)
-    return bool(algorithm.commit(weights, weights.copy(), 1).any())
+    return bool(algorithm.commit_with(weights, weights.copy(), 1, {}).any())
 
 
 def is_elastic(algorithm: Algorithm) -> bool:
@@ -177,7 +177,7 @@ def is_elastic(algorithm: Algorithm) -> bool:
 
     def adopted(local: float, reply: float) -> bytes:
         here, there = np.full(8, local, np.float32), np.full(8, reply, np.float32)
-        return fitted.adopt(here, np.zeros(8, np.float32), there).tobytes()
+        return fitted.adopt_with(here, np.zeros(8, np.float32), there, {}).tobytes()
 
     return adopted(1, 1) not in (adopted(2, 1), adopted(1, 2))
 

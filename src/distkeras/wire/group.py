@@ -21,6 +21,7 @@ from distkeras.center.messages import (
     Join,
     Joined,
     Leave,
+    Order,
     Poll,
     Polled,
     Pull,
@@ -42,8 +43,8 @@ class Group:
     returns, and the servers that are ahead answer repeated commits without applying them.
 
     The first server leads: it decides on every message, and the others handle theirs in its order (see
-    `distkeras.center.follower`). The job uses its events, its count of updates and its view of the workers.
-    Of the other servers' events, only failures count.
+    `distkeras.center.follower`). The job uses its events, its count of updates, its orders and its view of
+    the workers. Of the other servers' events, only failures count.
 
     Args:
         addresses: the servers, in the order of their parts.
@@ -83,7 +84,7 @@ class Group:
                 joined = self._all([request] * len(self._clients))
                 place = min(joined, key=lambda reply: reply.sequence)
                 center = self._whole([reply.center for reply in joined])
-                return Joined(center, place.sequence, place.epoch, place.step)
+                return Joined(center, place.sequence, place.epoch, place.step, joined[0].orders)
             case Leave():
                 replies = self._all([request] * len(self._clients))
                 return next((reply for reply in replies if isinstance(reply, Rejoin)), Done())
@@ -92,7 +93,7 @@ class Group:
                 return Pulled(self._whole([reply.center for reply in pulled]), pulled[0].num_updates)
             case Poll():
                 return self._poll(request)
-            case Fail():
+            case Fail() | Order():
                 return self._clients[0].call(request)
 
     def close(self) -> None:
@@ -120,7 +121,8 @@ class Group:
                 return reply
         centers = [_center_in(reply) for reply in replies]
         if all(center is None for center in centers):
-            return Exchanged(self._whole([reply.reply for reply in replies]), replies[0].staleness)
+            whole = self._whole([reply.reply for reply in replies])
+            return Exchanged(whole, replies[0].staleness, orders=replies[0].orders)
         # Some servers did not apply it and answered with the center: the worker restarts from it.
         missing = [Pull(request.worker) if center is None else None for center in centers]
         pulled = self._all(missing)
@@ -128,8 +130,8 @@ class Group:
             [pull.center if own is None else own for own, pull in zip(centers, pulled, strict=True)]
         )
         if isinstance(replies[0], Skipped):
-            return Skipped(center, replies[0].reason)
-        return Exchanged(center, 0, restart=True)
+            return Skipped(center, replies[0].reason, replies[0].orders)
+        return Exchanged(center, 0, restart=True, orders=replies[0].orders)
 
     def _encoded_parts(self, request: Exchange) -> list[Exchange]:
         """Return each server's part; if the message is too large, parts that every server refuses."""

@@ -27,7 +27,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center import Center, CenterConfig, Independent, restore_snapshot, take_snapshot
 from distkeras.center.follower import Follower
-from distkeras.center.order import Order
+from distkeras.center.request_log import RequestLog
 from distkeras.record import Recorded
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec, Packing
@@ -183,7 +183,7 @@ def make_center(job: ServerJob) -> Center | Independent:
     """Return the center of `job`."""
     if job.config.independent:
         return Independent(job.config, job.initial, clock=time.time)
-    return Center(job.config, job.initial, clock=time.time, order=Order() if job.leads else None)
+    return Center(job.config, job.initial, clock=time.time, request_log=RequestLog() if job.leads else None)
 
 
 def make_snapshot_writer(job: ServerJob, center: Center | Independent) -> SnapshotWriter | None:

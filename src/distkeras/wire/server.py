@@ -30,7 +30,7 @@ from distkeras.center.messages import (
     Reply,
     Request,
 )
-from distkeras.center.order import entry_of
+from distkeras.center.request_log import entry_of
 from distkeras.record import Recorded
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.admission import Admission, Caller
@@ -263,13 +263,13 @@ class Server:
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
         if isinstance(request, Beat):
             return self._hear(request)
-        order = self._center.order
+        log = self._center.request_log
         if worker != DRIVER and (refusal := self._admission.admit(caller, worker, request)) is not None:
-            if order is not None and isinstance(refusal, Rejoin) and isinstance(request, Exchange | Leave):
-                order.add(entry_of(request))  # The other servers' parts of it wait for their turn.
+            if log is not None and isinstance(refusal, Rejoin) and isinstance(request, Exchange | Leave):
+                log.add(entry_of(request))  # The other servers' parts of it wait for their turn.
             return refusal
-        if isinstance(request, Follow) and order is not None:
-            order.wait(request.leader, request.since, LONGEST_WAIT)
+        if isinstance(request, Follow) and log is not None:
+            log.wait(request.leader, request.since, LONGEST_WAIT)
         try:
             answers = self._center.handle(request)
         except ProtocolError:

@@ -13,9 +13,11 @@ import cloudpickle
 import keras
 import numpy as np
 
+from distkeras.center.orders import Orders
 from distkeras.model.archive import digest_of_all
 from distkeras.model.compiling import Compiled, CopiedByValue, Pickled
 from distkeras.model.custom_objects import is_of_keras
+from distkeras.model.optimizer import set_learning_rate
 from distkeras.model.schedule import Position, ScheduleSteps
 from distkeras.model.spec import ModelSpec, deserialize_model
 from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
@@ -68,6 +70,25 @@ class CachedReplica:
             self.replica.sync()
             self.position.move_to(done)
             self.replica.load()
+
+    def obey(self, orders: Orders, done: int) -> None:
+        """Set the optimizer's learning rate and the place of its schedules as `orders` say.
+
+        Args:
+            orders: orders that this worker has not seen.
+            done: minibatches of this worker's training so far.
+
+        Raises:
+            ValueError: a learning rate is ordered, and the optimizer has a schedule.
+        """
+        if orders.learning_rate is None and orders.step is None:
+            return
+        self.replica.sync()
+        if orders.learning_rate is not None:
+            set_learning_rate(self.replica.model.optimizer, orders.learning_rate)
+        if orders.step is not None:
+            self.position.move_to(done, orders.step)
+        self.replica.load()
 
     def changed_variables(self) -> dict[str, Array]:
         """Return variables of the model that training has changed and the center does not hold, by path."""

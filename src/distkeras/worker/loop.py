@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Vector
+from distkeras.algorithms import Algorithm, State, Vector
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave, Refused, Rejoin, Skipped
+from distkeras.center.orders import NO_ORDERS, Orders
 from distkeras.wire.frames import fitting
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Window:
         epoch: epoch in which it ended.
         next_epoch: epoch of the next minibatch.
         next_step: index of the next minibatch in its epoch.
+        started: when its training began, in seconds of a monotonic clock.
+        seconds: time for training it; 0 for a process's first window, which compiles the step.
     """
 
     sequence: int
@@ -56,12 +59,15 @@ class Window:
     epoch: int = 0
     next_epoch: int = 0
     next_step: int = 0
+    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
 
 
 class Loop:
     """Trains one replica on its feed, and exchanges with the center once per communication window.
 
     Windows continue across epochs; the last one of the job may be partial and is committed like the others.
+    The answers may order another length, which holds from the next window on, or that the worker stops.
 
     Args:
         replica: this worker's copy of the model.
@@ -75,6 +81,8 @@ class Loop:
             of that next window. The sender's thread does all work of an exchange, from the algorithm's
             message to the use of the reply.
         on_start: receives the first epoch and step before training starts.
+        on_orders: receives the driver's orders after each change, between two windows, and the epoch and
+            step of the next minibatch.
     """
 
     def __init__(
@@ -88,8 +96,10 @@ class Loop:
         num_epoch: int,
         overlap: bool = False,
         on_start: Callable[[int, int], None] = lambda epoch, step: None,
+        on_orders: Callable[[Orders, int, int], None] = lambda orders, epoch, step: None,
     ) -> None:
         self._on_start = on_start
+        self._on_orders = on_orders
         self._trained = 0
         self._replica = replica
         self._feed = feed
@@ -99,7 +109,9 @@ class Loop:
         self._num_epoch = num_epoch
         self._split = replica.layout.num_trainable
         self._anchor: Vector = np.empty(0, np.float32)
+        self._memory: State = {}
         self._window = Window(1)
+        self._orders = self._answered = NO_ORDERS
         self._pending: Future[Vector | None] | None = None
         self._told = logger.isEnabledFor(logging.DEBUG)
         self._sender = ThreadPoolExecutor(1, "distkeras-exchange") if overlap else None
@@ -140,10 +152,14 @@ class Loop:
             *(self._worker, joined.epoch, joined.step, joined.sequence),
         )
         self._window, self._pending = Window(joined.sequence + 1), None
-        self._anchor = joined.center
+        self._anchor, self._memory = joined.center, {}
         self._on_start(joined.epoch, joined.step)
         self._replica.write(joined.center)
+        self._orders, self._answered = NO_ORDERS, joined.orders or NO_ORDERS
+        self._obey(self._answered, joined.epoch, joined.step)
         for epoch in range(joined.epoch, self._num_epoch):
+            if self._orders.stop:
+                break
             first = joined.step if epoch == joined.epoch else 0
             if epoch == self._num_epoch - 1:  # After `fit` the metrics are those of the last epoch.
                 self._replica.collect_metrics()
@@ -163,32 +179,54 @@ class Loop:
             self._trained += 1
             self._window.steps += 1
             self._window.samples += batch.num_samples
-            if self._window.steps == self._algorithm.communication_window:
+            if self._window.steps == self._length:
                 self._commit(epoch, epoch, step)
-        if self._algorithm.communication_window is None and self._window.steps:
+                if self._orders.stop:
+                    return
+        if self._length is None and self._window.steps:
             self._commit(epoch, epoch + 1, 0)
+
+    @property
+    def _length(self) -> int | None:
+        """Minibatch steps of the current window; `None` for one epoch."""
+        return self._orders.window or self._algorithm.communication_window
+
+    def _obey(self, orders: Orders, epoch: int, step: int) -> None:
+        """Take up the last answer's orders between two windows, in the thread that trains."""
+        before, self._orders = self._orders, orders
+        if orders.number != before.number:
+            self._on_orders(orders, epoch, step)
 
     def _commit(self, epoch: int, next_epoch: int, next_step: int) -> None:
         """Exchange the window that ended in `epoch`; the next minibatch is `next_step` of `next_epoch`."""
         window = self._window
         window.metrics = fitting(self._replica.metrics())
         window.epoch, window.next_epoch, window.next_step = epoch, next_epoch, next_step
-        self._window = Window(window.sequence + 1)
         local = self._replica.read()
+        if self._trained > window.steps:
+            window.seconds = time.monotonic() - window.started
         if self._sender is None:
             self._exchange(window, local)
             if self._anchor is not local:
                 self._replica.write(self._anchor)
-            return
-        if self._pending is not None and (change := self._pending.result()) is not None:
-            with np.errstate(invalid="ignore"):  # The center rejects values that are not finite.
-                local += change
-            self._replica.write(local)
+            self._obey(self._answered, next_epoch, next_step)
+        else:
+            if self._pending is not None and (change := self._pending.result()) is not None:
+                with np.errstate(invalid="ignore"):  # The center rejects values that are not finite.
+                    local += change
+                self._replica.write(local)
+            self._obey(self._answered, next_epoch, next_step)
+            start = self._next_start(local)
+            self._pending = self._sender.submit(self._exchange_in_background, window, local, start)
+        self._window = Window(window.sequence + 1)
+
+    def _next_start(self, local: Vector) -> Vector:
+        """Return the weights from which the next window trains while `local` is exchanged."""
         start = local
         if not is_finite(local):  # The center will reject it: the next window must not start there.
             start = self._anchor.copy()
             self._replica.write(start)
-        self._pending = self._sender.submit(self._exchange_in_background, window, local, start)
+        return start
 
     def _exchange_in_background(self, window: Window, local: Vector, start: Vector) -> Vector | None:
         """Exchange while the next window trains from `start`.
@@ -219,6 +257,7 @@ class Loop:
             message=message,
             metrics=window.metrics,
             window_epoch=window.epoch,
+            seconds=window.seconds,
         )
         started = time.monotonic() if self._told else 0.0
         reply: Reply = self._call(request)
@@ -229,8 +268,10 @@ class Loop:
         if isinstance(reply, Refused):
             where = f"in worker {self._worker}, epoch {window.epoch}, window {window.sequence - 1}"
             raise TrainingDiverged(_diverged(f"The server refused the update {where}: {reply.reason}."))
+        if isinstance(reply, Exchanged | Skipped):
+            self._answered = reply.orders or NO_ORDERS
         if isinstance(reply, Skipped):
-            self._anchor = reply.center
+            self._anchor, self._memory = reply.center, {}
             return
         if not isinstance(reply, Exchanged):
             raise TypeError(f"Expected the reply to a commit. Received: {type(reply).__name__}")
@@ -246,9 +287,10 @@ class Loop:
     def _message(self, local: Vector, num_steps: int) -> Vector:
         split = self._split
         if split == local.size:
-            return self._algorithm.commit(local, self._anchor, num_steps)
+            return self._algorithm.commit_with(local, self._anchor, num_steps, self._memory)
         message = np.empty_like(local)
-        message[:split] = self._algorithm.commit(local[:split], self._anchor[:split], num_steps)
+        own = self._algorithm.commit_with(local[:split], self._anchor[:split], num_steps, self._memory)
+        message[:split] = own
         message[split:] = local[split:]
         return message
 
@@ -257,9 +299,10 @@ class Loop:
             return reply.reply
         split = self._split
         if split == local.size:
-            return self._algorithm.adopt(local, message, reply.reply)
+            return self._algorithm.adopt_with(local, message, reply.reply, self._memory)
         weights = reply.reply.copy()
-        weights[:split] = self._algorithm.adopt(local[:split], message[:split], reply.reply[:split])
+        received = reply.reply[:split]
+        weights[:split] = self._algorithm.adopt_with(local[:split], message[:split], received, self._memory)
         return weights
 
 

@@ -197,6 +197,7 @@ def _train(
         drop_remainder=task.drop_remainder,
     )
     steps = ScheduleSteps(task.scale_of(start.worker))
+    an_epoch = task.steps_per_epoch(start.worker)
     with feed, replica_from_cache(model, start.worker, task.center.algorithm.inner_momentum, steps) as cached:
         keep_freed_memory(4 * cached.replica.layout.size)
         loop = Loop(
@@ -207,7 +208,8 @@ def _train(
             worker=start.worker,
             num_epoch=task.num_epoch,
             overlap=task.center.overlap,
-            on_start=lambda epoch, step: cached.move_to(epoch * task.steps_per_epoch(start.worker) + step),
+            on_start=lambda epoch, step: cached.move_to(epoch * an_epoch + step),
+            on_orders=lambda orders, epoch, step: cached.obey(orders, epoch * an_epoch + step),
         )
         trained = loop.run(start.attempt, start.ticket)
         return _final_state(cached, task, start.worker) if trained else FinalState()

@@ -13,7 +13,7 @@ KEPT = 10_000
 """Entries kept for servers that have not read them yet: few, because a worker has one request at a time."""
 
 
-class Order:
+class RequestLog:
     """The log of the first server's requests, one entry each.
 
     Attributes:

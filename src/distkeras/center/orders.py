@@ -1,0 +1,53 @@
+"""What the driver or the algorithm has decided for the workers: one record that their answers carry."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+
+class Orders(NamedTuple):
+    """What a worker is to do from now on.
+
+    Attributes:
+        number: number of the change by the driver, from 1; 0 before the first.
+        stop: whether the worker ends after this exchange, as if its data had ended.
+        learning_rate: rate of the worker's Keras optimizer, at least 0; `None` for its own.
+        window: minibatch steps of the worker's next window; `None` for the algorithm's
+            `communication_window`.
+        step: step of the learning-rate schedule at the worker's first minibatch. The worker counts on from
+            there by its own minibatches, so its replacement finds the same place. `None` for the count of the
+            optimizer that the training began with.
+        evaluate: number of the commit whose center is to be evaluated; `None` for none.
+        send_optimizer: whether the worker is to send the state of its optimizer.
+    """
+
+    number: int = 0
+    stop: bool = False
+    learning_rate: float | None = None
+    window: int | None = None
+    step: int | None = None
+    evaluate: int | None = None
+    send_optimizer: bool = False
+
+
+NO_ORDERS = Orders()
+
+
+def changed(before: Orders, after: Orders) -> Orders:
+    """Return `after` under the next number; where it is `None`, the orders `before` stay in force."""
+    kept = {name: value for name, value in before._asdict().items() if getattr(after, name) is None}
+    return after._replace(**kept, number=before.number + 1)
+
+
+def check_orders(orders: Orders) -> None:
+    """Raise ValueError if `orders` hold a number out of range."""
+    rate = orders.learning_rate
+    if rate is not None and not 0 <= rate < math.inf:
+        raise ValueError(f"`learning_rate` must be at least 0 and finite. Received: learning_rate={rate!r}")
+    for name, least in (("window", 1), ("step", 0), ("evaluate", 0)):
+        value = getattr(orders, name)
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63
+        ):
+            raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}")
