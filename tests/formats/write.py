@@ -69,7 +69,7 @@ def all_messages() -> list[Any]:
         dict[str, float]: {"loss": 0.5},
         list[int]: [1, 2],
         list[bool]: [True, False],
-        list[m.Ordered]: [m.Ordered(1, "exchange", 4, 9, 2, 0, "take")],
+        list[m.Ordered]: [m.Ordered(1, 4, 9, 2, 0, "take")],
         Orders: Orders(3, True, 0.5, 4, 5, 6, True),
     }
     known[Orders | None] = known[Orders]

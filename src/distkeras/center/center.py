@@ -22,6 +22,7 @@ from distkeras.center.messages import (
     DRIVER,
     Answer,
     Beat,
+    Dismiss,
     Done,
     Exchange,
     Exchanged,
@@ -223,7 +224,7 @@ class Center:
         for record, saved in zip(self._records, state.workers, strict=True):
             record.restore(saved)
 
-    def handle(self, request: Request) -> list[Answer]:
+    def handle(self, request: Request | Dismiss) -> list[Answer]:
         """Handle one request and return the answers, by worker. An open synchronous round has no answers yet.
 
         Raises:
@@ -231,7 +232,7 @@ class Center:
         """
         return self._orders.added_to(self._handle(request))
 
-    def _handle(self, request: Request) -> list[Answer]:
+    def _handle(self, request: Request | Dismiss) -> list[Answer]:
         match request:
             case Exchange():
                 return self._exchange(request)
@@ -256,6 +257,8 @@ class Center:
                 return [(DRIVER, self.request_log.read(request.leader, request.since))]
             case Order():
                 return self._order(request)
+            case Dismiss():
+                return self._dismiss()
 
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
@@ -283,7 +286,7 @@ class Center:
         worker, record = request.worker, self._record(request.worker)
         if request.layout != self.config.layout and request.layout and self.config.layout:
             reason = f"expected the layout {self.config.layout} of the weights. Received: {request.layout}"
-            self._decisions.note(request)
+            self._decisions.note(request.worker, request.call)
             return [(worker, Refused(reason))]
         with record.lock:
             # The predecessor's message in an open round got no answer: the replacement repeats that window.
@@ -301,12 +304,12 @@ class Center:
         record = self._record(request.worker)
         with record.lock:
             if self.finite.failure is not None:
-                self._decisions.note(request)
+                self._decisions.note(request.worker, request.call)
                 return [(request.worker, Refused(self.finite.failure))]
             if not record.left:
                 # The worker joined a server that has been killed since, and may have to train again.
                 if not record.joined:
-                    self._decisions.note(request)
+                    self._decisions.note(request.worker, request.call)
                     return [(request.worker, Rejoin())]
                 record.joined, record.left = False, True
                 self._rounds.withdraw(request.worker)
@@ -316,7 +319,7 @@ class Center:
                 if all(each.left for each in self._records):  # The driver reads the center next.
                     self.finite.check(self.event_log)
             answers = self._rounds.close()
-            self._decisions.note(request)
+            self._decisions.note(request.worker, request.call)
             return [(request.worker, Done()), *answers]
 
     def _exchange(self, request: Exchange) -> list[Answer]:
@@ -335,10 +338,10 @@ class Center:
         with record.lock:
             self._hear(worker, record)
             if self.finite.failure is not None:
-                self._decisions.note(request)
+                self._decisions.note(request.worker, request.call)
                 return [(worker, Refused(self.finite.failure))]
             if not record.joined:
-                self._decisions.note(request)
+                self._decisions.note(request.worker, request.call)
                 return [(worker, Rejoin())]
             last = record.sequence
             # A worker that continues from the progress of another server of the job repeats older commits.
@@ -353,11 +356,11 @@ class Center:
             if reason is not None:
                 reply = self._refuse(request, record, reason)
                 if isinstance(reply, Refused):
-                    self._decisions.note(request)
+                    self._decisions.note(request.worker, request.call)
                 return [(worker, reply)]
             if self.algorithm.synchronous:
                 answers = self._rounds.add(request)
-                self._decisions.note(request)
+                self._decisions.note(request.worker, request.call)
                 return answers
             decision = self._decisions.commit(request)
             with ErrorsNoted() as noted:
@@ -368,6 +371,10 @@ class Center:
             window = record.commit(request, staleness, decision.commit, self.event_log.clock())
             self.event_log.add(window, updates=decision.updates)
             return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
+
+    def _dismiss(self) -> list[Answer]:
+        with self.paused():
+            return [(worker, Rejoin()) for worker in self._rounds.abandon()]
 
     def _order(self, request: Order) -> list[Answer]:
         try:
@@ -409,5 +416,5 @@ class Center:
             record.lost = record.missed = True
             self.event_log.add(WorkerLost(worker, silence, self.event_log.clock()))
             answers = self._orders.added_to(self._rounds.close())
-            self._decisions.note_lost(worker)
+            self._decisions.note(worker, 0)
             return answers

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from distkeras.algorithms import Commit, Verdict
 from distkeras.center.config import CenterConfig
-from distkeras.center.messages import DRIVER, Exchange, Join, Leave, Ordered
-from distkeras.center.request_log import RequestLog, entry_of, lost_entry
+from distkeras.center.messages import DRIVER, Exchange, Join, Ordered
+from distkeras.center.request_log import RequestLog, entry_of
 
 
 class Decision(NamedTuple):
@@ -100,20 +100,15 @@ class Decisions:
         finally:
             self._given = None
 
-    def note(self, request: Join | Exchange | Leave) -> None:
-        """Log a `request` that was answered without a turn of its own, or waits in a round that it may close.
+    def note(self, worker: int, call: int) -> None:
+        """Log a request that was answered without a turn of its own, or waits in a round that it may close.
 
-        Only the thread that handles the request may have closed a round since.
+        Only the thread that handles the request may have closed a round since. `call` is 0 if the worker is
+        lost.
         """
         if self.log is not None:
             closed, self._round = self._round, None
-            self.log.add(entry_of(request, closed))
-
-    def note_lost(self, worker: int) -> None:
-        """Log that `worker` is lost."""
-        if self.log is not None:
-            closed, self._round = self._round, None
-            self.log.add(lost_entry(worker, closed))
+            self.log.add(entry_of(worker, call, closed))
 
     def pull(self, request: Join | Exchange) -> int:
         """Return the turn in which the sender of `request` receives the center, to start from it."""
@@ -189,7 +184,8 @@ class Decisions:
                 buffered=given.buffered,
                 verdict=verdict,
             )
-        self.commits, self._buffered = commit.number, commit.buffered
+        self.commits = max(self.commits, commit.number)
+        self._buffered = commit.buffered
         if verdict is Verdict.TAKE:
             self._updates += 1
             self._buffered = 0
@@ -199,7 +195,7 @@ class Decisions:
 
     def _log(self, request: Join | Exchange, commit: Commit | None = None) -> None:
         if self.log is not None:
-            self.log.add(entry_of(request, commit))
+            self.log.add(entry_of(request.worker, request.call, commit))
 
     def _turn(self) -> int:
         self._turns += 1

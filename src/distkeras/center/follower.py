@@ -13,15 +13,17 @@ from distkeras.center.event_log import EventLog
 from distkeras.center.messages import (
     Answer,
     Beat,
+    Dismiss,
     Exchange,
     Followed,
     Join,
     Leave,
     Ordered,
     Refused,
+    Rejoin,
     Request,
 )
-from distkeras.center.request_log import RequestLog, key_of
+from distkeras.center.request_log import RequestLog
 
 Waiting = Join | Exchange | Leave
 """Requests whose order matters."""
@@ -38,7 +40,7 @@ class Obedient(Protocol):
     def size(self) -> int: ...
     @property
     def dtype(self) -> np.dtype[Any]: ...
-    def handle(self, request: Request) -> list[Answer]: ...
+    def handle(self, request: Request | Dismiss) -> list[Answer]: ...
     def mark_lost(self, worker: int, silence: float) -> list[Answer]: ...
     def obeying(self, given: Ordered) -> contextlib.AbstractContextManager[None]: ...
 
@@ -47,7 +49,7 @@ class Follower:
     """Handles requests in the order that the first of several servers gives, with its decisions.
 
     A request waits for its entry in that order, and an entry for its request. If the worker's connection to
-    this server is cut, its entry is passed over, so that it holds up nobody. Its request is handled whenever
+    this server is cut, its entry is passed over, so that it holds up nobody; its request is handled whenever
     it comes. The same holds for entries that were lost because a server has restarted. Such a window counts
     once at each server, but not at the same place in the order.
 
@@ -68,8 +70,10 @@ class Follower:
         self._entries: list[Ordered] = []
         self._pending: dict[int, Waiting] = {}  # by worker
         self._present: set[int] = set()  # Workers that have a connection to this server.
-        # By worker: its last entry that was handled or passed over. Its request may come, or come again.
-        self._passed: dict[int, tuple[str, int]] = {}
+        # By worker: the entry of its latest request that has had its turn, even if it had not come.
+        self._passed: dict[int, Ordered] = {}
+        # Workers of which the first server's process has no entry yet: theirs may be lost with the last one.
+        self._adrift: set[int] = set()
 
     @property
     def request_log(self) -> RequestLog | None:
@@ -96,7 +100,7 @@ class Follower:
         """Data type of the center."""
         return self.center.dtype
 
-    def handle(self, request: Request) -> list[Answer]:
+    def handle(self, request: Request | Dismiss) -> list[Answer]:
         """Handle one request, when it is its turn; return the answers to all requests whose turn has come.
 
         Raises:
@@ -108,13 +112,17 @@ class Follower:
                     self._present.add(request.worker)
             return self.center.handle(request)
         with self._lock:
-            worker = request.worker
+            worker, passed = request.worker, self._passed.get(request.worker)
             self._present.add(worker)
-            if self._passed.get(worker) == key_of(request):
+            if worker in self._adrift:
+                answers = self._take_unordered(request)
+            elif passed is not None and request.call <= passed.call:
                 self._pending.pop(worker, None)
-                return self._take(request)
-            self._pending[worker] = request
-            return self._advance()
+                answers = self._take(request, passed)
+            else:
+                self._pending[worker] = request
+                answers = []
+            return [*answers, *self._advance()]
 
     def follow(self, page: Followed) -> list[Answer]:
         """Take the next entries of the order; return the answers to all requests whose turn has come."""
@@ -123,14 +131,18 @@ class Follower:
             if not page.anew:
                 self._entries += page.entries
                 return self._advance()
-            # Entries may be lost: what waits is handled now, and what was handled there whenever it comes.
+            # Entries are lost: what waits is handled now, and what was handled there whenever it comes.
             self._entries = []
-            self._passed = {entry.worker: (entry.kind, entry.key) for entry in page.entries}
-            waiting, self._pending = self._pending, {}
+            for entry in page.entries:
+                self._pass(entry)
             answers = []
+            if page.restored:
+                answers = self.center.handle(Dismiss())
+                everybody = {worker for member in self.members for worker in member.workers}
+                self._adrift = everybody - {entry.worker for entry in page.entries}
+            waiting, self._pending = self._pending, {}
             for worker in sorted(waiting):
-                self._passed[worker] = key_of(waiting[worker])  # Its entry may be among the next ones.
-                answers += self._take(waiting[worker])
+                answers += self._take_unordered(waiting[worker])
             return answers
 
     def cut(self, worker: int) -> list[Answer]:
@@ -148,27 +160,46 @@ class Follower:
         answers: list[Answer] = []
         while self._entries:
             entry = self._entries[0]
-            worker, key = entry.worker, (entry.kind, entry.key)
+            worker, passed = entry.worker, self._passed.get(entry.worker)
             request = self._pending.get(worker)
-            matches = request is not None and key_of(request) == key
-            known = entry.kind == "lost" or self._passed.get(worker) == key
-            if not (matches or known) and request is None and worker in self._present:
+            # The worker has had this entry, or has gone on meanwhile: nothing comes for it.
+            over = (passed is not None and entry.call <= passed.call) or (
+                request is not None and request.call > entry.call
+            )
+            here = request is not None and request.call == entry.call
+            if not (entry.call == 0 or over or here) and worker in self._present:
                 break  # Its request is under way.
             del self._entries[0]
-            if entry.kind == "lost":
+            self._adrift.discard(worker)
+            if entry.call == 0:
                 with self.center.obeying(entry):
                     answers += self.center.mark_lost(worker, 0.0)
-                continue
-            self._passed[worker] = key
-            if request is not None and matches:
+            else:
+                self._pass(entry)
+            if request is not None and here:
                 del self._pending[worker]
-                with self.center.obeying(entry):
-                    answers += self._take(request)
+                answers += self._take(request, entry)
         return answers
 
-    def _take(self, request: Waiting) -> list[Answer]:
+    def _take_unordered(self, request: Waiting) -> list[Answer]:
+        """Handle a request whose entry may be lost, or may be among the next ones."""
+        entry = Ordered(request.worker, request.call)
+        self._pass(entry)
+        if request.worker in self._adrift and not isinstance(request, Join):
+            # The first server does not know the worker and will say so, or has said something that it forgot.
+            return [(request.worker, Rejoin())]
+        return self._take(request, entry)
+
+    def _pass(self, entry: Ordered) -> None:
+        """Record that the turn of `entry` is over."""
+        passed = self._passed.get(entry.worker)
+        if passed is None or entry.call > passed.call:
+            self._passed[entry.worker] = entry
+
+    def _take(self, request: Waiting, entry: Ordered) -> list[Answer]:
         """Handle a request, which another worker's may have brought about: its errors are for its sender."""
         try:
-            return self.center.handle(request)
+            with self.center.obeying(entry if entry.call == request.call else Ordered(request.worker)):
+                return self.center.handle(request)
         except ProtocolError as error:
             return [(request.worker, Refused(str(error)))]

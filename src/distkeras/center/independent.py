@@ -11,7 +11,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.event_log import EventLog
-from distkeras.center.messages import DRIVER, Answer, Done, Follow, Order, Poll, Pull, Request
+from distkeras.center.messages import DRIVER, Answer, Dismiss, Done, Follow, Order, Poll, Pull, Request
 
 
 class Independent:
@@ -48,7 +48,7 @@ class Independent:
         """Data type of each center."""
         return self.members[0].dtype
 
-    def handle(self, request: Request) -> list[Answer]:
+    def handle(self, request: Request | Dismiss) -> list[Answer]:
         """Handle one request and return the answers, by worker.
 
         Raises:
@@ -56,7 +56,7 @@ class Independent:
         """
         if isinstance(request, Poll):
             return [(DRIVER, self.event_log.read(request.since))]
-        if isinstance(request, Follow):
+        if isinstance(request, Follow | Dismiss):
             raise ProtocolError("Expected no server to follow this one: members do not share their order.")
         if isinstance(request, Order):
             for member in self.members:

@@ -24,12 +24,15 @@ class Join:
         attempt: 0 for the first process that trains as this worker, 1 and more for its replacements.
         ticket: larger for a process that was started later.
         layout: fingerprint of the layout of its vectors; "" for no comparison.
+        call: number of the request among those of its worker, larger for a later one; the same if it is sent
+            again. 0 where there is one server.
     """
 
     worker: int
     attempt: int = 0
     ticket: int = 0
     layout: str = ""
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Exchange:
         metrics: Keras's metrics over the window.
         window_epoch: epoch in which the window ended.
         seconds: time for training the window; 0 if it is unknown.
+        call: as in `Join`.
     """
 
     worker: int
@@ -60,13 +64,20 @@ class Exchange:
     metrics: dict[str, float] = field(default_factory=dict)
     window_epoch: int = 0
     seconds: float = 0.0
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """A worker has committed its last window; rounds no longer wait for it."""
+    """A worker has committed its last window; rounds no longer wait for it.
+
+    Attributes:
+        worker: its index.
+        call: as in `Join`.
+    """
 
     worker: int
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,14 @@ class Order:
 
 
 Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow | Order
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """The workers in the open round have to join again: another server of the job has lost their commits.
+
+    Others may be in a round there, so that all would wait for each other. It never comes from the wire.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +247,7 @@ class Ordered:
 
     Attributes:
         worker: index of the worker.
-        kind: "join", "exchange" or "leave"; "lost" if the worker has been silent for too long.
-        key: ticket of a `Join`, sequence of an `Exchange`, otherwise 0.
+        call: number of the request; 0 if the worker has been silent for too long, and is lost.
         number: number of the commit that the request led to; 0 for none.
         staleness: its staleness, for the algorithm.
         buffered: messages buffered before it.
@@ -237,8 +255,7 @@ class Ordered:
     """
 
     worker: int
-    kind: str
-    key: int
+    call: int = 0
     number: int = 0
     staleness: int = 0
     buffered: int = 0
@@ -251,13 +268,15 @@ class Followed:
 
     Attributes:
         leader: name of the first server's process.
-        anew: whether entries may be missing; then they are the last one of every worker.
+        anew: whether entries are missing; then they are the last one of every worker.
+        restored: whether that process continues from a snapshot, so that it has lost commits and entries.
         entries: the entries, in order.
         next: the next number to ask for.
     """
 
     leader: str
     anew: bool
+    restored: bool
     entries: list[Ordered]
     next: int
 

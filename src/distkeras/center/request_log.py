@@ -7,7 +7,7 @@ import threading
 from collections import deque
 
 from distkeras.algorithms import Commit
-from distkeras.center.messages import Exchange, Followed, Join, Leave, Ordered
+from distkeras.center.messages import Followed, Ordered
 
 KEPT = 10_000
 """Entries kept for servers that have not read them yet: few, because a worker has one request at a time."""
@@ -16,11 +16,15 @@ KEPT = 10_000
 class RequestLog:
     """The log of the first server's requests, one entry each.
 
+    Args:
+        restored: whether its process continues from a snapshot.
+
     Attributes:
         name: a new random name for every process: after a restart of the first server, others start anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, restored: bool = False) -> None:
+        self._restored = restored
         self.name = secrets.token_hex(8)
         self._changed = threading.Condition()
         self._entries: deque[Ordered] = deque(maxlen=KEPT)
@@ -44,8 +48,10 @@ class RequestLog:
         with self._changed:
             first = self._next - len(self._entries)
             if leader != self.name or not first <= since <= self._next:
-                return Followed(self.name, True, list(self._last.values()), self._next)
-            return Followed(self.name, False, list(self._entries)[since - first :], self._next)
+                return Followed(self.name, True, self._restored, list(self._last.values()), self._next)
+            return Followed(
+                self.name, False, self._restored, list(self._entries)[since - first :], self._next
+            )
 
     def wait(self, leader: str, since: int, seconds: float) -> None:
         """Wait at most `seconds` until `read` has something to return."""
@@ -53,28 +59,8 @@ class RequestLog:
             self._changed.wait_for(lambda: leader != self.name or since != self._next, seconds)
 
 
-def entry_of(request: Join | Exchange | Leave, commit: Commit | None = None) -> Ordered:
-    """Return the entry of a `request`, with the decision that it led to."""
-    return _entry(request.worker, *key_of(request), commit)
-
-
-def lost_entry(worker: int, commit: Commit | None) -> Ordered:
-    """Return the entry of a worker that is lost, with the decision on the round that this completed."""
-    return _entry(worker, "lost", 0, commit)
-
-
-def _entry(worker: int, kind: str, key: int, commit: Commit | None) -> Ordered:
+def entry_of(worker: int, call: int, commit: Commit | None = None) -> Ordered:
+    """Return the entry of a request, with the decision that it led to."""
     if commit is None:
-        return Ordered(worker, kind, key)
-    return Ordered(worker, kind, key, commit.number, commit.staleness, commit.buffered, commit.verdict.value)
-
-
-def key_of(request: Join | Exchange | Leave) -> tuple[str, int]:
-    """Return what tells a worker's request from its other ones."""
-    match request:
-        case Join():
-            return "join", request.ticket
-        case Exchange():
-            return "exchange", request.sequence
-        case Leave():
-            return "leave", 0
+        return Ordered(worker, call)
+    return Ordered(worker, call, commit.number, commit.staleness, commit.buffered, commit.verdict.value)

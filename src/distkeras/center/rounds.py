@@ -68,6 +68,11 @@ class Rounds:
         """Take the message of `worker` out of the open round, if it has one there."""
         self.messages.pop(worker, None)
 
+    def abandon(self) -> list[int]:
+        """Drop the open round, and return the workers that wait in it."""
+        waiting, self.messages = sorted(self.messages), {}
+        return waiting
+
     def close(self) -> list[Answer]:
         """Apply the open round if it is complete, and return the answers to its workers; else return none."""
         if not self.messages or len(self.messages) < self._awaited():

@@ -27,6 +27,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.messages import (
     Answer,
     Beat,
+    Dismiss,
     Exchange,
     Exchanged,
     Fail,
@@ -47,7 +48,9 @@ FILE = "server-{}.record"
 """File name of one server's record in the folder of a job."""
 _FILE = re.compile(r"server-(\d+)\.record")
 _HEAD = struct.Struct("!IQI")
-_REQUESTS: dict[str, type] = {cls.__name__: cls for cls in (Join, Exchange, Leave, Beat, Fail, Pull, Order)}
+_REQUESTS: dict[str, type] = {
+    cls.__name__: cls for cls in (Join, Exchange, Leave, Beat, Fail, Pull, Order, Dismiss)
+}
 
 
 class RecordError(ValueError):
@@ -62,7 +65,7 @@ class Silence:
     seconds: float
 
 
-Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Silence
+Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Dismiss | Silence
 """The types of a record's steps."""
 
 

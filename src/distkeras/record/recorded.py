@@ -16,7 +16,7 @@ import numpy.typing as npt
 from distkeras.center.center import Center
 from distkeras.center.durable import take_snapshot
 from distkeras.center.independent import Independent
-from distkeras.center.messages import Answer, Beat, Done, Follow, Ordered, Poll, Polled, Request
+from distkeras.center.messages import Answer, Beat, Dismiss, Done, Follow, Ordered, Poll, Polled, Request
 from distkeras.center.request_log import RequestLog
 from distkeras.events import RecordFailed
 from distkeras.record.entries import Recordable, RecordWriter, Silence
@@ -87,7 +87,7 @@ class Recorded:
         """Data type of each center."""
         return self.center.dtype
 
-    def handle(self, request: Request) -> list[Answer]:
+    def handle(self, request: Request | Dismiss) -> list[Answer]:
         """As for `Center.handle`."""
         if isinstance(request, Poll | Follow):
             return self.center.handle(request)

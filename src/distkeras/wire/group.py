@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
@@ -34,6 +34,11 @@ from distkeras.center.messages import (
 from distkeras.events import CenterFailed, RecordFailed, SnapshotFailed, WorkerFailed
 from distkeras.wire.client import Client, ServerAddress
 
+CALLS = 2**24
+"""Most requests of one process."""
+END_SECONDS = 5.0
+"""Longest time for a call to end after its connection was closed."""
+
 
 class Group:
     """Several clients that act as one. Each server holds a part of the center and has its own ledger.
@@ -61,6 +66,7 @@ class Group:
             for address, part in zip(addresses, self._slices, strict=True)
         ]
         self._since = [0] * len(addresses)
+        self._calls = 0
         self._threads = ThreadPoolExecutor(len(addresses), "distkeras-servers")
 
     @property
@@ -74,6 +80,8 @@ class Group:
         Raises:
             JobStopped, ServerLost, AuthenticationError: as for `Client.call`, from any server.
         """
+        if isinstance(request, Join | Exchange | Leave):
+            request = self._numbered(request)
         match request:
             case Exchange():
                 return self._exchange(request)
@@ -95,6 +103,12 @@ class Group:
                 return self._poll(request)
             case Fail() | Order():
                 return self._clients[0].call(request)
+
+    def _numbered(self, request: Join | Exchange | Leave) -> Join | Exchange | Leave:
+        """Give `request` its number, larger than those of earlier requests and earlier processes."""
+        started = request.ticket * CALLS if isinstance(request, Join) else 0
+        self._calls = max(self._calls, started) + 1
+        return replace(request, call=self._calls)
 
     def close(self) -> None:
         """Close all connections; the next call opens new ones."""
@@ -118,7 +132,7 @@ class Group:
         replies = self._all(self._encoded_parts(request))
         for reply in replies:
             if isinstance(reply, Refused | Rejoin):
-                return reply
+                return reply  # Others may have no reply.
         centers = [_center_in(reply) for reply in replies]
         if all(center is None for center in centers):
             whole = self._whole([reply.reply for reply in replies])
@@ -159,16 +173,35 @@ class Group:
         return replace(replies[0], events=[*replies[0].events, *failures])
 
     def _all(self, requests: Sequence[Request | None]) -> list[Any]:
-        """Send each server its request, in parallel; return the replies, `None` where there was none."""
-        calls = [
-            None if request is None else self._threads.submit(client.call, request)
-            for client, request in zip(self._clients, requests, strict=True)
-        ]
-        under_way = [call for call in calls if call is not None]
-        # A failed call must not wait for the others: they may wait for a round that is never complete.
-        for call in wait(under_way, return_when=FIRST_EXCEPTION).done:
-            call.result()
-        return [None if call is None else call.result() for call in calls]
+        """Send each server its request, in parallel; return the replies, `None` where there was none.
+
+        If a server asks the worker to join again, or refuses, those that have not answered yet are given up:
+        they may wait for a round that is complete only when the worker has joined.
+        """
+        calls = {
+            self._threads.submit(client.call, request): index
+            for index, (client, request) in enumerate(zip(self._clients, requests, strict=True))
+            if request is not None
+        }
+        replies: list[Any] = [None] * len(requests)
+        under_way = set(calls)
+        while under_way:
+            # A failed call does not wait for the others, either.
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for call in done:
+                replies[calls[call]] = call.result()
+            if any(isinstance(replies[calls[call]], Rejoin | Refused) for call in done):
+                break
+        for call in under_way:
+            self._give_up(calls[call], call)
+        return replies
+
+    def _give_up(self, index: int, call: Future[Any]) -> None:
+        """End a call that is under way, and connect to its server anew at the next one."""
+        client = self._clients[index]
+        self._clients[index] = client.successor()
+        client.end()
+        wait([call], END_SECONDS)  # It may not write to the buffer any more.
 
     def _whole(self, parts: Sequence[Vector]) -> Vector:
         """Return the vector made of `parts`; those that arrived in place are not copied."""

@@ -183,7 +183,8 @@ def make_center(job: ServerJob) -> Center | Independent:
     """Return the center of `job`."""
     if job.config.independent:
         return Independent(job.config, job.initial, clock=time.time)
-    return Center(job.config, job.initial, clock=time.time, request_log=RequestLog() if job.leads else None)
+    log = RequestLog(restored=job.restore) if job.leads else None
+    return Center(job.config, job.initial, clock=time.time, request_log=log)
 
 
 def make_snapshot_writer(job: ServerJob, center: Center | Independent) -> SnapshotWriter | None:

@@ -20,6 +20,7 @@ from distkeras.center.messages import (
     DRIVER,
     Answer,
     Beat,
+    Dismiss,
     Done,
     Exchange,
     Fail,
@@ -266,9 +267,11 @@ class Server:
         log = self._center.request_log
         if worker != DRIVER and (refusal := self._admission.admit(caller, worker, request)) is not None:
             if log is not None and isinstance(refusal, Rejoin) and isinstance(request, Exchange | Leave):
-                log.add(entry_of(request))  # The other servers' parts of it wait for their turn.
+                log.add(entry_of(worker, request.call))  # The other servers' parts of it wait for their turn.
             return refusal
         if isinstance(request, Follow) and log is not None:
+            if not request.leader:  # A new process.
+                self._deliver_to_others(self._center.handle(Dismiss()))
             log.wait(request.leader, request.since, LONGEST_WAIT)
         try:
             answers = self._center.handle(request)
