@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from distkeras.center.orders import Orders
 from distkeras.model.spec import serialize_model
 from distkeras.model.variables import digest_of_value, value_of
 from distkeras.model.weights import initial_vector
@@ -153,3 +154,56 @@ def frozen_backbone():
     )
     model.compile("sgd", "mse")
     return serialize_model(model), initial_vector(model)
+
+
+def linear(optimizer):
+    """A model of one weight, whose step moves it by the learning rate."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(optimizer, loss=lambda y, prediction: keras.ops.mean(prediction))
+    return serialize_model(model)
+
+
+def moves(replica, count):
+    """Train `count` steps; return by how much each moved the weight."""
+    weights = [replica.read()[0]]
+    for _ in range(count):
+        replica.train(np.ones((2, 1), "f"), np.zeros((2, 1), "f"))
+        weights.append(replica.read()[0])
+    return -np.diff(weights)
+
+
+def test_an_ordered_learning_rate_holds_at_once_without_another_compilation():
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=1.0)
+    with replica_from_cache(linear(optimizer), 0, momentum=1e-6) as cached:
+        replica = cached.replica
+        np.testing.assert_allclose(moves(replica, 2), [0.5, 0.5], rtol=1e-4)
+        replica.metrics()
+        compiled = replica.num_compilations
+        cached.obey(Orders(1, learning_rate=0.125), 2)
+        np.testing.assert_allclose(moves(replica, 2), [0.125, 0.125], rtol=1e-4)
+        assert replica.metrics()["loss"] != 0
+        assert replica.num_compilations == compiled
+        cached.reset(0)
+        np.testing.assert_allclose(moves(replica, 1), [0.5], rtol=1e-4)  # The next training has its own.
+
+
+def test_an_ordered_step_moves_the_schedule_and_a_replacement_finds_the_same_place():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([3, 10, 12], [1.0, 0.5, 0.25, 0.125])
+    spec = linear(keras.optimizers.SGD(schedule))
+    with replica_from_cache(spec, 0, 0.0) as cached:
+        np.testing.assert_allclose(moves(cached.replica, 5), [1, 1, 1, 1, 0.5], rtol=1e-5)
+        cached.obey(Orders(1, step=8), 5)  # as if the training had begun at step 8
+        np.testing.assert_allclose(moves(cached.replica, 1), [0.125], rtol=1e-5)
+    with replica_from_cache(spec, 0, 0.0) as cached:
+        cached.move_to(2)
+        cached.obey(Orders(1, step=8), 2)
+        np.testing.assert_allclose(moves(cached.replica, 4), [0.5, 0.25, 0.25, 0.125], rtol=1e-5)
+
+
+def test_the_rate_of_a_schedule_cannot_be_ordered():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9)
+    with (
+        pytest.raises(ValueError, match=r"whose learning rate is a number.*Received: optimizer=.*=0.1"),
+        replica_from_cache(linear(keras.optimizers.SGD(schedule)), 0, 0.0) as cached,
+    ):
+        cached.obey(Orders(1, learning_rate=0.1), 0)
