@@ -44,6 +44,7 @@ class Compression:
     """
 
     def __init__(self, packing: Packing, *, at_server: bool) -> None:
+        packing.load()
         self._packing = packing
         self._split = packing.num_trainable
         self._sends_differences = packing.replies if at_server else packing.weights
@@ -70,17 +71,13 @@ class Compression:
             return
         if self.residual is None:
             self.residual = np.zeros(self._packing.size, np.float32)
-        vector, residual = message.message, self.residual
-        with np.errstate(over="ignore", invalid="ignore"):  # The center refuses vectors that are not finite.
-            residual += vector
-            self._sent = self._sized(self._sent)
-            self._packing.encode(residual, self._sent)
-            self._packing.decode(self._sent, vector)
-            residual -= vector
+        self._sent = self._sized(self._sent)
+        self._packing.encode_with_feedback(message.message, self.residual, self._sent)
         self._encoded = message.worker, message.sequence
 
     def pack(self, message: frames.Message) -> frames.Encoded | None:
-        """Return the encoded vector of `message`; `None` if it travels unchanged. May overwrite the vector.
+        """Return the encoded vector of `message`; `None` if it travels unchanged. Overwrites a worker's
+        vector with what the center will decode.
 
         A message with error feedback is encoded once: sent again, it has the same bytes. The bytes are valid
         until the next call.
@@ -98,13 +95,11 @@ class Compression:
         if self._base is None or not follows:
             self._base = vector[: self._split].copy()
             return None
-        if not vector.flags.writeable:  # All workers of a round share this reply.
-            vector = vector.copy()
         self._sent = self._sized(self._sent)
-        with np.errstate(over="ignore", invalid="ignore"):  # The center refuses vectors that are not finite.
-            vector[: self._split] -= self._base
-            self._packing.encode(vector, self._sent)
-        self._add_difference(self._base, self._sent, vector)
+        # An elastic worker needs its weights as they arrive. Nobody reads a reply that has been sent, and all
+        # workers of a round share it.
+        overwrite = isinstance(message, Exchange)
+        self._packing.encode_difference(vector, self._base, self._sent, overwrite=overwrite)
         return frames.Encoded(self._packing.codec.number, self._sent)
 
     def forms(self, whole: frames.Form) -> dict[type, tuple[frames.Form, ...]]:
@@ -129,7 +124,7 @@ class Compression:
             CodecError: `data` comes from no encoder.
         """
         if self._receives_differences and self._base is not None:
-            self._add_difference(self._base, data, out)
+            self._packing.add_difference(data, self._base, out)
         else:
             self._packing.decode(data, out)
 
@@ -144,14 +139,6 @@ class Compression:
         # residual contains the bad message.
         if self._feeds_back and isinstance(message, Joined | Skipped):
             self.residual = self._encoded = None
-
-    def _add_difference(self, base: Vector, data: Bytes, out: Vector) -> None:
-        """Add the difference in `data` to `base`; write the sum to `base` and `out`."""
-        self._packing.decode(data, out)
-        part = out[: self._split]
-        with np.errstate(over="ignore", invalid="ignore"):
-            part += base
-        np.copyto(base, part)
 
     def _sized(self, data: Bytes) -> Bytes:
         return data if data.size == self._packing.num_bytes else np.empty(self._packing.num_bytes, np.uint8)
