@@ -3,7 +3,7 @@
 Messages that are differences use error feedback: the residual `e`, the part of a message that the codec
 drops, is added to the next message, `m = C(u + e); e <- u + e - m`. So the sum of all messages equals the sum
 of all decoded messages plus the residual. Only the worker's death loses the residual: its replacement starts
-with `e = 0`.
+with `e = 0`. An algorithm's `residual_decay` multiplies `e` first.
 
 Messages that are weights (of elastic algorithms), and replies that are the center, travel as the difference
 to the receiver's copy: both ends keep the vector as it has arrived, `y <- y + C(x - y)`. The next difference
@@ -26,6 +26,7 @@ from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.messages import Exchange, Exchanged, Joined, Skipped
 from distkeras.wire import frames
 from distkeras.wire.codecs import Bytes, Codec, Packing
+from distkeras.wire.codecs.packing import check_decay
 
 
 @final
@@ -185,15 +186,23 @@ def packing_of(algorithm: Algorithm, codec: Codec | None, size: int, num_trainab
         return None
     weights = sends_weights(algorithm)
     replies = codec.near_lossless and not weights and not is_elastic(algorithm)
-    return Packing(codec, size, num_trainable, weights=weights, replies=replies)
+    return Packing(
+        codec,
+        size,
+        num_trainable,
+        weights=weights,
+        replies=replies,
+        residual_decay=algorithm.residual_decay,
+    )
 
 
 def check_compressible(algorithm: Algorithm) -> None:
     """Raise ValueError if compression would lose parts of the algorithm's messages.
 
     For deltas, error feedback adds the dropped part to the next message; an elastic worker keeps it in its
-    own weights.
+    own weights. A `residual_decay` out of range is refused, too.
     """
+    check_decay(algorithm.residual_decay)
     if sends_weights(algorithm) and not is_elastic(algorithm):
         raise ValueError(
             f"{algorithm.name} sends weights, and compression would lose parts of them. Use "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -88,7 +89,8 @@ def encoders(
         size: number of elements of the vector.
 
     Yields:
-        The elements of the piece, and a function of the piece and of a separate array for what decoding gives.
+        The elements of the piece, and a function that encodes a piece and writes what decoding gives to its
+        second argument, which is another array.
     """
     if not isinstance(codec, ChunkedCodec):
 
@@ -102,7 +104,7 @@ def encoders(
     encode_chunk = compiled.choose(f"{codec.name}_encode", codec.encode_chunk, arrays)
     for place in _places(size):
         entries = _entries(codec, arrays, place)
-        yield place, lambda chunk, decoded, entries=entries: encode_chunk(chunk, *entries, decoded)
+        yield place, partial(_encode_chunk, encode_chunk, entries)
 
 
 def decoders(codec: Codec, data: Bytes, size: int) -> Iterator[tuple[slice, Callable[[Vector], object]]]:
@@ -123,7 +125,13 @@ def decoders(codec: Codec, data: Bytes, size: int) -> Iterator[tuple[slice, Call
     decode_chunk = compiled.choose(f"{codec.name}_decode", codec.decode_chunk, arrays)
     for place in _places(size):
         entries = _entries(codec, arrays, place)
-        yield place, lambda out, entries=entries: decode_chunk(*entries, out)
+        yield place, partial(decode_chunk, *entries)
+
+
+def _encode_chunk(
+    encode_chunk: Callable[..., object], entries: list[Any], chunk: Vector, decoded: Vector
+) -> None:
+    encode_chunk(chunk, *entries, decoded)
 
 
 def rows(vector: Any) -> Any:

@@ -1,14 +1,15 @@
 """Compiled kernels of the codecs, for large vectors where Numba is installed: `pip install distkeras[numba]`.
 
 They give the same bits as NumPy, so workers and servers with and without Numba understand each other. A
-process loads a codec's two kernels before its first exchange. The first process on a machine compiles them in
-about a second and keeps them on disk, beside this file or in the user's cache (`NUMBA_CACHE_DIR` names another
-folder); the next ones take half a second, most of it for the compiler itself. Each takes 50 MB of memory, so
-vectors below `SMALLEST` elements stay with NumPy. `NUMBA_DISABLE_JIT=1` leaves the kernels out altogether.
+process loads a codec's two kernels before its first exchange. The first process on a machine compiles them,
+in about a second, and keeps them on disk: beside the code or in the user's cache, or in `NUMBA_CACHE_DIR`.
+The next processes take half a second, most of it for Numba itself, and each takes 50 MB of memory. So vectors
+below `SMALLEST` elements stay with NumPy. `NUMBA_DISABLE_JIT=1` leaves the kernels out altogether.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import threading
@@ -19,7 +20,7 @@ from typing import Any
 from distkeras.wire.codecs import kernels
 
 SMALLEST = 2**19
-"""Elements of a vector (2 MB) from which kernels are loaded: below, NumPy takes a few milliseconds at most."""
+"""Elements of a vector (2 MB) from which kernels are loaded: below, NumPy takes a few milliseconds."""
 
 SIGNATURES = {
     "int8_encode": "void(f4[::1], f4[::1], i1[::1], f4[::1])",
@@ -60,6 +61,7 @@ def choose(name: str, otherwise: Kernel, arrays: Sequence[Any]) -> Kernel:
     return kernel
 
 
+@functools.cache  # A process looks once, not at every connection.
 def _numba() -> Any:
     """Return the module; `None` if it is not installed, does not fit NumPy, or must not compile."""
     try:
@@ -72,8 +74,9 @@ def _numba() -> Any:
 
 def _compile(numba: Any, name: str) -> Kernel:
     function = getattr(kernels, name)
-    compile_as = numba.njit(SIGNATURES[name], nogil=True, error_model="numpy", cache=True)
+    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return compile_as(function)
+        kernel: Kernel = numba.njit(SIGNATURES[name], cache=True, **options)(function)
     except RuntimeError:  # No folder may be written: each process compiles for itself.
-        return numba.njit(SIGNATURES[name], nogil=True, error_model="numpy")(function)
+        kernel = numba.njit(SIGNATURES[name], **options)(function)
+    return kernel

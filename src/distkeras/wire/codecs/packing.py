@@ -45,12 +45,7 @@ class Packing:
                 "Expected messages or replies that travel as differences, not both. "
                 f"Received: weights={self.weights}, replies={self.replies}"
             )
-        decay = self.residual_decay
-        if not isinstance(decay, int | float) or isinstance(decay, bool) or not 0 <= decay <= 1:
-            raise ValueError(
-                "`residual_decay` of an algorithm must be a number in [0, 1]: the share of what compression "
-                f"dropped that the next message adds. Received: residual_decay={decay!r}"
-            )
+        check_decay(self.residual_decay)
 
     @cached_property
     def num_bytes(self) -> int:
@@ -64,6 +59,11 @@ class Packing:
     def load(self) -> None:
         """Load the codec's compiled kernels, if it has any, so that no exchange waits for the compiler."""
         compiled.load(self.codec.name, self.num_trainable)
+
+    def encode(self, message: Vector, out: Bytes) -> None:
+        """Write `message`, shape (size,), to `out`, shape (num_bytes,)."""
+        self._pack_statistics(message, out)
+        self.codec.encode(message[: self.num_trainable], out[self._split :])
 
     def decode(self, data: Bytes, out: Vector) -> None:
         """Write the message packed in `data`, shape (num_bytes,), to `out`, shape (size,).
@@ -137,3 +137,13 @@ class Packing:
 
     def _copy_statistics(self, data: Bytes, out: Vector) -> None:
         out[self.num_trainable :] = data[: self._split].view(LITTLE_FLOAT)
+
+
+def check_decay(residual_decay: float) -> None:
+    """Raise ValueError if an algorithm's `residual_decay` is out of range."""
+    number = isinstance(residual_decay, int | float) and not isinstance(residual_decay, bool)
+    if not number or not 0 <= residual_decay <= 1:
+        raise ValueError(
+            "`residual_decay` of an algorithm must be a number in [0, 1]: the share that the next message "
+            f"keeps of what compression dropped. Received: residual_decay={residual_decay!r}"
+        )

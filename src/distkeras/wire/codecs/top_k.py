@@ -89,11 +89,12 @@ def _largest(vector: Vector, k: int) -> npt.NDArray[np.intp]:
     smallest = np.partition(chosen, chosen.size - k)[chosen.size - k]
     keep = chosen > smallest
     keep[np.flatnonzero(chosen == smallest)[: k - np.count_nonzero(keep)]] = True
-    return candidates[keep]
+    kept: npt.NDArray[np.intp] = candidates[keep]
+    return kept
 
 
 def _likely_bound(bits: npt.NDArray[np.uint32], k: int) -> np.uint32:
-    """Return a magnitude that slightly more than `k` values exceed, as far as a sample can tell; 0 for all."""
+    """Return a magnitude that slightly more than `k` values exceed, by a sample; 0 if that cannot tell."""
     stride = bits.size // _SAMPLE
     if stride > 1:
         sample = bits[::stride] & MAGNITUDE
@@ -105,7 +106,8 @@ def _likely_bound(bits: npt.NDArray[np.uint32], k: int) -> np.uint32:
 
 def _at_least(bits: npt.NDArray[np.uint32], bound: np.uint32) -> npt.NDArray[np.intp]:
     """Return the indices of the values whose magnitude is `bound` or more."""
-    spare, found = np.empty(min(CHUNK, bits.size), np.uint32), [np.arange(0)]
+    spare = np.empty(min(CHUNK, bits.size), np.uint32)
+    found: list[npt.NDArray[np.intp]] = [np.arange(0)]
     for low in range(0, bits.size, CHUNK):
         part = bits[low : low + CHUNK]
         magnitudes = np.bitwise_and(part, MAGNITUDE, out=spare[: part.size])
