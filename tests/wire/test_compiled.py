@@ -1,4 +1,4 @@
-"""Compiled kernels of the codecs: the same bits as NumPy's, loaded for large vectors where Numba is installed."""
+"""Compiled kernels of the codecs: the bits of NumPy, for large vectors where Numba is installed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from distkeras.wire.codecs.chunked import decoders, encoders
 
 COMPILED = [Int8(), BF16(), FP16()]
 SPECIAL = np.array(
-    [0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7FFFFFFF]
-    + [0xFFFFFFFF, 0x7F800001, 0x477FEFFF, 0x477FF000, 0x47800000, 0x38800000, 0x387FFFFF, 0x33000000],
+    [
+        *(0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF),  # Zeros, subnormals, the largest.
+        *(0x7F800000, 0xFF800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001),  # Infinity and NaN.
+        *(0x477FEFFF, 0x477FF000, 0x47800000, 0x38800000, 0x387FFFFF, 0x33000000),  # The bounds of a half.
+    ],
     np.uint32,
 ).view(np.float32)
 

@@ -147,11 +147,7 @@ def test_what_one_difference_lacks_comes_with_the_next(codec):
 class Forgetful(DOWNPOUR):
     """DOWNPOUR whose workers forget a part of what compression drops."""
 
-    decay: float = 0.5
-
-    @property
-    def residual_decay(self):
-        return self.decay
+    residual_decay: float = 0.5
 
 
 def test_the_residual_decays_before_the_next_message_adds_to_it():
@@ -169,7 +165,7 @@ def test_the_residual_decays_before_the_next_message_adds_to_it():
 def test_a_residual_that_does_not_decay_is_the_same_to_the_bit(codec):
     plain, same, forgetful = (
         Compression(packing_of(rule, codec, SIZE, SIZE - 3), at_server=False)
-        for rule in (DOWNPOUR(), Forgetful(decay=1), Forgetful(decay=0.9))
+        for rule in (DOWNPOUR(), Forgetful(residual_decay=1), Forgetful(residual_decay=0.9))
     )
     generator = np.random.default_rng(0)
     for sequence in (1, 2, 3):
@@ -183,9 +179,9 @@ def test_a_residual_that_does_not_decay_is_the_same_to_the_bit(codec):
 @pytest.mark.parametrize("decay", [-0.1, 1.1, np.nan, True, "1", None])
 def test_a_decay_out_of_range_is_refused(decay):
     with pytest.raises(ValueError, match=rf"a number in \[0, 1\].*Received: residual_decay={decay!r}"):
-        check_compressible(Forgetful(decay=decay))
+        check_compressible(Forgetful(residual_decay=decay))
     with pytest.raises(ValueError, match="`residual_decay` of an algorithm"):
-        packing_of(Forgetful(decay=decay), Int8(), 8, 8)
+        packing_of(Forgetful(residual_decay=decay), Int8(), 8, 8)
 
 
 def commit(sequence, message, worker=0):
