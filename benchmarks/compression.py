@@ -30,6 +30,7 @@ def measure(codec: Codec, size: int, repeats: int) -> dict[str, float]:
     """Return figures of one codec on changes of `size` weights, as large as a window makes them."""
     packing = packing_of(DOWNPOUR(), codec, size, size)
     assert packing is not None
+    packing.load()
     own, server = (Compression(packing, at_server=at_server) for at_server in (False, True))
     delta = np.random.default_rng(0).normal(0, 1e-3, size).astype(np.float32)
     message, arrived, reply = np.empty_like(delta), np.zeros_like(delta), np.zeros_like(delta)

@@ -7,10 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+from serving import serving
 
+from distkeras.algorithms import DOWNPOUR
+from distkeras.center.messages import Beat, Exchange, Join, Pull
+from distkeras.wire.client import Client
 from distkeras.wire.codecs import BF16, FP16, REGISTRY, Int8, Packing, compiled
 from distkeras.wire.codecs.base import BLOCK, CHUNK
 from distkeras.wire.codecs.chunked import decoders, encoders
+from distkeras.wire.compression import packing_of
 
 COMPILED = [Int8(), BF16(), FP16()]
 SPECIAL = np.array(
@@ -128,6 +133,26 @@ def test_kernels_are_loaded_for_large_vectors_and_the_log_says_so(monkeypatch, c
         assert told.startswith("Numba has loaded int8_encode and int8_decode in ")
         compiled.load("topk", compiled.SMALLEST)  # There is no kernel for it.
     assert len(compiled._loaded) == 2
+
+
+def test_a_client_that_joins_loads_kernels_and_one_that_only_asks_does_not(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(compiled, "_loaded", {})
+    monkeypatch.setattr(compiled, "SMALLEST", 3 * BLOCK)
+    packing = packing_of(DOWNPOUR(), Int8(), 3 * BLOCK, 3 * BLOCK)
+    with (
+        serving(DOWNPOUR(), 1, 3 * BLOCK, packing=packing) as (_, center, address),
+        Client(address) as client,
+    ):
+        client.call(Pull())
+        client.call(Beat(0))
+        assert not compiled._loaded
+        client.call(Join(0))
+        assert compiled._loaded.keys() == {"int8_encode", "int8_decode"}
+        message = np.linspace(-1, 1, 3 * BLOCK, dtype=np.float32)
+        reply = client.call(Exchange(0, 1, 1, 32, 0, 1, message)).reply
+        np.testing.assert_array_equal(reply, center.snapshot())
+        np.testing.assert_allclose(reply, np.linspace(-1, 1, 3 * BLOCK), atol=1 / 127)
 
 
 @pytest.mark.parametrize("missing", ["not installed", "switched off"])

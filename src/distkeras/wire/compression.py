@@ -45,7 +45,6 @@ class Compression:
     """
 
     def __init__(self, packing: Packing, *, at_server: bool) -> None:
-        packing.load()
         self._packing = packing
         self._split = packing.num_trainable
         self._sends_differences = packing.replies if at_server else packing.weights
@@ -131,6 +130,8 @@ class Compression:
 
     def take_note(self, message: frames.Message, *, whole: bool) -> None:
         """Record a `message` that arrived, and its vector if that came `whole`."""
+        if isinstance(message, Joined):
+            self._packing.load()  # Before the first window. Connections of heartbeats and drivers never join.
         vector = frames.vector_of(message) if whole else None
         if vector is not None and self._receives_differences:
             self._base = vector[: self._split].copy()

@@ -57,7 +57,10 @@ class Packing:
         return LITTLE_FLOAT.itemsize * (self.size - self.num_trainable)
 
     def load(self) -> None:
-        """Load the codec's compiled kernels, if it has any, so that no exchange waits for the compiler."""
+        """Load the codec's compiled kernels, if it has any, so that no exchange waits for the compiler.
+
+        Before that, and in processes that do not call it, codecs compute the same bits with NumPy.
+        """
         compiled.load(self.codec.name, self.num_trainable)
 
     def encode(self, message: Vector, out: Bytes) -> None:
