@@ -1,71 +1,85 @@
-"""Speed of the codecs, in GB/s of float32: encode, decode, and all that a worker does (error feedback and a
-copy of the message), beside a copy alone. JSON out.
+"""What compression computes in an exchange, in milliseconds, beside a copy of the vector; how exact it is.
 
-python benchmarks/compression.py [--sizes 2.6 40] [--repeats 7]
+For each codec: what a worker does before it sends (error feedback included), what the server does with what
+arrives, and for codecs that compress replies, what each does with the reply. Medians, one thread, JSON out.
+Compiled kernels are used if Numba is installed; `NUMBA_DISABLE_JIT=1` shows NumPy alone.
+
+python benchmarks/compression.py [--megabytes 2.6 40] [--repeats 15]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from distkeras.center.messages import Exchange
-from distkeras.wire.codecs import REGISTRY, Codec, Packing
-from distkeras.wire.compression import Compression
-
-
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Return the shortest of `repeats` runs: the others were disturbed."""
-    taken = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+from distkeras.algorithms import DOWNPOUR
+from distkeras.center.messages import Exchange, Exchanged
+from distkeras.wire.codecs import REGISTRY, Codec
+from distkeras.wire.compression import Compression, packing_of
+from distkeras.worker.memory import keep_freed_memory
 
 
 def measure(codec: Codec, size: int, repeats: int) -> dict[str, float]:
-    """Return figures of one codec on `size` normal deviates."""
-    vector = np.random.default_rng(0).standard_normal(size).astype(np.float32)
-    data, decoded = np.empty(codec.encoded_bytes(size), np.uint8), np.empty_like(vector)
-    message, own = np.empty_like(vector), Compression(Packing(codec, size, size), at_server=False)
-    request = Exchange(0, 1, 1, 1, 0, 1, message)
-    gigabytes = vector.nbytes / 1e9
-    figures = {
-        "encode": gigabytes / seconds(lambda: codec.encode(vector, data), repeats),
-        "decode": gigabytes / seconds(lambda: codec.decode(data, decoded), repeats),
-    }
-    error = np.linalg.norm(decoded - vector) / np.linalg.norm(vector)
+    """Return figures of one codec on changes of `size` weights, as large as a window makes them."""
+    packing = packing_of(DOWNPOUR(), codec, size, size)
+    assert packing is not None
+    packing.load()
+    own, server = (Compression(packing, at_server=at_server) for at_server in (False, True))
+    delta = np.random.default_rng(0).normal(0, 1e-3, size).astype(np.float32)
+    message, arrived, reply = np.empty_like(delta), np.zeros_like(delta), np.zeros_like(delta)
+    center = np.zeros_like(delta)
+    taken: defaultdict[str, list[float]] = defaultdict(list)
 
-    def commit() -> None:
-        np.copyto(message, vector)
-        own.encode(request)
+    def timed(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        started = time.perf_counter()
+        result = work(*arguments)
+        taken[name].append((time.perf_counter() - started) * 1e3)
+        return result
 
-    figures["worker"] = gigabytes / seconds(commit, repeats)
-    return figures | {"bytes": data.size / vector.nbytes, "relative_error": float(error)}
+    whole = Exchanged(center.copy(), 0)
+    if server.pack(whole) is None:
+        own.take_note(whole, whole=True)
+    for sequence in range(1, repeats + 1):
+        timed("copy", np.copyto, message, delta)
+        request = Exchange(0, sequence, 1, 1, 0, sequence, message)
+        encoded = timed("worker encodes", own.pack, request)
+        timed("server decodes", server.unpack, encoded.data, arrived)
+        center += arrived
+        if packing.replies:
+            encoded = timed("server encodes", server.pack, Exchanged(center, 0))
+            timed("worker decodes", own.unpack, encoded.data, reply)
+    figures = {name: statistics.median(each) for name, each in taken.items()}
+    figures["sum"] = sum(figures.values()) - figures["copy"]
+    exact = np.empty(packing.num_bytes, np.uint8)
+    packing.encode(delta, exact)
+    packing.decode(exact, arrived)
+    figures["bytes"] = exact.size / delta.nbytes
+    figures["relative error"] = float(np.linalg.norm(arrived - delta) / np.linalg.norm(delta))
+    return {name: float(f"{figure:.3g}") for name, figure in figures.items()}
 
 
 def main() -> None:
     """Measure every codec at every size."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--sizes", type=float, nargs="+", default=[2.6, 40.0], help="MB of float32")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[2.6, 40.0])
+    parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
-    results: dict[str, object] = {"machine": platform.processor() or platform.machine()}
-    for megabytes in options.sizes:
-        size = int(megabytes * 1e6 / 4)
-        source, target = np.ones(size, np.float32), np.zeros(size, np.float32)
-        copied = seconds(lambda: np.copyto(target, source), options.repeats)  # noqa: B023 (called at once)
-        results[f"{megabytes:g} MB"] = {
-            "copy": source.nbytes / 1e9 / copied,
-            **{name: measure(codec(), size, options.repeats) for name, codec in REGISTRY.items()},
+    keep_freed_memory(int(max(options.megabytes) * 2**20))  # As every worker does.
+    results = {
+        f"{megabytes:g} MB": {
+            name: measure(codec(), int(megabytes * 2**20 / 4), options.repeats)
+            for name, codec in REGISTRY.items()
         }
-    print(json.dumps(results, indent=2))
+        for megabytes in options.megabytes
+    }
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

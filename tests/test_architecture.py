@@ -65,6 +65,7 @@ LIBRARIES = {
     "pyspark": {"accessors", "cluster", "jvm", "evaluators", "ml", "predictors", "transformers", "utils"},
     "keras": {"model", "worker", "trainers", "simulation", "ml", "predictors", "utils"},
     "socket": {"wire"},
+    "numba": {"wire"},
 }
 
 
@@ -153,13 +154,31 @@ def test_nothing_on_the_wire_is_unpickled_or_evaluated(path):
 def test_importing_the_package_imports_neither_keras_nor_pyspark_nor_a_backend():
     code = "import sys, distkeras; print(*sorted(name for name in sys.modules if '.' not in name))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not set(loaded.split()) & {"keras", "pyspark", "jax", "tensorflow", "torch", "numpy", "pandas"}
+    assert not set(loaded.split()) & {
+        "keras",
+        "pyspark",
+        "jax",
+        "tensorflow",
+        "torch",
+        "numpy",
+        "numba",
+        "pandas",
+    }
 
 
 def test_the_server_process_imports_neither_keras_nor_pyspark():
     code = "import sys, distkeras.wire.serve; print(*sorted(name for name in sys.modules if '.' not in name))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not set(loaded.split()) & {"keras", "pyspark", "jax", "tensorflow", "torch", "pandas", "pyarrow"}
+    assert not set(loaded.split()) & {
+        "keras",
+        "pyspark",
+        "jax",
+        "tensorflow",
+        "torch",
+        "numba",
+        "pandas",
+        "pyarrow",
+    }
 
 
 PUBLIC = ["distkeras"] + [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from distkeras.center.messages import Exchange, Exchanged, Join, Skipped
 from distkeras.wire import connection
 from distkeras.wire.client import Client
 from distkeras.wire.codecs import BF16, FP16, Int8, Packing, Sign, TopK
-from distkeras.wire.compression import Compression, is_elastic, packing_of, sends_weights
+from distkeras.wire.compression import Compression, check_compressible, is_elastic, packing_of, sends_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "algorithms"))
 from driving import Job, wander
@@ -140,6 +141,47 @@ def test_what_one_difference_lacks_comes_with_the_next(codec):
     np.testing.assert_array_equal(arrived[-3:], target[-3:])  # The statistics.
     assert errors[0] > 0
     assert errors[-1] <= 0.05 * errors[0]
+
+
+@dataclass(frozen=True)
+class Forgetful(DOWNPOUR):
+    """DOWNPOUR whose workers forget a part of what compression drops."""
+
+    residual_decay: float = 0.5
+
+
+def test_the_residual_decays_before_the_next_message_adds_to_it():
+    packing = packing_of(Forgetful(), TopK(density=0.25), 4, 4)
+    own, sent = Compression(packing, at_server=False), []
+    for sequence, delta in enumerate(([4, 2, 1, 0], [1, 1, 1, 0], [1, 1, 1, 3]), start=1):
+        message = np.array(delta, np.float32)
+        own.pack(commit(sequence, message))
+        sent.append(message.tolist())
+    assert sent == [[4, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 3]]
+    assert own.residual.tolist() == [1.5, 1, 1.75, 0]
+
+
+@EVERY_CODEC
+def test_a_residual_that_does_not_decay_is_the_same_to_the_bit(codec):
+    plain, same, forgetful = (
+        Compression(packing_of(rule, codec, SIZE, SIZE - 3), at_server=False)
+        for rule in (DOWNPOUR(), Forgetful(residual_decay=1), Forgetful(residual_decay=0.9))
+    )
+    generator = np.random.default_rng(0)
+    for sequence in (1, 2, 3):
+        delta = generator.standard_normal(SIZE).astype(np.float32)
+        bits = [bytes(own.pack(commit(sequence, delta.copy())).data) for own in (plain, same, forgetful)]
+        assert bits[0] == bits[1]
+        assert (bits[0] == bits[2]) == (sequence == 1)
+    np.testing.assert_array_equal(plain.residual, same.residual)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.1, np.nan, True, "1", None])
+def test_a_decay_out_of_range_is_refused(decay):
+    with pytest.raises(ValueError, match=rf"a number in \[0, 1\].*Received: residual_decay={decay!r}"):
+        check_compressible(Forgetful(residual_decay=decay))
+    with pytest.raises(ValueError, match="`residual_decay` of an algorithm"):
+        packing_of(Forgetful(residual_decay=decay), Int8(), 8, 8)
 
 
 def commit(sequence, message, worker=0):

@@ -130,6 +130,14 @@ class Algorithm:
         """
         return 0.0
 
+    @property
+    def residual_decay(self) -> float:
+        """Factor in [0, 1] of what compression dropped of earlier messages, before the next one adds to it.
+
+        1 (default) loses nothing. No effect without compression, and none on elastic algorithms.
+        """
+        return 1.0
+
     def for_workers(self, num_workers: int) -> Algorithm:
         """Return the algorithm with all defaults that depend on the number of workers. Default: itself.
 

@@ -3,7 +3,7 @@
 Messages that are differences use error feedback: the residual `e`, the part of a message that the codec
 drops, is added to the next message, `m = C(u + e); e <- u + e - m`. So the sum of all messages equals the sum
 of all decoded messages plus the residual. Only the worker's death loses the residual: its replacement starts
-with `e = 0`.
+with `e = 0`. An algorithm's `residual_decay` multiplies `e` first.
 
 Messages that are weights (of elastic algorithms), and replies that are the center, travel as the difference
 to the receiver's copy: both ends keep the vector as it has arrived, `y <- y + C(x - y)`. The next difference
@@ -26,6 +26,7 @@ from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.messages import Exchange, Exchanged, Joined, Skipped
 from distkeras.wire import frames
 from distkeras.wire.codecs import Bytes, Codec, Packing
+from distkeras.wire.codecs.packing import check_decay
 
 
 @final
@@ -70,17 +71,13 @@ class Compression:
             return
         if self.residual is None:
             self.residual = np.zeros(self._packing.size, np.float32)
-        vector, residual = message.message, self.residual
-        with np.errstate(over="ignore", invalid="ignore"):  # The center refuses vectors that are not finite.
-            residual += vector
-            self._sent = self._sized(self._sent)
-            self._packing.encode(residual, self._sent)
-            self._packing.decode(self._sent, vector)
-            residual -= vector
+        self._sent = self._sized(self._sent)
+        self._packing.encode_with_feedback(message.message, self.residual, self._sent)
         self._encoded = message.worker, message.sequence
 
     def pack(self, message: frames.Message) -> frames.Encoded | None:
-        """Return the encoded vector of `message`; `None` if it travels unchanged. May overwrite the vector.
+        """Return the encoded vector of `message`; `None` if it travels unchanged. Overwrites a worker's
+        vector with what the center will decode.
 
         A message with error feedback is encoded once: sent again, it has the same bytes. The bytes are valid
         until the next call.
@@ -98,13 +95,11 @@ class Compression:
         if self._base is None or not follows:
             self._base = vector[: self._split].copy()
             return None
-        if not vector.flags.writeable:  # All workers of a round share this reply.
-            vector = vector.copy()
         self._sent = self._sized(self._sent)
-        with np.errstate(over="ignore", invalid="ignore"):  # The center refuses vectors that are not finite.
-            vector[: self._split] -= self._base
-            self._packing.encode(vector, self._sent)
-        self._add_difference(self._base, self._sent, vector)
+        # An elastic worker needs its weights as they arrive. Nobody reads a reply that has been sent, and all
+        # workers of a round share it.
+        overwrite = isinstance(message, Exchange)
+        self._packing.encode_difference(vector, self._base, self._sent, overwrite=overwrite)
         return frames.Encoded(self._packing.codec.number, self._sent)
 
     def forms(self, whole: frames.Form) -> dict[type, tuple[frames.Form, ...]]:
@@ -129,12 +124,14 @@ class Compression:
             CodecError: `data` comes from no encoder.
         """
         if self._receives_differences and self._base is not None:
-            self._add_difference(self._base, data, out)
+            self._packing.add_difference(data, self._base, out)
         else:
             self._packing.decode(data, out)
 
     def take_note(self, message: frames.Message, *, whole: bool) -> None:
         """Record a `message` that arrived, and its vector if that came `whole`."""
+        if isinstance(message, Joined):
+            self._packing.load()  # Before the first window. Connections of heartbeats and drivers never join.
         vector = frames.vector_of(message) if whole else None
         if vector is not None and self._receives_differences:
             self._base = vector[: self._split].copy()
@@ -144,14 +141,6 @@ class Compression:
         # residual contains the bad message.
         if self._feeds_back and isinstance(message, Joined | Skipped):
             self.residual = self._encoded = None
-
-    def _add_difference(self, base: Vector, data: Bytes, out: Vector) -> None:
-        """Add the difference in `data` to `base`; write the sum to `base` and `out`."""
-        self._packing.decode(data, out)
-        part = out[: self._split]
-        with np.errstate(over="ignore", invalid="ignore"):
-            part += base
-        np.copyto(base, part)
 
     def _sized(self, data: Bytes) -> Bytes:
         return data if data.size == self._packing.num_bytes else np.empty(self._packing.num_bytes, np.uint8)
@@ -198,15 +187,23 @@ def packing_of(algorithm: Algorithm, codec: Codec | None, size: int, num_trainab
         return None
     weights = sends_weights(algorithm)
     replies = codec.near_lossless and not weights and not is_elastic(algorithm)
-    return Packing(codec, size, num_trainable, weights=weights, replies=replies)
+    return Packing(
+        codec,
+        size,
+        num_trainable,
+        weights=weights,
+        replies=replies,
+        residual_decay=algorithm.residual_decay,
+    )
 
 
 def check_compressible(algorithm: Algorithm) -> None:
     """Raise ValueError if compression would lose parts of the algorithm's messages.
 
     For deltas, error feedback adds the dropped part to the next message; an elastic worker keeps it in its
-    own weights.
+    own weights. A `residual_decay` out of range is refused, too.
     """
+    check_decay(algorithm.residual_decay)
     if sends_weights(algorithm) and not is_elastic(algorithm):
         raise ValueError(
             f"{algorithm.name} sends weights, and compression would lose parts of them. Use "

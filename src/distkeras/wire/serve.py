@@ -279,6 +279,8 @@ def main() -> None:
     with open(report, "w") as file:
         epoch = 0 if writer is None else writer.epoch
         print(json.dumps({"port": server.port, "epoch": epoch}), file=file)
+    if packing is not None:
+        packing.load()  # While the workers start.
     # A line is the reason for which the job ends for the workers. The end of the stream ends the process.
     for line in stream:
         server.stop(line.decode().strip())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,6 +21,12 @@ BLOCK = 1024
 """Elements that share one scale, for codecs with scales."""
 
 LITTLE_FLOAT = np.dtype("<f4")
+
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+"""Every bit of a float32 but its sign. As integers, magnitudes have the order of floats, NaN the largest."""
+
+INFINITY = np.uint32(0x7F800000)
+"""The bits of infinity; NaN has larger ones."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +67,3 @@ class Codec(ABC):
 
 class CodecError(ValueError):
     """The number of bytes is right, but no encoder has written them."""
-
-
-def block_slices(size: int) -> Iterator[tuple[slice, slice, int]]:
-    """Cut a vector into pieces of about `CHUNK` elements, each of whole blocks of one width.
-
-    Yields:
-        The elements of the piece, its blocks, and their width: `BLOCK`, or the rest at the end.
-    """
-    whole = size - size % BLOCK
-    for low in range(0, whole, CHUNK):
-        high = min(low + CHUNK, whole)
-        yield slice(low, high), slice(low // BLOCK, high // BLOCK), BLOCK
-    if whole < size:
-        yield slice(whole, size), slice(whole // BLOCK, whole // BLOCK + 1), size - whole
-
-
-def num_blocks(size: int) -> int:
-    """Return the number of blocks, including a partial last one."""
-    return -(-size // BLOCK)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.wire.codecs.base import CHUNK, LITTLE_FLOAT, Bytes, Codec, block_slices, num_blocks
+from distkeras.wire.codecs.base import BLOCK, LITTLE_FLOAT
+from distkeras.wire.codecs.chunked import ChunkedCodec, Field, rows
 
-_EVERY_BYTE = np.arange(256, dtype=np.uint8)[:, None]
-_SIGNS = 1 - 2 * np.unpackbits(_EVERY_BYTE, axis=1).astype(np.float32)
-"""The eight signs of a byte: row 0 is all +1, row 255 all -1."""
+_SIGN = np.uint32(0x80000000)
 
 
 @dataclass(frozen=True)
-class Sign(Codec):
-    """`mean|x| sign(x)` per block of 1024, one bit per value; zero counts as positive. Ratio 31.
+class Sign(ChunkedCodec):
+    """`mean|x| sign(x)` per block of 1024, one bit per value; zero has the sign of its bits. Ratio 31.
 
     The squared relative error of a block is exactly `1 - |x|_1^2 / (d |x|_2^2)`: much would be lost without
     error feedback. A block with a value that is not finite decodes to no finite value.
@@ -27,32 +26,24 @@ class Sign(Codec):
 
     name: ClassVar[str] = "sign"
     number: ClassVar[int] = 4
+    fields: ClassVar[tuple[Field, ...]] = (Field(LITTLE_FLOAT, BLOCK), Field(np.dtype(np.uint8), 8))
 
-    def encoded_bytes(self, size: int) -> int:
-        return LITTLE_FLOAT.itemsize * num_blocks(size) + -(-size // 8)
+    def encode_chunk(self, chunk: Vector, scales: Any, bits: Any, decoded: Vector) -> None:
+        np.abs(chunk, out=decoded)
+        scales[:] = rows(decoded).mean(axis=1)
+        bits[:] = np.packbits(np.signbit(chunk))
+        words = decoded.view(np.uint32)
+        np.bitwise_and(chunk.view(np.uint32), _SIGN, out=words)
+        _apply(scales, words)
 
-    def encode(self, vector: Vector, out: Bytes) -> None:
-        split = LITTLE_FLOAT.itemsize * num_blocks(vector.size)
-        scales, bits = out[:split].view(LITTLE_FLOAT), out[split:]
-        sizes = np.empty(min(CHUNK, vector.size), np.float32)
-        with np.errstate(all="ignore"):
-            for elements, blocks, width in block_slices(vector.size):
-                part = vector[elements]
-                size = np.abs(part, out=sizes[: part.size])
-                scales[blocks] = size.reshape(-1, width).mean(axis=1)
-                bits[_bytes(elements)] = np.packbits(part < 0)
-
-    def decode(self, data: Bytes, out: Vector) -> None:
-        split = LITTLE_FLOAT.itemsize * num_blocks(out.size)
-        scales, bits = data[:split].view(LITTLE_FLOAT), data[split:]
-        with np.errstate(all="ignore"):
-            for elements, blocks, width in block_slices(out.size):
-                signs = np.take(_SIGNS, bits[_bytes(elements)], axis=0).reshape(-1)[: out[elements].size]
-                np.multiply(
-                    signs.reshape(-1, width), scales[blocks][:, None], out=out[elements].reshape(-1, width)
-                )
+    def decode_chunk(self, scales: Any, bits: Any, decoded: Vector) -> None:
+        words = decoded.view(np.uint32)
+        np.copyto(words, np.unpackbits(bits, count=decoded.size))
+        words <<= 31
+        _apply(scales, words)
 
 
-def _bytes(elements: slice) -> slice:
-    """Return the bytes that hold the bits of these elements; a piece begins at a multiple of eight."""
-    return slice(elements.start // 8, -(-elements.stop // 8))
+def _apply(scales: Any, signs: Any) -> None:
+    """Change the sign bits of a chunk to the scales with these signs."""
+    words = rows(signs)
+    words ^= scales.astype(np.float32).view(np.uint32)[:, None]

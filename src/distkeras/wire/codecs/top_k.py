@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distkeras.algorithms import Vector
-from distkeras.wire.codecs.base import LITTLE_FLOAT, Bytes, Codec, CodecError
+from distkeras.wire.codecs.base import CHUNK, LITTLE_FLOAT, MAGNITUDE, Bytes, Codec, CodecError
 
 _LITTLE_INDEX = np.dtype("<u4")
 _SAMPLE = 16 * 1024
@@ -74,23 +74,42 @@ class TopK(Codec):
 def _largest(vector: Vector, k: int) -> npt.NDArray[np.intp]:
     """Return the indices of the `k` values of `vector` with the largest magnitude, in increasing order.
 
-    Selecting among all values takes many times as long as reading them. So a sample gives a bound that
-    slightly more than `k` values exceed, and the selection is among those.
+    Of equal magnitudes, the first ones are taken. Selecting among all values takes many times as long as
+    reading them. So a sample gives a bound that slightly more than `k` values exceed, and the selection is
+    among those.
     """
     # As integers, magnitudes have the same order as floats, with NaN above infinity.
-    magnitudes = vector.view(np.uint32) & np.uint32(0x7FFFFFFF)
-    candidates = np.arange(0)
-    stride = vector.size // _SAMPLE
-    if stride > 1:
-        sample = magnitudes[::stride].copy()
-        rank = math.ceil(_MARGIN * k / stride) + 8
-        if rank < sample.size:
-            bound = np.partition(sample, sample.size - rank)[sample.size - rank]
-            candidates = np.flatnonzero(magnitudes >= bound)
+    bits = vector.view(np.uint32)
+    candidates = _at_least(bits, _likely_bound(bits, k))
     if candidates.size < k:
         candidates = np.arange(vector.size)
-    chosen = magnitudes[candidates]
-    if candidates.size > k:
-        candidates = candidates[np.argpartition(chosen, chosen.size - k)[chosen.size - k :]]
-        candidates.sort()
-    return candidates
+    chosen = bits[candidates] & MAGNITUDE
+    if candidates.size <= k:
+        return candidates
+    smallest = np.partition(chosen, chosen.size - k)[chosen.size - k]
+    keep = chosen > smallest
+    keep[np.flatnonzero(chosen == smallest)[: k - np.count_nonzero(keep)]] = True
+    kept: npt.NDArray[np.intp] = candidates[keep]
+    return kept
+
+
+def _likely_bound(bits: npt.NDArray[np.uint32], k: int) -> np.uint32:
+    """Return a magnitude that slightly more than `k` values exceed, by a sample; 0 if that cannot tell."""
+    stride = bits.size // _SAMPLE
+    if stride > 1:
+        sample = bits[::stride] & MAGNITUDE
+        rank = math.ceil(_MARGIN * k / stride) + 8
+        if rank < sample.size:
+            return np.uint32(np.partition(sample, sample.size - rank)[sample.size - rank])
+    return np.uint32(0)
+
+
+def _at_least(bits: npt.NDArray[np.uint32], bound: np.uint32) -> npt.NDArray[np.intp]:
+    """Return the indices of the values whose magnitude is `bound` or more."""
+    spare = np.empty(min(CHUNK, bits.size), np.uint32)
+    found: list[npt.NDArray[np.intp]] = [np.arange(0)]
+    for low in range(0, bits.size, CHUNK):
+        part = bits[low : low + CHUNK]
+        magnitudes = np.bitwise_and(part, MAGNITUDE, out=spare[: part.size])
+        found.append(np.flatnonzero(magnitudes >= bound) + low)
+    return np.concatenate(found)
