@@ -249,13 +249,19 @@ def test_averaging_has_one_round_an_epoch(blobs):
     assert [window.epoch for window in trainer.get_executor_history(0)] == [0, 1, 2]
 
 
-def test_a_quorum_of_one_does_not_wait(blobs):
-    trainer = distkeras.LocalSGD(
-        small_model(), "sgd", "binary_crossentropy", communication_window=2, batch_size=16, quorum=1
+@pytest.mark.parametrize(("grace", "num_updates"), [(0.0, 8), (60.0, 4)])
+def test_a_quorum_of_one_waits_only_for_its_grace(blobs, grace, num_updates):
+    trainer = distkeras.TrimmedMean(
+        *(small_model(), "sgd", "binary_crossentropy"),
+        communication_window=2,
+        batch_size=16,
+        quorum=1,
+        grace=grace,
     )
     trainer.train(blobs)
     assert sum(window.samples for window in trainer.get_history()) == 256
-    assert trainer.num_updates == len(trainer.get_history()) == 8
+    assert len(trainer.get_history()) == 8
+    assert trainer.num_updates == num_updates  # Within the grace, both workers are in each round.
 
 
 def test_several_inputs_and_outputs_by_name(spark):

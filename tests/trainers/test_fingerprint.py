@@ -160,6 +160,7 @@ OTHERWISE = {
     "pad_to": (None, "longest"),
     "drop_remainder": (False, True),
     "quorum": (1, 2),
+    "grace": (0.0, 1.0),
     "num_parameter_servers": (1, 2),
     "compression": (None, "int8"),
     "overlap": (False, True),
@@ -170,6 +171,7 @@ OTHERWISE = {
 """What is compared, with two values that differ."""
 
 MAKES = {
+    "grace": lambda **given: distkeras.LocalSGD(sequential(), "sgd", "mse", quorum=1, **given),
     "quorum": lambda **given: distkeras.LocalSGD(sequential(), "sgd", "mse", **given),
     "num_ensembles": lambda **given: distkeras.EnsembleTrainer(sequential(), "sgd", "mse", **given),
     "data": lambda **given: distkeras.EnsembleTrainer(sequential(), "sgd", "mse", **given),

@@ -35,6 +35,8 @@ def serving(
     bad_updates=RAISE,
     without_lost=False,
     leads=False,
+    quorum=None,
+    grace=0.0,
     **options,
 ):
     """Yield a server, its center, and its address."""
@@ -45,6 +47,8 @@ def serving(
         num_trainable=num_trainable,
         bad_updates=bad_updates,
         without_lost=without_lost,
+        quorum=quorum,
+        grace=grace,
     )
     center = Center(
         config, np.zeros(size, np.float32), clock=time.time, request_log=RequestLog() if leads else None

@@ -71,7 +71,7 @@ class Center:
     Args:
         config: settings that decide the result.
         initial: the first center, shape (size,); copied.
-        clock: seconds since the epoch, for the timestamps of events.
+        clock: seconds since the epoch, for the timestamps of events and the grace of rounds.
         num_shards: number of shards; chosen by size by default.
         first_worker: index of the center's first worker.
         event_log: receives the events; a new log by default.
@@ -80,6 +80,7 @@ class Center:
     Attributes:
         finite: check that the center is finite. After a failure the center refuses every commit and every
             snapshot.
+        clock: tells the time for the grace of rounds. A record has it tell the time of its steps.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Center:
         request_log: RequestLog | None = None,
     ) -> None:
         self.config = config
+        self.clock = clock
         self._first_worker = first_worker
         self.event_log = EventLog(clock) if event_log is None else event_log
         self._vector = Sharded(config, initial, num_shards)
@@ -114,6 +116,7 @@ class Center:
             self._vector,
             self.finite,
             self.event_log,
+            lambda: self.clock(),
         )
 
     @property
@@ -260,6 +263,24 @@ class Center:
             case Dismiss():
                 return self._dismiss()
 
+    @property
+    def due(self) -> float | None:
+        """Time, by the clock, at which the grace of the open round is over; `None` if none has begun."""
+        return self._rounds.due
+
+    def seconds_left(self) -> float | None:
+        """Return after how many seconds to call `look`: 0 for now; `None` for not before the next request."""
+        due = self.due
+        if due is None:
+            return None
+        left = due - self.event_log.clock()
+        return left if 0 < left <= self.config.grace else 0.0  # More is left only if the clock was set back.
+
+    def look(self) -> list[Answer]:
+        """Close the open round if its grace is over; return the answers, by worker."""
+        with self._records[0].lock:
+            return self._orders.added_to(self._rounds.close_late())
+
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
         return self._record(worker).missed
@@ -289,6 +310,7 @@ class Center:
             self._decisions.note(request.worker, request.call)
             return [(worker, Refused(reason))]
         with record.lock:
+            late = self._rounds.close_late()
             # The predecessor's message in an open round got no answer: the replacement repeats that window.
             self._rounds.withdraw(worker)
             record.joined, record.lost, record.missed, record.refused = True, False, False, 0
@@ -298,7 +320,7 @@ class Center:
             self.event_log.add(
                 WorkerJoined(worker, request.attempt, record.epoch, record.step, self.event_log.clock())
             )
-            return [(worker, Joined(center, record.sequence, record.epoch, record.step))]
+            return [*late, (worker, Joined(center, record.sequence, record.epoch, record.step))]
 
     def _leave(self, request: Leave) -> list[Answer]:
         record = self._record(request.worker)
@@ -337,6 +359,9 @@ class Center:
             )
         with record.lock:
             self._hear(worker, record)
+            if late := self._rounds.close_late():  # The request came too late for that round.
+                known = any(receiver == worker for receiver, _ in late)  # It was there, and was sent again.
+                return late if known else [*late, *self._exchange(request)]
             if self.finite.failure is not None:
                 self._decisions.note(request.worker, request.call)
                 return [(worker, Refused(self.finite.failure))]

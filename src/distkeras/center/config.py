@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from distkeras.algorithms import Algorithm
@@ -19,6 +20,7 @@ class CenterConfig:
         num_trainable: leading elements that the algorithm updates; the rest are averaged. `None` for all.
         quorum: messages that complete a synchronous round; `None` for one from every live worker. A message
             that arrives after its round counts in the next one.
+        grace: seconds for which a round stays open after its quorum; less if every live worker has sent.
         overlap: whether workers train a window while the previous one is exchanged.
         bad_updates: what to do with messages that are not finite or too large.
         without_lost: whether synchronous rounds leave out lost workers.
@@ -29,14 +31,15 @@ class CenterConfig:
         layout: fingerprint of the weights' layout: the center refuses a worker with another one.
 
     Raises:
-        ValueError: there is no worker, or the quorum is not in 1..num_workers or is for an asynchronous
-            algorithm.
+        ValueError: there is no worker; the quorum is not in 1..num_workers, or is for an asynchronous
+            algorithm; or the grace is negative, or has no quorum.
     """
 
     algorithm: Algorithm
     num_workers: int = 1
     num_trainable: int | None = None
     quorum: int | None = None
+    grace: float = 0.0
     overlap: bool = False
     bad_updates: BadUpdates = RAISE
     without_lost: bool = False
@@ -56,7 +59,17 @@ class CenterConfig:
                 f"Received: quorum={self.quorum}, num_workers={self.num_workers}, "
                 f"algorithm={self.algorithm!r}"
             )
+        self._check_grace()
         object.__setattr__(self, "algorithm", self.algorithm.for_workers(self.num_workers))
+
+    def _check_grace(self) -> None:
+        grace = self.grace
+        number = isinstance(grace, int | float) and not isinstance(grace, bool)
+        if not number or not 0 <= grace < math.inf or (grace and self.quorum is None):
+            raise ValueError(
+                "`grace` must be seconds, at least 0 and finite, and needs a `quorum`: without one, a round "
+                f"waits for every live worker. Received: grace={grace!r}, quorum={self.quorum}"
+            )
 
     def trainable_of(self, size: int) -> int:
         """Return how many of `size` elements the algorithm updates."""

@@ -155,6 +155,13 @@ class Follower:
         """Hold up nobody for a silent worker. Whether it is lost is the first server's decision."""
         return self.cut(worker)
 
+    def seconds_left(self) -> None:
+        """Return `None`: the first server decides when a round is over."""
+
+    def look(self) -> list[Answer]:
+        """Do nothing, and return no answers."""
+        return []
+
     def _advance(self) -> list[Answer]:
         """Handle the requests whose turn it is."""
         answers: list[Answer] = []

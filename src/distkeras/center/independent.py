@@ -68,6 +68,13 @@ class Independent:
         """As for `Center.mark_lost`."""
         return self._member(worker).mark_lost(worker, silence)
 
+    def seconds_left(self) -> None:
+        """Return `None`: a round of one worker has no grace."""
+
+    def look(self) -> list[Answer]:
+        """Do nothing, and return no answers."""
+        return []
+
     def _member(self, member: int) -> Center:
         if not 0 <= member < len(self.members):
             raise ProtocolError(f"Expected a worker in 0..{len(self.members) - 1}. Received: {member}")

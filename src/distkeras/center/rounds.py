@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,8 +21,9 @@ from distkeras.events import RoundClosed, RoundOpened
 class Rounds:
     """The open round of a center. Workers wait in it until it is complete; then all of them are answered.
 
-    A round is complete with a message from every worker that trains, or from `quorum` of them. The caller
-    holds the lock that the records of all workers share.
+    A round is complete with a message from every worker that trains, or `grace` seconds after `quorum` of
+    them have sent. A round whose grace is over is closed before a later message is handled. The caller holds
+    the lock that the records of all workers share.
 
     Args:
         config: settings of the center.
@@ -31,9 +32,11 @@ class Rounds:
         vector: the center, to which the combined message is applied.
         finite: checks the center after that.
         event_log: receives the events.
+        clock: seconds, for the grace.
 
     Attributes:
         messages: the messages of the open round, by worker; empty if no round is open.
+        due: time at which the grace of the open round is over; `None` while too few workers have sent.
     """
 
     def __init__(
@@ -44,8 +47,11 @@ class Rounds:
         vector: Sharded,
         finite: Finite,
         event_log: EventLog,
+        clock: Callable[[], float],
     ) -> None:
         self.messages: dict[int, Exchange] = {}
+        self.due: float | None = None
+        self._clock = clock
         self._config = config
         self._records = records
         self._decisions = decisions
@@ -66,7 +72,8 @@ class Rounds:
 
     def withdraw(self, worker: int) -> None:
         """Take the message of `worker` out of the open round, if it has one there."""
-        self.messages.pop(worker, None)
+        if self.messages.pop(worker, None) is not None and len(self.messages) < self._awaited():
+            self.due = None
 
     def abandon(self) -> list[int]:
         """Drop the open round, and return the workers that wait in it."""
@@ -75,11 +82,11 @@ class Rounds:
 
     def close(self) -> list[Answer]:
         """Apply the open round if it is complete, and return the answers to its workers; else return none."""
-        if not self.messages or len(self.messages) < self._awaited():
+        if not self._is_complete():
             return []
         # Sorted by worker, not by arrival: the sum of floats depends on the order.
         messages = [self.messages[worker] for worker in sorted(self.messages)]
-        self.messages = {}
+        self.messages, self.due = {}, None
         workers = [message.worker for message in messages]
         num_steps = max(message.num_steps for message in messages)
         num_samples = sum(message.num_samples for message in messages)
@@ -103,6 +110,23 @@ class Rounds:
             (message.worker, Exchanged(reply, staleness, False, message.sequence))
             for message, staleness in behind
         ]
+
+    def close_late(self) -> list[Answer]:
+        """Close the open round if its grace is over, and return the answers; else return none."""
+        return [] if self.due is None else self.close()
+
+    def _is_complete(self) -> bool:
+        """Return whether the round can close now. If only its grace is missing, note when that is over."""
+        grace, sent = self._config.grace, len(self.messages)
+        if not sent or sent < self._awaited():
+            self.due = None
+            return False
+        if not grace or sent >= self._live()[0]:
+            return True
+        now = self._clock()
+        if self.due is None or now < self.due - grace:  # The clock was set back: begin again.
+            self.due = now + grace
+        return now >= self.due
 
     def _awaited(self) -> int:
         """Return how many messages complete a round with the current workers."""

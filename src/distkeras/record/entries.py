@@ -15,6 +15,7 @@ import json
 import os
 import re
 import struct
+import typing
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +28,6 @@ from distkeras.algorithms import Vector
 from distkeras.center.messages import (
     Answer,
     Beat,
-    Dismiss,
     Exchange,
     Exchanged,
     Fail,
@@ -48,9 +48,6 @@ FILE = "server-{}.record"
 """File name of one server's record in the folder of a job."""
 _FILE = re.compile(r"server-(\d+)\.record")
 _HEAD = struct.Struct("!IQI")
-_REQUESTS: dict[str, type] = {
-    cls.__name__: cls for cls in (Join, Exchange, Leave, Beat, Fail, Pull, Order, Dismiss)
-}
 
 
 class RecordError(ValueError):
@@ -65,8 +62,14 @@ class Silence:
     seconds: float
 
 
-Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Dismiss | Silence
+@dataclass(frozen=True)
+class GraceOver:
+    """The server looked at the center, because the grace of the open round was over."""
+
+
+Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Silence | GraceOver
 """The types of a record's steps."""
+_STEPS: dict[str, Any] = {cls.__name__: cls for cls in typing.get_args(Recordable)}
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,7 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytearray]]:
 
 def _step(number: int, text: dict[str, Any], vector: Vector) -> Step:
     time, name, given = text.pop("time"), text.pop("type"), text.pop("given", None)
-    cls: Any = Silence if name == "Silence" else _REQUESTS[name]
+    cls = _STEPS[name]
     if cls is Order:
         text["orders"] = Orders(*text["orders"])
     if cls is Exchange:

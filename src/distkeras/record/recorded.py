@@ -19,7 +19,7 @@ from distkeras.center.independent import Independent
 from distkeras.center.messages import Answer, Beat, Dismiss, Done, Follow, Ordered, Poll, Polled, Request
 from distkeras.center.request_log import RequestLog
 from distkeras.events import RecordFailed
-from distkeras.record.entries import Recordable, RecordWriter, Silence
+from distkeras.record.entries import GraceOver, Recordable, RecordWriter, Silence
 from distkeras.record.settings import settings_of
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,9 @@ class Recorded:
         self._lock = threading.Lock()
         self._path = path
         self._given: Ordered | None = None
+        self._time = self.event_log.clock()
+        for member in center.members:  # A replay must close the same rounds.
+            member.clock = lambda: self._time
         self._writer: RecordWriter | None = RecordWriter(path)
         vector: npt.NDArray[Any] = np.stack([member.snapshot() for member in center.members])
         if restart:
@@ -113,6 +116,15 @@ class Recorded:
         with self._lock:
             return self._handle(Silence(worker, silence), lambda: self.center.mark_lost(worker, silence))
 
+    def seconds_left(self) -> float | None:
+        """As for `Center.seconds_left`."""
+        return self.center.seconds_left()
+
+    def look(self) -> list[Answer]:
+        """As for `Center.look`; recorded only if a grace is over."""
+        with self._lock:
+            return self._handle(GraceOver(), self.center.look) if self.seconds_left() == 0 else []
+
     def close(self) -> None:
         """Stop recording."""
         with self._lock:
@@ -124,7 +136,7 @@ class Recorded:
         return any(member.misses(worker) for member in self.members if worker in member.workers)
 
     def _handle(self, request: Recordable, handle: Callable[[], list[Answer]]) -> list[Answer]:
-        time = self.event_log.clock()
+        time = self._time = self.event_log.clock()
         given = self._given
         self._write(lambda writer: writer.step(request, time, given))
         try:

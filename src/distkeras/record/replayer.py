@@ -19,6 +19,7 @@ from distkeras.center.snapshot import read
 from distkeras.events import Event
 from distkeras.record.entries import (
     FILE,
+    GraceOver,
     RecordError,
     Silence,
     Start,
@@ -159,6 +160,8 @@ class _Replay:
                         stack.enter_context(member.obeying(step.given))
                 if isinstance(request, Silence):
                     answers = center.mark_lost(request.worker, request.seconds)
+                elif isinstance(request, GraceOver):
+                    answers = center.look()
                 else:
                     if isinstance(request, Exchange):  # The center overwrites it; `on_step` needs it.
                         request = replace(request, message=request.message.copy())

@@ -13,6 +13,7 @@ from distkeras.algorithms import Vector
 from distkeras.center import Center, restore_snapshot, take_snapshot
 from distkeras.center.messages import (
     DRIVER,
+    Answer,
     Exchange,
     Exchanged,
     Join,
@@ -92,19 +93,25 @@ class Simulation:
         for moment in Moment:
             self._expect(moment, 0.0)
         while self.center.num_commits < num_commits and not self.diverged:
-            time, _, worker, arrival = heapq.heappop(self._heap)
-            if isinstance(arrival, Moment):
-                if time > until:
-                    break
-                self._happen(arrival, time)
-                continue
-            # First come, first served: a message waits for earlier ones.
-            served = max(time, self._server_free) + self.network.service
-            if served > until:
-                break
-            self.clock.now = self._server_free = served
             version = self.center.num_commits
-            self._arrive(worker, arrival)
+            if (due := self._grace_before_next()) is not None:
+                if due > until:
+                    break
+                self.clock.now = due
+                self._take(DRIVER, version, self.look())
+            else:
+                time, _, worker, arrival = heapq.heappop(self._heap)
+                if isinstance(arrival, Moment):
+                    if time > until:
+                        break
+                    self._happen(arrival, time)
+                    continue
+                # First come, first served: a message waits for earlier ones.
+                served = max(time, self._server_free) + self.network.service
+                if served > until:
+                    break
+                self.clock.now = self._server_free = served
+                self._arrive(worker, arrival)
             if self.center.num_commits > version:
                 if self.center.num_commits % POLL_EVERY == 0:
                     self._drop_events()
@@ -115,6 +122,16 @@ class Simulation:
         """Return the trajectory so far."""
         return self.recorder.result(self.center.algorithm, self.center.num_workers, self.diverged)
 
+    def _grace_before_next(self) -> float | None:
+        """Return when the grace of the open round is over, if that is before the next message is handled."""
+        due = self.center.due
+        if due is None or not self._heap:
+            return due
+        time, _, _, arrival = self._heap[0]
+        if not isinstance(arrival, Moment):
+            time = max(time, self._server_free) + self.network.service
+        return due if due <= time else None
+
     def _push(self, time: float, worker: int, arrival: Arrival | Moment) -> None:
         # Messages that arrive at the same time are handled in the order in which they were sent.
         heapq.heappush(self._heap, (time, self._pushed, worker, arrival))
@@ -122,11 +139,11 @@ class Simulation:
 
     def _begin(self, center: Center, restart: bool = False) -> None:
         """Use a new `center` from now on."""
-        self.center, self.handle = center, center.handle
+        self.center, self.handle, self.look = center, center.handle, center.look
         if self.record is not None:
             self.close()
             self._recorded = Recorded(center, self.record, restart=restart)
-            self.handle = self._recorded.handle
+            self.handle, self.look = self._recorded.handle, self._recorded.look
 
     def close(self) -> None:
         """End the record, if there is one."""
@@ -267,11 +284,14 @@ class Simulation:
     def _exchange(self, request: Exchange) -> None:
         """Pass a commit to the center, record the result, and send the answers back."""
         version = self.center.num_commits
-        answers = self.handle(request)
+        self._take(request.worker, version, self.handle(request))
+
+    def _take(self, sender: int, version: int, answers: list[Answer]) -> None:
+        """Record a commit since `version`, and send the `answers` to the workers."""
         if self.center.num_commits > version:
             told = [answer.staleness for _, answer in answers if isinstance(answer, Exchanged)]
             samples = sum(self._workers[worker].samples for worker, _ in answers)
-            committer = DRIVER if self.center.algorithm.synchronous else request.worker
+            committer = DRIVER if self.center.algorithm.synchronous else sender
             if self.recorder.add(self.clock.now, samples, committer, max(told)):
                 self.recorder.evaluate(self.center.snapshot())
         for worker, answer in answers:

@@ -35,6 +35,7 @@ def simulate(
     outages: Outages | None = None,
     until: float = math.inf,
     quorum: int | None = None,
+    grace: float = 0.0,
     overlap: bool = False,
     num_shards: int | None = None,
     evaluate_every: int = 1,
@@ -66,6 +67,7 @@ def simulate(
         outages: failing processes and lost connections, by time; none by default.
         until: virtual seconds after which the run ends even before `num_commits`.
         quorum: messages that complete a synchronous round; those of all workers by default.
+        grace: virtual seconds for which a round stays open after its quorum; by default 0.
         overlap: whether workers train a window while the previous one is exchanged; by default they wait for
             the reply.
         num_shards: shards of the center; chosen by size by default, and by tensor for algorithms that need
@@ -107,6 +109,7 @@ def simulate(
         num_workers,
         num_trainable=problem.num_trainable,
         quorum=quorum,
+        grace=grace,
         overlap=overlap,
         tensors=tuple(getattr(problem, "tensors", ())),
     )

@@ -86,6 +86,7 @@ class Trainer(WithoutOldNames):
         pad_to: PadTo | None = None,
         drop_remainder: bool = False,
         quorum: int | None = None,
+        grace: float = 0.0,
         num_parameter_servers: int = 1,
         compression: str | Codec | None = None,
         overlap: bool = False,
@@ -103,7 +104,9 @@ class Trainer(WithoutOldNames):
             ("num_parameter_servers", num_parameter_servers),
         ):
             check_positive_integer(name, value)
-        CenterConfig(algorithm, num_workers, quorum=quorum)  # Checks the arguments before any data is read.
+        CenterConfig(
+            algorithm, num_workers, quorum=quorum, grace=grace
+        )  # Checks the arguments before any data is read.
         check_choice("schedule_steps", schedule_steps, ("training", "local"))
         check_choice("on_lost_worker", on_lost_worker, ("wait", "proceed"))
         self.on_bad_update = bad_updates.get(on_bad_update)
@@ -128,6 +131,7 @@ class Trainer(WithoutOldNames):
         self._seeded = seed is not None
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.quorum = quorum
+        self.grace = grace
         self.num_parameter_servers = num_parameter_servers
         self.on_lost_worker = on_lost_worker
         self.server = server or ServerOptions()
@@ -267,6 +271,7 @@ class Trainer(WithoutOldNames):
             self.num_workers,
             num_trainable=self._given.spec.layout.num_trainable,
             quorum=self.quorum,
+            grace=self.grace,
             overlap=self.overlap,
             bad_updates=self.on_bad_update,
             without_lost=self.on_lost_worker == "proceed",

@@ -55,6 +55,8 @@ class DistributedTrainer(Trainer):
             `distkeras.Padding`, or a dict of these by column.
         drop_remainder: drop the last minibatch of a worker's epoch if it is not full. Default: train on it.
         quorum: for synchronous algorithms: messages that complete a round. Default: one from every worker.
+        grace: with a `quorum`: seconds for which a round stays open after the quorum, for further messages;
+            less if every live worker has sent. Default: 0.
         num_parameter_servers: processes that share the center in parts of equal size; workers exchange with
             all of them in parallel. For models that are too large for one process. Not with a quorum.
         compression: how workers compress their messages: "int8" (a quarter of the bytes; try it first),

@@ -26,7 +26,7 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 AS_THEY_ARE = (
     *("batch_size", "num_epoch", "num_parameter_servers", "num_workers", "overlap", "quorum"),
-    *("schedule_steps", "seed"),
+    *("grace", "schedule_steps", "seed"),
 )
 """Attributes of a trainer that are compared by value; `num_epoch` may be larger."""
 

@@ -42,6 +42,7 @@ from distkeras.wire.connection import Connection
 from distkeras.wire.connection_log import ConnectionLog
 from distkeras.wire.failure_detector import FailureDetector
 from distkeras.wire.following import LONGEST_WAIT, Following
+from distkeras.wire.grace import GraceWatch
 from distkeras.wire.handshake import TIMEOUT, AuthenticationError, Handshake
 from distkeras.wire.handshake_limiter import HandshakeLimiter, PendingHandshake
 from distkeras.wire.snapshot_writer import SnapshotWriter
@@ -116,6 +117,11 @@ class Server:
         self._following: Following | None = None
         if isinstance(center, Follower) and leader is not None:
             self._following = Following(center, leader, self._deliver_to_others)
+        self._grace = GraceWatch(
+            center,
+            self._deliver_to_others,
+            lambda error: self._fail(error, "the end of a round's grace", DRIVER),
+        )
         self._failures = FailureDetector(heartbeat, time.monotonic)
         self._workers = {worker for member in center.members for worker in member.workers}
         for member in center.members:
@@ -128,6 +134,8 @@ class Server:
         if self._following is not None:
             _thread("following", self._follow, self._following).start()
             self._following.begun.wait(LONGEST_WAIT)  # So that the first requests are in order as well.
+        if any(member.config.grace for member in self._center.members):
+            _thread("grace", self._grace.run).start()
         for listener in self._listeners[1:]:
             _thread("accept", self._accept, listener).start()
         self._accept(self._listeners[0])
@@ -158,6 +166,7 @@ class Server:
         self._closed.set()
         if self._following is not None:
             self._following.end()
+        self._grace.close()
         for listener in self._listeners:
             # Closing alone does not wake a thread in accept().
             with contextlib.suppress(OSError):  # macOS refuses it on a listener; there close alone is enough.
@@ -329,6 +338,7 @@ class Server:
 
     def _deliver(self, answers: list[Answer], caller: Caller | None, worker: int) -> Reply | None:
         """Pass the `answers` to the waiting connections; return the answer to `caller`, if there is one."""
+        self._grace.notice()
         for receiver, _ in answers:
             if receiver != DRIVER:
                 self._failures.heard(receiver)
