@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center, CenterConfig
+from distkeras.center import CenterConfig, make_center
 from distkeras.center.bad_updates import RAISE
 from distkeras.center.follower import Follower
 from distkeras.center.messages import Exchange
 from distkeras.center.request_log import RequestLog
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
+from distkeras.wire.fragment_compression import packing_for
 from distkeras.wire.server import Server
 from distkeras.wire.tls import fingerprint_of
 
@@ -35,6 +36,8 @@ def serving(
     bad_updates=RAISE,
     without_lost=False,
     leads=False,
+    fragments=None,
+    codec=None,
     **options,
 ):
     """Yield a server, its center, and its address."""
@@ -45,10 +48,12 @@ def serving(
         num_trainable=num_trainable,
         bad_updates=bad_updates,
         without_lost=without_lost,
+        fragments=fragments,
     )
-    center = Center(
-        config, np.zeros(size, np.float32), clock=time.time, request_log=RequestLog() if leads else None
-    )
+    if fragments is not None:
+        options["packing"] = packing_for(config, codec, size)
+    log = RequestLog() if leads else None
+    center = make_center(config, np.zeros(size, np.float32), clock=time.time, request_log=log)
     served = center if options.get("leader") is None else Follower(center)
     context = None if tls is None else tls.server()
     local_name = shared_memory.new_name() if TRANSPORT == "shared memory" else None
