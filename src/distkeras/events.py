@@ -41,6 +41,8 @@ class Window:
         number: number of the commit in the job, from 1; the windows of a synchronous round share one.
         verdict: what the algorithm did with the message: "take", "buffer" or "discard". Only a message that
             was taken is an update of the center.
+        fragment: index of the fragment of the weights that was exchanged; each has numbers of its own. At the
+            end of a training the windows of the last fragments may have no steps.
     """
 
     worker: int
@@ -53,6 +55,7 @@ class Window:
     timestamp: float
     number: int = 0
     verdict: Literal["take", "buffer", "discard"] = "take"
+    fragment: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,8 @@ class Job:
                     self.local[worker][:split], self.sent[worker][:split], reply[:split], self.memory[worker]
                 )
                 self._continue_from(worker, np.concatenate([adopted, reply[split:]]))
+                if self.algorithm.anchor_at_reply and not answer.restart:
+                    self.anchor[worker] = reply.copy()
         return [worker for worker, _ in answers]
 
     def _continue_from(self, worker: int, weights: Vector) -> None:

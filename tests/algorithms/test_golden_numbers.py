@@ -28,6 +28,7 @@ from distkeras.algorithms import (
     Ringmaster,
     Sequential,
     SlowMo,
+    StreamingDiLoCo,
     TrimmedMean,
 )
 
@@ -269,6 +270,19 @@ def test_dylu_is_delayed_nesterov_in_windows_by_speed():
         check(job, 1 + 0.7 * (2 / 2 + 1 / 2 + 0.9 * (2 + 1) / 2))
     speeds = {0: 10.0, 1: 5.0, 2: 3.0, 3: 1.0}
     assert [DyLU(50).window(worker, speeds) for worker in speeds] == [50, 25, 15, 5]
+
+
+def test_streaming_diloco_mixes_the_center_into_what_the_worker_has_trained():
+    rule = StreamingDiLoCo(6, outer_learning_rate=2.0, outer_momentum=0.5, alpha=0.25)
+    job = Job(rule, [1.0], 2)
+    commit(job, A, 3.0)
+    commit(job, B, 2.0)
+    # mean delta 1.5; m = 1.5; c = 1 + 2 (1.5 + 0.5 * 1.5); each keeps a quarter of its own weights.
+    check(job, 5.5, a=0.25 * 3 + 0.75 * 5.5, b=0.25 * 2 + 0.75 * 5.5)
+    commit(job, A, 6.5)
+    commit(job, B, 5.5)
+    # Deltas from the center, 1 and 0, not from where the workers began; m = 0.75 + 0.5.
+    check(job, 5.5 + 2 * (0.5 + 0.5 * 1.25), a=0.25 * 6.5 + 0.75 * 7.75, b=0.25 * 5.5 + 0.75 * 7.75)
 
 
 def test_every_rule_has_its_golden_numbers():

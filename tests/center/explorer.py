@@ -2,7 +2,8 @@
 
 The server's side is the real `Center` with real snapshots. A worker is what `worker.loop` and `wire.client`
 make of it, as a state of few values: it sends its request again until it is answered. Each window is an
-element of the center: its first commit makes it one, and whatever is lost or counted twice shows.
+element of the center: its first commit makes it one, and whatever is lost or counted twice shows. With
+fragments, it is an element of each fragment: one commit of a fragment may bring several windows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm
-from distkeras.center import Center, CenterConfig, Snapshot, restore_snapshot, take_snapshot
+from distkeras.center import Center, CenterConfig, Fragments, Snapshot, restore_snapshot, take_snapshot
+from distkeras.center.fragmented import Fragmented
 from distkeras.center.messages import (
     DRIVER,
     Done,
@@ -36,13 +38,17 @@ class Violation(AssertionError):
 
 @dataclass(frozen=True)
 class Worker:
-    """What a worker's process knows. Without a process (`alive` is False) it has left for good."""
+    """What a worker's process knows. Without a process (`alive` is False) it has left for good.
+
+    `exchanged` counts, by fragment, the windows that it had trained at the last exchange.
+    """
 
     joined: bool = False
     sequence: int = 0
     waiting: bool = False  # Its message is in an open round.
     alive: bool = True
     attempt: int = 0
+    exchanged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Model:
         take: makes a snapshot; replaced to plant a bug.
         snapshot_on_leave: as the server does; not to plant a bug.
         center: the class; replaced to plant a bug.
+        fragments: which the workers exchange in turn; the class is then `Fragmented`.
     """
 
     algorithm: Algorithm
@@ -67,12 +74,25 @@ class Model:
     driver: bool = False
     take: Callable[[Center, dict], Snapshot] = take_snapshot
     snapshot_on_leave: bool = True
-    center: type[Center] = Center
+    center: type[Center] | type[Fragmented] = Center
+    fragments: int = 1
 
-    def new_center(self) -> Center:
+    @property
+    def num_commits(self) -> int:
+        """Commits of each worker: at the end it exchanges every other fragment once more."""
+        return self.num_windows + self.fragments - 1
+
+    def trained(self, sequence: int) -> int:
+        """Windows that are trained before commit `sequence`."""
+        return min(sequence, self.num_windows)
+
+    def new_center(self) -> Center | Fragmented:
         size = self.num_workers * self.num_windows
-        config = CenterConfig(self.algorithm, self.num_workers)
-        return self.center(config, np.zeros(size, np.float32), clock=lambda: 7.0, num_shards=1)
+        parts = tuple(((size * index, size * (index + 1)),) for index in range(self.fragments))
+        fragments = Fragments(parts) if self.fragments > 1 else None
+        config = CenterConfig(self.algorithm, self.num_workers, fragments=fragments)
+        initial = np.zeros(size * self.fragments, np.float32)
+        return self.center(config, initial, clock=lambda: 7.0, num_shards=1)
 
 
 @dataclass
@@ -80,7 +100,7 @@ class World:
     """One state, and the steps that led to it."""
 
     model: Model
-    center: Center
+    center: Center | Fragmented
     snapshot: Snapshot
     workers: tuple[Worker, ...]
     faults: int
@@ -157,15 +177,17 @@ def _with_worker(world: World, index: int, worker: Worker, what: str = "") -> Wo
 
 
 def _request(world: World, index: int) -> Request:
-    worker, windows = world.workers[index], world.model.num_windows
+    worker, model = world.workers[index], world.model
     if not worker.joined:
         return Join(index, worker.attempt)
-    if worker.sequence == windows:
-        return Leave(index)
-    message = np.zeros(world.center.size, np.float32)
-    message[index * windows + worker.sequence] = 1
     sequence = worker.sequence + 1
-    return Exchange(index, sequence, 1, 1, 0, sequence, message)
+    fragment = worker.sequence % model.fragments
+    before, now = worker.exchanged[fragment], model.trained(sequence)
+    if before == now:  # All windows are trained, and this fragment has them.
+        return Leave(index)
+    message = np.zeros(world.center.size // model.fragments, np.float32)
+    message[index * model.num_windows + before : index * model.num_windows + now] = 1
+    return Exchange(index, sequence, now - before, 1, 0, now, message, fragment=fragment)
 
 
 def _send(world: World, index: int, what: str) -> World:
@@ -191,9 +213,13 @@ def _send(world: World, index: int, what: str) -> World:
 def _hear(worker: Worker, reply: Reply, model: Model) -> Worker:
     match reply:
         case Joined():
-            return replace(worker, joined=True, sequence=reply.sequence)
+            exchanged = (model.trained(reply.sequence),) * model.fragments
+            return replace(worker, joined=True, sequence=reply.sequence, exchanged=exchanged)
         case Exchanged():
-            return replace(worker, sequence=worker.sequence + 1, waiting=False)
+            sequence, fragment = worker.sequence + 1, worker.sequence % model.fragments
+            rest = worker.exchanged[:fragment], worker.exchanged[fragment + 1 :]
+            exchanged = (*rest[0], model.trained(sequence), *rest[1])
+            return replace(worker, sequence=sequence, waiting=False, exchanged=exchanged)
         case Rejoin():
             return replace(worker, joined=False)
         case Done():
@@ -235,27 +261,37 @@ def _check(world: World) -> None:
     """The center has each window that the ledger has, once, and no other."""
     windows = world.model.num_windows
     share = 1 / world.model.num_workers if world.model.algorithm.synchronous else 1.0
-    expected = np.zeros(world.center.size, np.float32)
-    for worker, record in enumerate(world.center._records):
-        expected[worker * windows : worker * windows + record.sequence] = share
-    if not np.array_equal(world.center.snapshot(), expected):
-        raise Violation(f"Expected {expected}. Received: {world.center.snapshot()} after {world.steps}")
+    for member in world.center.members:
+        expected = np.zeros(member.size, np.float32)
+        for worker, record in enumerate(member._records):
+            trained = world.model.trained(record.sequence)
+            expected[worker * windows : worker * windows + trained] = share
+        if not np.array_equal(member.snapshot(), expected):
+            raise Violation(f"Expected {expected}. Received: {member.snapshot()} after {world.steps}")
 
 
 def _check_end(world: World) -> None:
     """All workers have left: whatever happens now, no window is missing."""
-    windows = world.model.num_windows
-    if any(record.sequence != windows for record in world.center._records):
+    model = world.model
+    sequences = {record.sequence for member in world.center.members for record in member._records}
+    if min(sequences) < model.num_windows or max(sequences) != model.num_commits:
         raise Violation(f"Windows are lost after {world.steps}")
-    if world.model.driver:
+    if model.driver:
         history = _poll(world).history
-        if len(history) != windows * world.model.num_workers:
+        if len(history) != model.num_commits * model.num_workers:
             raise Violation(f"Received: history {sorted(history)} after {world.steps}")
 
 
-def _copy(center: Center, model: Model) -> Center:
+def _copy(center: Center | Fragmented, model: Model) -> Center | Fragmented:
     """A copy that goes on like `center`, with the events that nobody has read."""
     copy = model.new_center()
+    for mine, theirs in zip(copy.members, center.members, strict=True):
+        _copy_member(mine, theirs)
+    copy.event_log.restore(center.event_log.unread(), center.event_log._first)
+    return copy
+
+
+def _copy_member(copy: Center, center: Center) -> None:
     copy._vector.restore(*center._vector.state())
     copy._decisions.restore(center._decisions.counts)
     copy._decisions._held = {worker: held.copy() for worker, held in center._decisions._held.items()}
@@ -267,11 +303,13 @@ def _copy(center: Center, model: Model) -> Center:
     copy._rounds.messages = {
         worker: replace(r, message=r.message.copy()) for worker, r in center._rounds.messages.items()
     }
-    copy.event_log.restore(center.event_log.unread(), center.event_log._first)
-    return copy
 
 
-def _known(center: Center) -> object:
+def _known(center: Center | Fragmented) -> object:
+    return tuple(map(_known_of_member, center.members))
+
+
+def _known_of_member(center: Center) -> object:
     stale = tuple(sorted(center.held().items()))
     records = tuple((*record.saved().values(), record.joined) for record in center._records)
     return (center.snapshot().tobytes(), records, tuple(sorted(center._rounds.messages)), stale)

@@ -126,7 +126,15 @@ def run(
     with Servers(num_servers, setup, np.zeros(SIZE, np.float32), resume=resume) as servers:
         addresses = tuple(through(address) for address in servers.addresses)
         work = Work(
-            addresses, algorithm, num_batches, num_epoch, pause, options.patience, options.heartbeat / 3
+            addresses,
+            algorithm,
+            num_batches,
+            num_epoch,
+            pause,
+            options.patience,
+            options.heartbeat / 3,
+            setup.center.overlap,
+            setup.center.fragments,
         )
         job = Job(servers.processes[0], Workers(work, num_workers), servers)
         broken: list[BaseException] = []

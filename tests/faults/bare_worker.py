@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distkeras.algorithms import Algorithm
-from distkeras.center import Layout
+from distkeras.center import Fragments, Layout
 from distkeras.wire.client import JobStopped, ServerAddress
 from distkeras.wire.group import connect
 from distkeras.worker.heartbeat import Heartbeat
@@ -34,6 +34,8 @@ class Work:
     pause: float
     patience: float
     beat: float
+    overlap: bool | int = False
+    fragments: Fragments | None = None
 
 
 class CountingReplica:
@@ -92,6 +94,8 @@ def main() -> None:
             worker=worker,
             num_epoch=work.num_epoch,
             on_orders=replica.obey,
+            overlap=work.overlap,
+            fragments=work.fragments,
         )
         try:
             loop.run(attempt)

@@ -63,6 +63,7 @@ def all_messages() -> list[Any]:
     vector = np.linspace(-1, 1, SIZE, dtype=np.float32)
     known: dict[Any, Any] = {
         int: 3,
+        int | None: 3,
         float: 0.5,
         str: "text",
         bool: True,

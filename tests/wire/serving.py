@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center import Center, CenterConfig
+from distkeras.center import CenterConfig, make_center
 from distkeras.center.bad_updates import RAISE
 from distkeras.center.follower import Follower
 from distkeras.center.messages import Exchange
 from distkeras.center.request_log import RequestLog
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
+from distkeras.wire.fragment_compression import packing_for
 from distkeras.wire.server import Server
 from distkeras.wire.tls import fingerprint_of
 
@@ -37,6 +38,8 @@ def serving(
     leads=False,
     quorum=None,
     grace=0.0,
+    fragments=None,
+    codec=None,
     **options,
 ):
     """Yield a server, its center, and its address."""
@@ -49,10 +52,12 @@ def serving(
         without_lost=without_lost,
         quorum=quorum,
         grace=grace,
+        fragments=fragments,
     )
-    center = Center(
-        config, np.zeros(size, np.float32), clock=time.time, request_log=RequestLog() if leads else None
-    )
+    if fragments is not None:
+        options["packing"] = packing_for(config, codec, size)
+    log = RequestLog() if leads else None
+    center = make_center(config, np.zeros(size, np.float32), clock=time.time, request_log=log)
     served = center if options.get("leader") is None else Follower(center)
     context = None if tls is None else tls.server()
     local_name = shared_memory.new_name() if TRANSPORT == "shared memory" else None

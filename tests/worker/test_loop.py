@@ -263,7 +263,7 @@ def test_with_overlap_what_a_late_elastic_reply_moves_is_conserved():
     loop = Loop(replica, ListFeed(10), algorithm, caller(center), worker=0, num_epoch=2, overlap=True)
     loop.run()
     # Both began at 0 and each step adds 1: the exchanges may only move it from one to the other.
-    assert center.snapshot()[0] + loop._anchor[0] == pytest.approx(20.0, abs=1e-4)
+    assert center.snapshot()[0] + loop._exchanges.anchor[0] == pytest.approx(20.0, abs=1e-4)
 
 
 def test_with_overlap_a_reply_that_was_lost_keeps_the_progress_made_meanwhile():

@@ -32,6 +32,7 @@ from distkeras.algorithms.local_sgd import LocalSGD as LocalSGD
 from distkeras.algorithms.ringmaster import Ringmaster as Ringmaster
 from distkeras.algorithms.sequential import Sequential as Sequential
 from distkeras.algorithms.slowmo import SlowMo as SlowMo
+from distkeras.algorithms.streaming_diloco import StreamingDiLoCo as StreamingDiLoCo
 from distkeras.algorithms.trimmed_mean import TrimmedMean as TrimmedMean
 
 REGISTRY: dict[str, type[Algorithm]] = {

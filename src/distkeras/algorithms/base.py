@@ -109,6 +109,9 @@ class Algorithm:
     needs_tensors: ClassVar[bool] = False
     """Make each trainable tensor of the model one shard, so that `combine` and `apply` see it whole."""
 
+    anchor_at_reply: ClassVar[bool] = False
+    """The worker's next anchor is the reply; `False` for what `adopt` returns."""
+
     def __post_init__(self) -> None:
         window = self.communication_window
         if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
@@ -137,6 +140,21 @@ class Algorithm:
         1 (default) loses nothing. No effect without compression, and none on elastic algorithms.
         """
         return 1.0
+
+    @property
+    def fragments(self) -> int | None:
+        """Number of fragments of the weights; 1 (default) for all weights at once, `None` by the layers.
+
+        The fragments are exchanged in turn, each once a window. A fragment consists of whole layers, and has
+        its own staleness, rounds and state: the methods see one fragment at a time. With `None` there is one
+        for every three layers.
+        """
+        return 1
+
+    @property
+    def fragment_pattern(self) -> str:
+        """How layers are assigned to fragments: "strided" (default: in turn) or "sequential" (in blocks)."""
+        return "strided"
 
     def for_workers(self, num_workers: int) -> Algorithm:
         """Return the algorithm with all defaults that depend on the number of workers. Default: itself.

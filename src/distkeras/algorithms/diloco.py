@@ -9,6 +9,7 @@ import numpy as np
 
 from distkeras.algorithms.base import Algorithm, Commit, State, Vector
 from distkeras.algorithms.intervals import check_interval
+from distkeras.algorithms.nesterov import outer_nesterov
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,5 @@ class DiLoCo(Algorithm):
         return {"momentum": np.zeros_like(center)}
 
     def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
-        momentum = state["momentum"]  # of deltas: the paper's, with the opposite sign
-        momentum *= self.outer_momentum
-        momentum += message
-        message += self.outer_momentum * momentum
-        message *= self.outer_learning_rate
-        center += message
+        outer_nesterov(center, message, state["momentum"], self.outer_learning_rate, self.outer_momentum)
         return center

@@ -4,20 +4,28 @@ from distkeras.center.bad_updates import BadUpdates
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.durable import restore_snapshot, take_snapshot
+from distkeras.center.fragmented import Fragmented
+from distkeras.center.fragments import Fragments, fragments_of
 from distkeras.center.independent import Independent
 from distkeras.center.layout import Layout, Segment, server_bounds, shard_bounds, trainable_in
+from distkeras.center.making import AnyCenter, make_center
 from distkeras.center.snapshot import Snapshot, SnapshotError
 
 __all__ = [
+    "AnyCenter",
     "BadUpdates",
     "Center",
     "CenterConfig",
+    "Fragmented",
+    "Fragments",
     "Independent",
     "Layout",
     "ProtocolError",
     "Segment",
     "Snapshot",
     "SnapshotError",
+    "fragments_of",
+    "make_center",
     "restore_snapshot",
     "server_bounds",
     "shard_bounds",

@@ -49,6 +49,7 @@ from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
 from distkeras.center.standing_orders import StandingOrders
 from distkeras.events import (
+    Event,
     UpdateRefused,
     WorkerBack,
     WorkerFailed,
@@ -76,6 +77,8 @@ class Center:
         first_worker: index of the center's first worker.
         event_log: receives the events; a new log by default.
         request_log: receives the order of the requests, for other servers; `None` if there are none.
+        fragment: index of the fragment that this is the center of; see `Fragmented`.
+        num_fragments: number of fragments, which workers commit in turn.
 
     Attributes:
         finite: check that the center is finite. After a failure the center refuses every commit and every
@@ -93,11 +96,14 @@ class Center:
         first_worker: int = 0,
         event_log: EventLog | None = None,
         request_log: RequestLog | None = None,
+        fragment: int = 0,
+        num_fragments: int = 1,
     ) -> None:
         self.config = config
         self.clock = clock
         self._first_worker = first_worker
         self.event_log = EventLog(clock) if event_log is None else event_log
+        self.fragment, self._num_fragments = fragment, num_fragments
         self._vector = Sharded(config, initial, num_shards)
         self._decisions = Decisions(config, request_log)
         self.finite = Finite(self._vector)
@@ -248,7 +254,7 @@ class Center:
                 return [(request.worker, Done())]
             case Fail():
                 self._record(request.worker)
-                self.event_log.add(WorkerFailed(request.worker, request.error, self.event_log.clock()))
+                self._report(WorkerFailed(request.worker, request.error, self.event_log.clock()))
                 return [(request.worker, Done())]
             case Pull():
                 return [(DRIVER, Pulled(self.snapshot(), self.num_updates))]
@@ -281,6 +287,13 @@ class Center:
         with self._records[0].lock:
             return self._orders.added_to(self._rounds.close_late())
 
+    def pull(self, worker: int) -> Vector:
+        """Return a copy of the center, from which `worker` starts."""
+        with self._record(worker).lock:
+            center = np.empty(self.size, self.dtype)
+            self._pull(Join(worker), center)
+            return center
+
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
         return self._record(worker).missed
@@ -294,6 +307,11 @@ class Center:
             )
         return self._records[index]
 
+    def _report(self, event: Event) -> None:
+        """Report what concerns a worker; of several fragments, the first does it for all."""
+        if self.fragment == 0:
+            self.event_log.add(event)
+
     def _hear(self, worker: int, record: WorkerRecord) -> None:
         """Record that `worker` is alive."""
         if not record.missed:  # The usual case takes no lock: an exchange may hold it for long.
@@ -301,7 +319,7 @@ class Center:
         with record.lock:
             if record.missed:
                 record.lost = record.missed = False
-                self.event_log.add(WorkerBack(worker, self.event_log.clock()))
+                self._report(WorkerBack(worker, self.event_log.clock()))
 
     def _join(self, request: Join) -> list[Answer]:
         worker, record = request.worker, self._record(request.worker)
@@ -317,9 +335,10 @@ class Center:
             record.left = False
             center = np.empty(self.size, self.dtype)
             self._pull(request, center)
-            self.event_log.add(
-                WorkerJoined(worker, request.attempt, record.epoch, record.step, self.event_log.clock())
-            )
+            if self._num_fragments == 1:  # The place of several is not that of one of them.
+                self._report(
+                    WorkerJoined(worker, request.attempt, record.epoch, record.step, self.event_log.clock())
+                )
             return [*late, (worker, Joined(center, record.sequence, record.epoch, record.step))]
 
     def _leave(self, request: Leave) -> list[Answer]:
@@ -337,7 +356,7 @@ class Center:
                 self._rounds.withdraw(request.worker)
                 self._decisions.forget(request.worker)
                 self._vector.forget(request.worker)
-                self.event_log.add(WorkerLeft(request.worker, self.event_log.clock()))
+                self._report(WorkerLeft(request.worker, self.event_log.clock()))
                 if all(each.left for each in self._records):  # The driver reads the center next.
                     self.finite.check(self.event_log)
             answers = self._rounds.close()
@@ -348,11 +367,14 @@ class Center:
         worker, record = request.worker, self._record(request.worker)
         if request.message.shape != (self.size,):
             raise ProtocolError(f"Expected {self.size} elements. Received: {request.message.shape}")
-        if request.num_steps < 1 or request.num_samples < 0:
+        if request.num_steps < 1 or request.num_samples < 0 or min(request.window) < 0:
             raise ProtocolError(
                 "Expected a window of at least one step. "
-                f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}"
+                f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}, "
+                f"window={request.window}"
             )
+        if request.fragment != self.fragment:
+            raise ProtocolError(f"Expected fragment {self.fragment}. Received: {request.fragment}")
         if not 0 <= request.seconds < math.inf:
             raise ProtocolError(
                 f"Expected the time of a window, at least 0 and finite. Received: seconds={request.seconds}"
@@ -372,10 +394,11 @@ class Center:
             # A worker that continues from the progress of another server of the job repeats older commits.
             if 0 < request.sequence <= last:
                 self._pull(request, request.message)
-                return [(worker, Exchanged(request.message, 0, True, request.sequence))]
-            if request.sequence != last + 1:
+                return [(worker, Exchanged(request.message, 0, True, request.sequence, self.fragment))]
+            following = last + self._num_fragments if last else self.fragment + 1
+            if request.sequence != following:
                 raise ProtocolError(
-                    f"Expected commit {last + 1} of worker {worker}. Received: {request.sequence}"
+                    f"Expected commit {following} of worker {worker}. Received: {request.sequence}"
                 )
             reason = self.config.bad_updates.reason_to_refuse(request.message, request.metrics)
             if reason is not None:
@@ -395,7 +418,7 @@ class Center:
             (staleness,) = decision.staleness
             window = record.commit(request, staleness, decision.commit, self.event_log.clock())
             self.event_log.add(window, updates=decision.updates)
-            return [(worker, Exchanged(request.message, staleness, False, request.sequence))]
+            return [(worker, Exchanged(request.message, staleness, False, request.sequence, self.fragment))]
 
     def _dismiss(self) -> list[Answer]:
         with self.paused():
@@ -439,7 +462,7 @@ class Center:
             if record.left or record.lost:
                 return []
             record.lost = record.missed = True
-            self.event_log.add(WorkerLost(worker, silence, self.event_log.clock()))
+            self._report(WorkerLost(worker, silence, self.event_log.clock()))
             answers = self._orders.added_to(self._rounds.close())
             self._decisions.note(worker, 0)
             return answers

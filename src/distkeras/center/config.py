@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from distkeras.algorithms import Algorithm
 from distkeras.center.bad_updates import RAISE, BadUpdates
+from distkeras.center.fragments import Fragments
 from distkeras.center.layout import tensors_in, trainable_in
 
 
@@ -21,7 +22,7 @@ class CenterConfig:
         quorum: messages that complete a synchronous round; `None` for one from every live worker. A message
             that arrives after its round counts in the next one.
         grace: seconds for which a round stays open after its quorum; less if every live worker has sent.
-        overlap: whether workers train a window while the previous one is exchanged.
+        overlap: minibatch steps that a worker trains while a message is exchanged; `True` for a whole window.
         bad_updates: what to do with messages that are not finite or too large.
         without_lost: whether synchronous rounds leave out lost workers.
         independent: whether every worker has a center of its own: the members of an ensemble.
@@ -29,10 +30,12 @@ class CenterConfig:
         tensors: sizes of the model's trainable tensors, in order, for algorithms that need them. Empty: all
             trainable elements are one tensor.
         layout: fingerprint of the weights' layout: the center refuses a worker with another one.
+        fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
 
     Raises:
         ValueError: there is no worker; the quorum is not in 1..num_workers, or is for an asynchronous
-            algorithm; or the grace is negative, or has no quorum.
+            algorithm; the grace is negative, or has no quorum; or the overlap or the fragments do not fit the
+            algorithm's window.
     """
 
     algorithm: Algorithm
@@ -40,13 +43,14 @@ class CenterConfig:
     num_trainable: int | None = None
     quorum: int | None = None
     grace: float = 0.0
-    overlap: bool = False
+    overlap: bool | int = False
     bad_updates: BadUpdates = RAISE
     without_lost: bool = False
     independent: bool = False
     dtype: str = "float32"
     layout: str = ""
     tensors: tuple[int, ...] = ()
+    fragments: Fragments | None = None
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -60,6 +64,7 @@ class CenterConfig:
                 f"algorithm={self.algorithm!r}"
             )
         self._check_grace()
+        self._check_window()
         object.__setattr__(self, "algorithm", self.algorithm.for_workers(self.num_workers))
 
     def _check_grace(self) -> None:
@@ -70,6 +75,33 @@ class CenterConfig:
                 "`grace` must be seconds, at least 0 and finite, and needs a `quorum`: without one, a round "
                 f"waits for every live worker. Received: grace={grace!r}, quorum={self.quorum}"
             )
+
+    def _check_window(self) -> None:
+        """Raise ValueError unless a window has the steps that fragments and overlap need."""
+        count = self.num_fragments
+        window, overlap = self.algorithm.communication_window, self.overlap
+        if count > 1 and (overlap is True or self.independent):
+            raise ValueError(
+                "Fragments overlap by a number of steps, not by a whole window, and are not for ensembles. "
+                f"Received: overlap={overlap!r}, independent={self.independent!r}, fragments={count}"
+            )
+        steps = 0 if window is None else window // count
+        if (count > 1 and steps < 1) or (not isinstance(overlap, bool) and not 0 <= overlap < max(1, steps)):
+            raise ValueError(
+                f"Expected a `communication_window` in steps, at least as many as fragments ({count}), and "
+                "an `overlap` of fewer steps than the window has for each fragment. "
+                f"Received: communication_window={window!r}, overlap={overlap!r}"
+            )
+
+    @property
+    def num_fragments(self) -> int:
+        """Number of fragments that workers exchange in turn."""
+        return 1 if self.fragments is None else len(self.fragments)
+
+    @property
+    def overlap_steps(self) -> int:
+        """Minibatch steps from a message to the use of its reply; 0 if workers wait or overlap a window."""
+        return 0 if isinstance(self.overlap, bool) else self.overlap
 
     def trainable_of(self, size: int) -> int:
         """Return how many of `size` elements the algorithm updates."""
@@ -98,6 +130,15 @@ class CenterConfig:
             return replace(self, tensors=tensors)
         num_trainable = trainable_in(low, high, self.num_trainable)
         return replace(self, num_trainable=num_trainable, tensors=tensors)
+
+    def fragment(self, fragment: int) -> CenterConfig:
+        """Return the configuration of one fragment's center."""
+        if self.fragments is None:
+            return self
+        ranges, count = self.fragments.parts[fragment], self.num_trainable
+        num_trainable = None if count is None else self.fragments.num_trainable(fragment, count)
+        tensors = tuple(size for low, high in ranges for size in tensors_in(low, high, self.tensors))
+        return replace(self, fragments=None, num_trainable=num_trainable, tensors=tensors)
 
     def member(self) -> CenterConfig:
         """Return the configuration of one worker's own center."""

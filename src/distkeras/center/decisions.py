@@ -66,9 +66,9 @@ class Decisions:
         self._round: Commit | None = None  # The round that the current request has closed.
         self._algorithm = config.algorithm
         self._num_workers = config.num_workers
-        # If exchanges overlap, a worker's message is based on the center of one exchange earlier, and on its
-        # own last window, which it did not have to receive.
-        self._windows_ahead = 2 if config.overlap else 1
+        # If exchanges overlap whole windows, a worker's message is based on the center of one exchange
+        # earlier, and on its own last window, which it did not have to receive.
+        self._windows_ahead = 2 if config.overlap is True else 1
         self._lock = threading.Lock()
         self._turns = 0
         self.commits = self._updates = self._buffered = 0

@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from distkeras.center.center import Center
-from distkeras.center.independent import Independent
+from distkeras.center.making import AnyCenter
 from distkeras.center.snapshot import Snapshot, SnapshotError
 from distkeras.events import ServerRestored
 
 
-def take_snapshot(center: Center | Independent, settings: Mapping[str, Any]) -> Snapshot:
+def take_snapshot(center: AnyCenter, settings: Mapping[str, Any]) -> Snapshot:
     """Return a snapshot of `center`. Commits wait while it is copied to memory."""
     with contextlib.ExitStack() as stack:
         for member in center.members:
@@ -21,7 +20,7 @@ def take_snapshot(center: Center | Independent, settings: Mapping[str, Any]) -> 
         return Snapshot(states, center.event_log.unread(), settings)
 
 
-def restore_snapshot(center: Center | Independent, snapshot: Snapshot, since: int = 0) -> None:
+def restore_snapshot(center: AnyCenter, snapshot: Snapshot, since: int = 0) -> None:
     """Bring a new `center` to the state of `snapshot`. Workers train again what came after it.
 
     Args:
@@ -38,7 +37,7 @@ def restore_snapshot(center: Center | Independent, snapshot: Snapshot, since: in
         )
     for member, state in zip(center.members, snapshot.members, strict=True):
         member.restore(state)
-    workers = [worker for state in snapshot.members for worker in state.workers]
+    workers = _ledger(center, snapshot)
     center.event_log.restore(snapshot.unread, since)
     center.event_log.add(
         ServerRestored(
@@ -49,3 +48,17 @@ def restore_snapshot(center: Center | Independent, snapshot: Snapshot, since: in
             timestamp=center.event_log.clock(),
         )
     )
+
+
+def _ledger(center: AnyCenter, snapshot: Snapshot) -> list[dict[str, int]]:
+    """Return the record of each worker, over all members: a worker commits to each fragment."""
+    found: dict[int, dict[str, int]] = {}
+    for member, state in zip(center.members, snapshot.members, strict=True):
+        for worker, record in zip(member.workers, state.workers, strict=True):
+            before = found.get(worker, {"sequence": 0, "left": 1, "samples": 0})
+            found[worker] = {
+                "sequence": max(before["sequence"], record["sequence"]),
+                "left": before["left"] and record["left"],
+                "samples": before["samples"] + record["samples"],
+            }
+    return [found[worker] for worker in sorted(found)]

@@ -48,6 +48,10 @@ class Independent:
         """Data type of each center."""
         return self.members[0].dtype
 
+    def snapshot(self) -> Vector:
+        """Return a copy of all centers, shape (workers, size)."""
+        return np.stack([member.snapshot() for member in self.members])
+
     def handle(self, request: Request | Dismiss) -> list[Answer]:
         """Handle one request and return the answers, by worker.
 

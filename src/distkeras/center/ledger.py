@@ -58,25 +58,27 @@ class WorkerRecord:
         """Record that `commit`, with `samples` rows, was applied or skipped."""
         if commit.seconds:
             steps, seconds = self.timed
-            self.timed = DECAY * steps + commit.num_steps, DECAY * seconds + commit.seconds
+            self.timed = DECAY * steps + commit.window[0], DECAY * seconds + commit.seconds
         self.sequence, self.epoch, self.step = commit.sequence, commit.epoch, commit.step
         self.samples += samples
 
     def commit(self, request: Exchange, staleness: int, commit: Commit, time: float) -> Window:
         """Record that `request` was applied as `commit` says, and return the event that reports it."""
         self.refused = 0
-        self.advance(request, request.num_samples)
+        steps, samples = request.window
+        self.advance(request, samples)
         return Window(
             worker=request.worker,
             epoch=request.window_epoch,
             iteration=request.sequence - 1,
-            steps=request.num_steps,
-            samples=request.num_samples,
+            steps=steps,
+            samples=samples,
             metrics=request.metrics,
             staleness=staleness,
             timestamp=time,
             number=commit.number,
             verdict=commit.verdict.value,
+            fragment=request.fragment,
         )
 
     def saved(self) -> dict[str, Any]:

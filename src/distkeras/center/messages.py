@@ -42,8 +42,8 @@ class Exchange:
     Attributes:
         worker: its index.
         sequence: number of this commit of this worker, from 1; a repeated commit is answered, not applied.
-        num_steps: minibatches in the window.
-        num_samples: rows in the window.
+        num_steps: minibatches behind the message.
+        num_samples: rows behind the message.
         epoch: epoch of the next minibatch.
         step: index of the next minibatch in that epoch: a replacement continues there.
         message: the algorithm's message for the trainable part, then the worker's statistics, unchanged. The
@@ -52,6 +52,9 @@ class Exchange:
         window_epoch: epoch in which the window ended.
         seconds: time for training the window; 0 if it is unknown.
         call: as in `Join`.
+        fragment: index of the fragment that is exchanged.
+        window_steps: minibatches since the worker's last commit of any fragment; `None` for `num_steps`.
+        window_samples: rows since the worker's last commit of any fragment; `None` for `num_samples`.
     """
 
     worker: int
@@ -65,6 +68,15 @@ class Exchange:
     window_epoch: int = 0
     seconds: float = 0.0
     call: int = 0
+    fragment: int = 0
+    window_steps: int | None = None
+    window_samples: int | None = None
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Minibatches and rows since the worker's last commit of any fragment."""
+        steps = self.num_steps if self.window_steps is None else self.window_steps
+        return steps, self.num_samples if self.window_samples is None else self.window_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +186,12 @@ class Exchanged:
 
     Attributes:
         reply: the algorithm's reply for the trainable part, then the center's statistics; if `restart`, the
-            whole center. Shape (size,).
+            whole center. Shape (size,), or the size of the commit's fragment.
         staleness: staleness of the commit; 0 if `restart`.
         restart: whether the commit was applied before and its reply is lost: the worker restarts from the
             center.
         sequence: number of the commit.
+        fragment: index of the fragment that was exchanged.
         orders: the orders in force; `None` for no orders.
     """
 
@@ -186,6 +199,7 @@ class Exchanged:
     staleness: int
     restart: bool = False
     sequence: int = 0
+    fragment: int = 0
     orders: Orders | None = None
 
 

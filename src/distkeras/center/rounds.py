@@ -107,7 +107,7 @@ class Rounds:
         closed = RoundClosed(log.num_updates, workers, *self._live(), log.clock())
         log.add(*windows, closed, updates=decision.updates)
         return [
-            (message.worker, Exchanged(reply, staleness, False, message.sequence))
+            (message.worker, Exchanged(reply, staleness, False, message.sequence, message.fragment))
             for message, staleness in behind
         ]
 

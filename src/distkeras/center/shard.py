@@ -43,7 +43,7 @@ class Shard:
         self.state: State = self.algorithm.init(self._trainable)
         # Some algorithms start with an infinity on purpose, such as the best loss so far.
         self._checked = frozenset(name for name, value in self.state.items() if _has_finite_numbers(value))
-        self._windows_ahead = 2 if config.overlap else 1
+        self._windows_ahead = 2 if config.overlap is True else 1
         # By worker, for algorithms that need it: what it had received at the start of the next window that
         # it sends, and of later ones. Workers with the same center share one read-only copy.
         self._received: dict[int, deque[Vector]] = {}

@@ -57,7 +57,7 @@ def _differ(name: str, now: Any, then: Any) -> Iterator[str]:
     elif isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
         for index, (mine, theirs) in enumerate(zip(now, then, strict=True)):
             yield from _differ(f"{name}[{index}]", mine, theirs)
-    elif now != then:
+    elif now != then or isinstance(now, bool) != isinstance(then, bool):  # 1 equals True.
         yield f"{name}={_short(now)}, which was {_short(then)}"
 
 

@@ -32,7 +32,7 @@ class Servers:
         story: the story of the job; default: a new one.
 
     Raises:
-        ValueError: fewer ports than servers.
+        ValueError: fewer ports than servers, or several servers for a center in fragments.
         ServerFailed: a process did not start.
     """
 
@@ -47,6 +47,8 @@ class Servers:
         story: Story | None = None,
     ) -> None:
         story = story or Story()
+        if num_servers > 1 and setup.center.fragments is not None:
+            raise ValueError(f"Fragments need one parameter server. Received: num_servers={num_servers}")
         size, ports = initial.shape[-1], setup.options.ports
         bounds = server_bounds(size, num_servers, setup.center.whole_tensors(size))
         if 0 not in ports and len(ports) < len(bounds):

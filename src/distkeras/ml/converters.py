@@ -110,6 +110,14 @@ def to_compression(value: Any) -> Any:
     return to_form(value)
 
 
+def to_overlap(value: Any) -> bool | int:
+    """Param converter: True, False, or a number of steps."""
+    if isinstance(value, bool):
+        return value
+    steps: int = TypeConverters.toInt(value)
+    return steps
+
+
 def to_server(value: Any) -> Any:
     if not isinstance(value, ServerOptions | Serialized | dict):
         raise TypeError(f"Expected distkeras.ServerOptions. Received: {value!r}")

@@ -33,6 +33,7 @@ from distkeras.ml.converters import (
     to_names,
     to_optimizer,
     to_options,
+    to_overlap,
     to_pad_to,
     to_preprocess,
     to_server,
@@ -157,8 +158,10 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
     compression: Param[Any] = _param(
         "compression", "how workers compress their messages: a name such as int8, or a codec", to_compression
     )
-    overlap: Param[bool] = _param(
-        "overlap", "train the next window while the last one is exchanged", TypeConverters.toBoolean
+    overlap: Param[Any] = _param(
+        "overlap",
+        "train the next window while the last one is exchanged; a number: so many steps of this window",
+        to_overlap,
     )
     server: Param[Any] = _param("server", "options of the parameter server: ServerOptions", to_server)
     verbose: Param[Any] = _param(

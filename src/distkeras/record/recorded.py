@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from distkeras.center.center import Center
 from distkeras.center.durable import take_snapshot
-from distkeras.center.independent import Independent
+from distkeras.center.making import AnyCenter
 from distkeras.center.messages import Answer, Beat, Dismiss, Done, Follow, Ordered, Poll, Polled, Request
 from distkeras.center.request_log import RequestLog
 from distkeras.events import RecordFailed
@@ -49,7 +49,7 @@ class Recorded:
         OSError: the file cannot be written to.
     """
 
-    def __init__(self, center: Center | Independent, path: str, *, restart: bool = False) -> None:
+    def __init__(self, center: AnyCenter, path: str, *, restart: bool = False) -> None:
         self.center = center
         self.event_log = center.event_log
         self._lock = threading.Lock()
@@ -59,14 +59,12 @@ class Recorded:
         for member in center.members:  # A replay must close the same rounds.
             member.clock = lambda: self._time
         self._writer: RecordWriter | None = RecordWriter(path)
-        vector: npt.NDArray[Any] = np.stack([member.snapshot() for member in center.members])
+        vector: npt.NDArray[Any] = center.snapshot()
         if restart:
             snapshot = take_snapshot(center, {})
             file = io.BytesIO()
             replace(snapshot, unread=Polled([], 0, snapshot.unread.num_updates)).write(file)
             vector = np.frombuffer(file.getbuffer(), np.uint8)
-        elif isinstance(center, Center):
-            vector = vector[0]
         settings = settings_of(center, vector.shape)
         self._write(lambda writer: writer.start(settings, vector, restart=restart))
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.center import Center
 from distkeras.center.durable import restore_snapshot
-from distkeras.center.independent import Independent
+from distkeras.center.making import AnyCenter, make_center
 from distkeras.center.messages import Exchange, Polled
 from distkeras.center.snapshot import read
 from distkeras.events import Event
@@ -56,7 +55,7 @@ class Replayed:
 def replay(
     path: str,
     algorithm: Algorithm | None = None,
-    on_step: Callable[[Step, Center | Independent], None] = lambda step, center: None,
+    on_step: Callable[[Step, AnyCenter], None] = lambda step, center: None,
 ) -> Replayed:
     """Replay a record with the same algorithm, and return the resulting center.
 
@@ -101,12 +100,12 @@ class _Replay:
         self,
         path: str,
         algorithm: Algorithm | None,
-        on_step: Callable[[Step, Center | Independent], None],
+        on_step: Callable[[Step, AnyCenter], None],
     ) -> None:
         self._path = path
         self._algorithm = algorithm
         self._on_step = on_step
-        self._center: Center | Independent | None = None
+        self._center: AnyCenter | None = None
         self._now = 0.0
         self._events: list[Event] = []
         self._seen = 0
@@ -120,31 +119,27 @@ class _Replay:
                 self._take(entry, self._started())
             self._read(self._started())
         center = self._started()
-        vectors = [member.snapshot() for member in center.members]
-        last = vectors[0] if isinstance(center, Center) else np.stack(vectors)
-        return Replayed(last, center.event_log.num_updates, self._events, self._steps)
+        return Replayed(center.snapshot(), center.event_log.num_updates, self._events, self._steps)
 
-    def _started(self) -> Center | Independent:
+    def _started(self) -> AnyCenter:
         if self._center is None:
             raise RecordError(f"Expected a record that begins with a server's start. Received: {self._path}")
         return self._center
 
-    def _begun(self, start: Start) -> Center | Independent:
+    def _begun(self, start: Start) -> AnyCenter:
         config, settings = config_of(start.settings, self._algorithm), start.settings
         snapshot = read(io.BytesIO(start.vector.tobytes())) if start.restart else None
         initial = start.vector if snapshot is None else [member.center for member in snapshot.members]
-        center: Center | Independent
         if settings["independent"]:
-            config = replace(config, num_workers=len(initial), independent=True)
-            center = Independent(config, np.asarray(initial), clock=lambda: self._now)
+            config, first = replace(config, num_workers=len(initial), independent=True), np.asarray(initial)
         else:
-            first = np.asarray(initial).reshape(-1)
-            center = Center(config, first, clock=lambda: self._now, num_shards=settings["num_shards"])
+            first = np.concatenate(initial) if snapshot is not None else start.vector
+        center = make_center(config, first, clock=lambda: self._now, num_shards=settings["num_shards"])
         if snapshot is not None:
             restore_snapshot(center, snapshot)
         return center
 
-    def _take(self, step: Step, center: Center | Independent) -> None:
+    def _take(self, step: Step, center: AnyCenter) -> None:
         self._now = step.time
         if any(told.reply == "Refused" for told in step.told or ()):
             # Snapshots check whether the center is finite. If it is not, all later commits are refused.
@@ -179,13 +174,13 @@ class _Replay:
         self._steps += 1
         self._on_step(step, center)
 
-    def _read(self, center: Center | Independent) -> None:
+    def _read(self, center: AnyCenter) -> None:
         """Read the events from the log, so that it does not grow."""
         while (page := self._page(center)).events:
             self._events += page.events
             self._seen = page.next
 
-    def _page(self, center: Center | Independent) -> Polled:
+    def _page(self, center: AnyCenter) -> Polled:
         return center.event_log.read(self._seen)
 
 

@@ -8,28 +8,30 @@ from typing import Any
 
 from distkeras.algorithms import REGISTRY, Algorithm
 from distkeras.center.bad_updates import BadUpdates
-from distkeras.center.center import Center
 from distkeras.center.config import CenterConfig
+from distkeras.center.fragments import Fragments
 from distkeras.center.independent import Independent
+from distkeras.center.making import AnyCenter
 from distkeras.record.entries import RecordError
 
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def settings_of(center: Center | Independent, shape: Sequence[int]) -> dict[str, Any]:
+def settings_of(center: AnyCenter, shape: Sequence[int]) -> dict[str, Any]:
     """Return the settings of `center` as plain JSON; `shape` is the shape of its first vector."""
     first = center.members[0]
-    config = first.config
+    config = first.config if isinstance(center, Independent) else center.config
     own = {
         field.name: getattr(config, field.name)
         for field in fields(config)
-        if field.name not in ("algorithm", "bad_updates")
+        if field.name not in ("algorithm", "bad_updates", "fragments")
     }
     return own | {
         "algorithm": _describe(config.algorithm),
         "bad_updates": asdict(config.bad_updates),
+        "fragments": None if config.fragments is None else config.fragments.parts,
         "independent": isinstance(center, Independent),
-        "num_shards": len(first.shards),
+        "num_shards": max(len(member.shards) for member in center.members),
         "shape": list(shape),
     }
 
@@ -49,6 +51,8 @@ def config_of(settings: dict[str, Any], algorithm: Algorithm | None) -> CenterCo
     known = {name: value for name, value in settings.items() if name in names}
     known["algorithm"] = _algorithm_of(settings["algorithm"], algorithm)
     known["independent"] = False
+    if (parts := known.get("fragments")) is not None:
+        known["fragments"] = Fragments(tuple(tuple((low, high) for low, high in part) for part in parts))
     try:
         known["bad_updates"] = BadUpdates(**settings["bad_updates"])
         known["tensors"] = tuple(settings["tensors"])

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center import Center, restore_snapshot, take_snapshot
+from distkeras.center import Center, CenterConfig, Fragmented, restore_snapshot, take_snapshot
+from distkeras.center.fragments import Behind
 from distkeras.center.messages import (
     DRIVER,
     Answer,
@@ -26,6 +27,7 @@ from distkeras.center.messages import (
 )
 from distkeras.record import Recorded
 from distkeras.simulation.conditions import Failures, Network, Outages
+from distkeras.simulation.exchanges import Exchanges
 from distkeras.simulation.outages import Moment, Schedule
 from distkeras.simulation.problem import Problem, Replica
 from distkeras.simulation.recorder import Recorder
@@ -46,12 +48,13 @@ class Simulation:
 
     Attributes:
         make_center: makes the first center, and the center of a restarted server before it is restored.
+        config: settings of the center.
         outages: frequencies of process failures.
         schedule: times of process failures.
         record: file for every request, in order, for `distkeras.record.replay`; `None` for no record.
     """
 
-    make_center: Callable[[], Center]
+    make_center: Callable[[], Center | Fragmented]
     clock: VirtualClock
     problem: Problem
     inner: Inner
@@ -62,7 +65,7 @@ class Simulation:
     outages: Outages
     schedule: Schedule
     recorder: Recorder
-    overlap: bool = False
+    config: CenterConfig
     diverged: bool = False
     record: str | None = None
 
@@ -75,8 +78,10 @@ class Simulation:
         self._heap: list[tuple[float, int, int, Arrival | Moment]] = []
         self._pushed = 0
         self._server_free = 0.0
-        self._num_trainable = self.problem.num_trainable
+        self._exchanges = Exchanges(self.problem, self.config)
+        self._num_fragments = self.config.num_fragments
         self._transfer = self.network.transfer(4 * self.center.size)
+        self._transfers = [self.network.transfer(4 * member.size) for member in self.center.members]
         self._joined: tuple[int, Vector] | None = None
 
     def commits(self, num_commits: int, until: float = math.inf) -> Iterator[None]:
@@ -137,7 +142,7 @@ class Simulation:
         heapq.heappush(self._heap, (time, self._pushed, worker, arrival))
         self._pushed += 1
 
-    def _begin(self, center: Center, restart: bool = False) -> None:
+    def _begin(self, center: Center | Fragmented, restart: bool = False) -> None:
         """Use a new `center` from now on."""
         self.center, self.handle, self.look = center, center.handle, center.look
         if self.record is not None:
@@ -180,7 +185,7 @@ class Simulation:
         under_way = {worker for _, _, worker, _ in self._heap}
         for worker in range(self.center.num_workers):
             if worker not in under_way:  # Its message was in an open round, which is lost.
-                self._push(up + self._transfer, worker, Arrival.DUPLICATE)
+                self._push(up + self._transfer_of(worker), worker, Arrival.DUPLICATE)
 
     def _stop(self, up: float) -> None:
         """Stop all workers; they join again at `up`."""
@@ -208,9 +213,16 @@ class Simulation:
             seed=(inner.seed, 2, worker, attempt),
         )
         # Workers that join at the same version share one copy of it.
-        worker_state = Worker(self._joined[1], self._joined[1], replica, self._length(joined))
-        worker_state.sequence, worker_state.step, worker_state.attempt = joined.sequence, joined.step, attempt
-        return worker_state
+        return Worker(
+            *(self._joined[1],) * 3,
+            replica,
+            Behind(self._num_fragments),
+            self._length(joined),
+            [{} for _ in range(self._num_fragments)],
+            sequence=joined.sequence,
+            step=joined.step,
+            attempt=attempt,
+        )
 
     def _length(self, answer: Joined | Exchanged) -> int:
         """Return the minibatch steps of the next window of the worker that gets `answer`."""
@@ -226,7 +238,7 @@ class Simulation:
         """
         failures, state = self.failures, self._workers[worker]
         failed = None
-        state.window = state.next_window
+        state.window = self._exchanges.next_steps(state)
         seconds = self.window_time(worker, state.window)
         if failures.straggle and self.faults.random() < failures.straggle:
             seconds *= failures.slowdown
@@ -237,9 +249,11 @@ class Simulation:
         if failed is not None:
             self._push(failed + self.network.latency, worker, Arrival.JOIN)
         else:
-            sent_at = max(now + seconds, now if reply is None else reply)
-            state.sent_at, state.seconds = sent_at, seconds
-            self._push(sent_at + self._transfer, worker, Arrival.COMMIT)
+            # The steps that the worker trains without the reply, and then those for which it needs it.
+            early = seconds * state.trained / state.window if self._exchanges.late else seconds
+            needs_it = max(now + early, now if reply is None else reply)
+            state.sent_at, state.seconds = needs_it + (seconds - early), seconds
+            self._push(state.sent_at + self._transfer_of(worker, 1), worker, Arrival.COMMIT)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
         if arrival is Arrival.JOIN:
@@ -253,33 +267,15 @@ class Simulation:
         if arrival is Arrival.DUPLICATE:
             self.recorder.num_duplicates += 1
         else:
-            self._train(worker, state)
+            self._exchanges.train(worker, state)
         if state.sent is None:
             raise RuntimeError(f"Worker {worker} has nothing to send.")
-        self.recorder.bytes_sent += 4 * self.center.size
+        self.recorder.bytes_sent += state.sent.message.nbytes
         self._exchange(state.sent)
 
-    def _train(self, worker: int, state: Worker) -> None:
-        """Train the worker's window and make its commit."""
-        split = self._num_trainable
-        local, state.samples = self.problem.train(state.weights, state.window, state.replica)
-        if state.weights is not state.anchor:  # The window began before the reply, which has come since.
-            local = state.anchor + (local - state.weights)
-        algorithm, anchor = self.center.algorithm, state.anchor[:split]
-        message = algorithm.commit_with(local[:split], anchor, state.window, state.memory)
-        state.local, state.message = local, message
-        state.sequence += 1
-        state.step += state.window
-        state.sent = Exchange(
-            worker=worker,
-            sequence=state.sequence,
-            num_steps=state.window,
-            num_samples=state.samples,
-            epoch=0,
-            step=state.step,
-            message=np.concatenate((message, local[split:])),  # A copy: the center overwrites it.
-            seconds=state.seconds,
-        )
+    def _transfer_of(self, worker: int, ahead: int = 0) -> float:
+        """Return the transfer time of a worker's last message, or of the one `ahead` of it."""
+        return self._transfers[(self._workers[worker].sequence + ahead - 1) % self._num_fragments]
 
     def _exchange(self, request: Exchange) -> None:
         """Pass a commit to the center, record the result, and send the answers back."""
@@ -311,33 +307,30 @@ class Simulation:
             raise TypeError(f"Expected Exchanged. Received: {answer!r}")
         lost = self.failures.lost_reply
         if lost and self.faults.random() < lost:
-            self._push(self.clock.now + self.failures.timeout + self._transfer, worker, Arrival.DUPLICATE)
+            self._push(
+                self.clock.now + self.failures.timeout + self._transfer_of(worker), worker, Arrival.DUPLICATE
+            )
             return
         if self.schedule.is_cut(worker, self.clock.now):
-            self._push(self.clock.now + self.outages.cut_restart + self._transfer, worker, Arrival.DUPLICATE)
+            self._push(
+                self.clock.now + self.outages.cut_restart + self._transfer_of(worker),
+                worker,
+                Arrival.DUPLICATE,
+            )
             return
         self.recorder.bytes_received += answer.reply.nbytes
         state = self._workers[worker]
-        state.anchor = answer.reply if answer.restart else self._adopt(state, answer.reply)
-        received = self.clock.now + self._transfer
-        if self.overlap and state.local is not None:
-            state.weights = state.local
+        start = state.local
+        self._exchanges.take_up(state, answer)
+        received = self.clock.now + self._transfer_of(worker)
+        state.weights = start if self.config.overlap is True and start is not None else state.adopted
+        if self.config.overlap:
             self._begin_window(worker, state.sent_at, received)
             state.next_window = self._length(answer)  # The next one began before this answer.
         else:
-            state.weights = state.anchor
             state.next_window = self._length(answer)
             self._begin_window(worker, received)
         state.local = state.message = state.sent = None
-
-    def _adopt(self, state: Worker, reply: Vector) -> Vector:
-        if state.local is None or state.message is None:
-            raise RuntimeError("A reply arrived for a commit that was never sent.")
-        split = self._num_trainable
-        weights = self.center.algorithm.adopt_with(
-            state.local[:split], state.message, reply[:split], state.memory
-        )
-        return weights if split == reply.size else np.concatenate((weights, reply[split:]))
 
     def _drop_events(self) -> None:
         """Read the center's events, so that it drops them."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distkeras.algorithms import Vector
+from distkeras.center import Layout
 from distkeras.simulation.gradients import differentiable
 from distkeras.simulation.problem import Replica
 
@@ -85,6 +86,11 @@ class KerasProblem:
     def initial(self) -> Vector:
         """The model's weights at the creation of this problem, shape (size,)."""
         return self._initial
+
+    @property
+    def layout(self) -> Layout:
+        """The place of each weight in the vector."""
+        return self._model.layout
 
     @property
     def num_trainable(self) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from distkeras.algorithms import Algorithm
-from distkeras.center import Center, CenterConfig
+from distkeras.center import Center, CenterConfig, Fragmented, Layout, fragments_of, shard_bounds
 from distkeras.simulation.conditions import Failures, Network, Outages
 from distkeras.simulation.event_loop import Simulation
 from distkeras.simulation.outages import Schedule
@@ -36,7 +36,7 @@ def simulate(
     until: float = math.inf,
     quorum: int | None = None,
     grace: float = 0.0,
-    overlap: bool = False,
+    overlap: bool | int = False,
     num_shards: int | None = None,
     evaluate_every: int = 1,
     keep_centers: bool = True,
@@ -68,8 +68,8 @@ def simulate(
         until: virtual seconds after which the run ends even before `num_commits`.
         quorum: messages that complete a synchronous round; those of all workers by default.
         grace: virtual seconds for which a round stays open after its quorum; by default 0.
-        overlap: whether workers train a window while the previous one is exchanged; by default they wait for
-            the reply.
+        overlap: steps that a worker trains while a message is exchanged, fewer than its window has; `True`
+            for the whole next window. By default it waits for the reply.
         num_shards: shards of the center; chosen by size by default, and by tensor for algorithms that need
             tensors.
         evaluate_every: commits between two evaluations of the center; always includes the first and last.
@@ -112,9 +112,11 @@ def simulate(
         grace=grace,
         overlap=overlap,
         tensors=tuple(getattr(problem, "tensors", ())),
+        fragments=fragments_of(_layout_of(problem, algorithm), algorithm),
     )
     if record is not None and os.path.exists(record):
         raise FileExistsError(f"Expected a new file: a record holds one run. Received: record={record!r}")
+    kind = Center if config.fragments is None else Fragmented
     inner = Inner(
         learning_rate=learning_rate,
         momentum=algorithm.inner_momentum,
@@ -124,7 +126,7 @@ def simulate(
     chance, faults, failing = (np.random.default_rng((seed, stream)) for stream in (0, 1, 3))
     outages = outages or Outages()
     simulation = Simulation(
-        make_center=partial(Center, config, problem.initial, clock=clock, num_shards=num_shards),
+        make_center=partial(kind, config, problem.initial, clock=clock, num_shards=num_shards),
         record=record,
         clock=clock,
         problem=problem,
@@ -134,7 +136,7 @@ def simulate(
         failures=failures or Failures(),
         outages=outages,
         schedule=Schedule(outages, num_workers, failing),
-        overlap=overlap,
+        config=config,
         faults=faults,
         recorder=recorder,
     )
@@ -144,6 +146,16 @@ def simulate(
             advance()
         simulation.close()
         return simulation.result()
+
+
+def _layout_of(problem: Problem, algorithm: Algorithm) -> Layout:
+    """Return the layout of a problem's weights; one without layers is cut into equal ones."""
+    if (layout := getattr(problem, "layout", None)) is not None:
+        return layout  # type: ignore[no-any-return]
+    size, num_trainable = problem.initial.size, problem.num_trainable
+    bounds = shard_bounds(num_trainable, algorithm.fragments or 1)
+    trainable = tuple((f"part {low}", (high - low,)) for low, high in bounds)
+    return Layout(trainable, (("statistics", (size - num_trainable,)),) if size > num_trainable else ())
 
 
 def _check_counts(**counts: int) -> None:

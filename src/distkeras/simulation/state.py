@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from distkeras.algorithms import State, Vector
+from distkeras.center.fragments import Behind
 from distkeras.center.messages import Exchange
 from distkeras.simulation.problem import Replica
 
@@ -41,20 +42,31 @@ class Inner:
 
 @dataclass(slots=True)
 class Worker:
-    """One simulated worker. While it trains, `weights` holds the weights at the start of its window.
+    """One simulated worker. Workers may share vectors.
 
-    `anchor` is the center it last received: the same vector unless exchanges overlap. Workers may share both.
-    `window` counts the minibatch steps of its current window, and `next_window` those of the next one.
+    Attributes:
+        weights: the weights at the start of the part of its window that is still to be trained.
+        adopted: what it adopted last: `weights`, unless it overlaps whole windows.
+        anchor: the center it last received.
+        replica: the worker, as the problem sees it.
+        behind: counts the steps and rows behind the next message of each fragment.
+        next_window: steps of the algorithm's next window, of which a fragment has its share.
+        memory: what the algorithm keeps in the worker, by fragment.
+        window: steps from the last commit to the next.
+        trained: those of them that were trained during the exchange before.
+        samples: rows of its window so far.
     """
 
     weights: Vector
+    adopted: Vector
     anchor: Vector
     replica: Replica
+    behind: Behind
     next_window: int
+    memory: list[State]
     window: int = 0
     seconds: float = 0.0
     step: int = 0
-    memory: State = field(default_factory=dict)
     local: Vector | None = None
     message: Vector | None = None
     sent: Exchange | None = None
@@ -62,3 +74,4 @@ class Worker:
     sequence: int = 0
     samples: int = 0
     attempt: int = 0
+    trained: int = 0

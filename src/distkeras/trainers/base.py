@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import BadUpdates, CenterConfig, bad_updates
+from distkeras.center import BadUpdates, CenterConfig, bad_updates, fragments_of
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full, prepare
 from distkeras.cluster.job import Job, Outcome
@@ -29,8 +29,10 @@ from distkeras.removed_names import Count, WithoutOldNames, named_arguments
 from distkeras.trainers.checks import (
     check_choice,
     check_codec,
+    check_fragments,
     check_kinds,
     check_optimizer,
+    check_overlap,
     check_positive_integer,
     check_servers,
     check_tensors,
@@ -89,7 +91,7 @@ class Trainer(WithoutOldNames):
         grace: float = 0.0,
         num_parameter_servers: int = 1,
         compression: str | Codec | None = None,
-        overlap: bool = False,
+        overlap: bool | int = False,
         schedule_steps: Literal["training", "local"] = "training",
         on_bad_update: Literal["raise", "skip"] | BadUpdates = "raise",
         on_lost_worker: Literal["wait", "proceed"] = "wait",
@@ -104,9 +106,9 @@ class Trainer(WithoutOldNames):
             ("num_parameter_servers", num_parameter_servers),
         ):
             check_positive_integer(name, value)
-        CenterConfig(
-            algorithm, num_workers, quorum=quorum, grace=grace
-        )  # Checks the arguments before any data is read.
+        # Checks the arguments before any data is read.
+        overlap = check_overlap(overlap)
+        CenterConfig(algorithm, num_workers, quorum=quorum, grace=grace, overlap=overlap)
         check_choice("schedule_steps", schedule_steps, ("training", "local"))
         check_choice("on_lost_worker", on_lost_worker, ("wait", "proceed"))
         self.on_bad_update = bad_updates.get(on_bad_update)
@@ -142,6 +144,8 @@ class Trainer(WithoutOldNames):
         )
         check_codec(self.compression, self._given.spec.layout)
         check_tensors(num_parameter_servers, algorithm, self._given.spec.layout)
+        self._fragments = fragments_of(self._given.spec.layout, algorithm)
+        check_fragments(self._fragments, algorithm, num_workers, overlap, num_parameter_servers)
         self._loss_names = loss_names(keras_model, loss)
         self._compiled = describe_compiled(keras_model, worker_optimizer, loss, loss_weights)
         check_optimizer(keras_model, worker_optimizer, algorithm, num_workers)
@@ -258,7 +262,7 @@ class Trainer(WithoutOldNames):
 
             def take(event: Event) -> None:
                 bar(event)
-                if isinstance(event, Window):
+                if isinstance(event, Window) and event.steps:  # The last commits of fragments may have none.
                     self._history.append(event)
                 if isinstance(event, ServerRestored):
                     self._history.roll_back(event.commits)
@@ -279,6 +283,7 @@ class Trainer(WithoutOldNames):
             dtype=initial.dtype.name,
             layout=self._given.spec.fingerprint,
             tensors=self._given.spec.layout.tensors,
+            fragments=self._fragments,
         )
 
     def _settings(self, shuffle: bool, num_rows: int) -> dict[str, Any]:

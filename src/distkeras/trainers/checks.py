@@ -10,7 +10,7 @@ import keras
 
 from distkeras.algorithms import Algorithm
 from distkeras.algorithms.stability import warn_if_unstable
-from distkeras.center import BadUpdates
+from distkeras.center import BadUpdates, CenterConfig, Fragments
 from distkeras.center.layout import Layout
 from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
 from distkeras.wire.codecs import Codec
@@ -67,6 +67,36 @@ def check_tensors(num_servers: int, algorithm: Algorithm, layout: Layout) -> Non
         raise ValueError(
             f"{algorithm.name} needs every tensor on one parameter server, and the model has {num_tensors} "
             f"trainable tensors. Received: num_parameter_servers={num_servers}"
+        )
+
+
+def check_overlap(overlap: bool | int) -> bool | int:
+    """Return `overlap`.
+
+    Raises:
+        TypeError: it is neither True or False nor a number of steps.
+    """
+    if not isinstance(overlap, int):
+        raise TypeError(
+            "`overlap` must be True or False, or the number of minibatch steps to train during an exchange. "
+            f"Received: overlap={overlap!r}"
+        )
+    return overlap
+
+
+def check_fragments(
+    fragments: Fragments | None,
+    algorithm: Algorithm,
+    num_workers: int,
+    overlap: bool | int,
+    num_servers: int,
+) -> None:
+    """Raise ValueError for options that do not work with fragments of the weights."""
+    CenterConfig(algorithm, num_workers, overlap=overlap, fragments=fragments)
+    if fragments is not None and num_servers > 1:
+        raise ValueError(
+            "Fragments need one parameter server: each exchange is a part of the weights already. "
+            f"Received: num_parameter_servers={num_servers}, fragments={len(fragments)}"
         )
 
 

@@ -65,7 +65,9 @@ class DistributedTrainer(Trainer):
             center are compressed too. Default: no compression. Not for `Averaging` and `Sequential`.
         overlap: train the next window while the last one is exchanged. The worker applies the reply at the
             end of that window, and keeps the progress made in it; staleness includes the window of delay.
-            Default: wait for the reply.
+            A number of steps, fewer than a window, instead sends each message so many steps before the end
+            of its window and applies the reply at its end; what is trained in between counts only if the
+            algorithm's `adopt` keeps it. Default: wait for the reply.
         schedule_steps: the steps that a learning-rate schedule counts: those of the whole training, so that
             the schedule ends where it ends in `fit` ("training"), or the worker's own ("local").
         on_bad_update: the action for a window whose loss or message is NaN or infinite. No center applies it.

@@ -105,6 +105,8 @@ def _config_of(layer: keras.layers.Layer) -> dict[str, Any]:
 def describe_algorithm(algorithm: Algorithm) -> Json:
     """Return name and parameters of an algorithm, without its rates, which must follow the optimizer's."""
     parameters = {field.name: getattr(algorithm, field.name) for field in fields(algorithm)}
+    if algorithm.fragments != 1:
+        parameters |= {"fragments": algorithm.fragments, "fragment_pattern": algorithm.fragment_pattern}
     return {"name": algorithm.name, **_object(_plain(_without_rate(parameters)))}
 
 

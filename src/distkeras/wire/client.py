@@ -38,9 +38,8 @@ from distkeras.center.messages import (
     Skipped,
 )
 from distkeras.wire import frames, shared_memory
-from distkeras.wire.codecs import Packing
-from distkeras.wire.compression import Compression
 from distkeras.wire.connection import Connection
+from distkeras.wire.fragment_compression import AnyPacking, compression_of
 from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, Handshake
 
 CONNECT_SECONDS = 10.0
@@ -75,7 +74,7 @@ class ServerAddress:
         checksum: whether frames carry checksums.
         tls: makes the context that encrypts the connection; `None` for no encryption.
         pin: SHA-256 fingerprint of the server's certificate.
-        packing: compression of commits, and in some jobs of replies; `None` for no compression.
+        packing: fragments, and compression of commits and in some jobs of replies; `None` for neither.
         timeout: seconds after which a machine that acknowledges nothing counts as gone.
         dtype: data type of the center.
         layout: fingerprint of the weights' layout.
@@ -89,7 +88,7 @@ class ServerAddress:
     checksum: bool = False
     tls: Callable[[], ssl.SSLContext] | None = None
     pin: bytes = b""
-    packing: Packing | None = None
+    packing: AnyPacking | None = None
     timeout: float = TIMEOUT
     dtype: str = "float32"
     layout: str = ""
@@ -132,8 +131,7 @@ class Client:
         self._session = session or secrets.token_bytes(SESSION_BYTES)
         self._buffer = buffer  # As large as the model: by default made for the first TCP connection.
         self._connection: Connection | None = None
-        packing = address.packing
-        self._compression = None if packing is None else Compression(packing, at_server=False)
+        self._compression = compression_of(address.packing, at_server=False)
         self._ended = False
 
     @property
@@ -274,7 +272,9 @@ class Client:
 def _answers(request: Request, reply: Any) -> bool:
     """Return whether `reply` may be the server's reply to `request`, not to an earlier one."""
     if isinstance(reply, Exchanged):
-        return isinstance(request, Exchange) and reply.sequence == request.sequence
+        if not isinstance(request, Exchange):
+            return False
+        return (reply.sequence, reply.fragment) == (request.sequence, request.fragment)
     return isinstance(reply, _ANSWERS[type(request)])
 
 

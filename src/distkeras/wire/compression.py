@@ -18,7 +18,7 @@ References: Seide et al. 2014; CHOCO-SGD, Koloskova et al. 2019 (1902.00340); Mi
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -111,6 +111,10 @@ class Compression:
             return {}
         # A worker that must restart receives the whole center.
         return {Exchange: (packed,), Exchanged: (packed, whole)}
+
+    def fitted(self, message: Any, form: frames.Form, buffer: Vector) -> Any:
+        """Return `message`, whose vector in `form` is still to arrive in `buffer`: all of it."""
+        return message
 
     def room(self) -> Bytes:
         """Return the buffer for the bytes of an encoded vector."""

@@ -12,7 +12,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.wire import frames
 from distkeras.wire.codecs import CodecError
-from distkeras.wire.compression import Compression
+from distkeras.wire.fragment_compression import AnyCompression
 from distkeras.wire.handshake import hang_up, receive_some
 
 SMALL_BYTES = 16 * 2**10
@@ -40,7 +40,7 @@ class Connection:
         sock: socket.socket,
         kinds: dict[int, type],
         max_text: int,
-        compression: Compression | None = None,
+        compression: AnyCompression | None = None,
         checksum: bool = False,
         dtype: str = "float32",
     ) -> None:
@@ -76,8 +76,8 @@ class Connection:
         encoded = None if self._compression is None else self._compression.pack(message)
         head, vector = frames.encode(message, self._checksum, encoded, self._dtype)
         if vector is not None and self.shared is not None:
-            if vector is not self.shared:
-                np.copyto(self.shared, vector)
+            if vector.ctypes.data != self.shared.ctypes.data:
+                np.copyto(self.shared[: vector.size], vector)
             vector = None
         if vector is None:
             self.sock.sendall(head)
@@ -123,24 +123,28 @@ class Connection:
         if any(self._take(frames.padding_of(text_length))):
             raise frames.FrameError("Expected zeros after the text.")
         message = frames.parse(cls, text, buffer)  # The vector arrives later.
-        packed = codec != frames.UNCODED
-        if compression is not None and packed:
-            self._receive_packed(compression, buffer, header, text)
+        if compression is not None:
+            message = compression.fitted(message, (codec, length), buffer)
+        packed, vector = codec != frames.UNCODED, frames.vector_of(message)
+        if compression is not None and packed and vector is not None:
+            self._receive_packed(compression, vector, header, text)
         else:
-            self._receive_vector(buffer if length else None, header, text)
+            self._receive_vector(vector if length else None, header, text)
         if compression is not None:
             compression.take_note(message, whole=not packed)
         return message
 
     def _receive_vector(self, vector: Vector | None, header: bytes, text: bytes) -> None:
-        arrives = vector is not None and vector is not self.shared
+        arrives = vector is not None and self.shared is None
         if vector is not None and arrives:
             self._fill(vector.data.cast("B"))
         frames.check(header, text, vector, self._checksum)
         if vector is not None and arrives and not np.little_endian:
             vector.byteswap(inplace=True)
 
-    def _receive_packed(self, compression: Compression, buffer: Vector, header: bytes, text: bytes) -> None:
+    def _receive_packed(
+        self, compression: AnyCompression, buffer: Vector, header: bytes, text: bytes
+    ) -> None:
         packed = compression.room()
         self._fill(packed.data)
         frames.check(header, text, packed, self._checksum)

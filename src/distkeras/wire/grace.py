@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from distkeras.center import Center, Independent
+from distkeras.center import AnyCenter
 from distkeras.center.bad_updates import note_errors_in_this_thread
 from distkeras.center.follower import Follower
 from distkeras.center.messages import Answer
@@ -23,7 +23,7 @@ class GraceWatch:
 
     def __init__(
         self,
-        center: Center | Independent | Recorded | Follower,
+        center: AnyCenter | Recorded | Follower,
         deliver: Callable[[list[Answer]], object],
         fail: Callable[[Exception], object],
     ) -> None:

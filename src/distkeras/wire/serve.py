@@ -25,13 +25,21 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center import Center, CenterConfig, Independent, restore_snapshot, take_snapshot
+from distkeras.center import (
+    AnyCenter,
+    CenterConfig,
+    Fragmented,
+    Independent,
+    make_center,
+    restore_snapshot,
+    take_snapshot,
+)
 from distkeras.center.follower import Follower
 from distkeras.center.request_log import RequestLog
 from distkeras.record import Recorded
 from distkeras.wire.client import ServerAddress
-from distkeras.wire.codecs import Codec, Packing
-from distkeras.wire.compression import packing_of
+from distkeras.wire.codecs import Codec
+from distkeras.wire.fragment_compression import AnyPacking, packing_for
 from distkeras.wire.handshake import TIMEOUT
 from distkeras.wire.handshake_limiter import MAX_PENDING
 from distkeras.wire.log import follow_driver, log_to_driver
@@ -104,10 +112,9 @@ class ServerJob:
     leader: ServerAddress | None = None
 
     @property
-    def packing(self) -> Packing | None:
-        """Compression of the vectors; `None` for none."""
-        size = self.initial.shape[-1]
-        return packing_of(self.config.algorithm, self.compression, size, self.config.trainable_of(size))
+    def packing(self) -> AnyPacking | None:
+        """Fragments and compression of the vectors; `None` for neither."""
+        return packing_for(self.config, self.compression, self.initial.shape[-1])
 
     @property
     def snapshot_seconds(self) -> float:
@@ -179,15 +186,7 @@ def _read_block(stream: io.BufferedReader[Any]) -> bytearray:
     return block
 
 
-def make_center(job: ServerJob) -> Center | Independent:
-    """Return the center of `job`."""
-    if job.config.independent:
-        return Independent(job.config, job.initial, clock=time.time)
-    log = RequestLog(restored=job.restore) if job.leads else None
-    return Center(job.config, job.initial, clock=time.time, request_log=log)
-
-
-def make_snapshot_writer(job: ServerJob, center: Center | Independent) -> SnapshotWriter | None:
+def make_snapshot_writer(job: ServerJob, center: AnyCenter) -> SnapshotWriter | None:
     """Restore `center` from its last snapshot if `job` asks for it, and write snapshots from now on.
 
     Raises:
@@ -247,12 +246,13 @@ def main() -> None:
     except EOFError:
         return  # The driver has ended, or gave up the job.
     follow_driver(job.log_level)
-    packing, center = job.packing, make_center(job)
+    log = RequestLog(restored=job.restore) if job.leads else None
+    packing, center = job.packing, make_center(job.config, job.initial, clock=time.time, request_log=log)
     writer = make_snapshot_writer(job, center)
-    served: Center | Independent | Recorded | Follower = center
+    served: AnyCenter | Recorded | Follower = center
     if job.record is not None:
         served = Recorded(center, job.record, restart=job.restore)
-    if job.leader is not None and not isinstance(served, Independent | Follower):
+    if job.leader is not None and not isinstance(served, Independent | Fragmented | Follower):
         served = Follower(served)
     job = replace(job, initial=np.empty(0, np.float32))  # Free it: the center has a copy.
     if writer is not None and job.config.bad_updates.action == "skip":

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from distkeras.center import Center, Independent, ProtocolError
+from distkeras.center import AnyCenter, ProtocolError
 from distkeras.center.bad_updates import note_errors_in_this_thread
 from distkeras.center.follower import Follower
 from distkeras.center.messages import (
@@ -36,12 +36,11 @@ from distkeras.record import Recorded
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.admission import Admission, Caller
 from distkeras.wire.client import ServerAddress
-from distkeras.wire.codecs import Packing
-from distkeras.wire.compression import Compression
 from distkeras.wire.connection import Connection
 from distkeras.wire.connection_log import ConnectionLog
 from distkeras.wire.failure_detector import FailureDetector
 from distkeras.wire.following import LONGEST_WAIT, Following
+from distkeras.wire.fragment_compression import AnyPacking, compression_of
 from distkeras.wire.grace import GraceWatch
 from distkeras.wire.handshake import TIMEOUT, AuthenticationError, Handshake
 from distkeras.wire.handshake_limiter import HandshakeLimiter, PendingHandshake
@@ -66,7 +65,7 @@ class Server:
         token: the job's secret.
         host: address to bind.
         ports: candidates, tried in order; 0 lets the system choose.
-        packing: compression of the vectors; `None` for none.
+        packing: fragments and compression of the vectors; `None` for neither.
         snapshots: writes a snapshot before a worker may leave; `None` for no snapshots.
         local_name: Unix socket by which workers on this machine share memory; `None`: they use TCP.
         checksum: whether frames carry checksums.
@@ -82,11 +81,11 @@ class Server:
 
     def __init__(
         self,
-        center: Center | Independent | Recorded | Follower,
+        center: AnyCenter | Recorded | Follower,
         token: bytes,
         host: str,
         ports: tuple[int, ...] = (0,),
-        packing: Packing | None = None,
+        packing: AnyPacking | None = None,
         *,
         snapshots: SnapshotWriter | None = None,
         local_name: str | None = None,
@@ -232,7 +231,7 @@ class Server:
                 sock,
                 frames.REQUESTS,
                 frames.MAX_REQUEST_TEXT,
-                None if self._packing is None else Compression(self._packing, at_server=True),
+                compression_of(self._packing, at_server=True),
                 self._checksum,
                 center.dtype.name,
             )

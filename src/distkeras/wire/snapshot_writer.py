@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distkeras.center import Center, Independent, SnapshotError, take_snapshot
+from distkeras.center import AnyCenter, SnapshotError, take_snapshot
 from distkeras.events import CenterFailed, SnapshotFailed, SnapshotWritten
 from distkeras.wire.lease import Fenced
 from distkeras.wire.redaction import Redaction, secrets_in
@@ -32,7 +32,7 @@ class SnapshotWriter:
 
     def __init__(
         self,
-        center: Center | Independent,
+        center: AnyCenter,
         store: Store,
         options: SnapshotOptions,
         settings: Mapping[str, Any],

@@ -208,6 +208,7 @@ def _train(
             worker=start.worker,
             num_epoch=task.num_epoch,
             overlap=task.center.overlap,
+            fragments=task.center.fragments,
             on_start=lambda epoch, step: cached.move_to(epoch * an_epoch + step),
             on_orders=lambda orders, epoch, step: cached.obey(orders, epoch * an_epoch + step),
         )

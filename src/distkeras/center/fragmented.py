@@ -1,0 +1,190 @@
+"""A center in fragments: each is a center of its own, with its ledger, staleness, rounds and state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.center import Center, ProtocolError
+from distkeras.center.config import CenterConfig
+from distkeras.center.event_log import EventLog
+from distkeras.center.layout import shard_bounds
+from distkeras.center.messages import (
+    DRIVER,
+    Answer,
+    Beat,
+    Dismiss,
+    Exchange,
+    Join,
+    Joined,
+    Leave,
+    Order,
+    Poll,
+    Pull,
+    Pulled,
+    Refused,
+    Rejoin,
+    Request,
+    Skipped,
+)
+from distkeras.events import WorkerJoined
+
+
+class Fragmented:
+    """Passes every commit to the center of its fragment; all centers share one event log.
+
+    Commit k of a worker, from 1, is for fragment (k - 1) mod P. A worker that joins receives all fragments
+    and continues from the earliest place that one of them names: the others are ahead, and answer the
+    repeated commits without applying them. So every fragment counts every minibatch once.
+
+    Args:
+        config: settings that decide the result, with `fragments`.
+        initial: the first center, shape (size,); copied.
+        clock: seconds since the epoch, for the events' timestamps.
+        num_shards: number of shards of each fragment; chosen by the largest by default.
+
+    Attributes:
+        config: the settings.
+        event_log: the events of all fragments.
+        members: the centers, by fragment.
+    """
+
+    def __init__(
+        self,
+        config: CenterConfig,
+        initial: Vector,
+        *,
+        clock: Callable[[], float],
+        num_shards: int | None = None,
+    ) -> None:
+        if config.fragments is None:
+            raise ValueError("Expected settings with `fragments`. Received: fragments=None")
+        self.config, self.fragments = config, config.fragments
+        self.event_log = EventLog(clock)
+        self.size = initial.size
+        largest = max(self.fragments.sizes) * np.dtype(config.dtype).itemsize
+        num_shards = num_shards or len(shard_bounds(largest, item_bytes=1))
+        self.members = [
+            Center(
+                config.fragment(fragment),
+                self.fragments.gather(initial, fragment),
+                clock=clock,
+                num_shards=num_shards,
+                event_log=self.event_log,
+                fragment=fragment,
+                num_fragments=len(self.fragments),
+            )
+            for fragment in range(len(self.fragments))
+        ]
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm that applies the messages."""
+        return self.config.algorithm
+
+    @property
+    def num_workers(self) -> int:
+        """Number of workers."""
+        return self.config.num_workers
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the center."""
+        return self.members[0].dtype
+
+    @property
+    def request_log(self) -> None:
+        """`None`: fragments are for one server."""
+
+    @property
+    def num_commits(self) -> int:
+        """Number of messages decided so far, of all fragments."""
+        return sum(member.num_commits for member in self.members)
+
+    def snapshot(self) -> Vector:
+        """Return a copy of the center; each fragment is between two of its messages."""
+        return self.fragments.whole([member.snapshot() for member in self.members])
+
+    @property
+    def due(self) -> float | None:
+        """Time, by the clock, at which the first grace of an open round is over; `None` if none has begun."""
+        return min((member.due for member in self.members if member.due is not None), default=None)
+
+    def seconds_left(self) -> float | None:
+        """As for `Center.seconds_left`."""
+        left = [seconds for member in self.members if (seconds := member.seconds_left()) is not None]
+        return min(left, default=None)
+
+    def look(self) -> list[Answer]:
+        """As for `Center.look`."""
+        return [answer for member in self.members for answer in member.look()]
+
+    def handle(self, request: Request | Dismiss) -> list[Answer]:
+        """Handle one request and return the answers, by worker.
+
+        Raises:
+            ProtocolError: as for `Center.handle`, or there is no such fragment.
+        """
+        match request:
+            case Exchange():
+                return self._exchange(request)
+            case Join():
+                return self._join(request)
+            case Leave() | Beat():
+                return self._ask_all(request)
+            case Pull():
+                return [(DRIVER, Pulled(self.snapshot(), self.event_log.num_updates))]
+            case Order():
+                answers = [member.handle(request) for member in self.members]
+                return answers[0]
+            case Poll():
+                return [(DRIVER, self.event_log.read(request.since))]
+            case _:
+                return self.members[0].handle(request)
+
+    def mark_lost(self, worker: int, silence: float) -> list[Answer]:
+        """As for `Center.mark_lost`."""
+        return [answer for member in self.members for answer in member.mark_lost(worker, silence)]
+
+    def _exchange(self, request: Exchange) -> list[Answer]:
+        worker, fragment = request.worker, request.fragment
+        if not 0 <= fragment < len(self.members):
+            raise ProtocolError(f"Expected a fragment in 0..{len(self.members) - 1}. Received: {fragment}")
+        if any(member.misses(worker) for member in self.members):
+            self._ask_all(Beat(worker))  # All fragments hear that it is back, not only this one.
+        answers = self.members[fragment].handle(request)
+        return [
+            (receiver, self._whole(receiver, reply, fragment) if isinstance(reply, Skipped) else reply)
+            for receiver, reply in answers
+        ]
+
+    def _whole(self, worker: int, skipped: Skipped, fragment: int) -> Skipped:
+        """Return the whole center: not only this fragment of the worker's weights may be bad."""
+        parts = [
+            skipped.center if member.fragment == fragment else member.pull(worker) for member in self.members
+        ]
+        return replace(skipped, center=self.fragments.whole(parts))
+
+    def _join(self, request: Join) -> list[Answer]:
+        replies = [reply for member in self.members for _, reply in member.handle(request)]
+        joined = [reply for reply in replies if isinstance(reply, Joined)]
+        if len(joined) < len(replies):
+            return [(request.worker, replies[0])]  # All refuse the same layout.
+        place = min(joined, key=lambda reply: reply.sequence)
+        self.event_log.add(
+            WorkerJoined(request.worker, request.attempt, place.epoch, place.step, self.event_log.clock())
+        )
+        center = self.fragments.whole([reply.center for reply in joined])
+        return [(request.worker, replace(place, center=center))]
+
+    def _ask_all(self, request: Leave | Beat) -> list[Answer]:
+        """Pass `request` to all fragments; return one answer to its worker, and those to others."""
+        answers = [answer for member in self.members for answer in member.handle(request)]
+        own = [reply for worker, reply in answers if worker == request.worker]
+        worst = max(own, key=lambda reply: (isinstance(reply, Refused), isinstance(reply, Rejoin)))
+        others = [(worker, reply) for worker, reply in answers if worker != request.worker]
+        return [(request.worker, worst), *others]

@@ -1,0 +1,223 @@
+"""The exchanges of one worker: its messages, its anchor, and what it makes of the replies."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distkeras.algorithms import Algorithm, State, Vector
+from distkeras.center.fragments import Behind, Fragments
+from distkeras.center.messages import Exchange, Exchanged, Refused, Rejoin, Skipped
+from distkeras.center.orders import NO_ORDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distkeras.center.messages import Reply, Request
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss or the weights are no longer finite."""
+
+
+class UnknownToServer(Exception):
+    """The server has restarted and does not know this worker."""
+
+
+@dataclass
+class Window:
+    """The minibatches trained since the last exchange.
+
+    Attributes:
+        sequence: number of its commit, from 1.
+        steps: number of minibatches.
+        samples: number of rows.
+        behind: minibatches and rows behind its message, set when it ends.
+        metrics: Keras's metrics over the window, set when it ends.
+        epoch: epoch in which it ended.
+        next_epoch: epoch of the next minibatch.
+        next_step: index of the next minibatch in its epoch.
+        started: when its training began, in seconds of a monotonic clock.
+        seconds: time for training it; 0 for a process's first window, which compiles the step.
+    """
+
+    sequence: int
+    steps: int = 0
+    samples: int = 0
+    behind: tuple[int, int] = (0, 0)
+    metrics: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+    next_epoch: int = 0
+    next_step: int = 0
+    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+
+class Exchanges:
+    """Makes a worker's messages and takes up the replies, of the whole vector or of fragments in turn.
+
+    Args:
+        algorithm: the distributed optimizer.
+        call: sends a request to the center and returns the reply; it may overwrite a message with the values
+            that the center receives.
+        worker: index of this worker.
+        num_trainable: number of leading elements of the vector that the algorithm updates.
+        fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
+
+    Attributes:
+        anchor: the weights from which the algorithm counts the worker's progress, shape (size,).
+        orders: the orders in the last reply.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        call: Callable[[Request], Any],
+        worker: int,
+        num_trainable: int,
+        fragments: Fragments | None = None,
+    ) -> None:
+        self._algorithm = algorithm
+        self._call = call
+        self._worker = worker
+        self._num_trainable = num_trainable
+        self._fragments = fragments
+        self.num_fragments = 1 if fragments is None else len(fragments)
+        self.anchor: Vector = np.empty(0, np.float32)
+        self.orders = NO_ORDERS
+        self._behind = Behind(self.num_fragments)
+        self._memory: list[State] = []
+        self._told = logger.isEnabledFor(logging.DEBUG)
+
+    def start_from(self, center: Vector) -> None:
+        """Make the whole `center` the anchor, and forget what fragments have not exchanged yet."""
+        self.anchor = center
+        self._memory = [{} for _ in range(self.num_fragments)]
+        # Not without fragments: another thread may count its window now.
+        if self._fragments is not None:
+            self.anchor = center.copy()  # The client's next reply, with one fragment, would overwrite it.
+            self._behind = Behind(self.num_fragments)
+
+    def end(self, window: Window) -> None:
+        """Count a window that has ended, and set the minibatches and rows behind its message."""
+        self._behind.add(window.steps, window.samples)
+        window.behind = self._behind.take(self._fragment_of(window))
+
+    def is_due(self, window: Window) -> bool:
+        """Return whether anything was trained since the last exchange of the window's fragment."""
+        return bool(window.steps or self._behind.steps(self._fragment_of(window)))
+
+    def exchange(self, window: Window, local: Vector) -> Vector:
+        """Commit `window`, which ended at the weights `local`; return the weights to continue from."""
+        request = self.request(window, local)
+        return self.take_up(request, self.ask(request), local)
+
+    def request(self, window: Window, local: Vector) -> Exchange:
+        """Return the commit of `window`, which ended at the weights `local`."""
+        fragment, (num_steps, num_samples) = self._fragment_of(window), window.behind
+        part, anchor = self._part(local, fragment), self._part(self.anchor, fragment)
+        return Exchange(
+            worker=self._worker,
+            sequence=window.sequence,
+            num_steps=num_steps,
+            num_samples=num_samples,
+            epoch=window.next_epoch,
+            step=window.next_step,
+            message=self._message(part, anchor, num_steps, fragment),
+            metrics=window.metrics,
+            window_epoch=window.epoch,
+            seconds=window.seconds,
+            fragment=fragment,
+            window_steps=window.steps,
+            window_samples=window.samples,
+        )
+
+    def ask(self, request: Exchange) -> Reply:
+        """Send `request` and return the reply."""
+        started = time.monotonic() if self._told else 0.0
+        reply: Reply = self._call(request)
+        if self._told:
+            self._tell(request, reply, time.monotonic() - started)
+        return reply
+
+    def take_up(self, request: Exchange, reply: Reply, local: Vector) -> Vector:
+        """Set the anchor by the `reply` to `request`, and return the weights to continue from.
+
+        Without fragments, neither is a copy: the client keeps a reply until the next call. With fragments,
+        `local` gets the new weights of the fragment.
+
+        Raises:
+            UnknownToServer: the worker has to join again.
+            TrainingDiverged: the server refused the update.
+        """
+        if isinstance(reply, Rejoin):
+            raise UnknownToServer
+        if isinstance(reply, Refused):
+            where = f"in worker {self._worker}, epoch {request.window_epoch}, window {request.sequence - 1}"
+            raise TrainingDiverged(_diverged(f"The server refused the update {where}: {reply.reason}."))
+        if isinstance(reply, Exchanged | Skipped):
+            self.orders = reply.orders or NO_ORDERS
+        if isinstance(reply, Skipped):
+            self.start_from(reply.center)
+            return reply.center
+        if not isinstance(reply, Exchanged):
+            raise TypeError(f"Expected the reply to a commit. Received: {type(reply).__name__}")
+        adopted = self._adopted(self._part(local, request.fragment), request, reply)
+        anchor = reply.reply if self._algorithm.anchor_at_reply else adopted
+        if self._fragments is None:
+            self.anchor = anchor
+            return adopted
+        self._fragments.scatter(anchor, request.fragment, self.anchor)
+        self._fragments.scatter(adopted, request.fragment, local)
+        return local
+
+    def _tell(self, request: Exchange, reply: Reply, seconds: float) -> None:
+        logger.debug(
+            "Exchange of worker %d: sequence %d, epoch %d, %s, staleness %d, %d bytes, %.6f s.",
+            *(self._worker, request.sequence, request.window_epoch, type(reply).__name__),
+            *(getattr(reply, "staleness", 0), request.message.nbytes, seconds),
+        )
+
+    def _message(self, local: Vector, anchor: Vector, num_steps: int, fragment: int) -> Vector:
+        split, memory = self._split_of(fragment), self._memory[fragment]
+        if split == local.size:
+            return self._algorithm.commit_with(local, anchor, num_steps, memory)
+        message = np.empty_like(local)
+        message[:split] = self._algorithm.commit_with(local[:split], anchor[:split], num_steps, memory)
+        message[split:] = local[split:]
+        return message
+
+    def _adopted(self, local: Vector, request: Exchange, reply: Exchanged) -> Vector:
+        if reply.restart:  # The reply itself was lost with its connection; this is the center.
+            return reply.reply
+        message, received = request.message, reply.reply
+        split, memory = self._split_of(request.fragment), self._memory[request.fragment]
+        if split == local.size:
+            return self._algorithm.adopt_with(local, message, received, memory)
+        weights = received.copy()
+        weights[:split] = self._algorithm.adopt_with(local[:split], message[:split], received[:split], memory)
+        return weights
+
+    def _fragment_of(self, window: Window) -> int:
+        return (window.sequence - 1) % self.num_fragments
+
+    def _part(self, vector: Vector, fragment: int) -> Vector:
+        return vector if self._fragments is None else self._fragments.gather(vector, fragment)
+
+    def _split_of(self, fragment: int) -> int:
+        if self._fragments is None:
+            return self._num_trainable
+        return self._fragments.num_trainable(fragment, self._num_trainable)
+
+
+def _diverged(what: str) -> str:
+    return (
+        f"{what} The center keeps the last finite weights. Lower the learning rate or the communication "
+        "window, scale the inputs, or clip the gradients (`clipnorm` of the Keras optimizer)."
+    )
