@@ -28,6 +28,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.messages import (
     Answer,
     Beat,
+    Dismiss,
     Exchange,
     Exchanged,
     Fail,
@@ -67,7 +68,7 @@ class GraceOver:
     """The server looked at the center, because the grace of the open round was over."""
 
 
-Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Silence | GraceOver
+Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Dismiss | Silence | GraceOver
 """The types of a record's steps."""
 _STEPS: dict[str, Any] = {cls.__name__: cls for cls in typing.get_args(Recordable)}
 
