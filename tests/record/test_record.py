@@ -222,10 +222,10 @@ def test_what_is_no_record_or_a_damaged_one_is_refused(tmp_path):
         damaged[at] ^= 1
         path.write_bytes(damaged)
         try:  # A length that was changed may look like an entry that is not whole.
-            entries = len(list(read_record(str(path))))
+            entries = list(read_record(str(path)))
         except RecordError:
             continue
-        assert entries < 2
+        assert len(entries) < 2 or entries[-1].told is None
     path.write_bytes(whole.replace(b'"version": 1', b'"version": 9'))
     with pytest.raises(RecordError):
         replay(str(path))
