@@ -10,8 +10,18 @@ import numpy as np
 import pytest
 from serving import serving
 
-from distkeras.algorithms import AEASGD, DOWNPOUR, EASGD, REGISTRY, Algorithm, LocalSGD
-from distkeras.center import BadUpdates, server_bounds, trainable_in
+from distkeras.algorithms import (
+    AEASGD,
+    DOWNPOUR,
+    EASGD,
+    REGISTRY,
+    Algorithm,
+    DynSGD,
+    FedBuff,
+    LocalSGD,
+    Ringmaster,
+)
+from distkeras.center import BadUpdates, Center, CenterConfig, server_bounds, trainable_in
 from distkeras.center.messages import (
     Exchange,
     Fail,
@@ -108,6 +118,43 @@ def test_one_two_and_three_servers_have_the_same_center_bit_for_bit(name):
     assert np.abs(centers[0]).max() > 0
     for center in centers[1:]:
         np.testing.assert_array_equal(center.view(np.uint32), centers[0].view(np.uint32))
+
+
+@pytest.mark.parametrize("algorithm", [DynSGD(), Ringmaster(delay_threshold=2), FedBuff(buffer_size=3)])
+@pytest.mark.parametrize("num_servers", [2, 3])
+def test_workers_that_commit_at_once_leave_the_center_of_one_server(algorithm, num_servers):
+    """Several servers hold what one center holds after the same messages, in the order of their numbers."""
+    commits = 15
+    with group_of(num_servers, algorithm) as (_, _, addresses), ExitStack() as stack:
+        clients = [stack.enter_context(Group(addresses)) for _ in range(WORKERS)]
+        for worker, client in enumerate(clients):
+            client.call(Join(worker))
+
+        def train(worker):
+            for sequence in range(1, commits + 1):
+                clients[worker].call(commit(worker, sequence, value_of(worker, sequence)))
+
+        threads = [threading.Thread(target=train, args=(worker,)) for worker in range(WORKERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        center = clients[0].call(Pull()).center.copy()
+        windows = [event for event in clients[0].call(Poll()).events if isinstance(event, Window)]
+    one = Center(CenterConfig(algorithm, WORKERS), np.zeros(SIZE, np.float32), clock=lambda: 7.0)
+    for worker in range(WORKERS):
+        one.handle(Join(worker))
+    for window in sorted(windows, key=lambda window: window.number):
+        sequence = window.iteration + 1
+        ((_, reply),) = one.handle(commit(window.worker, sequence, value_of(window.worker, sequence)))
+        assert reply.staleness == window.staleness
+    assert one.num_commits == WORKERS * commits
+    assert one.snapshot().tobytes() == center.tobytes()
+
+
+def value_of(worker, sequence):
+    return float(np.random.default_rng((worker, sequence)).standard_normal())
 
 
 @pytest.mark.parametrize("algorithm", [DOWNPOUR(), AEASGD(), EASGD(), LocalSGD()], ids=lambda rule: rule.name)
