@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NUMERIC = (
     *("tests/algorithms", "tests/center", "tests/simulation", "tests/trainers", "tests/worker"),
-    *("tests/wire/test_codecs.py", "tests/wire/test_compression.py", "tests/wire/test_group.py"),
+    *("tests/wire/test_codecs.py", "tests/wire/test_compiled.py", "tests/wire/test_compression.py"),
+    "tests/wire/test_group.py",
     *("tests/spark/test_training.py", "tests/spark/test_ml.py", "tests/spark/test_predictors.py"),
     *("tests/spark/test_evaluators.py", "tests/spark/test_tables.py", "tests/spark/test_utils.py"),
 )
