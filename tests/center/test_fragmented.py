@@ -27,6 +27,7 @@ from distkeras.center.messages import (
     Exchange,
     Exchanged,
     Join,
+    Joined,
     Leave,
     Order,
     Poll,
@@ -51,11 +52,11 @@ class Rounds(LocalSGD):
     fragments = 2
 
 
-def center(rule=None, **options):
+def center(rule=None, clock=lambda: 1.0, **options):
     rule = rule or Parts(4)
     options = {"num_workers": 2, "num_trainable": LAYOUT.num_trainable} | options
     config = CenterConfig(rule, fragments=fragments_of(LAYOUT, rule), **options)
-    made = Fragmented(config, np.arange(LAYOUT.size, dtype=np.float32), clock=lambda: 1.0)
+    made = Fragmented(config, np.arange(LAYOUT.size, dtype=np.float32), clock=clock)
     for worker in range(config.num_workers):
         made.handle(Join(worker))
     return made
@@ -165,6 +166,30 @@ def test_each_fragment_has_rounds_of_its_own():
     assert commit(made, 0, 2) == {}
     assert sorted(dict(made.handle(Leave(1)))) == [0, 1]  # Worker 0 no longer waits for it, in any fragment.
     assert commit(made, 0, 3)[0].reply is not None
+
+
+@pytest.mark.parametrize("how", ["look", "join", "leave", "lost"])
+def test_the_graces_of_all_fragments_are_watched_and_nobody_misses_an_answer(how):
+    now = [0.0]
+    made = center(Rounds(4), clock=lambda: now[0], num_workers=3, quorum=2, grace=10.0)
+    assert (made.due, made.seconds_left(), made.look()) == (None, None, [])
+    for worker in (0, 1):
+        assert commit(made, worker, 1) == {}
+    now[0] = 4.0
+    assert made.seconds_left() == 6.0
+    now[0] = 11.0
+    if how == "look":
+        answers = made.look()
+    elif how == "lost":
+        answers = made.mark_lost(2, 30.0)
+    else:
+        answers = made.handle(Join(2, attempt=1) if how == "join" else Leave(2))
+    told = {"look": [0, 1], "lost": [0, 1]}.get(how, [0, 1, 2])
+    assert sorted(worker for worker, _ in answers) == told
+    assert all(isinstance(reply, Exchanged) for worker, reply in answers if worker < 2)
+    if how == "join":
+        assert isinstance(dict(answers)[2], Joined)
+    assert made.due is None
 
 
 def test_what_concerns_a_worker_is_reported_once():

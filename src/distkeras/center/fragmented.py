@@ -28,6 +28,7 @@ from distkeras.center.messages import (
     Pulled,
     Refused,
     Rejoin,
+    Reply,
     Request,
     Skipped,
 )
@@ -109,20 +110,6 @@ class Fragmented:
         """Return a copy of the center; each fragment is between two of its messages."""
         return self.fragments.whole([member.snapshot() for member in self.members])
 
-    @property
-    def due(self) -> float | None:
-        """Time, by the clock, at which the first grace of an open round is over; `None` if none has begun."""
-        return min((member.due for member in self.members if member.due is not None), default=None)
-
-    def seconds_left(self) -> float | None:
-        """As for `Center.seconds_left`."""
-        left = [seconds for member in self.members if (seconds := member.seconds_left()) is not None]
-        return min(left, default=None)
-
-    def look(self) -> list[Answer]:
-        """As for `Center.look`."""
-        return [answer for member in self.members for answer in member.look()]
-
     def handle(self, request: Request | Dismiss) -> list[Answer]:
         """Handle one request and return the answers, by worker.
 
@@ -146,6 +133,20 @@ class Fragmented:
             case _:
                 return self.members[0].handle(request)
 
+    @property
+    def due(self) -> float | None:
+        """Time at which the first grace of an open round is over; `None` if none has begun."""
+        return min((member.due for member in self.members if member.due is not None), default=None)
+
+    def seconds_left(self) -> float | None:
+        """As for `Center.seconds_left`, over all fragments."""
+        left = [member.seconds_left() for member in self.members]
+        return min((seconds for seconds in left if seconds is not None), default=None)
+
+    def look(self) -> list[Answer]:
+        """As for `Center.look`."""
+        return [answer for member in self.members for answer in member.look()]
+
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
         """As for `Center.mark_lost`."""
         return [answer for member in self.members for answer in member.mark_lost(worker, silence)]
@@ -155,7 +156,7 @@ class Fragmented:
         if not 0 <= fragment < len(self.members):
             raise ProtocolError(f"Expected a fragment in 0..{len(self.members) - 1}. Received: {fragment}")
         if any(member.misses(worker) for member in self.members):
-            self._ask_all(Beat(worker))  # All fragments hear that it is back, not only this one.
+            self._ask(Beat(worker))  # All fragments hear that it is back, not only this one.
         answers = self.members[fragment].handle(request)
         return [
             (receiver, self._whole(receiver, reply, fragment) if isinstance(reply, Skipped) else reply)
@@ -170,21 +171,25 @@ class Fragmented:
         return replace(skipped, center=self.fragments.whole(parts))
 
     def _join(self, request: Join) -> list[Answer]:
-        replies = [reply for member in self.members for _, reply in member.handle(request)]
-        joined = [reply for reply in replies if isinstance(reply, Joined)]
-        if len(joined) < len(replies):
-            return [(request.worker, replies[0])]  # All refuse the same layout.
+        own, others = self._ask(request)
+        joined = [reply for reply in own if isinstance(reply, Joined)]
+        if len(joined) < len(own):
+            return [(request.worker, own[0]), *others]  # All refuse the same layout.
         place = min(joined, key=lambda reply: reply.sequence)
         self.event_log.add(
             WorkerJoined(request.worker, request.attempt, place.epoch, place.step, self.event_log.clock())
         )
         center = self.fragments.whole([reply.center for reply in joined])
-        return [(request.worker, replace(place, center=center))]
+        return [(request.worker, replace(place, center=center)), *others]
 
     def _ask_all(self, request: Leave | Beat) -> list[Answer]:
         """Pass `request` to all fragments; return one answer to its worker, and those to others."""
+        own, others = self._ask(request)
+        worst = max(own, key=lambda reply: (isinstance(reply, Refused), isinstance(reply, Rejoin)))
+        return [(request.worker, worst), *others]
+
+    def _ask(self, request: Join | Leave | Beat) -> tuple[list[Reply], list[Answer]]:
+        """Pass `request` to all fragments; return their replies to its worker, and the answers to others."""
         answers = [answer for member in self.members for answer in member.handle(request)]
         own = [reply for worker, reply in answers if worker == request.worker]
-        worst = max(own, key=lambda reply: (isinstance(reply, Refused), isinstance(reply, Rejoin)))
-        others = [(worker, reply) for worker, reply in answers if worker != request.worker]
-        return [(request.worker, worst), *others]
+        return own, [answer for answer in answers if answer[0] != request.worker]
