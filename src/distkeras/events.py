@@ -7,6 +7,7 @@ from typing import Literal
 
 __all__ = [
     "CenterFailed",
+    "CenterKept",
     "Event",
     "EventsDropped",
     "RecordFailed",
@@ -101,6 +102,23 @@ class ServerRestored:
     commits: list[int]
     left: list[bool]
     samples: int
+    num_updates: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class CenterKept:
+    """The server keeps a copy of the center, as a `Keep` has asked for.
+
+    Attributes:
+        samples: number of rows that was asked for.
+        number: number of the first commit with which the center had so many.
+        num_updates: updates of the center by then.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    samples: int
+    number: int
     num_updates: int
     timestamp: float
 
@@ -233,6 +251,7 @@ Event = (
     | WorkerLeft
     | WorkerLost
     | WorkerBack
+    | CenterKept
     | ServerRestored
     | SnapshotFailed
     | SnapshotWritten

@@ -7,10 +7,20 @@ import threading
 import numpy as np
 import pytest
 
-from distkeras.algorithms import BUFFER, DCASGD, DISCARD, TAKE, Algorithm, DynSGD, FedBuff, Ringmaster
+from distkeras.algorithms import (
+    BUFFER,
+    DCASGD,
+    DISCARD,
+    TAKE,
+    Algorithm,
+    DynSGD,
+    FedBuff,
+    LocalSGD,
+    Ringmaster,
+)
 from distkeras.center import Center, CenterConfig, restore_snapshot, take_snapshot
-from distkeras.center.messages import Exchange, Exchanged, Join, Poll
-from distkeras.events import Window
+from distkeras.center.messages import Exchange, Exchanged, Join, Keep, Poll, Pull, Refused
+from distkeras.events import CenterKept, Window
 
 SIZE, WORKERS, COMMITS = 70_000, 6, 12
 RULES = [DynSGD(), Ringmaster(delay_threshold=5), FedBuff(buffer_size=3), DCASGD()]
@@ -127,6 +137,33 @@ def test_what_is_buffered_survives_a_snapshot():
     commit(other, 0, 3, 1.0)
     assert other.snapshot().tolist() == [1.0] * 4
     assert (other.num_updates, other.num_commits) == (1, 3)
+
+
+def test_a_copy_is_kept_of_the_center_with_which_a_number_of_rows_is_reached():
+    center = start(FedBuff(buffer_size=2), num_workers=2, num_shards=2)
+    for samples in (2, 3, 5):
+        center.handle(Keep(samples))
+    assert isinstance(center.handle(Pull(kept=2))[0][1], Refused)
+    for sequence in (1, 2, 3):
+        for worker in (0, 1):
+            commit(center, worker, sequence, 1.0)
+    pulled = [center.handle(Pull(kept=samples))[0][1] for samples in (3, 5)]
+    # Of deltas 1 and 1, then 1 and 1 / sqrt(1 + 1): each worker goes on from what it received.
+    assert [each.num_updates for each in pulled] == [1, 2]
+    assert pulled[0].center.tolist() == [1.0] * 4
+    assert isinstance(center.handle(Pull(kept=2))[0][1], Refused)  # The last two are kept.
+    events = [event for event in center.handle(Poll())[0][1].events if isinstance(event, CenterKept)]
+    assert [(event.samples, event.number) for event in events] == [(2, 2), (3, 3), (5, 5)]
+
+
+def test_a_round_reaches_a_number_of_rows_with_all_its_workers():
+    center = start(LocalSGD(), num_workers=2, num_shards=2)
+    center.handle(Keep(1))
+    center.handle(Keep(2))
+    for worker in (0, 1):
+        center.handle(Exchange(worker, 1, 1, 1, 0, 1, np.full(4, 3.0, np.float32)))
+    for samples in (1, 2):
+        assert center.handle(Pull(kept=samples))[0][1].center.tolist() == [3.0] * 4
 
 
 def test_a_rule_that_returns_nothing_is_told_to_decide():

@@ -26,6 +26,7 @@ from distkeras.center.messages import (
     Exchange,
     Fail,
     Join,
+    Keep,
     Leave,
     Poll,
     Pull,
@@ -134,6 +135,8 @@ def test_workers_that_commit_at_once_leave_the_center_of_one_server(algorithm, n
             for sequence in range(1, commits + 1):
                 clients[worker].call(commit(worker, sequence, value_of(worker, sequence)))
 
+        half = WORKERS * commits * 32 // 2
+        clients[0].call(Keep(half))
         threads = [threading.Thread(target=train, args=(worker,)) for worker in range(WORKERS)]
         for thread in threads:
             thread.start()
@@ -141,6 +144,7 @@ def test_workers_that_commit_at_once_leave_the_center_of_one_server(algorithm, n
             thread.join(60)
             assert not thread.is_alive()
         center = clients[0].call(Pull()).center.copy()
+        kept = clients[0].call(Pull(kept=half)).center.copy()
         windows = [event for event in clients[0].call(Poll()).events if isinstance(event, Window)]
     one = Center(CenterConfig(algorithm, WORKERS), np.zeros(SIZE, np.float32), clock=lambda: 7.0)
     for worker in range(WORKERS):
@@ -149,6 +153,8 @@ def test_workers_that_commit_at_once_leave_the_center_of_one_server(algorithm, n
         sequence = window.iteration + 1
         ((_, reply),) = one.handle(commit(window.worker, sequence, value_of(window.worker, sequence)))
         assert reply.staleness == window.staleness
+        if one.num_commits == WORKERS * commits // 2:
+            assert one.snapshot().tobytes() == kept.tobytes()
     assert one.num_commits == WORKERS * commits
     assert one.snapshot().tobytes() == center.tobytes()
 

@@ -30,6 +30,7 @@ from distkeras.center.messages import (
     Follow,
     Join,
     Joined,
+    Keep,
     Leave,
     Order,
     Ordered,
@@ -257,7 +258,7 @@ class Center:
                 self._report(WorkerFailed(request.worker, request.error, self.event_log.clock()))
                 return [(request.worker, Done())]
             case Pull():
-                return [(DRIVER, Pulled(self.snapshot(), self.num_updates))]
+                return [(DRIVER, self._pulled(request.kept))]
             case Poll():
                 return [(DRIVER, self.event_log.read(request.since))]
             case Follow():
@@ -268,6 +269,11 @@ class Center:
                 return self._order(request)
             case Dismiss():
                 return self._dismiss()
+            case Keep():
+                if request.samples < 1:
+                    raise ProtocolError(f"Expected a number of rows. Received: samples={request.samples}")
+                self._decisions.kept.want(request.samples)
+                return [(DRIVER, Done())]
 
     @property
     def due(self) -> float | None:
@@ -412,13 +418,23 @@ class Center:
                 return answers
             decision = self._decisions.commit(request)
             with ErrorsNoted() as noted:
-                self._vector.exchange(request.message, decision)
+                copy = self._vector.exchange(request.message, decision)
             if noted and (failure := self.finite.after([request], self.event_log)):
                 return failure
             (staleness,) = decision.staleness
             window = record.commit(request, staleness, decision.commit, self.event_log.clock())
             self.event_log.add(window, updates=decision.updates)
+            if copy is not None:
+                self.event_log.add(*self._decisions.keep(copy, decision, self.event_log.clock()))
             return [(worker, Exchanged(request.message, staleness, False, request.sequence, self.fragment))]
+
+    def _pulled(self, kept: int) -> Pulled | Refused:
+        if not kept:
+            return Pulled(self.snapshot(), self.num_updates)
+        copy = self._decisions.kept.get(kept)
+        if copy is None:
+            return Refused(f"there is no copy of the center at {kept} rows")
+        return Pulled(copy.center, copy.num_updates)
 
     def _dismiss(self) -> list[Answer]:
         with self.paused():

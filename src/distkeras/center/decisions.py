@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from distkeras.algorithms import Commit, Verdict
+from distkeras.algorithms import Commit, Vector, Verdict
 from distkeras.center.config import CenterConfig
+from distkeras.center.kept import Kept
 from distkeras.center.messages import DRIVER, Exchange, Join, Ordered
 from distkeras.center.request_log import RequestLog, entry_of
+from distkeras.events import CenterKept
 
 
 class Decision(NamedTuple):
@@ -22,11 +24,15 @@ class Decision(NamedTuple):
         turn: place among everything that reads or changes the shards: they follow this order.
         commit: facts for the algorithm, with its verdict.
         staleness: staleness of each message: one, or those of a round.
+        num_updates: updates of the center after this one.
+        kept: numbers of rows for which the center is to be copied after this message.
     """
 
     turn: int
     commit: Commit
     staleness: tuple[int, ...]
+    num_updates: int = 0
+    kept: tuple[int, ...] = ()
 
     @property
     def updates(self) -> int:
@@ -42,11 +48,13 @@ class Counts:
         commits: messages decided; a round counts once.
         updates: messages taken: the version of the center.
         buffered: messages buffered since the last one that was taken.
+        samples: rows in all messages.
     """
 
     commits: int = 0
     updates: int = 0
     buffered: int = 0
+    samples: int = 0
 
 
 class Decisions:
@@ -58,10 +66,13 @@ class Decisions:
     Attributes:
         commits: messages decided so far; a round counts once.
         log: log of the requests, for other servers of the job; `None` if there are none.
+        kept: copies of the center that are wanted, and those that have been made.
     """
 
     def __init__(self, config: CenterConfig, log: RequestLog | None = None) -> None:
         self.log = log
+        self.kept = Kept()
+        self._marks: tuple[int, ...] = ()
         self._given: Ordered | None = None
         self._round: Commit | None = None  # The round that the current request has closed.
         self._algorithm = config.algorithm
@@ -71,7 +82,7 @@ class Decisions:
         self._windows_ahead = 2 if config.overlap is True else 1
         self._lock = threading.Lock()
         self._turns = 0
-        self.commits = self._updates = self._buffered = 0
+        self.commits = self._updates = self._buffered = self._samples = 0
         # By worker: the versions that it held at the start of the next window that it sends, and later ones.
         self._held: dict[int, deque[int]] = {}
 
@@ -79,12 +90,13 @@ class Decisions:
     def counts(self) -> Counts:
         """The counts so far."""
         with self._lock:
-            return Counts(self.commits, self._updates, self._buffered)
+            return Counts(self.commits, self._updates, self._buffered, self._samples)
 
     def restore(self, counts: Counts) -> None:
         """Continue from the `counts` in a snapshot."""
         with self._lock:
             self.commits, self._updates, self._buffered = counts.commits, counts.updates, counts.buffered
+            self._samples = counts.samples
 
     def read(self) -> int:
         """Return the turn of a read of the whole center."""
@@ -108,7 +120,7 @@ class Decisions:
         """
         if self.log is not None:
             closed, self._round = self._round, None
-            self.log.add(entry_of(worker, call, closed))
+            self.log.add(entry_of(worker, call, closed, self._marks if closed is not None else ()))
 
     def pull(self, request: Join | Exchange) -> int:
         """Return the turn in which the sender of `request` receives the center, to start from it."""
@@ -137,7 +149,7 @@ class Decisions:
                 for index in range(len(held)):
                     held[index] += 1  # The worker's current window already contains this one.
             held.append(self._updates)
-            return Decision(self._turn(), commit, (staleness,))
+            return Decision(self._turn(), commit, (staleness,), self._updates, self._marks)
 
     def close_round(self, workers: Sequence[int], num_steps: int, num_samples: int) -> Decision:
         """Decide on the mean message of a round of `workers`."""
@@ -146,7 +158,13 @@ class Decisions:
             commit = self._round = self._decide(DRIVER, 0, num_steps, num_samples, len(workers))
             for worker in workers:
                 self._held[worker].append(self._updates)
-            return Decision(self._turn(), commit, staleness)
+            return Decision(self._turn(), commit, staleness, self._updates, self._marks)
+
+    def keep(self, copy: Vector, decision: Decision, time: float) -> list[CenterKept]:
+        """Keep a `copy` of the center after `decision`, and return the events that tell of it."""
+        self.kept.add(decision.kept, copy, decision.num_updates)
+        number = decision.commit.number
+        return [CenterKept(samples, number, decision.num_updates, time) for samples in decision.kept]
 
     def held(self) -> dict[int, tuple[int, ...]]:
         """Return the versions from which the workers train, as numbers of updates behind the center."""
@@ -170,6 +188,8 @@ class Decisions:
             self._buffered,
         )
         given, self._given = self._given, None
+        self._samples += num_samples
+        self._marks = self.kept.reached(self._samples) if given is None else tuple(given.kept)
         if given is None:
             verdict = self._algorithm.decide(commit)
             if verdict is not Verdict.TAKE:
@@ -195,7 +215,9 @@ class Decisions:
 
     def _log(self, request: Join | Exchange, commit: Commit | None = None) -> None:
         if self.log is not None:
-            self.log.add(entry_of(request.worker, request.call, commit))
+            self.log.add(
+                entry_of(request.worker, request.call, commit, () if commit is None else self._marks)
+            )
 
     def _turn(self) -> int:
         self._turns += 1

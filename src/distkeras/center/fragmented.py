@@ -21,6 +21,7 @@ from distkeras.center.messages import (
     Exchange,
     Join,
     Joined,
+    Keep,
     Leave,
     Order,
     Poll,
@@ -128,6 +129,8 @@ class Fragmented:
             case Order():
                 answers = [member.handle(request) for member in self.members]
                 return answers[0]
+            case Keep():
+                raise ProtocolError("Expected a center without fragments: these are never at one moment.")
             case Poll():
                 return [(DRIVER, self.event_log.read(request.since))]
             case _:

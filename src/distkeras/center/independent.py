@@ -11,7 +11,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.event_log import EventLog
-from distkeras.center.messages import DRIVER, Answer, Dismiss, Done, Follow, Order, Poll, Pull, Request
+from distkeras.center.messages import DRIVER, Answer, Dismiss, Done, Follow, Keep, Order, Poll, Pull, Request
 
 
 class Independent:
@@ -62,7 +62,7 @@ class Independent:
             return [(DRIVER, self.event_log.read(request.since))]
         if isinstance(request, Follow | Dismiss):
             raise ProtocolError("Expected no server to follow this one: members do not share their order.")
-        if isinstance(request, Order):
+        if isinstance(request, Order | Keep):
             for member in self.members:
                 member.handle(request)
             return [(DRIVER, Done())]

@@ -115,9 +115,15 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """The driver, which trains nothing, asks for the center; in an ensemble, for the center of `member`."""
+    """The driver, which trains nothing, asks for the center, or for a copy that a `Keep` has asked for.
+
+    Attributes:
+        member: in an ensemble, the member whose center it is.
+        kept: number of rows of the copy; 0 for the center as it is now.
+    """
 
     member: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,19 @@ class Order:
     orders: Orders
 
 
-Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow | Order
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The driver asks for a copy of the center as it will be after the first message that brings it to
+    `samples` rows, such as the end of an epoch.
+
+    The event `CenterKept` tells that there is one, and `Pull` brings it. A center keeps the last two. After a
+    restart of the server the driver asks again.
+    """
+
+    samples: int
+
+
+Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow | Order | Keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +284,7 @@ class Ordered:
         staleness: its staleness, for the algorithm.
         buffered: messages buffered before it.
         verdict: what the algorithm decided; "" for no commit.
+        kept: numbers of rows for which the center is copied after the commit.
     """
 
     worker: int
@@ -274,6 +293,7 @@ class Ordered:
     staleness: int = 0
     buffered: int = 0
     verdict: str = ""
+    kept: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

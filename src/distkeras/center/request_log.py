@@ -59,8 +59,9 @@ class RequestLog:
             self._changed.wait_for(lambda: leader != self.name or since != self._next, seconds)
 
 
-def entry_of(worker: int, call: int, commit: Commit | None = None) -> Ordered:
-    """Return the entry of a request, with the decision that it led to."""
+def entry_of(worker: int, call: int, commit: Commit | None = None, kept: tuple[int, ...] = ()) -> Ordered:
+    """Return the entry of a request, with the decision that it led to, and the copies made after it."""
     if commit is None:
         return Ordered(worker, call)
-    return Ordered(worker, call, commit.number, commit.staleness, commit.buffered, commit.verdict.value)
+    facts = commit.number, commit.staleness, commit.buffered, commit.verdict.value
+    return Ordered(worker, call, *facts, list(kept))

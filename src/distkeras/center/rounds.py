@@ -94,7 +94,7 @@ class Rounds:
         with ErrorsNoted() as noted:
             weights = weights_of(messages, self._config.algorithm.weighted)
             vectors = [message.message for message in messages]
-            reply = self._vector.exchange_round(vectors, weights, workers, decision)
+            reply, copy = self._vector.exchange_round(vectors, weights, workers, decision)
         log = self._event_log
         if noted and (failure := self._finite.after(messages, log)):
             return failure
@@ -106,6 +106,8 @@ class Rounds:
         ]
         closed = RoundClosed(log.num_updates, workers, *self._live(), log.clock())
         log.add(*windows, closed, updates=decision.updates)
+        if copy is not None:
+            log.add(*self._decisions.keep(copy, decision, log.clock()))
         return [
             (message.worker, Exchanged(reply, staleness, False, message.sequence, message.fragment))
             for message, staleness in behind

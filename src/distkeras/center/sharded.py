@@ -54,17 +54,24 @@ class Sharded:
         for shard in self.shards:
             shard.forget(worker)
 
-    def exchange(self, message: Vector, decision: Decision) -> None:
-        """Apply the `message` of one worker as decided, and overwrite it with the reply."""
-        self._change(decision, message, Shard.exchange)
+    def exchange(self, message: Vector, decision: Decision) -> Vector | None:
+        """Apply the `message` of one worker as decided, and overwrite it with the reply.
+
+        Returns:
+            A copy of the vector after it, if the decision asks for one.
+        """
+        return self._change(decision, message, Shard.exchange)
 
     def exchange_round(
         self, messages: Sequence[Vector], weights: Vector, workers: Sequence[int], decision: Decision
-    ) -> Vector:
-        """Apply the messages of a round of `workers`, which may be overwritten; return their common reply."""
+    ) -> tuple[Vector, Vector | None]:
+        """Apply the messages of a round of `workers`, which may be overwritten.
+
+        Returns:
+            Their common reply, and a copy of the vector after it, if the decision asks for one.
+        """
         reply = np.empty_like(self._vector)
-        self._change(decision, reply, Shard.exchange_round, messages, weights, workers)
-        return reply
+        return reply, self._change(decision, reply, Shard.exchange_round, messages, weights, workers)
 
     def not_finite(self) -> str | None:
         """Return what is not finite in the center or the algorithm's state; `None` if nothing is."""
@@ -101,17 +108,29 @@ class Sharded:
         for shard, state in zip(self.shards, states, strict=True):
             shard.state = dict(state)
 
-    def _change(self, decision: Decision, message: Vector, act: Callable[..., None], *args: object) -> None:
+    def _change(
+        self, decision: Decision, message: Vector, act: Callable[..., None], *args: object
+    ) -> Vector | None:
+        copy = np.empty_like(self._vector) if decision.kept else None
         try:
-            self._in_turn(decision.turn, message, act, decision.commit, *args)
+            self._in_turn(decision.turn, message, act, decision.commit, *args, copy=copy)
         except BaseException:
             self._torn = True
             raise
+        return copy
 
-    def _in_turn(self, turn: int, vector: Vector, act: Callable[..., None], *args: object) -> None:
+    def _in_turn(
+        self,
+        turn: int,
+        vector: Vector,
+        act: Callable[..., None],
+        *args: object,
+        copy: Vector | None = None,
+    ) -> None:
         """Call `act` with each shard, its part of `vector` and `args`, when it is this turn there.
 
-        If one call fails, the rest of the shards are left alone, but their next turn may begin.
+        After that, the shard is copied to its part of `copy`. If one call fails, the rest of the shards are
+        left alone, but their next turn may begin.
         """
         failure: BaseException | None = None
         for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
@@ -120,6 +139,8 @@ class Sharded:
             try:
                 if failure is None:
                     act(shard, vector[low:high], *args)
+                    if copy is not None:
+                        shard.read(copy[low:high])
             except BaseException as error:
                 failure = error
             finally:

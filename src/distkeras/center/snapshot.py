@@ -169,7 +169,8 @@ def _facts(archive: Any) -> dict[str, Any]:
 def _upgraded(member: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a center in version 1, which counted updates by shard and knew no buffered ones."""
     versions = member["versions"]
-    counts = {"commits": max(versions), "updates": max(versions), "buffered": 0}
+    samples = sum(worker["samples"] for worker in member["lines"])
+    counts = {"commits": max(versions), "updates": max(versions), "buffered": 0, "samples": samples}
     return {"shards": len(versions), "counts": counts, "workers": member["lines"]}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from distkeras.events import (
     CenterFailed,
+    CenterKept,
     Event,
     EventsDropped,
     RecordFailed,
@@ -60,6 +61,10 @@ def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
             return _of_round(event)
         case SnapshotWritten() | SnapshotFailed() | RecordFailed() | ServerRestored():
             return _of_storage(event)
+        case CenterKept():
+            return logging.DEBUG, (
+                f"The server keeps a copy of the center at {event.samples} rows, after commit {event.number}."
+            )
         case CenterFailed():
             return logging.ERROR, f"The parameter server cannot continue: {event.error}"
         case EventsDropped():

@@ -34,6 +34,7 @@ from distkeras.center.messages import (
     Fail,
     Join,
     Joined,
+    Keep,
     Leave,
     Order,
     Ordered,
@@ -68,7 +69,7 @@ class GraceOver:
     """The server looked at the center, because the grace of the open round was over."""
 
 
-Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Dismiss | Silence | GraceOver
+Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Keep | Dismiss | Silence | GraceOver
 """The types of a record's steps."""
 _STEPS: dict[str, Any] = {cls.__name__: cls for cls in typing.get_args(Recordable)}
 

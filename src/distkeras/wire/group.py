@@ -20,6 +20,7 @@ from distkeras.center.messages import (
     Fail,
     Join,
     Joined,
+    Keep,
     Leave,
     Order,
     Poll,
@@ -98,10 +99,14 @@ class Group:
                 return next((reply for reply in replies if isinstance(reply, Rejoin)), Done())
             case Pull():
                 pulled = self._all([request] * len(self._clients))
+                if (
+                    refused := next((each for each in pulled if isinstance(each, Refused)), None)
+                ) is not None:
+                    return refused
                 return Pulled(self._whole([reply.center for reply in pulled]), pulled[0].num_updates)
             case Poll():
                 return self._poll(request)
-            case Fail() | Order():
+            case Fail() | Order() | Keep():
                 return self._clients[0].call(request)
 
     def _numbered(self, request: Join | Exchange | Leave) -> Join | Exchange | Leave:
