@@ -32,7 +32,7 @@ def test_workers_stream_compressed_fragments_and_take_replies_up_late(spark):
         fragments=3,
         batch_size=16,
         num_epoch=4,
-        compression="int8",
+        compression="fp4",
         overlap=1,
         seed=0,
     )

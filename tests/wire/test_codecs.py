@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distkeras.wire import codecs
-from distkeras.wire.codecs import BF16, FP16, CodecError, Int8, Packing, Sign, TopK
+from distkeras.wire.codecs import BF16, FP4, FP16, CodecError, Int8, Packing, Sign, TopK
 from distkeras.wire.codecs.base import BLOCK, CHUNK
 
 CODECS = [*(codec() for codec in codecs.REGISTRY.values()), TopK(density=0.3), TopK(density=1)]
@@ -55,6 +55,7 @@ def blocks(vector):
         (FP16(), {0: 0, 1: 2, 1025: 2050}),
         (BF16(), {0: 0, 1: 2, 1025: 2050}),
         (Int8(), {0: 0, 1: 5, 1024: 1028, 1025: 1033}),
+        (FP4(), {0: 0, 1: 5, 2: 5, 3: 6, 1024: 516, 1025: 521}),
         (Sign(), {0: 0, 1: 5, 8: 5, 9: 6, 1024: 132, 1025: 137}),
         (TopK(), {0: 0, 1: 8, 100: 8, 101: 16, 1_000_000: 80_000}),
         (TopK(density=0.5), {1: 8, 3: 16, 4: 16}),
@@ -63,6 +64,20 @@ def blocks(vector):
 )
 def test_the_size_alone_decides_how_many_bytes(codec, sizes):
     assert {size: codec.encoded_bytes(size) for size in sizes} == sizes
+
+
+@UNHURRIED
+@given(vectors)
+def test_fp4_decodes_to_the_nearest_of_its_values(vector):
+    values = np.array([0, *(2.0**exponent for exponent in range(-6, 1))])
+    decoded = round_trip(FP4(), vector)
+    for before, after in zip(blocks(vector), blocks(decoded), strict=True):
+        scale = float(np.abs(before).max(initial=0))
+        known = scale * np.concatenate((values, -values))
+        nearest = np.abs(before[:, None].astype(float) - known).min(axis=1, initial=np.inf)
+        error = np.abs(before.astype(float) - after)
+        np.testing.assert_allclose(error, nearest, rtol=1e-5, atol=1e-6 * scale)
+        assert (error <= np.maximum(np.abs(before) / 3, scale / 128) * (1 + 1e-6)).all()
 
 
 def test_int8_takes_at_most_26_percent_of_the_bytes():
@@ -259,7 +274,7 @@ def test_a_codec_travels_by_pickle(codec):
 def test_an_unknown_name_is_refused_with_a_hint():
     with pytest.raises(ValueError, match=r"Did you mean 'int8'.*Received: compression='INT-8'"):
         codecs.get("INT-8")
-    with pytest.raises(ValueError, match="Known: fp16, bf16, int8, sign, topk"):
+    with pytest.raises(ValueError, match="Known: fp16, bf16, int8, fp4, sign, topk"):
         codecs.get("zstd")
     with pytest.raises(TypeError, match="Received: compression=8"):
         codecs.get(8)
