@@ -24,6 +24,7 @@ from distkeras.cluster.slots import NotEnoughSlots
 from distkeras.cluster.story import Story
 from distkeras.events import (
     CenterFailed,
+    CenterKept,
     EventsDropped,
     RecordFailed,
     RoundClosed,
@@ -91,6 +92,11 @@ TOLD = [
         ServerRestored([3, 4], [True, False], 70, 7, 7.0),
         "INFO",
         "The parameter server resumes from a snapshot of 7 updates: 7 windows, 1 of 2 workers have ended.",
+    ),
+    (
+        CenterKept(640, 12, 11, 7.0),
+        "DEBUG",
+        "The server keeps a copy of the center at 640 rows, after commit 12.",
     ),
     (
         EventsDropped(3, 7.0),
