@@ -252,6 +252,7 @@ def attack(by: str, compression: str | None, num_frames: int, seed: int) -> dict
             for sequence in range(1, 11):
                 worker.call(commit(sequence))
             center = driver.call(Pull()).center.tobytes()
+            time.sleep(0.2)  # The threads of the handshakes have ended then.
             since, before = 0, cost(watched)
             sessions = [draw.randbytes(SESSION_BYTES) for _ in range(SESSIONS)]
             line: list[Connection] = []

@@ -32,8 +32,8 @@ def test_both_ends_notice_a_machine_that_is_gone(timeout, probes):
         Client(replace(address, timeout=timeout)) as client,
     ):
         client.call(Join(0))
-        (handshake,) = server._open
-        for sock in (client._connection.sock, handshake.sock):
+        (conversation,) = server._open
+        for sock in (client._connection.sock, conversation._connection.sock):
             assert limits(sock) == [*probes, 1000 * timeout]
 
 

@@ -46,10 +46,13 @@ class ServerOptions:
         record: a folder on the driver's machine. Each server writes there all requests that it handles, in
             order, with the vector of every commit: `distkeras.record.replay` replays them to the same
             center. The server then processes exchanges of several workers one at a time. Default: no record.
+        memory: most bytes that each parameter server may need. A training that may need more is refused with
+            the figures, before a server starts. Default: not checked.
 
     Raises:
         TypeError: an option has the wrong type.
-        ValueError: seconds are not positive, `restarts` is negative, or `ports` is empty or has a wrong one.
+        ValueError: seconds or bytes are not positive, `restarts` is negative, or `ports` is empty or has a
+            wrong one.
     """
 
     host: str | None = None
@@ -65,6 +68,7 @@ class ServerOptions:
     tls: bool | TLS = False
     checksum: bool = False
     record: str | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.tls, bool | TLS):
@@ -85,6 +89,11 @@ class ServerOptions:
         for name, finite in (("heartbeat", True), ("timeout", True), ("patience", False), ("give_up", False)):
             _check_seconds(name, getattr(self, name), finite)
         self._check_ports()
+        if self.memory is not None and (type(self.memory) is not int or self.memory <= 0):
+            raise ValueError(
+                "`memory` must be a positive number of bytes, such as 8 * 2**30, or None for no limit. "
+                f"Received: memory={self.memory!r}"
+            )
         if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 0:
             raise ValueError(f"`restarts` must be an integer from 0. Received: restarts={self.restarts!r}")
 

@@ -11,6 +11,7 @@ from distkeras.center import server_bounds
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerProcess, ServerSetup
+from distkeras.cluster.server_memory import check_memory, memory_needed
 from distkeras.cluster.story import Story
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.store import Store
@@ -32,7 +33,8 @@ class Servers:
         story: the story of the job; default: a new one.
 
     Raises:
-        ValueError: fewer ports than servers, or several servers for a center in fragments.
+        ValueError: fewer ports than servers, several servers for a center in fragments, or a server may
+            need more memory than the options allow.
         ServerFailed: a process did not start.
     """
 
@@ -59,6 +61,10 @@ class Servers:
 
         # The members of an ensemble have one worker each: there is no order to agree on.
         together = len(bounds) > 1 and not setup.center.independent
+
+        if (memory := setup.options.memory) is not None:
+            for index, part in enumerate(bounds):
+                check_memory(memory, _need_of(setup, part, follows=index > 0))
 
         def start(index: int, leader: ServerAddress | None = None) -> ServerProcess:
             low, high = bounds[index]
@@ -116,6 +122,19 @@ class Servers:
         for process in self.processes:  # All at the same time: each may have a last snapshot to write.
             process.hang_up()
         self._stack.close()
+
+
+def _need_of(setup: ServerSetup, part: tuple[int, int], *, follows: bool) -> dict[str, int]:
+    """Return how many bytes the server of a part of the center may need, by purpose."""
+    low, high = part
+    return memory_needed(
+        setup.center.part(low, high),
+        high - low,
+        compression=setup.compression,
+        snapshots=setup.options.snapshots is not None,
+        shared_memory=setup.options.shared_memory,
+        follows=follows,
+    )
 
 
 def _options_of(index: int, options: ServerOptions, resumed: bool) -> ServerOptions:

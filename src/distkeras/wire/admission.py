@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,12 +20,19 @@ class Caller:
     Attributes:
         hang_up: ends the connection, from any thread.
         session: shared by all connections of one client.
-        replies: replies that came from the requests of other threads.
+        wake: lets the connection look for replies, from any thread.
+        replies: replies that came from the requests of others.
     """
 
     hang_up: Callable[[], None]
     session: bytes
-    replies: queue.SimpleQueue[Reply | frames.Stopped] = field(default_factory=queue.SimpleQueue)
+    wake: Callable[[], None]
+    replies: deque[Reply | frames.Stopped] = field(default_factory=deque)
+
+    def answer(self, reply: Reply | frames.Stopped) -> None:
+        """Give the connection a reply for which it waits."""
+        self.replies.append(reply)
+        self.wake()
 
 
 class Admission:
@@ -46,6 +52,7 @@ class Admission:
         self._newest: dict[bytes, Caller] = {}  # by session
         self._owners: dict[int, bytes] = {}  # sessions, by worker
         self._replaced: set[bytes] = set()
+        self._beating: dict[bytes, int] = {}  # workers, by session
         self._tickets: defaultdict[int, int] = defaultdict(int)  # of the last process, by worker
         self._stopped: frames.Stopped | None = None
 
@@ -69,13 +76,22 @@ class Admission:
         with self._lock:
             if self._newest.get(caller.session) is caller:
                 del self._newest[caller.session]
+                self._beating.pop(caller.session, None)
 
-    def hear(self, worker: int, ticket: int) -> frames.Stopped | None:
+    def hear(self, caller: Caller, worker: int, ticket: int) -> frames.Stopped | None:
         """Return why a heartbeat of the process with `ticket` does not count; `None` if it does."""
         with self._lock:
             if self._stopped is not None:
                 return self._stopped
-            return REPLACED if ticket < self._tickets[worker] else None
+            if ticket < self._tickets[worker]:
+                return REPLACED
+            self._beating[caller.session] = worker
+            return None
+
+    def workers(self) -> dict[bytes, int]:
+        """Return which worker each session acts for, or will as far as its heartbeats say."""
+        with self._lock:
+            return self._beating | {session: worker for worker, session in self._owners.items()}
 
     def admit(self, caller: Caller, worker: int, request: Request) -> Rejoin | frames.Stopped | None:
         """Let `caller` act for `worker` and wait for an answer, or return the reply that turns it away."""
@@ -97,7 +113,7 @@ class Admission:
             cut = self._waiting.get(worker)
             self._waiting[worker] = caller
             if cut is not None and cut is not caller:
-                cut.replies.put(REPLACED)  # Its thread may still wait for a round: let it end.
+                cut.answer(REPLACED)  # Its thread may still wait for a round: let it end.
             return None
 
     def deliver(self, answers: list[Answer], caller: Caller | None, worker: int) -> Reply | None:
@@ -108,13 +124,12 @@ class Admission:
                 if receiver == worker:
                     own = reply
                 elif (waiting := self._waiting.pop(receiver, None)) is not None:
-                    waiting.replies.put(reply)
+                    waiting.answer(reply)
             if own is not None and caller is not None:
                 if self._waiting.get(worker) is caller:
                     del self._waiting[worker]
                 # A round's answer meant for the previous connection may have come too: drop it.
-                while not caller.replies.empty():
-                    caller.replies.get()
+                caller.replies.clear()
         return own
 
     def fail(self, caller: Caller | None, refused: Refused) -> None:
@@ -136,5 +151,5 @@ class Admission:
         with self._lock:
             for caller in self._waiting.values():
                 if caller is not but:
-                    caller.replies.put(reply)
+                    caller.answer(reply)
             self._waiting.clear()

@@ -8,6 +8,7 @@ import random
 import secrets
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,6 +135,12 @@ class Client:
         self._connection: Connection | None = None
         self._compression = compression_of(address.packing, at_server=False)
         self._ended = False
+        self._in_use = threading.Lock()
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """The client of each server."""
+        return (self,)
 
     @property
     def addresses(self) -> tuple[ServerAddress, ...]:
@@ -151,6 +158,42 @@ class Client:
             ServerLost: the client could not reach the server for `patience` seconds.
             AuthenticationError: the peer is not the server of this job.
         """
+        with self._in_use:
+            return self._call(request)
+
+    def beat(self, beat: Beat, timeout: float) -> None:
+        """Send a heartbeat, from another thread than the calls, unless a call is in progress.
+
+        Bytes that move during a call count as heartbeats, and the server knows who waits for it.
+
+        Args:
+            beat: the heartbeat.
+            timeout: seconds for the reply; then the connection is closed, and the next beat or call opens a
+                new one.
+
+        Raises:
+            JobStopped, Replaced, AuthenticationError: as for `call`.
+            ServerLost: the heartbeat did not arrive.
+        """
+        if not self._in_use.acquire(blocking=False):
+            return
+        try:
+            if self._ended:
+                raise ServerLost("This client was closed, or another client replaced it.")
+            if self._connection is None:
+                self._connection = self._connect()
+            connection = self._connection
+            connection.limit_waits(timeout)
+            reply = self._exchange(beat)
+            connection.limit_waits(self._timeout)
+        except (OSError, frames.FrameError) as error:
+            self.close()
+            raise ServerLost(f"A heartbeat {self._told(beat)} did not arrive: {error}") from error
+        finally:
+            self._in_use.release()
+        _check_stopped(reply)
+
+    def _call(self, request: Request) -> Any:
         deadline: float | None = None  # Starts at the first failure, not at the start of a long wait.
         pause = 0.05
         while True:
@@ -163,7 +206,7 @@ class Client:
                 self.close()
                 if self._ended:
                     raise JobStopped("This client was closed, or another client replaced it.") from error
-                if reached and isinstance(error, TimeoutError | BlockingIOError):
+                if reached and isinstance(error, TimeoutError):
                     # The server has no reply yet: ask again.
                     deadline, pause = None, 0.05
                     continue
@@ -181,8 +224,7 @@ class Client:
             else:
                 if deadline is not None:
                     logger.info("The connection %s is restored.", self._told(request))
-                if isinstance(reply, frames.Stopped):
-                    raise (Replaced if reply.replaced else JobStopped)(reply.reason)
+                _check_stopped(reply)
                 return reply
 
     def encode(self, request: Exchange) -> None:
@@ -268,6 +310,11 @@ class Client:
         if self._compression is not None:
             self._compression.connected()
         return connection
+
+
+def _check_stopped(reply: Any) -> None:
+    if isinstance(reply, frames.Stopped):
+        raise (Replaced if reply.replaced else JobStopped)(reply.reason)
 
 
 def _answers(request: Request, reply: Any) -> bool:

@@ -30,7 +30,7 @@ class ConnectionLog:
     def take(self, request: Request) -> None:
         """Record an arriving request."""
         worker = getattr(request, "worker", DRIVER)
-        if worker == DRIVER or isinstance(request, Beat):  # Heartbeats use a connection of their own.
+        if worker == DRIVER or isinstance(request, Beat):  # The process may not have joined.
             return
         if self._worker is None and isinstance(request, Exchange | Leave):
             logger.info("Worker %d is connected again.", worker)

@@ -71,6 +71,11 @@ class Group:
         self._threads = ThreadPoolExecutor(len(addresses), "distkeras-servers")
 
     @property
+    def clients(self) -> tuple[Client, ...]:
+        """The client of each server."""
+        return tuple(self._clients)
+
+    @property
     def addresses(self) -> tuple[ServerAddress, ...]:
         """The addresses of the servers, in the order of their parts."""
         return self._addresses

@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 LENGTH = struct.Struct("!Q")
 SPARE_FILES = 64
 SPARE_CONNECTIONS = 16
-"""Besides four per worker: exchanges and heartbeats, each also of a process that was replaced."""
+"""Besides two per worker: its own, and that of a process that was replaced."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def main() -> None:
     if writer is not None and job.config.bad_updates.action == "skip":
         for member in center.members:
             member.finite.on_failure = go_back
-    max_connections = 4 * job.config.num_workers + SPARE_CONNECTIONS
+    max_connections = 2 * job.config.num_workers + SPARE_CONNECTIONS
     _allow_open_files(max_connections + MAX_PENDING + SPARE_FILES)
     server = Server(
         served,

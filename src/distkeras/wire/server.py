@@ -1,4 +1,4 @@
-"""Serves a center on a port: one thread per connection. `Center` does all arithmetic."""
+"""Serves a center on a port: one thread for all connections, others for long transfers. `Center` computes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-
-import numpy as np
 
 from distkeras.center import AnyCenter, ProtocolError
 from distkeras.center.bad_updates import note_errors_in_this_thread
@@ -37,7 +35,8 @@ from distkeras.wire import frames, shared_memory
 from distkeras.wire.admission import Admission, Caller
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.connection import Connection
-from distkeras.wire.connection_log import ConnectionLog
+from distkeras.wire.conversation import Conversation, Surroundings
+from distkeras.wire.event_loop import EventLoop
 from distkeras.wire.failure_detector import FailureDetector
 from distkeras.wire.following import LONGEST_WAIT, Following
 from distkeras.wire.fragment_compression import AnyPacking, compression_of
@@ -45,6 +44,7 @@ from distkeras.wire.grace import GraceWatch
 from distkeras.wire.handshake import TIMEOUT, AuthenticationError, Handshake
 from distkeras.wire.handshake_limiter import HandshakeLimiter, PendingHandshake
 from distkeras.wire.snapshot_writer import SnapshotWriter
+from distkeras.wire.staging import LEAST_RATE, Staging
 
 MAX_CONNECTIONS = 1024
 THREADS = "distkeras-"
@@ -70,10 +70,11 @@ class Server:
         local_name: Unix socket by which workers on this machine share memory; `None`: they use TCP.
         checksum: whether frames carry checksums.
         tls: encrypts the connections; `None` for no encryption.
-        max_connections: most authenticated connections at one time; each has a buffer as large as the center.
+        max_connections: most authenticated connections at one time.
         heartbeat: seconds of silence after which a worker counts as lost.
         timeout: seconds after which a machine that acknowledges nothing counts as gone.
         leader: the first server of the job, whose order a `Follower` follows; `None` for that server.
+        staging: bytes for vectors on their way; by default 48 MiB and room for one vector.
 
     Raises:
         OSError: no port is free, or the local name is taken.
@@ -95,6 +96,7 @@ class Server:
         heartbeat: float = 30.0,
         timeout: float = TIMEOUT,
         leader: ServerAddress | None = None,
+        staging: int | None = None,
     ) -> None:
         self._center = center
         self._snapshots = snapshots
@@ -110,7 +112,7 @@ class Server:
         if local_name is not None:
             self._listeners.append(shared_memory.listen(local_name))
         self._admission = Admission(max_connections)
-        self._open: set[Handshake] = set()
+        self._open: set[Handshake | Conversation] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._following: Following | None = None
@@ -121,6 +123,18 @@ class Server:
             self._deliver_to_others,
             lambda error: self._fail(error, "the end of a round's grace", DRIVER),
         )
+        self._staging = Staging(center.size, center.dtype, staging)
+        self._loop = EventLoop(THREADS, note_errors_in_this_thread, self._cut_slow)
+        self._surroundings = Surroundings(
+            self._loop,
+            self._staging,
+            lambda caller, request: self._answer(caller, request),
+            self._let_go,
+            center.size,
+            center.dtype,
+            keeps_messages=any(member.algorithm.synchronous for member in center.members),
+            follows=isinstance(center, Follower),
+        )
         self._failures = FailureDetector(heartbeat, time.monotonic)
         self._workers = {worker for member in center.members for worker in member.workers}
         for member in center.members:
@@ -129,6 +143,7 @@ class Server:
 
     def serve(self) -> None:
         """Accept connections until `close`."""
+        _thread("loop", self._loop.run).start()
         _thread("silence", self._watch_silence).start()
         if self._following is not None:
             _thread("following", self._follow, self._following).start()
@@ -144,7 +159,7 @@ class Server:
             try:
                 sock, peer = listener.accept()
                 try:
-                    _thread("connection", self._serve_connection, sock, peer).start()
+                    _thread("connection", self._welcome, sock, peer).start()
                 except BaseException:
                     sock.close()
                     raise
@@ -173,34 +188,44 @@ class Server:
             listener.close()
         with self._lock:
             still_open = list(self._open)
-        for handshake in still_open:
-            handshake.hang_up()
+        for each in still_open:
+            each.hang_up()
+        self._loop.close()
 
-    def _serve_connection(self, sock: socket.socket, peer: object) -> None:
-        note_errors_in_this_thread()
+    def _welcome(self, sock: socket.socket, peer: object) -> None:
+        """Make the handshake with a new connection, and start its conversation."""
         try:
             handshake = Handshake(sock, self._timeout)
         except OSError as error:  # The peer has gone already.
             logger.debug("The connection from %s is gone: %s", peer, error)
             sock.close()
             return
-        with self._lock:
-            self._open.add(handshake)
+        self._add(handshake)
         try:
             session = self._prove(handshake, peer)
-            if session is not None:
-                self._answer_requests(handshake, session, peer)
-        except (frames.FrameError, ProtocolError) as error:
+            if session is not None and self._converse(handshake, session, peer):
+                return
+        except Exception as error:
+            self._log_end(peer, error)
+        self._remove(handshake)
+        handshake.hang_up()
+        handshake.sock.close()
+
+    def _add(self, connection: Handshake | Conversation) -> None:
+        with self._lock:
+            self._open.add(connection)
+
+    def _remove(self, connection: Handshake | Conversation) -> None:
+        with self._lock:
+            self._open.discard(connection)
+
+    def _log_end(self, peer: object, error: Exception) -> None:
+        if isinstance(error, frames.FrameError | ProtocolError):
             logger.warning("Closed the connection from %s: %s", peer, error)
-        except OSError as error:
+        elif isinstance(error, OSError):
             logger.debug("The connection from %s is gone: %s", peer, error)
-        except Exception:  # No memory, or a bug: log it; the peer may try again.
-            logger.exception("Closed the connection from %s:", peer)
-        finally:
-            with self._lock:
-                self._open.discard(handshake)
-            handshake.hang_up()
-            handshake.sock.close()
+        else:  # No memory, or a bug: log it; the peer may try again.
+            logger.error("Closed the connection from %s:", peer, exc_info=error)
 
     def _prove(self, handshake: Handshake, peer: object) -> bytes | None:
         """Make the handshake; return the client's session, or `None` if it failed."""
@@ -218,45 +243,44 @@ class Server:
         finally:
             self._handshakes.end(pending)
 
-    def _answer_requests(self, handshake: Handshake, session: bytes, peer: object) -> None:
-        """Answer the requests of one connection until it ends."""
-        caller, log = Caller(handshake.hang_up, session), ConnectionLog(peer)
-        served: set[int] = set()
-        if not self._admission.enter(caller):
+    def _converse(self, handshake: Handshake, session: bytes, peer: object) -> bool:
+        """Start to answer the requests of a connection; return whether there was room for it."""
+        sock, center = handshake.sock, self._center
+        connection = Connection(
+            sock,
+            frames.REQUESTS,
+            frames.MAX_REQUEST_TEXT,
+            compression_of(self._packing, at_server=True),
+            self._checksum,
+            center.dtype.name,
+        )
+        conversation = Conversation(connection, session, peer, self._surroundings)
+        if not self._admission.enter(conversation.caller):
             logger.warning("Closed the connection from %s: %d are open", peer, self._max_connections)
-            return
+            return False
+
+        def done(error: Exception | None) -> None:
+            if isinstance(error, OSError):
+                conversation.log.end(error)
+            elif error is not None:
+                self._log_end(peer, error)
+            self._admission.leave(conversation.caller)
+            self._remove(conversation)
+            conversation.close()
+            if isinstance(center, Follower):
+                for worker in conversation.workers - {DRIVER}:
+                    self._deliver_to_others(center.cut(worker))
+
         try:
-            sock, center = handshake.sock, self._center
-            connection = Connection(
-                sock,
-                frames.REQUESTS,
-                frames.MAX_REQUEST_TEXT,
-                compression_of(self._packing, at_server=True),
-                self._checksum,
-                center.dtype.name,
-            )
             if sock.family == socket.AF_UNIX:
                 connection.shared = shared_memory.share(sock, center.size, center.dtype)
-                buffer = connection.shared
-            else:
-                buffer = np.empty(center.size, center.dtype)
-            sock.settimeout(None)
-            while True:
-                request = connection.receive(buffer)
-                served.add(getattr(request, "worker", DRIVER))
-                started = time.monotonic() if log.tells_exchanges else 0.0
-                log.take(request)
-                reply = self._answer(caller, request)
-                connection.send(reply)
-                if log.tells_exchanges:
-                    log.exchanged(request, reply, time.monotonic() - started)
-        except OSError as error:
-            log.end(error)
-        finally:
-            self._admission.leave(caller)
-            if isinstance(self._center, Follower):
-                for worker in served - {DRIVER}:
-                    self._deliver_to_others(self._center.cut(worker))
+        except BaseException:
+            self._admission.leave(conversation.caller)
+            raise
+        self._add(conversation)
+        self._remove(handshake)
+        conversation.start(done)
+        return True
 
     def _follow(self, following: Following) -> None:
         """Handle requests in the order of the first server."""
@@ -266,12 +290,13 @@ class Server:
         except Exception as error:  # The algorithm's, from a request whose turn had come.
             self._fail(error, "the order of the first server", DRIVER)
 
-    def _answer(self, caller: Caller, request: Request) -> Reply | frames.Stopped:
+    def _answer(self, caller: Caller, request: Request) -> Reply | frames.Stopped | None:
+        """Return the reply to a request; `None` if `caller` gets it later, as in an open round."""
         worker = getattr(request, "worker", DRIVER)
         if worker != DRIVER and worker not in self._workers:  # Before anything is recorded for it.
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
         if isinstance(request, Beat):
-            return self._hear(request)
+            return self._hear(caller, request)
         log = self._center.request_log
         if worker != DRIVER and (refusal := self._admission.admit(caller, worker, request)) is not None:
             if log is not None and isinstance(refusal, Rejoin) and isinstance(request, Exchange | Leave):
@@ -287,14 +312,14 @@ class Server:
             raise
         except Exception as error:
             return self._fail(error, type(request).__name__, worker, caller)
-        own: Reply | frames.Stopped | None = self._deliver(answers, caller, worker)
-        if own is None:
-            own = caller.replies.get()
-        if isinstance(request, Leave) and isinstance(own, Done):
+        return self._deliver(answers, caller, worker)
+
+    def _let_go(self, request: Request, reply: Reply | frames.Stopped) -> None:
+        """Prepare for the end of a worker's process, before the `reply` is sent."""
+        if isinstance(request, Leave) and isinstance(reply, Done):
             if self._snapshots is not None:  # After its process has ended, nothing can repeat its windows.
                 self._snapshots.write_now()
-            self._failures.forget(worker)
-        return own
+            self._failures.forget(request.worker)
 
     def _fail(self, error: Exception, what: str, worker: int, caller: Caller | None = None) -> Refused:
         """Report an `error` that was just caught to the driver, which ends the job; answer all who wait.
@@ -307,18 +332,36 @@ class Server:
         self._admission.fail(caller, refused)
         return refused
 
-    def _hear(self, beat: Beat) -> Reply | frames.Stopped:
-        """Handle a heartbeat, which arrives on another connection than the worker's exchanges."""
-        if (refusal := self._admission.hear(beat.worker, beat.ticket)) is not None:
+    def _hear(self, caller: Caller, beat: Beat) -> Reply | frames.Stopped:
+        """Handle a heartbeat."""
+        if (refusal := self._admission.hear(caller, beat.worker, beat.ticket)) is not None:
             return refusal
         ((_, reply),) = self._center.handle(beat)
         self._failures.heard(beat.worker)
         return reply
 
+    def _hear_transfers(self) -> None:
+        """Count bytes that arrive and are taken as signs of life: no heartbeats are sent meanwhile."""
+        workers = self._admission.workers()
+        with self._lock:
+            conversations = [each for each in self._open if isinstance(each, Conversation)]
+        for conversation in conversations:
+            if conversation.stirs() and conversation.caller.session in workers:
+                self._failures.heard(workers[conversation.caller.session])
+
+    def _cut_slow(self) -> None:
+        """End the connections of those who keep others from the server's memory."""
+        if count := self._staging.cut_lapsed(time.monotonic()):
+            logger.warning(
+                "Closed %d connections that moved less than %d bytes/s while others waited.",
+                *(count, LEAST_RATE),
+            )
+
     def _watch_silence(self) -> None:
         """Report workers that have been silent for too long to the center."""
         note_errors_in_this_thread()
         while not self._closed.wait(self._failures.interval):
+            self._hear_transfers()
             waiting = self._admission.waiting()  # They wait for the server: their silence is expected.
             for worker, silence in self._failures.silent().items():
                 if worker in waiting:

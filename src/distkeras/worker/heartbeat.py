@@ -1,13 +1,12 @@
-"""Heartbeats of a worker, sent while its own thread trains, exchanges or waits for a round."""
+"""Heartbeats of a worker, sent while its own thread trains."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 
 from distkeras.center.messages import Beat
-from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
+from distkeras.wire.client import Client, JobStopped, ServerLost
 from distkeras.wire.group import Group
 
 REPLY_BEATS = 3
@@ -17,10 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Sends heartbeats during a `with` block, to each server in its own thread over its own connection.
+    """Sends heartbeats during a `with` block, to each server in its own thread over the worker's connection.
 
-    A window may take hours, and one exchange with a large model minutes. The next heartbeat reopens a broken
-    connection, also to a server that has restarted since.
+    A window may take hours. During an exchange no heartbeats are sent: the server sees bytes move, or knows
+    that the worker waits for it. The next heartbeat reopens a broken connection, also to a server that has
+    restarted since.
 
     Args:
         client: the worker's connection to the center.
@@ -33,28 +33,21 @@ class Heartbeat:
         self._beat = Beat(worker, ticket)
         self._seconds = seconds
         self._ended = threading.Event()
-        self._clients: list[Client] = []
         self._threads = [
-            threading.Thread(target=self._run, args=(address,), name="distkeras-heartbeat", daemon=True)
-            for address in client.addresses
+            threading.Thread(target=self._run, args=(client, index), name="distkeras-heartbeat", daemon=True)
+            for index in range(len(client.clients))
         ]
 
-    def _run(self, address: ServerAddress) -> None:
-        client: Client | None = None
+    def _run(self, client: Client | Group, index: int) -> None:
         while not self._ended.wait(self._seconds):
             try:
-                if client is None:
-                    # A heartbeat has no vector to share or to compress.
-                    alone = replace(address, packing=None, local_name=None)
-                    client = Client(alone, patience=0.0, timeout=REPLY_BEATS * self._seconds)
-                    self._clients.append(client)
-                client.call(self._beat)
+                client.clients[index].beat(self._beat, REPLY_BEATS * self._seconds)
             except JobStopped as stopped:  # The worker's own next request gets the same reply.
                 logger.debug("No more heartbeats of worker %d: %s", self._beat.worker, stopped)
                 return
             except ServerLost as lost:
-                logger.debug("A heartbeat of worker %d did not arrive: %s", self._beat.worker, lost)
-            except Exception:  # Such as no certificate or file descriptor: the worker's thread handles it.
+                logger.debug("%s", lost)
+            except Exception:  # Such as a server with another certificate: the worker's thread handles it.
                 logger.warning("A heartbeat of worker %d failed:", self._beat.worker, exc_info=True)
 
     def __enter__(self) -> Heartbeat:
@@ -64,7 +57,5 @@ class Heartbeat:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        for client in self._clients:
-            client.end()
         for thread in self._threads:
             thread.join(1.0)

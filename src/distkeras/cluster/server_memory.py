@@ -1,0 +1,87 @@
+"""How much memory a parameter server needs, known before it starts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distkeras.algorithms import Vector
+from distkeras.center import CenterConfig
+from distkeras.wire.codecs import Codec
+from distkeras.wire.compression import packing_of
+from distkeras.wire.staging import STAGING_BYTES
+
+PROCESS_BYTES = 128 * 2**20
+"""The interpreter with its modules, and up to 64 MiB of events that the driver has not read."""
+SAMPLE = 4096
+"""Elements of a center on which the size of an algorithm's state is found."""
+
+
+def memory_needed(
+    config: CenterConfig,
+    size: int,
+    *,
+    compression: Codec | None = None,
+    snapshots: bool = False,
+    shared_memory: bool = False,
+    follows: bool = False,
+) -> dict[str, int]:
+    """Return the most bytes that a server of a job needs, by purpose.
+
+    Args:
+        config: settings of the center.
+        size: elements of the center at this server.
+        compression: the codec of the workers' messages; `None` for none.
+        snapshots: whether the server writes snapshots.
+        shared_memory: whether workers of the server's machine share memory with it.
+        follows: whether it handles its requests in the order of another server.
+    """
+    workers, itemsize = config.num_workers, np.dtype(config.dtype).itemsize
+    vector = size * itemsize
+    centers = workers if config.independent else 1
+    state = centers * _state_bytes(config, size)
+    kept = workers if config.algorithm.synchronous or follows else 0
+    packing = packing_of(config.algorithm, compression, size, config.trainable_of(size))
+    need = {
+        "the process": PROCESS_BYTES,
+        "the center": centers * vector,
+        "the algorithm's state": state,
+        "the copy for a snapshot": centers * vector + state if snapshots else 0,
+        "vectors on their way": STAGING_BYTES + vector,
+        "messages of a round, or that wait for their turn": kept * vector,
+        "the mean message of a round": vector if config.algorithm.synchronous else 0,
+        "memory shared with each worker": workers * vector if shared_memory and compression is None else 0,
+    }
+    if config.algorithm.needs_pulled:
+        need["the center that each worker has received"] = workers * vector * (2 if config.overlap else 1)
+    if packing is not None:
+        base = vector if packing.weights or packing.replies else 0
+        need["compression, for each worker"] = workers * (2 * packing.num_bytes + base)
+    return {purpose: count for purpose, count in need.items() if count}
+
+
+def check_memory(memory: int, need: dict[str, int]) -> None:
+    """Raise ValueError if a server with this `need` does not fit into `memory` bytes."""
+    total = sum(need.values())
+    if total <= memory:
+        return
+    listed = ", ".join(f"{purpose} {_mib(count)}" for purpose, count in need.items())
+    raise ValueError(
+        f"A parameter server of this training may need {_mib(total)}, which is more than "
+        f"`ServerOptions(memory=...)` allows: {listed}. Allow more, use more parameter servers, or what "
+        "needs less of the largest part (docs/faults.md, The server's memory). Received: "
+        f"memory={memory} ({_mib(memory)})"
+    )
+
+
+def _state_bytes(config: CenterConfig, size: int) -> int:
+    """Return the bytes of the algorithm's state: arrays are as long as the center, or of a fixed size."""
+    elements = config.trainable_of(size)
+    sample: Vector = np.zeros(min(SAMPLE, max(elements, 1)), config.dtype)
+    arrays = [np.asarray(value) for value in config.algorithm.init(sample).values()]
+    grow = sum(array.nbytes for array in arrays if array.size >= sample.size)
+    fixed = sum(array.nbytes for array in arrays if array.size < sample.size)
+    return grow * elements // sample.size + fixed
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"
