@@ -41,7 +41,10 @@ def test_failures_of_others_at_its_address_do_not_delay_a_worker(caplog):
         for _ in range(12):
             with socket.create_connection((address.host, address.port)) as sock:
                 sock.sendall(bytes(80))
-        while server._handshakes._records.get("127.0.0.1") is None or len(server._handshakes) < 1:
+        while (
+            server._reception.handshakes._records.get("127.0.0.1") is None
+            or len(server._reception.handshakes) < 1
+        ):
             time.sleep(0.01)
         with Client(address, patience=0.0) as client:
             assert client.call(Join(0)).sequence == 0
@@ -65,7 +68,7 @@ def test_a_flood_of_silent_strangers_locks_no_worker_out():
         try:
             with Client(address, patience=10.0) as client:
                 assert client.call(Join(0)).sequence == 0
-            assert len(server._handshakes) <= 256
+            assert len(server._reception.handshakes) <= 256
         finally:
             for sock in flood:
                 sock.close()

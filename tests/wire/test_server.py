@@ -322,7 +322,7 @@ def test_a_round_may_last_longer_than_timeout_and_patience_together():
 def test_a_connection_that_breaks_off_before_it_is_accepted_does_not_close_the_port():
     center = Center(CenterConfig(DOWNPOUR()), np.zeros(4, np.float32), clock=time.time)
     server = Server(center, TOKEN, "127.0.0.1")
-    listener = server._listeners[0]
+    listener = server._reception.listeners[0]
 
     class BreaksOffOnce:
         accepted = 0
@@ -336,7 +336,7 @@ def test_a_connection_that_breaks_off_before_it_is_accepted_does_not_close_the_p
                 raise ConnectionAbortedError("gone already")
             return listener.accept()
 
-    server._listeners[0] = BreaksOffOnce()
+    server._reception.listeners[0] = BreaksOffOnce()
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
     with Client(ServerAddress("127.0.0.1", server.port, TOKEN, 4), patience=5.0) as client:

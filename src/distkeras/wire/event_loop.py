@@ -29,6 +29,9 @@ THREAD = 16
 FEW = 8
 """So many conversations stay in threads for good."""
 
+THREADS = "distkeras-"
+"""Prefix of the names of the server's own threads, which a user's algorithm does not use."""
+
 T = TypeVar("T")
 Steps = Generator[int, None, T]
 """A conversation, or a part of one that returns T."""
@@ -56,7 +59,6 @@ class EventLoop:
     """Runs conversations until it is closed.
 
     Args:
-        name: prefix of the names of its threads.
         prepare: called in each thread that runs conversations.
         tick: called in the loop's thread about every `seconds`.
         seconds: interval between two calls of `tick`.
@@ -64,13 +66,11 @@ class EventLoop:
 
     def __init__(
         self,
-        name: str,
         prepare: Callable[[], None],
         tick: Callable[[], None],
         seconds: float = 1.0,
     ) -> None:
         self._prepare, self._tick, self._seconds = prepare, tick, seconds
-        self._name = f"{name}transfer"
         self._selector = selectors.DefaultSelector()
         self._calls: deque[Callable[[], None]] = deque()
         self._ours, self._others = socket.socketpair()
@@ -179,9 +179,8 @@ class EventLoop:
 
     def _to_thread(self, task: Task) -> None:
         task.in_thread = True
-        thread = threading.Thread(target=self._run_in_thread, args=(task,), name=self._name, daemon=True)
         try:
-            thread.start()
+            thread("transfer", self._run_in_thread, task).start()
         except (RuntimeError, MemoryError) as error:  # There is no thread for it now.
             self._end(task, error)
 
@@ -213,3 +212,8 @@ class EventLoop:
         self._tasks.discard(task)
         task.steps.close()
         task.done(error)
+
+
+def thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:
+    """Return a thread of the server, which has not started."""
+    return threading.Thread(target=target, args=args, name=f"{THREADS}{name}", daemon=True)

@@ -39,11 +39,12 @@ from distkeras.center.request_log import RequestLog
 from distkeras.record import Recorded
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.codecs import Codec
+from distkeras.wire.event_loop import THREADS
 from distkeras.wire.fragment_compression import AnyPacking, packing_for
 from distkeras.wire.handshake import TIMEOUT
 from distkeras.wire.handshake_limiter import MAX_PENDING
 from distkeras.wire.log import follow_driver, log_to_driver
-from distkeras.wire.server import THREADS, Server
+from distkeras.wire.server import Server
 from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
 from distkeras.wire.tls import TLS

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import ssl
 import threading
 import time
 import traceback
-from collections.abc import Callable
 
 from distkeras.center import AnyCenter, ProtocolError
 from distkeras.center.bad_updates import note_errors_in_this_thread
@@ -36,19 +34,17 @@ from distkeras.wire.admission import Admission, Caller
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.connection import Connection
 from distkeras.wire.conversation import Conversation, Surroundings
-from distkeras.wire.event_loop import EventLoop
+from distkeras.wire.event_loop import EventLoop, thread
 from distkeras.wire.failure_detector import FailureDetector
 from distkeras.wire.following import LONGEST_WAIT, Following
 from distkeras.wire.fragment_compression import AnyPacking, compression_of
 from distkeras.wire.grace import GraceWatch
-from distkeras.wire.handshake import TIMEOUT, AuthenticationError, Handshake
-from distkeras.wire.handshake_limiter import HandshakeLimiter, PendingHandshake
+from distkeras.wire.handshake import TIMEOUT, Handshake
+from distkeras.wire.reception import Reception
 from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.staging import LEAST_RATE, Staging
 
 MAX_CONNECTIONS = 1024
-THREADS = "distkeras-"
-"""Prefix of the names of the server's own threads, which a user's algorithm does not use."""
 logger = logging.getLogger(__name__)
 
 
@@ -100,17 +96,12 @@ class Server:
     ) -> None:
         self._center = center
         self._snapshots = snapshots
-        self._token = token
         self._packing = packing
         self._checksum = checksum
-        self._tls = tls
         self._timeout = timeout
         self._max_connections = max_connections
-        self._handshakes = HandshakeLimiter(time.monotonic)
-        self._listeners = [_listen(host, ports)]
-        self.port: int = self._listeners[0].getsockname()[1]
-        if local_name is not None:
-            self._listeners.append(shared_memory.listen(local_name))
+        self._reception = Reception(host, ports, local_name, token, tls, self._welcome)
+        self.port = self._reception.port
         self._admission = Admission(max_connections)
         self._open: set[Handshake | Conversation] = set()
         self._lock = threading.Lock()
@@ -124,7 +115,7 @@ class Server:
             lambda error: self._fail(error, "the end of a round's grace", DRIVER),
         )
         self._staging = Staging(center.size, center.dtype, staging)
-        self._loop = EventLoop(THREADS, note_errors_in_this_thread, self._cut_slow)
+        self._loop = EventLoop(note_errors_in_this_thread, self._cut_slow)
         self._surroundings = Surroundings(
             self._loop,
             self._staging,
@@ -143,32 +134,14 @@ class Server:
 
     def serve(self) -> None:
         """Accept connections until `close`."""
-        _thread("loop", self._loop.run).start()
-        _thread("silence", self._watch_silence).start()
+        thread("loop", self._loop.run).start()
+        thread("silence", self._watch_silence).start()
         if self._following is not None:
-            _thread("following", self._follow, self._following).start()
+            thread("following", self._follow, self._following).start()
             self._following.begun.wait(LONGEST_WAIT)  # So that the first requests are in order as well.
         if any(member.config.grace for member in self._center.members):
-            _thread("grace", self._grace.run).start()
-        for listener in self._listeners[1:]:
-            _thread("accept", self._accept, listener).start()
-        self._accept(self._listeners[0])
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                sock, peer = listener.accept()
-                try:
-                    _thread("connection", self._welcome, sock, peer).start()
-                except BaseException:
-                    sock.close()
-                    raise
-            except (OSError, RuntimeError, MemoryError):
-                if self._closed.is_set():
-                    return
-                # The peer hung up, or no file descriptor or thread is free now: keep serving the others.
-                logger.warning("Could not accept a connection:", exc_info=True)
-                time.sleep(0.1)
+            thread("grace", self._grace.run).start()
+        self._reception.run()
 
     def stop(self, reason: str) -> None:
         """Answer every waiting request and all later ones with `Stopped`."""
@@ -181,11 +154,7 @@ class Server:
         if self._following is not None:
             self._following.end()
         self._grace.close()
-        for listener in self._listeners:
-            # Closing alone does not wake a thread in accept().
-            with contextlib.suppress(OSError):  # macOS refuses it on a listener; there close alone is enough.
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+        self._reception.close()
         with self._lock:
             still_open = list(self._open)
         for each in still_open:
@@ -202,7 +171,7 @@ class Server:
             return
         self._add(handshake)
         try:
-            session = self._prove(handshake, peer)
+            session = self._reception.prove(handshake, peer)
             if session is not None and self._converse(handshake, session, peer):
                 return
         except Exception as error:
@@ -226,22 +195,6 @@ class Server:
             logger.debug("The connection from %s is gone: %s", peer, error)
         else:  # No memory, or a bug: log it; the peer may try again.
             logger.error("Closed the connection from %s:", peer, exc_info=error)
-
-    def _prove(self, handshake: Handshake, peer: object) -> bytes | None:
-        """Make the handshake; return the client's session, or `None` if it failed."""
-        address = str(peer[0]) if isinstance(peer, tuple) else "this machine"
-        pending = PendingHandshake(address, handshake.hang_up)
-        self._handshakes.begin(pending)
-        try:
-            return handshake.prove_to_client(self._token, self._tls)
-        except (AuthenticationError, ssl.SSLError, TimeoutError) as error:
-            pause, unlogged = self._handshakes.fail(address)
-            if unlogged:
-                logger.warning("%d handshakes from %s failed, the last one: %s", unlogged, address, error)
-            pending.evicted.wait(pause)  # The peer waits for its answer, unless its place is needed.
-            return None
-        finally:
-            self._handshakes.end(pending)
 
     def _converse(self, handshake: Handshake, session: bytes, peer: object) -> bool:
         """Start to answer the requests of a connection; return whether there was room for it."""
@@ -385,17 +338,3 @@ class Server:
             if receiver != DRIVER:
                 self._failures.heard(receiver)
         return self._admission.deliver(answers, caller, worker)
-
-
-def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:
-    return threading.Thread(target=target, args=args, name=f"{THREADS}{name}", daemon=True)
-
-
-def _listen(host: str, ports: tuple[int, ...]) -> socket.socket:
-    family, _, _, _, _ = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
-    for port in ports[:-1]:
-        try:
-            return socket.create_server((host, port), family=family, backlog=512)
-        except OSError:
-            continue
-    return socket.create_server((host, ports[-1]), family=family, backlog=512)
