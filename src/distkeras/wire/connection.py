@@ -129,7 +129,7 @@ class Connection:
         encoded = None if self._compression is None else self._compression.pack(message)
         head, vector = frames.encode(message, self._checksum, encoded, self._dtype)
         if vector is not None and self.shared is not None:
-            if vector.ctypes.data != self.shared.ctypes.data:
+            if vector is not self.shared and vector.ctypes.data != self.shared.ctypes.data:
                 np.copyto(self.shared[: vector.size], vector)
             vector = None
         data = memoryview(b"") if vector is None else vector.data.cast("B")

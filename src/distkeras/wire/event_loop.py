@@ -1,9 +1,9 @@
-"""Many conversations over sockets in one thread; long transfers and few conversations have threads.
+"""Many conversations over sockets in one thread; long transfers, and a conversation alone, have threads.
 
 A conversation is a generator. It yields what it waits for, and continues when that has come. With many
-threads, a switch between two takes longer than a small exchange; in the loop's thread there is none. Few
-conversations stay in threads, where they run side by side: NumPy and the sockets release the interpreter's
-lock.
+threads, a switch between two takes longer than a small exchange; in the loop's thread there is none. Long
+transfers run side by side in threads: NumPy and the sockets release the interpreter's lock. A conversation
+that is alone has a thread as well, which saves it the loop's system calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARK = 8
 """Wait for `EventLoop.wake`; it may also come for no reason."""
 THREAD = 16
 """Continue in a thread, where the socket blocks, up to the next `IDLE` or `PARK` at least."""
-FEW = 8
+FEW = 1
 """So many conversations stay in threads for good."""
 
 THREADS = "distkeras-"
