@@ -296,9 +296,7 @@ class Center:
     def pull(self, worker: int) -> Vector:
         """Return a copy of the center, from which `worker` starts."""
         with self._record(worker).lock:
-            center = np.empty(self.size, self.dtype)
-            self._pull(Join(worker), center)
-            return center
+            return self._received(Join(worker))
 
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
@@ -339,8 +337,7 @@ class Center:
             self._rounds.withdraw(worker)
             record.joined, record.lost, record.missed, record.refused = True, False, False, 0
             record.left = False
-            center = np.empty(self.size, self.dtype)
-            self._pull(request, center)
+            center = self._received(request)
             if self._num_fragments == 1:  # The place of several is not that of one of them.
                 self._report(
                     WorkerJoined(worker, request.attempt, record.epoch, record.step, self.event_log.clock())
@@ -447,6 +444,12 @@ class Center:
             raise ProtocolError(str(error)) from error
         self._orders.change(request.orders)
         return [(DRIVER, Done())]
+
+    def _received(self, request: Join) -> Vector:
+        """Return a copy of the center, from which the sender of `request` starts."""
+        center = np.empty(self.size, self.dtype)
+        self._pull(request, center)
+        return center
 
     def _pull(self, request: Join | Exchange, out: Vector) -> None:
         """Copy the center to `out`, from which the sender of `request` starts."""

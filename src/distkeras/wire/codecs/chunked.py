@@ -11,8 +11,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.wire.codecs import compiled
 from distkeras.wire.codecs.base import BLOCK, CHUNK, Bytes, Codec
+from distkeras.wire.codecs.compiled import choose
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def encoders(
         yield slice(0, size), encode_all
         return
     arrays = _arrays(codec, data, size)
-    encode_chunk = compiled.choose(f"{codec.name}_encode", codec.encode_chunk, arrays)
+    encode_chunk = choose(f"{codec.name}_encode", codec.encode_chunk, arrays)
     for place in _places(size):
         entries = _entries(codec, arrays, place)
         yield place, partial(_encode_chunk, encode_chunk, entries)
@@ -122,7 +122,7 @@ def decoders(codec: Codec, data: Bytes, size: int) -> Iterator[tuple[slice, Call
         yield slice(0, size), lambda out: codec.decode(data, out)
         return
     arrays = _arrays(codec, data, size)
-    decode_chunk = compiled.choose(f"{codec.name}_decode", codec.decode_chunk, arrays)
+    decode_chunk = choose(f"{codec.name}_decode", codec.decode_chunk, arrays)
     for place in _places(size):
         entries = _entries(codec, arrays, place)
         yield place, partial(decode_chunk, *entries)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from distkeras.wire.codecs import kernels
+import distkeras.wire.codecs.kernels as kernels
 
 SMALLEST = 2**19
 """Elements of a vector (2 MB) from which kernels are loaded: below, NumPy takes a few milliseconds."""

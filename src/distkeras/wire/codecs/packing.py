@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.wire.codecs import compiled
 from distkeras.wire.codecs.base import LITTLE_FLOAT, Bytes, Codec
 from distkeras.wire.codecs.chunked import decoders, encoders
+from distkeras.wire.codecs.compiled import load
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Packing:
 
         Before that, and in processes that do not call it, codecs compute the same bits with NumPy.
         """
-        compiled.load(self.codec.name, self.num_trainable)
+        load(self.codec.name, self.num_trainable)
 
     def encode(self, message: Vector, out: Bytes) -> None:
         """Write `message`, shape (size,), to `out`, shape (num_bytes,)."""
