@@ -8,9 +8,11 @@ from typing import Literal
 __all__ = [
     "CenterFailed",
     "CenterKept",
+    "EpochEnded",
     "Event",
     "EventsDropped",
     "RecordFailed",
+    "Reported",
     "RoundClosed",
     "RoundOpened",
     "ServerRestored",
@@ -120,6 +122,61 @@ class CenterKept:
     samples: int
     number: int
     num_updates: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """An epoch of the center has ended: all workers together have trained as many rows since the last.
+
+    Epoch e ends with the commit that brings the center to (e + 1) times `CenterConfig.epoch_rows`. If the
+    server restarts while it holds answers back, the epoch is reported again.
+
+    Attributes:
+        epoch: the epoch, 0-based.
+        samples: rows of the center after that commit.
+        number: number of that commit.
+        num_updates: updates of the center by then.
+        steps: minibatches in the windows of the epoch.
+        states: states of Keras's metrics, added up over the windows of the epoch: little-endian float64, in
+            the order of `model.metrics_variables`. Empty if the workers sent none, or not alike.
+        windows: number of windows in the epoch.
+        staleness_mean: mean of their staleness; 0 if there were none.
+        member: in an ensemble, the member; otherwise 0.
+        whole: whether the rows of the epoch are complete; if not, every worker has left before that.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    epoch: int
+    samples: int
+    number: int
+    num_updates: int
+    steps: int
+    states: bytes
+    windows: int
+    staleness_mean: float
+    member: int
+    whole: bool
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker's report is complete, and `Fetch` brings it.
+
+    Attributes:
+        worker: index of the worker.
+        kind: "state" for the local state, once its commit was applied; "evaluation" for the result of
+            an evaluation.
+        tag: number of the commit of the worker, or number of rows of the copy that was evaluated.
+        num_bytes: size of the report.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    worker: int
+    kind: Literal["state", "evaluation"]
+    tag: int
+    num_bytes: int
     timestamp: float
 
 
@@ -252,6 +309,8 @@ Event = (
     | WorkerLost
     | WorkerBack
     | CenterKept
+    | EpochEnded
+    | Reported
     | ServerRestored
     | SnapshotFailed
     | SnapshotWritten

@@ -90,9 +90,11 @@ def test_a_round_that_a_loss_completes_tells_its_workers():
 def test_a_change_has_the_next_number_and_leaves_what_it_does_not_name():
     center = start()
     order(center, learning_rate=0.1, window=7)
-    order(center, evaluate=12, send_optimizer=True)
+    order(center, evaluate=12, send_optimizer=4, until=90)
     order(center, learning_rate=0.2)
-    assert answer(center, commit(0, 1)).orders == Orders(3, learning_rate=0.2, window=7, evaluate=12)
+    assert answer(center, commit(0, 1)).orders == Orders(
+        3, learning_rate=0.2, window=7, evaluate=12, send_optimizer=4, until=90
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,9 @@ def test_a_change_has_the_next_number_and_leaves_what_it_does_not_name():
         {"window": True},
         {"step": -1},
         {"evaluate": 2**63},
+        {"evaluate": 0},
+        {"send_optimizer": True},
+        {"until": 0},
     ],
 )
 def test_senseless_orders_are_refused_and_change_nothing(orders):

@@ -71,7 +71,8 @@ def all_messages() -> list[Any]:
         list[int]: [1, 2],
         list[bool]: [True, False],
         list[m.Ordered]: [m.Ordered(1, 4, 9, 2, 0, "take")],
-        Orders: Orders(3, True, 0.5, 4, 5, 6, True),
+        bytes: bytes(range(16)),
+        Orders: Orders(3, True, 0.5, 4, 5, 6, 7, 8),
     }
     known[Orders | None] = known[Orders]
 

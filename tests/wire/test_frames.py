@@ -110,7 +110,7 @@ def test_random_text_is_refused(data):
 def test_more_text_than_the_other_side_takes_is_refused_before_it_is_sent():
     metrics = {f"f1_{index}": 0.5 for index in range(50_000)}
     message = messages.Exchange(0, 1, 1, 1, 0, 1, np.zeros(1, np.float32), metrics)
-    with pytest.raises(frames.FrameError, match="at most 524288 bytes"):
+    with pytest.raises(frames.FrameError, match="at most 786432 bytes"):
         frames.encode(message)
 
 

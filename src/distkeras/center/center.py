@@ -27,6 +27,7 @@ from distkeras.center.messages import (
     Exchange,
     Exchanged,
     Fail,
+    Fetch,
     Follow,
     Join,
     Joined,
@@ -39,8 +40,10 @@ from distkeras.center.messages import (
     Pulled,
     Refused,
     Rejoin,
+    Report,
     Request,
     Skipped,
+    Write,
 )
 from distkeras.center.orders import check_orders
 from distkeras.center.request_log import RequestLog
@@ -274,6 +277,8 @@ class Center:
                     raise ProtocolError(f"Expected a number of rows. Received: samples={request.samples}")
                 self._decisions.kept.want(request.samples)
                 return [(DRIVER, Done())]
+            case Write() | Report() | Fetch():
+                raise ProtocolError(f"Expected no {type(request).__name__}: it is not answered yet.")
 
     @property
     def due(self) -> float | None:

@@ -31,11 +31,15 @@ class CenterConfig:
             trainable elements are one tensor.
         layout: fingerprint of the weights' layout: the center refuses a worker with another one.
         fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
+        epoch_rows: rows of one epoch of the center, of all workers together; `None`: it counts no epochs.
+        until: number of rows from which the center holds answers back, before the first order: see
+            `distkeras.center.orders.Orders`. `None` for never.
 
     Raises:
         ValueError: there is no worker; the quorum is not in 1..num_workers, or is for an asynchronous
-            algorithm; the grace is negative, or has no quorum; or the overlap or the fragments do not fit the
-            algorithm's window.
+            algorithm; the grace is negative, or has no quorum; the overlap or the fragments do not fit the
+            algorithm's window; `epoch_rows` or `until` is less than 1; or answers of fragments, or those to
+            workers that overlap their windows, are to be held back.
     """
 
     algorithm: Algorithm
@@ -51,6 +55,8 @@ class CenterConfig:
     layout: str = ""
     tensors: tuple[int, ...] = ()
     fragments: Fragments | None = None
+    epoch_rows: int | None = None
+    until: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -65,6 +71,7 @@ class CenterConfig:
             )
         self._check_grace()
         self._check_window()
+        self._check_epochs()
         object.__setattr__(self, "algorithm", self.algorithm.for_workers(self.num_workers))
 
     def _check_grace(self) -> None:
@@ -91,6 +98,19 @@ class CenterConfig:
                 f"Expected a `communication_window` in steps, at least as many as fragments ({count}), and "
                 "an `overlap` of fewer steps than the window has for each fragment. "
                 f"Received: communication_window={window!r}, overlap={overlap!r}"
+            )
+
+    def _check_epochs(self) -> None:
+        for name in ("epoch_rows", "until"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(
+                    f"`{name}` must be a positive number of rows, or None. Received: {name}={value!r}"
+                )
+        if self.until is not None and (self.num_fragments > 1 or self.overlap):
+            raise ValueError(
+                "Answers can only be held back where workers wait for them, without fragments and overlap. "
+                f"Received: until={self.until}, overlap={self.overlap!r}, fragments={self.num_fragments}"
             )
 
     @property

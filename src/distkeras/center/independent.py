@@ -11,7 +11,19 @@ from distkeras.algorithms import Vector
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.event_log import EventLog
-from distkeras.center.messages import DRIVER, Answer, Dismiss, Done, Follow, Keep, Order, Poll, Pull, Request
+from distkeras.center.messages import (
+    DRIVER,
+    Answer,
+    Dismiss,
+    Done,
+    Follow,
+    Keep,
+    Order,
+    Poll,
+    Pull,
+    Request,
+    Write,
+)
 
 
 class Independent:
@@ -62,11 +74,15 @@ class Independent:
             return [(DRIVER, self.event_log.read(request.since))]
         if isinstance(request, Follow | Dismiss):
             raise ProtocolError("Expected no server to follow this one: members do not share their order.")
+        if isinstance(request, Order) and request.member is not None:
+            return self._member(request.member).handle(request)
         if isinstance(request, Order | Keep):
             for member in self.members:
                 member.handle(request)
             return [(DRIVER, Done())]
-        return self._member(request.member if isinstance(request, Pull) else request.worker).handle(request)
+        return self._member(request.member if isinstance(request, Pull | Write) else request.worker).handle(
+            request
+        )
 
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
         """As for `Center.mark_lost`."""

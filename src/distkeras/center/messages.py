@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from distkeras.algorithms import Vector
 from distkeras.center.orders import Orders
@@ -13,6 +14,16 @@ DRIVER = -1
 
 MAX_PAGE, MAX_PAGE_BYTES = 256, 16 * 2**20
 """Most events and bytes in one answer to the driver: after a pause there may be more than a frame holds."""
+
+MAX_PART = 256 * 2**10
+"""Most bytes in one part of a report: each fits into the text of a frame."""
+MAX_PARTS = 2**20
+"""Most parts of a report."""
+MAX_STATES = 256 * 2**10
+"""Most bytes of the metrics' states in one commit."""
+
+Kind = Literal["state", "evaluation"]
+"""What a worker reports: its local state after a window, or what an evaluation gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,8 @@ class Exchange:
         fragment: index of the fragment that is exchanged.
         window_steps: minibatches since the worker's last commit of any fragment; `None` for `num_steps`.
         window_samples: rows since the worker's last commit of any fragment; `None` for `num_samples`.
+        states: states of Keras's metrics over the window, little-endian float64: the center adds them up by
+            epoch. At most `MAX_STATES` bytes; empty for none.
     """
 
     worker: int
@@ -71,6 +84,7 @@ class Exchange:
     fragment: int = 0
     window_steps: int | None = None
     window_samples: int | None = None
+    states: bytes = b""
 
     @property
     def window(self) -> tuple[int, int]:
@@ -148,12 +162,17 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The driver puts orders in force, for all members of an ensemble; the center gives them their number.
+    """The driver puts orders in force; the center gives them their number.
 
     Where they are `None`, the last ones stay in force.
+
+    Attributes:
+        orders: the orders.
+        member: in an ensemble, the member that they are for; `None` for all.
     """
 
     orders: Orders
+    member: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +187,62 @@ class Keep:
     samples: int
 
 
-Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow | Order | Keep
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The driver puts a new center in place, while the answers to all workers are held back.
+
+    Their answers become `Rejoin`, so that every worker starts anew from this center. The algorithm's state
+    stays as it is.
+
+    Attributes:
+        center: shape (size,).
+        member: in an ensemble, the member whose center it is.
+    """
+
+    center: Vector
+    member: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A worker sends one part of what the driver has asked it for. The parts come in order.
+
+    Attributes:
+        worker: its index.
+        kind: "state" for its local state, which belongs to the commit `tag`; "evaluation" for the result of
+            an evaluation of the copy at `tag` rows.
+        tag: number of the commit that follows, or of rows.
+        part: index of the part, from 0.
+        parts: number of parts, the same in all.
+        data: the bytes of the part, at most `MAX_PART`.
+    """
+
+    worker: int
+    kind: Kind
+    tag: int
+    part: int
+    parts: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """The driver, or a worker in place of another process, asks for one part of a report.
+
+    Attributes:
+        worker: index of the worker that has reported.
+        kind: as in `Report`.
+        tag: as in `Report`.
+        part: as in `Report`.
+    """
+
+    worker: int
+    kind: Kind
+    tag: int
+    part: int = 0
+
+
+Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow | Order | Keep | Write | Report | Fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +327,7 @@ class Rejoin:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Answers `Leave`, `Fail`, `Beat` and `Order`."""
+    """Answers `Leave`, `Fail`, `Beat`, `Order`, `Keep`, `Write` and `Report`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +389,22 @@ class Followed:
     next: int
 
 
-Reply = Joined | Exchanged | Refused | Skipped | Rejoin | Done | Pulled | Polled | Followed
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Answers `Fetch`.
+
+    Attributes:
+        part: index of the part.
+        parts: number of parts of the report; 0 if the center has no such report.
+        data: the bytes of the part.
+    """
+
+    part: int
+    parts: int
+    data: bytes
+
+
+Reply = Joined | Exchanged | Refused | Skipped | Rejoin | Done | Pulled | Polled | Followed | Fetched
 
 Answer = tuple[int, Reply]
 """A worker's index and its reply."""

@@ -18,8 +18,12 @@ class Orders(NamedTuple):
         step: step of the learning-rate schedule at the worker's first minibatch. The worker counts on from
             there by its own minibatches, so its replacement finds the same place. `None` for the count of the
             optimizer that the training began with.
-        evaluate: number of the commit whose center is to be evaluated; `None` for none.
-        send_optimizer: whether the worker is to send the state of its optimizer.
+        evaluate: number of rows of the copy of the center that the worker is to evaluate, once it sees a new
+            number; it sends a `Report`. `None` for none.
+        send_optimizer: any number: once it sees a new one, the worker sends its local state with its next
+            commit, in a `Report`. `None` for never.
+        until: number of rows of the center from which answers to the workers are held back, until a larger
+            number is ordered, or `stop`. `None` for never; `FOREVER` ends a hold for good.
     """
 
     number: int = 0
@@ -28,10 +32,13 @@ class Orders(NamedTuple):
     window: int | None = None
     step: int | None = None
     evaluate: int | None = None
-    send_optimizer: bool = False
+    send_optimizer: int | None = None
+    until: int | None = None
 
 
 NO_ORDERS = Orders()
+FOREVER = 2**63 - 1
+"""`until` for: hold nothing back any more."""
 
 
 def changed(before: Orders, after: Orders) -> Orders:
@@ -45,7 +52,7 @@ def check_orders(orders: Orders) -> None:
     rate = orders.learning_rate
     if rate is not None and not 0 <= rate < math.inf:
         raise ValueError(f"`learning_rate` must be at least 0 and finite. Received: learning_rate={rate!r}")
-    for name, least in (("window", 1), ("step", 0), ("evaluate", 0)):
+    for name, least in (("window", 1), ("step", 0), ("evaluate", 1), ("send_optimizer", 0), ("until", 1)):
         value = getattr(orders, name)
         if value is not None and (
             isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63

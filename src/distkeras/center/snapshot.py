@@ -7,6 +7,7 @@ files are detected.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import typing
@@ -96,7 +97,7 @@ class Snapshot:
             "settings": dict(self.settings),
             "num_updates": self.unread.num_updates,
             "next": self.unread.next,
-            "events": [[type(event).__name__, asdict(event)] for event in self.unread.events],
+            "events": [[type(event).__name__, _plain(event)] for event in self.unread.events],
             "members": [
                 {
                     "shards": len(member.states),
@@ -131,7 +132,7 @@ def read(file: IO[bytes]) -> Snapshot:
         facts = _facts(archive)
         _check_names(archive.files, facts["members"])
         members = [_member(archive, index, known) for index, known in enumerate(facts["members"])]
-        unread = [_EVENTS[name](**fields) for name, fields in facts["events"]]
+        unread = [_event(name, fields) for name, fields in facts["events"]]
         return Snapshot(members, Polled(unread, facts["next"], facts["num_updates"]), facts["settings"])
 
 
@@ -199,6 +200,22 @@ def _check_names(names: list[str], members: list[dict[str, Any]]) -> None:
         known = range(members[int(owner)]["shards"]) if owner in map(str, range(len(members))) else ()
         if name != "facts" and not (known and (rest == "center" or (array and shard in map(str, known)))):
             raise SnapshotError(f"Expected arrays of {len(members)} members. Received: {name[:100]!r}")
+
+
+def _plain(event: events.Event) -> dict[str, Any]:
+    """Return the fields of `event` as plain JSON."""
+    fields = asdict(event)
+    if isinstance(event, events.EpochEnded):
+        fields["states"] = base64.b64encode(event.states).decode()
+    return fields
+
+
+def _event(name: str, fields: dict[str, Any]) -> events.Event:
+    cls: Any = _EVENTS[name]
+    if cls is events.EpochEnded:
+        fields = fields | {"states": base64.b64decode(fields["states"])}
+    event: events.Event = cls(**fields)
+    return event
 
 
 def _checked(name: str, value: object) -> npt.NDArray[Any]:

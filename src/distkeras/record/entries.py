@@ -6,11 +6,13 @@
 
 "begin" holds the center's settings and its first vector. "restart" holds the settings and the snapshot from
 which a restarted server continued. A "step" is one request; its vector is the message as it reached the
-center. An "outcome" follows its step: the answers, by worker, with a CRC-32 of each vector that was sent.
+center, and of a `Report` the data is left out. An "outcome" follows its step: the answers, by worker, with a
+CRC-32 of each vector that was sent.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -40,7 +42,9 @@ from distkeras.center.messages import (
     Ordered,
     Pull,
     Pulled,
+    Report,
     Skipped,
+    Write,
 )
 from distkeras.center.orders import Orders
 
@@ -69,8 +73,24 @@ class GraceOver:
     """The server looked at the center, because the grace of the open round was over."""
 
 
-Recordable = Join | Exchange | Leave | Beat | Fail | Pull | Order | Keep | Dismiss | Silence | GraceOver
+Recordable = (
+    Join
+    | Exchange
+    | Leave
+    | Beat
+    | Fail
+    | Pull
+    | Order
+    | Keep
+    | Write
+    | Report
+    | Dismiss
+    | Silence
+    | GraceOver
+)
 """The types of a record's steps."""
+_VECTORS: dict[type, str] = {Exchange: "message", Write: "center"}
+"""The names of their vectors."""
 _STEPS: dict[str, Any] = {cls.__name__: cls for cls in typing.get_args(Recordable)}
 
 
@@ -157,8 +177,10 @@ class RecordWriter:
 
     def step(self, request: Recordable, time: float, given: Ordered | None = None) -> None:
         """Append a request. Call it before handling the request: the center may overwrite its message."""
-        vector = request.message if isinstance(request, Exchange) else None
+        vector = _sent_with(request)
         fields = {name: getattr(request, name) for name in _names(type(request))}
+        if "states" in fields:
+            fields["states"] = base64.b64encode(fields["states"]).decode()
         if given is not None:
             fields["given"] = list(asdict(given).values())
         self._append({"kind": "step", "time": time, "type": type(request).__name__, **fields}, vector)
@@ -272,7 +294,11 @@ def _step(number: int, text: dict[str, Any], vector: Vector) -> Step:
     if cls is Order:
         text["orders"] = Orders(*text["orders"])
     if cls is Exchange:
-        text["message"] = vector.astype(vector.dtype.newbyteorder("="), copy=False)
+        text["states"] = base64.b64decode(text.get("states", ""))
+    if cls is Report:
+        text["data"] = b""
+    if cls in _VECTORS:
+        text[_VECTORS[cls]] = vector.astype(vector.dtype.newbyteorder("="), copy=False)
     return Step(number, time, cls(**text), given=None if given is None else Ordered(*given))
 
 
@@ -325,7 +351,15 @@ def _size_of(file: IO[bytes]) -> int:
 
 
 def _names(cls: type) -> list[str]:
-    return [name for name in cls.__dataclass_fields__ if name != "message"]  # type: ignore[attr-defined]
+    """Return the fields of a request that are in the text. That of a report leaves out its data."""
+    left_out = (_VECTORS.get(cls), "data")
+    return [name for name in cls.__dataclass_fields__ if name not in left_out]  # type: ignore[attr-defined]
+
+
+def _sent_with(request: Recordable) -> Vector | None:
+    if isinstance(request, Exchange):
+        return request.message
+    return request.center if isinstance(request, Write) else None
 
 
 def _vector_of(reply: object) -> Vector | None:

@@ -16,7 +16,18 @@ import numpy.typing as npt
 from distkeras.center.center import Center
 from distkeras.center.durable import take_snapshot
 from distkeras.center.making import AnyCenter
-from distkeras.center.messages import Answer, Beat, Dismiss, Done, Follow, Ordered, Poll, Polled, Request
+from distkeras.center.messages import (
+    Answer,
+    Beat,
+    Dismiss,
+    Done,
+    Fetch,
+    Follow,
+    Ordered,
+    Poll,
+    Polled,
+    Request,
+)
 from distkeras.center.request_log import RequestLog
 from distkeras.events import RecordFailed
 from distkeras.record.entries import GraceOver, Recordable, RecordWriter, Silence
@@ -90,7 +101,7 @@ class Recorded:
 
     def handle(self, request: Request | Dismiss) -> list[Answer]:
         """As for `Center.handle`."""
-        if isinstance(request, Poll | Follow):
+        if isinstance(request, Poll | Follow | Fetch):
             return self.center.handle(request)
         if isinstance(request, Beat) and not self._misses(request.worker):
             return [(request.worker, Done())]  # It changes nothing, and should not wait for an exchange.

@@ -23,6 +23,8 @@ from distkeras.center.messages import (
     Exchange,
     Exchanged,
     Fail,
+    Fetch,
+    Fetched,
     Follow,
     Followed,
     Join,
@@ -36,8 +38,10 @@ from distkeras.center.messages import (
     Pulled,
     Refused,
     Rejoin,
+    Report,
     Request,
     Skipped,
+    Write,
 )
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.connection import Connection
@@ -339,5 +343,8 @@ _ANSWERS: dict[type, tuple[type, ...]] = {
         (Pull, (Pulled,)),
         (Poll, (Polled,)),
         (Follow, (Followed,)),
+        (Write, (Done,)),
+        (Report, (Done,)),
+        (Fetch, (Fetched,)),
     )
 }

@@ -31,13 +31,15 @@ import numpy.typing as npt
 from distkeras import events
 from distkeras.algorithms import Vector
 from distkeras.center import messages
-from distkeras.center.messages import MAX_PAGE_BYTES
+from distkeras.center.messages import MAX_PAGE_BYTES, MAX_STATES
 
 MAGIC = b"DKF"
 VERSION = 5
 HEADER = struct.Struct("!3sBBBIQI")
 _CHECKSUM = struct.Struct("!I")
-MAX_REQUEST_TEXT = 512 * 2**10
+MAX_METRICS = 512 * 2**10
+# The metrics of a commit and their states; or one part of a report.
+MAX_REQUEST_TEXT = MAX_METRICS + MAX_STATES
 # A page of events. The largest events came to the server as the text of a request, without name and time.
 MAX_REPLY_TEXT = MAX_PAGE_BYTES + MAX_REQUEST_TEXT
 MAX_ERROR = 8 * 2**10
@@ -179,7 +181,7 @@ def fitting(metrics: dict[str, float]) -> dict[str, float]:
 
     Several thousand fit. A metric of many numbers, such as a confusion matrix, counts as one per number.
     """
-    room = MAX_REQUEST_TEXT - 2**10  # For the other fields, and the last name.
+    room = MAX_METRICS - 2**10  # For the other fields, and the last name.
     # A number takes 9 bytes, a character up to 4.
     if 16 * len(metrics) + 4 * sum(map(len, metrics)) <= room:
         return metrics

@@ -18,6 +18,7 @@ from distkeras.center.messages import (
     Exchange,
     Exchanged,
     Fail,
+    Fetch,
     Join,
     Joined,
     Keep,
@@ -29,6 +30,7 @@ from distkeras.center.messages import (
     Pulled,
     Refused,
     Rejoin,
+    Report,
     Request,
     Skipped,
 )
@@ -111,7 +113,7 @@ class Group:
                 return Pulled(self._whole([reply.center for reply in pulled]), pulled[0].num_updates)
             case Poll():
                 return self._poll(request)
-            case Fail() | Order() | Keep():
+            case Fail() | Order() | Keep() | Report() | Fetch():
                 return self._clients[0].call(request)
 
     def _numbered(self, request: Join | Exchange | Leave) -> Join | Exchange | Leave:
