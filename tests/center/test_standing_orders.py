@@ -137,6 +137,20 @@ def test_a_restarted_server_has_the_orders_and_the_speeds_of_its_snapshot():
     assert answer(again, Join(1, 1)).orders == Orders(1, learning_rate=0.5, window=10, step=3)
 
 
+def test_a_resumed_training_keeps_the_course_of_the_interrupted_one_but_not_what_it_was_to_do_at_once():
+    center = start()
+    order(center, stop=True, learning_rate=0.5, step=3, window=2, evaluate=7, send_optimizer=True)
+    snapshot = take_snapshot(center, {})
+    for taken, expected in (
+        (snapshot, Orders(1, True, 0.5, 2, 3, 7, True)),
+        (snapshot.resumed(), Orders(2, False, 0.5, 2, 3)),
+        (take_snapshot(start(), {}).resumed(), None),
+    ):
+        again = start()
+        restore_snapshot(again, taken)
+        assert answer(again, Join(0, 1)).orders == expected
+
+
 def test_orders_are_for_every_member_of_an_ensemble():
     config = CenterConfig(DOWNPOUR(), 2, independent=True)
     center = Independent(config, np.zeros((2, 3), np.float32), clock=lambda: 7.0)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
+
 import bare
+import numpy as np
 import pytest
 
-from distkeras.center.messages import Exchange
+from distkeras.algorithms import DOWNPOUR
+from distkeras.center import CenterConfig
+from distkeras.center.messages import Exchange, Join, Keep, Leave, Order, Pull, Pulled, Refused
+from distkeras.center.orders import Orders
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.cluster.watch import Watch
-from distkeras.events import WorkerJoined, WorkerLeft
+from distkeras.events import CenterKept, WorkerJoined, WorkerLeft
 from distkeras.record import replay
 from distkeras.record.entries import records_in
+from distkeras.wire.client import Client
+from distkeras.wire.group import connect
 from distkeras.wire.store import SnapshotOptions
 
 
@@ -74,6 +83,84 @@ def test_a_server_that_forgot_the_orders_gets_them_again():
     assert joined
     last = [window for window in job.history if window.worker == 1][-5:]
     assert [window.steps for window in last] == [3] * 5
+
+
+def test_a_stop_outlives_the_servers_process_but_not_its_training(tmp_path):
+    options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path)))
+    setup, initial = ServerSetup(CenterConfig(DOWNPOUR(), 2), options=options), np.zeros(4, np.float32)
+    with ServerProcess(setup, initial) as server, Client(server.address, patience=30.0) as client:
+        client.call(Join(0))
+        client.call(Order(Orders(stop=True, learning_rate=0.25, evaluate=3, send_optimizer=True)))
+        client.call(Leave(0))  # The server answers when it has written a snapshot.
+        for _ in range(2):
+            server._process.kill()
+            assert server.revive(0, seconds=30.0)
+            assert client.call(Join(1)).orders == Orders(
+                1, True, learning_rate=0.25, evaluate=3, send_optimizer=True
+            )
+    with ServerProcess(setup, initial, resume=0) as server, Client(server.address, patience=30.0) as client:
+        assert client.call(Join(1)).orders == Orders(2, learning_rate=0.25)
+        client.call(Order(Orders(stop=True)))
+        client.call(Leave(1))
+        server._process.kill()
+        assert server.revive(0, seconds=30.0)
+        assert client.call(Join(0)).orders == Orders(3, True, learning_rate=0.25)
+
+
+def test_a_copy_whose_part_a_killed_server_has_lost_is_made_again():
+    copies = []
+
+    def fault(job):
+        def wait_for_copies(count):
+            while sum(isinstance(event, CenterKept) for event in job.events) < count:
+                job.wait_for_windows(len(job.history))
+                time.sleep(0.01)
+
+        job.wait_for_windows(1)
+        job.watch.keep(20)
+        wait_for_copies(1)
+        for killed in (1, 0):  # The follower, then the leader.
+            job.servers.processes[killed]._process.kill()
+            wait_for_copies(len(copies) + 2)
+            with connect(job.servers.addresses) as client:
+                while isinstance(pulled := client.call(Pull(kept=20)), Refused):
+                    time.sleep(0.01)  # The follower handles that message a moment later.
+                copies.append(pulled.center.copy())
+        job.watch.order(stop=True)
+
+    options = ServerOptions(snapshots=SnapshotOptions(commits=1))
+    check_stopped(bare.run(fault, num_batches=2000, num_epoch=1, options=options, num_servers=2))
+    assert [copy.min() > 0 for copy in copies] == [True, True]
+
+
+def test_what_the_driver_wants_kept_is_asked_again_until_it_has_been_pulled():
+    asked, died = [], []
+
+    class Server:
+        def revive(self, since, seconds):
+            return bool(died) and died.pop()
+
+    class Connection:
+        def call(self, request):
+            asked.append(request)
+            return Pulled(np.zeros(1, np.float32), 1)
+
+        def close(self):
+            asked.clear()
+
+    watch = Watch(None, Server(), Connection(), 1, print)
+    for samples in (20, 30):
+        watch.keep(samples)
+    watch._send_wishes()
+    watch._send_wishes()
+    assert asked == [Keep(20), Keep(30)]
+    watch.ask(Pull(kept=20))
+    died.append(True)
+    watch.ask(Pull())
+    watch._send_wishes()
+    assert asked == [Pull(), Keep(30)]
+    with pytest.raises(ValueError, match="samples=0"):
+        watch.keep(0)
 
 
 @pytest.mark.parametrize(

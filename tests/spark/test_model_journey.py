@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from distkeras import DOWNPOUR, EnsembleTrainer, SingleTrainer
+from distkeras.cluster import job
 from distkeras.cluster.settings import result_limit
 from distkeras.model.variables import value_of
 
@@ -37,7 +38,15 @@ def late_rate():
 
 
 @pytest.mark.parametrize(("steps", "moves"), [("training", True), ("local", False)])
-def test_a_schedule_follows_the_steps_of_all_workers_or_of_each(spark, steps, moves):
+def test_a_schedule_follows_the_steps_of_all_workers_or_of_each(spark, steps, moves, monkeypatch):
+    watches = []
+
+    class Seen(job.Watch):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            watches.append(self)
+
+    monkeypatch.setattr(job, "Watch", Seen)
     given = model(late_rate())
     trained = DOWNPOUR(
         given, num_workers=2, batch_size=16, num_epoch=2, communication_window=2, schedule_steps=steps, seed=1
@@ -48,6 +57,8 @@ def test_a_schedule_follows_the_steps_of_all_workers_or_of_each(spark, steps, mo
     ) == moves
     assert int(trained.optimizer.iterations) == 8
     assert type(trained.optimizer._learning_rate).__name__ == "PiecewiseConstantDecay"
+    with pytest.raises(ValueError, match=r"That of a schedule.*Received: learning_rate=0.5"):
+        watches[0].order(learning_rate=0.5)
 
 
 def test_the_trained_model_has_averages_state_and_metrics_of_all_workers(spark):

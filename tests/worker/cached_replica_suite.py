@@ -202,8 +202,14 @@ def test_an_ordered_step_moves_the_schedule_and_a_replacement_finds_the_same_pla
 
 def test_the_rate_of_a_schedule_cannot_be_ordered():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9)
+    spec = linear(keras.optimizers.SGD(schedule))
+    # The driver is told early; a worker is the last to see it.
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule))
+    assert not spec.settable_rate
+    assert not linear(scaled).settable_rate
+    assert linear(keras.optimizers.SGD(0.1)).settable_rate
     with (
         pytest.raises(ValueError, match=r"whose learning rate is a number.*Received: optimizer=.*=0.1"),
-        replica_from_cache(linear(keras.optimizers.SGD(schedule)), 0, 0.0) as cached,
+        replica_from_cache(spec, 0, 0.0) as cached,
     ):
         cached.obey(Orders(1, learning_rate=0.1), 0)

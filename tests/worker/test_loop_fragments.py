@@ -17,7 +17,8 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
-from distkeras.center.messages import Exchange
+from distkeras.center.messages import Exchange, Order
+from distkeras.center.orders import Orders
 from distkeras.events import Window
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch
@@ -164,6 +165,36 @@ def test_late_replies_drop_what_was_trained_meanwhile_unless_the_rule_keeps_it(l
     elastic = center_of(ElasticParts(4, rho=5.0, learning_rate=0.1), overlap=1)
     replica = run(elastic, 40)
     assert (replica.weights + elastic.snapshot())[:3].tolist() == [40] * 3
+
+
+def test_a_training_in_fragments_that_has_ended_goes_on_for_more_epochs():
+    center = center_of(Parts(6))
+    run(center, 10, 2)
+    resumed = center_of(Parts(6))
+    restore_snapshot(resumed, take_snapshot(center, {}))
+    assert run(resumed, 10, 3, attempt=1).trained == list(range(20, 30))
+    assert resumed.snapshot().tolist() == [30] * 5
+
+
+@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize("stop_at", range(1, 6))
+def test_a_training_that_is_stopped_and_resumed_trains_every_minibatch_once(stop_at, late):
+    center = center_of(Parts(6), overlap=late)
+    call, calls = caller(center), itertools.count()
+
+    def stops(request):
+        if next(calls) == stop_at:
+            center.handle(Order(Orders(stop=True)))
+        return call(request)
+
+    first = run(center, 10, 3, call=stops)
+    assert 0 < len(first.trained) < 30
+    resumed = center_of(Parts(6), overlap=late)
+    restore_snapshot(resumed, take_snapshot(center, {}).resumed())
+    second = run(resumed, 10, 3, attempt=1)
+    assert first.trained + second.trained == list(range(30))
+    if not late:  # Late replies drop steps.
+        assert resumed.snapshot().tolist() == [30] * 5
 
 
 @pytest.mark.parametrize("late", [0, 1])

@@ -267,7 +267,10 @@ class Center:
             case Follow():
                 if self.request_log is None:
                     raise ProtocolError("Expected no server to follow this one.")
-                return [(DRIVER, self.request_log.read(request.leader, request.since))]
+                page = self.request_log.read(request.leader, request.since)
+                if page.anew:  # The other server may have lost its parts of the copies.
+                    self._decisions.kept.make_again()
+                return [(DRIVER, page)]
             case Order():
                 return self._order(request)
             case Dismiss():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,8 +40,8 @@ class Fragmented:
     """Passes every commit to the center of its fragment; all centers share one event log.
 
     Commit k of a worker, from 1, is for fragment (k - 1) mod P. A worker that joins receives all fragments
-    and continues from the earliest place that one of them names: the others are ahead, and answer the
-    repeated commits without applying them. So every fragment counts every minibatch once.
+    and continues from the earliest place that one of them names: those that are ahead answer the repeated
+    commits without applying them. So every fragment counts every minibatch once.
 
     Args:
         config: settings that decide the result, with `fragments`.
@@ -178,7 +178,7 @@ class Fragmented:
         joined = [reply for reply in own if isinstance(reply, Joined)]
         if len(joined) < len(own):
             return [(request.worker, own[0]), *others]  # All refuse the same layout.
-        place = min(joined, key=lambda reply: reply.sequence)
+        place = _earliest(joined)
         self.event_log.add(
             WorkerJoined(request.worker, request.attempt, place.epoch, place.step, self.event_log.clock())
         )
@@ -196,3 +196,14 @@ class Fragmented:
         answers = [answer for member in self.members for answer in member.handle(request)]
         own = [reply for worker, reply in answers if worker == request.worker]
         return own, [answer for answer in answers if answer[0] != request.worker]
+
+
+def _earliest(joined: Sequence[Joined]) -> Joined:
+    """Return the answer with the earliest place, and of several at that place the last commit.
+
+    At its end, or at an order to stop, a worker exchanges all fragments at one place. Where it goes on from
+    there, for more epochs, those commits must not be repeated: they would have other minibatches.
+    """
+    first = min(joined, key=lambda reply: reply.sequence)
+    there = [reply for reply in joined if (reply.epoch, reply.step) == (first.epoch, first.step)]
+    return max(there, key=lambda reply: reply.sequence)

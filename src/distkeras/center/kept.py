@@ -56,6 +56,12 @@ class Kept:
             while len({id(copy.center) for copy in self._copies.values()}) > MOST:
                 del self._copies[next(iter(self._copies))]
 
+    def make_again(self) -> None:
+        """Drop the copies, and ask for all of them anew: after the next message, if their rows have come."""
+        with self._lock:
+            self._wanted.update(self._copies)
+            self._copies.clear()
+
     def get(self, samples: int) -> Copy | None:
         """Return the copy for `samples` rows; `None` if there is none."""
         with self._lock:

@@ -47,6 +47,14 @@ def changed(before: Orders, after: Orders) -> Orders:
     return after._replace(**kept, number=before.number + 1)
 
 
+def after_resume(orders: Orders) -> Orders:
+    """Return the orders of an interrupted training with which it is resumed, under the next number.
+
+    Rate, window and place in the schedule are part of its course. The rest asked for something at once.
+    """
+    return orders._replace(number=orders.number + 1, stop=False, evaluate=None, send_optimizer=False)
+
+
 def check_orders(orders: Orders) -> None:
     """Raise ValueError if `orders` hold a number out of range."""
     rate = orders.learning_rate

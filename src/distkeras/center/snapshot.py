@@ -14,7 +14,7 @@ import typing
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from distkeras import events
 from distkeras.algorithms import State, Vector
 from distkeras.center.messages import Polled
-from distkeras.center.orders import Orders
+from distkeras.center.orders import Orders, after_resume
 
 VERSION = 2
 """Version of the format, raised when older releases cannot read it. Releases read all older versions."""
@@ -78,6 +78,14 @@ class Snapshot:
         states = (state for member in self.members for state in member.states)
         arrays = [np.asarray(value) for state in states for value in state.values()]
         return sum(array.nbytes for array in (*arrays, *(member.center for member in self.members)))
+
+    def resumed(self) -> Snapshot:
+        """Return what a new training of another driver continues from: without an old order to stop."""
+        members = [
+            member if member.orders is None else replace(member, orders=after_resume(member.orders))
+            for member in self.members
+        ]
+        return replace(self, members=members)
 
     def write(self, file: IO[bytes]) -> None:
         """Write to `file`, which need not be seekable, without another copy of the arrays.

@@ -164,6 +164,7 @@ class Job:
                         on_event,
                         self.options.give_up,
                         story=self.story,
+                        settable_rate=self.model.settable_rate,
                     )
                     num_updates = watch.run()
                     return Outcome(self._pull(watch), num_updates, final_states_of(stage.rows))

@@ -139,6 +139,7 @@ class ServerProcess:
             snapshots=self._addressed(options.snapshots),
             temporary=self._folder is not None,
             restore=resume is not None,
+            resumes=resume is not None,
             run=secrets.token_hex(4),
             since=resume or 0,
             settings=setup.settings,
@@ -153,7 +154,7 @@ class ServerProcess:
             leader=setup.leader,
         )
         port = self._start()
-        self._job = replace(self._job, ports=(port,), restore=True)
+        self._job = replace(self._job, ports=(port,), restore=True, resumes=False)
         self.address = ServerAddress(
             setup.host,
             port,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from distkeras.center.messages import MAX_PAGE, Order, Poll, Polled, Request
+from distkeras.center.messages import MAX_PAGE, Keep, Order, Poll, Polled, Pull, Pulled, Request
 from distkeras.center.orders import NO_ORDERS, check_orders
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server import ServerProcess
@@ -63,6 +63,7 @@ class Watch:
         give_up: seconds to wait for the first worker, or for a lost one.
         clock: returns seconds from any origin; replaced in tests.
         story: the story of the job, which receives the events; default: a new one.
+        settable_rate: whether the workers' optimizer has a learning rate that can be ordered.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Watch:
         give_up: float = 1800.0,
         clock: Callable[[], float] = time.monotonic,
         story: Story | None = None,
+        settable_rate: bool = True,
     ) -> None:
         self._story = story or Story()
         self._stage = stage
@@ -89,7 +91,10 @@ class Watch:
         self._silent: dict[int, float] = {}
         self._started = clock()
         self._orders = NO_ORDERS
-        self._ordered = True  # Whether the server has the last orders.
+        self._settable_rate = settable_rate
+        self._kept: set[int] = set()  # Numbers of rows whose copies the driver wants and has not pulled yet.
+        # What the server does not have yet: the last orders, and numbers of rows.
+        self._ordered, self._to_keep = True, set[int]()
         self._lock = threading.Lock()
 
     def run(self) -> int:
@@ -104,7 +109,7 @@ class Watch:
         while more or not ended:
             # Polled until no events remain after the end, so that the last events are read too.
             ended = self._stage.wait(0.0 if more else POLL_SECONDS)
-            self._send_orders()
+            self._send_wishes()
             polled: Polled = self.ask(Poll(self._since))
             self._since = polled.next
             more = len(polled.events) >= MAX_PAGE or (ended and bool(polled.events))
@@ -132,22 +137,49 @@ class Watch:
                 counts. The others stay as they were ordered last.
 
         Raises:
-            ValueError: a number is out of range.
+            ValueError: a number is out of range, or a learning rate is ordered from an optimizer that has a
+                schedule.
             TypeError: there is no such order.
         """
         if not changes.keys() <= set(NO_ORDERS._fields) - {"number"}:
             raise TypeError(f"Expected some of {NO_ORDERS._fields[1:]}. Received: {', '.join(changes)}")
+        if not self._settable_rate and changes.get("learning_rate") is not None:
+            raise ValueError(
+                "Expected an optimizer whose learning rate is a number. That of a schedule cannot be "
+                "ordered: compile the model with a number, or order another `step` of the schedule. "
+                f"Received: learning_rate={changes['learning_rate']!r}"
+            )
         with self._lock:
             orders = self._orders._replace(**changes)
             check_orders(orders)
             self._orders, self._ordered = orders, False
 
-    def _send_orders(self) -> None:
+    def keep(self, samples: int) -> None:
+        """Ask for a copy of the center as of the first message that brings it to `samples` rows.
+
+        From any thread; the request goes out with the next poll. The event `CenterKept` tells that there is
+        a copy, and `ask(Pull(kept=samples))` brings it: `Refused` as long as one of several servers does not
+        have its part. Until the copy has been pulled, a restarted server is asked again, and tells again.
+
+        Raises:
+            ValueError: `samples` is less than 1.
+        """
+        if samples < 1:
+            raise ValueError(f"Expected a number of rows, at least 1. Received: samples={samples!r}")
         with self._lock:
-            orders, sent = self._orders, self._ordered
+            self._kept.add(samples)
+            self._to_keep.add(samples)
+
+    def _send_wishes(self) -> None:
+        """Send the orders and the numbers of rows that the server does not have yet."""
+        with self._lock:
+            orders, ordered = self._orders, self._ordered
+            to_keep, self._to_keep = sorted(self._to_keep), set()
             self._ordered = True
-        if not sent:
+        if not ordered:
             self.ask(Order(orders))
+        for samples in to_keep:
+            self.ask(Keep(samples))
 
     def ask(self, request: Request) -> Any:
         """Send `request` to the server, which is restarted if it has ended, and return the reply."""
@@ -155,11 +187,16 @@ class Watch:
         while True:
             if self._server.revive(self._since, seconds):
                 self._client.close()  # Its connection ended with the old process.
-                with self._lock:  # The last snapshot may be older than the orders.
-                    self._ordered = self._orders is NO_ORDERS
+                # The last snapshot may be older than the orders, and has no copies of the center.
+                with self._lock:
+                    self._ordered, self._to_keep = self._orders is NO_ORDERS, self._kept.copy()
                 seconds = 0.0
             try:
-                return self._client.call(request)
+                reply = self._client.call(request)
+                if isinstance(request, Pull) and isinstance(reply, Pulled):
+                    with self._lock:
+                        self._kept.discard(request.kept)
+                return reply
             except ServerLost:
                 if seconds:
                     raise

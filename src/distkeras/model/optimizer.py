@@ -86,19 +86,24 @@ def set_values(optimizer: Any, values: tuple[Array, ...]) -> bool:
     return fit
 
 
+def has_settable_rate(optimizer: Any) -> bool:
+    """Return whether `set_learning_rate` can set the learning rate: it is a number, not a schedule's."""
+    chain = optimizers_in(optimizer)
+    return bool(chain) and all(isinstance(each._learning_rate, keras.Variable) for each in chain)
+
+
 def set_learning_rate(optimizer: Any, learning_rate: float) -> None:
     """Set the learning rate of `optimizer`, and of those that it wraps. Nothing compiles anew.
 
     Raises:
         ValueError: the rate is a schedule's, or there is no optimizer.
     """
-    chain = optimizers_in(optimizer)
-    if not chain or not all(isinstance(each._learning_rate, keras.Variable) for each in chain):
+    if not has_settable_rate(optimizer):
         raise ValueError(
             "Expected an optimizer whose learning rate is a number: that of a schedule, or of no optimizer, "
             f"cannot be set. Received: optimizer={optimizer!r}, learning_rate={learning_rate!r}"
         )
-    for each in chain:
+    for each in optimizers_in(optimizer):
         each._learning_rate.assign(learning_rate)
 
 

@@ -16,7 +16,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
 from distkeras.model.compiling import Compiled, attributes_set_by_compile, compile_by, compiled_by, pack
 from distkeras.model.custom_objects import unique_names
-from distkeras.model.optimizer import OptimizerState, build_optimizer, state_of
+from distkeras.model.optimizer import OptimizerState, build_optimizer, has_settable_rate, state_of
 from distkeras.model.process import ProcessSettings
 from distkeras.model.saved import SAME_CODE, SavedModel, differences, save_with
 from distkeras.model.supplement import structure_of, weights_in
@@ -35,6 +35,7 @@ class ModelSpec:
         layout: the place of each shared weight in the vector.
         averages: initial values of the optimizer's moving averages, by path; one number where all are alike.
         process: process-wide settings of Keras and its backend.
+        settable_rate: whether the optimizer has a learning rate that can be ordered: a number, no schedule.
     """
 
     saved: SavedModel
@@ -43,6 +44,7 @@ class ModelSpec:
     layout: Layout
     averages: dict[str, Array]
     process: ProcessSettings
+    settable_rate: bool = True
 
     @property
     def fingerprint(self) -> str:
@@ -109,12 +111,12 @@ def serialize_model(
         copy = saved.open()
         _compile(spec, copy)
     layout, fits = layout_of(copy), _fits(state, copy)
-    averages = _averages_in(copy, layout)
+    averages, settable = _averages_in(copy, layout), has_settable_rate(copy.optimizer)
     del copy
     _free_copies(saved)
     # An optimizer that was built for other weights cannot continue.
     optimizer = state if fits else replace(state, values=None)
-    return replace(spec, optimizer=optimizer, layout=layout, averages=averages)
+    return replace(spec, optimizer=optimizer, layout=layout, averages=averages, settable_rate=settable)
 
 
 def deserialize_model(spec: ModelSpec, *, blank: bool = False) -> keras.Model:

@@ -74,6 +74,7 @@ class ServerJob:
         snapshots: when and where to write snapshots, with its address set; `None` for none.
         temporary: whether to remove the folder of the snapshots at the end.
         restore: whether to continue from the last snapshot, if there is one.
+        resumes: whether that snapshot is of another driver's training, whose order to stop is over.
         run: name of the job, in the folder of its snapshots.
         epoch: epoch of the lease that this job's killed server held on that folder; 0 for none.
         since: number of a killed server's events that the driver has read.
@@ -98,6 +99,7 @@ class ServerJob:
     snapshots: SnapshotOptions | None = None
     temporary: bool = False
     restore: bool = False
+    resumes: bool = False
     run: str = ""
     epoch: int = 0
     since: int = 0
@@ -202,7 +204,8 @@ def make_snapshot_writer(job: ServerJob, center: AnyCenter) -> SnapshotWriter | 
         store.take()
     if job.restore:
         # If there is no snapshot yet, it continues from the very start.
-        restore_snapshot(center, store.newest() or take_snapshot(center, job.settings), job.since)
+        snapshot = store.newest() or take_snapshot(center, job.settings)
+        restore_snapshot(center, snapshot.resumed() if job.resumes else snapshot, job.since)
     writer = SnapshotWriter(center, store, options, job.settings, job.snapshot_seconds)
     writer.start()
     return writer

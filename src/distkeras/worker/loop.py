@@ -81,6 +81,7 @@ class Loop:
         self._late = 0 if isinstance(overlap, bool) else overlap
         self._window = Window(1)
         self._orders = NO_ORDERS
+        self._place = 0, 0, 0  # Epoch of the last window; epoch and index of the next minibatch.
         self._pending: Future[Vector | None] | None = None
         self._under_way: tuple[Exchange, Future[Reply]] | None = None
         self._sender = ThreadPoolExecutor(1, "distkeras-exchange") if overlap else None
@@ -121,6 +122,7 @@ class Loop:
             *(self._worker, joined.epoch, joined.step, joined.sequence),
         )
         self._window, self._pending, self._under_way = Window(joined.sequence + 1), None, None
+        self._place = joined.epoch, joined.epoch, joined.step
         self._exchanges.start_from(joined.center)
         self._on_start(joined.epoch, joined.step)
         self._replica.write(joined.center)
@@ -134,7 +136,9 @@ class Loop:
                 self._replica.collect_metrics()
             self._run_epoch(epoch, first)
         while self._exchanges.is_due(self._window):
-            self._commit(self._num_epoch - 1, self._num_epoch, 0)
+            # After a stop the place stays: a resumed training goes on there.
+            at_end = self._num_epoch - 1, self._num_epoch, 0
+            self._commit(*(self._place if self._orders.stop else at_end))
         self._land()
         if self._pending is not None:
             self._pending.result()
@@ -173,7 +177,7 @@ class Loop:
     def _commit(self, epoch: int, next_epoch: int, next_step: int) -> None:
         """Exchange the window that ended in `epoch`; the next minibatch is `next_step` of `next_epoch`."""
         self._land()
-        window = self._window
+        window, self._place = self._window, (epoch, next_epoch, next_step)
         window.metrics = fitting(self._replica.metrics())
         self._exchanges.end(window)
         window.epoch, window.next_epoch, window.next_step = epoch, next_epoch, next_step
