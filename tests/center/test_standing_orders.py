@@ -139,10 +139,10 @@ def test_a_restarted_server_has_the_orders_and_the_speeds_of_its_snapshot():
 
 def test_a_resumed_training_keeps_the_course_of_the_interrupted_one_but_not_what_it_was_to_do_at_once():
     center = start()
-    order(center, stop=True, learning_rate=0.5, step=3, window=2, evaluate=7, send_optimizer=True)
+    order(center, stop=True, learning_rate=0.5, step=3, window=2, evaluate=7, send_optimizer=1)
     snapshot = take_snapshot(center, {})
     for taken, expected in (
-        (snapshot, Orders(1, True, 0.5, 2, 3, 7, True)),
+        (snapshot, Orders(1, True, 0.5, 2, 3, 7, 1)),
         (snapshot.resumed(), Orders(2, False, 0.5, 2, 3)),
         (take_snapshot(start(), {}).resumed(), None),
     ):

@@ -52,7 +52,7 @@ def after_resume(orders: Orders) -> Orders:
 
     Rate, window and place in the schedule are part of its course. The rest asked for something at once.
     """
-    return orders._replace(number=orders.number + 1, stop=False, evaluate=None, send_optimizer=False)
+    return orders._replace(number=orders.number + 1, stop=False, evaluate=None, send_optimizer=None)
 
 
 def check_orders(orders: Orders) -> None:
