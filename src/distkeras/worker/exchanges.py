@@ -40,6 +40,7 @@ class Window:
         samples: number of rows.
         behind: minibatches and rows behind its message, set when it ends.
         metrics: Keras's metrics over the window, set when it ends.
+        states: the states of these metrics, for the center; set when it ends.
         epoch: epoch in which it ended.
         next_epoch: epoch of the next minibatch.
         next_step: index of the next minibatch in its epoch.
@@ -52,6 +53,7 @@ class Window:
     samples: int = 0
     behind: tuple[int, int] = (0, 0)
     metrics: dict[str, float] = field(default_factory=dict)
+    states: bytes = b""
     epoch: int = 0
     next_epoch: int = 0
     next_step: int = 0
@@ -136,6 +138,7 @@ class Exchanges:
             fragment=fragment,
             window_steps=window.steps,
             window_samples=window.samples,
+            states=window.states,
         )
 
     def ask(self, request: Exchange) -> Reply:

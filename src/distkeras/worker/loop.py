@@ -12,11 +12,13 @@ import numpy as np
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.fragments import Fragments, steps_before
-from distkeras.center.messages import Join, Joined, Leave, Refused, Rejoin
+from distkeras.center.messages import MAX_STATES, Join, Joined, Leave, Refused, Rejoin
 from distkeras.center.orders import NO_ORDERS, Orders
 from distkeras.wire.frames import fitting
+from distkeras.worker.epochs import EpochPlan
 from distkeras.worker.exchanges import Exchanges, UnknownToServer, Window
 from distkeras.worker.exchanges import TrainingDiverged as TrainingDiverged
+from distkeras.worker.metric_states import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+TOO_LARGE = (
+    "The metrics of worker %d have a state of %d bytes: more than the %d that a window may carry. The metrics of "
+    "an epoch are then means of its windows."
+)
 
 
 class Loop:
@@ -49,9 +56,13 @@ class Loop:
             next window: the sender's thread then does all work of an exchange, from the algorithm's message
             to the use of the reply.
         fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
-        on_start: receives the first epoch and step before training starts.
+        plan: where windows end.
+        with_states: send the states of the metrics with each window, for the center's epochs.
+        on_start: receives the place of the worker before training starts, and again after the worker has
+            joined anew. The place's center must not be kept.
         on_orders: receives the driver's orders after each change, between two windows, and the epoch and
             step of the next minibatch.
+        on_commit: receives each window before it is committed.
     """
 
     def __init__(
@@ -65,11 +76,17 @@ class Loop:
         num_epoch: int,
         overlap: bool | int = False,
         fragments: Fragments | None = None,
-        on_start: Callable[[int, int], None] = lambda epoch, step: None,
+        plan: EpochPlan = EpochPlan(),  # noqa: B008 (frozen)
+        with_states: bool = False,
+        on_start: Callable[[Joined], None] = lambda joined: None,
         on_orders: Callable[[Orders, int, int], None] = lambda orders, epoch, step: None,
+        on_commit: Callable[[Window], None] = lambda window: None,
     ) -> None:
+        self._plan = plan
+        self._with_states = with_states
         self._on_start = on_start
         self._on_orders = on_orders
+        self._on_commit = on_commit
         self._trained = 0
         self._replica = replica
         self._feed = feed
@@ -124,7 +141,7 @@ class Loop:
         self._window, self._pending, self._under_way = Window(joined.sequence + 1), None, None
         self._place = joined.epoch, joined.epoch, joined.step
         self._exchanges.start_from(joined.center)
-        self._on_start(joined.epoch, joined.step)
+        self._on_start(joined)
         self._replica.write(joined.center)
         self._orders, self._exchanges.orders = NO_ORDERS, joined.orders or NO_ORDERS
         self._obey(joined.epoch, joined.step)
@@ -159,13 +176,16 @@ class Loop:
                 self._commit(epoch, epoch, step)
                 if self._orders.stop:
                     return
-        if self._length is None and self._window.steps:
+        if (self._length is None or self._plan.windows_end) and self._window.steps:
             self._commit(epoch, epoch + 1, 0)
 
     @property
     def _length(self) -> int | None:
         """Minibatch steps of the current window; `None` for one epoch."""
         steps = self._orders.window or self._algorithm.communication_window
+        longest = self._plan.longest_window
+        if longest is not None:
+            steps = min(steps or longest, longest)
         return steps and steps_before(self._window.sequence, steps, self._exchanges.num_fragments, self._late)
 
     def _obey(self, epoch: int, step: int) -> None:
@@ -178,12 +198,13 @@ class Loop:
         """Exchange the window that ended in `epoch`; the next minibatch is `next_step` of `next_epoch`."""
         self._land()
         window, self._place = self._window, (epoch, next_epoch, next_step)
-        window.metrics = fitting(self._replica.metrics())
+        self._measure(window)
         self._exchanges.end(window)
         window.epoch, window.next_epoch, window.next_step = epoch, next_epoch, next_step
         local = self._replica.read()
         if self._trained > window.steps:
             window.seconds = time.monotonic() - window.started
+        self._on_commit(window)
         if self._sender is None:
             adopted = self._exchanges.exchange(window, local)
             if adopted is not local or self._exchanges.num_fragments > 1:
@@ -202,6 +223,18 @@ class Loop:
             start = self._next_start(local)
             self._pending = self._sender.submit(self._exchange_in_background, window, local, start)
         self._window = Window(window.sequence + 1)
+
+    def _measure(self, window: Window) -> None:
+        """Set the metrics of `window`, and if they are needed their states."""
+        if not self._with_states:
+            window.metrics = fitting(self._replica.metrics())
+            return
+        metrics, states = self._replica.metrics_and_states()
+        window.metrics, window.states = fitting(metrics), packed(states)
+        if len(window.states) > MAX_STATES:
+            if window.sequence == 1:
+                logger.warning(TOO_LARGE, self._worker, len(window.states), MAX_STATES)
+            window.states = b""
 
     def _next_start(self, local: Vector) -> Vector:
         """Return the weights from which the next window trains while `local` is exchanged."""

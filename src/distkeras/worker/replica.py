@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -106,28 +106,41 @@ class Replica(ABC):
 
         Empty if there was no step. A metric with several values gives one number each: `f1_0`, `f1_1`.
         """
+        return self.metrics_and_states(states=False)[0]
+
+    def metrics_and_states(self, states: bool = True) -> tuple[dict[str, float], list[Sums]]:
+        """Return the same as `metrics`, and the values of the variables of the metrics before the reset.
+
+        Args:
+            states: whether the values of the variables are needed; otherwise they may be missing.
+        """
         self._flush()
         if self._logs is None:
-            return {}
+            return {}, []
         logs, self._logs = self._logs, None
         values = _named_values(self._fetch(logs))
-        if self._collected is not None:
+        own: list[Sums] = []
+        if states or self._collected is not None:
             own = self._metric_values()
+        if self._collected is not None:
             self._collected = _sums(self._collected, own)
             if self._before:
-                values = self._results_of(_sums(self._before, own))
-                self._before = []
+                own, self._before = _sums(self._before, own), []
+                values = self._results_of(own)
         self._reset_metrics()
         loss = {"loss": values.pop("loss")} if "loss" in values else {}
-        return loss | values
+        return loss | values, own
 
-    def collect_metrics(self) -> None:
+    def collect_metrics(self, before: Sequence[Sums] = ()) -> None:
         """Reset the metrics, and from now on sum the values of their variables over all resets.
 
         The next result of `metrics` includes their values from before this call.
+
+        Args:
+            before: sums to go on from: those of a predecessor.
         """
         self._flush()
-        self._collected = []
+        self._collected = [np.array(each, np.float64) for each in before]
         if self._logs is not None:
             self._before = self._metric_values()
             self._reset_metrics()

@@ -1,0 +1,63 @@
+"""The states of Keras's metrics as bytes: they add up over windows, workers and partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import keras
+
+Sums = npt.NDArray[np.float64]
+"""Values of one variable of a metric, in its shape."""
+
+_WIRE = np.dtype("<f8")
+
+
+def packed(states: Sequence[Sums]) -> bytes:
+    """Return the values of all variables of the metrics as little-endian float64, one after the other."""
+    return np.concatenate([*(np.ravel(state) for state in states), np.empty(0)]).astype(_WIRE).tobytes()
+
+
+def add_states(states: Iterable[bytes]) -> bytes:
+    """Return the sum of states of the same metrics; empty ones are of no rows.
+
+    Raises:
+        ValueError: they are of different metrics.
+    """
+    sums: Sums | None = None
+    for each in states:
+        if each:
+            values = _values_of(each)
+            if sums is not None and sums.shape != values.shape:
+                raise ValueError(
+                    "Expected states of the same metrics. "
+                    f"Received: states of {sums.size} and of {values.size} numbers"
+                )
+            sums = values if sums is None else sums + values
+    return b"" if sums is None else sums.astype(_WIRE).tobytes()
+
+
+def assign_states(model: keras.Model, states: bytes) -> None:
+    """Set the variables of the metrics of `model`, which exist, to `states`.
+
+    Raises:
+        ValueError: the states are of other metrics.
+    """
+    variables, values = model.metrics_variables, _values_of(states)
+    sizes = [int(np.prod(variable.shape)) for variable in variables]
+    if sum(sizes) != values.size:
+        raise ValueError(
+            f"Expected states of {sum(sizes)} numbers: the metrics of {model.name!r}. Received: {values.size}"
+        )
+    for variable, part in zip(variables, np.split(values, np.cumsum(sizes)[:-1]) if sizes else [], strict=True):
+        variable.assign(part.reshape(variable.shape).astype(str(variable.dtype)))
+
+
+def _values_of(states: bytes) -> Any:
+    if len(states) % _WIRE.itemsize:
+        raise ValueError(f"Expected numbers of 8 bytes each. Received: {len(states)} bytes")
+    return np.frombuffer(states, _WIRE).astype(np.float64)
