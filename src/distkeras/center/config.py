@@ -104,8 +104,7 @@ class CenterConfig:
     def _check_epochs(self) -> None:
         rows, until = self.epoch_rows, self.until
         for name, value, single in (("epoch_rows", rows, self._epochs), ("until", until, (until,))):
-            numbers = all(isinstance(each, int) and not isinstance(each, bool) and each > 0 for each in single)
-            if value is not None and not (single and numbers):
+            if value is not None and not (single and all(map(_is_number_of_rows, single))):
                 raise ValueError(
                     f"`{name}` must be a positive number of rows, or None. Received: {name}={value!r}"
                 )
@@ -183,6 +182,10 @@ class CenterConfig:
         num_trainable = trainable_in(low, high, self.num_trainable)
         return replace(self, num_trainable=num_trainable, tensors=tensors)
 
+    def follower(self, low: int, high: int) -> CenterConfig:
+        """Return that of a server other than the first, which alone counts epochs and holds answers back."""
+        return replace(self.part(low, high), epoch_rows=None, until=None)
+
     def fragment(self, fragment: int) -> CenterConfig:
         """Return the configuration of one fragment's center."""
         if self.fragments is None:
@@ -195,3 +198,7 @@ class CenterConfig:
     def member(self) -> CenterConfig:
         """Return the configuration of one worker's own center."""
         return replace(self, num_workers=1, independent=False)
+
+
+def _is_number_of_rows(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
