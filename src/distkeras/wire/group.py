@@ -126,8 +126,7 @@ class Group:
             # Who is behind at a server repeats commits there, while the first server holds back the others.
             if not joined[0].held or place.sequence < joined[0].sequence:
                 break
-            request = self._numbered(request)
-            self._clients[0].call(request)
+            self._clients[0].call(request)  # Under its number the others have had it, and wait for nothing.
             request = self._numbered(request)  # The center may be another one after the wait.
         center = self._whole([reply.center for reply in joined])
         return Joined(center, place.sequence, place.epoch, place.step, joined[0].orders)
