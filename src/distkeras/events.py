@@ -129,8 +129,9 @@ class CenterKept:
 class EpochEnded:
     """An epoch of the center has ended: all workers together have trained as many rows since the last.
 
-    Epoch e ends with the commit that brings the center to (e + 1) times `CenterConfig.epoch_rows`. If the
-    server restarts while it holds answers back, the epoch is reported again.
+    Epoch e ends with the commit that brings the center to `CenterConfig.epoch_end(e)` rows. A commit that
+    ends two epochs belongs to the first of them. After a restart of the server the last one is reported
+    again.
 
     Attributes:
         epoch: the epoch, 0-based.

@@ -40,6 +40,8 @@ def serving(
     grace=0.0,
     fragments=None,
     codec=None,
+    epoch_rows=None,
+    until=None,
     **options,
 ):
     """Yield a server, its center, and its address."""
@@ -53,6 +55,8 @@ def serving(
         quorum=quorum,
         grace=grace,
         fragments=fragments,
+        epoch_rows=epoch_rows,
+        until=until,
     )
     if fragments is not None:
         options["packing"] = packing_for(config, codec, size)

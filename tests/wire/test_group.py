@@ -65,11 +65,16 @@ def group_of(num_servers, algorithm=None, size=SIZE, trainable=None, codec=None,
                 packing=packing,
                 leads=not running,
                 leader=running[0][2] if running else None,
-                **options,
+                **(options if not running else _without_epochs(options)),
             )
             running.append(stack.enter_context(server))
         servers, centers, addresses = zip(*running, strict=True)
         yield servers, centers, addresses
+
+
+def _without_epochs(options):
+    """The first server alone counts epochs and holds answers back."""
+    return {name: value for name, value in options.items() if name not in ("epoch_rows", "until")}
 
 
 def commit(worker, sequence, value=1.0, size=SIZE, **fields):

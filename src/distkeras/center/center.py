@@ -15,11 +15,14 @@ from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.bad_updates import ErrorsNoted
 from distkeras.center.config import CenterConfig
 from distkeras.center.decisions import Counts, Decisions
+from distkeras.center.epochs import Epochs
 from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
+from distkeras.center.holding import Holding
 from distkeras.center.ledger import WorkerRecord
 from distkeras.center.messages import (
     DRIVER,
+    MAX_STATES,
     Answer,
     Beat,
     Dismiss,
@@ -46,14 +49,18 @@ from distkeras.center.messages import (
     Write,
 )
 from distkeras.center.orders import check_orders
+from distkeras.center.reports import Reports
 from distkeras.center.request_log import RequestLog
 from distkeras.center.rounds import Rounds
 from distkeras.center.shard import Shard
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
 from distkeras.center.standing_orders import StandingOrders
+from distkeras.center.writing import write
 from distkeras.events import (
+    EpochEnded,
     Event,
+    Reported,
     UpdateRefused,
     WorkerBack,
     WorkerFailed,
@@ -81,6 +88,8 @@ class Center:
         first_worker: index of the center's first worker.
         event_log: receives the events; a new log by default.
         request_log: receives the order of the requests, for other servers; `None` if there are none.
+        epochs: counts the rows of the center; by default its own.
+        reports: what the workers report; by default only for this center.
         fragment: index of the fragment that this is the center of; see `Fragmented`.
         num_fragments: number of fragments, which workers commit in turn.
 
@@ -100,6 +109,8 @@ class Center:
         first_worker: int = 0,
         event_log: EventLog | None = None,
         request_log: RequestLog | None = None,
+        epochs: Epochs | None = None,
+        reports: Reports | None = None,
         fragment: int = 0,
         num_fragments: int = 1,
     ) -> None:
@@ -109,16 +120,24 @@ class Center:
         self.event_log = EventLog(clock) if event_log is None else event_log
         self.fragment, self._num_fragments = fragment, num_fragments
         self._vector = Sharded(config, initial, num_shards)
-        self._decisions = Decisions(config, request_log)
+        self._epochs = Epochs(config, self.event_log.clock, first_worker) if epochs is None else epochs
+        self._reports = Reports() if reports is None else reports
+        self._decisions = Decisions(config, self._epochs, request_log)
         self.finite = Finite(self._vector)
         # A synchronous round moves all its workers at once, so they share one lock.
         shared = threading.RLock()
         self._records = [
-            WorkerRecord(shared if self.algorithm.synchronous else threading.RLock())
+            WorkerRecord(shared if self.algorithm.synchronous else threading.RLock(), self._reports)
             for _ in range(config.num_workers)
         ]
         by_worker = dict(zip(self.workers, self._records, strict=True))
         self._orders = StandingOrders(self.algorithm, by_worker)
+        self._holding = Holding(
+            config.until,
+            self._orders,
+            lambda: self._decisions.samples,
+            lambda worker: by_worker[worker].sequence,
+        )
         self._rounds = Rounds(
             config,
             by_worker,
@@ -174,6 +193,11 @@ class Center:
         """Number of messages decided so far: taken, buffered or discarded. A round counts once."""
         return self._decisions.commits
 
+    @property
+    def last_epoch(self) -> EpochEnded | None:
+        """The last epoch that has ended; `None` for none, and for fragments other than the first."""
+        return self._epochs.last if self.fragment == 0 else None
+
     def snapshot(self) -> Vector:
         """Return a copy of the center, between two messages."""
         return self._vector.read(self._decisions.read())
@@ -219,7 +243,9 @@ class Center:
             vector, states = self._vector.state()
             counts = dataclasses.asdict(self._decisions.counts)
             records = [record.saved() for record in self._records]
-            return CenterState(vector, states, counts, records, self._orders.orders)
+            orders, first = self._orders.orders, self.fragment == 0  # The first one saves what all share.
+            epochs, reports = (self._epochs.saved(), self._reports.states()) if first else (None, {})
+            return CenterState(vector, states, counts, records, orders, epochs, reports)
 
     def restore(self, state: CenterState) -> None:
         """Continue from `state`, before the first request; every worker has to join again.
@@ -234,6 +260,9 @@ class Center:
         self._vector.restore(state.center, state.states)
         self._decisions.restore(Counts(**state.counts))
         self._orders.orders = state.orders
+        if self.fragment == 0:
+            self._epochs.restore(state.epochs, state.counts["samples"])
+            self._reports.restore(state.reports)
         for record, saved in zip(self._records, state.workers, strict=True):
             record.restore(saved)
 
@@ -243,7 +272,11 @@ class Center:
         Raises:
             ProtocolError: no worker of this job sends such a request. The center is unchanged.
         """
-        return self._orders.added_to(self._handle(request))
+        return self._passed_on(self._handle(request), request)
+
+    def _passed_on(self, answers: list[Answer], request: Request | Dismiss | None = None) -> list[Answer]:
+        """Return the answers that go out now, with the orders in force."""
+        return self._orders.added_to(self._holding.pass_on(answers, request))
 
     def _handle(self, request: Request | Dismiss) -> list[Answer]:
         match request:
@@ -280,8 +313,12 @@ class Center:
                     raise ProtocolError(f"Expected a number of rows. Received: samples={request.samples}")
                 self._decisions.kept.want(request.samples)
                 return [(DRIVER, Done())]
-            case Write() | Report() | Fetch():
-                raise ProtocolError(f"Expected no {type(request).__name__}: it is not answered yet.")
+            case Write():
+                return self._write(request)
+            case Report():
+                return self._take_report(request)
+            case Fetch():
+                return [(DRIVER, self._reports.fetch(request))]
 
     @property
     def due(self) -> float | None:
@@ -299,7 +336,7 @@ class Center:
     def look(self) -> list[Answer]:
         """Close the open round if its grace is over; return the answers, by worker."""
         with self._records[0].lock:
-            return self._orders.added_to(self._rounds.close_late())
+            return self._passed_on(self._rounds.close_late())
 
     def pull(self, worker: int) -> Vector:
         """Return a copy of the center, from which `worker` starts."""
@@ -370,6 +407,8 @@ class Center:
                 self._report(WorkerLeft(request.worker, self.event_log.clock()))
                 if all(each.left for each in self._records):  # The driver reads the center next.
                     self.finite.check(self.event_log)
+                    if self.fragment == self._num_fragments - 1:  # It is the last one that they leave.
+                        self.event_log.add(*self._epochs.left(self.num_commits, self.num_updates))
             answers = self._rounds.close()
             self._decisions.note(request.worker, request.call)
             return [(request.worker, Done()), *answers]
@@ -386,6 +425,10 @@ class Center:
             )
         if request.fragment != self.fragment:
             raise ProtocolError(f"Expected fragment {self.fragment}. Received: {request.fragment}")
+        if len(request.states) % 8 or len(request.states) > MAX_STATES:
+            raise ProtocolError(
+                f"Expected at most {MAX_STATES} bytes of float64 states. Received: {len(request.states)}"
+            )
         if not 0 <= request.seconds < math.inf:
             raise ProtocolError(
                 f"Expected the time of a window, at least 0 and finite. Received: seconds={request.seconds}"
@@ -427,10 +470,10 @@ class Center:
             if noted and (failure := self.finite.after([request], self.event_log)):
                 return failure
             (staleness,) = decision.staleness
-            window = record.commit(request, staleness, decision.commit, self.event_log.clock())
-            self.event_log.add(window, updates=decision.updates)
-            if copy is not None:
-                self.event_log.add(*self._decisions.keep(copy, decision, self.event_log.clock()))
+            committed = record.commit(request, staleness, decision.commit, self.event_log.clock())
+            self.event_log.add(*committed, updates=decision.updates)
+            if decision.kept or decision.ended:
+                self.event_log.add(*self._decisions.boundaries(copy, decision, self.event_log.clock()))
             return [(worker, Exchanged(request.message, staleness, False, request.sequence, self.fragment))]
 
     def _pulled(self, kept: int) -> Pulled | Refused:
@@ -443,15 +486,41 @@ class Center:
 
     def _dismiss(self) -> list[Answer]:
         with self.paused():
-            return [(worker, Rejoin()) for worker in self._rounds.abandon()]
+            again = [(worker, Rejoin()) for worker in self._rounds.abandon()]
+            return [*again, *self._holding.dismiss()]
 
     def _order(self, request: Order) -> list[Answer]:
         try:
             check_orders(request.orders)
         except ValueError as error:
             raise ProtocolError(str(error)) from error
+        if request.orders.until is not None and (self._num_fragments > 1 or self.config.overlap):
+            raise ProtocolError("Expected no `until` for a center with fragments or overlap.")
         self._orders.change(request.orders)
-        return [(DRIVER, Done())]
+        return [(DRIVER, Done()), *self._holding.take()]
+
+    def _write(self, request: Write) -> list[Answer]:
+        if request.center.shape != (self.size,) or self._num_fragments > 1:
+            raise ProtocolError(f"Expected one whole vector. Received: shape {request.center.shape}")
+        by_worker = dict(zip(self.workers, self._records, strict=True))
+        with self.paused():
+            reply = write(request, self._vector, self._decisions, self._holding, by_worker)
+        return [(DRIVER, reply)]
+
+    def _take_report(self, request: Report) -> list[Answer]:
+        worker, record = request.worker, self._record(request.worker)
+        with record.lock:
+            self._hear(worker, record)
+            if not record.joined:
+                return [(worker, Rejoin())]
+            try:
+                evaluation = self._reports.take(request)
+            except ValueError as error:
+                raise ProtocolError(str(error)) from error
+            if evaluation is not None:
+                reported = Reported(worker, "evaluation", *evaluation.facts, self.event_log.clock())
+                self.event_log.add(reported)
+            return [(worker, Done())]
 
     def _received(self, request: Join) -> Vector:
         """Return a copy of the center, from which the sender of `request` starts."""
@@ -475,7 +544,7 @@ class Center:
             return Refused(reason)
         if record.refused > self.config.bad_updates.limit:
             return Refused(f"{reason}, after {self.config.bad_updates.limit} skipped windows")
-        record.advance(request, samples=0)
+        self.event_log.add(*record.advance(request, 0, self.event_log.clock()))
         self._pull(request, request.message)
         return Skipped(request.message, reason)
 
@@ -490,6 +559,6 @@ class Center:
                 return []
             record.lost = record.missed = True
             self._report(WorkerLost(worker, silence, self.event_log.clock()))
-            answers = self._orders.added_to(self._rounds.close())
+            answers = self._passed_on(self._rounds.close())
             self._decisions.note(worker, 0)
             return answers

@@ -31,7 +31,8 @@ class CenterConfig:
             trainable elements are one tensor.
         layout: fingerprint of the weights' layout: the center refuses a worker with another one.
         fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
-        epoch_rows: rows of one epoch of the center, of all workers together; `None`: it counts no epochs.
+        epoch_rows: rows of one epoch of the center, of all workers together. A tuple: the rows of the first
+            epochs, after which they begin again. `None`: the center counts no epochs.
         until: number of rows from which the center holds answers back, before the first order: see
             `distkeras.center.orders.Orders`. `None` for never.
 
@@ -55,7 +56,7 @@ class CenterConfig:
     layout: str = ""
     tensors: tuple[int, ...] = ()
     fragments: Fragments | None = None
-    epoch_rows: int | None = None
+    epoch_rows: int | tuple[int, ...] | None = None
     until: int | None = None
 
     def __post_init__(self) -> None:
@@ -101,9 +102,9 @@ class CenterConfig:
             )
 
     def _check_epochs(self) -> None:
-        for name in ("epoch_rows", "until"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        rows, until = self.epoch_rows, self.until
+        for name, value, single in (("epoch_rows", rows, self._epochs), ("until", until, (until,))):
+            if value is not None and not (single and all(map(_is_number_of_rows, single))):
                 raise ValueError(
                     f"`{name}` must be a positive number of rows, or None. Received: {name}={value!r}"
                 )
@@ -112,6 +113,36 @@ class CenterConfig:
                 "Answers can only be held back where workers wait for them, without fragments and overlap. "
                 f"Received: until={self.until}, overlap={self.overlap!r}, fragments={self.num_fragments}"
             )
+
+    @property
+    def _epochs(self) -> tuple[int, ...]:
+        """Rows of the epochs, of which the first follows the last; none if the center counts none."""
+        rows = self.epoch_rows
+        return rows if isinstance(rows, tuple) else () if rows is None else (rows,)
+
+    def epoch_end(self, epoch: int) -> int:
+        """Return how many rows the center has at the end of `epoch`, from 0.
+
+        Raises:
+            ValueError: the center counts no epochs.
+        """
+        rows = self._epochs
+        if not rows:
+            raise ValueError("Expected a center that counts epochs. Received: epoch_rows=None")
+        rounds, rest = divmod(epoch + 1, len(rows))
+        return rounds * sum(rows) + sum(rows[:rest])
+
+    def epochs_in(self, samples: int) -> int:
+        """Return how many epochs have ended with `samples` rows.
+
+        Raises:
+            ValueError: the center counts no epochs.
+        """
+        rows = self._epochs
+        epoch = samples // sum(rows) * len(rows) if rows else 0
+        while samples >= self.epoch_end(epoch):
+            epoch += 1
+        return epoch
 
     @property
     def num_fragments(self) -> int:
@@ -151,6 +182,10 @@ class CenterConfig:
         num_trainable = trainable_in(low, high, self.num_trainable)
         return replace(self, num_trainable=num_trainable, tensors=tensors)
 
+    def follower(self, low: int, high: int) -> CenterConfig:
+        """Return that of a server other than the first, which alone counts epochs and holds answers back."""
+        return replace(self.part(low, high), epoch_rows=None, until=None)
+
     def fragment(self, fragment: int) -> CenterConfig:
         """Return the configuration of one fragment's center."""
         if self.fragments is None:
@@ -163,3 +198,7 @@ class CenterConfig:
     def member(self) -> CenterConfig:
         """Return the configuration of one worker's own center."""
         return replace(self, num_workers=1, independent=False)
+
+
+def _is_number_of_rows(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

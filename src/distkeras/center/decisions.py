@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from distkeras.algorithms import Commit, Vector, Verdict
 from distkeras.center.config import CenterConfig
+from distkeras.center.epochs import Epochs
 from distkeras.center.kept import Kept
 from distkeras.center.messages import DRIVER, Exchange, Join, Ordered
 from distkeras.center.request_log import RequestLog, entry_of
-from distkeras.events import CenterKept
+from distkeras.events import CenterKept, EpochEnded
 
 
 class Decision(NamedTuple):
@@ -26,6 +27,7 @@ class Decision(NamedTuple):
         staleness: staleness of each message: one, or those of a round.
         num_updates: updates of the center after this one.
         kept: numbers of rows for which the center is to be copied after this message.
+        ended: the epochs that this message ends.
     """
 
     turn: int
@@ -33,6 +35,7 @@ class Decision(NamedTuple):
     staleness: tuple[int, ...]
     num_updates: int = 0
     kept: tuple[int, ...] = ()
+    ended: tuple[EpochEnded, ...] = ()
 
     @property
     def updates(self) -> int:
@@ -62,15 +65,19 @@ class Decisions:
 
     Args:
         config: settings of the center.
+        epochs: adds up what the windows report.
+        log: log of the requests, for other servers of the job; `None` if there are none.
 
     Attributes:
         commits: messages decided so far; a round counts once.
-        log: log of the requests, for other servers of the job; `None` if there are none.
+        samples: rows in them.
+        log: as in the arguments.
         kept: copies of the center that are wanted, and those that have been made.
     """
 
-    def __init__(self, config: CenterConfig, log: RequestLog | None = None) -> None:
+    def __init__(self, config: CenterConfig, epochs: Epochs, log: RequestLog | None = None) -> None:
         self.log = log
+        self._epochs = epochs
         self.kept = Kept()
         self._marks: tuple[int, ...] = ()
         self._given: Ordered | None = None
@@ -82,7 +89,7 @@ class Decisions:
         self._windows_ahead = 2 if config.overlap is True else 1
         self._lock = threading.Lock()
         self._turns = 0
-        self.commits = self._updates = self._buffered = self._samples = 0
+        self.commits = self._updates = self._buffered = self.samples = 0
         # By worker: the versions that it held at the start of the next window that it sends, and later ones.
         self._held: dict[int, deque[int]] = {}
 
@@ -90,13 +97,13 @@ class Decisions:
     def counts(self) -> Counts:
         """The counts so far."""
         with self._lock:
-            return Counts(self.commits, self._updates, self._buffered, self._samples)
+            return Counts(self.commits, self._updates, self._buffered, self.samples)
 
     def restore(self, counts: Counts) -> None:
         """Continue from the `counts` in a snapshot."""
         with self._lock:
             self.commits, self._updates, self._buffered = counts.commits, counts.updates, counts.buffered
-            self._samples = counts.samples
+            self.samples = counts.samples
 
     def read(self) -> int:
         """Return the turn of a read of the whole center."""
@@ -149,22 +156,35 @@ class Decisions:
                 for index in range(len(held)):
                     held[index] += 1  # The worker's current window already contains this one.
             held.append(self._updates)
-            return Decision(self._turn(), commit, (staleness,), self._updates, self._marks)
+            ended = self._epochs.add((request,), (staleness,), commit.number, self._updates)
+            return Decision(self._turn(), commit, (staleness,), self._updates, self._marks, ended)
 
-    def close_round(self, workers: Sequence[int], num_steps: int, num_samples: int) -> Decision:
-        """Decide on the mean message of a round of `workers`."""
+    def close_round(self, messages: Sequence[Exchange]) -> Decision:
+        """Decide on the mean message of a round."""
+        workers = [message.worker for message in messages]
+        num_steps = max(message.num_steps for message in messages)
+        num_samples = sum(message.num_samples for message in messages)
         with self._lock:
             staleness = tuple(self._updates - self._held[worker].popleft() for worker in workers)
             commit = self._round = self._decide(DRIVER, 0, num_steps, num_samples, len(workers))
             for worker in workers:
                 self._held[worker].append(self._updates)
-            return Decision(self._turn(), commit, staleness, self._updates, self._marks)
+            ended = self._epochs.add(messages, staleness, commit.number, self._updates)
+            return Decision(self._turn(), commit, staleness, self._updates, self._marks, ended)
 
-    def keep(self, copy: Vector, decision: Decision, time: float) -> list[CenterKept]:
-        """Keep a `copy` of the center after `decision`, and return the events that tell of it."""
-        self.kept.add(decision.kept, copy, decision.num_updates)
+    def boundaries(
+        self, copy: Vector | None, decision: Decision, time: float
+    ) -> list[CenterKept | EpochEnded]:
+        """Keep a `copy` of the center after `decision`, if one was wanted.
+
+        Returns:
+            The events that tell of it, and those of the epochs that have ended.
+        """
+        if copy is not None:
+            self.kept.add(decision.kept, copy, decision.num_updates)
         number = decision.commit.number
-        return [CenterKept(samples, number, decision.num_updates, time) for samples in decision.kept]
+        kept = [CenterKept(samples, number, decision.num_updates, time) for samples in decision.kept]
+        return [*kept, *decision.ended]
 
     def held(self) -> dict[int, tuple[int, ...]]:
         """Return the versions from which the workers train, as numbers of updates behind the center."""
@@ -188,8 +208,8 @@ class Decisions:
             self._buffered,
         )
         given, self._given = self._given, None
-        self._samples += num_samples
-        self._marks = self.kept.reached(self._samples) if given is None else tuple(given.kept)
+        self.samples += num_samples
+        self._marks = self.kept.reached(self.samples) if given is None else tuple(given.kept)
         if given is None:
             verdict = self._algorithm.decide(commit)
             if verdict is not Verdict.TAKE:

@@ -48,6 +48,9 @@ def restore_snapshot(center: AnyCenter, snapshot: Snapshot, since: int = 0) -> N
             timestamp=center.event_log.clock(),
         )
     )
+    # The driver may have died before it had decided about them.
+    known, lasts = center.event_log.unread().events, [member.last_epoch for member in center.members]
+    center.event_log.add(*(last for last in lasts if last is not None and last not in known))
 
 
 def _ledger(center: AnyCenter, snapshot: Snapshot) -> list[dict[str, int]]:

@@ -22,11 +22,14 @@ from distkeras.center.messages import (
     Refused,
     Rejoin,
     Request,
+    Write,
 )
 from distkeras.center.request_log import RequestLog
 
 Waiting = Join | Exchange | Leave
 """Requests whose order matters."""
+WRITE_SECONDS = 60.0
+"""Longest time for the requests before a `Write` to be handled."""
 
 
 class Obedient(Protocol):
@@ -67,6 +70,7 @@ class Follower:
         self.leader = ""
         self.next = 0
         self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._entries: list[Ordered] = []
         self._pending: dict[int, Waiting] = {}  # by worker
         self._present: set[int] = set()  # Workers that have a connection to this server.
@@ -106,6 +110,8 @@ class Follower:
         Raises:
             ProtocolError: as for `Center.handle`.
         """
+        if isinstance(request, Write):
+            return self._write(request)
         if not isinstance(request, Waiting):
             if isinstance(request, Beat):
                 with self._lock:
@@ -123,6 +129,18 @@ class Follower:
                 self._pending[worker] = request
                 answers = []
             return [*answers, *self._advance()]
+
+    def _write(self, request: Write) -> list[Answer]:
+        """Put a new center in place, after the requests that the first server has handled before that."""
+
+        def handled() -> bool:
+            passed = self._passed.get(request.worker)
+            return passed is not None and passed.call >= request.call
+
+        with self._changed:
+            if not self._changed.wait_for(handled, WRITE_SECONDS):
+                return [(request.worker, Refused("the requests before this one have not been handled yet"))]
+            return self.center.handle(request)
 
     def follow(self, page: Followed) -> list[Answer]:
         """Take the next entries of the order; return the answers to all requests whose turn has come."""
@@ -202,6 +220,7 @@ class Follower:
         passed = self._passed.get(entry.worker)
         if passed is None or entry.call > passed.call:
             self._passed[entry.worker] = entry
+            self._changed.notify_all()
 
     def _take(self, request: Waiting, entry: Ordered) -> list[Answer]:
         """Handle a request, which another worker's may have brought about: its errors are for its sender."""

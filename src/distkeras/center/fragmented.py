@@ -11,6 +11,7 @@ import numpy as np
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.center import Center, ProtocolError
 from distkeras.center.config import CenterConfig
+from distkeras.center.epochs import Epochs
 from distkeras.center.event_log import EventLog
 from distkeras.center.layout import shard_bounds
 from distkeras.center.messages import (
@@ -33,6 +34,7 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
+from distkeras.center.reports import Reports
 from distkeras.events import WorkerJoined
 
 
@@ -67,6 +69,7 @@ class Fragmented:
             raise ValueError("Expected settings with `fragments`. Received: fragments=None")
         self.config, self.fragments = config, config.fragments
         self.event_log = EventLog(clock)
+        epochs, reports = Epochs(config, clock), Reports()
         self.size = initial.size
         largest = max(self.fragments.sizes) * np.dtype(config.dtype).itemsize
         num_shards = num_shards or len(shard_bounds(largest, item_bytes=1))
@@ -77,6 +80,8 @@ class Fragmented:
                 clock=clock,
                 num_shards=num_shards,
                 event_log=self.event_log,
+                epochs=epochs,
+                reports=reports,
                 fragment=fragment,
                 num_fragments=len(self.fragments),
             )

@@ -77,9 +77,8 @@ class Independent:
         if isinstance(request, Order) and request.member is not None:
             return self._member(request.member).handle(request)
         if isinstance(request, Order | Keep):
-            for member in self.members:
-                member.handle(request)
-            return [(DRIVER, Done())]
+            answers = [answer for member in self.members for answer in member.handle(request)]
+            return [(DRIVER, Done()), *(answer for answer in answers if answer[0] != DRIVER)]
         return self._member(request.member if isinstance(request, Pull | Write) else request.worker).handle(
             request
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distkeras.algorithms import Commit
 from distkeras.center.messages import Exchange
-from distkeras.events import Window
+from distkeras.center.reports import Reports
+from distkeras.events import Reported, Window
 
 _SAVED = ("sequence", "epoch", "step", "samples", "left")
 
@@ -24,6 +25,7 @@ class WorkerRecord:
 
     Attributes:
         lock: held while the center handles a request of the worker.
+        reports: what the workers report; a state counts with its commit.
         sequence: number of the worker's last commit.
         epoch: epoch of the next minibatch.
         step: index of the next minibatch in that epoch.
@@ -37,6 +39,7 @@ class WorkerRecord:
     """
 
     lock: threading.RLock
+    reports: Reports = field(default_factory=Reports)
     sequence: int = 0
     epoch: int = 0
     step: int = 0
@@ -54,20 +57,28 @@ class WorkerRecord:
         steps, seconds = self.timed  # At once: another thread may commit.
         return steps / seconds if seconds else 0.0
 
-    def advance(self, commit: Exchange, samples: int) -> None:
-        """Record that `commit`, with `samples` rows, was applied or skipped."""
+    def advance(self, commit: Exchange, samples: int, time: float) -> tuple[Reported, ...]:
+        """Record that `commit`, with `samples` rows, was applied or skipped.
+
+        Returns:
+            The event of the state that came with it, if one did.
+        """
         if commit.seconds:
             steps, seconds = self.timed
             self.timed = DECAY * steps + commit.window[0], DECAY * seconds + commit.seconds
         self.sequence, self.epoch, self.step = commit.sequence, commit.epoch, commit.step
         self.samples += samples
+        state = self.reports.applied(commit.worker, commit.sequence)
+        return () if state is None else (Reported(commit.worker, "state", *state.facts, time),)
 
-    def commit(self, request: Exchange, staleness: int, commit: Commit, time: float) -> Window:
-        """Record that `request` was applied as `commit` says, and return the event that reports it."""
+    def commit(
+        self, request: Exchange, staleness: int, commit: Commit, time: float
+    ) -> tuple[Window | Reported, ...]:
+        """Record that `request` was applied as `commit` says, and return the events that report it."""
         self.refused = 0
         steps, samples = request.window
-        self.advance(request, samples)
-        return Window(
+        reported = self.advance(request, samples, time)
+        window = Window(
             worker=request.worker,
             epoch=request.window_epoch,
             iteration=request.sequence - 1,
@@ -80,6 +91,7 @@ class WorkerRecord:
             verdict=commit.verdict.value,
             fragment=request.fragment,
         )
+        return (window, *reported)
 
     def saved(self) -> dict[str, Any]:
         """Return the worker's record for a snapshot, as plain JSON."""

@@ -37,6 +37,7 @@ class Join:
         layout: fingerprint of the layout of its vectors; "" for no comparison.
         call: number of the request among those of its worker, larger for a later one; the same if it is sent
             again. 0 where there is one server.
+        waits: whether the answer may be held back until the driver has decided; else it says so with `held`.
     """
 
     worker: int
@@ -44,6 +45,7 @@ class Join:
     ticket: int = 0
     layout: str = ""
     call: int = 0
+    waits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +199,19 @@ class Write:
     Attributes:
         center: shape (size,).
         member: in an ensemble, the member whose center it is.
+        call: number of the request among those of the driver; 0 where there is one server.
+        allowed: whether the first of several servers has put its part in place.
     """
 
     center: Vector
     member: int = 0
+    call: int = 0
+    allowed: bool = False
+
+    @property
+    def worker(self) -> int:
+        """The sender, who is no worker."""
+        return DRIVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +256,11 @@ class Fetch:
 Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow | Order | Keep | Write | Report | Fetch
 
 
+def sender_of(request: Request) -> int:
+    """Return the worker that sends `request`; `DRIVER` for those that anybody may send."""
+    return DRIVER if isinstance(request, Fetch) else getattr(request, "worker", DRIVER)
+
+
 @dataclass(frozen=True, slots=True)
 class Dismiss:
     """The workers in the open round have to join again: another server of the job has lost their commits.
@@ -263,6 +279,7 @@ class Joined:
         epoch: epoch of the next minibatch.
         step: index of the next minibatch in that epoch.
         orders: the orders in force; `None` for no orders.
+        held: whether the worker has to join again, and wait, if it is not behind at another server.
     """
 
     center: Vector
@@ -270,6 +287,7 @@ class Joined:
     epoch: int
     step: int
     orders: Orders | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,9 +88,7 @@ class Rounds:
         messages = [self.messages[worker] for worker in sorted(self.messages)]
         self.messages, self.due = {}, None
         workers = [message.worker for message in messages]
-        num_steps = max(message.num_steps for message in messages)
-        num_samples = sum(message.num_samples for message in messages)
-        decision = self._decisions.close_round(workers, num_steps, num_samples)
+        decision = self._decisions.close_round(messages)
         with ErrorsNoted() as noted:
             weights = weights_of(messages, self._config.algorithm.weighted)
             vectors = [message.message for message in messages]
@@ -100,14 +98,17 @@ class Rounds:
             return failure
         reply.flags.writeable = False
         behind = list(zip(messages, decision.staleness, strict=True))
-        windows = [
-            self._records[message.worker].commit(message, staleness, decision.commit, log.clock())
+        committed = [
+            event
             for message, staleness in behind
+            for event in self._records[message.worker].commit(
+                message, staleness, decision.commit, log.clock()
+            )
         ]
         closed = RoundClosed(log.num_updates, workers, *self._live(), log.clock())
-        log.add(*windows, closed, updates=decision.updates)
-        if copy is not None:
-            log.add(*self._decisions.keep(copy, decision, log.clock()))
+        log.add(*committed, closed, updates=decision.updates)
+        if decision.kept or decision.ended:
+            log.add(*self._decisions.boundaries(copy, decision, log.clock()))
         return [
             (message.worker, Exchanged(reply, staleness, False, message.sequence, message.fragment))
             for message, staleness in behind

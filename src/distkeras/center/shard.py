@@ -53,6 +53,11 @@ class Shard:
         """Copy the shard to `out` for a reader that trains nothing."""
         np.copyto(out, self.center)
 
+    def write(self, center: Vector) -> None:
+        """Put the new `center` in place; the algorithm's state stays."""
+        np.copyto(self.center, center)
+        self._published = None
+
     def pull(self, out: Vector, worker: int) -> None:
         """Copy the shard to `out`, and keep what `worker` receives if the algorithm needs it."""
         np.copyto(out, self.center)

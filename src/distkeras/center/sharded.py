@@ -45,6 +45,10 @@ class Sharded:
         self._in_turn(turn, copy, Shard.read)
         return copy
 
+    def write(self, turn: int, center: Vector) -> None:
+        """Put the new `center` in place."""
+        self._in_turn(turn, center, Shard.write)
+
     def pull(self, turn: int, worker: int, out: Vector) -> None:
         """Copy the vector to `out`; `worker` starts from it."""
         self._in_turn(turn, out, Shard.pull, worker)

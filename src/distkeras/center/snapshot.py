@@ -14,7 +14,7 @@ import typing
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
@@ -24,9 +24,12 @@ from distkeras import events
 from distkeras.algorithms import State, Vector
 from distkeras.center.messages import Polled
 from distkeras.center.orders import Orders, after_resume
+from distkeras.center.reports import Whole, parts_of
 
 VERSION = 2
 """Version of the format, raised when older releases cannot read it. Releases read all older versions."""
+REPORT = "report"
+"""Takes the place of a shard's index in the names of the workers' states."""
 _EVENTS = {cls.__name__: cls for cls in typing.get_args(events.Event)}
 
 
@@ -44,6 +47,8 @@ class CenterState:
         counts: counts of the decisions so far, plain JSON.
         workers: the ledger: one record per worker, plain JSON.
         orders: the driver's orders in force; `None` for no orders.
+        epochs: counts of the epochs, plain JSON; `None` for none.
+        reports: the local states that workers have sent, by worker.
     """
 
     center: Vector
@@ -51,6 +56,8 @@ class CenterState:
     counts: dict[str, int]
     workers: list[dict[str, Any]]
     orders: Orders | None = None
+    epochs: dict[str, Any] | None = None
+    reports: dict[int, Whole] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -77,7 +84,8 @@ class Snapshot:
         """Size of the arrays, in bytes."""
         states = (state for member in self.members for state in member.states)
         arrays = [np.asarray(value) for state in states for value in state.values()]
-        return sum(array.nbytes for array in (*arrays, *(member.center for member in self.members)))
+        reports = sum(report.facts[1] for member in self.members for report in member.reports.values())
+        return reports + sum(array.nbytes for array in (*arrays, *(each.center for each in self.members)))
 
     def resumed(self) -> Snapshot:
         """Return what a new training of another driver continues from: without an old order to stop."""
@@ -99,6 +107,8 @@ class Snapshot:
             for shard, state in enumerate(member.states):
                 for name, value in state.items():
                     arrays[f"{index}/{shard}/{name}"] = _checked(name, value)
+            for worker, report in member.reports.items():
+                arrays[f"{index}/{REPORT}/{worker}"] = np.frombuffer(b"".join(report.parts), np.uint8)
         facts = {
             "version": VERSION,
             "finished": all(member.finished for member in self.members),
@@ -112,6 +122,8 @@ class Snapshot:
                     "counts": member.counts,
                     "workers": member.workers,
                     "orders": member.orders,
+                    "epochs": member.epochs,
+                    "reports": {worker: report.tag for worker, report in member.reports.items()},
                 }
                 for member in self.members
             ],
@@ -185,10 +197,13 @@ def _upgraded(member: dict[str, Any]) -> dict[str, Any]:
 
 def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
     states: list[State] = [{} for _ in range(known["shards"])]
+    reports: dict[int, Whole] = {}
     for key in archive.files:
         owner, _, rest = key.partition("/")
         shard, _, name = rest.partition("/")
-        if owner == str(index) and name:
+        if owner == str(index) and shard == REPORT:
+            reports[int(name)] = Whole(known["reports"][name], parts_of(archive[key].tobytes()))
+        elif owner == str(index) and name:
             states[int(shard)][name] = archive[key]
     orders = known.get("orders")
     return CenterState(
@@ -197,6 +212,8 @@ def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
         known["counts"],
         known["workers"],
         None if orders is None else Orders(*orders),
+        known.get("epochs"),
+        reports,
     )
 
 
@@ -205,9 +222,16 @@ def _check_names(names: list[str], members: list[dict[str, Any]]) -> None:
     for name in names:
         owner, _, rest = name.partition("/")
         shard, _, array = rest.partition("/")
-        known = range(members[int(owner)]["shards"]) if owner in map(str, range(len(members))) else ()
-        if name != "facts" and not (known and (rest == "center" or (array and shard in map(str, known)))):
+        known = members[int(owner)] if owner in map(str, range(len(members))) else None
+        if name != "facts" and not (known and (rest == "center" or _is_array(known, shard, array))):
             raise SnapshotError(f"Expected arrays of {len(members)} members. Received: {name[:100]!r}")
+
+
+def _is_array(member: dict[str, Any], shard: str, name: str) -> bool:
+    """Return whether a member has an array of this name, of one of its shards or of a report."""
+    if shard == REPORT:
+        return name in member.get("reports", {})
+    return bool(name) and shard in map(str, range(member["shards"]))
 
 
 def _plain(event: events.Event) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Servers:
             low, high = bounds[index]
             part = replace(
                 setup,
-                center=setup.center.part(low, high),
+                center=setup.center.part(low, high) if index == 0 else setup.center.follower(low, high),
                 options=_options_of(index, setup.options, resume is not None),
                 index=index,
                 leads=together and index == 0,
@@ -128,7 +128,7 @@ def _need_of(setup: ServerSetup, part: tuple[int, int], *, follows: bool) -> dic
     """Return how many bytes the server of a part of the center may need, by purpose."""
     low, high = part
     return memory_needed(
-        setup.center.part(low, high),
+        setup.center.follower(low, high) if follows else setup.center.part(low, high),
         high - low,
         compression=setup.compression,
         snapshots=setup.options.snapshots is not None,

@@ -181,6 +181,8 @@ class RecordWriter:
         fields = {name: getattr(request, name) for name in _names(type(request))}
         if "states" in fields:
             fields["states"] = base64.b64encode(fields["states"]).decode()
+        if isinstance(request, Report):
+            fields["report"] = fields.pop("kind")
         if given is not None:
             fields["given"] = list(asdict(given).values())
         self._append({"kind": "step", "time": time, "type": type(request).__name__, **fields}, vector)
@@ -296,7 +298,7 @@ def _step(number: int, text: dict[str, Any], vector: Vector) -> Step:
     if cls is Exchange:
         text["states"] = base64.b64decode(text.get("states", ""))
     if cls is Report:
-        text["data"] = b""
+        text |= {"kind": text.pop("report"), "data": b""}
     if cls in _VECTORS:
         text[_VECTORS[cls]] = vector.astype(vector.dtype.newbyteorder("="), copy=False)
     return Step(number, time, cls(**text), given=None if given is None else Ordered(*given))

@@ -56,6 +56,8 @@ def config_of(settings: dict[str, Any], algorithm: Algorithm | None) -> CenterCo
     try:
         known["bad_updates"] = BadUpdates(**settings["bad_updates"])
         known["tensors"] = tuple(settings["tensors"])
+        if isinstance(known.get("epoch_rows"), list):
+            known["epoch_rows"] = tuple(known["epoch_rows"])
         return CenterConfig(**known)
     except (TypeError, KeyError) as error:
         raise RecordError(f"Expected the settings of a center. Received: {settings}") from error

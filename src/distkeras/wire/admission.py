@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from distkeras.center.messages import Answer, Exchange, Join, Leave, Refused, Rejoin, Reply, Request
+from distkeras.center.messages import Answer, Exchange, Join, Leave, Refused, Rejoin, Reply, Report, Request
 from distkeras.wire import frames
 
 REPLACED = frames.Stopped("Another process, or a newer connection, acts for this worker now.", replaced=True)
@@ -100,7 +100,7 @@ class Admission:
                 return self._stopped
             owner = self._owners.setdefault(worker, caller.session)
             if owner != caller.session and caller.session not in self._replaced:
-                if isinstance(request, Exchange | Leave):
+                if isinstance(request, Exchange | Leave | Report):
                     return Rejoin()  # Another process, possibly an older one, sent to this server first.
                 if isinstance(request, Join):
                     late = request.ticket < self._tickets[worker]

@@ -344,7 +344,7 @@ _ANSWERS: dict[type, tuple[type, ...]] = {
         (Poll, (Polled,)),
         (Follow, (Followed,)),
         (Write, (Done,)),
-        (Report, (Done,)),
+        (Report, (Done, Rejoin)),
         (Fetch, (Fetched,)),
     )
 }

@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import DRIVER, Beat, Exchange, Follow, Join, Leave, Poll, Pull, Reply, Request
+from distkeras.center.messages import (
+    Beat,
+    Exchange,
+    Follow,
+    Join,
+    Leave,
+    Poll,
+    Pull,
+    Reply,
+    Request,
+    Write,
+    sender_of,
+)
 from distkeras.wire import frames
 from distkeras.wire.admission import Caller
 from distkeras.wire.connection import Arriving, Connection
@@ -21,7 +33,7 @@ from distkeras.wire.staging import Lease, Staging
 LARGE_BYTES = 2**20
 """Bytes of a vector that is not moved and applied in the event loop, where all others would wait for it."""
 
-_LONG, _SHORT = (Leave, Follow), (Beat, Poll)
+_LONG, _SHORT = (Leave, Follow, Write), (Beat, Poll)
 Answer = Callable[[Caller, Request], "Reply | frames.Stopped | None"]
 
 
@@ -122,12 +134,12 @@ class Conversation:
                 if lease is None:
                     lease = yield from self._wait_for_room(memory)
             try:
-                # A snapshot is written before a worker may leave, and `Follow` waits for something new.
+                # `Leave` and `Write` are answered after a snapshot, and `Follow` when there is something new.
                 if arriving.cls in _LONG or (self._large and arriving.cls not in _SHORT):
                     yield THREAD
                 yield from self._exchange(arriving, lease)
             finally:
-                if lease is not None:
+                if lease is not None and lease.connection is connection:
                     shared.staging.give_back(lease)
 
     def _needs_room(self, cls: type) -> bool | None:
@@ -161,8 +173,11 @@ class Conversation:
             lease.moving = False
         started = time.monotonic() if log.tells_exchanges else 0.0
         log.take(request)
-        self.workers.add(getattr(request, "worker", DRIVER))
+        self.workers.add(sender_of(request))
         reply = self._shared.answer(caller, request)
+        if reply is None and lease is not None:  # The center holds the answer back, in memory of its own.
+            self._shared.staging.give_back(lease)
+            lease = None
         while reply is None:
             yield PARK
             if self._hung_up:
@@ -180,7 +195,7 @@ class Conversation:
 
     def _memory_for(self, arriving: Arriving, lease: Lease | None) -> Vector | None:
         """Return the memory for the vector of a request; `None` if it has none."""
-        if arriving.cls is not Exchange:
+        if arriving.cls is not Exchange and arriving.cls is not Write:
             return None
         if self._connection.shared is not None:
             return self._connection.shared

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.bad_updates import is_too_large
+from distkeras.center.bad_updates import is_finite, is_too_large
 from distkeras.center.messages import (
     Beat,
     Done,
@@ -33,6 +33,7 @@ from distkeras.center.messages import (
     Report,
     Request,
     Skipped,
+    Write,
 )
 from distkeras.events import CenterFailed, RecordFailed, SnapshotFailed, WorkerFailed
 from distkeras.wire.client import Client, ServerAddress
@@ -41,6 +42,9 @@ CALLS = 2**24
 """Most requests of one process."""
 END_SECONDS = 5.0
 """Longest time for a call to end after its connection was closed."""
+
+
+Numbered = TypeVar("Numbered", Join, Exchange, Leave, Write)
 
 
 class Group:
@@ -88,21 +92,15 @@ class Group:
         Raises:
             JobStopped, ServerLost, AuthenticationError: as for `Client.call`, from any server.
         """
-        if isinstance(request, Join | Exchange | Leave):
-            request = self._numbered(request)
         match request:
             case Exchange():
-                return self._exchange(request)
+                return self._exchange(self._numbered(request))
+            case Write():
+                return self._write(self._numbered(request))
             case Join():
-                # The other servers know then whose requests they have to wait for.
-                beat = Beat(request.worker, request.ticket)
-                self._all([None, *[beat] * (len(self._clients) - 1)])
-                joined = self._all([request] * len(self._clients))
-                place = min(joined, key=lambda reply: reply.sequence)
-                center = self._whole([reply.center for reply in joined])
-                return Joined(center, place.sequence, place.epoch, place.step, joined[0].orders)
+                return self._join(self._numbered(request))
             case Leave():
-                replies = self._all([request] * len(self._clients))
+                replies = self._all([self._numbered(request)] * len(self._clients))
                 return next((reply for reply in replies if isinstance(reply, Rejoin)), Done())
             case Pull():
                 pulled = self._all([request] * len(self._clients))
@@ -116,7 +114,33 @@ class Group:
             case Fail() | Order() | Keep() | Report() | Fetch():
                 return self._clients[0].call(request)
 
-    def _numbered(self, request: Join | Exchange | Leave) -> Join | Exchange | Leave:
+    def _join(self, request: Join) -> Any:
+        # The other servers know then whose requests they have to wait for.
+        beat = Beat(request.worker, request.ticket)
+        self._all([None, *[beat] * (len(self._clients) - 1)])
+        while True:
+            joined = self._all([replace(request, waits=False)] * len(self._clients))
+            if (refused := next((each for each in joined if isinstance(each, Refused)), None)) is not None:
+                return refused
+            place = min(joined, key=lambda reply: reply.sequence)
+            # Who is behind at a server repeats commits there, while the first server holds back the others.
+            if not joined[0].held or place.sequence < joined[0].sequence:
+                break
+            self._clients[0].call(request)  # Under its number the others have had it, and wait for nothing.
+            request = self._numbered(request)  # The center may be another one after the wait.
+        center = self._whole([reply.center for reply in joined])
+        return Joined(center, place.sequence, place.epoch, place.step, joined[0].orders)
+
+    def _write(self, request: Write) -> Done | Refused:
+        if not is_finite(request.center):  # A part of it may be.
+            return Refused("the center to write holds NaN or infinity")
+        parts = [replace(request, center=request.center[..., elements]) for elements in self._slices]
+        replies: list[Any] = [self._clients[0].call(parts[0])]
+        if isinstance(replies[0], Done):  # It knows whether workers train.
+            replies += self._all([None, *(replace(part, allowed=True) for part in parts[1:])])[1:]
+        return next((reply for reply in replies if isinstance(reply, Refused)), Done())
+
+    def _numbered(self, request: Numbered) -> Numbered:
         """Give `request` its number, larger than those of earlier requests and earlier processes."""
         started = request.ticket * CALLS if isinstance(request, Join) else 0
         self._calls = max(self._calls, started) + 1
@@ -161,7 +185,10 @@ class Group:
 
     def _encoded_parts(self, request: Exchange) -> list[Exchange]:
         """Return each server's part; if the message is too large, parts that every server refuses."""
-        parts = [replace(request, message=request.message[elements]) for elements in self._slices]
+        parts = [
+            replace(request, message=request.message[elements], states=b"" if index else request.states)
+            for index, elements in enumerate(self._slices)
+        ]
         self._encode(parts)
         if is_too_large(request.message):
             request.message.fill(np.nan)

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distkeras.center.messages import MAX_PART, MAX_PARTS, Fetch, Fetched, Kind, Report
+from distkeras.center.messages import (
+    MAX_PART,
+    MAX_PARTS,
+    Done,
+    Fetch,
+    Fetched,
+    Kind,
+    Refused,
+    Rejoin,
+    Report,
+)
+from distkeras.center.reports import parts_of
 
 if TYPE_CHECKING:
     from distkeras.wire.client import Client
     from distkeras.wire.group import Group
 
 
-def send_report(client: Client | Group, worker: int, kind: Kind, tag: int, data: bytes) -> None:
+def send_report(
+    client: Client | Group, worker: int, kind: Kind, tag: int, data: bytes
+) -> Done | Refused | Rejoin:
     """Send the report `data` of a worker; the first of several servers keeps it.
+
+    Returns:
+        `Done`; or a reply that the worker's next commit would get as well: `Rejoin` from a server that has
+        restarted, or `Refused`.
 
     Args:
         client: the worker's connection.
@@ -25,15 +42,16 @@ def send_report(client: Client | Group, worker: int, kind: Kind, tag: int, data:
         ValueError: the report is too large.
         JobStopped, ServerLost, AuthenticationError: as for `Client.call`.
     """
-    parts = max(1, -(-len(data) // MAX_PART))
-    if parts > MAX_PARTS:
+    if len(data) > MAX_PART * MAX_PARTS:
         raise ValueError(
             f"Expected a report of at most {MAX_PART * MAX_PARTS} bytes. Received: {len(data)} bytes"
         )
-    view = memoryview(data)
-    for part in range(parts):
-        piece = bytes(view[part * MAX_PART : (part + 1) * MAX_PART])
-        client.call(Report(worker, kind, tag, part, parts, piece))
+    parts = parts_of(data)
+    for index, part in enumerate(parts):
+        reply: Done | Refused | Rejoin = client.call(Report(worker, kind, tag, index, len(parts), part))
+        if not isinstance(reply, Done):
+            return reply
+    return Done()
 
 
 def fetch_report(client: Client | Group, worker: int, kind: Kind, tag: int) -> bytes | None:

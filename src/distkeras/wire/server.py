@@ -26,6 +26,8 @@ from distkeras.center.messages import (
     Rejoin,
     Reply,
     Request,
+    Write,
+    sender_of,
 )
 from distkeras.center.request_log import entry_of
 from distkeras.record import Recorded
@@ -245,7 +247,7 @@ class Server:
 
     def _answer(self, caller: Caller, request: Request) -> Reply | frames.Stopped | None:
         """Return the reply to a request; `None` if `caller` gets it later, as in an open round."""
-        worker = getattr(request, "worker", DRIVER)
+        worker = sender_of(request)
         if worker != DRIVER and worker not in self._workers:  # Before anything is recorded for it.
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
         if isinstance(request, Beat):
@@ -268,10 +270,12 @@ class Server:
         return self._deliver(answers, caller, worker)
 
     def _let_go(self, request: Request, reply: Reply | frames.Stopped) -> None:
-        """Prepare for the end of a worker's process, before the `reply` is sent."""
-        if isinstance(request, Leave) and isinstance(reply, Done):
-            if self._snapshots is not None:  # After its process has ended, nothing can repeat its windows.
-                self._snapshots.write_now()
+        """Make sure of what nobody can repeat, before the `reply` is sent."""
+        if not isinstance(request, Leave | Write) or not isinstance(reply, Done):
+            return
+        if self._snapshots is not None:  # After its process has ended, nothing can repeat a worker's windows.
+            self._snapshots.write_now()
+        if isinstance(request, Leave):
             self._failures.forget(request.worker)
 
     def _fail(self, error: Exception, what: str, worker: int, caller: Caller | None = None) -> Refused:
