@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from distkeras.algorithms import (
     BUFFER,
     DCASGD,
     DISCARD,
+    DOWNPOUR,
     TAKE,
     Algorithm,
     DynSGD,
@@ -18,8 +20,22 @@ from distkeras.algorithms import (
     LocalSGD,
     Ringmaster,
 )
-from distkeras.center import Center, CenterConfig, restore_snapshot, take_snapshot
-from distkeras.center.messages import Exchange, Exchanged, Join, Keep, Poll, Pull, Refused
+from distkeras.center import BadUpdates, Center, CenterConfig, restore_snapshot, take_snapshot
+from distkeras.center.messages import (
+    Done,
+    Exchange,
+    Exchanged,
+    Join,
+    Joined,
+    Keep,
+    Leave,
+    Poll,
+    Pull,
+    Refused,
+    Rejoin,
+    Skipped,
+)
+from distkeras.center.request_log import RequestLog
 from distkeras.events import CenterKept, Window
 
 SIZE, WORKERS, COMMITS = 70_000, 6, 12
@@ -164,6 +180,48 @@ def test_a_round_reaches_a_number_of_rows_with_all_its_workers():
         center.handle(Exchange(worker, 1, 1, 1, 0, 1, np.full(4, 3.0, np.float32)))
     for samples in (1, 2):
         assert center.handle(Pull(kept=samples))[0][1].center.tolist() == [3.0] * 4
+
+
+class AnswersOtherwise(Center):
+    """Has an exit of its own."""
+
+    def _exchange(self, request, record):
+        return [(request.worker, Rejoin())]
+
+
+def test_every_answered_request_is_in_the_log_once_however_it_was_answered():
+    def told(center, request):
+        before = center.request_log.read("", 0).next
+        request = replace(request, call=before + 1)
+        if isinstance(request, Exchange):
+            request = replace(request, message=request.message.copy())
+        answers = center.handle(request)
+        page = center.request_log.read(center.request_log.name, before)
+        assert [(entry.worker, entry.call) for entry in page.entries] == [(request.worker, before + 1)]
+        return [type(reply) for worker, reply in answers if worker == request.worker]
+
+    def new(rule, kind=Center, **options):
+        config = CenterConfig(rule, 2, layout="here", **options)
+        return kind(config, np.zeros(1, np.float32), clock=lambda: 7.0, request_log=RequestLog())
+
+    one = Exchange(0, 1, 1, 1, 0, 1, np.ones(1, np.float32))
+    bad = replace(one, message=np.full(1, np.nan, np.float32))
+    center = new(DOWNPOUR(), bad_updates=BadUpdates("skip", limit=1))
+    assert told(center, one) == told(center, Leave(0)) == [Rejoin]
+    assert told(center, Join(0, layout="there")) == [Refused]
+    assert told(center, Join(0, layout="here")) == [Joined]
+    assert told(center, one) == told(center, one) == [Exchanged]
+    assert told(center, replace(bad, sequence=2)) == [Skipped]
+    assert told(center, replace(bad, sequence=3)) == [Refused]
+    assert told(center, Leave(0)) == told(center, Leave(0)) == [Done]
+    center.finite.failure = "planted"
+    assert told(center, one) == told(center, Leave(0)) == [Refused]
+    center = new(LocalSGD())
+    for worker in (0, 1):
+        told(center, Join(worker))
+    assert told(center, one) == []
+    assert told(center, replace(one, worker=1)) == [Exchanged]
+    assert told(new(DOWNPOUR(), AnswersOtherwise), one) == [Rejoin]
 
 
 def test_a_rule_that_returns_nothing_is_told_to_decide():

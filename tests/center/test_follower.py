@@ -11,7 +11,7 @@ from servers_explorer import Violation, World
 from distkeras.algorithms import DCASGD, DISCARD, DOWNPOUR, TAKE, Algorithm, DynSGD, FedBuff, LocalSGD
 from distkeras.center import Center, CenterConfig
 from distkeras.center.follower import Follower
-from distkeras.center.messages import Exchange, Followed, Join, Ordered
+from distkeras.center.messages import Exchange, Followed, Join, LogEntry
 from distkeras.events import Window
 
 RUNS = 400
@@ -68,9 +68,9 @@ def test_a_worker_whose_connection_is_cut_holds_up_nobody():
     follower.follow(Followed("first", True, False, [], 0))
     for worker in (0, 1):
         assert follower.handle(Join(worker, call=1)) == []
-    joined = follower.follow(Followed("first", False, False, [Ordered(0, 1), Ordered(1, 1)], 2))
+    joined = follower.follow(Followed("first", False, False, [LogEntry(0, 1), LogEntry(1, 1)], 2))
     assert [worker for worker, _ in joined] == [0, 1]
-    taken = [Ordered(worker, 2, worker + 1, worker, 0, "take") for worker in (0, 1)]
+    taken = [LogEntry(worker, 2, worker + 1, worker, 0, "take") for worker in (0, 1)]
     follower.follow(Followed("first", False, False, taken, 4))
     assert follower.handle(commit(1, 2)) == []  # The turn is that of worker 0.
     ((worker, reply),) = follower.cut(0)

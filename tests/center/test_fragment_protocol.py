@@ -56,7 +56,7 @@ class AppliesTwice(Fragmented):
     """Takes a repeated commit of a fragment for a new one."""
 
     def _exchange(self, request: Exchange):
-        record = self.members[request.fragment]._records[request.worker]
+        record = self.members[request.fragment]._records.of(request.worker)
         if record.joined and request.sequence == record.sequence:
             record.sequence = max(0, request.sequence - len(self.members))
         return super()._exchange(request)

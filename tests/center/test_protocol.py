@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
 from explorer import Model, Violation, explore
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center, ProtocolError, take_snapshot
-from distkeras.center.messages import Join
 
 
 @dataclass(frozen=True)
@@ -40,19 +38,18 @@ def test_no_order_of_faults_loses_a_window_or_counts_one_twice(model, at_least):
 class AppliesTwice(Center):
     """Takes a repeated commit for a new one."""
 
-    def _exchange(self, request):
-        record = self._records[request.worker]
+    def _exchange(self, request, record):
         if record.joined and request.sequence == record.sequence:
             record.sequence = request.sequence - 1
-        return super()._exchange(request)
+        return super()._exchange(request, record)
 
 
 class ForgetsTheRound(Center):
     """Answers a worker that joins anew in the middle of a round by throwing the round away."""
 
-    def _join(self, request):
+    def _join(self, request, record):
         self._rounds.messages.clear()
-        return super()._join(request)
+        return super()._join(request, record)
 
 
 class BelievesEverybody(Center):
@@ -62,7 +59,7 @@ class BelievesEverybody(Center):
         super().restore(state)
         for worker, place in enumerate(self._records):
             place.joined = True
-            self._pull(Join(worker), np.empty(self.size, np.float32))
+            self.pull(worker)
 
 
 def take_late(center, settings):

@@ -182,7 +182,7 @@ def test_a_worker_has_the_window_that_its_speed_gives():
 
 def test_a_speed_is_an_average_over_recent_windows_and_a_window_without_time_tells_none():
     center = start(DyLU(100))
-    record = center._records[0]
+    record = center._records.of(0)
     for sequence in range(1, 40):
         center.handle(commit(0, sequence, steps=10, seconds=1.0))
     assert record.speed == pytest.approx(10)

@@ -70,7 +70,7 @@ def all_messages() -> list[Any]:
         dict[str, float]: {"loss": 0.5},
         list[int]: [1, 2],
         list[bool]: [True, False],
-        list[m.Ordered]: [m.Ordered(1, 4, 9, 2, 0, "take")],
+        list[m.LogEntry]: [m.LogEntry(1, 4, 9, 2, 0, "take")],
         bytes: bytes(range(16)),
         Orders: Orders(3, True, 0.5, 4, 5, 6, 7, 8),
     }

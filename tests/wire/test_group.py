@@ -220,11 +220,11 @@ def test_a_worker_goes_on_from_the_earliest_place_and_those_that_are_further_rep
 def test_a_server_that_does_not_know_a_worker_has_it_join_all():
     with group_of(2) as (_, centers, addresses), Group(addresses) as worker:
         worker.call(Join(0))
-        centers[1]._records[0].joined = False  # As after its restart.
+        centers[1]._records.of(0).joined = False  # As after its restart.
         assert worker.call(commit(0, 1)) == Rejoin()
         assert worker.call(Join(0)).sequence == 0
         assert worker.call(commit(0, 1)).reply.tolist() == [1.0] * SIZE
-        centers[1]._records[0].joined = False
+        centers[1]._records.of(0).joined = False
         assert worker.call(Leave(0)) == Rejoin()
 
 

@@ -1,7 +1,8 @@
 """The center variable: layout, shards, versions and the ledger of commits. No network I/O."""
 
 from distkeras.center.bad_updates import BadUpdates
-from distkeras.center.center import Center, ProtocolError
+from distkeras.center.center import Center
+from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.durable import restore_snapshot, take_snapshot
 from distkeras.center.fragmented import Fragmented

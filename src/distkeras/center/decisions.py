@@ -13,7 +13,7 @@ from distkeras.algorithms import Commit, Vector, Verdict
 from distkeras.center.config import CenterConfig
 from distkeras.center.epochs import Epochs
 from distkeras.center.kept import Kept
-from distkeras.center.messages import DRIVER, Exchange, Join, Ordered
+from distkeras.center.messages import DRIVER, Exchange, Join, Leave, LogEntry, Write
 from distkeras.center.request_log import RequestLog, entry_of
 from distkeras.events import CenterKept, EpochEnded
 
@@ -72,6 +72,7 @@ class Decisions:
         commits: messages decided so far; a round counts once.
         samples: rows in them.
         log: as in the arguments.
+        obeys: whether the request that is handled now was handled by another server before.
         kept: copies of the center that are wanted, and those that have been made.
     """
 
@@ -79,8 +80,9 @@ class Decisions:
         self.log = log
         self._epochs = epochs
         self.kept = Kept()
+        self.obeys = False
         self._marks: tuple[int, ...] = ()
-        self._given: Ordered | None = None
+        self._given: LogEntry | None = None
         self._round: Commit | None = None  # The round that the current request has closed.
         self._algorithm = config.algorithm
         self._num_workers = config.num_workers
@@ -111,22 +113,35 @@ class Decisions:
             return self._turn()
 
     @contextlib.contextmanager
-    def obeying(self, given: Ordered) -> Iterator[None]:
+    def obeying(self, given: LogEntry) -> Iterator[None]:
         """Decide the next message as another server has `given`, in a block that handles one request."""
-        self._given = given if given.number else None
+        self.obeys, self._given = True, given if given.number else None
         try:
             yield
         finally:
-            self._given = None
+            self.obeys, self._given = False, None
 
-    def note(self, worker: int, call: int) -> None:
-        """Log a request that was answered without a turn of its own, or waits in a round that it may close.
+    def note(self, request: Exchange | Join | Leave | Write) -> None:
+        """Log a request that has been handled, unless it was logged with a turn of its own."""
+        if self.log is not None and not (
+            self._round is None and self.log.last_call(request.worker) == request.call
+        ):
+            self._note(request.worker, request.call)
 
-        Only the thread that handles the request may have closed a round since. `call` is 0 if the worker is
-        lost.
-        """
+    def note_lost(self, worker: int) -> None:
+        """Log that `worker` is lost."""
         if self.log is not None:
-            closed, self._round = self._round, None
+            self._note(worker, 0)
+
+    def note_round(self) -> None:
+        """Log that a round has been closed by no request."""
+        if self.log is not None:
+            self._note(DRIVER, 0)
+
+    def _note(self, worker: int, call: int) -> None:
+        # Only the thread that handles the request may have closed a round since.
+        closed, self._round = self._round, None
+        if self.log is not None:
             self.log.add(entry_of(worker, call, closed, self._marks if closed is not None else ()))
 
     def pull(self, request: Join | Exchange) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from distkeras.center.center import Center, ProtocolError
-from distkeras.center.event_log import EventLog
+from distkeras.center.center import Center
+from distkeras.center.checks import ProtocolError
 from distkeras.center.messages import (
+    DRIVER,
     Answer,
     Beat,
     Dismiss,
@@ -18,13 +17,13 @@ from distkeras.center.messages import (
     Followed,
     Join,
     Leave,
-    Ordered,
+    LogEntry,
     Refused,
     Rejoin,
     Request,
     Write,
 )
-from distkeras.center.request_log import RequestLog
+from distkeras.center.outer import Outer
 
 Waiting = Join | Exchange | Leave
 """Requests whose order matters."""
@@ -35,20 +34,18 @@ WRITE_SECONDS = 60.0
 class Obedient(Protocol):
     """What a follower drives: a `Center`, or one that also records its requests."""
 
-    event_log: EventLog
-
     @property
     def members(self) -> list[Center]: ...
     @property
     def size(self) -> int: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
     def handle(self, request: Request | Dismiss) -> list[Answer]: ...
     def mark_lost(self, worker: int, silence: float) -> list[Answer]: ...
-    def obeying(self, given: Ordered) -> contextlib.AbstractContextManager[None]: ...
+    def seconds_left(self) -> float | None: ...
+    def look(self) -> list[Answer]: ...
+    def obeying(self, given: LogEntry) -> contextlib.AbstractContextManager[None]: ...
 
 
-class Follower:
+class Follower(Outer):
     """Handles requests in the order that the first of several servers gives, with its decisions.
 
     A request waits for its entry in that order, and an entry for its request. If the worker's connection to
@@ -66,43 +63,19 @@ class Follower:
     """
 
     def __init__(self, center: Obedient) -> None:
+        super().__init__(center.members, center.size)
         self.center = center
         self.leader = ""
         self.next = 0
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._entries: list[Ordered] = []
+        self._entries: list[LogEntry] = []
         self._pending: dict[int, Waiting] = {}  # by worker
         self._present: set[int] = set()  # Workers that have a connection to this server.
         # By worker: the entry of its latest request that has had its turn, even if it had not come.
-        self._passed: dict[int, Ordered] = {}
+        self._passed: dict[int, LogEntry] = {}
         # Workers of which the first server's process has no entry yet: theirs may be lost with the last one.
         self._adrift: set[int] = set()
-
-    @property
-    def request_log(self) -> RequestLog | None:
-        """`None`: nobody follows a follower."""
-        return None
-
-    @property
-    def event_log(self) -> EventLog:
-        """The event log of the center."""
-        return self.center.event_log
-
-    @property
-    def members(self) -> list[Center]:
-        """The centers: one, or one per member of an ensemble."""
-        return self.center.members
-
-    @property
-    def size(self) -> int:
-        """Number of elements of the center."""
-        return self.center.size
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the center."""
-        return self.center.dtype
 
     def handle(self, request: Request | Dismiss) -> list[Answer]:
         """Handle one request, when it is its turn; return the answers to all requests whose turn has come.
@@ -173,18 +146,28 @@ class Follower:
         """Hold up nobody for a silent worker. Whether it is lost is the first server's decision."""
         return self.cut(worker)
 
-    def seconds_left(self) -> None:
-        """Return `None`: the first server decides when a round is over."""
+    def seconds_left(self) -> float | None:
+        """As for `Center.seconds_left`. Here a grace is over only if the first server never closes the round.
+
+        It may have closed it before this server was restarted, whose workers then sent their messages again.
+        """
+        return None if self._entries else self.center.seconds_left()
 
     def look(self) -> list[Answer]:
-        """Do nothing, and return no answers."""
-        return []
+        """As for `Center.look`, if no entry of the first server is left."""
+        with self._lock:
+            return [] if self._entries else self.center.look()
 
     def _advance(self) -> list[Answer]:
         """Handle the requests whose turn it is."""
         answers: list[Answer] = []
         while self._entries:
             entry = self._entries[0]
+            if entry.worker == DRIVER and entry.call == 0:  # A grace was over.
+                del self._entries[0]
+                with self.center.obeying(entry):
+                    answers += self.center.look()
+                continue
             worker, passed = entry.worker, self._passed.get(entry.worker)
             request = self._pending.get(worker)
             # The worker has had this entry, or has gone on meanwhile: nothing comes for it.
@@ -208,24 +191,24 @@ class Follower:
 
     def _take_unordered(self, request: Waiting) -> list[Answer]:
         """Handle a request whose entry may be lost, or may be among the next ones."""
-        entry = Ordered(request.worker, request.call)
+        entry = LogEntry(request.worker, request.call)
         self._pass(entry)
         if request.worker in self._adrift and not isinstance(request, Join):
             # The first server does not know the worker and will say so, or has said something that it forgot.
             return [(request.worker, Rejoin())]
         return self._take(request, entry)
 
-    def _pass(self, entry: Ordered) -> None:
+    def _pass(self, entry: LogEntry) -> None:
         """Record that the turn of `entry` is over."""
         passed = self._passed.get(entry.worker)
         if passed is None or entry.call > passed.call:
             self._passed[entry.worker] = entry
             self._changed.notify_all()
 
-    def _take(self, request: Waiting, entry: Ordered) -> list[Answer]:
+    def _take(self, request: Waiting, entry: LogEntry) -> list[Answer]:
         """Handle a request, which another worker's may have brought about: its errors are for its sender."""
         try:
-            with self.center.obeying(entry if entry.call == request.call else Ordered(request.worker)):
+            with self.center.obeying(entry if entry.call == request.call else LogEntry(request.worker)):
                 return self.center.handle(request)
         except ProtocolError as error:
             return [(request.worker, Refused(str(error)))]

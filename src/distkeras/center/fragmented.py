@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.center import Center, ProtocolError
+from distkeras.center.center import Center
+from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.epochs import Epochs
 from distkeras.center.event_log import EventLog
@@ -34,12 +34,15 @@ from distkeras.center.messages import (
     Request,
     Skipped,
 )
+from distkeras.center.outer import Outer
 from distkeras.center.reports import Reports
 from distkeras.events import WorkerJoined
 
 
-class Fragmented:
+class Fragmented(Outer):
     """Passes every commit to the center of its fragment; all centers share one event log.
+
+    There is no request log: fragments are for one server.
 
     Commit k of a worker, from 1, is for fragment (k - 1) mod P. A worker that joins receives all fragments
     and continues from the earliest place that one of them names: those that are ahead answer the repeated
@@ -53,8 +56,6 @@ class Fragmented:
 
     Attributes:
         config: the settings.
-        event_log: the events of all fragments.
-        members: the centers, by fragment.
     """
 
     def __init__(
@@ -68,18 +69,17 @@ class Fragmented:
         if config.fragments is None:
             raise ValueError("Expected settings with `fragments`. Received: fragments=None")
         self.config, self.fragments = config, config.fragments
-        self.event_log = EventLog(clock)
+        event_log = EventLog(clock)
         epochs, reports = Epochs(config, clock), Reports()
-        self.size = initial.size
         largest = max(self.fragments.sizes) * np.dtype(config.dtype).itemsize
         num_shards = num_shards or len(shard_bounds(largest, item_bytes=1))
-        self.members = [
+        members = [
             Center(
                 config.fragment(fragment),
                 self.fragments.gather(initial, fragment),
                 clock=clock,
                 num_shards=num_shards,
-                event_log=self.event_log,
+                event_log=event_log,
                 epochs=epochs,
                 reports=reports,
                 fragment=fragment,
@@ -87,6 +87,7 @@ class Fragmented:
             )
             for fragment in range(len(self.fragments))
         ]
+        super().__init__(members, initial.size)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -97,15 +98,6 @@ class Fragmented:
     def num_workers(self) -> int:
         """Number of workers."""
         return self.config.num_workers
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of the center."""
-        return self.members[0].dtype
-
-    @property
-    def request_log(self) -> None:
-        """`None`: fragments are for one server."""
 
     @property
     def num_commits(self) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.center import Center, ProtocolError
+from distkeras.center.center import Center
+from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.event_log import EventLog
 from distkeras.center.messages import (
@@ -24,41 +24,27 @@ from distkeras.center.messages import (
     Request,
     Write,
 )
+from distkeras.center.outer import Outer
 
 
-class Independent:
+class Independent(Outer):
     """Passes every request to the center of its worker; all centers share one event log.
+
+    There is no request log: the members' parts at several servers need no common order.
 
     Args:
         config: settings that decide the result of each.
         initial: the first centers, shape (workers, size); copied.
         clock: seconds since the epoch, for the events' timestamps.
-
-    Attributes:
-        event_log: the events of all members.
-        members: the centers, by worker.
     """
 
     def __init__(self, config: CenterConfig, initial: Vector, *, clock: Callable[[], float]) -> None:
-        self.event_log = EventLog(clock)
-        self.members = [
-            Center(config.member(), row, clock=clock, first_worker=worker, event_log=self.event_log)
+        event_log = EventLog(clock)
+        members = [
+            Center(config.member(), row, clock=clock, first_worker=worker, event_log=event_log)
             for worker, row in enumerate(np.atleast_2d(initial))
         ]
-
-    @property
-    def size(self) -> int:
-        """Number of elements of each center."""
-        return self.members[0].size
-
-    @property
-    def request_log(self) -> None:
-        """`None`: the members' parts at several servers need no common order."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of each center."""
-        return self.members[0].dtype
+        super().__init__(members, members[0].size)
 
     def snapshot(self) -> Vector:
         """Return a copy of all centers, shape (workers, size)."""

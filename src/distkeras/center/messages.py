@@ -366,11 +366,11 @@ class Polled:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
-    """One request that the first server has handled, and what it decided.
+class LogEntry:
+    """An entry of the request log: a request that the first server has handled, and what it decided.
 
     Attributes:
-        worker: index of the worker.
+        worker: index of the worker; `DRIVER` for a round whose grace was over, which no request has closed.
         call: number of the request; 0 if the worker has been silent for too long, and is lost.
         number: number of the commit that the request led to; 0 for none.
         staleness: its staleness, for the algorithm.
@@ -403,7 +403,7 @@ class Followed:
     leader: str
     anew: bool
     restored: bool
-    entries: list[Ordered]
+    entries: list[LogEntry]
     next: int
 
 

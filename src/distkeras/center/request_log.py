@@ -7,7 +7,7 @@ import threading
 from collections import deque
 
 from distkeras.algorithms import Commit
-from distkeras.center.messages import Followed, Ordered
+from distkeras.center.messages import DRIVER, Followed, LogEntry
 
 KEPT = 10_000
 """Entries kept for servers that have not read them yet: few, because a worker has one request at a time."""
@@ -27,17 +27,24 @@ class RequestLog:
         self._restored = restored
         self.name = secrets.token_hex(8)
         self._changed = threading.Condition()
-        self._entries: deque[Ordered] = deque(maxlen=KEPT)
+        self._entries: deque[LogEntry] = deque(maxlen=KEPT)
         self._next = 0
-        self._last: dict[int, Ordered] = {}
+        self._last: dict[int, LogEntry] = {}
 
-    def add(self, entry: Ordered) -> None:
+    def add(self, entry: LogEntry) -> None:
         """Append an entry."""
         with self._changed:
             self._entries.append(entry)
-            self._last[entry.worker] = entry
+            if entry.worker != DRIVER or entry.call:  # Else no request has closed this round.
+                self._last[entry.worker] = entry
             self._next += 1
             self._changed.notify_all()
+
+    def last_call(self, worker: int) -> int | None:
+        """Return the number of the last request of `worker` in the log; `None` if there is none."""
+        with self._changed:
+            entry = self._last.get(worker)
+            return None if entry is None else entry.call
 
     def read(self, leader: str, since: int) -> Followed:
         """Return the entries from number `since` on to a server that has read those of `leader` before.
@@ -59,9 +66,9 @@ class RequestLog:
             self._changed.wait_for(lambda: leader != self.name or since != self._next, seconds)
 
 
-def entry_of(worker: int, call: int, commit: Commit | None = None, kept: tuple[int, ...] = ()) -> Ordered:
+def entry_of(worker: int, call: int, commit: Commit | None = None, kept: tuple[int, ...] = ()) -> LogEntry:
     """Return the entry of a request, with the decision that it led to, and the copies made after it."""
     if commit is None:
-        return Ordered(worker, call)
+        return LogEntry(worker, call)
     facts = commit.number, commit.staleness, commit.buffered, commit.verdict.value
-    return Ordered(worker, call, *facts, list(kept))
+    return LogEntry(worker, call, *facts, list(kept))

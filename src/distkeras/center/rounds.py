@@ -82,8 +82,9 @@ class Rounds:
 
     def close(self) -> list[Answer]:
         """Apply the open round if it is complete, and return the answers to its workers; else return none."""
-        if not self._is_complete():
-            return []
+        return self._close() if self._is_complete() else []
+
+    def _close(self) -> list[Answer]:
         # Sorted by worker, not by arrival: the sum of floats depends on the order.
         messages = [self.messages[worker] for worker in sorted(self.messages)]
         self.messages, self.due = {}, None
@@ -116,7 +117,14 @@ class Rounds:
 
     def close_late(self) -> list[Answer]:
         """Close the open round if its grace is over, and return the answers; else return none."""
-        return [] if self.due is None else self.close()
+        answers = [] if self.due is None else self.close()
+        if answers:
+            self._decisions.note_round()
+        return answers
+
+    def close_as_told(self) -> list[Answer]:
+        """Close the open round, whose grace is over at another server, and return the answers."""
+        return self._close() if self.messages else []
 
     def _is_complete(self) -> bool:
         """Return whether the round can close now. If only its grace is missing, note when that is over."""
@@ -129,7 +137,8 @@ class Rounds:
         now = self._clock()
         if self.due is None or now < self.due - grace:  # The clock was set back: begin again.
             self.due = now + grace
-        return now >= self.due
+        # Of several servers the first one's clock decides.
+        return now >= self.due and not self._decisions.obeys
 
     def _awaited(self) -> int:
         """Return how many messages complete a round with the current workers."""

@@ -41,5 +41,5 @@ def write(
     has_center = holding.rewrite(joined)
     for worker, record in records.items():
         record.joined = worker in has_center
-    decisions.note(request.worker, request.call)
+    decisions.note(request)
     return Done()

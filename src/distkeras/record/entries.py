@@ -38,8 +38,8 @@ from distkeras.center.messages import (
     Joined,
     Keep,
     Leave,
+    LogEntry,
     Order,
-    Ordered,
     Pull,
     Pulled,
     Report,
@@ -131,7 +131,7 @@ class Step:
     request: Recordable
     told: tuple[Told, ...] | None = None
     error: str | None = None
-    given: Ordered | None = None
+    given: LogEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class RecordWriter:
         """Append a server's start; see `Start` for the arguments."""
         self._append({"kind": "restart" if restart else "begin", "version": VERSION, **settings}, vector)
 
-    def step(self, request: Recordable, time: float, given: Ordered | None = None) -> None:
+    def step(self, request: Recordable, time: float, given: LogEntry | None = None) -> None:
         """Append a request. Call it before handling the request: the center may overwrite its message."""
         vector = _sent_with(request)
         fields = {name: getattr(request, name) for name in _names(type(request))}
@@ -301,7 +301,7 @@ def _step(number: int, text: dict[str, Any], vector: Vector) -> Step:
         text |= {"kind": text.pop("report"), "data": b""}
     if cls in _VECTORS:
         text[_VECTORS[cls]] = vector.astype(vector.dtype.newbyteorder("="), copy=False)
-    return Step(number, time, cls(**text), given=None if given is None else Ordered(*given))
+    return Step(number, time, cls(**text), given=None if given is None else LogEntry(*given))
 
 
 def _told(values: list[Any]) -> Told:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distkeras.center.center import Center
 from distkeras.center.durable import take_snapshot
 from distkeras.center.making import AnyCenter
 from distkeras.center.messages import (
@@ -23,12 +22,12 @@ from distkeras.center.messages import (
     Done,
     Fetch,
     Follow,
-    Ordered,
+    LogEntry,
     Poll,
     Polled,
     Request,
 )
-from distkeras.center.request_log import RequestLog
+from distkeras.center.outer import Outer
 from distkeras.events import RecordFailed
 from distkeras.record.entries import GraceOver, Recordable, RecordWriter, Silence
 from distkeras.record.settings import settings_of
@@ -36,7 +35,7 @@ from distkeras.record.settings import settings_of
 logger = logging.getLogger(__name__)
 
 
-class Recorded:
+class Recorded(Outer):
     """Records every request and passes it to a center, one at a time.
 
     Without a record, exchanges of several workers run in parallel on different shards of the center, and
@@ -52,20 +51,17 @@ class Recorded:
         path: path of the file; an existing record is continued.
         restart: whether the center was restored from a snapshot: the record continues from its state.
 
-    Attributes:
-        event_log: the event log of the center.
-
     Raises:
         RecordError: the file is not a record, or comes from a later version.
         OSError: the file cannot be written to.
     """
 
     def __init__(self, center: AnyCenter, path: str, *, restart: bool = False) -> None:
-        self.center = center
-        self.event_log = center.event_log
+        super().__init__(center.members, center.size)
+        self.center, self.request_log = center, center.request_log
         self._lock = threading.Lock()
         self._path = path
-        self._given: Ordered | None = None
+        self._given: LogEntry | None = None
         self._time = self.event_log.clock()
         for member in center.members:  # A replay must close the same rounds.
             member.clock = lambda: self._time
@@ -79,26 +75,6 @@ class Recorded:
         settings = settings_of(center, vector.shape)
         self._write(lambda writer: writer.start(settings, vector, restart=restart))
 
-    @property
-    def members(self) -> list[Center]:
-        """The centers: one, or one per member of an ensemble."""
-        return self.center.members
-
-    @property
-    def size(self) -> int:
-        """Number of elements of each center."""
-        return self.center.size
-
-    @property
-    def request_log(self) -> RequestLog | None:
-        """As for `Center.request_log`."""
-        return self.center.request_log
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of each center."""
-        return self.center.dtype
-
     def handle(self, request: Request | Dismiss) -> list[Answer]:
         """As for `Center.handle`."""
         if isinstance(request, Poll | Follow | Fetch):
@@ -109,7 +85,7 @@ class Recorded:
             return self._handle(request, lambda: self.center.handle(request))
 
     @contextlib.contextmanager
-    def obeying(self, given: Ordered) -> Iterator[None]:
+    def obeying(self, given: LogEntry) -> Iterator[None]:
         """As for `Center.obeying`."""
         self._given = given
         try:
@@ -130,9 +106,10 @@ class Recorded:
         return self.center.seconds_left()
 
     def look(self) -> list[Answer]:
-        """As for `Center.look`; recorded only if a grace is over."""
+        """As for `Center.look`; recorded only if a grace is over, or another server has closed a round."""
         with self._lock:
-            return self._handle(GraceOver(), self.center.look) if self.seconds_left() == 0 else []
+            over = self._given is not None or self.seconds_left() == 0
+            return self._handle(GraceOver(), self.center.look) if over else []
 
     def close(self) -> None:
         """Stop recording."""

@@ -1,8 +1,7 @@
-"""The event loop of a simulation: a heap of messages in transit, and the center that handles them."""
+"""The event loop of a simulation: messages arrive by their times, and the center handles them."""
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
 from distkeras.simulation.state import Arrival, Inner, VirtualClock, Worker
 from distkeras.simulation.step_time import WindowTime
+from distkeras.simulation.transit import Transit
 
 POLL_EVERY = 1024
 """Commits between two reads of the center's event log, which would otherwise grow with the run."""
@@ -75,13 +75,10 @@ class Simulation:
         self._snapshot = take_snapshot(self.center, {})
         self._seen = 0
         self._workers: list[Worker] = []
-        self._heap: list[tuple[float, int, int, Arrival | Moment]] = []
-        self._pushed = 0
+        self._transit = Transit(self.network, [member.size for member in self.center.members])
         self._server_free = 0.0
         self._exchanges = Exchanges(self.problem, self.config)
         self._num_fragments = self.config.num_fragments
-        self._transfer = self.network.transfer(4 * self.center.size)
-        self._transfers = [self.network.transfer(4 * member.size) for member in self.center.members]
         self._joined: tuple[int, Vector] | None = None
 
     def commits(self, num_commits: int, until: float = math.inf) -> Iterator[None]:
@@ -105,7 +102,7 @@ class Simulation:
                 self.clock.now = due
                 self._take(DRIVER, version, self.look())
             else:
-                time, _, worker, arrival = heapq.heappop(self._heap)
+                time, worker, arrival = self._transit.pop()
                 if isinstance(arrival, Moment):
                     if time > until:
                         break
@@ -130,17 +127,12 @@ class Simulation:
     def _grace_before_next(self) -> float | None:
         """Return when the grace of the open round is over, if that is before the next message is handled."""
         due = self.center.due
-        if due is None or not self._heap:
+        if due is None or (first := self._transit.next()) is None:
             return due
-        time, _, _, arrival = self._heap[0]
+        time, arrival = first
         if not isinstance(arrival, Moment):
             time = max(time, self._server_free) + self.network.service
         return due if due <= time else None
-
-    def _push(self, time: float, worker: int, arrival: Arrival | Moment) -> None:
-        # Messages that arrive at the same time are handled in the order in which they were sent.
-        heapq.heappush(self._heap, (time, self._pushed, worker, arrival))
-        self._pushed += 1
 
     def _begin(self, center: Center | Fragmented, restart: bool = False) -> None:
         """Use a new `center` from now on."""
@@ -156,9 +148,7 @@ class Simulation:
             self._recorded.close()
 
     def _expect(self, moment: Moment, now: float) -> None:
-        time = self.schedule.next(moment, now)
-        if time < math.inf:
-            self._push(time, DRIVER, moment)
+        self._transit.push(self.schedule.next(moment, now), DRIVER, moment)
 
     def _happen(self, moment: Moment, time: float) -> None:
         """Handle an event of the whole job."""
@@ -182,17 +172,16 @@ class Simulation:
         self.recorder.roll_back(self.center.num_commits, self.center.snapshot())
         self._joined = None
         self._server_free = max(self._server_free, up)
-        under_way = {worker for _, _, worker, _ in self._heap}
+        under_way = self._transit.workers()
         for worker in range(self.center.num_workers):
             if worker not in under_way:  # Its message was in an open round, which is lost.
-                self._push(up + self._transfer_of(worker), worker, Arrival.DUPLICATE)
+                self._transit.push(up + self._transfer_of(worker), worker, Arrival.DUPLICATE)
 
     def _stop(self, up: float) -> None:
         """Stop all workers; they join again at `up`."""
-        self._heap = [entry for entry in self._heap if isinstance(entry[3], Moment)]
-        heapq.heapify(self._heap)
+        self._transit.drop_messages()
         for worker in range(self.center.num_workers):
-            self._push(up + self.network.latency, worker, Arrival.JOIN)
+            self._transit.push(up + self.network.latency, worker, Arrival.JOIN)
         self.recorder.num_stopped += 1
 
     def _start(self, worker: int, attempt: int = 0) -> Worker:
@@ -247,13 +236,13 @@ class Simulation:
         elif (dead := self.schedule.failure_of(worker, now, now + seconds)) is not None:
             failed = dead + self.outages.worker_restart
         if failed is not None:
-            self._push(failed + self.network.latency, worker, Arrival.JOIN)
+            self._transit.push(failed + self.network.latency, worker, Arrival.JOIN)
         else:
             # The steps that the worker trains without the reply, and then those for which it needs it.
             early = seconds * state.trained / state.window if self._exchanges.late else seconds
             needs_it = max(now + early, now if reply is None else reply)
             state.sent_at, state.seconds = needs_it + (seconds - early), seconds
-            self._push(state.sent_at + self._transfer_of(worker, 1), worker, Arrival.COMMIT)
+            self._transit.push(state.sent_at + self._transfer_of(worker, 1), worker, Arrival.COMMIT)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
         if arrival is Arrival.JOIN:
@@ -261,7 +250,7 @@ class Simulation:
             self.recorder.bytes_received += 4 * self.center.size
             self.schedule.started(worker, self.clock.now)
             self._workers[worker] = self._start(worker, self._workers[worker].attempt + 1)
-            self._begin_window(worker, self.clock.now + self._transfer)
+            self._begin_window(worker, self.clock.now + self._transit.whole)
             return
         state = self._workers[worker]
         if arrival is Arrival.DUPLICATE:
@@ -275,7 +264,7 @@ class Simulation:
 
     def _transfer_of(self, worker: int, ahead: int = 0) -> float:
         """Return the transfer time of a worker's last message, or of the one `ahead` of it."""
-        return self._transfers[(self._workers[worker].sequence + ahead - 1) % self._num_fragments]
+        return self._transit.seconds(self._workers[worker].sequence + ahead)
 
     def _exchange(self, request: Exchange) -> None:
         """Pass a commit to the center, record the result, and send the answers back."""
@@ -301,18 +290,18 @@ class Simulation:
             before = self._workers[worker]
             self._workers[worker] = self._start(worker, before.attempt)
             self._workers[worker].replica = before.replica  # The process is still alive.
-            self._begin_window(worker, self.clock.now + 2 * self._transfer)
+            self._begin_window(worker, self.clock.now + 2 * self._transit.whole)
             return
         if not isinstance(answer, Exchanged):
             raise TypeError(f"Expected Exchanged. Received: {answer!r}")
         lost = self.failures.lost_reply
         if lost and self.faults.random() < lost:
-            self._push(
+            self._transit.push(
                 self.clock.now + self.failures.timeout + self._transfer_of(worker), worker, Arrival.DUPLICATE
             )
             return
         if self.schedule.is_cut(worker, self.clock.now):
-            self._push(
+            self._transit.push(
                 self.clock.now + self.outages.cut_restart + self._transfer_of(worker),
                 worker,
                 Arrival.DUPLICATE,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from distkeras.algorithms import Vector
 from distkeras.center import CenterConfig
 from distkeras.center.fragments import steps_before
 from distkeras.center.messages import Exchange, Exchanged
+from distkeras.center.worker_side import WorkerSide
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.state import Worker
 
@@ -25,13 +24,9 @@ class Exchanges:
 
     def __init__(self, problem: Problem, config: CenterConfig) -> None:
         self._problem = problem
-        self._algorithm = config.algorithm
+        self._side = WorkerSide(config.algorithm, config.trainable_of(problem.initial.size), config.fragments)
         self._fragments = config.fragments
         self._num_fragments, self.late = config.num_fragments, config.overlap_steps
-        size = problem.initial.size
-        sizes = (size,) if config.fragments is None else config.fragments.sizes
-        own = [config.fragment(fragment) for fragment in range(config.num_fragments)]
-        self._splits = [each.trainable_of(size) for each, size in zip(own, sizes, strict=True)]
 
     def next_steps(self, state: Worker) -> int:
         """Return the steps from the worker's last commit to the next."""
@@ -46,9 +41,8 @@ class Exchanges:
         state.samples += samples
         state.behind.add(state.window, state.samples)
         num_steps, num_samples = state.behind.take(fragment)
-        split, part = self._splits[fragment], self._part(local, fragment)
-        anchor, memory = self._part(state.anchor, fragment)[:split], state.memory[fragment]
-        message = self._algorithm.commit_with(part[:split], anchor, num_steps, memory)
+        memory = state.memory[fragment]
+        message = self._side.message(local, state.anchor, num_steps, fragment, memory)
         state.local, state.message = local, message
         state.sequence += 1
         state.step += state.window
@@ -59,7 +53,7 @@ class Exchanges:
             num_samples=num_samples,
             epoch=0,
             step=state.step,
-            message=np.concatenate((message, part[split:])),  # A copy: the center overwrites it.
+            message=message.copy(),  # The center overwrites it.
             seconds=state.seconds,
             fragment=fragment,
             window_steps=state.window,
@@ -70,23 +64,15 @@ class Exchanges:
         """Set what the worker continues from and its anchor; before, train the steps that overlap."""
         if state.local is None or state.message is None:
             raise RuntimeError("A reply arrived for a commit that was never sent.")
-        algorithm, fragment, reply = self._algorithm, answer.fragment, answer.reply
+        fragment = answer.fragment
         state.trained, state.samples = min(self.late, self.next_steps(state)), 0
         if state.trained:
             state.local, state.samples = self._problem.train(state.local, state.trained, state.replica)
-        adopted = reply
-        if not answer.restart:
-            split, part = self._splits[fragment], self._part(state.local, fragment)
-            memory = state.memory[fragment]
-            adopted = algorithm.adopt_with(part[:split], state.message, reply[:split], memory)
-            if split < reply.size:
-                adopted = np.concatenate((adopted, reply[split:]))
-        anchor = reply if algorithm.anchor_at_reply else adopted
+        memory = state.memory[fragment]
+        adopted = self._side.adopted(state.local, state.message, answer, fragment, memory)
+        anchor = self._side.anchor(adopted, answer)
         state.adopted = self._placed(adopted, fragment, state.local)
         state.anchor = self._placed(anchor, fragment, state.anchor)
-
-    def _part(self, vector: Vector, fragment: int) -> Vector:
-        return vector if self._fragments is None else self._fragments.gather(vector, fragment)
 
     def _placed(self, part: Vector, fragment: int, whole: Vector) -> Vector:
         """Return `whole` with the elements `part` of a fragment."""

@@ -13,6 +13,7 @@ from distkeras.algorithms import Algorithm, State, Vector
 from distkeras.center.fragments import Behind, Fragments
 from distkeras.center.messages import Exchange, Exchanged, Refused, Rejoin, Skipped
 from distkeras.center.orders import NO_ORDERS
+from distkeras.center.worker_side import WorkerSide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,10 +86,9 @@ class Exchanges:
         num_trainable: int,
         fragments: Fragments | None = None,
     ) -> None:
-        self._algorithm = algorithm
+        self._side = WorkerSide(algorithm, num_trainable, fragments)
         self._call = call
         self._worker = worker
-        self._num_trainable = num_trainable
         self._fragments = fragments
         self.num_fragments = 1 if fragments is None else len(fragments)
         self.anchor: Vector = np.empty(0, np.float32)
@@ -123,7 +123,7 @@ class Exchanges:
     def request(self, window: Window, local: Vector) -> Exchange:
         """Return the commit of `window`, which ended at the weights `local`."""
         fragment, (num_steps, num_samples) = self._fragment_of(window), window.behind
-        part, anchor = self._part(local, fragment), self._part(self.anchor, fragment)
+        message = self._side.message(local, self.anchor, num_steps, fragment, self._memory[fragment])
         return Exchange(
             worker=self._worker,
             sequence=window.sequence,
@@ -131,7 +131,7 @@ class Exchanges:
             num_samples=num_samples,
             epoch=window.next_epoch,
             step=window.next_step,
-            message=self._message(part, anchor, num_steps, fragment),
+            message=message,
             metrics=window.metrics,
             window_epoch=window.epoch,
             seconds=window.seconds,
@@ -171,8 +171,9 @@ class Exchanges:
             return reply.center
         if not isinstance(reply, Exchanged):
             raise TypeError(f"Expected the reply to a commit. Received: {type(reply).__name__}")
-        adopted = self._adopted(self._part(local, request.fragment), request, reply)
-        anchor = reply.reply if self._algorithm.anchor_at_reply else adopted
+        memory = self._memory[request.fragment]
+        adopted = self._side.adopted(local, request.message, reply, request.fragment, memory)
+        anchor = self._side.anchor(adopted, reply)
         if self._fragments is None:
             self.anchor = anchor
             return adopted
@@ -187,36 +188,8 @@ class Exchanges:
             *(getattr(reply, "staleness", 0), request.message.nbytes, seconds),
         )
 
-    def _message(self, local: Vector, anchor: Vector, num_steps: int, fragment: int) -> Vector:
-        split, memory = self._split_of(fragment), self._memory[fragment]
-        if split == local.size:
-            return self._algorithm.commit_with(local, anchor, num_steps, memory)
-        message = np.empty_like(local)
-        message[:split] = self._algorithm.commit_with(local[:split], anchor[:split], num_steps, memory)
-        message[split:] = local[split:]
-        return message
-
-    def _adopted(self, local: Vector, request: Exchange, reply: Exchanged) -> Vector:
-        if reply.restart:  # The reply itself was lost with its connection; this is the center.
-            return reply.reply
-        message, received = request.message, reply.reply
-        split, memory = self._split_of(request.fragment), self._memory[request.fragment]
-        if split == local.size:
-            return self._algorithm.adopt_with(local, message, received, memory)
-        weights = received.copy()
-        weights[:split] = self._algorithm.adopt_with(local[:split], message[:split], received[:split], memory)
-        return weights
-
     def _fragment_of(self, window: Window) -> int:
         return (window.sequence - 1) % self.num_fragments
-
-    def _part(self, vector: Vector, fragment: int) -> Vector:
-        return vector if self._fragments is None else self._fragments.gather(vector, fragment)
-
-    def _split_of(self, fragment: int) -> int:
-        if self._fragments is None:
-            return self._num_trainable
-        return self._fragments.num_trainable(fragment, self._num_trainable)
 
 
 def _diverged(what: str) -> str:

@@ -1,0 +1,33 @@
+"""What no request of a worker of this job can be."""
+
+from __future__ import annotations
+
+import math
+
+from distkeras.center.messages import MAX_STATES, Exchange
+
+
+class ProtocolError(Exception):
+    """A request that no worker of this job sends: unknown worker, wrong sequence number or wrong size."""
+
+
+def check_exchange(request: Exchange, size: int, fragment: int) -> None:
+    """Raise ProtocolError unless `request` fits a center of `size` elements, that of a `fragment`."""
+    if request.message.shape != (size,):
+        raise ProtocolError(f"Expected {size} elements. Received: {request.message.shape}")
+    if request.num_steps < 1 or request.num_samples < 0 or min(request.window) < 0:
+        raise ProtocolError(
+            "Expected a window of at least one step. "
+            f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}, "
+            f"window={request.window}"
+        )
+    if request.fragment != fragment:
+        raise ProtocolError(f"Expected fragment {fragment}. Received: {request.fragment}")
+    if len(request.states) % 8 or len(request.states) > MAX_STATES:
+        raise ProtocolError(
+            f"Expected at most {MAX_STATES} bytes of float64 states. Received: {len(request.states)}"
+        )
+    if not 0 <= request.seconds < math.inf:
+        raise ProtocolError(
+            f"Expected the time of a window, at least 0 and finite. Received: seconds={request.seconds}"
+        )
