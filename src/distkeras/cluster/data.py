@@ -49,7 +49,7 @@ class Prepared:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the rows as the model takes them; of rows of different lengths, as if all were the longest."""
+        """Bytes of the rows as the model takes them; rows of different lengths count like the longest."""
         row = sum(column.width * column.numpy_dtype.itemsize for column in self.columns.all)
         return self.num_rows * row
 

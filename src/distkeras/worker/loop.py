@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TOO_LARGE = (
-    "The metrics of worker %d have a state of %d bytes: more than the %d that a window may carry. The metrics "
-    "of an epoch are then means of its windows."
+    "The metrics of worker %d have a state of %d bytes: more than the %d that a window may carry. The "
+    "metrics of an epoch are then means of its windows."
 )
 
 

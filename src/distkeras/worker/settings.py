@@ -55,9 +55,10 @@ class Task:
         exact = self.epochs.windows_end or self.epochs.state == "commits"
         if exact and not (alone and not self.center.overlap and self.center.num_fragments == 1):
             raise ValueError(
-                "Expected one worker, no overlap and no fragments for windows that end with epochs, or for local "
-                f"state with every commit. Received: {self.epochs!r}, num_workers={self.center.num_workers}, "
-                f"overlap={self.center.overlap!r}, num_fragments={self.center.num_fragments}"
+                "Expected one worker, no overlap and no fragments for windows that end with epochs, or for "
+                f"local state with every commit. Received: {self.epochs!r}, "
+                f"num_workers={self.center.num_workers}, overlap={self.center.overlap!r}, "
+                f"num_fragments={self.center.num_fragments}"
             )
 
     def steps_per_pass(self, worker: int) -> int:
