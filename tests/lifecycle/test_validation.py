@@ -1,4 +1,4 @@
-"""Validation beside the driver equals `evaluate` of the same weights, and survives the death of its process."""
+"""Validation beside the driver equals `evaluate`, and survives the death of its process."""
 
 from __future__ import annotations
 
