@@ -80,6 +80,7 @@ class Reports:
         """
         self._epochs = (joined.epoch * self._an_epoch + joined.step) // self._an_epoch
         begun, self._begun = self._begun, True
+        self._orders = NO_ORDERS  # A restarted server may have lost what was reported.
         if self._state_at != "commits":
             return ()
         if joined.sequence:
