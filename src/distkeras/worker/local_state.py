@@ -82,7 +82,10 @@ class LocalState:
             end = first + math.prod(entry.shape) * dtype.itemsize
             if end > len(data):
                 raise _not_a_state(f"{len(data)} bytes, where an array ends at {end}")
-            array = np.frombuffer(data, dtype, math.prod(entry.shape), first).reshape(entry.shape)
+            try:
+                array = np.frombuffer(data, dtype, math.prod(entry.shape), first).reshape(entry.shape)
+            except ValueError as error:  # Such as more axes than NumPy has.
+                raise _not_a_state(str(error)) from error
             state._put(entry, array)
             first = end
         if first != len(data):
@@ -119,7 +122,7 @@ def _header_of(data: bytes) -> tuple[list[_Entry], int]:
         raise _not_a_state(f"a header of {size} bytes in {len(data)}")
     try:
         return msgspec.msgpack.decode(data[start : start + size], type=list[_Entry]), start + size
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_a_state(str(error)) from error
 
 
