@@ -26,6 +26,7 @@ ALLOWED = {
     "jvm": set(),
     "cluster": {"algorithms", "center", "record", "wire", "model", "worker", "events", "jvm"},
     "class_archive": {"cluster", "jvm"},
+    "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events"},
     "monitor": {"events"},
     "simulation": {"algorithms", "center", "record", "events"},
     "trainers": {
@@ -63,7 +64,7 @@ ALLOWED = {
 }
 LIBRARIES = {
     "pyspark": {"accessors", "cluster", "jvm", "evaluators", "ml", "predictors", "transformers", "utils"},
-    "keras": {"model", "worker", "trainers", "simulation", "ml", "predictors", "utils"},
+    "keras": {"model", "worker", "lifecycle", "trainers", "simulation", "ml", "predictors", "utils"},
     "socket": {"wire"},
     "numba": {"wire"},
 }

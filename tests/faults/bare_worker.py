@@ -64,7 +64,7 @@ class CountingReplica:
     def metrics(self):
         return {"loss": 0.5}
 
-    def collect_metrics(self):
+    def collect_metrics(self, before=()):
         pass
 
 

@@ -26,6 +26,7 @@ ON_EVERY_BACKEND = (
     "test_seeds_of_workers_differ_and_are_the_same_every_time",
     "test_kept_replica_trains_bit_for_bit_like_a_new_one",
     "test_nothing_of_one_training_leaks_into_the_next",
+    "test_local_state_lets_another_process_go_on_bit_for_bit",
     "test_an_ordered_learning_rate_holds_at_once_without_another_compilation",
     "test_an_ordered_step_moves_the_schedule_and_a_replacement_finds_the_same_place",
     "test_classes_that_keras_cannot_save_are_copied_by_value",

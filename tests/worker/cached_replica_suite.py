@@ -15,6 +15,7 @@ from distkeras.model.variables import digest_of_value, value_of
 from distkeras.model.weights import initial_vector
 from distkeras.worker import cached_replica
 from distkeras.worker.cached_replica import replica_from_cache
+from distkeras.worker.local_state import LocalState
 
 BACKEND = keras.backend.backend()
 
@@ -76,6 +77,43 @@ def test_kept_replica_trains_bit_for_bit_like_a_new_one():
     assert unkept is not new
     np.testing.assert_array_equal(first[0], third[0])
     assert first[1] == third[1]
+
+
+def rows_of(step):
+    draw = np.random.default_rng(step)
+    return draw.normal(size=(4, 5)).astype("f"), draw.normal(size=(4, 1)).astype("f")
+
+
+def test_local_state_lets_another_process_go_on_bit_for_bit():
+    adam = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 9), use_ema=True)
+    spec, _ = frozen(optimizer=adam)
+    center = np.linspace(0.1, 0.5, spec.layout.size, dtype=np.float32)
+
+    def run(first, replica, weights):
+        replica.write(weights)
+        for step in range(first, first + 3):
+            replica.train(*rows_of(step))
+        return replica.metrics_and_states()[1], replica.read()
+
+    with replica_from_cache(spec, 1, 0.9) as cached:
+        cached.replica.collect_metrics()
+        states, weights = run(0, cached.replica, center)
+        sent = cached.local_state().packed()
+        _, expected = run(3, cached.replica, weights)
+        whole = cached.local_state()
+    cached_replica._cache.clear()
+    with replica_from_cache(spec, 1, 0.9) as cached:
+        state = LocalState.of(sent)
+        for mine, sums in zip(states, state.metrics, strict=True):
+            np.testing.assert_array_equal(mine, sums)
+        cached.restore(state)
+        cached.move_to(3)
+        cached.replica.collect_metrics(state.metrics)
+        _, last = run(3, cached.replica, weights)
+        np.testing.assert_array_equal(last, expected)
+        assert cached.local_state().packed() == whole.packed()
+        with pytest.raises(ValueError, match="Expected the local state of"):
+            cached.restore(LocalState())
 
 
 def test_whatever_differs_makes_a_new_replica():

@@ -8,8 +8,10 @@ import pytest
 
 from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.model.variables import tree_of, value_of
-from distkeras.model.weights import initial_vector, reseed
+from distkeras.model.weights import initial_vector, reseed, set_vector
 from distkeras.worker.backends import make_replica
+from distkeras.worker.metric_states import add_states, assign_states, packed
+from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.step_buffer import MAX_STEPS
 
 BACKEND = keras.backend.backend()
@@ -324,6 +326,47 @@ def test_metrics_are_of_the_steps_since_the_last_call():
     replica.train(x[:8], y[:8])
     loss, accuracy = model.evaluate(x[:8], y[:8], verbose=0)
     assert replica.metrics() == pytest.approx({"loss": loss, "accuracy": accuracy}, rel=1e-5)
+
+
+def test_states_of_windows_add_up_and_an_evaluation_between_them_leaves_no_trace():
+    model = keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dropout(0.3, seed=2), keras.layers.Dense(2, activation="sigmoid")]
+    )
+    metrics = [keras.metrics.AUC(name="auc"), keras.metrics.F1Score(average=None, name="f1")]
+    model.compile(keras.optimizers.Adam(0.1), "binary_crossentropy", weighted_metrics=metrics)
+    spec = serialize_model(model)
+    replica = make_replica(deserialize_model(spec))
+    x, y, weights = (part[: 2 * BATCH] for part in dense_data(weighted=True))
+    y = np.eye(2, dtype=np.float32)[y % 2]
+    other = np.random.default_rng(1).normal(size=replica.layout.size).astype(np.float32)
+    minibatches = [(x[:8], y[:8], weights[:8]), (x[8:], y[8:], weights[8:])]
+    rows = [Minibatch(*each, BATCH) for each in minibatches]
+    judge = deserialize_model(spec)
+    set_vector(judge, other)
+    expected = judge.evaluate(x, y, BATCH, sample_weight=weights, verbose=0, return_dict=True)
+    windows = []
+    for batch in minibatches:
+        evaluation = packed(replica.evaluate(other, rows))
+        replica.train(*batch)
+        windows.append(packed(replica.metrics_and_states()[1]))
+    fitted = deserialize_model(spec)
+    history = fitted.fit(x, y, BATCH, shuffle=False, sample_weight=weights, verbose=0).history
+    np.testing.assert_allclose(replica.read(), initial_vector(fitted), rtol=2e-5, atol=2e-6)
+    replica.sync()
+    for mine, its in zip(replica.model.non_trainable_variables, fitted.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(value_of(mine), value_of(its))
+    for states, wanted in (
+        (evaluation, expected),
+        (add_states([b"", *windows]), {name: values[0] for name, values in history.items()}),
+    ):
+        assign_states(judge, states)
+        results = judge.get_metrics_result()
+        assert set(results) == set(wanted) == {"loss", "auc", "f1"}
+        for name, value in wanted.items():
+            mine = keras.ops.convert_to_numpy(results[name])
+            np.testing.assert_allclose(mine, keras.ops.convert_to_numpy(value), rtol=2e-5, err_msg=name)
+    with pytest.raises(ValueError, match=r"Expected states of .* numbers: the metrics of"):
+        assign_states(judge, evaluation[:-8])
 
 
 def test_metric_of_several_values_gives_each_a_number():

@@ -72,7 +72,7 @@ class Quadratic:
     def write(self, vector):
         self.weights = vector.copy()
 
-    def collect_metrics(self):
+    def collect_metrics(self, before=()):
         pass
 
     def metrics(self):

@@ -42,7 +42,7 @@ class CountingReplica:
     def metrics(self):
         return {"loss": self.loss}
 
-    def collect_metrics(self):
+    def collect_metrics(self, before=()):
         pass
 
 

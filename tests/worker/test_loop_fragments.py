@@ -51,7 +51,7 @@ class SteadyReplica:
     def metrics(self):
         return {"loss": 0.5}
 
-    def collect_metrics(self):
+    def collect_metrics(self, before=()):
         pass
 
 

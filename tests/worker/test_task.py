@@ -62,7 +62,7 @@ print("cache_hits" in found, "cache_misses" in found)
 def run_task(monkeypatch, train, *servers):
     """Run a task that trains by `train(client)`."""
     monkeypatch.setattr(task, "prepare_process", lambda *_: None)
-    monkeypatch.setattr(task, "_train", lambda task, model, start, batches, client: train(client))
+    monkeypatch.setattr(task, "_train", lambda task, model, start, batches, client, further: train(client))
     envelope = task.Envelope(pickle.dumps(None), pack(None, "/"), servers, 0.2, "jax", 1, 30.0)
     return task.run(envelope, task.Start(0, 0, 0), iter(()))
 

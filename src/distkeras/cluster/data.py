@@ -24,6 +24,7 @@ from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import RAW, Column, Columns
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.tensor_spec import TensorSpec
+from distkeras.worker.validation_share import ValidationShare
 
 __all__ = ["Losses", "Prepared", "prepare"]
 
@@ -45,6 +46,37 @@ class Prepared:
     num_rows: int
     rows_per_partition: tuple[int, ...]
     content: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the rows as the model takes them; rows of different lengths count like the longest."""
+        row = sum(column.width * column.numpy_dtype.itemsize for column in self.columns.all)
+        return self.num_rows * row
+
+
+def with_validation(
+    frame: DataFrame, num_workers: int, validation: Prepared, batch_size: int, *, to_all: bool = False
+) -> tuple[DataFrame, ValidationShare]:
+    """Give each worker a share of the validation rows besides its training rows.
+
+    The training rows keep their workers and their order.
+
+    Args:
+        frame: the prepared training rows: partition i goes to worker i.
+        num_workers: number of workers.
+        validation: from `prepare`, for at most `num_workers` workers; for one with `to_all`.
+        batch_size: validation rows per minibatch.
+        to_all: give every worker all validation rows: members of an ensemble are judged one by one.
+
+    Returns:
+        The rows of both kinds, and how workers tell them apart.
+    """
+    names = {column.name: f"v{column.name}" for column in validation.columns.all}
+    renamed = validation.frame.select(*(F.col(name).alias(new) for name, new in names.items()))
+    shares = validation.rows_per_partition
+    rows = shares * num_workers if to_all else (*shares, *[0] * (num_workers - len(shares)))
+    share = ValidationShare(validation.columns.renamed(names), rows, batch_size, partitions.FLAG)
+    return partitions.with_validation(frame, renamed, num_workers, to_all=to_all), share
 
 
 def prepare(

@@ -14,6 +14,8 @@ from pyspark.sql.utils import is_remote
 LOGGER = logging.getLogger("distkeras.cluster")
 
 _ROW, _WORKER, _TIMES = "__distkeras_row", "__distkeras_worker", "__distkeras_times"
+FLAG = "__distkeras_validation"
+"""Name of the column that tells validation rows from training rows."""
 
 
 def coalesce(frame: DataFrame, num_workers: int) -> DataFrame:
@@ -102,6 +104,36 @@ def copy_to_all(frame: DataFrame, num_workers: int, seed: int | None) -> tuple[D
     dealt = copies.withColumn(_WORKER, _pick(keys, F.col(_WORKER))).repartition(num_workers, _WORKER)
     dealt = dealt.sortWithinPartitions(_ROW).drop(_ROW, _WORKER)
     return dealt, tuple(counts.get(worker, 0) for worker in range(num_workers))
+
+
+def with_validation(
+    frame: DataFrame, validation: DataFrame, num_workers: int, *, to_all: bool = False
+) -> DataFrame:
+    """Put validation rows before the training rows of each worker, under a column that tells them apart.
+
+    The training rows keep their workers and their order; all rows are shuffled by Spark once.
+
+    Args:
+        frame: partition i goes to worker i.
+        validation: rows of other columns; partition i goes to worker i, and some workers may get none.
+        num_workers: number of workers.
+        to_all: give all validation rows to every worker.
+
+    Returns:
+        The rows of both, where the columns of the other kind are null.
+    """
+    own = F.spark_partition_id()
+    every = F.explode(F.sequence(F.lit(0), F.lit(num_workers - 1)))
+    parts = [
+        rows.withColumn(FLAG, F.lit(flag))
+        .withColumn(_ROW, F.monotonically_increasing_id())
+        .withColumn(_WORKER, every if flag and to_all else own)
+        for flag, rows in ((True, validation), (False, frame))
+    ]
+    keys = _partition_keys(frame, num_workers)
+    both = parts[0].unionByName(parts[1], allowMissingColumns=True)
+    dealt = both.withColumn(_WORKER, _pick(keys, F.col(_WORKER))).repartition(num_workers, _WORKER)
+    return dealt.sortWithinPartitions(F.col(FLAG).desc(), _ROW).drop(_ROW, _WORKER)
 
 
 def row_in_partition() -> Column:

@@ -23,11 +23,15 @@ from distkeras.model.spec import ModelSpec, deserialize_model
 from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
 from distkeras.model.weights import cells_of, reseed
 from distkeras.worker.backends import make_replica
+from distkeras.worker.local_state import LocalState
 from distkeras.worker.memory import release_freed_memory
 from distkeras.worker.nesterov import add_momentum
 from distkeras.worker.replica import Replica
 
 Key = tuple[str, float, ScheduleSteps]
+
+GENERATOR = "generator"
+"""Name of the state of PyTorch's own generator of random numbers."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,52 @@ class CachedReplica:
         self.replica.sync()
         return [np.array(value_of(variable)) for variable in self.optimizer]
 
+    def local_state(self) -> LocalState:
+        """Return what another process needs, besides the center, to go on exactly as this one.
+
+        Weights that should not change are left out, even if they have changed.
+        """
+        optimizer = self.optimizer_state()
+        return LocalState(
+            {path: np.array(value_of(cell)) for path, (cell, _) in self.local.items()},
+            optimizer,
+            self.replica.collected_metrics(),
+            {name: np.array(value_of(cell)) for name, cell in self._further.items()} | _generator_state(),
+        )
+
+    def restore(self, state: LocalState) -> None:
+        """Set the variables to `state`, which a replica of the same model and settings returned.
+
+        The metrics are the caller's: see `Replica.collect_metrics`.
+
+        Raises:
+            ValueError: the state is of another model.
+        """
+        cells: dict[str, Cell] = {f"variable {path}": cell for path, (cell, _) in self.local.items()}
+        cells |= {f"optimizer {index}": cell for index, cell in enumerate(self.optimizer)}
+        cells |= self._further
+        further = dict(state.further)
+        generator = further.pop(GENERATOR, None)
+        values = {f"variable {path}": value for path, value in state.variables.items()}
+        values |= {f"optimizer {index}": value for index, value in enumerate(state.optimizer)} | further
+        shapes = {name: tuple(cell.shape) for name, cell in cells.items()}
+        if shapes != {name: value.shape for name, value in values.items()}:
+            raise ValueError(
+                f"Expected the local state of {self.replica.model.name!r}, of {len(shapes)} variables. "
+                f"Received: one of {len(values)} variables, or with other names or shapes"
+            )
+        self.replica.sync()
+        for name, cell in cells.items():
+            cell.assign(values[name])
+        _set_generator(generator)
+        self.replica.load()
+
+    @property
+    def _further(self) -> dict[str, Cell]:
+        """The optimizer's variables that the training adds, by their place."""
+        known = {id(variable) for variable in self.optimizer}
+        return {str(place): cell for place, (cell, _) in enumerate(self.state) if id(cell) not in known}
+
 
 _cache: list[CachedReplica] = []  # At most one: a second would double the memory.
 _keys_made: list[Key] = []
@@ -188,6 +238,22 @@ def _reseed(model: keras.Model, worker: int) -> None:
             _torch_seed.append(torch.initial_seed())
         torch.manual_seed(_torch_seed[0])
     reseed(model, worker)
+
+
+def _generator_state() -> dict[str, Array]:
+    """Return the state of the generator that a dropout without a seed uses on PyTorch."""
+    if keras.backend.backend() != "torch":
+        return {}
+    import torch
+
+    return {GENERATOR: torch.get_rng_state().numpy()}
+
+
+def _set_generator(state: Array | None) -> None:
+    if state is not None:
+        import torch
+
+        torch.set_rng_state(torch.tensor(state))
 
 
 def _is_of_keras(setting: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,6 +114,20 @@ class Columns:
             else:
                 features.append(replace(source, dtype=spec.dtype, key=spec.key, mask=True))
         return replace(self, features=tuple(features))
+
+    def renamed(self, names: Mapping[str, str]) -> Columns:
+        """Return the columns under other names in the prepared DataFrame, given by the old ones."""
+
+        def new(column: Column) -> Column:
+            return replace(column, name=names[column.name], source=column.title)
+
+        return replace(
+            self,
+            features=tuple(map(new, self.features)),
+            labels=tuple(map(new, self.labels)),
+            sample_weights=tuple(column and new(column) for column in self.sample_weights),
+            raw=tuple(map(new, self.raw)),
+        )
 
     @property
     def by_name(self) -> dict[str, Column]:

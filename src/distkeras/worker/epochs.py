@@ -22,7 +22,8 @@ class EpochPlan:
         steps: minibatches of a worker's epoch; `None` for a pass over its rows. The epochs go on from pass to
             pass: where the rows end within an epoch, they begin again.
         state: when the worker sends its local state, without being asked: before the commit that brings it
-            past the end of an epoch of its own, or before every commit, so that a replacement goes on exactly.
+            past the end of an epoch of its own, or before every commit, so that a replacement continues
+            exactly.
         longest_window: most minibatches in a window; `None` for no limit.
 
     Raises:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from distkeras.worker.environment import prepare_process
 from distkeras.worker.feed import Feed
+from distkeras.worker.metric_states import assign_states, states_over
 from distkeras.worker.minibatch import Batcher, Minibatch
 from distkeras.worker.payload import Openable
 from distkeras.worker.ragged import Ragged
@@ -73,9 +74,7 @@ def partial_states(sealed: EvaluationTask, partition: int, batches: Iterator[pa.
         num_epoch=1,
         seed=None,
     ) as feed:
-        for minibatch in feed.epoch(0):
-            _test(model, minibatch)
-    return [np.ravel(np.asarray(variable, np.float64)).tolist() for variable in model.metrics_variables]
+        return [np.ravel(sums).tolist() for sums in states_over(model, feed.epoch(0))]
 
 
 def together(
@@ -92,7 +91,7 @@ def together(
         batch_size: rows per minibatch of the evaluation.
         parts: the states of each partition; empty for a partition without rows.
     """
-    _test(model, _of_zeros(columns, batch_size))  # Metrics have no variables before the first minibatch.
+    _build_metrics(model, columns, batch_size)
     _add_up(model, parts)
     return {name: float(value) for name, value in model.get_metrics_result().items()}
 
@@ -108,12 +107,32 @@ def set_metrics(
         batch_size: rows per minibatch.
         parts: the states of each worker; empty states are skipped.
     """
+    _build_metrics(model, columns, batch_size)
+    _add_up(model, parts)
+
+
+def set_metric_states(model: keras.Model, columns: Columns, batch_size: int, states: bytes) -> None:
+    """Set the metrics of `model` to states that windows, epochs or evaluations have brought.
+
+    Args:
+        model: a compiled model.
+        columns: the columns of the rows.
+        batch_size: rows per minibatch.
+        states: see `distkeras.worker.metric_states.packed`.
+
+    Raises:
+        ValueError: the states are of other metrics.
+    """
+    _build_metrics(model, columns, batch_size)
+    assign_states(model, states)
+
+
+def _build_metrics(model: keras.Model, columns: Columns, batch_size: int) -> None:
+    """Let the metrics of `model` create their variables, which they do at the first minibatch."""
     from distkeras.worker.replica import symbolic
 
     minibatch = _of_zeros(columns, batch_size)
-    batch = (minibatch.x, minibatch.y, minibatch.sample_weight)
-    model._symbolic_build(data_batch=symbolic(batch))  # Metrics have no variables before this call.
-    _add_up(model, parts)
+    model._symbolic_build(data_batch=symbolic((minibatch.x, minibatch.y, minibatch.sample_weight)))
 
 
 def _add_up(model: keras.Model, parts: Sequence[Sequence[Any]]) -> None:
@@ -121,10 +140,6 @@ def _add_up(model: keras.Model, parts: Sequence[Sequence[Any]]) -> None:
     sums = [sum(np.asarray(state) for state in each) for each in zip(*filter(None, parts), strict=True)]
     for variable, total in zip(model.metrics_variables, sums, strict=True):
         variable.assign(np.reshape(total, variable.shape).astype(variable.dtype))
-
-
-def _test(model: keras.Model, minibatch: Minibatch) -> None:
-    model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight)
 
 
 def _of_zeros(columns: Columns, num_rows: int) -> Minibatch:

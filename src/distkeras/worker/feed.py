@@ -150,6 +150,15 @@ class Feed:
         for chunk in chunks:
             yield from chunk
 
+    def store(self) -> None:
+        """Read all rows that have not arrived yet, and store them.
+
+        Raises:
+            SourceLost, ValueError: as `epoch`.
+        """
+        for _ in self._arrivals.tables():
+            pass
+
     def close(self) -> None:
         """Free the disk space and end the thread. Minibatches already yielded stay valid."""
         if self._running is not None:
@@ -215,8 +224,7 @@ class Feed:
 
     def _replay(self, spool: Spool, epoch: int, start: int) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of an epoch from the spool."""
-        for _ in self._arrivals.tables():  # The order of an epoch covers all rows, so wait for the rest.
-            pass
+        self.store()  # The order of an epoch covers all rows, so wait for the rest.
         if self._spooled is None:
             self._spooled = spool.read()
         spooled = self._spooled

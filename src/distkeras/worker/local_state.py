@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,18 +52,27 @@ class LocalState:
     metrics: list[Array] = field(default_factory=list)
     further: dict[str, Array] = field(default_factory=dict)
 
-    def parts(self, size: int) -> list[bytes]:
-        """Return the state as parts of `size` bytes; the last may have fewer."""
-        return list(_regrouped(self._pieces(), size))
+    def packed(self) -> bytes:
+        """Return the state as bytes.
+
+        Raises:
+            TypeError: an array holds no numbers.
+        """
+        entries = [_Entry(group, name, array.dtype.name, array.shape) for group, name, array in self._named()]
+        for entry in entries:
+            if entry.dtype not in _DTYPES:
+                raise TypeError(f"Expected an array of numbers. Received: {entry.name!r} of {entry.dtype}")
+        header = msgspec.msgpack.encode(entries)
+        arrays = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for _, _, array in self._named())
+        return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *(array.data for array in arrays)])
 
     @classmethod
-    def of(cls, parts: Sequence[bytes]) -> LocalState:
-        """Return the state that `parts` hold; its arrays may not be changed.
+    def of(cls, data: bytes) -> LocalState:
+        """Return the state from its bytes; its arrays may not be changed.
 
         Raises:
             ValueError: the bytes are no such state.
         """
-        data = b"".join(parts)
         entries, first = _header_of(data)
         state = cls()
         for entry in entries:
@@ -73,7 +82,10 @@ class LocalState:
             end = first + math.prod(entry.shape) * dtype.itemsize
             if end > len(data):
                 raise _not_a_state(f"{len(data)} bytes, where an array ends at {end}")
-            array = np.frombuffer(data[first:end], dtype).reshape(entry.shape)
+            try:
+                array = np.frombuffer(data, dtype, math.prod(entry.shape), first).reshape(entry.shape)
+            except ValueError as error:  # Such as more axes than NumPy has.
+                raise _not_a_state(str(error)) from error
             state._put(entry, array)
             first = end
         if first != len(data):
@@ -99,16 +111,6 @@ class LocalState:
         yield from (("metrics", "", array) for array in self.metrics)
         yield from (("further", name, array) for name, array in self.further.items())
 
-    def _pieces(self) -> Iterator[memoryview]:
-        entries = [_Entry(group, name, array.dtype.name, array.shape) for group, name, array in self._named()]
-        for entry in entries:
-            if entry.dtype not in _DTYPES:
-                raise TypeError(f"Expected an array of numbers. Received: {entry.name!r} of {entry.dtype}")
-        header = msgspec.msgpack.encode(entries)
-        yield memoryview(MAGIC + len(header).to_bytes(4, "little") + header)
-        for _, _, array in self._named():
-            yield memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-
 
 def _header_of(data: bytes) -> tuple[list[_Entry], int]:
     """Return the entries, and where the first array begins."""
@@ -120,26 +122,12 @@ def _header_of(data: bytes) -> tuple[list[_Entry], int]:
         raise _not_a_state(f"a header of {size} bytes in {len(data)}")
     try:
         return msgspec.msgpack.decode(data[start : start + size], type=list[_Entry]), start + size
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_a_state(str(error)) from error
 
 
 def _not_a_state(received: str) -> ValueError:
     return ValueError(
-        f"Expected the local state of a worker, as this version of Distributed Keras writes it. Received: {received}"
+        "Expected the local state of a worker, as this version of Distributed Keras writes it. "
+        f"Received: {received}"
     )
-
-
-def _regrouped(pieces: Iterable[memoryview], size: int) -> Iterator[bytes]:
-    """Yield the bytes of `pieces` in parts of `size` bytes; the last may have fewer."""
-    waiting = bytearray()
-    for piece in pieces:
-        while piece:
-            taken = piece[: size - len(waiting)]
-            waiting += taken
-            piece = piece[len(taken) :]
-            if len(waiting) == size:
-                yield bytes(waiting)
-                waiting.clear()
-    if waiting:
-        yield bytes(waiting)

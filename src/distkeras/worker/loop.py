@@ -21,19 +21,20 @@ from distkeras.worker.exchanges import TrainingDiverged as TrainingDiverged
 from distkeras.worker.metric_states import packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from distkeras.center.messages import Exchange, Reply, Request
-    from distkeras.worker.feed import Feed
+    from distkeras.worker.epochs import Passes
+    from distkeras.worker.metric_states import Sums
     from distkeras.worker.replica import Replica
 
 
 logger = logging.getLogger(__name__)
 
 TOO_LARGE = (
-    "The metrics of worker %d have a state of %d bytes: more than the %d that a window may carry. The metrics of "
-    "an epoch are then means of its windows."
+    "The metrics of worker %d have a state of %d bytes: more than the %d that a window may carry. The "
+    "metrics of an epoch are then means of its windows."
 )
 
 
@@ -58,8 +59,8 @@ class Loop:
         fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
         plan: where windows end.
         with_states: send the states of the metrics with each window, for the center's epochs.
-        on_start: receives the place of the worker before training starts, and again after the worker has
-            joined anew. The place's center must not be kept.
+        on_start: receives the worker's place before training starts, and again after the worker has joined
+            anew; it returns the sums of the metrics of the last epoch so far, or none.
         on_orders: receives the driver's orders after each change, between two windows, and the epoch and
             step of the next minibatch.
         on_commit: receives each window before it is committed.
@@ -68,7 +69,7 @@ class Loop:
     def __init__(
         self,
         replica: Replica,
-        feed: Feed,
+        feed: Passes,
         algorithm: Algorithm,
         call: Callable[[Request], Any],
         *,
@@ -78,7 +79,7 @@ class Loop:
         fragments: Fragments | None = None,
         plan: EpochPlan = EpochPlan(),  # noqa: B008 (frozen)
         with_states: bool = False,
-        on_start: Callable[[Joined], None] = lambda joined: None,
+        on_start: Callable[[Joined], Sequence[Sums]] = lambda joined: (),
         on_orders: Callable[[Orders, int, int], None] = lambda orders, epoch, step: None,
         on_commit: Callable[[Window], None] = lambda window: None,
     ) -> None:
@@ -141,7 +142,7 @@ class Loop:
         self._window, self._pending, self._under_way = Window(joined.sequence + 1), None, None
         self._place = joined.epoch, joined.epoch, joined.step
         self._exchanges.start_from(joined.center)
-        self._on_start(joined)
+        collected = self._on_start(joined)
         self._replica.write(joined.center)
         self._orders, self._exchanges.orders = NO_ORDERS, joined.orders or NO_ORDERS
         self._obey(joined.epoch, joined.step)
@@ -150,7 +151,7 @@ class Loop:
                 break
             first = joined.step if epoch == joined.epoch else 0
             if epoch == self._num_epoch - 1:  # After `fit` the metrics are those of the last epoch.
-                self._replica.collect_metrics()
+                self._replica.collect_metrics(collected if epoch == joined.epoch else ())
             self._run_epoch(epoch, first)
         while self._exchanges.is_due(self._window):
             # After a stop the place stays: a resumed training goes on there.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     import keras
+
+    from distkeras.worker.minibatch import Minibatch
 
 Sums = npt.NDArray[np.float64]
 """Values of one variable of a metric, in its shape."""
@@ -41,6 +44,39 @@ def add_states(states: Iterable[bytes]) -> bytes:
     return b"" if sums is None else sums.astype(_WIRE).tobytes()
 
 
+def states_over(model: keras.Model, minibatches: Iterable[Minibatch]) -> list[Sums]:
+    """Return the values of the variables of the metrics over `minibatches`, by the model's own `test_step`.
+
+    They are added up in float64. The metrics of `model` are then those of the last minibatch.
+    """
+    from distkeras.model.variables import value_of  # Not above: windows carry states without Keras, too.
+
+    sums: list[Sums] = []
+    with testing(model):
+        for minibatch in minibatches:
+            model.reset_metrics()  # Newer versions of Keras do so in `test_on_batch`, too.
+            model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight)
+            own = [np.array(value_of(variable), np.float64) for variable in model.metrics_variables]
+            sums = [one + other for one, other in zip(sums, own, strict=True)] if sums else own
+    return sums
+
+
+@contextmanager
+def testing(model: keras.Model) -> Iterator[None]:
+    """Put PyTorch modules inside `model` in the mode for tests, as `evaluate` does; then back."""
+    import keras
+
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 def assign_states(model: keras.Model, states: bytes) -> None:
     """Set the variables of the metrics of `model`, which exist, to `states`.
 
@@ -53,7 +89,9 @@ def assign_states(model: keras.Model, states: bytes) -> None:
         raise ValueError(
             f"Expected states of {sum(sizes)} numbers: the metrics of {model.name!r}. Received: {values.size}"
         )
-    for variable, part in zip(variables, np.split(values, np.cumsum(sizes)[:-1]) if sizes else [], strict=True):
+    for variable, part in zip(
+        variables, np.split(values, np.cumsum(sizes)[:-1]) if sizes else [], strict=True
+    ):
         variable.assign(part.reshape(variable.shape).astype(str(variable.dtype)))
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from distkeras.algorithms import Vector
 from distkeras.model.variables import value_of
-from distkeras.model.weights import cells_of, layout_of
+from distkeras.model.weights import cells_of, layout_of, set_vector
+from distkeras.worker.metric_states import Sums, states_over
+from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.nesterov import nesterov_of
 from distkeras.worker.step_buffer import Batch, Form, StepBuffer, form_of, leaves_of
 
 Arrays = Any
 """An array, or a list or dict of arrays: what Keras takes as `x` or `y`."""
-
-Sums = npt.NDArray[np.float64]
 
 Steps = Callable[[Batch, int], dict[str, Any]]
 """Trains the first minibatches of a buffer, stacked along the first axis; the number says how many. Returns
@@ -151,6 +150,27 @@ class Replica(ABC):
         For every Keras metric these are the values after all these rows.
         """
         return self._collected or []
+
+    def evaluate(self, vector: Vector, minibatches: Iterable[Minibatch]) -> list[Sums]:
+        """Return the values of the variables of the metrics over `minibatches`, at other weights.
+
+        Keras's own `test_step` computes them. The training goes on as if there had been no evaluation.
+
+        Args:
+            vector: the weights, shape (size,).
+            minibatches: the rows.
+        """
+        self.sync()
+        cells = {id(cell): cell for cell in (*self.model.variables, *self._cells)}
+        before = {key: np.array(value_of(cell)) for key, cell in cells.items()}
+        try:
+            set_vector(self.model, self._checked(vector), self.layout)
+            return states_over(self.model, minibatches)
+        finally:
+            for key, cell in cells.items():
+                cell.assign(before[key])
+            self.model.reset_metrics()
+            self.load()
 
     def read(self) -> Vector:
         """Return the weights as one new vector, shape (size,)."""

@@ -8,9 +8,9 @@ import pickle
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from distkeras.center import CenterConfig
 from distkeras.center.messages import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
@@ -18,64 +18,27 @@ from distkeras.wire.group import Group, connect
 from distkeras.wire.handshake import AuthenticationError
 from distkeras.wire.log import follow_driver_in_worker
 from distkeras.worker.environment import prepare_process
+from distkeras.worker.epochs import EpochFeed
 from distkeras.worker.final_state import FinalState
 from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.memory import keep_freed_memory
 from distkeras.worker.payload import Openable
+from distkeras.worker.settings import Task as Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import pyarrow as pa
 
+    from distkeras.center.messages import Joined
+    from distkeras.center.orders import Orders
     from distkeras.model.spec import ModelSpec
     from distkeras.worker.cached_replica import CachedReplica
-    from distkeras.worker.columns import Columns
+    from distkeras.worker.feed import Feed
+    from distkeras.worker.metric_states import Sums
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Task:
-    """The settings of a training that all workers share.
-
-    Attributes:
-        center: settings that decide how the center handles the workers' messages.
-        columns: how rows become the model's inputs and labels.
-        rows: number of rows in each worker's partition, as counted before the training.
-        batch_size: rows per minibatch.
-        num_epoch: passes over the partition.
-        shuffle: use another order of rows in every epoch.
-        seed: seed of the shuffle.
-        schedules_follow_training: a learning-rate schedule counts the steps of all workers.
-        state_of: workers that return their local state: the first, or all of an ensemble.
-        largest_state: maximum bytes of optimizer state that such a worker sends to the driver at the end.
-        drop_remainder: skip the last minibatch of an epoch if it is not full.
-    """
-
-    center: CenterConfig
-    columns: Columns
-    rows: tuple[int, ...]
-    batch_size: int
-    num_epoch: int
-    shuffle: bool
-    seed: int
-    schedules_follow_training: bool = True
-    state_of: tuple[int, ...] = (0,)
-    largest_state: int = 0
-    drop_remainder: bool = False
-
-    def steps_per_epoch(self, worker: int) -> int:
-        """Return the number of minibatches of one epoch of a worker."""
-        return self._steps(self.rows[worker])
-
-    def scale_of(self, worker: int) -> float:
-        """Return the number of steps of `fit` on all rows per step of the worker."""
-        if not self.schedules_follow_training or self.rows[worker] == 0:
-            return 1.0
-        return self._steps(sum(self.rows)) / max(1, self.steps_per_epoch(worker))
-
-    def _steps(self, num_rows: int) -> int:
-        return num_rows // self.batch_size if self.drop_remainder else -(-num_rows // self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -158,7 +121,9 @@ def _run_on(
     with Heartbeat(client, start.worker, envelope.beat, start.ticket):
         try:
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
-            state = _train(pickle.loads(envelope.task), envelope.model.open(), start, batches, client)
+            task: Task = pickle.loads(envelope.task)
+            further = partial(connect, envelope.servers, patience=envelope.patience)
+            state = _train(task, envelope.model.open(), start, batches, client, further)
             logger.info("Worker %d has ended.", start.worker)
             return state
         except (Replaced, SourceLost) as replaced:
@@ -177,43 +142,83 @@ def _run_on(
 
 
 def _train(
-    task: Task, model: ModelSpec, start: Start, batches: Iterator[pa.RecordBatch], client: Client | Group
+    task: Task,
+    model: ModelSpec,
+    start: Start,
+    batches: Iterator[pa.RecordBatch],
+    client: Client | Group,
+    further: Callable[[], Client | Group],
 ) -> FinalState:
+    """Train; `further` opens another connection to the center."""
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.model.schedule import ScheduleSteps
     from distkeras.worker.cached_replica import replica_from_cache
-    from distkeras.worker.feed import Feed
     from distkeras.worker.loop import Loop
+    from distkeras.worker.reports import Reports
+    from distkeras.worker.validation_share import split_off
 
-    feed = Feed(
-        batches,
-        task.columns,
-        batch_size=task.batch_size,
-        partition=start.worker,
-        shuffle=task.shuffle,
-        seed=task.seed,
-        num_epoch=task.num_epoch,
-        num_rows=task.rows[start.worker],
-        drop_remainder=task.drop_remainder,
-    )
-    steps = ScheduleSteps(task.scale_of(start.worker))
-    an_epoch = task.steps_per_epoch(start.worker)
-    with feed, replica_from_cache(model, start.worker, task.center.algorithm.inner_momentum, steps) as cached:
+    worker = start.worker
+    validation, batches = split_off(batches, task.validation, worker)
+    steps, an_epoch = ScheduleSteps(task.scale_of(worker)), task.steps_per_epoch(worker)
+    with (
+        validation,
+        _feed(task, worker, batches) as feed,
+        replica_from_cache(model, worker, task.center.algorithm.inner_momentum, steps) as cached,
+    ):
         keep_freed_memory(4 * cached.replica.layout.size)
+        reports = Reports(
+            client,
+            worker,
+            cached,
+            state_at=task.epochs.state,
+            an_epoch=an_epoch,
+            connect=further,
+            evaluate=None if task.validation is None else partial(validation.evaluate, cached.replica),
+            sends_state=worker in task.state_of,
+        )
+
+        def begin(joined: Joined) -> Sequence[Sums]:
+            collected = reports.start(joined)
+            cached.move_to(joined.epoch * an_epoch + joined.step)
+            return collected
+
+        def obey(orders: Orders, epoch: int, step: int) -> None:
+            cached.obey(orders, epoch * an_epoch + step)
+            reports.obey(orders)
+
         loop = Loop(
             cached.replica,
-            feed,
+            feed if task.epochs.steps is None else EpochFeed(feed, task.steps_per_pass(worker), an_epoch),
             task.center.algorithm,
             client.call,
-            worker=start.worker,
+            worker=worker,
             num_epoch=task.num_epoch,
             overlap=task.center.overlap,
             fragments=task.center.fragments,
-            on_start=lambda epoch, step: cached.move_to(epoch * an_epoch + step),
-            on_orders=lambda orders, epoch, step: cached.obey(orders, epoch * an_epoch + step),
+            plan=task.epochs,
+            with_states=task.center.epoch_rows is not None,
+            on_start=begin,
+            on_orders=obey,
+            on_commit=reports.commit,
         )
         trained = loop.run(start.attempt, start.ticket)
-        return _final_state(cached, task, start.worker) if trained else FinalState()
+        return _final_state(cached, task, worker) if trained or reports.restored else FinalState()
+
+
+def _feed(task: Task, worker: int, batches: Iterator[pa.RecordBatch]) -> Feed:
+    from distkeras.worker.feed import Feed
+
+    return Feed(
+        batches,
+        task.columns,
+        batch_size=task.batch_size,
+        partition=worker,
+        shuffle=task.shuffle,
+        seed=task.seed,
+        num_epoch=task.epochs.num_passes(task.num_epoch, task.steps_per_pass(worker)),
+        num_rows=task.rows[worker],
+        drop_remainder=task.drop_remainder,
+    )
 
 
 def _final_state(cached: CachedReplica, task: Task, worker: int) -> FinalState:

@@ -14,7 +14,8 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.model.variables import Cell
-from distkeras.worker.replica import Replica, Steps, Sums
+from distkeras.worker.metric_states import Sums
+from distkeras.worker.replica import Replica, Steps
 from distkeras.worker.step_buffer import Batch
 
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]

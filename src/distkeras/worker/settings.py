@@ -1,0 +1,99 @@
+"""The settings of a training that all workers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distkeras.center import CenterConfig
+from distkeras.worker.epochs import EpochPlan
+
+if TYPE_CHECKING:
+    from distkeras.worker.columns import Columns
+    from distkeras.worker.validation_share import ValidationShare
+
+
+@dataclass(frozen=True)
+class Task:
+    """The settings of a training that all workers share.
+
+    Attributes:
+        center: settings that decide how the center handles the workers' messages.
+        columns: how rows become the model's inputs and labels.
+        rows: number of rows in each worker's partition, as counted before the training.
+        batch_size: rows per minibatch.
+        num_epoch: passes over the partition.
+        shuffle: use another order of rows in every epoch.
+        seed: seed of the shuffle.
+        schedules_follow_training: a learning-rate schedule counts the steps of all workers.
+        state_of: workers that return their local state: the first, or all of an ensemble.
+        largest_state: maximum bytes of optimizer state that such a worker sends to the driver at the end.
+        drop_remainder: skip the last minibatch of an epoch if it is not full.
+        epochs: what the driver needs at the ends of epochs.
+        validation: the validation rows among those of each worker; `None` for none.
+
+    Raises:
+        ValueError: the plan of the epochs does not fit the center's settings.
+    """
+
+    center: CenterConfig
+    columns: Columns
+    rows: tuple[int, ...]
+    batch_size: int
+    num_epoch: int
+    shuffle: bool
+    seed: int
+    schedules_follow_training: bool = True
+    state_of: tuple[int, ...] = (0,)
+    largest_state: int = 0
+    drop_remainder: bool = False
+    epochs: EpochPlan = EpochPlan()  # noqa: RUF009 (frozen)
+    validation: ValidationShare | None = None
+
+    def __post_init__(self) -> None:
+        alone = self.center.num_workers == 1 or self.center.independent
+        exact = self.epochs.windows_end or self.epochs.state == "commits"
+        if exact and not (alone and not self.center.overlap and self.center.num_fragments == 1):
+            raise ValueError(
+                "Expected one worker, no overlap and no fragments for windows that end with epochs, or for "
+                f"local state with every commit. Received: {self.epochs!r}, "
+                f"num_workers={self.center.num_workers}, overlap={self.center.overlap!r}, "
+                f"num_fragments={self.center.num_fragments}"
+            )
+
+    def steps_per_pass(self, worker: int) -> int:
+        """Return the number of minibatches of one pass over the rows of a worker."""
+        return self._steps(self.rows[worker])
+
+    def steps_per_epoch(self, worker: int) -> int:
+        """Return the number of minibatches of one epoch of a worker."""
+        return self.epochs.minibatches(self.steps_per_pass(worker))
+
+    def rows_of_epochs(self) -> tuple[int, ...]:
+        """Return the rows of each epoch, of all workers together.
+
+        They differ if an epoch is no whole pass and the last minibatch of a pass has fewer rows than others.
+        """
+        ends = [
+            sum(self._rows_by(worker, epoch + 1) for worker in range(len(self.rows)))
+            for epoch in range(self.num_epoch)
+        ]
+        return tuple(end - begin for begin, end in zip([0, *ends], ends, strict=False))
+
+    def _rows_by(self, worker: int, epoch: int) -> int:
+        """Return the rows that a worker has trained at the beginning of an epoch."""
+        a_pass = self.steps_per_pass(worker)
+        passes, steps = divmod(epoch * self.steps_per_epoch(worker), max(1, a_pass))
+        rows = self.rows[worker]
+        if self.drop_remainder:
+            rows -= rows % self.batch_size
+        return passes * rows + min(rows, steps * self.batch_size)
+
+    def scale_of(self, worker: int) -> float:
+        """Return the number of steps of `fit` on all rows per step of the worker."""
+        if not self.schedules_follow_training or self.rows[worker] == 0:
+            return 1.0
+        return self._steps(sum(self.rows)) / max(1, self.steps_per_pass(worker))
+
+    def _steps(self, num_rows: int) -> int:
+        return num_rows // self.batch_size if self.drop_remainder else -(-num_rows // self.batch_size)
