@@ -24,10 +24,12 @@ ALLOWED = {
     "model": {"algorithms", "center"},
     "worker": {"algorithms", "center", "wire", "model", "events"},
     "jvm": set(),
-    "cluster": {"algorithms", "center", "record", "wire", "model", "worker", "events", "jvm"},
+    "cluster": {"algorithms", "center", "record", "wire", "model", "worker", "events", "jvm", "runs"},
     "class_archive": {"cluster", "jvm"},
     "monitor": {"events"},
-    "simulation": {"algorithms", "center", "record", "events"},
+    "simulation": {"algorithms", "center", "record", "events", "runs"},
+    "runs": {"center", "algorithms", "wire", "model", "events"},
+    "lifecycle": {"runs"},
     "trainers": {
         "algorithms",
         "center",
@@ -38,6 +40,7 @@ ALLOWED = {
         "monitor",
         "events",
         "removed_names",
+        "runs",
     },
     "removed_names": set(),
     "moved": set(),
@@ -62,8 +65,18 @@ ALLOWED = {
     "__init__": {"removed_names"},
 }
 LIBRARIES = {
-    "pyspark": {"accessors", "cluster", "jvm", "evaluators", "ml", "predictors", "transformers", "utils"},
-    "keras": {"model", "worker", "trainers", "simulation", "ml", "predictors", "utils"},
+    "pyspark": {
+        "accessors",
+        "cluster",
+        "jvm",
+        "evaluators",
+        "ml",
+        "predictors",
+        "runs",
+        "transformers",
+        "utils",
+    },
+    "keras": {"lifecycle", "model", "runs", "worker", "trainers", "simulation", "ml", "predictors", "utils"},
     "socket": {"wire"},
     "numba": {"wire"},
 }

@@ -88,8 +88,9 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
                 f"SnapshotOptions('/a/folder')). Received: resume=True, snapshots={snapshots!r}"
             )
         return None
-    store, shown = Store(snapshots.address, snapshots.keep), without_secrets(snapshots.address)
-    with hidden_in_errors(snapshots.address):
+    store = Store(snapshots.address, snapshots.keep, storage_options=snapshots.storage_options)
+    shown = without_secrets(snapshots.address)
+    with hidden_in_errors(snapshots.address, snapshots.storage_options):
         facts, holder = store.newest_facts(), store.holder()
     if resume:
         if holder is not None:
@@ -105,7 +106,7 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
             f"{shown} holds snapshots of a training that did not end{_by(holder)}. Resume it "
             "by train(..., resume=True), remove the folder, or give another address. Received: resume=False"
         )
-    with hidden_in_errors(snapshots.address):
+    with hidden_in_errors(snapshots.address, snapshots.storage_options):
         store.clear()
     return None
 
