@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -136,7 +137,9 @@ class LoadedRun:
         import keras
 
         try:
-            with self._folder.reading(MODEL) as path:
+            with self._folder.reading(MODEL) as path, warnings.catch_warnings():
+                # An optimizer that has not trained has no state in the file, and Keras warns of it.
+                warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
                 return keras.saving.load_model(path, **options)
         except FileNotFoundError:
             raise RunError(f"Expected the run's model, {MODEL}. Received: none at {self.address}") from None
