@@ -163,6 +163,12 @@ class Run:
         """The settings of the run to go on with; `None` for a new one."""
         return self._facts["settings"] if self.resumed else None
 
+    @property
+    def base(self) -> int:
+        """Epochs before the first row of the present center: it has begun there, anew or at a checkpoint."""
+        own = [each["epochs"] for each in self._facts.get("sessions", ()) if each["source"] != "snapshot"]
+        return int(own[-1]) if own else 0
+
     def begin(
         self,
         settings: Mapping[str, Any],
@@ -186,6 +192,8 @@ class Run:
             OSError: the run cannot be written to.
         """
         self._lease.check()
+        if source != "snapshot":
+            self._remove_snapshots()  # They are of a center that no longer counts.
         session = {"id": self.id, "began": time.time(), "epochs": epochs, "source": source, **this_process()}
         session["facts"] = plain(facts or {}, self._hide)
         ended = json_of(self._folder, RESULT)
@@ -205,6 +213,15 @@ class Run:
         self._folder.remove(RESULT)
         if source != "start":
             self._events.write(RunResumed(epochs, source, time.time()))
+
+    def _remove_snapshots(self) -> None:
+        for name in self._folder.names(SNAPSHOTS):
+            own = f"{SNAPSHOTS}/{name}"
+            for path in (
+                [own] if name.endswith(".npz") else [f"{own}/{each}" for each in self._folder.names(own)]
+            ):
+                if path.endswith(".npz"):
+                    self._folder.remove(path)
 
     def snapshot_options(self, given: SnapshotOptions | None) -> SnapshotOptions | None:
         """Return the options of the server's snapshots: `given`, in the run unless they have an address."""
