@@ -24,6 +24,7 @@ _SUBPACKAGES = (
     "monitor",
     "predictors",
     "record",
+    "runs",
     "simulation",
     "trainers",
     "transformers",
@@ -31,6 +32,8 @@ _SUBPACKAGES = (
     "wire",
     "worker",
 )
+
+_FUNCTIONS = ("load_model", "load_run", "merge", "save_model")
 
 if ModuleFinder not in sys.meta_path:
     sys.meta_path.append(ModuleFinder)
@@ -41,7 +44,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"distkeras.{name}")
     if name == "__all__":
         return list(import_module("distkeras.trainers").__all__)
-    if name[:1].isupper() or name == "merge":
+    if name[:1].isupper() or name in _FUNCTIONS:
         trainers = import_module("distkeras.trainers")
         if name in trainers.__all__:
             return getattr(trainers, name)

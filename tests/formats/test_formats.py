@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import shutil
 
 import fsspec
 import numpy as np
@@ -12,6 +14,7 @@ import write
 
 from distkeras.center import restore_snapshot
 from distkeras.center.snapshot import read, read_facts
+from distkeras.runs import Run, load_run
 from distkeras.wire import frames
 from distkeras.wire.lease import Holder, find_holder
 
@@ -40,6 +43,26 @@ def test_a_snapshot_of_an_earlier_release_is_gone_on_with(release):
 def test_the_lease_of_an_earlier_release_says_who_holds_the_folder(release):
     holder = find_holder(fsspec.filesystem("file"), str(release / "lease"))
     assert holder == Holder("run", 3, "machine", 7, "2026-01-02T03:04:05+00:00")
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+def test_a_run_of_an_earlier_release_is_read_and_gone_on_with(release, tmp_path):
+    shutil.copytree(release / "run", tmp_path / "run")
+    found = load_run(tmp_path / "run")
+    assert (found.status, found.settings) == ("interrupted", {"batch_size": 32, "num_epoch": 2})
+    assert [session["source"] for session in found.facts["sessions"]] == ["start", "snapshot"]
+    assert found.facts["sessions"][0]["result"] == {"reason": "finished"}
+    assert [window.iteration for window in found.windows()] == [0, 1, 2]
+    first, second = found.records()
+    assert (first.logs["loss"], math.isnan(first.logs["val_loss"]), second.samples) == (0.5, True, 48)
+    [[name, state]] = first.state["callbacks"]
+    assert (name, state["best"], state["best_weights"][0].tolist()) == ("EarlyStopping", math.inf, [[1], [1]])
+    assert (found.checkpoints().best, found.model("best").count_params()) == (1, 3)
+    with Run.open(tmp_path / "run", resume=True) as run:
+        run.begin(run.earlier, epochs=1, source="snapshot")
+        assert run.roll_back(1).epoch == 0
+        run.epoch(1, {"loss": 0.125})
+    assert load_run(tmp_path / "run").history["loss"] == [0.5, 0.125]
 
 
 def test_a_lease_of_a_later_release_says_what_to_do(tmp_path):

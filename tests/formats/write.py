@@ -2,9 +2,9 @@
 
     python tests/formats/write.py 0.1
 
-makes the folder `tests/formats/0.1`: a snapshot and a lease, one frame of every kind, and an estimator of
-Spark ML. Run it for a release, and once more for a format that has changed before its first release; what an
-earlier release wrote is never written anew.
+makes the folder `tests/formats/0.1`: a snapshot and a lease, one frame of every kind, an estimator of Spark
+ML, and a run. Execute it for a release, and once more for a format that has changed before its first release;
+what an earlier release wrote is never written anew.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import sys
 import typing
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from distkeras import events
@@ -26,6 +28,7 @@ from distkeras.center import messages as m
 from distkeras.center.orders import Orders
 from distkeras.cluster.session import local_session
 from distkeras.ml import KerasEstimator
+from distkeras.runs import Checkpoints, Run, RunOptions
 from distkeras.wire import frames
 from distkeras.wire.lease import VERSION as LEASE_VERSION
 from distkeras.wire.lease import Holder
@@ -115,6 +118,30 @@ def estimator(folder: Path) -> None:
     session.stop()
 
 
+def run(folder: Path) -> None:
+    """Write a run of two epochs that a driver went on with, and did not end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    options = RunOptions(str(folder), Checkpoints(keep=1))
+    windows = [events.Window(0, 0, index, 2, 8, {"loss": 0.5}, 0, 2.0, index + 1) for index in range(3)]
+    with Run.open(options) as first:
+        first.begin({"batch_size": 32, "num_epoch": 1}, model=model, facts={"app": "local-1"})
+        for window in windows:
+            first.write(window)
+        state = {"callbacks": [["EarlyStopping", {"best": float("inf"), "best_weights": [np.ones((2, 1))]}]]}
+        first.epoch(0, {"loss": 0.5, "val_loss": float("nan")}, state, samples=24)
+        first.checkpoint(0, {"loss": 0.5}, model)
+        first.finish({"reason": "finished"})
+    with Run.open(options, resume=True) as second:
+        second.begin({"batch_size": 32, "num_epoch": 2}, epochs=1, source="snapshot")
+        second.write(events.ServerRestored([2], [False], 16, 2, 3.0))
+        second.write(windows[2])
+        second.epoch(1, {"loss": 0.25}, {}, samples=48)
+        second.checkpoint(1, {"loss": 0.25}, model)
+
+
 def main() -> None:
     """Write the folder of a release."""
     folder = HERE / sys.argv[1]
@@ -125,6 +152,7 @@ def main() -> None:
     (folder / "frames.json").write_text(text + "\n")
     lease(folder / "lease")
     estimator(folder / "estimator")
+    run(folder / "run")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Resume a training whose driver has died, from its snapshots and with the same settings."""
+"""Resume a training whose driver has died, from its snapshots or its run, and say what has changed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+
+from distkeras.algorithms import Algorithm
 from distkeras.cluster.options import ServerOptions
 from distkeras.record.entries import records_in
+from distkeras.runs import Run
 from distkeras.wire.lease import Holder
 from distkeras.wire.redaction import hidden_in_errors, without_secrets
 from distkeras.wire.store import Store
@@ -20,22 +24,65 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What a resumed training does otherwise than the one before it.
+
+    Attributes:
+        said: each change in words, such as "num_epoch=5, which was 3".
+        rates: whether a learning rate has changed.
+        workers: whether the number of workers has changed.
+    """
+
+    said: tuple[str, ...] = ()
+    rates: bool = False
+    workers: bool = False
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """A training that was interrupted.
 
     Attributes:
         settings: settings of the training.
         next: number of the event after its last snapshot.
+        unread: number of events in that snapshot which its driver may not have read.
+        samples: rows in the snapshot by its centers: one, or one for each member of an ensemble or fragment.
     """
 
     settings: Mapping[str, Any]
     next: int
+    unread: int = 0
+    samples: tuple[int, ...] = ()
 
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError unless `settings` equal those of the training, except for more epochs."""
+    @property
+    def first_unread(self) -> int:
+        """Number of the first event that the driver may not have read."""
+        return self.next - self.unread
+
+    def check(self, settings: Mapping[str, Any], *, other_workers: bool = False) -> Changes:
+        """Return what `settings` change: more epochs, learning rates, and the number of workers if allowed.
+
+        Args:
+            settings: the settings of the resumed training.
+            other_workers: whether the number of workers may change.
+
+        Raises:
+            ValueError: another setting differs.
+        """
         then, now = (json.loads(json.dumps(dict(each))) for each in (self.settings, settings))
+        said: list[str] = []
         if now.get("num_epoch", 0) > then.get("num_epoch", 0):
-            then["num_epoch"] = now["num_epoch"]
+            said += _differ("num_epoch", now["num_epoch"], then.pop("num_epoch", None))
+        rates = list(_differ("", now.pop("rates", None), then.pop("rates", now.get("rates"))))
+        said += [text.removeprefix(".") for text in rates]
+        workers = list(
+            _differ("num_workers", now.get("num_workers"), then.get("num_workers", now.get("num_workers")))
+        )
+        if workers and other_workers:
+            said += workers
+            # The fitted rule and its quorum follow the number; the rule as it was given is compared.
+            for name in ("num_workers", "algorithm", "quorum"):
+                then.pop(name, None)
         # Settings that an earlier version did not store cannot be compared.
         both = sorted({*then} & {*now})
         differences = [found for name in both for found in _differ(name, now[name], then[name])]
@@ -44,9 +91,70 @@ class Interrupted:
             more = f"; and {len(differences) - MAX_DIFFERENCES} more" * (len(differences) > MAX_DIFFERENCES)
             raise ValueError(
                 "A training can only be resumed with its own data and settings, except for more epochs "
-                "and other learning rates. Otherwise start a new training, with another address "
+                "and other learning rates; and, from a checkpoint of a run, for another number of workers if "
+                "the rule keeps no state on the server. Otherwise start a new training, with another address "
                 f"for snapshots. Received: {named}{more}"
             )
+        return Changes(tuple(said), bool(rates), bool(workers))
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training begins with.
+
+    Attributes:
+        source: "start" for the given model, "snapshot" for the server's last snapshot, "checkpoint" for the
+            run's last checkpoint, whose weights and optimizer a new job begins with.
+        epochs: whole epochs before it, by member of an ensemble; one number otherwise.
+        next: number of the first event to read from a server that continues from a snapshot; else `None`.
+        changes: what is otherwise than before.
+    """
+
+    source: Literal["start", "snapshot", "checkpoint"] = "start"
+    epochs: tuple[int, ...] = (0,)
+    next: int | None = None
+    changes: Changes = Changes()
+
+
+def start_of(
+    run: Run | None,
+    interrupted: Interrupted | None,
+    settings: Mapping[str, Any],
+    algorithm: Algorithm,
+    epoch_rows: int,
+    *,
+    members: int = 1,
+) -> Start:
+    """Return what a training begins with: the newest state that its settings allow.
+
+    Args:
+        run: the run, before `begin`; `None` for none.
+        interrupted: what `find_interrupted` has found.
+        settings: the settings of the training.
+        algorithm: its rule.
+        epoch_rows: rows of one epoch of the center, or of a member.
+        members: members of an ensemble.
+
+    Raises:
+        ValueError: the settings differ in something that may not change.
+    """
+    earlier = interrupted
+    if earlier is None and run is not None and run.earlier is not None:
+        earlier = Interrupted(run.earlier, 0)
+    if earlier is None:
+        return Start(epochs=(0,) * members)
+    resumed = run is not None and run.resumed
+    last = run.checkpoints().last if run is not None and resumed and members == 1 else None
+    stateless = not algorithm.init(np.zeros(1, np.float32))
+    changes = earlier.check(settings, other_workers=last is not None and stateless)
+    base = run.base if run is not None and resumed else 0
+    if interrupted is not None and not changes.workers:
+        rows = interrupted.samples if members > 1 else (sum(interrupted.samples),)
+        next_event = interrupted.first_unread if resumed else interrupted.next
+        return Start("snapshot", tuple(base + each // epoch_rows for each in rows), next_event, changes)
+    if last is not None:
+        return Start("checkpoint", (last + 1,), None, changes)
+    return Start(epochs=(base,) * members, changes=changes)
 
 
 def _differ(name: str, now: Any, then: Any) -> Iterator[str]:
@@ -88,8 +196,9 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
                 f"SnapshotOptions('/a/folder')). Received: resume=True, snapshots={snapshots!r}"
             )
         return None
-    store, shown = Store(snapshots.address, snapshots.keep), without_secrets(snapshots.address)
-    with hidden_in_errors(snapshots.address):
+    store = Store(snapshots.address, snapshots.keep, storage_options=snapshots.storage_options)
+    shown = without_secrets(snapshots.address)
+    with hidden_in_errors(snapshots.address, snapshots.storage_options):
         facts, holder = store.newest_facts(), store.holder()
     if resume:
         if holder is not None:
@@ -99,15 +208,20 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
                 shown,
                 holder,
             )
-        return None if facts is None else Interrupted(facts["settings"], facts["next"])
+        return None if facts is None else _interrupted(facts)
     if holder is not None if facts is None else not facts["finished"]:
         raise ValueError(
             f"{shown} holds snapshots of a training that did not end{_by(holder)}. Resume it "
             "by train(..., resume=True), remove the folder, or give another address. Received: resume=False"
         )
-    with hidden_in_errors(snapshots.address):
+    with hidden_in_errors(snapshots.address, snapshots.storage_options):
         store.clear()
     return None
+
+
+def _interrupted(facts: Mapping[str, Any]) -> Interrupted:
+    samples = tuple(sum(worker["samples"] for worker in member["workers"]) for member in facts["members"])
+    return Interrupted(facts["settings"], facts["next"], len(facts["events"]), samples)
 
 
 def _by(holder: Holder | None) -> str:

@@ -126,7 +126,7 @@ class ServerProcess:
         token = secrets.token_bytes(TOKEN_BYTES)
         self._story.keep_secret([token.hex(), repr(token)[2:-1]])
         if options.snapshots is not None:
-            self._story.keep_secret(secrets_in(options.snapshots.address))
+            self._story.keep_secret(secrets_in(options.snapshots.address, options.snapshots.storage_options))
         self._restarts_left = options.restarts if options.snapshots is not None else 0
         self._folder: str | None = None
         self._job = ServerJob(

@@ -144,5 +144,5 @@ def _options_of(index: int, options: ServerOptions, resumed: bool) -> ServerOpti
         return options
     own = replace(snapshots, address=f"{snapshots.address.rstrip('/')}/server-{index}")
     if not resumed:
-        Store(str(own.address)).clear()
+        Store(str(own.address), storage_options=own.storage_options).clear()
     return replace(options, snapshots=own)

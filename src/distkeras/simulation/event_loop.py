@@ -24,6 +24,7 @@ from distkeras.center.messages import (
     Rejoin,
     Reply,
 )
+from distkeras.events import Event
 from distkeras.record import Recorded
 from distkeras.simulation.conditions import Failures, Network, Outages
 from distkeras.simulation.exchanges import Exchanges
@@ -52,6 +53,7 @@ class Simulation:
         outages: frequencies of process failures.
         schedule: times of process failures.
         record: file for every request, in order, for `distkeras.record.replay`; `None` for no record.
+        on_event: receives every event of the center; `None` for nobody.
     """
 
     make_center: Callable[[], Center | Fragmented]
@@ -68,6 +70,7 @@ class Simulation:
     config: CenterConfig
     diverged: bool = False
     record: str | None = None
+    on_event: Callable[[Event], None] | None = None
 
     def __post_init__(self) -> None:
         self._recorded: Recorded | None = None
@@ -138,12 +141,16 @@ class Simulation:
         """Use a new `center` from now on."""
         self.center, self.handle, self.look = center, center.handle, center.look
         if self.record is not None:
-            self.close()
+            self._end_record()
             self._recorded = Recorded(center, self.record, restart=restart)
             self.handle, self.look = self._recorded.handle, self._recorded.look
 
     def close(self) -> None:
-        """End the record, if there is one."""
+        """Read the last events, and end the record, if there is one."""
+        self._drop_events()
+        self._end_record()
+
+    def _end_record(self) -> None:
         if self._recorded is not None:
             self._recorded.close()
 
@@ -165,6 +172,7 @@ class Simulation:
 
     def _restore(self, up: float) -> None:
         """Restart the server at `up` from its last snapshot; workers that wait for it send again."""
+        self._drop_events()
         center = self.make_center()
         restore_snapshot(center, self._snapshot, self._seen)
         self._begin(center, restart=True)
@@ -323,7 +331,13 @@ class Simulation:
 
     def _drop_events(self) -> None:
         """Read the center's events, so that it drops them."""
-        [(_, polled)] = self.handle(Poll(self._seen))
-        if not isinstance(polled, Polled):
-            raise TypeError(f"Expected Polled. Received: {polled!r}")
-        self._seen = polled.next
+        more, on_event = True, self.on_event
+        while more:
+            [(_, polled)] = self.handle(Poll(self._seen))
+            if not isinstance(polled, Polled):
+                raise TypeError(f"Expected Polled. Received: {polled!r}")
+            self._seen, more = polled.next, False
+            if on_event is not None:
+                more = bool(polled.events)
+                for event in polled.events:
+                    on_event(event)

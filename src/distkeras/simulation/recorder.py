@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
@@ -10,6 +12,8 @@ from distkeras.simulation.result import Result
 
 KEEP_BYTES = 2**30
 """Most memory for kept centers, in bytes."""
+
+Tell = Callable[[int, int, dict[str, float], float], None]
 
 
 class Recorder:
@@ -21,11 +25,20 @@ class Recorder:
         evaluate_every: commits between two evaluations.
         keep_centers: whether to keep every evaluated center, not only the last.
 
+    Attributes:
+        tell: receives rows, updates, metrics and time of each evaluated center.
+
     Raises:
         ValueError: the centers to keep would take more than `KEEP_BYTES`.
     """
 
-    def __init__(self, problem: Problem, num_commits: int, evaluate_every: int, keep_centers: bool) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        num_commits: int,
+        evaluate_every: int,
+        keep_centers: bool,
+    ) -> None:
         rows = 1 + -(-num_commits // evaluate_every)
         num_bytes = rows * problem.initial.nbytes
         if keep_centers and num_bytes > KEEP_BYTES:
@@ -37,6 +50,7 @@ class Recorder:
         self._num_commits = num_commits
         self._evaluate_every = evaluate_every
         self._keep_centers = keep_centers
+        self.tell: Tell = lambda *_: None
         self._times = [0.0]
         self._samples = [0]
         self._workers: list[int] = []
@@ -70,6 +84,7 @@ class Recorder:
         self._centers.append(center)
         self._versions.append(version)
         self._reports.append(self._problem.evaluate(center))
+        self.tell(self._samples[-1], version, self._reports[-1], self._times[-1])
 
     def roll_back(self, version: int, center: Vector) -> None:
         """Drop what came after `version`, whose center is `center`; it will be trained again."""

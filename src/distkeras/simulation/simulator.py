@@ -12,12 +12,14 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig, Fragmented, Layout, fragments_of, shard_bounds
+from distkeras.runs import RunOptions
 from distkeras.simulation.conditions import Failures, Network, Outages
 from distkeras.simulation.event_loop import Simulation
 from distkeras.simulation.outages import Schedule
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
+from distkeras.simulation.run import kept
 from distkeras.simulation.state import Inner, VirtualClock
 from distkeras.simulation.step_time import Gamma, StepTime
 
@@ -43,6 +45,7 @@ def simulate(
     seed: int = 0,
     progress: bool = False,
     record: str | None = None,
+    run: str | os.PathLike[str] | RunOptions | None = None,
 ) -> Result:
     """Train `problem` with `num_workers` simulated workers until the center has `num_commits` commits.
 
@@ -77,13 +80,16 @@ def simulate(
         seed: seed of all random generators.
         progress: whether to show a progress bar.
         record: a new file for every request, in order, for `distkeras.record.replay`; `None` for no record.
+        run: a new run directory for settings, events and evaluations, as a training writes it: its address on
+            any filesystem, or `RunOptions`. Times in it are virtual seconds. `None` for no run.
 
     Returns:
         The trajectory.
 
     Raises:
         FileExistsError: the file `record` exists.
-        ValueError: a number is out of range, or the kept centers would take more than 1 GiB.
+        ValueError: a number is out of range, the kept centers would take more than 1 GiB, or the address
+            holds a run.
 
     Example:
         >>> from distkeras.algorithms import DOWNPOUR
@@ -140,8 +146,13 @@ def simulate(
         faults=faults,
         recorder=recorder,
     )
+    settings = {"num_commits": num_commits, "learning_rate": learning_rate, "seed": seed, "quorum": quorum}
     # A diverging run overflows before the center refuses it: this is a result, not worth a warning.
-    with _bar(algorithm, num_commits, progress) as advance, np.errstate(over="ignore", invalid="ignore"):
+    with (
+        kept(run, config, settings, simulation),
+        _bar(algorithm, num_commits, progress) as advance,
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
         for _ in simulation.commits(num_commits, until):
             advance()
         simulation.close()

@@ -7,6 +7,7 @@ from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerFailed
 from distkeras.cluster.story import Transition
 from distkeras.removed_names import missing
+from distkeras.runs import Checkpoints, RunOptions, load_model, load_run, save_model
 from distkeras.trainers.averaging import AveragingTrainer
 from distkeras.trainers.base import Trainer
 from distkeras.trainers.checks import UnstableWarning
@@ -32,10 +33,12 @@ __all__ = [
     "AveragingTrainer",
     "BadUpdates",
     "ChangedDefaultWarning",
+    "Checkpoints",
     "DistributedTrainer",
     "EnsembleTrainer",
     "History",
     "Padding",
+    "RunOptions",
     "ServerFailed",
     "ServerOptions",
     "SingleTrainer",
@@ -44,7 +47,10 @@ __all__ = [
     "Transition",
     "UnstableWarning",
     "WorkerError",
+    "load_model",
+    "load_run",
     "merge",
+    "save_model",
     *_OF_ALGORITHMS,
 ]
 

@@ -1,7 +1,7 @@
 """The settings of a training in plain JSON. A resumed training compares them with those in the snapshot.
 
-They leave out the settings that may change: the arguments in `MAY_CHANGE`, names that Keras numbers,
-initializers and learning rates.
+They leave out the settings that may change: the arguments in `MAY_CHANGE`, names that Keras numbers, and
+initializers. Learning rates are under "rates": they may change, and the resumed training says so.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def settings_of(
     return {
         **plain,
         "algorithm": describe_algorithm(trainer.algorithm.for_workers(trainer.num_workers)),
+        "rule": describe_algorithm(trainer.algorithm),
         "compression": repr(trainer.compression),
         "drop_remainder": feeding.drop_remainder,
         "num_rows": num_rows,
@@ -117,9 +118,13 @@ def describe_compiled(
     if loss is None:
         loss, loss_weights = model.loss, loss_weights or getattr(model, "_loss_weights", None)
     own = isinstance(loss, types.FunctionType) and not loss.__module__.startswith("keras.")
+    found = model.optimizer if optimizer is None else keras.optimizers.get(optimizer)
     return {
         **code_of(loss=loss if own else None),
-        "optimizer": _plain(model.optimizer if optimizer is None else keras.optimizers.get(optimizer)),
+        "optimizer": _plain(found),
+        "rates": {
+            "learning_rate": None if found is None else _plain(found.get_config().get("learning_rate"))
+        },
         "loss": _plain(loss),
         "loss_weights": _plain(loss_weights),
     }

@@ -1,4 +1,4 @@
-"""The right of one run to write to a folder of snapshots: the last run that took it holds it."""
+"""The right of one run to write to a folder: the last run that took it holds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = re.compile(r"lease-(\d{10})\.json")
 
 
 class Fenced(RuntimeError):
-    """Another run has taken this run's address for snapshots; this run must not write there any more."""
+    """Another run has taken this run's address; this run must not write there any more."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def find_holder(fs: Any, folder: str) -> Holder | None:
 def _fenced(folder: str, holder: Holder | None) -> str:
     by = f"It is held by {holder}." if holder else "That run has ended since."
     return (
-        f"Another run has taken over the snapshots at {folder}, and this one may no longer write there. {by} "
+        f"Another run has taken over {folder}, and this one may no longer write there. {by} "
         "Use one address per training."
     )
 

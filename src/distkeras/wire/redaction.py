@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -20,9 +21,14 @@ def without_secrets(text: str) -> str:
     return _QUERY.sub(rf"\g<1>{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
 
 
-def secrets_in(address: str | None) -> list[str]:
-    """Return the secrets in an address, in the forms in which filesystems may repeat them."""
-    found = []
+def secrets_in(address: str | None, storage_options: Mapping[str, Any] | None = None) -> list[str]:
+    """Return the secrets in an address, in the forms in which filesystems may repeat them.
+
+    Args:
+        address: the address; `None` for none.
+        storage_options: arguments of its filesystem: every text in them counts as a secret.
+    """
+    found = list(_texts_in(storage_options))
     for user in _USER.findall(address or ""):
         password = user[:-1].partition(":")[2]
         found += [user, unquote(user)] + [
@@ -51,14 +57,25 @@ class Redaction:
         return without_secrets(text)
 
 
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts_in(part)
+    elif isinstance(value, list | tuple | set):
+        for part in value:
+            yield from _texts_in(part)
+    elif isinstance(value, str) and len(value) >= SHORTEST:
+        yield value
+
+
 @contextlib.contextmanager
-def hidden_in_errors(address: str | None) -> Iterator[None]:
+def hidden_in_errors(address: str | None, storage_options: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Hide the secrets of `address` in errors of a `with` block: a filesystem's message may repeat them.
 
     Raises:
         OSError: in place of an error that repeats a secret, with its type and its message without the secret.
     """
-    hide = Redaction(secrets_in(address))
+    hide = Redaction(secrets_in(address, storage_options))
     try:
         yield
     except Exception as error:

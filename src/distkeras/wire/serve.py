@@ -199,7 +199,7 @@ def make_snapshot_writer(job: ServerJob, center: AnyCenter) -> SnapshotWriter | 
     options = job.snapshots
     if options is None or options.address is None:
         return None
-    store = Store(options.address, options.keep, job.run, job.epoch)
+    store = Store(options.address, options.keep, job.run, job.epoch, options.storage_options)
     if job.restore or not job.temporary:  # For an address of the user's, errors should come now.
         store.take()
     if job.restore:

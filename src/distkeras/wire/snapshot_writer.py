@@ -10,7 +10,6 @@ from typing import Any
 from distkeras.center import AnyCenter, SnapshotError, take_snapshot
 from distkeras.events import CenterFailed, SnapshotFailed, SnapshotWritten
 from distkeras.wire.lease import Fenced
-from distkeras.wire.redaction import Redaction, secrets_in
 from distkeras.wire.store import SnapshotOptions, Store
 
 LOOK_SECONDS = 0.1
@@ -43,7 +42,7 @@ class SnapshotWriter:
         self._options = options
         self._settings = settings
         self._seconds = seconds
-        self._hide = Redaction(secrets_in(store.address))
+        self._hide = store.hide
         self._changed = threading.Condition()
         self._asked = 0
         self._kept = 0

@@ -7,8 +7,8 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar, cast
 
 from distkeras.center.snapshot import Snapshot, SnapshotError, read, read_facts
@@ -47,6 +47,7 @@ class SnapshotOptions:
         seconds: seconds between two snapshots; `None` for no snapshots by time.
         commits: updates of the center between two snapshots; `None` for no snapshots by updates.
         keep: number of snapshots to keep.
+        storage_options: arguments of fsspec's driver for the address, such as keys.
 
     Raises:
         ValueError: a number is not positive, or both `seconds` and `commits` are `None`.
@@ -56,6 +57,7 @@ class SnapshotOptions:
     seconds: float | None = 60.0
     commits: int | None = None
     keep: int = 2
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         address = None if self.address is None else without_secrets(self.address)
@@ -83,15 +85,29 @@ class Store:
         keep: number of snapshots to keep.
         run: name of the run that writes; a new one by default.
         epoch: epoch that this run held in a process that was killed; 0 for none.
+        storage_options: arguments of fsspec's driver.
     """
 
-    def __init__(self, address: str, keep: int = 2, run: str | None = None, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        address: str,
+        keep: int = 2,
+        run: str | None = None,
+        epoch: int = 0,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.address = address
+        self._storage_options = dict(storage_options or {})
         self._keep = keep
         self._run = run or secrets.token_hex(4)
         self._last = epoch
         self._opened: tuple[Any, str] | None = None
         self._lease: Lease | None = None
+
+    @property
+    def hide(self) -> Redaction:
+        """Hides the secrets of the address."""
+        return Redaction(secrets_in(self.address, self._storage_options))
 
     @property
     def epoch(self) -> int:
@@ -108,7 +124,7 @@ class Store:
             # Imported here: importing fsspec takes a quarter of a second.
             from fsspec.core import url_to_fs
 
-            fs, folder = url_to_fs(self.address)
+            fs, folder = url_to_fs(self.address, **self._storage_options)
             fs.makedirs(folder, exist_ok=True)
             self._opened = fs, folder
         return self._opened
@@ -190,7 +206,7 @@ class Store:
                 with fs.open(name, "rb") as file:
                     return reader(file)
             except SnapshotError as error:
-                logger.warning("%s is skipped: %s", Redaction(secrets_in(self.address))(name), error)
+                logger.warning("%s is skipped: %s", self.hide(name), error)
         return None
 
     def _names(self) -> list[str]:

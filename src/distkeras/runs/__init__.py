@@ -1,0 +1,25 @@
+"""Run directories: what a training leaves behind, on any filesystem, to read and to go on with."""
+
+from distkeras.runs.checkpoints import Checkpoint, CheckpointIndex, Checkpoints
+from distkeras.runs.event_files import CenterEvaluated, RunResumed
+from distkeras.runs.folder import RunError
+from distkeras.runs.loaded import LoadedRun, load_run
+from distkeras.runs.models import load_model, save_model
+from distkeras.runs.records import EpochRecord
+from distkeras.runs.run import Run, RunOptions
+
+__all__ = [
+    "CenterEvaluated",
+    "Checkpoint",
+    "CheckpointIndex",
+    "Checkpoints",
+    "EpochRecord",
+    "LoadedRun",
+    "Run",
+    "RunError",
+    "RunOptions",
+    "RunResumed",
+    "load_model",
+    "load_run",
+    "save_model",
+]

@@ -1,0 +1,263 @@
+"""The events of a run as lines of JSON: `[name, fields]`, in numbered files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import re
+import threading
+import time
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from typing import IO, Any
+
+import msgspec
+
+from distkeras.events import Event
+from distkeras.runs.folder import Folder, RunError
+from distkeras.wire.redaction import Redaction
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "events"
+MAX_BYTES = 64 * 2**20
+"""Size after which a new file begins."""
+SEGMENT_SECONDS = 5.0
+"""Seconds between two files on a store that cannot append."""
+_NAME = re.compile(r"(\d{5,})\.jsonl")
+_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """A driver goes on with the run.
+
+    Attributes:
+        epochs: whole epochs that the center has behind it.
+        source: "snapshot": a `ServerRestored` follows and says which windows count. "checkpoint": the windows
+            of the first `epochs` epochs count, and workers begin anew after them.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    epochs: int
+    source: str
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class CenterEvaluated:
+    """A version of the center was evaluated: by validation, or by the simulator.
+
+    Attributes:
+        samples: rows of that version.
+        num_updates: its updates.
+        metrics: every metric, `loss` included.
+        timestamp: seconds since the Unix epoch; in a simulation, virtual seconds from 0.
+        member: in an ensemble, the member.
+    """
+
+    samples: int
+    num_updates: int
+    metrics: dict[str, float]
+    timestamp: float
+    member: int = 0
+
+
+Written = Event | RunResumed | CenterEvaluated
+_CLASSES = {cls.__name__: cls for cls in typing.get_args(Written)}
+_WITH_TEXT = {cls for cls in _CLASSES.values() if {"error", "reason"} & {field.name for field in fields(cls)}}
+_ENCODER = msgspec.json.Encoder()
+_LINE = msgspec.json.Decoder(tuple[str, msgspec.Raw])
+_DECODERS = {name: msgspec.json.Decoder(cls) for name, cls in _CLASSES.items()}
+
+
+def encode(event: Written, hide: Callable[[str], str] = str) -> bytes:
+    """Return `event` as a line.
+
+    Args:
+        event: the event.
+        hide: removes secrets from texts.
+    """
+    if type(event) in _WITH_TEXT:
+        texts = {name: hide(text) for name in ("error", "reason") if (text := getattr(event, name, ""))}
+        event = replace(event, **texts)  # type: ignore[arg-type]  # Of a kind that has them.
+    if not _is_finite(event):  # JSON has no such numbers: they are texts in the file.
+        return _ENCODER.encode((type(event).__name__, _without_special(asdict(event)))) + b"\n"
+    return _ENCODER.encode((type(event).__name__, event)) + b"\n"
+
+
+def decode(line: bytes) -> Written | None:
+    """Return the event in a line; `None` for a kind that this release does not know.
+
+    Raises:
+        RunError: the line is no event.
+    """
+    try:
+        name, raw = _LINE.decode(line)
+        if name not in _DECODERS:
+            return None
+        with contextlib.suppress(msgspec.ValidationError):
+            return _DECODERS[name].decode(raw)  # type: ignore[no-any-return]
+        return msgspec.convert(_with_special(msgspec.json.decode(raw)), _CLASSES[name])  # type: ignore[no-any-return]
+    except msgspec.MsgspecError as error:
+        raise RunError(f"Expected an event on each line. Received: {line[:100]!r}: {error}") from error
+
+
+def _is_finite(event: Written) -> bool:
+    for name in event.__dataclass_fields__:
+        value = getattr(event, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        if isinstance(value, dict) and not all(map(math.isfinite, value.values())):
+            return False
+    return True
+
+
+def _without_special(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_special(part) for name, part in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_special(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_special(part) for name, part in value.items()}
+    return _SPECIAL.get(value, value) if isinstance(value, str) else value
+
+
+class EventWriter:
+    """Writes events. It never writes to a file of an earlier writer, which may end in half a line.
+
+    A line is in the file when `write` returns, where the store can append. Elsewhere a thread writes a file
+    of the lines so far every `seconds`. If that fails, they are tried again with the next ones.
+
+    Args:
+        folder: the folder of the run.
+        check: raises Fenced if another driver has taken the run; called before a new file, and at times.
+        hide: removes secrets from texts.
+        max_bytes: size after which a new file begins.
+        seconds: seconds between two files, or two checks.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        check: Callable[[], None],
+        hide: Redaction,
+        max_bytes: int = MAX_BYTES,
+        seconds: float = SEGMENT_SECONDS,
+    ) -> None:
+        self._folder, self._check, self._hide = folder, check, hide
+        self._max_bytes, self._seconds = max_bytes, seconds
+        self._number = max(numbers_in(folder), default=0)
+        self._file: IO[bytes] | None = None
+        self._bytes = 0
+        self._checked = time.monotonic()
+        self._lines: list[bytes] = []
+        self._error: BaseException | None = None
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def write(self, event: Written) -> None:
+        """Write an event.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: a local disk cannot be written to.
+        """
+        line = encode(event, self._hide)
+        with self._lock:
+            self._raise_error()
+            if self._folder.appends:
+                self._append(line)
+                return
+            self._lines.append(line)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_segments, daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Write all lines so far.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: the store cannot be written to.
+        """
+        with self._lock:
+            self._raise_error()
+            if self._lines:
+                self._check()
+                self._folder.write(self._next_name(), b"".join(self._lines))
+                self._number += 1
+                self._lines.clear()
+
+    def close(self) -> None:
+        """Write all lines and end the thread."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        try:
+            self.flush()
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        now = time.monotonic()
+        if self._file is None or self._bytes > self._max_bytes:
+            self._check()
+            if self._file is not None:
+                self._file.close()
+            name = self._next_name()
+            self._folder.fs.makedirs(self._folder.of(FOLDER), exist_ok=True)
+            # Unbuffered: bytes handed to the system outlive a killed process.
+            self._file = open(self._folder.of(name), "xb", buffering=0)  # noqa: SIM115 (closed by `close`)
+            self._number, self._bytes, self._checked = self._number + 1, 0, now
+        elif now - self._checked > self._seconds:
+            self._check()
+            self._checked = now
+        self._file.write(line)
+        self._bytes += len(line)
+
+    def _next_name(self) -> str:
+        return f"{FOLDER}/{self._number + 1:05d}.jsonl"
+
+    def _write_segments(self) -> None:
+        while not self._closing.wait(self._seconds):
+            try:
+                self.flush()
+            except OSError as error:
+                logger.warning(
+                    "The events cannot be written, and are tried again: %s", self._hide(str(error))
+                )
+            except BaseException as error:  # The next `write` raises it, in the thread that called.
+                self._error = error
+                return
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def numbers_in(folder: Folder) -> list[int]:
+    """Return the numbers of the files of events, in order."""
+    found = map(_NAME.fullmatch, folder.names(FOLDER))
+    return sorted(int(match[1]) for match in found if match is not None)
+
+
+def read_events(folder: Folder) -> Iterator[Written]:
+    """Yield the events of a run, in the order in which they were written.
+
+    A half-written last line is left out: its driver was killed while it wrote it.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    for number in numbers_in(folder):
+        with folder.reading(f"{FOLDER}/{number:05d}.jsonl") as path, path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n") and (event := decode(line)) is not None:
+                    yield event

@@ -1,0 +1,402 @@
+"""The writer of a run directory: one driver's training, kept where another driver may go on with it.
+
+run.json        format, settings, sessions: each driver that wrote here, with its machine and versions
+model.keras     the model as it was given: with it a snapshot opens as a model
+events/         every event, in order, one a line: `[name, fields]`
+epochs/         one record an epoch: logs, and the state of callbacks and driver
+checkpoints/    models as Keras saves them, and their index
+snapshots/      the parameter servers' own
+result.json     how the training ended; missing if it did not
+lease-*.json    the driver that may write
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from distkeras.events import SnapshotWritten, Window
+from distkeras.runs.checkpoints import CheckpointFolder, CheckpointIndex, Checkpoints
+from distkeras.runs.counted import counted_windows
+from distkeras.runs.event_files import EventWriter, RunResumed, Written, read_events
+from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
+from distkeras.runs.records import EpochRecord, EpochRecords
+from distkeras.runs.settings import plain, this_process
+from distkeras.wire.lease import Holder, Lease, find_holder
+from distkeras.wire.store import SnapshotOptions
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Version of the format, raised when older releases cannot read it. Releases read all older versions."""
+FACTS, MODEL, RESULT, SNAPSHOTS = "run.json", "model.keras", "result.json", "snapshots"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a training keeps its run, and what it keeps.
+
+    Attributes:
+        address: a folder, on any filesystem that fsspec supports, or Spark's Hadoop: "runs/mnist-7",
+            "s3://bucket/runs/mnist-7", "hdfs:///runs/mnist-7".
+        checkpoints: the models to keep; `None` for none.
+        storage_options: arguments of fsspec's driver, such as keys. They are not written anywhere.
+
+    Raises:
+        TypeError: the address is not a text or a path, or another argument has the wrong type.
+        ValueError: the address is empty.
+    """
+
+    address: str
+    checkpoints: Checkpoints | None = field(default_factory=Checkpoints)
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.address, str | os.PathLike):
+            raise TypeError(
+                f"`address` must be a folder, such as 'runs/mnist'. Received: {type(self.address)}"
+            )
+        object.__setattr__(self, "address", os.fspath(self.address))
+        if not self.address:
+            raise ValueError("`address` must be a folder, such as 'runs/mnist'. Received: address=''")
+        if not isinstance(self.checkpoints, Checkpoints | None):
+            raise TypeError(
+                "`checkpoints` must be a distkeras.Checkpoints, or None for none. "
+                f"Received: checkpoints={self.checkpoints!r}"
+            )
+        if not isinstance(self.storage_options, Mapping | None):
+            raise TypeError(
+                "`storage_options` must be a dict of arguments of fsspec's driver. "
+                f"Received: {type(self.storage_options)}"
+            )
+
+    def __repr__(self) -> str:
+        address = hiding(self.address, self.storage_options)(self.address)
+        return f"RunOptions(address={address!r}, checkpoints={self.checkpoints!r})"
+
+    @staticmethod
+    def of(run: str | os.PathLike[str] | RunOptions | None) -> RunOptions | None:
+        """Return the options that a trainer's argument `run` stands for."""
+        return run if isinstance(run, RunOptions | None) else RunOptions(os.fspath(run))
+
+
+class Run:
+    """A run directory to write to. One driver holds it at a time; its methods may be called by any thread.
+
+    `open` takes the directory. Nothing of an earlier driver's changes before `begin`.
+
+    Args:
+        options: where the run is, and what it keeps.
+        folder: the opened folder.
+        facts: the contents of `run.json`, if there is a run.
+
+    Attributes:
+        id: name of this driver's part in the run.
+        resumed: whether there is something to go on with.
+    """
+
+    def __init__(self, options: RunOptions, folder: Folder, facts: dict[str, Any] | None) -> None:
+        self.id = secrets.token_hex(4)
+        self.resumed = facts is not None
+        self._options, self._folder, self._facts = options, folder, facts or {}
+        self._hide = hiding(options.address, options.storage_options)
+        self._lease = Lease(folder.fs, folder.path, self.id)
+        self._lease.take(0, 0)
+        self._lock = threading.RLock()
+        self._kept = 2
+        self._records: dict[int | None, EpochRecords] = {}
+        self._checkpoints: dict[int | None, CheckpointFolder] = {}
+        self._events = EventWriter(folder, self._lease.check, self._hide)
+
+    @classmethod
+    def open(cls, run: RunOptions | str | os.PathLike[str], resume: bool | Literal["auto"] = False) -> Run:
+        """Take a run directory, a new one or one to go on with.
+
+        Args:
+            run: its address or options.
+            resume: False for a new run; True to go on with the run there; "auto" for what is there.
+
+        Raises:
+            ValueError: `resume` is False and the address holds a run; or it is True and there is none; or
+                the address has no driver.
+            RunError: a later release wrote the run.
+            OSError: the folder cannot be written to.
+        """
+        if not isinstance(resume, bool) and resume != "auto":
+            raise ValueError(f'`resume` must be True, False or "auto". Received: resume={resume!r}')
+        options = run if isinstance(run, RunOptions) else RunOptions(os.fspath(run))
+        folder = Folder(*find_filesystem(options.address, options.storage_options))
+        shown = hiding(options.address, options.storage_options)(options.address)
+        facts, holder = read_facts(folder), find_holder(folder.fs, folder.path)
+        if facts is None and resume is True:
+            raise RunError(f'Expected a run to go on with; "auto" begins one. Received: resume=True, {shown}')
+        if facts is not None and not resume:
+            ended = (
+                "a run that has ended" if folder.exists(RESULT) else f"a run that did not end{_by(holder)}"
+            )
+            raise RunError(
+                f'{shown} holds {ended}. Go on with it by resume="auto", or give another address. '
+                "Received: resume=False"
+            )
+        if holder is not None:
+            logger.warning("%s is taken over from %s. If it still trains, it ends.", shown, holder)
+        folder.fs.makedirs(folder.path, exist_ok=True)
+        return cls(options, folder, facts)
+
+    @property
+    def address(self) -> str:
+        """The address of the run, without secrets."""
+        return self._hide(self._options.address)
+
+    @property
+    def earlier(self) -> Mapping[str, Any] | None:
+        """The settings of the run to go on with; `None` for a new one."""
+        return self._facts["settings"] if self.resumed else None
+
+    @property
+    def base(self) -> int:
+        """Epochs before the first row of the present center: it has begun there, anew or at a checkpoint."""
+        own = [each["epochs"] for each in self._facts.get("sessions", ()) if each["source"] != "snapshot"]
+        return int(own[-1]) if own else 0
+
+    def begin(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        facts: Mapping[str, Any] | None = None,
+        model: keras.Model | None = None,
+        epochs: int = 0,
+        source: Literal["start", "snapshot", "checkpoint"] = "start",
+    ) -> None:
+        """Write what is known at the start, for people and for a driver that goes on.
+
+        Args:
+            settings: the settings that a resumed training compares, plain JSON.
+            facts: anything else to know of the training; objects become dicts of their fields.
+            model: the compiled model that is trained; kept from the first session on.
+            epochs: whole epochs that the center has behind it.
+            source: what a resumed training goes on from.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: the run cannot be written to.
+        """
+        self._lease.check()
+        if source != "snapshot":
+            self._remove_snapshots()  # They are of a center that no longer counts.
+        session = {"id": self.id, "began": time.time(), "epochs": epochs, "source": source, **this_process()}
+        session["facts"] = plain(facts or {}, self._hide)
+        ended = json_of(self._folder, RESULT)
+        sessions = [*self._facts.get("sessions", [])]
+        if sessions and ended is not None:
+            sessions[-1] = {**sessions[-1], "result": ended}
+        self._facts = {
+            "format": VERSION,
+            "id": self._facts.get("id", self.id),
+            "settings": dict(settings),
+            "sessions": [*sessions, session],
+        }
+        if model is not None and not self._folder.exists(MODEL):
+            with self._folder.writing(MODEL) as path:
+                model.save(path)
+        self._folder.write(FACTS, json.dumps(self._facts, indent=1).encode())
+        self._folder.remove(RESULT)
+        if source != "start":
+            self._events.write(RunResumed(epochs, source, time.time()))
+
+    def _remove_snapshots(self) -> None:
+        for name in self._folder.names(SNAPSHOTS):
+            own = f"{SNAPSHOTS}/{name}"
+            for path in (
+                [own] if name.endswith(".npz") else [f"{own}/{each}" for each in self._folder.names(own)]
+            ):
+                if path.endswith(".npz"):
+                    self._folder.remove(path)
+
+    def snapshot_options(self, given: SnapshotOptions | None) -> SnapshotOptions | None:
+        """Return the options of the server's snapshots: `given`, in the run unless they have an address."""
+        if given is None or given.address is not None:
+            return given
+        self._kept = given.keep
+        address = f"{self._options.address.rstrip('/')}/{SNAPSHOTS}"
+        return replace(given, address=address, storage_options=self._options.storage_options)
+
+    def write(self, event: Written) -> None:
+        """Write an event.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: the run cannot be written to.
+        """
+        self._events.write(event)
+        if isinstance(event, SnapshotWritten):
+            with self._lock:
+                for records in self._records.values():
+                    records.snapshot_written()
+
+    def epoch(
+        self,
+        epoch: int,
+        logs: Mapping[str, float],
+        state: Any = None,
+        *,
+        samples: int = 0,
+        member: int | None = None,
+    ) -> None:
+        """Write the record of an epoch, after all events so far.
+
+        Args:
+            epoch: the epoch, 0-based.
+            logs: its logs.
+            state: what a resumed training needs: numbers, texts, arrays, and lists and dicts of them.
+            samples: rows of the center at its end.
+            member: in an ensemble, the member.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: the run cannot be written to.
+            TypeError: the state holds something else.
+        """
+        with self._lock:
+            self._events.flush()
+            self._lease.check()
+            self._records_of(member).add(epoch, logs, state, samples)
+
+    def records(self, member: int | None = None) -> list[EpochRecord]:
+        """Return the records of the epochs, in order."""
+        with self._lock:
+            return self._records_of(member).all
+
+    def roll_back(self, epochs: int, member: int | None = None) -> EpochRecord | None:
+        """Go on after `epochs` whole epochs: records and checkpoints of later ones do not count any more.
+
+        Returns:
+            The record of epoch `epochs - 1`; `None` if there is none.
+        """
+        with self._lock:
+            self._lease.check()
+            self._checkpoints_of(member).roll_back(epochs)
+            return self._records_of(member).roll_back(epochs)
+
+    def checkpoint(
+        self,
+        epoch: int,
+        logs: Mapping[str, Any],
+        model: keras.Model,
+        *,
+        member: int | None = None,
+        force: bool = False,
+    ) -> str | None:
+        """Save `model` if a checkpoint is due after `epoch`; return its address, or `None`.
+
+        Args:
+            epoch: the epoch, 0-based.
+            logs: its logs, which say whether it is the best.
+            model: the model, with its optimizer's state.
+            member: in an ensemble, the member.
+            force: save it even if none is due, as after the last epoch.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: the run cannot be written to.
+            ValueError, TypeError: Keras cannot save the model.
+        """
+        with self._lock:
+            self._lease.check()
+            kept = self._checkpoints_of(member)
+            if kept.add(epoch, logs, model, force=force) is None:
+                return None
+            entry = kept.index.entry(epoch)
+            return None if entry is None else f"{self.address.rstrip('/')}/{kept.name}/{entry.file}"
+
+    def checkpoints(self, member: int | None = None) -> CheckpointIndex:
+        """Return the checkpoints that exist."""
+        with self._lock:
+            return self._checkpoints_of(member).index
+
+    def load_checkpoint(self, epoch: int, member: int | None = None, **options: Any) -> keras.Model:
+        """Return the model of a checkpoint; `options` are those of `keras.saving.load_model`."""
+        with self._lock:
+            return self._checkpoints_of(member).load(epoch, **options)
+
+    def events(self) -> Iterator[Written]:
+        """Yield everything that was written, also what was rolled back."""
+        with self._lock:
+            self._events.flush()
+        return read_events(self._folder)
+
+    def windows(self) -> Iterator[Window]:
+        """Yield the windows that count: without those that a restored server or a resumed driver repeated."""
+        return counted_windows(self.events)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write how the training ended.
+
+        Args:
+            result: the reason, epochs and whatever else is known; objects become dicts of their fields.
+        """
+        with self._lock:
+            self._events.flush()
+            self._lease.check()
+            self._folder.write(RESULT, json.dumps(plain(result, self._hide), indent=1).encode())
+
+    def close(self) -> None:
+        """Write what is left, and release the directory."""
+        try:
+            self._events.close()
+        finally:
+            self._lease.release()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _records_of(self, member: int | None) -> EpochRecords:
+        if member not in self._records:
+            self._records[member] = EpochRecords(self._folder, member, self._kept)
+        return self._records[member]
+
+    def _checkpoints_of(self, member: int | None) -> CheckpointFolder:
+        if member not in self._checkpoints:
+            self._checkpoints[member] = CheckpointFolder(self._folder, self._options.checkpoints, member)
+        return self._checkpoints[member]
+
+
+def read_facts(folder: Folder) -> dict[str, Any] | None:
+    """Return the contents of `run.json`; `None` if the folder holds no run.
+
+    Raises:
+        RunError: a later release wrote it.
+    """
+    facts = json_of(folder, FACTS)
+    if facts is not None and facts.get("format", 0) > VERSION:
+        raise RunError(
+            f"Expected a run of format {VERSION} or earlier, which this release of distkeras reads. "
+            f"Received: format {facts['format']}, of a later release. Upgrade distkeras."
+        )
+    return facts
+
+
+def json_of(folder: Folder, name: str) -> dict[str, Any] | None:
+    """Return the contents of a file; `None` if there is none."""
+    try:
+        facts: dict[str, Any] = json.loads(folder.read(name))
+    except FileNotFoundError:
+        return None
+    return facts
+
+
+def _by(holder: Holder | None) -> str:
+    return "" if holder is None else f", or that still runs: {holder}"
