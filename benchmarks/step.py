@@ -225,7 +225,7 @@ def measure(backend: str, name: str, batch_size: int, options: argparse.Namespac
     with server, Client(server.address) as client, feed:
         Loop(
             replica,
-            Turns(feed, clock, sides),  # type: ignore[arg-type]
+            Turns(feed, clock, sides),
             rule,
             client.call,
             worker=0,
