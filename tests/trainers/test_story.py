@@ -25,8 +25,10 @@ from distkeras.cluster.story import Story
 from distkeras.events import (
     CenterFailed,
     CenterKept,
+    EpochEnded,
     EventsDropped,
     RecordFailed,
+    Reported,
     RoundClosed,
     RoundOpened,
     ServerRestored,
@@ -97,6 +99,22 @@ TOLD = [
         CenterKept(640, 12, 11, 7.0),
         "DEBUG",
         "The server keeps a copy of the center at 640 rows, after commit 12.",
+    ),
+    (
+        EpochEnded(2, 640, 12, 11, 80, b"", 12, 0.5, 0, True, 7.0),
+        "INFO",
+        "Epoch 2 of the center has ended at 640 rows, after commit 12: 12 windows with 80 minibatches.",
+    ),
+    (
+        EpochEnded(2, 630, 12, 11, 79, b"", 12, 0.5, 0, False, 7.0),
+        "INFO",
+        "Epoch 2 of the center, which is not whole, as every worker has left, has ended at 630 rows, after "
+        "commit 12: 12 windows with 79 minibatches.",
+    ),
+    (
+        Reported(1, "state", 12, 4096, 7.0),
+        "DEBUG",
+        "Worker 1 has reported its state 12: 4096 bytes.",
     ),
     (
         EventsDropped(3, 7.0),

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from distkeras.events import (
     CenterFailed,
     CenterKept,
+    EpochEnded,
     Event,
     EventsDropped,
     RecordFailed,
+    Reported,
     RoundClosed,
     RoundOpened,
     ServerRestored,
@@ -64,6 +66,16 @@ def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
         case CenterKept():
             return logging.DEBUG, (
                 f"The server keeps a copy of the center at {event.samples} rows, after commit {event.number}."
+            )
+        case EpochEnded():
+            of = "" if event.whole else ", which is not whole, as every worker has left,"
+            return logging.INFO, (
+                f"Epoch {event.epoch} of the center{of} has ended at {event.samples} rows, after commit "
+                f"{event.number}: {event.windows} windows with {event.steps} minibatches."
+            )
+        case Reported():
+            return logging.DEBUG, (
+                f"Worker {event.worker} has reported its {event.kind} {event.tag}: {event.num_bytes} bytes."
             )
         case CenterFailed():
             return logging.ERROR, f"The parameter server cannot continue: {event.error}"
