@@ -91,13 +91,13 @@ def test_a_stop_outlives_the_servers_process_but_not_its_training(tmp_path):
     setup, initial = ServerSetup(CenterConfig(DOWNPOUR(), 2), options=options), np.zeros(4, np.float32)
     with ServerProcess(setup, initial) as server, Client(server.address, patience=30.0) as client:
         client.call(Join(0))
-        client.call(Order(Orders(stop=True, learning_rate=0.25, evaluate=3, send_optimizer=True)))
+        client.call(Order(Orders(stop=True, learning_rate=0.25, evaluate=3, send_optimizer=8)))
         client.call(Leave(0))  # The server answers when it has written a snapshot.
         for _ in range(2):
             server._process.kill()
             assert server.revive(0, seconds=30.0)
             assert client.call(Join(1)).orders == Orders(
-                1, True, learning_rate=0.25, evaluate=3, send_optimizer=True
+                1, True, learning_rate=0.25, evaluate=3, send_optimizer=8
             )
     with ServerProcess(setup, initial, resume=0) as server, Client(server.address, patience=30.0) as client:
         assert client.call(Join(1)).orders == Orders(2, learning_rate=0.25)
