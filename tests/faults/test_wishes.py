@@ -19,7 +19,7 @@ from distkeras.events import ServerRestored, Window
 
 
 class Server:
-    """A server and the connection to it, which notes what it is asked, and whether two ask at a time."""
+    """Workers, and their server with the connection to it: notes what it is asked, and if two ask at a time."""
 
     def __init__(self):
         self.asked, self.dies, self.together = [], 0, False
@@ -28,6 +28,9 @@ class Server:
     def revive(self, since, seconds):
         self.dies -= 1
         return self.dies == 0
+
+    def wait(self, seconds):
+        return False  # The workers go on.
 
     def close(self):
         self.asked.append("restarted")
@@ -42,7 +45,7 @@ class Server:
 
 def watch_of(server, **options):
     center = CenterConfig(DOWNPOUR(), 3, **options)
-    return Watch(None, server, server, 3, print, center=center)
+    return Watch(server, server, server, 3, print, center=center)
 
 
 def test_requests_of_several_threads_go_out_one_after_another_and_no_order_is_lost():
@@ -149,3 +152,15 @@ def test_the_members_of_an_ensemble_have_rows_of_their_own():
         pace.take(window(100, 1))
         found = pace.seconds([2000], 0.1)
     assert found == POLL_SECONDS
+
+
+def test_the_center_that_is_pulled_is_in_memory_of_its_own_and_the_watch_ends_when_it_is_told():
+    server = Server()
+    watch = watch_of(server)
+    pulled = Pulled(np.zeros(2, np.float32), 3)
+    call, server.call = server.call, lambda request: pulled if isinstance(request, Pull) else call(request)
+    found = watch.pull(kept=20)
+    pulled.center.fill(9)
+    assert (found.center.tolist(), found.num_updates) == ([0, 0], 3)
+    threading.Timer(0.05, watch.end).start()
+    assert watch.run() == 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from distkeras.center import CenterConfig
-from distkeras.center.messages import MAX_PAGE, Poll, Polled, Pull, Pulled, Request
+from distkeras.center.messages import MAX_PAGE, Poll, Polled, Pull, Pulled, Refused, Request
 from distkeras.center.orders import NO_ORDERS
 from distkeras.cluster.pace import Pace
 from distkeras.cluster.process import ServerFailed
@@ -100,9 +101,14 @@ class Watch:
         self._wishes, self._pace = Wishes(members), Pace(members)
         self._polled = clock()
         self._asking = threading.Lock()
+        self._ending = threading.Event()
+
+    def end(self) -> None:
+        """Let `run` return after its next poll, from any thread."""
+        self._ending.set()
 
     def run(self) -> int:
-        """Read events until the workers have ended; return the number of updates.
+        """Read events until the workers have ended, or until `end`; return the number of updates.
 
         Raises:
             WorkerError: an exception in a worker or in the algorithm on the server; a worker did not finish,
@@ -119,6 +125,8 @@ class Watch:
             for event in polled.events:
                 self._take(event)
             self._check_deadlines()
+            if self._ending.is_set():
+                return polled.num_updates
         if self._stage.error is not None:
             raise self._stage.error
         for worker, error in failures_in(self._stage.rows):
@@ -129,7 +137,7 @@ class Watch:
             )
         return polled.num_updates
 
-    def order(self, member: int | None = None, **changes: Any) -> None:
+    def order(self, *, member: int | None = None, **changes: Any) -> None:
         """Change the orders in force, from any thread. They go out at once, or with the next request.
 
         Every worker takes them up within a window, and its replacement at its start. A restarted server gets
@@ -187,6 +195,13 @@ class Watch:
         with self._asking:
             self._send_wishes()
             return self._call(request)
+
+    def pull(self, member: int = 0, kept: int = 0) -> Pulled | Refused:
+        """Return the reply to a `Pull`, with a vector in memory of its own."""
+        with self._asking:
+            self._send_wishes()
+            reply: Pulled | Refused = self._call(Pull(member, kept))
+            return replace(reply, center=reply.center.copy()) if isinstance(reply, Pulled) else reply
 
     def _send_if_free(self) -> None:
         """Send the orders and the numbers of rows now, unless a request is under way: then after it."""
