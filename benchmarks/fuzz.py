@@ -32,7 +32,18 @@ import psutil
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Fail, Join, Leave, Poll, Pull, Request
+from distkeras.center.messages import (
+    Exchange,
+    Fail,
+    Fetch,
+    Join,
+    Leave,
+    Poll,
+    Pull,
+    Report,
+    Request,
+    Write,
+)
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire import frames
@@ -90,11 +101,15 @@ def corpus(compression: str | None) -> list[bytes]:
     requests: list[Request] = [
         Join(1, 0),
         Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5, "accuracy": 0.25}),
-        Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5}),
+        Exchange(1, 1, 3, 96, 0, 3, nothing, {"loss": 0.5}, states=bytes(16)),
         Leave(1),
         Fail(1, "Traceback: ..."),
         Pull(),
         Poll(10**6),
+        Write(nothing),
+        Report(1, "state", 1, 0, 2, b"the state of an optimizer"),
+        Report(1, "evaluation", 10, 0, 1, b"states of metrics"),
+        Fetch(1, "evaluation", 10),
     ]
     return [
         b"".join(_bytes(request, encoded if isinstance(request, Exchange) else None)) for request in requests

@@ -10,7 +10,7 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Join, Keep, Leave, Order, Pull, Pulled, Refused
+from distkeras.center.messages import Exchange, Join, Keep, Leave, Order, Poll, Pull, Pulled, Refused
 from distkeras.center.orders import Orders
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
@@ -46,7 +46,8 @@ def check_stopped(job):
 
 def test_a_rate_and_then_a_stop_reach_the_workers_of_two_servers_and_a_replacement(tmp_path):
     def fault(job):
-        job.wait_for_windows(10)
+        for worker in (0, 1):
+            job.wait_for_windows(5, worker)
         job.watch.order(learning_rate=0.25)
         job.wait_for_windows(len(job.history) + 20)
         job.workers.processes[0].kill()
@@ -90,13 +91,13 @@ def test_a_stop_outlives_the_servers_process_but_not_its_training(tmp_path):
     setup, initial = ServerSetup(CenterConfig(DOWNPOUR(), 2), options=options), np.zeros(4, np.float32)
     with ServerProcess(setup, initial) as server, Client(server.address, patience=30.0) as client:
         client.call(Join(0))
-        client.call(Order(Orders(stop=True, learning_rate=0.25, evaluate=3, send_optimizer=True)))
+        client.call(Order(Orders(stop=True, learning_rate=0.25, evaluate=3, send_optimizer=8)))
         client.call(Leave(0))  # The server answers when it has written a snapshot.
         for _ in range(2):
             server._process.kill()
             assert server.revive(0, seconds=30.0)
             assert client.call(Join(1)).orders == Orders(
-                1, True, learning_rate=0.25, evaluate=3, send_optimizer=True
+                1, True, learning_rate=0.25, evaluate=3, send_optimizer=8
             )
     with ServerProcess(setup, initial, resume=0) as server, Client(server.address, patience=30.0) as client:
         assert client.call(Join(1)).orders == Orders(2, learning_rate=0.25)
@@ -151,14 +152,12 @@ def test_what_the_driver_wants_kept_is_asked_again_until_it_has_been_pulled():
     watch = Watch(None, Server(), Connection(), 1, print)
     for samples in (20, 30):
         watch.keep(samples)
-    watch._send_wishes()
-    watch._send_wishes()
     assert asked == [Keep(20), Keep(30)]
     watch.ask(Pull(kept=20))
     died.append(True)
     watch.ask(Pull())
-    watch._send_wishes()
-    assert asked == [Pull(), Keep(30)]
+    watch.ask(Poll(0))
+    assert asked == [Pull(), Keep(30), Poll(0)]
     with pytest.raises(ValueError, match="samples=0"):
         watch.keep(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -92,7 +93,7 @@ def test_a_worker_that_stands_still_for_good_ends_the_job_with_an_error():
 
 
 def test_a_job_whose_workers_never_start_ends_with_an_error():
-    late = iter([0.0, 1801.0])
+    late = itertools.chain([0.0], itertools.repeat(1801.0))
     with pytest.raises(WorkerError, match="No worker had started after 1800 s"):
         bare.run(clock=lambda: next(late))
 

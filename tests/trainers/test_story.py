@@ -25,8 +25,10 @@ from distkeras.cluster.story import Story
 from distkeras.events import (
     CenterFailed,
     CenterKept,
+    EpochEnded,
     EventsDropped,
     RecordFailed,
+    Reported,
     RoundClosed,
     RoundOpened,
     ServerRestored,
@@ -66,6 +68,18 @@ TOLD = [
         "ERROR",
         "Worker 1 failed after window 40, epoch 2: KeyError: 'x'",
     ),
+    (
+        EpochEnded(2, 300, 9, 9, 12, b"", 3, 0.5, 0, True, 7.0),
+        "INFO",
+        "Epoch 2 has ended with 300 rows: 3 windows, 12 minibatches.",
+    ),
+    (
+        EpochEnded(2, 250, 9, 9, 8, b"", 2, 0.5, 1, False, 7.0),
+        "INFO",
+        "A part of epoch 2 of member 1 has ended with 250 rows: 2 windows, 8 minibatches.",
+    ),
+    (Reported(1, "state", 9, 971, 7.0), "DEBUG", "Worker 1 has sent its local state: 971 bytes."),
+    (Reported(1, "evaluation", 300, 64, 7.0), "DEBUG", "Worker 1 has sent its evaluation: 64 bytes."),
     (RoundOpened(12, 1, 4, 7.0), "INFO", "Round 12 opened by worker 1: 4 messages complete it."),
     (
         RoundClosed(12, [0, 1], 3, [2], 7.0),

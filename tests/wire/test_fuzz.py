@@ -63,11 +63,20 @@ def received(data, packing=None, checksum=False):
         return connection.receive(np.zeros(SIZE, np.float32))
 
 
-@pytest.mark.parametrize("packing", PACKINGS, ids=["plain", "int8", "topk"])
+FRAMES = {
+    **dict(zip(("plain", "int8", "topk"), ((exchange(), packing) for packing in PACKINGS), strict=True)),
+    "write": (messages.Write(np.arange(SIZE, dtype=np.float32)), None),
+    "report": (messages.Report(1, "state", 2, 0, 1, b"state"), None),
+    "fetch": (messages.Fetch(1, "evaluation", 2), None),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
-def test_a_mutated_commit_is_a_commit_or_an_error_of_the_wire(packing, data):
-    frame = frame_of(exchange(), packing=packing)
+def test_a_mutated_message_is_a_message_or_an_error_of_the_wire(name, data):
+    message, packing = FRAMES[name]
+    frame = frame_of(message, packing=packing)
     mutant = bytearray(frame)
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(mutant)))
@@ -112,7 +121,7 @@ def test_any_text_is_a_message_or_refused(kind, value):
 @settings(deadline=None)
 @given(st.data())
 def test_a_field_of_any_other_value_is_refused_or_of_its_type(data):
-    fields = [1, 0, 0, "", 0]
+    fields = [1, 0, 0, "", 0, True]
     fields[data.draw(st.sampled_from([0, 1]))] = value = data.draw(values)
     good = type(value) is int and value < 2**63
     try:

@@ -171,7 +171,9 @@ class Decisions:
                 for index in range(len(held)):
                     held[index] += 1  # The worker's current window already contains this one.
             held.append(self._updates)
-            ended = self._epochs.add((request,), (staleness,), commit.number, self._updates)
+            ended: tuple[EpochEnded, ...] = ()
+            if self._epochs.counts:
+                ended = self._epochs.add((request,), (staleness,), commit.number, self._updates)
             return Decision(self._turn(), commit, (staleness,), self._updates, self._marks, ended)
 
     def close_round(self, messages: Sequence[Exchange]) -> Decision:

@@ -89,11 +89,13 @@ class Epochs:
         member: index of the member of an ensemble, for the events.
 
     Attributes:
+        counts: whether the settings have epochs. If not, nothing is counted.
         samples: rows of the center so far.
         last: the last epoch that has ended; `None` before the first.
     """
 
     def __init__(self, config: CenterConfig, clock: Callable[[], float], member: int = 0) -> None:
+        self.counts = config.epoch_rows is not None
         self.samples = 0
         self.last: EpochEnded | None = None
         self._config, self._clock, self._member = config, clock, member
@@ -113,7 +115,7 @@ class Epochs:
             number: number of the commit.
             num_updates: updates of the center after it.
         """
-        if self._config.epoch_rows is None:
+        if not self.counts:
             return ()
         with self._lock:
             for window, behind in zip(windows, staleness, strict=True):
@@ -146,7 +148,7 @@ class Epochs:
 
     def restore(self, saved: dict[str, Any] | None, samples: int) -> None:
         """Continue from what was `saved`; from `samples` rows if the snapshot is older than epochs."""
-        if self._config.epoch_rows is None:
+        if not self.counts:
             return
         with self._lock:
             self.samples = samples if saved is None else saved["samples"]

@@ -165,6 +165,7 @@ class Job:
                         self.options.give_up,
                         story=self.story,
                         settable_rate=self.model.settable_rate,
+                        center=center,
                     )
                     num_updates = watch.run()
                     return Outcome(self._pull(watch), num_updates, final_states_of(stage.rows))

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from distkeras.events import (
     CenterFailed,
     CenterKept,
+    EpochEnded,
     Event,
     EventsDropped,
     RecordFailed,
+    Reported,
     RoundClosed,
     RoundOpened,
     ServerRestored,
@@ -65,6 +67,11 @@ def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
             return logging.DEBUG, (
                 f"The server keeps a copy of the center at {event.samples} rows, after commit {event.number}."
             )
+        case EpochEnded():
+            return logging.INFO, _of_epoch(event)
+        case Reported():
+            what = "local state" if event.kind == "state" else "evaluation"
+            return logging.DEBUG, f"Worker {event.worker} has sent its {what}: {event.num_bytes} bytes."
         case CenterFailed():
             return logging.ERROR, f"The parameter server cannot continue: {event.error}"
         case EventsDropped():
@@ -77,6 +84,15 @@ def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
                 f"{event.reason}"
             )
     raise TypeError(f"Expected an event other than a window. Received: {event!r}")
+
+
+def _of_epoch(event: EpochEnded) -> str:
+    part = "" if event.whole else "A part of "
+    of = f" of member {event.member}" if event.member else ""
+    return (
+        f"{part}{'E' if event.whole else 'e'}poch {event.epoch}{of} has ended with {event.samples} rows: "
+        f"{event.windows} windows, {event.steps} minibatches."
+    )
 
 
 def _of_worker(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from distkeras.center.messages import MAX_PAGE, Keep, Order, Poll, Polled, Pull, Pulled, Request
-from distkeras.center.orders import NO_ORDERS, check_orders
+from distkeras.center import CenterConfig
+from distkeras.center.messages import MAX_PAGE, Poll, Polled, Pull, Pulled, Refused, Request
+from distkeras.center.orders import NO_ORDERS
+from distkeras.cluster.pace import Pace
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server import ServerProcess
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.story import Story
+from distkeras.cluster.wishes import Wishes
 from distkeras.events import (
     CenterFailed,
     Event,
@@ -28,7 +32,6 @@ from distkeras.wire.client import Client, ServerLost
 from distkeras.wire.group import Group
 from distkeras.worker.final_state import failures_in
 
-POLL_SECONDS = 0.1
 DYING_SECONDS = 1.0
 
 
@@ -64,6 +67,7 @@ class Watch:
         clock: returns seconds from any origin; replaced in tests.
         story: the story of the job, which receives the events; default: a new one.
         settable_rate: whether the workers' optimizer has a learning rate that can be ordered.
+        center: settings of the center; default: one that never holds answers back, and no ensemble.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         story: Story | None = None,
         settable_rate: bool = True,
+        center: CenterConfig | None = None,
     ) -> None:
         self._story = story or Story()
         self._stage = stage
@@ -90,15 +95,20 @@ class Watch:
         self._joined: set[int] = set()
         self._silent: dict[int, float] = {}
         self._started = clock()
-        self._orders = NO_ORDERS
         self._settable_rate = settable_rate
-        self._kept: set[int] = set()  # Numbers of rows whose copies the driver wants and has not pulled yet.
-        # What the server does not have yet: the last orders, and numbers of rows.
-        self._ordered, self._to_keep = True, set[int]()
-        self._lock = threading.Lock()
+        members = 0 if center is None or not center.independent else center.num_workers
+        self._until = None if center is None else center.until
+        self._wishes, self._pace = Wishes(members), Pace(members)
+        self._polled = clock()
+        self._asking = threading.Lock()
+        self._ending = threading.Event()
+
+    def end(self) -> None:
+        """Let `run` return after its next poll, from any thread."""
+        self._ending.set()
 
     def run(self) -> int:
-        """Read events until the workers have ended; return the number of updates.
+        """Read events until the workers have ended, or until `end`; return the number of updates.
 
         Raises:
             WorkerError: an exception in a worker or in the algorithm on the server; a worker did not finish,
@@ -108,14 +118,15 @@ class Watch:
         ended, more = False, False
         while more or not ended:
             # Polled until no events remain after the end, so that the last events are read too.
-            ended = self._stage.wait(0.0 if more else POLL_SECONDS)
-            self._send_wishes()
+            ended = self._stage.wait(0.0 if more else self._seconds_to_next_poll())
             polled: Polled = self.ask(Poll(self._since))
             self._since = polled.next
             more = len(polled.events) >= MAX_PAGE or (ended and bool(polled.events))
             for event in polled.events:
                 self._take(event)
             self._check_deadlines()
+            if self._ending.is_set():
+                return polled.num_updates
         if self._stage.error is not None:
             raise self._stage.error
         for worker, error in failures_in(self._stage.rows):
@@ -126,20 +137,22 @@ class Watch:
             )
         return polled.num_updates
 
-    def order(self, **changes: Any) -> None:
-        """Change the orders in force, from any thread. They go out with the next poll.
+    def order(self, *, member: int | None = None, **changes: Any) -> None:
+        """Change the orders in force, from any thread. They go out at once, or with the next request.
 
         Every worker takes them up within a window, and its replacement at its start. A restarted server gets
         them again.
 
         Args:
+            member: in an ensemble, the member that they are for; `None` for all.
             **changes: attributes of `distkeras.center.orders.Orders`, except `number`, which the center
                 counts. The others stay as they were ordered last.
 
         Raises:
-            ValueError: a number is out of range, or a learning rate is ordered from an optimizer that has a
-                schedule.
+            ValueError: a number is out of range, there is no such member, or a learning rate is ordered from
+                an optimizer that has a schedule.
             TypeError: there is no such order.
+            ServerLost, ServerFailed: as for `ask`.
         """
         if not changes.keys() <= set(NO_ORDERS._fields) - {"number"}:
             raise TypeError(f"Expected some of {NO_ORDERS._fields[1:]}. Received: {', '.join(changes)}")
@@ -149,58 +162,83 @@ class Watch:
                 "ordered: compile the model with a number, or order another `step` of the schedule. "
                 f"Received: learning_rate={changes['learning_rate']!r}"
             )
-        with self._lock:
-            orders = self._orders._replace(**changes)
-            check_orders(orders)
-            self._orders, self._ordered = orders, False
+        self._wishes.order(changes, member)
+        self._send_if_free()
 
     def keep(self, samples: int) -> None:
         """Ask for a copy of the center as of the first message that brings it to `samples` rows.
 
-        From any thread; the request goes out with the next poll. The event `CenterKept` tells that there is
-        a copy, and `ask(Pull(kept=samples))` brings it: `Refused` as long as one of several servers does not
-        have its part. Until the copy has been pulled, a restarted server is asked again, and tells again.
+        From any thread; the request goes out at once, or with the next one. The event `CenterKept` tells that
+        there is a copy, and `ask(Pull(kept=samples))` brings it: `Refused` as long as one of several servers
+        does not have its part. Until the copy has been pulled, a restarted server is asked again, and tells
+        again.
 
         Raises:
             ValueError: `samples` is less than 1.
+            ServerLost, ServerFailed: as for `ask`.
         """
         if samples < 1:
             raise ValueError(f"Expected a number of rows, at least 1. Received: samples={samples!r}")
-        with self._lock:
-            self._kept.add(samples)
-            self._to_keep.add(samples)
-
-    def _send_wishes(self) -> None:
-        """Send the orders and the numbers of rows that the server does not have yet."""
-        with self._lock:
-            orders, ordered = self._orders, self._ordered
-            to_keep, self._to_keep = sorted(self._to_keep), set()
-            self._ordered = True
-        if not ordered:
-            self.ask(Order(orders))
-        for samples in to_keep:
-            self.ask(Keep(samples))
+        self._wishes.keep(samples)
+        self._send_if_free()
 
     def ask(self, request: Request) -> Any:
-        """Send `request` to the server, which is restarted if it has ended, and return the reply."""
+        """Send `request` to the server, which is restarted if it has ended, and return the reply.
+
+        From any thread; the requests of several go out one after another. The next request whose reply has a
+        vector overwrites the vector of this one.
+
+        Raises:
+            ServerLost: the server cannot be reached.
+            ServerFailed: it has ended and could not be restarted.
+        """
+        with self._asking:
+            self._send_wishes()
+            return self._call(request)
+
+    def pull(self, member: int = 0, kept: int = 0) -> Pulled | Refused:
+        """Return the reply to a `Pull`, with a vector in memory of its own."""
+        with self._asking:
+            self._send_wishes()
+            reply: Pulled | Refused = self._call(Pull(member, kept))
+            return replace(reply, center=reply.center.copy()) if isinstance(reply, Pulled) else reply
+
+    def _send_if_free(self) -> None:
+        """Send the orders and the numbers of rows now, unless a request is under way: then after it."""
+        # It does not wait, so that a signal's handler may order while its own thread asks.
+        if self._asking.acquire(blocking=False):
+            try:
+                self._send_wishes()
+            finally:
+                self._asking.release()
+
+    def _send_wishes(self) -> None:
+        while wishes := self._wishes.unsent():  # There are more if the server restarts meanwhile.
+            for wish in wishes:
+                self._call(wish)
+
+    def _call(self, request: Request) -> Any:
         seconds = 0.0
         while True:
             if self._server.revive(self._since, seconds):
                 self._client.close()  # Its connection ended with the old process.
-                # The last snapshot may be older than the orders, and has no copies of the center.
-                with self._lock:
-                    self._ordered, self._to_keep = self._orders is NO_ORDERS, self._kept.copy()
+                self._wishes.restarted()
                 seconds = 0.0
             try:
                 reply = self._client.call(request)
                 if isinstance(request, Pull) and isinstance(reply, Pulled):
-                    with self._lock:
-                        self._kept.discard(request.kept)
+                    self._wishes.pulled(request.kept)
                 return reply
             except ServerLost:
                 if seconds:
                     raise
                 seconds = DYING_SECONDS  # It may be about to end.
+
+    def _seconds_to_next_poll(self) -> float:
+        now = self._clock()
+        before, self._polled = self._polled, now
+        untils = {self._until if until is None else until for until in self._wishes.untils}
+        return self._pace.seconds(untils, now - before)
 
     def _check_deadlines(self) -> None:
         now = self._clock()
@@ -219,6 +257,7 @@ class Watch:
 
     def _take(self, event: Event) -> None:
         self._story.take(event)
+        self._pace.take(event)
         match event:
             case Window() | WorkerJoined():
                 self._joined.add(event.worker)
