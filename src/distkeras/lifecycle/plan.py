@@ -65,7 +65,7 @@ class Plan:
         return epoch >= self.num_epoch - 1
 
     def until(self, epoch: int, samples: int) -> int:
-        """Return how many rows the center may have in `epoch` before its workers wait; it has `samples` now."""
+        """Return with how many rows of the center workers wait in `epoch`; it has `samples` now."""
         if self.by_steps:
             return samples + 1
         return FOREVER if self.is_last(epoch) or not self.holds else self.end_of(epoch)

@@ -16,8 +16,8 @@ class TrainingResult:
 
     Attributes:
         reason: why it ended: "finished" after its last epoch; "callback" if a callback set
-            `model.stop_training`; "target" or "time" by `StopWhen`; "stop" by `trainer.stop()`; "interrupt" by
-            Ctrl-C; "not finite" if a callback stopped it for a loss that is not a number.
+            `model.stop_training`; "target" or "time" by `StopWhen`; "stop" by `trainer.stop()`; "interrupt"
+            by Ctrl-C; "not finite" if a callback stopped it for a loss that is not a number.
         detail: the reason in words.
         epochs: number of epochs whose logs are in the history, the last one possibly not whole.
         best_epoch: epoch with the best `val_loss`, or the best `loss` without validation, 0-based; `None`

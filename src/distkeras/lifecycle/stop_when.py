@@ -16,7 +16,7 @@ class StopWhen:
 
     Args:
         minutes: ends the training within a window after so many minutes from its start.
-        mode: by name of a metric, "min" if the training ends at a value of at most the target, or "max" for at
+        mode: by name of a metric, "min" if the training ends at a value of at most the target, "max" for at
             least. Default: "max" for names that Keras's callbacks count as such, like accuracy; else "min".
         **targets: a target by the name that the metric has in the logs, such as `val_accuracy=0.98` or
             `loss=0.01`.

@@ -148,8 +148,8 @@ class DistributedTrainer(Trainer):
             validation_steps: minibatches to validate on. Default: all rows.
             validate_on: "driver" for a process beside the driver, "workers" for their shares of the rows,
                 "auto" for the driver where the rows take at most 64 MiB.
-            callbacks: Keras callbacks. They run here, in this thread, on the model that is returned. One worker
-                and synchronous algorithms wait at the end of an epoch for what they decide; asynchronous
+            callbacks: Keras callbacks. They run in this thread, on the model that is returned. One worker and
+                synchronous algorithms wait at the end of an epoch for what they decide; asynchronous
                 workers take it within a window.
             stop: conditions to end the training, such as `StopWhen(val_accuracy=0.98, minutes=30)`.
             run: address of a run directory for settings, events and checkpoints, or its `RunOptions`.
@@ -186,7 +186,7 @@ class DistributedTrainer(Trainer):
 
         Args:
             dataframe: the rows, in the same forms as for `train`; columns have the names of the trainer's.
-            model: a compiled model. Default: the model of the last `train`, or `keras_model` before the first.
+            model: a compiled model. Default: that of the last `train`, or `keras_model` before the first.
             batch_size: rows of a minibatch. Default: 256 at least.
 
         Raises:
@@ -217,7 +217,8 @@ class DistributedTrainer(Trainer):
         """
         if not self.keras_model.compiled:
             raise ValueError(
-                f"Expected a compiled model to train in place. Received: keras_model={self.keras_model.name!r}"
+                "Expected a compiled model to train in place. "
+                f"Received: keras_model={self.keras_model.name!r}"
             )
         around = replace(around, in_place=True)
         self._run(dataframe, shuffle, around, self._given.first_vector, resume=resume)
