@@ -15,7 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 import distkeras
 from distkeras import predictors
 from distkeras.cluster import job
-from distkeras.ml.evaluation import evaluate
+from distkeras.cluster.evaluation import evaluate
 from distkeras.predictors import ModelPredictor, predict_udf
 from distkeras.worker import payload
 

@@ -15,7 +15,7 @@ import distkeras
 from distkeras import algorithms
 from distkeras.center import BadUpdates
 from distkeras.trainers import UnstableWarning
-from distkeras.trainers.losses import loss_names
+from distkeras.model.losses import loss_names
 from distkeras.wire.codecs import Int8, TopK
 
 

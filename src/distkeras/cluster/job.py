@@ -23,12 +23,13 @@ from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
-from distkeras.cluster.stage import GRACE_SECONDS
+from distkeras.cluster.stage import GRACE_SECONDS, Stage
 from distkeras.cluster.story import Story
 from distkeras.cluster.watch import Watch, WorkerError
+from distkeras.cluster.watching import Watching
 from distkeras.cluster.worker_stage import worker_stage
-from distkeras.events import Event
-from distkeras.wire.group import connect
+from distkeras.wire.client import Client, ServerLost
+from distkeras.wire.group import Group, connect
 from distkeras.wire.log import level_of_driver
 from distkeras.worker.final_state import FinalState, final_states_of
 from distkeras.worker.task import Envelope
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from distkeras.worker.task import Task
 
 ANSWER_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Job", "Outcome", "WorkerError"]
 
@@ -78,6 +81,7 @@ class Job:
         launched: server processes that were launched ahead, if any.
         compression: the codec of messages, `None` for none.
         story: collects the transitions of the training.
+        last: gets the last center, or centers, if the job ends with an error.
     """
 
     task: Task
@@ -92,14 +96,18 @@ class Job:
     launched: list[Process] = field(default_factory=list)
     compression: Codec | None = None
     story: Story = field(default_factory=Story)
+    last: list[Vector] = field(default_factory=list)
 
-    def run(self, on_event: Callable[[Event], None]) -> Outcome:
+    def run(self, conduct: Callable[[Watching], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
 
-        Ctrl-C, or any other exception in the driver, ends workers, server and Spark job before it propagates.
+        Servers and workers are watched in a thread of its own. Ctrl-C, or any other exception in the driver,
+        ends workers, server and Spark job before it propagates; `last` then gets the last center, if a server
+        still has it.
 
         Args:
-            on_event: receives every event, in the center's order.
+            conduct: reads the events in this thread, and may give orders meanwhile. If it returns before the
+                workers have ended, the workers end then.
 
         Raises:
             NotEnoughSlots: a synchronous algorithm has more workers than the cluster has task slots.
@@ -117,7 +125,7 @@ class Job:
             name=__name__,
         )
         try:
-            outcome = self._train(on_event)
+            outcome = self._train(conduct)
         except BaseException as error:
             cancelled = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
             what, level = (
@@ -131,7 +139,7 @@ class Job:
         self.story.tell(ended, name=__name__)
         return outcome
 
-    def _train(self, on_event: Callable[[Event], None]) -> Outcome:
+    def _train(self, conduct: Callable[[Watching], None]) -> Outcome:
         spark = self.frame.sparkSession
         center = self.task.center
         barrier = center.algorithm.synchronous
@@ -156,23 +164,56 @@ class Job:
                 # Models are reference cycles, which Python rarely collects. The driver is idle now.
                 gc.collect()
                 with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
-                    watch = Watch(
-                        stage,
-                        servers,
-                        client,
-                        center.num_workers,
-                        on_event,
-                        self.options.give_up,
-                        story=self.story,
-                        settable_rate=self.model.settable_rate,
-                        center=center,
-                    )
-                    num_updates = watch.run()
-                    return Outcome(self._pull(watch), num_updates, final_states_of(stage.rows))
+                    return self._watched(stage, servers, client, conduct)
             except BaseException as error:
-                servers.stop(f"The driver ended the job: {type(error).__name__}")
-                stage.cancel(GRACE_SECONDS)  # Workers that received the stop may end by themselves.
+                _end(stage, servers, error)
                 raise
+
+    def _watched(
+        self, stage: Stage, servers: Servers, client: Client | Group, conduct: Callable[[Watching], None]
+    ) -> Outcome:
+        """Let `conduct` read the events of the workers to their end, and return the outcome."""
+        watching = Watching()
+        watch = Watch(
+            stage,
+            servers,
+            client,
+            self.task.center.num_workers,
+            watching.put,
+            self.options.give_up,
+            story=self.story,
+            settable_rate=self.model.settable_rate,
+            center=self.task.center,
+        )
+        watching.start(watch)
+        try:
+            conduct(watching)
+            if watching.num_updates is None:
+                _end(stage, servers, None)
+        except BaseException:
+            watching.end()
+            self._rescue(client)
+            raise
+        watching.end()
+        return self._outcome(watch, watching.num_updates, stage)
+
+    def _outcome(self, watch: Watch, num_updates: int | None, stage: Stage) -> Outcome:
+        # In place of the first center: the driver may lack memory for another vector of the model's size.
+        for member, center in enumerate(np.atleast_2d(self.initial)):
+            pulled: Pulled = watch.ask(Pull(member))
+            center[:] = pulled.center
+            num_updates = pulled.num_updates if num_updates is None else num_updates
+        return Outcome(self.initial, num_updates or 0, final_states_of(stage.rows))
+
+    def _rescue(self, client: Client | Group) -> None:
+        """Take the last center from the servers, if they still run."""
+        try:
+            for member in range(len(np.atleast_2d(self.initial))):
+                pulled: Pulled = client.call(Pull(member))
+                self.last.append(pulled.center.copy())
+        except (ServerLost, OSError) as lost:
+            self.last.clear()
+            logger.info("The last center is lost with the server: %s", lost)
 
     def _servers(self, spark: SparkSession, threads: int) -> Servers:
         """Start the servers' processes while Spark checks whether its executors can train."""
@@ -196,12 +237,10 @@ class Job:
                     raise
             return starting.result()
 
-    def _pull(self, watch: Watch) -> Vector:
-        # In place of the first center: the driver may lack memory for another vector of the model's size.
-        for member, center in enumerate(np.atleast_2d(self.initial)):
-            pulled: Pulled = watch.ask(Pull(member))
-            center[:] = pulled.center
-        return self.initial
+
+def _end(stage: Stage, servers: Servers, error: BaseException | None) -> None:
+    servers.stop("The driver ended the job" + ("" if error is None else f": {type(error).__name__}"))
+    stage.cancel(GRACE_SECONDS)  # Workers that received the stop may end by themselves.
 
 
 def _refuse_speculation(spark: SparkSession, barrier: bool) -> None:

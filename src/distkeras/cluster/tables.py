@@ -55,10 +55,10 @@ def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tup
         yield data, roles
         return
     if isinstance(data, str | os.PathLike):
-        yield _session().read.parquet(os.fspath(data)), roles
+        yield session_for_data().read.parquet(os.fspath(data)), roles
         return
     table, roles = _table_of(data, roles)
-    session = _session()
+    session = session_for_data()
     if not is_local(session):
         whole = table.read(0, table.num_rows) if isinstance(table, ArrayTable) else table
         rows = whole if isinstance(whole, pa.Table) else whole.read_all()
@@ -71,7 +71,8 @@ def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tup
         yield session.read.parquet(folder).toDF(*_names_of(table)), roles
 
 
-def _session() -> SparkSession:
+def session_for_data() -> SparkSession:
+    """Return the active Spark session, or a new local one."""
     active = SparkSession.getActiveSession()
     if active is not None:
         return active

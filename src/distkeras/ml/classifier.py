@@ -20,7 +20,7 @@ from distkeras.ml.params import ClassifierParams, accessors, set_given
 from distkeras.ml.scores import Row, predicted_class, predicted_class_of_row, scores, scores_of_row
 from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary
-from distkeras.trainers.losses import loss_names
+from distkeras.model.losses import loss_names
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
 from distkeras.worker.tensor_spec import TensorSpec

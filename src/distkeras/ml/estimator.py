@@ -14,10 +14,10 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.algorithms import Algorithm
+from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.names import Table
 from distkeras.cluster.validate import Names
 from distkeras.ml.converters import OPTIONS
-from distkeras.ml.evaluation import evaluate
 from distkeras.ml.model import KerasModel
 from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable

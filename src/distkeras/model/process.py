@@ -15,6 +15,11 @@ ONE_AT_A_TIME = threading.RLock()
 driver may start and end several trainings at once."""
 
 
+def backend_name() -> str:
+    """Return the name of Keras's backend in this process."""
+    return str(keras.backend.backend())
+
+
 @dataclass(frozen=True)
 class ProcessSettings:
     """Settings that a worker must apply before it creates the model.

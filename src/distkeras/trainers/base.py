@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
@@ -12,19 +14,16 @@ import numpy as np
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center import BadUpdates, CenterConfig, bad_updates, fragments_of
 from distkeras.cluster.arrays import Roles
-from distkeras.cluster.data import Prepared, check_full, prepare
-from distkeras.cluster.job import Job, Outcome
+from distkeras.cluster.data import Prepared, prepare
+from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.probe import check_python
-from distkeras.cluster.process import Process
-from distkeras.cluster.resume import Interrupted, find_interrupted
-from distkeras.cluster.server import launched
-from distkeras.cluster.settings import result_limit
 from distkeras.cluster.story import Story, Transition
 from distkeras.cluster.tables import TrainingData, as_frame
-from distkeras.cluster.validate import Names, Weights, check_last_batch
-from distkeras.events import Event, ServerRestored, Window
-from distkeras.monitor.progress import ProgressBar
+from distkeras.cluster.validate import Names, Weights
+from distkeras.lifecycle.around import Around
+from distkeras.lifecycle.result import TrainingResult
+from distkeras.model.losses import loss_names
 from distkeras.removed_names import Count, WithoutOldNames, named_arguments
 from distkeras.trainers.checks import (
     check_choice,
@@ -36,21 +35,20 @@ from distkeras.trainers.checks import (
     check_positive_integer,
     check_servers,
     check_tensors,
+    levels_to_user,
 )
 from distkeras.trainers.exclusive import one_at_a_time
 from distkeras.trainers.fingerprint import describe_compiled, settings_of
 from distkeras.trainers.given import GivenModel
 from distkeras.trainers.history import Averaged, History
-from distkeras.trainers.losses import loss_names
+from distkeras.trainers.training import Training
 from distkeras.wire import codecs
 from distkeras.wire.codecs import Codec
 from distkeras.wire.compression import check_compressible
 from distkeras.worker.class_weight import ClassWeight
-from distkeras.worker.columns import Columns
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import PadTo
-from distkeras.worker.signature import check_strings, model_signature
-from distkeras.worker.task import Task
+from distkeras.worker.signature import Specs, check_strings, model_signature
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -153,6 +151,8 @@ class Trainer(WithoutOldNames):
         self._story = Story()
         self._num_updates = 0
         self._training_time = 0.0
+        self._training: Training | None = None
+        self._result: TrainingResult | None = None
 
     @property
     def num_updates(self) -> int:
@@ -164,22 +164,24 @@ class Trainer(WithoutOldNames):
         self,
         data: TrainingData,
         shuffle: bool,
-        initial: Vector,
+        around: Around,
+        initial: Callable[[], Vector],
         arrange: Arrange | None = None,
         *,
         resume: bool = False,
-    ) -> tuple[Outcome, Columns]:
-        """Train on `data` from the initial center, or centers, `initial`.
-
-        Returns:
-            The outcome of the job, and the columns that hold the model's inputs and labels.
+        independent: bool = False,
+    ) -> list[keras.Model]:
+        """Train on `data` and return the trained model, or those of all members of an ensemble.
 
         Args:
             data: as in `DistributedTrainer.train`.
             shuffle: as in `DistributedTrainer.train`.
-            initial: shape (size,), or (num_workers, size) for one independent center per worker.
+            around: what goes around the training.
+            initial: returns the first center, shape (size,), or (num_workers, size) for one independent
+                center per worker.
             arrange: splits the prepared rows into the workers' partitions; returns them and their row counts.
             resume: as in `DistributedTrainer.train`.
+            independent: whether each worker trains a model of its own, as in an ensemble.
         """
         if not isinstance(shuffle, bool):
             raise TypeError(
@@ -187,104 +189,69 @@ class Trainer(WithoutOldNames):
                 f"train((x, y)). Received: shuffle of type {type(shuffle)}"
             )
         started = time.monotonic()
-        self._history, self._story, self._num_updates = History(), Story(), 0
-        interrupted = find_interrupted(self.server, resume)
-        if interrupted is not None and not self._seeded:
-            self.seed = interrupted.settings["seed"]
-        num_partitions = self.num_workers if arrange is None else 1
-        roles = Roles(self.features_col, self.label_col, self.sample_weight_col)
-        with (
-            launched(self.num_parameter_servers) as processes,
-            as_frame(data, roles, num_partitions) as (frame, roles),
-        ):
-            # Check Python before the first job: evaluating the rows may already run Python code.
-            check_python(frame.sparkSession, keras.backend.backend())
-            prepared = self._prepare(frame, roles, shuffle, num_partitions)
-            outcome = self._job(prepared, shuffle, initial, arrange, interrupted, processes)
-        self._num_updates = outcome.num_updates
+        self._history, self._story, self._num_updates, self._result = History(), Story(), 0, None
+        self._training = Training(self, around, shuffle, initial, arrange, resume, independent=independent)
+        models, self._num_updates = self._training.run(data)
         self._training_time = time.monotonic() - started
-        return outcome, prepared.columns
+        self._result = self._training.result(self._training_time)
+        if self._result.reason == "interrupt" and not around.in_place:
+            warnings.warn(
+                "Ctrl-C ended the training, and the model is as it was then. Press it twice to end without a "
+                "model.",
+                UserWarning,
+                stacklevel=levels_to_user(),
+            )
+        return models
 
-    def _job(
-        self,
-        prepared: Prepared,
-        shuffle: bool,
-        initial: Vector,
-        arrange: Arrange | None,
-        interrupted: Interrupted | None,
-        processes: list[Process],
-    ) -> Outcome:
-        frame, rows = prepared.frame, prepared.rows_per_partition
-        if arrange is not None:
-            frame, rows = arrange(frame)
-            inputs, _ = model_signature(self.keras_model)
-            check_last_batch(inputs, self.batch_size, rows, self.feeding.drop_remainder)
-        if self.feeding.drop_remainder:
-            check_full(rows, self.batch_size)
-        settings = self._settings(shuffle, sum(rows)) | {"data": frame.schema.simpleString()}
-        if prepared.content is not None:
-            settings["digest of the rows"] = prepared.content
-        if interrupted is not None:
-            interrupted.check(settings)
-        job = Job(
-            model=self._given.spec,
-            task=Task(
-                center=self._center(initial),
-                columns=prepared.columns,
-                rows=rows,
-                batch_size=self.batch_size,
-                num_epoch=self.num_epoch,
-                shuffle=shuffle,
-                seed=self.seed,
-                schedules_follow_training=self.schedule_steps == "training" and initial.ndim == 1,
-                state_of=(0,) if initial.ndim == 1 else tuple(range(self.num_workers)),
-                largest_state=result_limit(frame.sparkSession)
-                // 2
-                // (1 if initial.ndim == 1 else self.num_workers),
-                drop_remainder=self.feeding.drop_remainder,
-            ),
-            frame=frame,
-            initial=initial,
-            backend=keras.backend.backend(),
-            num_servers=self.num_parameter_servers,
-            options=self.server,
-            settings=settings,
-            resume=None if interrupted is None else interrupted.next,
-            launched=processes,
-            compression=self.compression,
-            story=self._story,
-        )
-        rest = self.batch_size if self.feeding.drop_remainder else 1
-        total = sum(count - count % rest for count in rows) * self.num_epoch
-        with ProgressBar(
-            type(self).__name__, total, show=None if self.verbose == "auto" else bool(self.verbose)
-        ) as bar:
+    def _keras_history(self) -> keras.callbacks.History:
+        """Return Keras's history of the last training, which had callbacks."""
+        if self._training is None:
+            raise RuntimeError("There was no training.")
+        return self._training.keras_history()
 
-            def take(event: Event) -> None:
-                bar(event)
-                if isinstance(event, Window) and event.steps:  # The last commits of fragments may have none.
-                    self._history.append(event)
-                if isinstance(event, ServerRestored):
-                    self._history.roll_back(event.commits)
+    def _evaluate(self, model: keras.Model, data: TrainingData, batch_size: int | None) -> dict[str, float]:
+        """Return loss and metrics of `model` over the rows of `data`: see `DistributedTrainer.evaluate`."""
+        roles = Roles(self.features_col, self.label_col, self.sample_weight_col)
+        with as_frame(data, roles, self.num_workers) as (frame, roles):
+            check_python(frame.sparkSession, keras.backend.backend())
+            return evaluate(
+                model,
+                frame,
+                features_col=roles.features_col,
+                label_col=roles.label_col,
+                sample_weight_col=roles.sample_weight_col,
+                shapes=roles.shapes,
+                num_partitions=self.num_workers,
+                batch_size=batch_size or max(256, self.batch_size),
+                feeding=self.feeding,
+                custom_objects=self.custom_objects,
+            )
 
-            return job.run(take)
+    def stop(self) -> None:
+        """End the running training within a window, from another thread or from a callback.
 
-    def _center(self, initial: Vector) -> CenterConfig:
-        return CenterConfig(
-            self.algorithm,
-            self.num_workers,
-            num_trainable=self._given.spec.layout.num_trainable,
-            quorum=self.quorum,
-            grace=self.grace,
-            overlap=self.overlap,
-            bad_updates=self.on_bad_update,
-            without_lost=self.on_lost_worker == "proceed",
-            independent=initial.ndim == 2,
-            dtype=initial.dtype.name,
-            layout=self._given.spec.fingerprint,
-            tensors=self._given.spec.layout.tensors,
-            fragments=self._fragments,
-        )
+        `train` then returns the model so far. Without a running training, this does nothing.
+        """
+        if self._training is not None:
+            self._training.stop.set("stop", "`stop` was called")
+
+    @property
+    def result(self) -> TrainingResult | None:
+        """Why and how the last training ended; `None` before its end, and after an error."""
+        return self._result
+
+    def interrupted_model(self) -> keras.Model:
+        """Return the model of a training that ended with an error, with the last center that could be had.
+
+        Raises:
+            RuntimeError: there is none: no training has ended with an error, or the center was lost.
+        """
+        if self._training is None or not self._training.last:
+            raise RuntimeError(
+                "There is no center of an interrupted training. Snapshots, if there are any, open with "
+                "train(..., resume=True)."
+            )
+        return self._given.trained(self._training.last[0])
 
     def _settings(self, shuffle: bool, num_rows: int) -> dict[str, Any]:
         return settings_of(self, self._given.spec.layout, self._compiled, shuffle, num_rows)
@@ -306,6 +273,27 @@ class Trainer(WithoutOldNames):
             barrier=self.algorithm.synchronous,
             feeding=self.feeding,
             with_content=self.server.resumable,
+        )
+
+    def _prepare_validation(
+        self,
+        frame: DataFrame,
+        roles: Roles,
+        inputs: Specs,
+        outputs: Specs,
+        num_partitions: int,
+        batch_size: int,
+    ) -> Prepared:
+        """Prepare rows to validate on: without class weights, which belong to the training."""
+        return prepare(
+            frame,
+            roles,
+            inputs=inputs,
+            outputs=outputs,
+            loss=self._loss_names,
+            num_workers=num_partitions,
+            batch_size=batch_size,
+            feeding=replace(self.feeding, drop_remainder=False),
         )
 
     def get_training_time(self) -> float:

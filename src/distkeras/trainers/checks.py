@@ -127,15 +127,24 @@ def check_optimizer(
     check_no_momentum(optimizer, algorithm)
     changed = changed_default(worker_optimizer)
     if changed is not None:
-        warnings.warn(changed, ChangedDefaultWarning, stacklevel=_levels_to_user())
+        warnings.warn(changed, ChangedDefaultWarning, stacklevel=levels_to_user())
     rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
     if isinstance(rate, float | int):  # A schedule has no single rate.
-        warning = warn_if_unstable(algorithm, num_workers, float(rate))
-        if warning is not None:
-            warnings.warn(warning, UnstableWarning, stacklevel=_levels_to_user())
+        warn_of_rate(algorithm, num_workers, float(rate))
 
 
-def _levels_to_user() -> int:
+def warn_of_rate(algorithm: Algorithm, num_workers: int, rate: float) -> None:
+    """Warn if training diverges at the learning `rate`, by the theory of the algorithm.
+
+    Warns:
+        UnstableWarning: as `DistributedTrainer`.
+    """
+    warning = warn_if_unstable(algorithm, num_workers, rate)
+    if warning is not None:
+        warnings.warn(warning, UnstableWarning, stacklevel=levels_to_user())
+
+
+def levels_to_user() -> int:
     """Return the number of stack levels up to the first line outside this project."""
     level, frame = 0, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):

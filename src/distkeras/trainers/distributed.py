@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from distkeras.lifecycle.around import Around, around_of
 from distkeras.trainers.base import Trainer
-from distkeras.worker.final_state import FinalState
 
 if TYPE_CHECKING:
+    import os
+
     import keras
 
     from distkeras.cluster.tables import TrainingData
+    from distkeras.lifecycle.around import Where
+    from distkeras.lifecycle.stop_when import StopWhen
+    from distkeras.runs import RunOptions
 
 
 class DistributedTrainer(Trainer):
@@ -96,7 +103,23 @@ class DistributedTrainer(Trainer):
         ```
     """
 
-    def train(self, dataframe: TrainingData, shuffle: bool = False, resume: bool = False) -> keras.Model:
+    def train(
+        self,
+        dataframe: TrainingData,
+        shuffle: bool = False,
+        resume: bool = False,
+        *,
+        validation_data: TrainingData | None = None,
+        validation_split: float = 0.0,
+        validation_freq: int | Collection[int] = 1,
+        validation_batch_size: int | None = None,
+        validation_steps: int | None = None,
+        validate_on: Where = "auto",
+        callbacks: Any = None,
+        stop: StopWhen | None = None,
+        run: str | os.PathLike[str] | RunOptions | None = None,
+        steps_per_epoch: int | None = None,
+    ) -> keras.Model:
         """Train on `dataframe` and return a new, compiled Keras model as `fit` would leave it.
 
         The model has the center's weights, and worker 0's optimizer state, integers and seeds. See
@@ -117,6 +140,20 @@ class DistributedTrainer(Trainer):
                 more epochs, and learning rates and metrics may differ. If no seed is given, the snapshot's
                 seed is used. The history then has the windows since that snapshot. If another run still
                 writes to the address, the resumed run takes the address from it.
+            validation_data: rows to validate on at the ends of epochs, in the same forms as `dataframe`.
+            validation_split: in place of `validation_data`: part of the rows to validate on, from 0 to 1. The
+                last rows of arrays and tables; a seeded sample of a DataFrame.
+            validation_freq: epochs from one validation to the next, or a collection of epochs, from 1.
+            validation_batch_size: rows of a minibatch of the validation. Default: `batch_size`.
+            validation_steps: minibatches to validate on. Default: all rows.
+            validate_on: "driver" for a process beside the driver, "workers" for their shares of the rows,
+                "auto" for the driver where the rows take at most 64 MiB.
+            callbacks: Keras callbacks. They run in this thread, on the model that is returned. One worker and
+                synchronous algorithms wait at the end of an epoch for what they decide; asynchronous
+                workers take it within a window.
+            stop: conditions to end the training, such as `StopWhen(val_accuracy=0.98, minutes=30)`.
+            run: address of a run directory for settings, events and checkpoints, or its `RunOptions`.
+            steps_per_epoch: minibatches of each worker in an epoch. Default: one pass over its rows.
 
         Raises:
             ValueError, TypeError: `dataframe` holds no data, or does not fit the model, the loss or the
@@ -127,6 +164,64 @@ class DistributedTrainer(Trainer):
             WorkerError: an exception in a worker, or in the algorithm on the server, with its traceback.
             ServerFailed: the parameter server's process ended before the job.
         """
-        outcome, columns = self._run(dataframe, shuffle, self._given.first_vector(), resume=resume)
-        own, *others = (outcome.final_states.get(worker, FinalState()) for worker in range(self.num_workers))
-        return self._given.trained(outcome.center, own, columns, others, batch_size=self.batch_size)
+        around = around_of(
+            validation_data,
+            validation_split,
+            validation_freq,
+            validation_batch_size,
+            validation_steps,
+            validate_on,
+            callbacks=callbacks,
+            stop=stop,
+            run=run,
+            steps_per_epoch=steps_per_epoch,
+        )
+        (model,) = self._run(dataframe, shuffle, around, self._given.first_vector, resume=resume)
+        return model
+
+    def evaluate(
+        self, dataframe: TrainingData, *, model: keras.Model | None = None, batch_size: int | None = None
+    ) -> dict[str, float]:
+        """Return loss and metrics by name, as `model.evaluate` computes them on all rows. It runs on Spark.
+
+        Args:
+            dataframe: the rows, in the same forms as for `train`; columns have the names of the trainer's.
+            model: a compiled model. Default: that of the last `train`, or `keras_model` before the first.
+            batch_size: rows of a minibatch. Default: 256 at least.
+
+        Raises:
+            ValueError, TypeError: the data does not fit the model, or there are no rows.
+        """
+        trained = [] if self._training is None else self._training.models
+        return self._evaluate(model or (trained[0] if trained else self.keras_model), dataframe, batch_size)
+
+    def train_in_place(
+        self, dataframe: TrainingData, around: Around, shuffle: bool = True, resume: bool = False
+    ) -> keras.callbacks.History:
+        """Train `keras_model` itself, as `keras.Model.fit` does, and return Keras's history.
+
+        The model gets the center's weights, and the optimizer's state, integers, seeds and metrics of worker
+        0. Its optimizer continues from its present state. The model must be compiled, and the trainer have no
+        optimizer and loss of its own.
+
+        Args:
+            dataframe: as in `train`.
+            around: what goes around the training. Epochs are counted from its `initial_epoch` up to
+                `num_epoch`.
+            shuffle: as in `train`.
+            resume: as in `train`.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed; the model has the last weights.
+            ValueError, TypeError, WorkerError: as `train`.
+        """
+        if not self.keras_model.compiled:
+            raise ValueError(
+                "Expected a compiled model to train in place. "
+                f"Received: keras_model={self.keras_model.name!r}"
+            )
+        around = replace(around, in_place=True)
+        self._run(dataframe, shuffle, around, self._given.first_vector, resume=resume)
+        if self.result is not None and self.result.reason == "interrupt":
+            raise KeyboardInterrupt
+        return self._keras_history()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 
 from distkeras.algorithms import Sequential, Vector
 from distkeras.cluster.partitions import copy_to_all
+from distkeras.lifecycle.around import around_of
 from distkeras.model.process import ONE_AT_A_TIME
 from distkeras.model.variables import tree_of, value_of
 from distkeras.removed_names import named_arguments
@@ -19,9 +20,13 @@ from distkeras.trainers.checks import check_positive_integer
 from distkeras.trainers.single import REPORT_STEPS
 
 if TYPE_CHECKING:
+    import os
+
     from pyspark.sql import DataFrame
 
     from distkeras.cluster.tables import TrainingData
+    from distkeras.lifecycle.stop_when import StopWhen
+    from distkeras.runs import RunOptions
 
 Data = Literal["share", "all", "bootstrap"]
 
@@ -78,7 +83,18 @@ class EnsembleTrainer(Trainer):
         self.data: Data = data
 
     def train(
-        self, dataframe: TrainingData, shuffle: bool = False, resume: bool = False
+        self,
+        dataframe: TrainingData,
+        shuffle: bool = False,
+        resume: bool = False,
+        *,
+        validation_data: TrainingData | None = None,
+        validation_freq: int | Collection[int] = 1,
+        validation_batch_size: int | None = None,
+        validation_steps: int | None = None,
+        callbacks: Any = None,
+        stop: StopWhen | None = None,
+        run: str | os.PathLike[str] | RunOptions | None = None,
     ) -> list[keras.Model]:
         """Train all members on `dataframe` and return them: new, compiled Keras models.
 
@@ -86,16 +102,55 @@ class EnsembleTrainer(Trainer):
             dataframe: the rows, as in `DistributedTrainer.train`.
             shuffle: as in `DistributedTrainer.train`.
             resume: as in `DistributedTrainer.train`.
+            validation_data: as in `DistributedTrainer.train`; each member is validated, beside the driver.
+            validation_freq: as in `DistributedTrainer.train`.
+            validation_batch_size: as in `DistributedTrainer.train`.
+            validation_steps: as in `DistributedTrainer.train`.
+            callbacks: as in `DistributedTrainer.train`, a copy of them for each member; or a function that
+                returns the callbacks of a member by its number. A callback that stops the training stops that
+                of its member.
+            stop: as in `DistributedTrainer.train`, for each member.
+            run: as in `DistributedTrainer.train`.
 
         Raises:
             ValueError, TypeError, WorkerError: as `DistributedTrainer.train`.
         """
         arrange = None if self.data == "share" else self._arrange
-        outcome, columns = self._run(dataframe, shuffle, self._initial(), arrange, resume=resume)
-        return [
-            self._given.trained(center, outcome.final_states.get(member), columns, batch_size=self.batch_size)
-            for member, center in enumerate(outcome.center)
-        ]
+        around = around_of(
+            validation_data,
+            0.0,
+            validation_freq,
+            validation_batch_size,
+            validation_steps,
+            "driver" if validation_data is not None else "auto",
+            callbacks=callbacks,
+            stop=stop,
+            run=run,
+        )
+        return self._run(dataframe, shuffle, around, self._initial, arrange, resume=resume, independent=True)
+
+    def evaluate(
+        self,
+        dataframe: TrainingData,
+        *,
+        members: Sequence[keras.Model] | None = None,
+        batch_size: int | None = None,
+    ) -> list[dict[str, float]]:
+        """Return loss and metrics of each member, as `DistributedTrainer.evaluate`.
+
+        Args:
+            dataframe: as in `DistributedTrainer.evaluate`.
+            members: compiled models. Default: those of the last `train`.
+            batch_size: as in `DistributedTrainer.evaluate`.
+
+        Raises:
+            ValueError, TypeError: as `DistributedTrainer.evaluate`; or there was no training.
+        """
+        if members is None:
+            members = [] if self._training is None else self._training.models
+        if not members:
+            raise ValueError("Expected members to evaluate: train first, or pass `members`. Received: none")
+        return [self._evaluate(member, dataframe, batch_size) for member in members]
 
     def _initial(self) -> Vector:
         """The initial weights of every member, shape (num_ensembles, size)."""

@@ -58,6 +58,15 @@ class GivenModel:
         )
         self.spec = self._serialize_model()
         self._state = local_state(model, self.spec.layout)
+        self._custom_objects = custom_objects
+
+    def following(self, copy: keras.Model) -> GivenModel:
+        """Return the same for `copy`, a model from `trained`, which may change from now on."""
+        other = object.__new__(GivenModel)
+        other.model, other.spec, other._custom_objects = copy, self.spec, self._custom_objects
+        other._serialize_model = partial(serialize_model, copy, custom_objects=self._custom_objects)
+        other._state = local_state(copy, self.spec.layout)
+        return other
 
     def first_vector(self) -> Vector:
         """Return the model's current weights.

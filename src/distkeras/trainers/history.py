@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,41 @@ class Averaged:
     timestamp: float
 
 
+MOST_WINDOWS = 100_000
+"""Windows that a history keeps; the older ones are in the run directory, if there is one."""
+
+
 class History(list[Window]):
-    """The committed windows of a training, a list in the order in which the center applied them."""
+    """The committed windows of a training, a list in the order in which the center applied them.
+
+    It keeps the newest 100,000 windows at least, and the means of each epoch for ever.
+
+    Attributes:
+        epoch: the epochs of the center that have ended, in order, as in Keras's history.
+        history: by name, a value for each epoch in which the logs had it: metrics over the rows of the epoch,
+            those of the validation (`val_...`), and what callbacks have added, such as the learning rate.
+        dropped: number of windows that were dropped.
+    """
+
+    def __init__(self, windows: Iterable[Window] = (), most: int = MOST_WINDOWS) -> None:
+        super().__init__(windows)
+        self._most = most
+        self.dropped = 0
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+
+    def append(self, window: Window) -> None:
+        """Add a window; from time to time, drop the oldest ones that are too many."""
+        super().append(window)
+        if len(self) >= self._most + self._most // 10 + 1:
+            self.dropped += len(self) - self._most
+            del self[: len(self) - self._most]
+
+    def add_epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Add the logs of an epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
 
     def roll_back(self, commits: list[int]) -> None:
         """Drop the windows that a restored server does not have: those of worker i from `commits[i]` on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from distkeras.center.messages import (
     MAX_PART,
@@ -14,17 +14,19 @@ from distkeras.center.messages import (
     Refused,
     Rejoin,
     Report,
+    Request,
 )
 from distkeras.center.reports import parts_of
 
-if TYPE_CHECKING:
-    from distkeras.wire.client import Client
-    from distkeras.wire.group import Group
+
+class Caller(Protocol):
+    """A connection to the center, such as a `Client` or a `Group`."""
+
+    def call(self, request: Request) -> Any:
+        """Send `request` and return the reply."""
 
 
-def send_report(
-    client: Client | Group, worker: int, kind: Kind, tag: int, data: bytes
-) -> Done | Refused | Rejoin:
+def send_report(client: Caller, worker: int, kind: Kind, tag: int, data: bytes) -> Done | Refused | Rejoin:
     """Send the report `data` of a worker; the first of several servers keeps it.
 
     Returns:
@@ -54,7 +56,7 @@ def send_report(
     return Done()
 
 
-def fetch_report(client: Client | Group, worker: int, kind: Kind, tag: int) -> bytes | None:
+def fetch_report(client: Caller, worker: int, kind: Kind, tag: int) -> bytes | None:
     """Return the report of a worker; `None` if the center has none of this kind and tag, or no longer.
 
     Args:

@@ -7,23 +7,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import keras
 import pyarrow as pa
 from pyspark import TaskContext
 
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import limited_batches
-from distkeras.cluster.data import prepare
+from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.delivery import delivered, localized
 from distkeras.cluster.validate import Names, Weights
+from distkeras.model.losses import loss_names
+from distkeras.model.process import backend_name
 from distkeras.model.spec import serialize_model
-from distkeras.trainers.losses import loss_names
 from distkeras.worker.evaluate import Evaluation, EvaluationTask, partial_states, together
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
 from distkeras.worker.tensor_spec import fixed_batch
 
 if TYPE_CHECKING:
+    import keras
     from pyspark.sql import DataFrame
 
 
@@ -38,6 +39,7 @@ def evaluate(
     batch_size: int = 256,
     feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
     custom_objects: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, float]:
     """Return the loss and the compiled metrics by name, as `model.evaluate` would compute them on all rows.
 
@@ -51,6 +53,7 @@ def evaluate(
         batch_size: rows of a minibatch, unless the model fixes the batch size.
         feeding: options that make minibatches from rows; all rows are used.
         custom_objects: as in `DistributedTrainer`.
+        shapes: shape of one row, for columns of flattened rows.
 
     Raises:
         ValueError, TypeError: the data does not fit the model, or there are no rows.
@@ -60,7 +63,7 @@ def evaluate(
     batch_size = fixed_batch(inputs) or batch_size
     prepared = prepare(
         dataframe,
-        Roles(features_col, label_col, sample_weight_col),
+        Roles(features_col, label_col, sample_weight_col, shapes or {}),
         inputs=inputs,
         outputs=outputs,
         loss=loss_names(model, None),
@@ -68,13 +71,30 @@ def evaluate(
         batch_size=batch_size,
         feeding=feeding,
     )
-    spark = dataframe.sparkSession
+    return evaluate_prepared(model, prepared, batch_size, custom_objects)
+
+
+def evaluate_prepared(
+    model: keras.Model,
+    prepared: Prepared,
+    batch_size: int,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
+    """Return the loss and the compiled metrics of `model` on prepared rows, as `evaluate`.
+
+    Args:
+        model: a compiled model.
+        prepared: the rows, from `prepare`.
+        batch_size: rows of a minibatch.
+        custom_objects: as in `DistributedTrainer`.
+    """
+    spark = prepared.frame.sparkSession
     threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
     evaluation = Evaluation(
         serialize_model(model, custom_objects=custom_objects), prepared.columns, batch_size
     )
     with limited_batches(spark), delivered(spark, evaluation) as payload:
-        sealed = EvaluationTask(payload, keras.backend.backend(), threads)
+        sealed = EvaluationTask(payload, backend_name(), threads)
         rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
     return together(model, prepared.columns, batch_size, [json.loads(row.states) for row in rows])
 

@@ -1,0 +1,155 @@
+"""The model that callbacks see during a training: it takes the center, and tells what they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from distkeras.algorithms import Vector
+from distkeras.center.layout import Layout
+from distkeras.model.compiling import optimizers_in
+from distkeras.model.optimizer import finalize, set_values
+from distkeras.model.variables import tree_of, value_of
+from distkeras.model.weights import initial_vector, set_vector
+from distkeras.worker.evaluate import set_metric_states
+
+if TYPE_CHECKING:
+    from distkeras.worker.columns import Columns
+    from distkeras.worker.final_state import FinalState
+
+Logs = dict[str, float]
+
+
+class LiveModel:
+    """A model on the driver whose training goes on elsewhere.
+
+    Args:
+        model: a built and compiled model; changed in place. Its optimizer is built if it is not.
+        layout: the place of each shared weight in the vector.
+        columns: the columns that the model is trained on.
+        batch_size: rows of a minibatch.
+
+    Attributes:
+        model: the model.
+    """
+
+    def __init__(self, model: keras.Model, layout: Layout, columns: Columns, batch_size: int) -> None:
+        self.model = model
+        self._layout = layout
+        self._columns = columns
+        self._batch_size = batch_size
+        self._given: Vector | None = None
+        self._rate: float | None = None
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+
+    def vector(self) -> Vector:
+        """Return the weights as one new vector, shape (size,)."""
+        return initial_vector(self.model, self._layout)
+
+    def variables(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the values of the variables that the center does not hold, by path."""
+        shared = {segment.path for segment in self._layout.segments()}
+        cells = tree_of(self.model).variables
+        return {path: np.array(value_of(cell)) for path, cell in cells.items() if path not in shared}
+
+    def take(self, center: Vector | None, own: FinalState | None) -> None:
+        """Take the weights of `center` and the further state of a worker; `None` leaves them as they are.
+
+        The learning rate stays that of the driver, which the worker may not have yet.
+        """
+        rate = self.rate()
+        if own is not None:
+            cells = tree_of(self.model).variables
+            for path, value in own.variables.items():
+                cells[path].assign(value)
+            if own.optimizer:
+                set_values(self.model.optimizer, tuple(own.optimizer))
+                self.set_rate(rate)
+        if center is not None:
+            set_vector(self.model, center, self._layout)
+
+    def remember(self) -> None:
+        """Take the present weights and rate as those that the workers have."""
+        self._given, self._rate = self.vector(), self.rate()
+
+    def forget(self) -> None:
+        """Do not look for changed weights until the next `remember`."""
+        self._given = None
+
+    def changed_weights(self) -> Vector | None:
+        """Return the weights if they differ from those at the last `remember`, else `None`."""
+        if self._given is None:
+            return None
+        now = self.vector()
+        same = now.tobytes() == self._given.tobytes()  # NaN equals itself here.
+        self._given = now
+        return None if same else now
+
+    def changed_rate(self) -> float | None:
+        """Return the learning rate if it differs from that at the last call, else `None`."""
+        now = self.rate()
+        same, self._rate = now == self._rate, now
+        return None if same else now
+
+    def rate(self) -> float | None:
+        """Return the optimizer's learning rate; `None` if a schedule gives it, or there is no optimizer."""
+        chain = optimizers_in(self.model.optimizer)
+        if not chain or not isinstance(chain[0]._learning_rate, keras.Variable):
+            return None
+        return float(value_of(chain[0]._learning_rate))
+
+    def set_rate(self, rate: float | None) -> None:
+        """Set the optimizer's learning rate; `None` leaves it."""
+        if rate is not None:
+            for each in optimizers_in(self.model.optimizer):
+                if isinstance(each._learning_rate, keras.Variable):
+                    each._learning_rate.assign(rate)
+
+    def logs_of(self, states: bytes, last: Mapping[str, float] | None = None) -> Logs:
+        """Return loss and metrics of an epoch, and leave the model's metrics in their states.
+
+        Args:
+            states: the metrics' states: see `distkeras.worker.metric_states`; empty for unknown ones.
+            last: metrics of the epoch's last window. They are returned if the states are unknown, or if the
+                model's `train_step` reports others than the model's metrics.
+        """
+        if not states:
+            return dict(last or {})
+        results = self.results_of(states)
+        return results if not last or _names_of(results) == last.keys() else dict(last)
+
+    def results_of(self, states: bytes) -> Logs:
+        """Return loss and metrics for the metrics' `states`, in which the model's metrics then are."""
+        set_metric_states(self.model, self._columns, self._batch_size, states)
+        return flattened(self.model.get_metrics_result())
+
+    def finalize(self) -> None:
+        """Set the weights to the values that the optimizer gives them at the end of a training."""
+        if self.model.optimizer is not None:
+            finalize(self.model)
+
+
+def flattened(results: Mapping[str, Any]) -> Logs:
+    """Return the results of metrics as numbers, as Keras's callbacks get them."""
+    logs: Logs = {}
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            logs |= flattened(value)
+            continue
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+        logs[name] = float(array.reshape(())) if array.size == 1 else array  # type: ignore[assignment]
+    return logs
+
+
+def _names_of(results: Mapping[str, Any]) -> set[str]:
+    """Return the names under which a worker reports `results`: one for each number of an array."""
+    return {
+        name if np.size(value) == 1 else f"{name}_{index}"
+        for name, value in results.items()
+        for index in range(np.size(value))
+    }

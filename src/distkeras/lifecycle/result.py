@@ -1,0 +1,66 @@
+"""The result of a training: why it ended, and its best epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Reason = Literal["finished", "callback", "target", "time", "stop", "interrupt", "not finite"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    Attributes:
+        reason: why it ended: "finished" after its last epoch; "callback" if a callback set
+            `model.stop_training`; "target" or "time" by `StopWhen`; "stop" by `trainer.stop()`; "interrupt"
+            by Ctrl-C; "not finite" if a callback stopped it for a loss that is not a number.
+        detail: the reason in words.
+        epochs: number of epochs whose logs are in the history, the last one possibly not whole.
+        best_epoch: epoch with the best `val_loss`, or the best `loss` without validation, 0-based; `None`
+            without an epoch.
+        best: the logs of that epoch.
+        checkpoints: addresses of the checkpoints in the run directory, by epoch.
+        run: address of the run directory; `None` for none.
+        seconds: duration of the training.
+    """
+
+    reason: Reason
+    detail: str
+    epochs: int
+    best_epoch: int | None = None
+    best: Mapping[str, float] = field(default_factory=dict)
+    checkpoints: Mapping[int, str] = field(default_factory=dict)
+    run: str | None = None
+    seconds: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        reason: Reason,
+        detail: str,
+        epochs: Sequence[int],
+        history: Mapping[str, Sequence[float]],
+        **further: Any,
+    ) -> TrainingResult:
+        """Return the result of a training with the epochs and logs of a history."""
+        best = _best_of(history)
+        if best is None:
+            return cls(reason, detail, len(epochs), **further)
+        name, place = best
+        # Only values of every epoch, or of every validation, stand at the place of one.
+        logs = {key: values[place] for key, values in history.items() if len(values) == len(history[name])}
+        whole = len(history[name]) == len(epochs)
+        return cls(reason, detail, len(epochs), epochs[place] if whole else None, logs, **further)
+
+
+def _best_of(history: Mapping[str, Sequence[float]]) -> tuple[str, int] | None:
+    """Return the value by which epochs are compared, and its place with the best one."""
+    for name in ("val_loss", "loss"):
+        finite = [(value, place) for place, value in enumerate(history.get(name, ())) if math.isfinite(value)]
+        if finite:
+            return name, min(finite)[1]
+    return None

@@ -1,0 +1,377 @@
+"""One training of a trainer: the data, what goes around it, the job, and the models it leaves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from distkeras.algorithms import Vector
+from distkeras.center import CenterConfig
+from distkeras.cluster.arrays import Roles
+from distkeras.cluster.data import Prepared, check_full
+from distkeras.cluster.job import Job, Outcome
+from distkeras.cluster.probe import check_python
+from distkeras.cluster.resume import Interrupted, find_interrupted
+from distkeras.cluster.server import launched
+from distkeras.cluster.settings import result_limit
+from distkeras.cluster.splitting import split_rows
+from distkeras.cluster.tables import TrainingData, as_frame
+from distkeras.cluster.validate import check_last_batch
+from distkeras.events import EpochEnded, Event, ServerRestored, Window
+from distkeras.lifecycle.around import Around
+from distkeras.lifecycle.callbacks import Callbacks
+from distkeras.lifecycle.conducting import Conducting
+from distkeras.lifecycle.conductor import Conductor
+from distkeras.lifecycle.interrupt import FirstInterrupt
+from distkeras.lifecycle.live_model import LiveModel, Logs
+from distkeras.lifecycle.plan import Plan, Stop
+from distkeras.lifecycle.result import TrainingResult
+from distkeras.monitor.progress import ProgressBar
+from distkeras.trainers.checks import warn_of_rate
+from distkeras.trainers.validating import Validating
+from distkeras.worker.epochs import EpochPlan, StateAt
+from distkeras.worker.final_state import FinalState
+from distkeras.worker.signature import model_signature
+from distkeras.worker.task import Task
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from distkeras.cluster.process import Process
+    from distkeras.trainers.base import Trainer
+    from distkeras.trainers.given import GivenModel
+    from distkeras.worker.validation_share import ValidationShare
+
+    Arrange = Callable[[DataFrame], tuple[DataFrame, tuple[int, ...]]]
+
+
+class Training:
+    """One call of `train`.
+
+    Args:
+        trainer: the trainer, whose history it fills.
+        around: what goes around the training.
+        shuffle: as in `DistributedTrainer.train`.
+        initial: returns the first center, shape (size,); or one for each member, shape (members, size).
+        arrange: splits the prepared rows into the workers' partitions; returns them and their row counts.
+        resume: as in `DistributedTrainer.train`.
+        independent: whether each worker trains a model of its own.
+
+    Attributes:
+        models: the models that callbacks see, or that the training has left; empty before there are any.
+        conductors: one for each of the models that callbacks see.
+        last: the last centers, after an error.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        around: Around,
+        shuffle: bool,
+        initial: Callable[[], Vector],
+        arrange: Arrange | None,
+        resume: bool,
+        *,
+        independent: bool,
+    ) -> None:
+        self._trainer = trainer
+        self._around = around
+        self._shuffle = shuffle
+        self._initial = initial
+        self._arrange = arrange
+        self._resume = resume
+        self._is_independent = independent
+        self._given: GivenModel = trainer._given
+        self._ended: list[EpochEnded] = []
+        self.models: list[keras.Model] = []
+        self.conductors: list[Conductor] = []
+        self.last: list[Vector] = []
+        self.stop = Stop()
+        self._validating: Validating | None = None
+        self._share: ValidationShare | None = None
+
+    def run(self, data: TrainingData) -> tuple[list[keras.Model], int]:
+        """Train on `data`; return the trained model, or those of all members, and the number of updates."""
+        trainer = self._trainer
+        interrupted = find_interrupted(trainer.server, self._resume)
+        if interrupted is not None and not trainer._seeded:
+            trainer.seed = interrupted.settings["seed"]
+        num_partitions = trainer.num_workers if self._arrange is None else 1
+        roles = Roles(trainer.features_col, trainer.label_col, trainer.sample_weight_col)
+        with ExitStack() as stack:
+            processes = stack.enter_context(launched(trainer.num_parameter_servers))
+            held = None if self._around.validation is None else self._around.validation.data
+            if self._around.split:
+                data, held = split_rows(data, self._around.split, trainer.seed)
+            frame, roles = stack.enter_context(as_frame(data, roles, num_partitions))
+            # Check Python before the first job: evaluating the rows may already run Python code.
+            check_python(frame.sparkSession, keras.backend.backend())
+            prepared = trainer._prepare(frame, roles, self._shuffle, num_partitions)
+            frame, rows = self._arranged(prepared)
+            if self._around.validation is not None:
+                members = trainer.num_workers if self._is_independent else 1
+                self._validating = Validating(trainer, self._around.validation, held, members, stack)
+                self._validating.begin(self._given.spec)
+                frame, self._share = self._validating.added_to(frame)
+            initial = self._begin(prepared, rows, interrupted)
+            if self._num_epoch < 1:  # A callback has moved `initial_epoch` to the end.
+                outcome = Outcome(initial, 0)
+            else:
+                outcome = self._train(prepared, frame, rows, initial, interrupted, processes)
+            return self._end(outcome, prepared), outcome.num_updates
+
+    def keras_history(self) -> keras.callbacks.History:
+        """Return Keras's history of the one model of the training."""
+        return self.conductors[0].callbacks.history
+
+    def result(self, seconds: float) -> TrainingResult:
+        """Return why the training ended, and its best epoch."""
+        stops = [self.stop, *(conductor.stop for conductor in self.conductors)]
+        reason, detail = next(
+            ((stop.reason, stop.detail) for stop in stops if stop.reason is not None),
+            ("finished", "the last epoch has ended"),
+        )
+        history = self._trainer._history
+        return TrainingResult.of(reason, detail, history.epoch, history.history, seconds=seconds)
+
+    def _arranged(self, prepared: Prepared) -> tuple[DataFrame, tuple[int, ...]]:
+        trainer = self._trainer
+        frame, rows = prepared.frame, prepared.rows_per_partition
+        if self._arrange is not None:
+            frame, rows = self._arrange(frame)
+            inputs, _ = model_signature(trainer.keras_model)
+            check_last_batch(inputs, trainer.batch_size, rows, trainer.feeding.drop_remainder)
+        if trainer.feeding.drop_remainder:
+            check_full(rows, trainer.batch_size)
+        return frame, rows
+
+    def _begin(self, prepared: Prepared, rows: tuple[int, ...], interrupted: Interrupted | None) -> Vector:
+        """Run the callbacks that precede the first epoch, and return the first center, or centers."""
+        trainer, around = self._trainer, self._around
+        self._first = around.initial_epoch
+        self._num_epoch = trainer.num_epoch - self._first
+        initial = self._initial()
+        independent = self._is_independent
+        self._rows = self._rows_of_epoch(rows)
+        if around.is_plain:
+            return initial
+        if around.in_place:
+            self.models = [trainer.keras_model]
+        else:
+            self.models = [self._given.trained(center) for center in np.atleast_2d(initial)]
+        if not independent:
+            self._given = self._given.following(self.models[0])
+        for member, model in enumerate(self.models):
+            own = rows[member : member + 1] if independent else rows
+            self.conductors.append(self._conductor(member, model, prepared, own, len(self.models)))
+        for conductor in self.conductors:
+            conductor.begin()
+            self._first = getattr(conductor.live.model, "_initial_epoch", None) or self._first
+        self._num_epoch = trainer.num_epoch - self._first
+        for conductor in self.conductors:
+            conductor.move(self._first, self._num_epoch)
+            if self._num_epoch > 0:
+                conductor.begin_epoch()
+        if not independent:
+            return self._given.first_vector()
+        return np.stack([conductor.live.vector() for conductor in self.conductors])
+
+    def _conductor(
+        self, member: int, model: keras.Model, prepared: Prepared, rows: tuple[int, ...], members: int
+    ) -> Conductor:
+        trainer, around = self._trainer, self._around
+        steps = sum(-(-count // trainer.batch_size) for count in rows)
+        callbacks = Callbacks(
+            callbacks_of(around.callbacks, member, members), model, trainer.num_epoch, steps, around.verbose
+        )
+        alone = len(rows) == 1
+        holds = (
+            (alone or trainer.algorithm.synchronous)
+            and not trainer.overlap
+            and trainer._fragments is None
+            and (callbacks.decide or around.validation is not None or around.stop is not None)
+        )
+        plan = Plan(
+            rows=self._rows_of_epoch(rows),
+            num_epoch=self._num_epoch,
+            first=self._first,
+            holds=holds,
+            by_steps=holds and alone and members == 1 and callbacks.see_batches,
+            worker=member if members > 1 else 0,
+        )
+        return Conductor(
+            LiveModel(model, self._given.spec.layout, prepared.columns, trainer.batch_size),
+            callbacks,
+            plan,
+            Stop(),
+            judge=None if self._validating is None else self._validating.judge_of(model),
+            stop_when=around.stop,
+            on_epoch=self._closed if member == 0 else _ignore,
+            on_rate=self._warn_of_rate,
+        )
+
+    def _closed(self, epoch: int, logs: Logs, ended: EpochEnded | None) -> None:
+        self._trainer._history.add_epoch(epoch, logs)
+
+    def _warn_of_rate(self, rate: float) -> None:
+        warn_of_rate(self._trainer.algorithm, self._trainer.num_workers, rate)
+
+    def _rows_of_epoch(self, rows: tuple[int, ...]) -> int:
+        trainer, steps = self._trainer, self._around.steps_per_epoch
+        if steps is not None:
+            return steps * trainer.batch_size * len(rows)
+        rest = trainer.batch_size if trainer.feeding.drop_remainder else 1
+        return sum(count - count % rest for count in rows)
+
+    def _train(
+        self,
+        prepared: Prepared,
+        frame: DataFrame,
+        rows: tuple[int, ...],
+        initial: Vector,
+        interrupted: Interrupted | None,
+        processes: list[Process],
+    ) -> Outcome:
+        trainer = self._trainer
+        settings = trainer._settings(self._shuffle, sum(rows)) | {"data": frame.schema.simpleString()}
+        if prepared.content is not None:
+            settings["digest of the rows"] = prepared.content
+        if interrupted is not None:
+            interrupted.check(settings)
+        members = 1 if initial.ndim == 1 else trainer.num_workers
+        task = Task(
+            center=self._center(initial),
+            columns=prepared.columns,
+            rows=rows,
+            batch_size=trainer.batch_size,
+            num_epoch=self._num_epoch,
+            shuffle=self._shuffle,
+            seed=trainer.seed,
+            schedules_follow_training=trainer.schedule_steps == "training" and members == 1,
+            state_of=tuple(range(members)),
+            largest_state=result_limit(frame.sparkSession) // 2 // members,
+            drop_remainder=trainer.feeding.drop_remainder,
+            epochs=self._epochs(),
+            validation=self._share,
+        )
+        job = Job(
+            model=self._given.spec,
+            task=task,
+            frame=frame,
+            initial=initial,
+            backend=keras.backend.backend(),
+            num_servers=trainer.num_parameter_servers,
+            options=trainer.server,
+            settings=settings,
+            resume=None if interrupted is None else interrupted.next,
+            launched=processes,
+            compression=trainer.compression,
+            story=trainer._story,
+            last=self.last,
+        )
+        show = None if trainer.verbose == "auto" else bool(trainer.verbose)
+        with ProgressBar(type(trainer).__name__, self._rows * self._num_epoch, show=show) as bar:
+            conducting = Conducting(self.conductors, self.stop, lambda event: self._take(event, bar))
+            with FirstInterrupt(self._interrupted):
+                return job.run(conducting)
+
+    def _interrupted(self) -> None:
+        self.stop.set("interrupt", "Ctrl-C was pressed; a second one ends it at once")
+
+    def _take(self, event: Event, bar: ProgressBar) -> None:
+        history = self._trainer._history
+        bar(event)
+        if isinstance(event, Window) and event.steps:  # The last commits of fragments may have none.
+            history.append(event)
+        if isinstance(event, EpochEnded):
+            self._ended.append(event)
+        if isinstance(event, ServerRestored):
+            history.roll_back(event.commits)
+
+    def _epochs(self) -> EpochPlan:
+        """Return what the workers have to do at the ends of epochs."""
+        each = [(conductor.callbacks, conductor.plan) for conductor in self.conductors]
+        by_steps = any(plan.by_steps for _, plan in each)
+        state: StateAt = "epochs" if any(callbacks.see_state for callbacks, _ in each) else "never"
+        return EpochPlan(
+            windows_end=self._is_exact,
+            steps=self._around.steps_per_epoch,
+            state="commits" if by_steps else state,
+            longest_window=1 if by_steps else None,
+        )
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether windows end with epochs: each model has one worker, and something looks at its epochs."""
+        trainer = self._trainer
+        alone = trainer.num_workers == 1 or len(self.conductors) > 1
+        return bool(self.conductors) and alone and not trainer.overlap and trainer._fragments is None
+
+    def _center(self, initial: Vector) -> CenterConfig:
+        trainer, layout = self._trainer, self._given.spec.layout
+        first = [conductor.plan for conductor in self.conductors if conductor.plan.holds]
+        return CenterConfig(
+            trainer.algorithm,
+            trainer.num_workers,
+            num_trainable=layout.num_trainable,
+            quorum=trainer.quorum,
+            grace=trainer.grace,
+            overlap=trainer.overlap,
+            bad_updates=trainer.on_bad_update,
+            without_lost=trainer.on_lost_worker == "proceed",
+            independent=self._is_independent,
+            dtype=initial.dtype.name,
+            layout=self._given.spec.fingerprint,
+            tensors=layout.tensors,
+            fragments=trainer._fragments,
+            epoch_rows=self.conductors[0].plan.rows if self.conductors else self._rows,
+            until=first[0].until(0, 0) if first else None,
+        )
+
+    def _end(self, outcome: Outcome, prepared: Prepared) -> list[keras.Model]:
+        """Complete the models, run the callbacks that follow the last epoch, and return the models."""
+        trainer, states = self._trainer, outcome.final_states
+        centers = np.atleast_2d(outcome.center)
+        if self.conductors:
+            for member, (conductor, center) in enumerate(zip(self.conductors, centers, strict=True)):
+                conductor.end(center, states.get(member))
+            return self.models
+        if outcome.center.ndim == 2:
+            self.models = [
+                trainer._given.trained(
+                    center, states.get(member), prepared.columns, batch_size=trainer.batch_size
+                )
+                for member, center in enumerate(centers)
+            ]
+            return self.models
+        own, *others = (states.get(worker, FinalState()) for worker in range(trainer.num_workers))
+        model = trainer._given.trained(
+            centers[0], own, prepared.columns, others, batch_size=trainer.batch_size
+        )
+        self.models = [model]
+        self._add_epochs(model, prepared)
+        return self.models
+
+    def _add_epochs(self, model: keras.Model, prepared: Prepared) -> None:
+        """Add the logs of the epochs to the history, and leave the metrics in those of the last one."""
+        live = LiveModel(model, self._given.spec.layout, prepared.columns, self._trainer.batch_size)
+        for ended in {event.epoch: event for event in self._ended}.values():
+            self._trainer._history.add_epoch(self._first + ended.epoch, live.logs_of(ended.states))
+
+
+def callbacks_of(given: Any, member: int, members: int) -> Any:
+    """Return the callbacks of one of `members` models: a copy of those given, for an ensemble."""
+    if callable(given) and not isinstance(given, keras.callbacks.Callback | keras.callbacks.CallbackList):
+        return given(member)
+    if members == 1:
+        return given
+    return copy.deepcopy(given)
+
+
+def _ignore(*_: Any) -> None:
+    pass
