@@ -26,11 +26,10 @@ ALLOWED = {
     "jvm": set(),
     "cluster": {"algorithms", "center", "record", "wire", "model", "worker", "events", "jvm", "runs"},
     "class_archive": {"cluster", "jvm"},
-    "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events"},
+    "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "runs", "events"},
     "monitor": {"events"},
     "simulation": {"algorithms", "center", "record", "events", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
-    "lifecycle": {"runs"},
     "trainers": {
         "algorithms",
         "center",
