@@ -57,7 +57,7 @@ def kill_server(event):
         (server,) = [
             process
             for process in psutil.Process().children(recursive=True)
-            if "distkeras.wire" in " ".join(process.cmdline())
+            if process.status() != psutil.STATUS_ZOMBIE and "distkeras.wire" in " ".join(process.cmdline())
         ]
         server.kill()
 
