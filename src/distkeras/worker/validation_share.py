@@ -42,18 +42,18 @@ class ValidationRows:
     """
 
     def __init__(self, feed: Feed | None) -> None:
-        self._feed = feed
+        self.feed = feed
 
     def evaluate(self, replica: Replica, vector: Vector) -> bytes:
         """Return the states of the metrics of `replica` at the weights `vector`; empty without rows."""
-        return b"" if self._feed is None else packed(replica.evaluate(vector, self._feed.epoch(0)))
+        return b"" if self.feed is None else packed(replica.evaluate(vector, self.feed.epoch(0)))
 
     def __enter__(self) -> ValidationRows:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._feed is not None:
-            self._feed.close()
+        if self.feed is not None:
+            self.feed.close()
 
 
 def split_off(
