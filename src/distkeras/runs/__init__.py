@@ -5,8 +5,9 @@ from distkeras.runs.event_files import CenterEvaluated, RunResumed
 from distkeras.runs.folder import RunError
 from distkeras.runs.loaded import LoadedRun, load_run
 from distkeras.runs.models import load_model, save_model
+from distkeras.runs.options import RunOptions
 from distkeras.runs.records import EpochRecord
-from distkeras.runs.run import Run, RunOptions
+from distkeras.runs.run import Run
 
 __all__ = [
     "CenterEvaluated",

@@ -11,10 +11,11 @@ from distkeras.events import Window
 from distkeras.runs.checkpoints import CheckpointFolder, CheckpointIndex
 from distkeras.runs.counted import counted_windows
 from distkeras.runs.event_files import Written, read_events
+from distkeras.runs.facts import RESULT, json_of, read_facts
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
 from distkeras.runs.models import with_snapshot
 from distkeras.runs.records import EpochRecord, read_records
-from distkeras.runs.run import MODEL, RESULT, SNAPSHOTS, json_of, read_facts
+from distkeras.runs.run import MODEL, SNAPSHOTS
 from distkeras.wire.lease import find_holder
 
 if TYPE_CHECKING:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.fragments import fragments_of
 from distkeras.center.layout import Layout
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
+from distkeras.runs.mirror import download, remote_snapshots
 from distkeras.wire.redaction import hidden_in_errors
 from distkeras.wire.store import Store
 
@@ -149,6 +152,16 @@ def described(layout: Layout) -> list[list[Any]]:
 
 def _newest(address: str, storage_options: Mapping[str, Any] | None) -> list[Snapshot]:
     """Return the newest snapshot of each server; empty if one has none."""
+    folder = Folder(*find_filesystem(address, storage_options))
+    if folder.is_shared:
+        return _newest_at(address, storage_options)
+    with tempfile.TemporaryDirectory(prefix="distkeras-") as local:
+        for name in remote_snapshots(folder, ""):
+            download(folder, name, Path(local) / name)
+        return _newest_at(local, None)
+
+
+def _newest_at(address: str, storage_options: Mapping[str, Any] | None) -> list[Snapshot]:
     stores = [Store(address, storage_options=storage_options)]
     fs, folder = stores[0].open()
     while fs.exists(f"{folder}/server-{len(stores)}"):

@@ -19,14 +19,18 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from distkeras.events import SnapshotWritten, Window
-from distkeras.runs.checkpoints import CheckpointFolder, CheckpointIndex, Checkpoints
+from distkeras.runs.checkpoints import CheckpointFolder, CheckpointIndex
 from distkeras.runs.counted import counted_windows
 from distkeras.runs.event_files import EventWriter, RunResumed, Written, read_events
+from distkeras.runs.facts import FACTS, RESULT, VERSION, json_of, read_facts
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
+from distkeras.runs.mirror import SnapshotMirror, remote_snapshots
+from distkeras.runs.options import RunOptions
 from distkeras.runs.records import EpochRecord, EpochRecords
 from distkeras.runs.settings import plain, this_process
 from distkeras.wire.lease import Holder, Lease, find_holder
@@ -37,57 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
-"""Version of the format, raised when older releases cannot read it. Releases read all older versions."""
-FACTS, MODEL, RESULT, SNAPSHOTS = "run.json", "model.keras", "result.json", "snapshots"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where a training keeps its run, and what it keeps.
-
-    Attributes:
-        address: a folder, on any filesystem that fsspec supports, or Spark's Hadoop: "runs/mnist-7",
-            "s3://bucket/runs/mnist-7", "hdfs:///runs/mnist-7".
-        checkpoints: the models to keep; `None` for none.
-        storage_options: arguments of fsspec's driver, such as keys. They are not written anywhere.
-
-    Raises:
-        TypeError: the address is not a text or a path, or another argument has the wrong type.
-        ValueError: the address is empty.
-    """
-
-    address: str
-    checkpoints: Checkpoints | None = field(default_factory=Checkpoints)
-    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.address, str | os.PathLike):
-            raise TypeError(
-                f"`address` must be a folder, such as 'runs/mnist'. Received: {type(self.address)}"
-            )
-        object.__setattr__(self, "address", os.fspath(self.address))
-        if not self.address:
-            raise ValueError("`address` must be a folder, such as 'runs/mnist'. Received: address=''")
-        if not isinstance(self.checkpoints, Checkpoints | None):
-            raise TypeError(
-                "`checkpoints` must be a distkeras.Checkpoints, or None for none. "
-                f"Received: checkpoints={self.checkpoints!r}"
-            )
-        if not isinstance(self.storage_options, Mapping | None):
-            raise TypeError(
-                "`storage_options` must be a dict of arguments of fsspec's driver. "
-                f"Received: {type(self.storage_options)}"
-            )
-
-    def __repr__(self) -> str:
-        address = hiding(self.address, self.storage_options)(self.address)
-        return f"RunOptions(address={address!r}, checkpoints={self.checkpoints!r})"
-
-    @staticmethod
-    def of(run: str | os.PathLike[str] | RunOptions | None) -> RunOptions | None:
-        """Return the options that a trainer's argument `run` stands for."""
-        return run if isinstance(run, RunOptions | None) else RunOptions(os.fspath(run))
+MODEL, SNAPSHOTS = "model.keras", "snapshots"
 
 
 class Run:
@@ -117,6 +71,7 @@ class Run:
         self._records: dict[int | None, EpochRecords] = {}
         self._checkpoints: dict[int | None, CheckpointFolder] = {}
         self._events = EventWriter(folder, self._lease.check, self._hide)
+        self._mirror: SnapshotMirror | None = None
 
     @classmethod
     def open(cls, run: RunOptions | str | os.PathLike[str], resume: bool | Literal["auto"] = False) -> Run:
@@ -215,19 +170,20 @@ class Run:
             self._events.write(RunResumed(epochs, source, time.time()))
 
     def _remove_snapshots(self) -> None:
-        for name in self._folder.names(SNAPSHOTS):
-            own = f"{SNAPSHOTS}/{name}"
-            for path in (
-                [own] if name.endswith(".npz") else [f"{own}/{each}" for each in self._folder.names(own)]
-            ):
-                if path.endswith(".npz"):
-                    self._folder.remove(path)
+        if self._mirror is not None:
+            self._mirror.clear()
+        for name in list(remote_snapshots(self._folder, SNAPSHOTS)):
+            self._folder.remove(f"{SNAPSHOTS}/{name}")
 
     def snapshot_options(self, given: SnapshotOptions | None) -> SnapshotOptions | None:
         """Return the options of the server's snapshots: `given`, in the run unless they have an address."""
         if given is None or given.address is not None:
             return given
         self._kept = given.keep
+        if not self._folder.is_shared:
+            if self._mirror is None:
+                self._mirror = SnapshotMirror(self._folder, SNAPSHOTS, self._lease.check)
+            return replace(given, address=str(self._mirror.local))
         address = f"{self._options.address.rstrip('/')}/{SNAPSHOTS}"
         return replace(given, address=address, storage_options=self._options.storage_options)
 
@@ -240,6 +196,8 @@ class Run:
         """
         self._events.write(event)
         if isinstance(event, SnapshotWritten):
+            if self._mirror is not None:
+                self._mirror.copy_soon()
             with self._lock:
                 for records in self._records.values():
                     records.snapshot_written()
@@ -351,11 +309,12 @@ class Run:
             self._folder.write(RESULT, json.dumps(plain(result, self._hide), indent=1).encode())
 
     def close(self) -> None:
-        """Write what is left, and release the directory."""
-        try:
-            self._events.close()
-        finally:
-            self._lease.release()
+        """Write what is left, and release the directory. Call it after the servers have ended."""
+        with ExitStack() as stack:
+            stack.callback(self._lease.release)
+            if self._mirror is not None:
+                stack.callback(self._mirror.close)
+            stack.callback(self._events.close)
 
     def __enter__(self) -> Run:
         return self
@@ -372,30 +331,6 @@ class Run:
         if member not in self._checkpoints:
             self._checkpoints[member] = CheckpointFolder(self._folder, self._options.checkpoints, member)
         return self._checkpoints[member]
-
-
-def read_facts(folder: Folder) -> dict[str, Any] | None:
-    """Return the contents of `run.json`; `None` if the folder holds no run.
-
-    Raises:
-        RunError: a later release wrote it.
-    """
-    facts = json_of(folder, FACTS)
-    if facts is not None and facts.get("format", 0) > VERSION:
-        raise RunError(
-            f"Expected a run of format {VERSION} or earlier, which this release of distkeras reads. "
-            f"Received: format {facts['format']}, of a later release. Upgrade distkeras."
-        )
-    return facts
-
-
-def json_of(folder: Folder, name: str) -> dict[str, Any] | None:
-    """Return the contents of a file; `None` if there is none."""
-    try:
-        facts: dict[str, Any] = json.loads(folder.read(name))
-    except FileNotFoundError:
-        return None
-    return facts
 
 
 def _by(holder: Holder | None) -> str:
