@@ -1,7 +1,7 @@
 """Frames in both directions over one socket, after the handshake.
 
-Sending and receiving are conversations of `event_loop`: they say when they have to wait for the socket. At a
-worker the socket blocks, so they run in one go.
+A small frame passes in one system call: `arrived` and `posted` are plain functions. What has to wait for the
+socket is a conversation of `event_loop`. At a worker the socket blocks, so that runs in one go.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Arriving(NamedTuple):
         text: as it arrived.
         codec: the vector's codec.
         num_bytes: bytes of the vector in the stream; 0 for no vector.
+        in_place: bytes of the vector that have arrived in the memory for it.
     """
 
     cls: type
@@ -48,6 +49,19 @@ class Arriving(NamedTuple):
     text: bytes
     codec: int
     num_bytes: int
+    in_place: int = 0
+
+
+class Rest(NamedTuple):
+    """What is left to send of a frame.
+
+    Attributes:
+        head: of its header, text and zeros.
+        data: of its vector.
+    """
+
+    head: bytes
+    data: memoryview
 
 
 class Connection:
@@ -65,6 +79,7 @@ class Connection:
         shared: the vector of every frame in either direction, if both sides are on one machine; otherwise
             `None`, and vectors follow their frames.
         moved: bytes of vectors that have been sent and received so far.
+        repeats: type of the frames that `arrived` can receive, that of the last one; `None` for none.
     """
 
     def __init__(
@@ -84,8 +99,10 @@ class Connection:
         # Data that stays on this machine is not damaged on the way.
         self._checksum = checksum and sock.family != socket.AF_UNIX
         self._ahead = b""  # Bytes that have been received but not used.
-        self._header = b""  # The last one, parsed in `_form`.
+        self._header = b""  # The last one, without what differs in the next; parsed in `_form`.
         self._form: tuple[type, int, frames.Form] = (type(None), 0, (frames.UNCODED, 0))
+        self._head = bytearray()  # As long as header, text and zeros of the last one.
+        self.repeats: type | None = None
         self._encrypted = isinstance(sock, ssl.SSLSocket)
         self.shared: Vector | None = None
         self.moved = 0
@@ -103,24 +120,35 @@ class Connection:
             self.sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
     def send(self, message: frames.Message) -> None:
-        """As `sending`, over a socket that blocks.
+        """Send one whole frame, as `posted` and `posting`, over a socket that blocks.
 
         Raises:
             TimeoutError: the limit of `limit_waits` is over.
         """
-        _at_once(self.sending(message))
+        if (rest := self.posted(message)) is not None:
+            _at_once(self.posting(rest))
 
     def receive(self, buffer: Vector) -> Any:
-        """Receive one frame, as `beginning` and `finishing`, over a socket that blocks.
+        """Receive one frame over a socket that blocks.
 
         Raises:
             TimeoutError: the limit of `limit_waits` is over.
+            FrameError, ConnectionError, OSError: as for `beginning` and `finishing`.
         """
-        arriving = _at_once(self.beginning(buffer.nbytes))
-        return _at_once(self.finishing(arriving, buffer))
+        try:
+            arrived = self.arrived(buffer)
+        except BlockingIOError:
+            raise TimeoutError(_LATE) from None
+        if arrived is None:
+            arrived = _at_once(self.beginning(buffer.nbytes))
+        elif type(arrived) is not Arriving:
+            return arrived
+        return _at_once(self.finishing(arrived, buffer))
 
-    def sending(self, message: frames.Message) -> Steps[None]:
-        """Send one whole frame. With compression, its vector may become what the other side decodes.
+    def posted(self, message: frames.Message) -> Rest | None:
+        """Send of one frame what the system takes at once; return the rest for `posting`; `None` for nothing.
+
+        With compression, the vector may become what the other side decodes.
 
         Raises:
             TextTooLong: the other side would refuse the frame.
@@ -129,36 +157,83 @@ class Connection:
         encoded = None if self._compression is None else self._compression.pack(message)
         head, vector = frames.encode(message, self._checksum, encoded, self._dtype)
         if vector is not None and self.shared is not None:
-            if vector is not self.shared and vector.ctypes.data != self.shared.ctypes.data:
+            # Addresses are slow to get, and a vector that has its own memory is elsewhere.
+            if vector is not self.shared and (vector.base is None or vector.ctypes.data != self.shared.ctypes.data):
                 np.copyto(self.shared[: vector.size], vector)
             vector = None
-        data = memoryview(b"") if vector is None else vector.data.cast("B")
-        return self._send(head, data)
+        data = _NOTHING if vector is None else vector.data.cast("B")
+        if self._encrypted:  # It has no sendmsg.
+            return Rest(b"", memoryview(head + data)) if len(data) <= SMALL_BYTES else Rest(head, data)
+        try:
+            # One system call for both, so that a small vector does not wait for a second packet.
+            sent = self.sock.sendmsg((head, data[:PIECE])) if vector is not None else self.sock.send(head)
+        except BlockingIOError:
+            return Rest(head, data)
+        in_head = min(sent, len(head))
+        self.moved += sent - in_head
+        return None if sent == len(head) + len(data) else Rest(head[in_head:], data[sent - in_head :])
 
-    def _send(self, head: bytes, data: memoryview) -> Steps[None]:
-        if self._encrypted and len(data) <= SMALL_BYTES:  # It has no sendmsg.
-            head, data = head + data, memoryview(b"")
-        offset = -len(head)
-        while offset < len(data):
-            try:
-                if offset >= 0:
-                    sent = self.sock.send(data[offset : offset + PIECE])
-                elif self._encrypted:
-                    sent = self.sock.send(head[offset:])
+    def posting(self, rest: Rest) -> Steps[None]:
+        """Send the rest of a frame.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        for data in (memoryview(rest.head), rest.data):
+            while data:
+                try:
+                    sent = self.sock.send(data[:PIECE])
+                except _WRITES:
+                    yield WRITE
+                except ssl.SSLWantReadError:
+                    yield READ
                 else:
-                    # One system call for both, so that a small vector does not wait for a second packet.
-                    sent = self.sock.sendmsg([head[offset:], data[:PIECE]])
-            except _WRITES:
-                yield WRITE
-            except ssl.SSLWantReadError:
-                yield READ
-            else:
-                offset += sent
-                self.moved += sent
+                    data = data[sent:]
+                    self.moved += sent
 
     def ready(self) -> bool:
         """Return whether a part of the next frame has been received already."""
         return bool(self._ahead) or (self._encrypted and self.sock.pending() > 0)  # type: ignore[attr-defined]
+
+    def arrived(self, vector: Vector | None) -> Any:
+        """Receive in one system call what has arrived of a frame that is like the last one.
+
+        Returns:
+            The message; an `Arriving` for `finishing` if a part of the vector is missing; `None` if the frame
+            is another one or has just begun: `beginning` goes on with it.
+
+        Args:
+            vector: place for the vector of the frame; `None` if none can follow.
+
+        Raises:
+            BlockingIOError: nothing has arrived.
+            FrameError: the bytes are not a valid frame.
+            ConnectionError: the other side has closed the connection.
+            OSError: the connection is lost.
+        """
+        head = self._head
+        if self._ahead or self.repeats is None:
+            return None
+        if vector is None or self.shared is not None:
+            data, count = _NOTHING, self.sock.recv_into(head)
+        else:
+            data = vector.data.cast("B")
+            count = self.sock.recvmsg_into((head, data[:PIECE]))[0]
+        if not count:
+            raise ConnectionError(_CLOSED)
+        start, (cls, text_length, (codec, num_bytes)) = bytes(head), self._form
+        in_place, end = count - len(head), frames.HEADER.size + text_length
+        if in_place < 0 or not start.startswith(self._header) or start.count(0, end) != len(head) - end:
+            self._ahead = start[:count] + bytes(data[: max(in_place, 0)])
+            return None
+        self.moved += in_place
+        whole, text = in_place == num_bytes or self.shared is not None, start[frames.HEADER.size : end]
+        if whole and not self._checksum and np.little_endian:
+            return frames.parse(cls, text, vector)
+        header = start[: frames.HEADER.size]
+        if not whole:
+            return Arriving(cls, header, text, codec, num_bytes, in_place)
+        return self._message(cls, header, text, vector if num_bytes else None, vector)
 
     def beginning(self, vector_bytes: int) -> Steps[Arriving]:
         """Receive a frame's header and text; `finishing` must follow.
@@ -174,7 +249,7 @@ class Connection:
         if len(self._ahead) < frames.HEADER.size:
             yield from self._look_ahead(frames.HEADER.size)
         header = self._ahead[: frames.HEADER.size]
-        if header != self._header:
+        if self._compression is not None or not self._header or not header.startswith(self._header):
             self._form = self._parse_header(header, vector_bytes)
         cls, text_length, (codec, num_bytes) = self._form
         start, end = frames.HEADER.size, frames.HEADER.size + text_length
@@ -192,7 +267,10 @@ class Connection:
         forms = {} if compression is None else compression.forms((frames.UNCODED, vector_bytes))
         parsed = frames.parse_header(header, self._kinds, self._max_text, vector_bytes, forms)
         # Exchange after exchange has the same header, as long as the form of the next does not change.
-        self._header = header if compression is None else b""
+        self._header = header[: -frames.CHECKSUM.size] if self._checksum else header
+        length = frames.HEADER.size + parsed[1] + frames.padding_of(parsed[1])
+        if compression is None and not self._encrypted:
+            self._head, self.repeats = bytearray(length), parsed[0]
         return parsed
 
     def finishing(self, arriving: Arriving, buffer: Vector | None) -> Steps[Any]:
@@ -205,13 +283,33 @@ class Connection:
             ConnectionError: the other side has closed the connection.
             OSError: the connection is lost.
         """
-        compression, (header, text) = self._compression, (arriving.header, arriving.text)
+        if self._compression is not None:
+            return (yield from self._unpacking(self._compression, arriving, buffer))
+        if arriving.num_bytes and self.shared is None and buffer is not None:
+            yield from self._fill(buffer.data.cast("B")[arriving.in_place :])
+        vector = buffer if arriving.num_bytes else None
+        return self._message(arriving.cls, arriving.header, arriving.text, vector, buffer)
+
+    def _message(
+        self, cls: type, header: bytes, text: bytes, vector: Vector | None, buffer: Vector | None
+    ) -> Any:
+        """Return the message of a frame whose `vector`, if it has one, is in `buffer`."""
+        frames.check(header, text, vector, self._checksum)
+        if vector is not None and self.shared is None and not np.little_endian:
+            vector.byteswap(inplace=True)
+        return frames.parse(cls, text, buffer)
+
+    def _unpacking(
+        self, compression: AnyCompression, arriving: Arriving, buffer: Vector | None
+    ) -> Steps[Any]:
+        """As `finishing`, in a job with compression or fragments."""
+        header, text = arriving.header, arriving.text
         message = frames.parse(arriving.cls, text, buffer)  # The vector arrives later.
-        if compression is not None and buffer is not None:
+        if buffer is not None:
             message = compression.fitted(message, (arriving.codec, arriving.num_bytes), buffer)
         packed = arriving.codec != frames.UNCODED
         vector = frames.vector_of(message) if arriving.num_bytes else None
-        if compression is not None and packed and vector is not None:
+        if packed and vector is not None:
             room = compression.room()
             yield from self._fill(room.data)
             frames.check(header, text, room, self._checksum)
@@ -226,8 +324,7 @@ class Connection:
             frames.check(header, text, vector, self._checksum)
             if vector is not None and arrives and not np.little_endian:
                 vector.byteswap(inplace=True)
-        if compression is not None:
-            compression.take_note(message, whole=not packed)
+        compression.take_note(message, whole=not packed)
         return message
 
     def progress(self) -> int:
@@ -286,6 +383,8 @@ class Connection:
 
 
 _CLOSED = "The other side closed the connection."
+_LATE = "The other side took longer than the limit."
+_NOTHING = memoryview(b"")
 
 
 def _at_once(steps: Steps[T]) -> T:
@@ -295,4 +394,4 @@ def _at_once(steps: Steps[T]) -> T:
     except StopIteration as end:
         value: T = end.value
         return value
-    raise TimeoutError("The other side took longer than the limit.")
+    raise TimeoutError(_LATE)

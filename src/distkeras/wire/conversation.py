@@ -11,12 +11,10 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.messages import (
-    Beat,
     Exchange,
     Follow,
     Join,
     Leave,
-    Poll,
     Pull,
     Reply,
     Request,
@@ -31,9 +29,9 @@ from distkeras.wire.event_loop import IDLE, PARK, THREAD, EventLoop, Steps, Task
 from distkeras.wire.staging import Lease, Staging
 
 LARGE_BYTES = 2**20
-"""Bytes of a vector that is not moved and applied in the event loop, where all others would wait for it."""
+"""From so many bytes of a vector on, connections have threads: in the event loop all others would wait for it."""
 
-_LONG, _SHORT = (Leave, Follow, Write), (Beat, Poll)
+_LONG = (Leave, Follow, Write)
 Answer = Callable[[Caller, Request], "Reply | frames.Stopped | None"]
 
 
@@ -89,7 +87,7 @@ class Conversation:
         self.log = ConnectionLog(peer)
         self.workers: set[int] = set()
         self._connection, self._shared = connection, shared
-        self._large = shared.num_bytes >= LARGE_BYTES
+        self._inline = self._straight = False
         self._task: Task | None = None
         self._kept: Vector | None = None
         self._hung_up = self._waits_for_room = False
@@ -97,7 +95,12 @@ class Conversation:
 
     def start(self, done: Callable[[Exception | None], None]) -> None:
         """Answer requests from now on; `done` is called at the end with the exception that ended it."""
-        self._task = Task(self._connection.sock, self._steps(), done)
+        connection, shared = self._connection, self._shared
+        large = shared.num_bytes >= LARGE_BYTES
+        # Whether the messages of exchanges come by the socket, to memory that is lent to many in turn.
+        self._inline = connection.shared is None and not (shared.keeps_messages or shared.follows)
+        self._straight = not (large and self._inline)  # A vector of that size does not come in one go.
+        self._task = Task(self._connection.sock, self._steps(), done, in_thread=large)
         self._shared.loop.start(self._task)
 
     def hang_up(self) -> None:
@@ -123,33 +126,62 @@ class Conversation:
             self._shared.loop.wake(task)
 
     def _steps(self) -> Steps[None]:
-        connection, shared = self._connection, self._shared
+        connection, staging = self._connection, self._shared.staging
         while True:
             if not connection.ready():
                 yield IDLE
-            arriving = yield from connection.beginning(shared.num_bytes)
-            lease = None
-            if (memory := self._needs_room(arriving.cls)) is not None:
-                lease = shared.staging.take(connection, self._wake, memory=memory)
-                if lease is None:
-                    lease = yield from self._wait_for_room(memory)
+            request, lease = None, None
             try:
-                # `Leave` and `Write` are answered after a snapshot, and `Follow` when there is something new.
-                if arriving.cls in _LONG or (self._large and arriving.cls not in _SHORT):
-                    yield THREAD
-                yield from self._exchange(arriving, lease)
+                if self._straight and connection.repeats is Exchange:
+                    lease = staging.take_free(connection) if self._inline else None
+                    request = self._arrived(lease)
+                    if request is None and lease is not None:
+                        lease = staging.give_back(lease)
+                if request is None:
+                    request = yield from connection.beginning(self._shared.num_bytes)
+                    lease = yield from self._room_for(request.cls)
+                    # `Leave` and `Write` are answered after a snapshot, `Follow` when there is something new.
+                    if request.cls in _LONG:
+                        yield THREAD
+                if type(request) is Arriving:
+                    request = yield from connection.finishing(request, self._memory_for(request.cls, lease))
+                if lease is not None:
+                    lease.moving = False
+                started = time.monotonic()
+                reply = self._answer(request)
+                if reply is None:
+                    if lease is not None:  # The center holds the answer back, in memory of its own.
+                        lease = staging.give_back(lease)
+                    reply = yield from self._wait_for_reply(type(request))
+                if type(request) in _LONG:
+                    self._shared.let_go(request, reply)
+                if lease is not None:
+                    lease.moving = True
+                if (rest := connection.posted(reply)) is not None:
+                    yield from connection.posting(rest)
+                if self.log.tells_exchanges:
+                    self.log.exchanged(request, reply, time.monotonic() - started)
             finally:
-                if lease is not None and lease.connection is connection:
-                    shared.staging.give_back(lease)
+                if lease is not None:
+                    staging.give_back(lease)
 
-    def _needs_room(self, cls: type) -> bool | None:
-        """Return whether the vector of a request or its reply needs room with memory, or in the center's."""
-        if self._shared.follows:
+    def _arrived(self, lease: Lease | None) -> Exchange | Arriving | None:
+        """Receive a small exchange in one system call, if there is room; `None` if it has to be awaited."""
+        if self._inline and lease is None:
             return None
-        if cls is Exchange:
-            inline = self._connection.shared is None and not self._shared.keeps_messages
-            return True if inline else None
-        return False if cls is Join or cls is Pull else None
+        try:
+            arrived: Exchange | Arriving | None = self._connection.arrived(self._memory_for(Exchange, lease))
+        except BlockingIOError:
+            return None
+        return arrived
+
+    def _room_for(self, cls: type) -> Steps[Lease | None]:
+        """Return room for the vector of a request, or of its reply; `None` if it needs none."""
+        if self._shared.follows or not (cls is Join or cls is Pull or (cls is Exchange and self._inline)):
+            return None
+        memory = cls is Exchange  # The center brings that of the others.
+        lease = self._shared.staging.take(self._connection, self._wake, memory=memory)
+        return lease or (yield from self._wait_for_room(memory))
 
     def _wait_for_room(self, memory: bool) -> Steps[Lease]:
         staging, connection = self._shared.staging, self._connection
@@ -166,41 +198,32 @@ class Conversation:
             self._waits_for_room = False
             staging.forget(connection)
 
-    def _exchange(self, arriving: Arriving, lease: Lease | None) -> Steps[None]:
-        connection, caller, log = self._connection, self.caller, self.log
-        request = yield from connection.finishing(arriving, self._memory_for(arriving, lease))
-        if lease is not None:
-            lease.moving = False
-        started = time.monotonic() if log.tells_exchanges else 0.0
-        log.take(request)
-        self.workers.add(sender_of(request))
-        reply = self._shared.answer(caller, request)
-        if reply is None and lease is not None:  # The center holds the answer back, in memory of its own.
-            self._shared.staging.give_back(lease)
-            lease = None
-        while reply is None:
+    def _answer(self, request: Request) -> Reply | frames.Stopped | None:
+        """Return the reply to a request; `None` if it comes later."""
+        if type(request) is not Exchange or request.worker != self.log.worker:
+            self.log.take(request)
+            self.workers.add(sender_of(request))
+        return self._shared.answer(self.caller, request)
+
+    def _wait_for_reply(self, cls: type) -> Steps[Reply | frames.Stopped]:
+        """Wait for a reply that comes from the request of another."""
+        while True:
             yield PARK
             if self._hung_up:
                 raise ConnectionError("The connection was ended.")
-            if caller.replies:
-                reply = caller.replies.popleft()
-                if self._large or arriving.cls in _LONG:
+            if self.caller.replies:
+                if cls in _LONG:
                     yield THREAD
-        self._shared.let_go(request, reply)
-        if lease is not None:
-            lease.moving = True
-        yield from connection.sending(reply)
-        if log.tells_exchanges:
-            log.exchanged(request, reply, time.monotonic() - started)
+                return self.caller.replies.popleft()
 
-    def _memory_for(self, arriving: Arriving, lease: Lease | None) -> Vector | None:
+    def _memory_for(self, cls: type, lease: Lease | None) -> Vector | None:
         """Return the memory for the vector of a request; `None` if it has none."""
-        if arriving.cls is not Exchange and arriving.cls is not Write:
+        if cls is not Exchange and cls is not Write:
             return None
-        if self._connection.shared is not None:
-            return self._connection.shared
         if lease is not None:
             return lease.vector
+        if self._connection.shared is not None:
+            return self._connection.shared
         if self._kept is None:
             self._kept = np.empty(self._shared.size, self._shared.dtype)
         return self._kept

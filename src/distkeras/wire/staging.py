@@ -102,6 +102,17 @@ class Staging:
         following()
         return lease
 
+    def take_free(self, connection: Connection) -> Lease | None:
+        """Return a lease with memory; `None` if there is none without waiting."""
+        with self._lock:
+            if not self._free or self._waiting:
+                return None
+            lease = self._free.pop()
+            if lease.vector is None:
+                lease.vector = np.empty(self._size, self._dtype)
+            lease.connection, lease.moving = connection, True
+            return lease
+
     def give_back(self, lease: Lease) -> None:
         """Take the room of a lease back."""
         with self._lock:
