@@ -38,6 +38,7 @@ class Shard:
         self.turns = Turns()
         self._trainable = center[:num_trainable]
         self._statistics = center[num_trainable:]
+        self._split, self._has_statistics = num_trainable, num_trainable < center.size
         self._read_only = self._trainable.view()
         self._read_only.flags.writeable = False
         self.state: State = self.algorithm.init(self._trainable)
@@ -140,11 +141,11 @@ class Shard:
     def _apply(self, message: Vector, commit: Commit, share: int, out: Vector) -> None:
         """Handle `message` as its verdict says, and write the reply to `out`, which may be `message`."""
         verdict = commit.verdict
-        split = self._trainable.size
+        split = self._split
         if verdict is DISCARD:
             out[:] = self.center
             return
-        if self._statistics.size:
+        if self._has_statistics:
             if verdict is TAKE and share == 1:  # Adding the difference would round.
                 self._statistics[:] = message[split:]
             elif verdict is TAKE:

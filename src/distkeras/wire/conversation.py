@@ -29,7 +29,7 @@ from distkeras.wire.event_loop import IDLE, PARK, THREAD, EventLoop, Steps, Task
 from distkeras.wire.staging import Lease, Staging
 
 LARGE_BYTES = 2**20
-"""From so many bytes of a vector on, connections have threads: in the event loop all others would wait for it."""
+"""Bytes of a vector from which on a connection has a thread: in the event loop all others would wait."""
 
 _LONG = (Leave, Follow, Write)
 Answer = Callable[[Caller, Request], "Reply | frames.Stopped | None"]
@@ -88,6 +88,7 @@ class Conversation:
         self.workers: set[int] = set()
         self._connection, self._shared = connection, shared
         self._inline = self._straight = False
+        self._lease: Lease | None = None
         self._task: Task | None = None
         self._kept: Vector | None = None
         self._hung_up = self._waits_for_room = False
@@ -100,7 +101,7 @@ class Conversation:
         # Whether the messages of exchanges come by the socket, to memory that is lent to many in turn.
         self._inline = connection.shared is None and not (shared.keeps_messages or shared.follows)
         self._straight = not (large and self._inline)  # A vector of that size does not come in one go.
-        self._task = Task(self._connection.sock, self._steps(), done, in_thread=large)
+        self._task = Task(connection.stream.sock, self._steps(), done, in_thread=large)
         self._shared.loop.start(self._task)
 
     def hang_up(self) -> None:
@@ -116,7 +117,7 @@ class Conversation:
 
     def stirs(self) -> bool:
         """Return whether bytes have moved since the last call, or the other side waits for this server."""
-        moved = self._connection.progress()
+        moved = self._connection.stream.progress()
         stirs, self._seen = moved != self._seen or self._waits_for_room, moved
         return stirs
 
@@ -126,53 +127,58 @@ class Conversation:
             self._shared.loop.wake(task)
 
     def _steps(self) -> Steps[None]:
-        connection, staging = self._connection, self._shared.staging
+        connection, log = self._connection, self.log
         while True:
-            if not connection.ready():
+            if not connection.stream.ready():
                 yield IDLE
-            request, lease = None, None
+            self._lease = None
             try:
-                if self._straight and connection.repeats is Exchange:
-                    lease = staging.take_free(connection) if self._inline else None
-                    request = self._arrived(lease)
-                    if request is None and lease is not None:
-                        lease = staging.give_back(lease)
-                if request is None:
-                    request = yield from connection.beginning(self._shared.num_bytes)
-                    lease = yield from self._room_for(request.cls)
+                arrived: Any = self._arrived() if self._straight and connection.repeats is Exchange else None
+                if arrived is None:
+                    arrived = yield from connection.beginning(self._shared.num_bytes)
+                    self._lease = yield from self._room_for(arrived.cls)
                     # `Leave` and `Write` are answered after a snapshot, `Follow` when there is something new.
-                    if request.cls in _LONG:
+                    if arrived.cls in _LONG:
                         yield THREAD
-                if type(request) is Arriving:
-                    request = yield from connection.finishing(request, self._memory_for(request.cls, lease))
-                if lease is not None:
-                    lease.moving = False
+                if type(arrived) is Arriving:
+                    arrived = yield from connection.finishing(arrived, self._memory_for(arrived.cls))
+                request: Request = arrived
+                if self._lease is not None:
+                    self._lease.moving = False
                 started = time.monotonic()
                 reply = self._answer(request)
                 if reply is None:
-                    if lease is not None:  # The center holds the answer back, in memory of its own.
-                        lease = staging.give_back(lease)
+                    self._give_back()  # The center holds the answer back, in memory of its own.
                     reply = yield from self._wait_for_reply(type(request))
                 if type(request) in _LONG:
                     self._shared.let_go(request, reply)
-                if lease is not None:
-                    lease.moving = True
+                if self._lease is not None:
+                    self._lease.moving = True
                 if (rest := connection.posted(reply)) is not None:
-                    yield from connection.posting(rest)
-                if self.log.tells_exchanges:
-                    self.log.exchanged(request, reply, time.monotonic() - started)
+                    yield from connection.stream.sending(rest)
+                if log.tells_exchanges:
+                    log.exchanged(request, reply, time.monotonic() - started)
             finally:
-                if lease is not None:
-                    staging.give_back(lease)
+                self._give_back()
 
-    def _arrived(self, lease: Lease | None) -> Exchange | Arriving | None:
-        """Receive a small exchange in one system call, if there is room; `None` if it has to be awaited."""
-        if self._inline and lease is None:
-            return None
+    def _give_back(self) -> None:
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            self._shared.staging.give_back(lease)
+
+    def _arrived(self) -> Any:
+        """Receive a small exchange, as `Connection.arrived`, if there is room for it now."""
+        connection = self._connection
+        if self._inline:
+            self._lease = self._shared.staging.take_free(connection)
+            if self._lease is None:
+                return None
         try:
-            arrived: Exchange | Arriving | None = self._connection.arrived(self._memory_for(Exchange, lease))
+            arrived = connection.arrived(self._memory_for(Exchange))
         except BlockingIOError:
-            return None
+            arrived = None
+        if arrived is None:
+            self._give_back()
         return arrived
 
     def _room_for(self, cls: type) -> Steps[Lease | None]:
@@ -216,12 +222,12 @@ class Conversation:
                     yield THREAD
                 return self.caller.replies.popleft()
 
-    def _memory_for(self, cls: type, lease: Lease | None) -> Vector | None:
+    def _memory_for(self, cls: type) -> Vector | None:
         """Return the memory for the vector of a request; `None` if it has none."""
         if cls is not Exchange and cls is not Write:
             return None
-        if lease is not None:
-            return lease.vector
+        if self._lease is not None:
+            return self._lease.vector
         if self._connection.shared is not None:
             return self._connection.shared
         if self._kept is None:

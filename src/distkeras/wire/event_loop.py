@@ -141,7 +141,7 @@ class EventLoop:
             self._others.send(b"\0")
 
     def _ready(self) -> list[int]:
-        """Wait until a socket has what its conversation waits for; return the file descriptors of all such."""
+        """Wait for what the conversations wait for; return the descriptors of the sockets that have it."""
         if self._epoll is not None:  # Without the record that `selectors` makes for each.
             return [descriptor for descriptor, _ in self._epoll.poll(self._seconds)]
         return [key.fd for key, _ in self._selector.select(self._seconds)]

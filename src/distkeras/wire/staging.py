@@ -43,9 +43,9 @@ class Lease:
         if self.connection is None or not self.moving:
             self._since = 0.0
         elif not self._since:
-            self._seen, self._since = self.connection.progress(), now
+            self._seen, self._since = self.connection.stream.progress(), now
         elif now - self._since >= seconds:
-            moved, since = self.connection.progress() - self._seen, self._since
+            moved, since = self.connection.stream.progress() - self._seen, self._since
             self._seen, self._since = self._seen + moved, now
             return moved < LEAST_RATE * (now - since)
         return False
