@@ -191,7 +191,7 @@ def member(address: ServerAddress, session: bytes, frame: bytes, line: list[Conn
         Handshake(sock).prove_to_server(address.token, session)
         sock.settimeout(ANSWER_SECONDS)
         line.append(Connection(sock, frames.REPLIES, frames.MAX_REPLY_TEXT))
-    sock = line[0].sock
+    sock = line[0].stream.sock
     whole = False
     try:
         sock.sendall(frame)

@@ -14,11 +14,10 @@ from serving import serving
 from distkeras.algorithms import AEASGD, DOWNPOUR, EAMSGD, EASGD, REGISTRY, LocalSGD
 from distkeras.center import BadUpdates
 from distkeras.center.messages import Exchange, Exchanged, Join, Skipped
-from distkeras.wire import frames
 from distkeras.wire.client import Client
 from distkeras.wire.codecs import BF16, FP16, Int8, Packing, Sign, TopK
 from distkeras.wire.compression import Compression, check_compressible, is_elastic, packing_of, sends_weights
-from distkeras.wire.connection import Connection
+from distkeras.wire.stream import Stream
 
 sys.path.append(str(Path(__file__).parents[1] / "algorithms"))
 from driving import Job, wander
@@ -197,17 +196,17 @@ def serving_compressed(rule, codec, num_workers=1, **options):
 @pytest.mark.parametrize("rule", [AEASGD(), DOWNPOUR()], ids=lambda rule: rule.name)
 def test_int8_takes_a_quarter_of_the_bytes_in_each_direction_it_goes(rule, monkeypatch):
     received = {"messages": 0, "replies": 0}
-    fill = Connection._fill
+    filling, worker = Stream.filling, threading.current_thread()
 
-    def counting(end, view):
-        received["messages" if end._kinds is frames.REQUESTS else "replies"] += len(view)
-        return fill(end, view)
+    def counting(stream, view):
+        received["replies" if threading.current_thread() is worker else "messages"] += len(view)
+        return filling(stream, view)
 
     with serving_compressed(rule, Int8()) as (_, _, address), Client(address) as client:
         client.call(Join(0))
         for sequence in range(1, 12):
             if sequence == 2:  # The first vector of a connection travels whole.
-                monkeypatch.setattr(Connection, "_fill", counting)
+                monkeypatch.setattr(Stream, "filling", counting)
             message = np.full(SIZE, 1e-3 * sequence, np.float32)
             client.call(commit(sequence, message))
     whole = 10 * 4 * SIZE

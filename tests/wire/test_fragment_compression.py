@@ -46,13 +46,13 @@ def in_fragments(rule=None, num_workers=1, codec=None, **options):
 
 def test_only_the_elements_of_a_fragment_travel(transport, monkeypatch):
     sizes = []
-    sending = Connection.sending
+    posted = Connection.posted
 
     def noting(self, message):
         sizes.append(getattr(message, "message", getattr(message, "reply", np.empty(0))).size)
-        return sending(self, message)
+        return posted(self, message)
 
-    monkeypatch.setattr(Connection, "sending", noting)
+    monkeypatch.setattr(Connection, "posted", noting)
     vector = np.random.default_rng(0).normal(size=SIZE).astype(np.float32)
     with in_fragments(checksum=True) as (_, center, address), Client(address) as client:
         joined = client.call(Join(0))

@@ -78,7 +78,7 @@ def test_a_message_that_crawls_is_a_sign_of_life(monkeypatch):
         with client._in_use:
             before = count[0]
             for low in range(0, len(frame), 100):
-                client._connection.sock.sendall(frame[low : low + 100])
+                client._connection.stream.sock.sendall(frame[low : low + 100])
                 time.sleep(LIMIT / 20)
             assert client._connection.receive(np.empty(1000, np.float32)).sequence == 1
             assert count[0] <= before + 1

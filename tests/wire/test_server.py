@@ -85,7 +85,7 @@ def test_a_connection_cut_in_the_middle_of_a_commit_applies_nothing():
             client.call(Join(0))
             head, vector = frames.encode(commit(0, 1, size=1000))
             frame = head if client._connection.shared is not None else head + vector.tobytes()
-            client._connection.sock.sendall(frame[:-1])
+            client._connection.stream.sock.sendall(frame[:-1])
             client.close()
             assert client.call(Pull()).center.tolist() == [0.0] * 1000
             assert client.call(commit(0, 1, size=1000)).reply.tolist() == [1.0] * 1000
@@ -96,7 +96,7 @@ def test_a_cut_connection_is_opened_again_and_the_log_says_so_at_both_ends(caplo
     caplog.set_level(logging.INFO, "distkeras")
     with serving() as (_, center, address), Client(address) as client:
         client.call(Join(0))
-        client._connection.sock.shutdown(socket.SHUT_RDWR)
+        client._connection.stream.sock.shutdown(socket.SHUT_RDWR)
         assert client.call(commit(0, 1)).reply.tolist() == [1.0] * 4
         assert center.num_updates == 1
     at_client = [record.getMessage() for record in caplog.records if record.name == "distkeras.wire.client"]
@@ -175,8 +175,8 @@ def test_the_token_is_in_no_log():
 def test_rubbish_ends_the_connection_and_leaves_the_center(rubbish):
     with serving() as (_, center, address), Client(address) as client:
         client.call(Join(0))
-        client._connection.sock.sendall(rubbish)
-        client._connection.sock.settimeout(5)
+        client._connection.stream.sock.sendall(rubbish)
+        client._connection.stream.sock.settimeout(5)
         with pytest.raises(ConnectionError):
             client._connection.receive(np.empty(4, np.float32))
         assert center.num_updates == 0

@@ -33,7 +33,7 @@ def test_both_ends_notice_a_machine_that_is_gone(timeout, probes):
     ):
         client.call(Join(0))
         (conversation,) = server._open
-        for sock in (client._connection.sock, conversation._connection.sock):
+        for sock in (client._connection.stream.sock, conversation._connection.stream.sock):
             assert limits(sock) == [*probes, 1000 * timeout]
 
 
@@ -44,7 +44,7 @@ def test_data_that_nobody_takes_ends_the_connection():
         Handshake(sock, timeout=1.0)
         connection = Connection(sock, frames.REPLIES, 1)
         peer, _ = deaf.accept()
-        connection.limit_waits(600.0)
+        connection.stream.limit_waits(600.0)
         with peer, pytest.raises(OSError, match="timed out"):
             connection.send(commit(0, 1, size=20_000_000))
         connection.close()

@@ -265,13 +265,12 @@ class Center:
         """Handle a request whose place among all requests matters, and log it for other servers."""
         record = self._records.of(request.worker)
         with record.lock:
-            match request:
-                case Exchange():
-                    answers = self._exchange(request, record)
-                case Join():
-                    answers = self._join(request, record)
-                case Leave():
-                    answers = self._leave(request, record)
+            if isinstance(request, Exchange):
+                answers = self._exchange(request, record)
+            elif isinstance(request, Join):
+                answers = self._join(request, record)
+            else:
+                answers = self._leave(request, record)
             self._decisions.note(request)
             return answers
 

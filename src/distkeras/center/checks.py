@@ -15,11 +15,12 @@ def check_exchange(request: Exchange, size: int, fragment: int) -> None:
     """Raise ProtocolError unless `request` fits a center of `size` elements, that of a `fragment`."""
     if request.message.shape != (size,):
         raise ProtocolError(f"Expected {size} elements. Received: {request.message.shape}")
-    if request.num_steps < 1 or request.num_samples < 0 or min(request.window) < 0:
+    steps, samples = request.window
+    if request.num_steps < 1 or request.num_samples < 0 or steps < 0 or samples < 0:
         raise ProtocolError(
             "Expected a window of at least one step. "
             f"Received: num_steps={request.num_steps}, num_samples={request.num_samples}, "
-            f"window={request.window}"
+            f"window={steps, samples}"
         )
     if request.fragment != fragment:
         raise ProtocolError(f"Expected fragment {fragment}. Received: {request.fragment}")

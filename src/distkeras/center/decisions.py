@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from distkeras.algorithms import Commit, Vector, Verdict
+from distkeras.algorithms import BUFFER, TAKE, Commit, Vector, Verdict
 from distkeras.center.config import CenterConfig
 from distkeras.center.epochs import Epochs
 from distkeras.center.kept import Kept
@@ -40,7 +40,7 @@ class Decision(NamedTuple):
     @property
     def updates(self) -> int:
         """Number of updates of the center: 1 if the message is taken, else 0."""
-        return int(self.commit.verdict is Verdict.TAKE)
+        return int(self.commit.verdict is TAKE)
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,16 @@ class Decisions:
             commit = self._decide(
                 worker, staleness, request.num_steps, request.num_samples, self._num_workers
             )
-            staleness = commit.staleness
+            behind = (commit.staleness,)
             self._log(request, commit)
-            if commit.verdict is Verdict.TAKE:
+            if held and commit.verdict is TAKE:
                 for index in range(len(held)):
                     held[index] += 1  # The worker's current window already contains this one.
             held.append(self._updates)
             ended: tuple[EpochEnded, ...] = ()
             if self._epochs.counts:
-                ended = self._epochs.add((request,), (staleness,), commit.number, self._updates)
-            return Decision(self._turn(), commit, (staleness,), self._updates, self._marks, ended)
+                ended = self._epochs.add((request,), behind, commit.number, self._updates)
+            return Decision(self._turn(), commit, behind, self._updates, self._marks, ended)
 
     def close_round(self, messages: Sequence[Exchange]) -> Decision:
         """Decide on the mean message of a round."""
@@ -229,7 +229,7 @@ class Decisions:
         self._marks = self.kept.reached(self.samples) if given is None else tuple(given.kept)
         if given is None:
             verdict = self._algorithm.decide(commit)
-            if verdict is not Verdict.TAKE:
+            if verdict is not TAKE:
                 verdict = Verdict(verdict)
                 commit = replace(commit, verdict=verdict)
         else:
@@ -243,10 +243,10 @@ class Decisions:
             )
         self.commits = max(self.commits, commit.number)
         self._buffered = commit.buffered
-        if verdict is Verdict.TAKE:
+        if verdict is TAKE:
             self._updates += 1
             self._buffered = 0
-        elif verdict is Verdict.BUFFER:
+        elif verdict is BUFFER:
             self._buffered += 1
         return commit
 

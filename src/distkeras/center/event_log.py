@@ -96,6 +96,8 @@ def size_of(event: Event) -> int:
     """Return the approximate memory of `event` in bytes, never less than its size in a frame."""
     if isinstance(event, Window):
         names = event.metrics
+        if not names:
+            return EVENT_BYTES
         return EVENT_BYTES + METRIC_BYTES * len(names) + CHARACTER_BYTES * sum(map(len, names))
     if isinstance(event, ServerRestored):
         return EVENT_BYTES + METRIC_BYTES * len(event.commits)

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from distkeras.algorithms import Commit
+from distkeras.algorithms import TAKE, Commit
 from distkeras.center.messages import Exchange
 from distkeras.center.reports import Reports
 from distkeras.events import Reported, Window
@@ -78,18 +78,19 @@ class WorkerRecord:
         self.refused = 0
         steps, samples = request.window
         reported = self.advance(request, samples, time)
+        verdict: Any = "take" if commit.verdict is TAKE else commit.verdict.value
         window = Window(
-            worker=request.worker,
-            epoch=request.window_epoch,
-            iteration=request.sequence - 1,
-            steps=steps,
-            samples=samples,
-            metrics=request.metrics,
-            staleness=staleness,
-            timestamp=time,
-            number=commit.number,
-            verdict=commit.verdict.value,
-            fragment=request.fragment,
+            request.worker,
+            request.window_epoch,
+            request.sequence - 1,
+            steps,
+            samples,
+            request.metrics,
+            staleness,
+            time,
+            commit.number,
+            verdict,
+            request.fragment,
         )
         return (window, *reported)
 

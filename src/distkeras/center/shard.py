@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from distkeras.algorithms import Commit, State, Vector, Verdict
+from distkeras.algorithms import DISCARD, TAKE, Commit, State, Vector
 from distkeras.algorithms.mean import weighted_mean
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.config import CenterConfig
@@ -38,6 +38,7 @@ class Shard:
         self.turns = Turns()
         self._trainable = center[:num_trainable]
         self._statistics = center[num_trainable:]
+        self._split, self._has_statistics = num_trainable, num_trainable < center.size
         self._read_only = self._trainable.view()
         self._read_only.flags.writeable = False
         self.state: State = self.algorithm.init(self._trainable)
@@ -78,7 +79,7 @@ class Shard:
         commit = replace(commit, pulled=received.popleft())
         before = self._trainable.copy() if received else None
         self._apply(message, commit, commit.num_workers, message)
-        if before is not None and commit.verdict is Verdict.TAKE:
+        if before is not None and commit.verdict is TAKE:
             for index in range(len(received)):  # The worker's current window already contains this one.
                 received[index] = received[index] + (self._trainable - before)
         received.append(self._sent_now())
@@ -140,18 +141,18 @@ class Shard:
     def _apply(self, message: Vector, commit: Commit, share: int, out: Vector) -> None:
         """Handle `message` as its verdict says, and write the reply to `out`, which may be `message`."""
         verdict = commit.verdict
-        split = self._trainable.size
-        if verdict is Verdict.DISCARD:
+        split = self._split
+        if verdict is DISCARD:
             out[:] = self.center
             return
-        if self._statistics.size:
-            if verdict is Verdict.TAKE and share == 1:  # Adding the difference would round.
+        if self._has_statistics:
+            if verdict is TAKE and share == 1:  # Adding the difference would round.
                 self._statistics[:] = message[split:]
-            elif verdict is Verdict.TAKE:
+            elif verdict is TAKE:
                 self._statistics += (message[split:] - self._statistics) / share
             out[split:] = self._statistics
         governed = message[:split]
-        center = self._trainable if verdict is Verdict.TAKE else self._read_only
+        center = self._trainable if verdict is TAKE else self._read_only
         reply = self.algorithm.apply(center, governed, commit, self.state)
         if reply is None:
             raise TypeError(
@@ -160,7 +161,7 @@ class Shard:
             )
         if reply is not governed or out is not message:
             out[:split] = reply
-        if verdict is Verdict.TAKE:
+        if verdict is TAKE:
             self._published = None
 
     def _sent_now(self) -> Vector:

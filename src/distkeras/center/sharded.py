@@ -30,11 +30,15 @@ class Sharded:
     """
 
     def __init__(self, config: CenterConfig, initial: Vector, num_shards: int | None) -> None:
-        self._vector = np.array(initial, config.dtype)
+        # Filled, not copied: a copy of what was unpickled has a data type that equals float32 but is another
+        # object, and NumPy compares objects first.
+        self._vector = np.empty(np.shape(initial), config.dtype)
+        self._vector[:] = initial
         if whole := config.whole_tensors(self._vector.size):
             self._bounds = tensor_bounds(self._vector.size, whole)
         else:
             self._bounds = shard_bounds(self._vector.size, num_shards, self._vector.itemsize)
+        self._parts = [slice(low, high) for low, high in self._bounds]
         self._torn = False
         self.size, self.dtype = self._vector.size, self._vector.dtype
         self.shards = [Shard(config, self._vector, low, high) for low, high in self._bounds]
@@ -137,14 +141,14 @@ class Sharded:
         left alone, but their next turn may begin.
         """
         failure: BaseException | None = None
-        for shard, (low, high) in zip(self.shards, self._bounds, strict=True):
+        for shard, part in zip(self.shards, self._parts, strict=True):
             turns = shard.turns
             turns.begin(turn)
             try:
                 if failure is None:
-                    act(shard, vector[low:high], *args)
+                    act(shard, vector[part], *args)
                     if copy is not None:
-                        shard.read(copy[low:high])
+                        shard.read(copy[part])
             except BaseException as error:
                 failure = error
             finally:

@@ -33,7 +33,7 @@ class Turns:
     def end(self) -> None:
         """Release the lock, and let the next turn begin."""
         self._next += 1
-        gate = self._gates.pop(self._next, None)
+        gate = self._gates.pop(self._next, None) if self._gates else None
         self.lock.release()
         if gate is not None:
             gate.release()

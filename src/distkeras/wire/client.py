@@ -187,9 +187,9 @@ class Client:
             if self._connection is None:
                 self._connection = self._connect()
             connection = self._connection
-            connection.limit_waits(timeout)
+            connection.stream.limit_waits(timeout)
             reply = self._exchange(beat)
-            connection.limit_waits(self._timeout)
+            connection.stream.limit_waits(self._timeout)
         except (OSError, frames.FrameError) as error:
             self.close()
             raise ServerLost(f"A heartbeat {self._told(beat)} did not arrive: {error}") from error
@@ -310,7 +310,7 @@ class Client:
             handshake.hang_up()
             handshake.sock.close()
             raise
-        connection.limit_waits(self._timeout)
+        connection.stream.limit_waits(self._timeout)
         if self._compression is not None:
             self._compression.connected()
         return connection

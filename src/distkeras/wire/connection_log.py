@@ -17,6 +17,7 @@ class ConnectionLog:
         peer: address of the other side.
 
     Attributes:
+        worker: the worker that it acts for; `None` while it is unknown, and after its last request.
         tells_exchanges: whether DEBUG messages are logged. Checked once per connection, since a small
             exchange takes only tens of microseconds.
     """
@@ -24,17 +25,16 @@ class ConnectionLog:
     def __init__(self, peer: object) -> None:
         self.tells_exchanges = logger.isEnabledFor(logging.DEBUG)
         self._peer = peer or "this machine"
-        self._worker: int | None = None
-        self._ended = False
+        self.worker: int | None = None
 
     def take(self, request: Request) -> None:
         """Record an arriving request."""
         worker = getattr(request, "worker", DRIVER)
         if worker == DRIVER or isinstance(request, Beat):  # The process may not have joined.
             return
-        if self._worker is None and isinstance(request, Exchange | Leave):
+        if self.worker is None and isinstance(request, Exchange | Leave):
             logger.info("Worker %d is connected again.", worker)
-        self._worker, self._ended = worker, isinstance(request, Leave | Fail)
+        self.worker = None if isinstance(request, Leave | Fail) else worker
 
     def exchanged(self, request: Request, reply: Reply | Stopped, seconds: float) -> None:
         """Log an exchange `seconds` after its request arrived; its reply has been sent."""
@@ -47,7 +47,7 @@ class ConnectionLog:
 
     def end(self, error: OSError) -> None:
         """Log the end of the connection, at INFO if its worker has not left."""
-        if self._worker is None or self._ended:
+        if self.worker is None:
             logger.debug("The connection from %s is gone: %s", self._peer, error)
         else:
-            logger.info("The connection of worker %d is gone: %s", self._worker, error)
+            logger.info("The connection of worker %d is gone: %s", self.worker, error)

@@ -11,12 +11,10 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.messages import (
-    Beat,
     Exchange,
     Follow,
     Join,
     Leave,
-    Poll,
     Pull,
     Reply,
     Request,
@@ -31,9 +29,9 @@ from distkeras.wire.event_loop import IDLE, PARK, THREAD, EventLoop, Steps, Task
 from distkeras.wire.staging import Lease, Staging
 
 LARGE_BYTES = 2**20
-"""Bytes of a vector that is not moved and applied in the event loop, where all others would wait for it."""
+"""Bytes of a vector from which on a connection has a thread: in the event loop all others would wait."""
 
-_LONG, _SHORT = (Leave, Follow, Write), (Beat, Poll)
+_LONG = (Leave, Follow, Write)
 Answer = Callable[[Caller, Request], "Reply | frames.Stopped | None"]
 
 
@@ -89,7 +87,8 @@ class Conversation:
         self.log = ConnectionLog(peer)
         self.workers: set[int] = set()
         self._connection, self._shared = connection, shared
-        self._large = shared.num_bytes >= LARGE_BYTES
+        self._inline = self._straight = False
+        self._lease: Lease | None = None
         self._task: Task | None = None
         self._kept: Vector | None = None
         self._hung_up = self._waits_for_room = False
@@ -97,7 +96,12 @@ class Conversation:
 
     def start(self, done: Callable[[Exception | None], None]) -> None:
         """Answer requests from now on; `done` is called at the end with the exception that ended it."""
-        self._task = Task(self._connection.sock, self._steps(), done)
+        connection, shared = self._connection, self._shared
+        large = shared.num_bytes >= LARGE_BYTES
+        # Whether the messages of exchanges come by the socket, to memory that is lent to many in turn.
+        self._inline = connection.shared is None and not (shared.keeps_messages or shared.follows)
+        self._straight = not (large and self._inline)  # A vector of that size does not come in one go.
+        self._task = Task(connection.stream.sock, self._steps(), done, in_thread=large)
         self._shared.loop.start(self._task)
 
     def hang_up(self) -> None:
@@ -113,7 +117,7 @@ class Conversation:
 
     def stirs(self) -> bool:
         """Return whether bytes have moved since the last call, or the other side waits for this server."""
-        moved = self._connection.progress()
+        moved = self._connection.stream.progress()
         stirs, self._seen = moved != self._seen or self._waits_for_room, moved
         return stirs
 
@@ -123,33 +127,67 @@ class Conversation:
             self._shared.loop.wake(task)
 
     def _steps(self) -> Steps[None]:
-        connection, shared = self._connection, self._shared
+        connection, log = self._connection, self.log
         while True:
-            if not connection.ready():
+            if not connection.stream.ready():
                 yield IDLE
-            arriving = yield from connection.beginning(shared.num_bytes)
-            lease = None
-            if (memory := self._needs_room(arriving.cls)) is not None:
-                lease = shared.staging.take(connection, self._wake, memory=memory)
-                if lease is None:
-                    lease = yield from self._wait_for_room(memory)
+            self._lease = None
             try:
-                # `Leave` and `Write` are answered after a snapshot, and `Follow` when there is something new.
-                if arriving.cls in _LONG or (self._large and arriving.cls not in _SHORT):
-                    yield THREAD
-                yield from self._exchange(arriving, lease)
+                arrived: Any = self._arrived() if self._straight and connection.repeats is Exchange else None
+                if arrived is None:
+                    arrived = yield from connection.beginning(self._shared.num_bytes)
+                    self._lease = yield from self._room_for(arrived.cls)
+                    # `Leave` and `Write` are answered after a snapshot, `Follow` when there is something new.
+                    if arrived.cls in _LONG:
+                        yield THREAD
+                if type(arrived) is Arriving:
+                    arrived = yield from connection.finishing(arrived, self._memory_for(arrived.cls))
+                request: Request = arrived
+                if self._lease is not None:
+                    self._lease.moving = False
+                started = time.monotonic()
+                reply = self._answer(request)
+                if reply is None:
+                    self._give_back()  # The center holds the answer back, in memory of its own.
+                    reply = yield from self._wait_for_reply(type(request))
+                if type(request) in _LONG:
+                    self._shared.let_go(request, reply)
+                if self._lease is not None:
+                    self._lease.moving = True
+                if (rest := connection.posted(reply)) is not None:
+                    yield from connection.stream.sending(rest)
+                if log.tells_exchanges:
+                    log.exchanged(request, reply, time.monotonic() - started)
             finally:
-                if lease is not None and lease.connection is connection:
-                    shared.staging.give_back(lease)
+                self._give_back()
 
-    def _needs_room(self, cls: type) -> bool | None:
-        """Return whether the vector of a request or its reply needs room with memory, or in the center's."""
-        if self._shared.follows:
+    def _give_back(self) -> None:
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            self._shared.staging.give_back(lease)
+
+    def _arrived(self) -> Any:
+        """Receive a small exchange, as `Connection.arrived`, if there is room for it now."""
+        connection = self._connection
+        if self._inline:
+            self._lease = self._shared.staging.take_free(connection)
+            if self._lease is None:
+                return None
+        try:
+            arrived = connection.arrived(self._memory_for(Exchange))
+        except BlockingIOError:
+            arrived = None
+        if arrived is None:
+            self._give_back()
+        return arrived
+
+    def _room_for(self, cls: type) -> Steps[Lease | None]:
+        """Return room for the vector of a request, or of its reply; `None` if it needs none."""
+        if self._shared.follows or not (cls is Join or cls is Pull or (cls is Exchange and self._inline)):
             return None
-        if cls is Exchange:
-            inline = self._connection.shared is None and not self._shared.keeps_messages
-            return True if inline else None
-        return False if cls is Join or cls is Pull else None
+        memory = cls is Exchange  # The center brings that of the others.
+        lease = self._shared.staging.take(self._connection, self._wake, memory=memory)
+        return lease or (yield from self._wait_for_room(memory))
 
     def _wait_for_room(self, memory: bool) -> Steps[Lease]:
         staging, connection = self._shared.staging, self._connection
@@ -166,41 +204,32 @@ class Conversation:
             self._waits_for_room = False
             staging.forget(connection)
 
-    def _exchange(self, arriving: Arriving, lease: Lease | None) -> Steps[None]:
-        connection, caller, log = self._connection, self.caller, self.log
-        request = yield from connection.finishing(arriving, self._memory_for(arriving, lease))
-        if lease is not None:
-            lease.moving = False
-        started = time.monotonic() if log.tells_exchanges else 0.0
-        log.take(request)
-        self.workers.add(sender_of(request))
-        reply = self._shared.answer(caller, request)
-        if reply is None and lease is not None:  # The center holds the answer back, in memory of its own.
-            self._shared.staging.give_back(lease)
-            lease = None
-        while reply is None:
+    def _answer(self, request: Request) -> Reply | frames.Stopped | None:
+        """Return the reply to a request; `None` if it comes later."""
+        if type(request) is not Exchange or request.worker != self.log.worker:
+            self.log.take(request)
+            self.workers.add(sender_of(request))
+        return self._shared.answer(self.caller, request)
+
+    def _wait_for_reply(self, cls: type) -> Steps[Reply | frames.Stopped]:
+        """Wait for a reply that comes from the request of another."""
+        while True:
             yield PARK
             if self._hung_up:
                 raise ConnectionError("The connection was ended.")
-            if caller.replies:
-                reply = caller.replies.popleft()
-                if self._large or arriving.cls in _LONG:
+            if self.caller.replies:
+                if cls in _LONG:
                     yield THREAD
-        self._shared.let_go(request, reply)
-        if lease is not None:
-            lease.moving = True
-        yield from connection.sending(reply)
-        if log.tells_exchanges:
-            log.exchanged(request, reply, time.monotonic() - started)
+                return self.caller.replies.popleft()
 
-    def _memory_for(self, arriving: Arriving, lease: Lease | None) -> Vector | None:
+    def _memory_for(self, cls: type) -> Vector | None:
         """Return the memory for the vector of a request; `None` if it has none."""
-        if arriving.cls is not Exchange and arriving.cls is not Write:
+        if cls is not Exchange and cls is not Write:
             return None
+        if self._lease is not None:
+            return self._lease.vector
         if self._connection.shared is not None:
             return self._connection.shared
-        if lease is not None:
-            return lease.vector
         if self._kept is None:
             self._kept = np.empty(self._shared.size, self._shared.dtype)
         return self._kept

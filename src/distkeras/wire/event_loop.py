@@ -1,17 +1,19 @@
-"""Many conversations over sockets in one thread; long transfers, and a conversation alone, have threads.
+"""Many conversations over sockets in one thread; those that move large vectors have threads of their own.
 
 A conversation is a generator. It yields what it waits for, and continues when that has come. With many
 threads, a switch between two takes longer than a small exchange; in the loop's thread there is none. Long
-transfers run side by side in threads: NumPy and the sockets release the interpreter's lock. A conversation
-that is alone has a thread as well, which saves it the loop's system calls.
+transfers run side by side in threads: NumPy and the sockets release the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import select
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -26,9 +28,6 @@ PARK = 8
 """Wait for `EventLoop.wake`; it may also come for no reason."""
 THREAD = 16
 """Continue in a thread, where the socket blocks, up to the next `IDLE` or `PARK` at least."""
-FEW = 1
-"""So many conversations stay in threads for good."""
-
 THREADS = "distkeras-"
 """Prefix of the names of the server's own threads, which a user's algorithm does not use."""
 
@@ -44,14 +43,21 @@ class Task:
         sock: a connected socket. The loop decides whether it blocks.
         steps: the conversation.
         done: called at its end, from any thread, with the exception that ended it.
+        in_thread: whether it has a thread of its own for good.
     """
 
     def __init__(
-        self, sock: socket.socket, steps: Steps[None], done: Callable[[Exception | None], None]
+        self,
+        sock: socket.socket,
+        steps: Steps[None],
+        done: Callable[[Exception | None], None],
+        *,
+        in_thread: bool = False,
     ) -> None:
         self.sock, self.steps, self.done = sock, steps, done
+        self.stays = self.in_thread = in_thread
         self.watched = 0
-        self.parked = self.ended = self.in_thread = False
+        self.parked = self.ended = False
         self.awake = threading.Event()
 
 
@@ -72,6 +78,8 @@ class EventLoop:
     ) -> None:
         self._prepare, self._tick, self._seconds = prepare, tick, seconds
         self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, Task] = {}  # By file descriptor.
+        self._epoll = _epoll_of(self._selector)
         self._calls: deque[Callable[[], None]] = deque()
         self._ours, self._others = socket.socketpair()
         for sock in (self._ours, self._others):
@@ -95,12 +103,12 @@ class EventLoop:
         self._prepare()
         next_tick = time.monotonic() + self._seconds
         while not self._closed.is_set():
-            for key, _ in self._selector.select(self._seconds):
-                if key.data is None:
+            for descriptor in self._ready():
+                if (task := self._watched.get(descriptor)) is not None:
+                    self._step(task)
+                else:  # `_signal`, if not a conversation that has just ended.
                     with contextlib.suppress(BlockingIOError):
                         self._ours.recv(4096)
-                else:
-                    self._step(key.data)
             while self._calls:
                 self._calls.popleft()()
             if time.monotonic() >= next_tick:
@@ -111,6 +119,8 @@ class EventLoop:
                 self._end(task, None)
         while self._calls:
             self._calls.popleft()()
+        if self._epoll is not None:
+            self._epoll.close()
         self._selector.close()
         self._ours.close()
         self._others.close()
@@ -130,10 +140,16 @@ class EventLoop:
         with contextlib.suppress(OSError):
             self._others.send(b"\0")
 
+    def _ready(self) -> list[int]:
+        """Wait for what the conversations wait for; return the descriptors of the sockets that have it."""
+        if self._epoll is not None:  # Without the record that `selectors` makes for each.
+            return [descriptor for descriptor, _ in self._epoll.poll(self._seconds)]
+        return [key.fd for key, _ in self._selector.select(self._seconds)]
+
     def _begin(self, task: Task) -> None:
         self._tasks.add(task)
         task.sock.setblocking(False)
-        self._go_on(task, IDLE)
+        self._go_on(task, THREAD if task.stays else IDLE)
 
     def _resume(self, task: Task) -> None:
         if task.parked:
@@ -154,7 +170,7 @@ class EventLoop:
         """Let a conversation wait as it asks, or continue in a thread. In the loop's thread."""
         if self._closed.is_set():
             self._end(task, None)
-        elif wait == THREAD or (wait == IDLE and len(self._tasks) <= FEW):
+        elif wait == THREAD:
             self._watch(task, 0)
             self._to_thread(task)
         elif wait == PARK:
@@ -169,12 +185,15 @@ class EventLoop:
     def _watch(self, task: Task, events: int) -> None:
         if task.watched == events:
             return
+        descriptor = task.sock.fileno()
         if not task.watched:
-            self._selector.register(task.sock, events, task)
+            self._selector.register(descriptor, events)
+            self._watched[descriptor] = task
         elif events:
-            self._selector.modify(task.sock, events, task)
+            self._selector.modify(descriptor, events)
         else:
-            self._selector.unregister(task.sock)
+            self._selector.unregister(descriptor)
+            del self._watched[descriptor]
         task.watched = events
 
     def _to_thread(self, task: Task) -> None:
@@ -191,7 +210,7 @@ class EventLoop:
             for wait in task.steps:
                 if wait == THREAD:
                     continue
-                if len(self._tasks) > FEW:
+                if not task.stays:
                     task.sock.setblocking(False)
                     task.in_thread = False
                     self._call(functools.partial(self._go_on, task, wait))
@@ -212,6 +231,13 @@ class EventLoop:
         self._tasks.discard(task)
         task.steps.close()
         task.done(error)
+
+
+def _epoll_of(selector: selectors.BaseSelector) -> select.epoll | None:
+    """Return the epoll object of the system behind `selector`; `None` where there is none."""
+    if sys.platform != "linux" or not isinstance(selector, selectors.EpollSelector):
+        return None
+    return select.epoll.fromfd(os.dup(selector.fileno()))
 
 
 def thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:

@@ -36,7 +36,8 @@ from distkeras.center.messages import MAX_PAGE_BYTES, MAX_STATES
 MAGIC = b"DKF"
 VERSION = 5
 HEADER = struct.Struct("!3sBBBIQI")
-_CHECKSUM = struct.Struct("!I")
+CHECKSUM = struct.Struct("!I")
+_NO_CHECKSUM = bytes(CHECKSUM.size)
 MAX_METRICS = 512 * 2**10
 # The metrics of a commit and their states; or one part of a report.
 MAX_REQUEST_TEXT = MAX_METRICS + MAX_STATES
@@ -222,9 +223,10 @@ def encode(
     length = 0 if vector is None else vector.nbytes
     header = HEADER.pack(MAGIC, VERSION, schema.kind, codec, len(text), length, 0)
     if checksum:
-        start = header[: -_CHECKSUM.size]
-        header = start + _CHECKSUM.pack(_checksum(start, text, vector))
-    return header + text + bytes(padding_of(len(text))), vector
+        start = header[: -CHECKSUM.size]
+        header = start + CHECKSUM.pack(_checksum(start, text, vector))
+    whole = HEADER.size + len(text) + padding_of(len(text))
+    return (header + text).ljust(whole, b"\0"), vector
 
 
 def padding_of(text_length: int) -> int:
@@ -246,8 +248,10 @@ def check(header: bytes, text: bytes, vector: npt.NDArray[Any] | None, checksum:
         vector: the bytes after the text, as they arrived; `None` for frames without a vector.
         checksum: whether the job asks for checksums.
     """
-    (received,) = _CHECKSUM.unpack(header[-_CHECKSUM.size :])
-    expected = _checksum(header[: -_CHECKSUM.size], text, vector) if checksum else 0
+    if not checksum and header.endswith(_NO_CHECKSUM):
+        return
+    (received,) = CHECKSUM.unpack(header[-CHECKSUM.size :])
+    expected = _checksum(header[: -CHECKSUM.size], text, vector) if checksum else 0
     if received != expected:
         raise FrameError(
             f"Expected checksum {expected}; the frame was damaged on its way. Received: {received}"

@@ -111,6 +111,7 @@ class Server:
         self._following: Following | None = None
         if isinstance(center, Follower) and leader is not None:
             self._following = Following(center, leader, self._deliver_to_others)
+        self._has_grace = any(member.config.grace for member in center.members)
         self._grace = GraceWatch(
             center,
             self._deliver_to_others,
@@ -141,7 +142,7 @@ class Server:
         if self._following is not None:
             thread("following", self._follow, self._following).start()
             self._following.begun.wait(LONGEST_WAIT)  # So that the first requests are in order as well.
-        if any(member.config.grace for member in self._center.members):
+        if self._has_grace:
             thread("grace", self._grace.run).start()
         self._reception.run()
 
@@ -252,12 +253,12 @@ class Server:
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
         if isinstance(request, Beat):
             return self._hear(caller, request)
-        log = self._center.request_log
         if worker != DRIVER and (refusal := self._admission.admit(caller, worker, request)) is not None:
+            log = self._center.request_log
             if log is not None and isinstance(refusal, Rejoin) and isinstance(request, Exchange | Leave):
                 log.add(entry_of(worker, request.call))  # The other servers' parts of it wait for their turn.
             return refusal
-        if isinstance(request, Follow) and log is not None:
+        if isinstance(request, Follow) and (log := self._center.request_log) is not None:
             if not request.leader:  # A new process.
                 self._deliver_to_others(self._center.handle(Dismiss()))
             log.wait(request.leader, request.since, LONGEST_WAIT)
@@ -337,7 +338,8 @@ class Server:
 
     def _deliver(self, answers: list[Answer], caller: Caller | None, worker: int) -> Reply | None:
         """Pass the `answers` to the waiting connections; return the answer to `caller`, if there is one."""
-        self._grace.notice()
+        if self._has_grace:
+            self._grace.notice()
         for receiver, _ in answers:
             if receiver != DRIVER:
                 self._failures.heard(receiver)

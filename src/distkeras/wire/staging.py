@@ -43,9 +43,9 @@ class Lease:
         if self.connection is None or not self.moving:
             self._since = 0.0
         elif not self._since:
-            self._seen, self._since = self.connection.progress(), now
+            self._seen, self._since = self.connection.stream.progress(), now
         elif now - self._since >= seconds:
-            moved, since = self.connection.progress() - self._seen, self._since
+            moved, since = self.connection.stream.progress() - self._seen, self._since
             self._seen, self._since = self._seen + moved, now
             return moved < LEAST_RATE * (now - since)
         return False
@@ -101,6 +101,17 @@ class Staging:
             following = self._next()
         following()
         return lease
+
+    def take_free(self, connection: Connection) -> Lease | None:
+        """Return a lease with memory; `None` if there is none without waiting."""
+        with self._lock:
+            if not self._free or self._waiting:
+                return None
+            lease = self._free.pop()
+            if lease.vector is None:
+                lease.vector = np.empty(self._size, self._dtype)
+            lease.connection, lease.moving = connection, True
+            return lease
 
     def give_back(self, lease: Lease) -> None:
         """Take the room of a lease back."""
