@@ -37,6 +37,7 @@ ALLOWED = {
         "model",
         "worker",
         "cluster",
+        "lifecycle",
         "monitor",
         "events",
         "removed_names",

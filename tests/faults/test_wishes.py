@@ -19,7 +19,7 @@ from distkeras.events import ServerRestored, Window
 
 
 class Server:
-    """Workers, and their server with the connection to it: notes what it is asked, and if two ask at a time."""
+    """Workers, and their server with the connection to it: notes what it is asked, and if two ask at once."""
 
     def __init__(self):
         self.asked, self.dies, self.together = [], 0, False

@@ -19,9 +19,9 @@ import distkeras
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import BATCH_BYTES, SETTING
 from distkeras.cluster.data import Prepared, check_full, prepare
+from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.stage import Stage
 from distkeras.ml import KerasClassificationModel, KerasClassifier
-from distkeras.cluster.evaluation import evaluate
 from distkeras.predictors import ModelPredictor, predict_udf
 from distkeras.trainers import SingleTrainer
 from distkeras.worker.feed import Feed

@@ -14,8 +14,8 @@ import pytest
 import distkeras
 from distkeras import algorithms
 from distkeras.center import BadUpdates
-from distkeras.trainers import UnstableWarning
 from distkeras.model.losses import loss_names
+from distkeras.trainers import UnstableWarning
 from distkeras.wire.codecs import Int8, TopK
 
 
