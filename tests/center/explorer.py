@@ -1,4 +1,4 @@
-"""A model of the commit protocol: workers, cuts, a server that is killed, a driver; and all orders of events.
+"""A model of the commit protocol: workers, cuts, a server that is killed, time; and all orders of events.
 
 The server's side is the real `Center` with real snapshots. A worker is what `worker.loop` and `wire.client`
 make of it, as a state of few values: it sends its request again until it is answered. Each window is an
@@ -8,7 +8,7 @@ fragments, it is an element of each fragment: one commit of a fragment may bring
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from distkeras.center import Center, CenterConfig, Fragments, Snapshot, restore_
 from distkeras.center.fragmented import Fragmented
 from distkeras.center.messages import (
     DRIVER,
+    Answer,
     Done,
     Exchange,
     Exchanged,
@@ -30,6 +31,31 @@ from distkeras.center.messages import (
     Request,
 )
 from distkeras.events import ServerRestored, Window
+
+
+@dataclass(frozen=True)
+class Total(Algorithm):
+    """c <- c + sum(d), a synchronous rule: every message counts whole, in whatever round it comes."""
+
+    communication_window: int | None = 3
+    synchronous = True
+
+    def combine(self, messages: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        return np.sum(messages, axis=0, dtype=np.float32)
+
+    def apply(self, center, message, commit, state):
+        center += message
+        return center
+
+
+class Clock:
+    """The time of one world."""
+
+    def __init__(self, now: float = 7.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Violation(AssertionError):
@@ -65,6 +91,8 @@ class Model:
         snapshot_on_leave: as the server does; not to plant a bug.
         center: the class; replaced to plant a bug.
         fragments: which the workers exchange in turn; the class is then `Fragmented`.
+        quorum: of the rounds.
+        grace: of the rounds, in seconds; one step lets it pass, and another looks at the center.
     """
 
     algorithm: Algorithm
@@ -76,6 +104,8 @@ class Model:
     snapshot_on_leave: bool = True
     center: type[Center] | type[Fragmented] = Center
     fragments: int = 1
+    quorum: int | None = None
+    grace: float = 0.0
 
     @property
     def num_commits(self) -> int:
@@ -90,9 +120,10 @@ class Model:
         size = self.num_workers * self.num_windows
         parts = tuple(((size * index, size * (index + 1)),) for index in range(self.fragments))
         fragments = Fragments(parts) if self.fragments > 1 else None
-        config = CenterConfig(self.algorithm, self.num_workers, fragments=fragments)
+        rounds = {"quorum": self.quorum, "grace": self.grace}
+        config = CenterConfig(self.algorithm, self.num_workers, fragments=fragments, **rounds)
         initial = np.zeros(size * self.fragments, np.float32)
-        return self.center(config, initial, clock=lambda: 7.0, num_shards=1)
+        return self.center(config, initial, clock=Clock(), num_shards=1)
 
 
 @dataclass
@@ -133,7 +164,7 @@ def explore(model: Model) -> int:
         alive = [worker for worker in world.workers if worker.alive]
         if not alive:
             _check_end(world)
-        elif all(worker.waiting for worker in alive):
+        elif all(worker.waiting for worker in alive) and world.center.due is None:
             raise Violation(f"Everybody waits after {world.steps}")
         for step in following:
             key = step.key()
@@ -155,6 +186,30 @@ def _following(world: World) -> Iterator[World]:
         yield _restart(world)
     if world.model.driver:
         yield _poll(world)
+    if any(_is_over(member) is False for member in world.center.members):
+        yield _pass_time(world)
+    if any(map(_is_over, world.center.members)):
+        yield _look(world)
+
+
+def _is_over(center: Center) -> bool | None:
+    """Return whether the grace of the open round is over; `None` if none has begun."""
+    return None if center.due is None else center.clock() >= center.due
+
+
+def _pass_time(world: World) -> World:
+    world = world.copy()
+    for member in world.center.members:
+        member.clock.now += world.model.grace
+    return _step(world, "a grace is over")
+
+
+def _look(world: World) -> World:
+    world = world.copy()
+    answers = world.center.look()
+    if not answers:
+        raise Violation(f"A grace is over, and nobody is answered: {world.steps}")
+    return _step(_answered(world, answers), "the server looks at the round")
 
 
 def _faults_of(world: World, index: int, worker: Worker) -> Iterator[World]:
@@ -200,14 +255,21 @@ def _send(world: World, index: int, what: str) -> World:
     own = [reply for receiver, reply in answers if receiver == index]
     worker = world.workers[index]
     if not own:  # It waits for the others, if it is still connected.
+        world = _answered(world, answers)  # Their grace was over.
         return _with_worker(world, index, replace(worker, waiting=what == "is answered"), f"sends {name}")
-    for receiver, reply in answers:
-        if receiver != index and world.workers[receiver].waiting:
-            heard = _hear(world.workers[receiver], reply, world.model)
-            world = _with_worker(world, receiver, heard, "hears of its round")
+    world = _answered(world, [answer for answer in answers if answer[0] != index])
     if what != "loses the reply":
         worker = _hear(worker, own[0], world.model)
     return _with_worker(world, index, worker, f"sends {name} and {what}")
+
+
+def _answered(world: World, answers: list[Answer]) -> World:
+    """Let those who wait hear of their round."""
+    for receiver, reply in answers:
+        if world.workers[receiver].waiting:
+            heard = _hear(world.workers[receiver], reply, world.model)
+            world = _with_worker(world, receiver, heard, "hears of its round")
+    return world
 
 
 def _hear(worker: Worker, reply: Reply, model: Model) -> Worker:
@@ -260,7 +322,8 @@ def _poll(world: World) -> World:
 def _check(world: World) -> None:
     """The center has each window that the ledger has, once, and no other."""
     windows = world.model.num_windows
-    share = 1 / world.model.num_workers if world.model.algorithm.synchronous else 1.0
+    mean = world.model.algorithm.synchronous and not isinstance(world.model.algorithm, Total)
+    share = 1 / world.model.num_workers if mean else 1.0
     for member in world.center.members:
         expected = np.zeros(member.size, np.float32)
         for worker, record in enumerate(member._records):
@@ -292,6 +355,7 @@ def _copy(center: Center | Fragmented, model: Model) -> Center | Fragmented:
 
 
 def _copy_member(copy: Center, center: Center) -> None:
+    copy.clock.now, copy._rounds.due = center.clock.now, center._rounds.due
     copy._vector.restore(*center._vector.state())
     copy._decisions.restore(center._decisions.counts)
     copy._decisions._held = {worker: held.copy() for worker, held in center._decisions._held.items()}
@@ -312,7 +376,8 @@ def _known(center: Center | Fragmented) -> object:
 def _known_of_member(center: Center) -> object:
     stale = tuple(sorted(center.held().items()))
     records = tuple((*record.saved().values(), record.joined) for record in center._records)
-    return (center.snapshot().tobytes(), records, tuple(sorted(center._rounds.messages)), stale)
+    round_ = tuple(sorted(center._rounds.messages)), _is_over(center)
+    return (center.snapshot().tobytes(), records, round_, stale)
 
 
 def _saved(snapshot: Snapshot) -> object:

@@ -12,8 +12,9 @@ import random
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from explorer import Clock, Total, Violation
 
-from distkeras.algorithms import Algorithm
+from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center, CenterConfig, restore_snapshot, take_snapshot
 from distkeras.center.follower import Follower
 from distkeras.center.messages import (
@@ -34,10 +35,6 @@ from distkeras.wire.client import _answers
 from distkeras.wire.group import CALLS
 
 LEADER, FOLLOWER = 0, 1
-
-
-class Violation(AssertionError):
-    """A window is lost or counted twice, or nothing can go on; the message has the steps that lead there."""
 
 
 @dataclass
@@ -69,11 +66,14 @@ class World:
     """Two servers and their workers, under random events.
 
     Args:
-        algorithm: the rule; DOWNPOUR adds up messages, so that windows can be counted.
+        algorithm: the rule; DOWNPOUR and `Total` add up messages, so that windows can be counted.
         seed: of the random events.
         faults: how many of them are faults.
         kinds: which faults: "cut", "kill", "leader" and "follower" (restarts).
+        quorum: of the rounds.
+        grace: of the rounds, in seconds of a clock that both servers share.
         follower: the class of the second server; replaced to plant a bug.
+        center: the class of both centers; replaced to plant a bug.
     """
 
     algorithm: Algorithm
@@ -82,9 +82,13 @@ class World:
     kinds: tuple[str, ...] = ("cut", "kill", "leader", "follower")
     num_workers: int = 3
     num_windows: int = 3
+    quorum: int | None = None
+    grace: float = 0.0
     follower: type[Follower] = Follower
+    center: type[Center] = Center
 
     def __post_init__(self):
+        self.clock = Clock()
         self.random = random.Random(self.seed)
         self.steps: list[str] = []
         self.size = self.num_workers * self.num_windows
@@ -105,8 +109,11 @@ class World:
         return self.follower(self._center(None))
 
     def _center(self, log):
-        config = CenterConfig(self.algorithm, self.num_workers)
-        return Center(config, np.zeros(self.size, np.float32), clock=lambda: 7.0, request_log=log)
+        config = CenterConfig(self.algorithm, self.num_workers, quorum=self.quorum, grace=self.grace)
+        if log is None:
+            config = config.follower(0, self.size)
+        initial = np.zeros(self.size, np.float32)
+        return self.center(config, initial, clock=self.clock, request_log=log)
 
     def run(self):
         """Let everything happen until all workers have ended.
@@ -136,6 +143,8 @@ class World:
             self.snapshots[which] = take_snapshot(self.centers[which], {})
         elif random.random() < 0.3:
             self._poll()
+        elif self.grace and random.random() < 0.1:
+            self._pass_time()
         else:
             index = random.randrange(self.num_workers)
             worker = self.workers[index]
@@ -214,6 +223,14 @@ class World:
         ((_, page),) = self.leader.handle(Follow(self.second.leader, self.second.next))
         self._deliver(FOLLOWER, self.second.follow(page))
 
+    def _pass_time(self):
+        """Let the grace of any open round end; the servers look at their centers, as `GraceWatch` does."""
+        self.steps.append("time passes")
+        self.clock.now += self.grace
+        self._deliver(LEADER, self.leader.look())
+        self._poll()
+        self._deliver(FOLLOWER, self.second.look())
+
     def _lose(self, server, index):
         """The connection of a worker to a server is cut; it will send again."""
         self.workers[index].reached.discard(server)
@@ -255,5 +272,5 @@ class World:
             places = [record.sequence for record in center._records]
             if places != [self.num_windows] * self.num_workers:
                 raise Violation(f"Windows are lost at server {which}: {places} after {self.steps}")
-            if self.algorithm.name == "DOWNPOUR" and (center.snapshot() != 1).any():
+            if isinstance(self.algorithm, DOWNPOUR | Total) and (center.snapshot() != 1).any():
                 raise Violation(f"Received: {center.snapshot()} at server {which} after {self.steps}")

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from servers_explorer import Violation, World
+from explorer import Total, Violation
+from servers_explorer import World
 
 from distkeras.algorithms import DCASGD, DISCARD, DOWNPOUR, TAKE, Algorithm, DynSGD, FedBuff, LocalSGD
 from distkeras.center import Center, CenterConfig
 from distkeras.center.follower import Follower
 from distkeras.center.messages import Exchange, Followed, Join, LogEntry
-from distkeras.events import Window
+from distkeras.events import RoundClosed, Window
 
 RUNS = 400
 
@@ -30,22 +31,43 @@ class Picky(Algorithm):
         return center
 
 
-@pytest.mark.parametrize("algorithm", [DOWNPOUR(), LocalSGD()], ids=lambda rule: rule.name)
-def test_every_window_counts_once_at_both_servers_under_cuts_kills_and_restarts(algorithm):
-    for seed in range(RUNS):
-        World(algorithm, seed).run()
+QUORUM, GRACE = {"quorum": 2}, {"quorum": 2, "grace": 1.0}
 
 
-@pytest.mark.parametrize("algorithm", [DynSGD(), DCASGD(), Picky(), FedBuff(buffer_size=2), LocalSGD()])
-def test_without_faults_both_servers_have_the_center_of_one(algorithm):
+@pytest.mark.parametrize(
+    ("algorithm", "rounds"),
+    [(DOWNPOUR(), {}), (LocalSGD(), {}), (Total(), QUORUM), (Total(), GRACE)],
+    ids=["DOWNPOUR", "LocalSGD", "quorum", "grace"],
+)
+def test_every_window_counts_once_at_both_servers_under_cuts_kills_and_restarts(algorithm, rounds):
+    for seed in range(RUNS // 2 if rounds else RUNS):
+        World(algorithm, seed, **rounds).run()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rounds"),
+    [
+        *((rule, {}) for rule in (DynSGD(), DCASGD(), Picky(), FedBuff(buffer_size=2), LocalSGD())),
+        (LocalSGD(), QUORUM),
+        (LocalSGD(), GRACE),
+    ],
+)
+def test_without_faults_both_servers_have_the_center_of_one(algorithm, rounds):
     """The messages of both are alike, so that their parts are too."""
     for seed in range(RUNS // 4):
-        world = World(algorithm, seed, faults=0)
+        world = World(algorithm, seed, faults=0, **rounds)
         world.run()
         first, second = world.centers
         assert second.snapshot().tobytes() == first.snapshot().tobytes()
         assert (second.num_updates, second.num_commits) == (first.num_updates, first.num_commits)
         assert np.abs(first.snapshot()).max() > 0
+        assert rounds_of(first) == rounds_of(second)
+
+
+def rounds_of(center):
+    """The workers of each round, in order."""
+    events = center.event_log.read(0).events
+    return [event.workers for event in events if isinstance(event, RoundClosed)]
 
 
 def test_a_verdict_is_the_same_at_both_servers_whatever_is_cut():
@@ -107,6 +129,37 @@ class KeepsWaitingAnew(Follower):
                 return super().follow(page)
             self.leader, self.next, self._entries = page.leader, page.next, []
             return []
+
+
+class ClosesByItsOwnQuorum(Follower):
+    """Leaves a round open that the first server has closed, until its own quorum is there."""
+
+    def _close(self, entry):
+        return []
+
+
+class TellsNoGrace(Center):
+    """Does not tell other servers that a grace was over."""
+
+    def look(self):
+        answers = super().look()
+        if answers and self.request_log is not None:
+            self.request_log._entries.pop()
+            self.request_log._next -= 1
+        return answers
+
+
+@pytest.mark.parametrize("bug", [{"follower": ClosesByItsOwnQuorum}, {"center": TellsNoGrace}])
+def test_a_planted_bug_of_the_grace_is_found(bug):
+    def all_runs():
+        for seed in range(RUNS):
+            world = World(Total(), seed, faults=0, **GRACE, **bug)
+            world.run()
+            if rounds_of(world.centers[0]) != rounds_of(world.centers[1]):
+                raise Violation("The rounds of one center are of different workers.")
+
+    with pytest.raises(Violation):
+        all_runs()
 
 
 @pytest.mark.parametrize(

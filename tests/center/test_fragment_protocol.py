@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
-from explorer import Model, Violation, explore
+from explorer import Model, Total, Violation, explore
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Fragmented, ProtocolError
 from distkeras.center.messages import Exchange, Joined
 
+GRACE = Model(Total(), num_workers=2, num_windows=1, faults=0, quorum=1, grace=1.0)
 ASYNCHRONOUS = Model(DOWNPOUR(2), num_workers=1, num_windows=2, faults=2, driver=True)
 
 
@@ -41,6 +42,10 @@ def test_no_order_of_faults_loses_a_window_of_a_fragment_or_counts_one_twice(mod
 def test_three_fragments_and_two_windows_end_with_all_of_them():
     model = Model(Sum(), num_workers=2, num_windows=2, faults=1, fragments=3, center=Fragmented)
     assert explore(model) > 500
+
+
+def test_rounds_of_fragments_with_a_grace_end_with_all_windows():
+    assert explore(replace(GRACE, fragments=2, center=Fragmented)) > 300
 
 
 class GoesOnFromTheLatest(Fragmented):

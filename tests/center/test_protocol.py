@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
-from explorer import Model, Violation, explore
+from explorer import Model, Total, Violation, explore
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center, ProtocolError, take_snapshot
@@ -22,14 +22,19 @@ class Sum(Algorithm):
         return center
 
 
+GRACE = Model(Total(), num_workers=3, num_windows=1, faults=1, quorum=2, grace=1.0)
+
+
 @pytest.mark.parametrize(
     ("model", "at_least"),
     [
         (Model(DOWNPOUR(), num_workers=2, num_windows=2, faults=2), 3000),
         (Model(Sum(), num_workers=2, num_windows=2, faults=3), 2000),
         (Model(DOWNPOUR(), num_workers=1, num_windows=3, faults=3, driver=True), 3000),
+        (Model(Total(), num_workers=2, num_windows=2, faults=1, quorum=1), 1000),
+        (GRACE, 1500),
     ],
-    ids=["asynchronous", "synchronous", "history"],
+    ids=["asynchronous", "synchronous", "history", "quorum", "grace"],
 )
 def test_no_order_of_faults_loses_a_window_or_counts_one_twice(model, at_least):
     assert explore(model) > at_least
@@ -88,3 +93,37 @@ def test_a_planted_bug_is_found(bug):
 def test_a_round_that_is_thrown_away_leaves_workers_waiting_for_ever():
     with pytest.raises(Violation, match="Everybody waits"):
         explore(Model(Sum(), num_workers=2, num_windows=2, faults=2, center=ForgetsTheRound))
+
+
+class TellsOnlyTheSender(Center):
+    """Closes a round whose grace is over when a later message comes, and answers only the sender of that."""
+
+    def _exchange(self, request, record):
+        answers = super()._exchange(request, record)
+        return [answer for answer in answers if answer[0] == request.worker]
+
+
+class LeavesTheRoundOpen(Center):
+    """Applies a round whose grace is over, and keeps its messages for the next one."""
+
+    def look(self):
+        messages = dict(self._rounds.messages)
+        answers = super().look()
+        self._rounds.messages |= messages
+        return answers
+
+
+class GoesOnWithTheGrace(Center):
+    """Lets a grace go on for a round whose worker was killed, though the quorum is gone."""
+
+    def _join(self, request, record):
+        due = self._rounds.due
+        answers = super()._join(request, record)
+        self._rounds.due = due
+        return answers
+
+
+@pytest.mark.parametrize("center", [TellsOnlyTheSender, LeavesTheRoundOpen, GoesOnWithTheGrace])
+def test_a_planted_bug_of_the_grace_is_found(center):
+    with pytest.raises((Violation, ProtocolError)):
+        explore(replace(GRACE, center=center))

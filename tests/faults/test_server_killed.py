@@ -55,6 +55,25 @@ def test_one_of_two_killed_servers_goes_on_from_its_last_snapshot(tmp_path, inde
     assert len(restored) == (1 if index == 0 else 0)  # The history follows the first server.
 
 
+def test_a_quorum_over_two_servers_outlives_both_of_them(tmp_path):
+    options = ServerOptions(
+        snapshots=SnapshotOptions(str(tmp_path / "kept"), commits=3), record=str(tmp_path / "record")
+    )
+
+    def fault(job):
+        for index in (1, 0):
+            job.wait_for_windows(len(job.history) + 15)
+            job.servers.processes[index]._process.kill()
+
+    rule = LocalSGD(communication_window=2)
+    job = bare.run(fault, algorithm=rule, options=options, num_servers=2, quorum=1, grace=0.005)
+    for worker in (0, 1):
+        iterations = [window.iteration for window in job.history if window.worker == worker]
+        assert iterations == list(range(30))
+    replayed = replay(str(tmp_path / "record"))
+    assert replayed.center.tobytes() == job.center.tobytes()
+
+
 def test_a_killed_server_of_a_synchronous_rule_goes_on(tmp_path):
     # The mean of workers that each add one a minibatch counts the minibatches of one worker.
     options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path), commits=3), record=str(tmp_path))

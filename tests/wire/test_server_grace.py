@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import pytest
 from serving import commit, serving
+from test_group import group_of
 
 from distkeras.algorithms import LocalSGD
 from distkeras.center.messages import Join, Leave, Poll, Refused
 from distkeras.events import WorkerFailed
 from distkeras.wire import shared_memory
 from distkeras.wire.client import Client
+from distkeras.wire.group import Group
 
 
 @pytest.fixture(autouse=True, params=["tcp", "shared memory"] if shared_memory.AVAILABLE else ["tcp"])
@@ -64,3 +66,14 @@ def test_an_error_after_a_grace_reaches_the_driver_and_the_workers_that_wait():
         (failed,) = [event for event in driver.call(Poll()).events if isinstance(event, WorkerFailed)]
         assert "the end of a round's grace" in failed.error
         assert "planted" in failed.error
+
+
+def test_a_grace_that_is_over_at_the_first_server_ends_the_round_at_all():
+    with group_of(3, LocalSGD(), 12, quorum=1, grace=0.05) as (_, centers, addresses), ExitStack() as stack:
+        workers = [stack.enter_context(Group(addresses, patience=20.0)) for _ in range(2)]
+        for worker, client in enumerate(workers):
+            client.call(Join(worker))
+        assert workers[0].call(commit(0, 1, 2.0, 12)).reply.tolist() == [2.0] * 12
+        assert [center.num_updates for center in centers] == [1] * 3
+        workers[0].call(Leave(0))
+        assert workers[1].call(commit(1, 1, 3.0, 12)).reply.tolist() == [5.0] * 12

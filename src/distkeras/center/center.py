@@ -271,7 +271,8 @@ class Center:
                 answers = self._join(request, record)
             else:
                 answers = self._leave(request, record)
-            self._decisions.note(request)
+            waits = isinstance(request, Exchange) and all(worker != request.worker for worker, _ in answers)
+            self._decisions.note(request, waits)
             return answers
 
     @property

@@ -10,10 +10,6 @@ from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.fragments import Fragments
 from distkeras.center.layout import tensors_in, trainable_in
 
-FOLLOWING_SECONDS = 5.0
-"""How much longer a round stays open at a server that follows another: it closes by itself only as a last
-resort, if the other has closed it before this server was restarted."""
-
 
 @dataclass(frozen=True)
 class CenterConfig:
@@ -187,12 +183,8 @@ class CenterConfig:
         return replace(self, num_trainable=num_trainable, tensors=tensors)
 
     def follower(self, low: int, high: int) -> CenterConfig:
-        """Return that of a server other than the first.
-
-        The first alone counts epochs, holds answers back, and closes rounds after their grace.
-        """
-        grace = self.grace + FOLLOWING_SECONDS if self.grace else 0.0
-        return replace(self.part(low, high), epoch_rows=None, until=None, grace=grace)
+        """Return that of a server other than the first, which alone counts epochs and holds answers back."""
+        return replace(self.part(low, high), epoch_rows=None, until=None)
 
     def fragment(self, fragment: int) -> CenterConfig:
         """Return the configuration of one fragment's center."""

@@ -13,7 +13,7 @@ from distkeras.algorithms import BUFFER, TAKE, Commit, Vector, Verdict
 from distkeras.center.config import CenterConfig
 from distkeras.center.epochs import Epochs
 from distkeras.center.kept import Kept
-from distkeras.center.messages import DRIVER, Exchange, Join, Leave, LogEntry, Write
+from distkeras.center.messages import DRIVER, WAITS, Exchange, Join, Leave, LogEntry, Write
 from distkeras.center.request_log import RequestLog, entry_of
 from distkeras.events import CenterKept, EpochEnded
 
@@ -121,12 +121,17 @@ class Decisions:
         finally:
             self.obeys, self._given = False, None
 
-    def note(self, request: Exchange | Join | Leave | Write) -> None:
-        """Log a request that has been handled, unless it was logged with a turn of its own."""
+    def note(self, request: Exchange | Join | Leave | Write, waits: bool = False) -> None:
+        """Log a request that has been handled, unless it was logged with a turn of its own.
+
+        Args:
+            request: the request.
+            waits: whether it waits in an open round.
+        """
         if self.log is not None and not (
             self._round is None and self.log.last_call(request.worker) == request.call
         ):
-            self._note(request.worker, request.call)
+            self._note(request.worker, request.call, waits)
 
     def note_lost(self, worker: int) -> None:
         """Log that `worker` is lost."""
@@ -138,10 +143,14 @@ class Decisions:
         if self.log is not None:
             self._note(DRIVER, 0)
 
-    def _note(self, worker: int, call: int) -> None:
+    def _note(self, worker: int, call: int, waits: bool = False) -> None:
         # Only the thread that handles the request may have closed a round since.
         closed, self._round = self._round, None
-        if self.log is not None:
+        if self.log is None:
+            return
+        if waits:
+            self.log.add(LogEntry(worker, call, verdict=WAITS))
+        else:
             self.log.add(entry_of(worker, call, closed, self._marks if closed is not None else ()))
 
     def pull(self, request: Join | Exchange) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from typing import Protocol
 
 from distkeras.center.center import Center
 from distkeras.center.checks import ProtocolError
 from distkeras.center.messages import (
     DRIVER,
+    WAITS,
     Answer,
     Beat,
     Dismiss,
@@ -40,7 +42,6 @@ class Obedient(Protocol):
     def size(self) -> int: ...
     def handle(self, request: Request | Dismiss) -> list[Answer]: ...
     def mark_lost(self, worker: int, silence: float) -> list[Answer]: ...
-    def seconds_left(self) -> float | None: ...
     def look(self) -> list[Answer]: ...
     def obeying(self, given: LogEntry) -> contextlib.AbstractContextManager[None]: ...
 
@@ -76,6 +77,7 @@ class Follower(Outer):
         self._passed: dict[int, LogEntry] = {}
         # Workers of which the first server's process has no entry yet: theirs may be lost with the last one.
         self._adrift: set[int] = set()
+        self._has_quorum = any(member.config.quorum is not None for member in self.members)
 
     def handle(self, request: Request | Dismiss) -> list[Answer]:
         """Handle one request, when it is its turn; return the answers to all requests whose turn has come.
@@ -125,7 +127,7 @@ class Follower(Outer):
             # Entries are lost: what waits is handled now, and what was handled there whenever it comes.
             self._entries = []
             for entry in page.entries:
-                self._pass(entry)
+                self._pass(_closed(entry))
             answers = []
             if page.restored:
                 answers = self.center.handle(Dismiss())
@@ -146,28 +148,18 @@ class Follower(Outer):
         """Hold up nobody for a silent worker. Whether it is lost is the first server's decision."""
         return self.cut(worker)
 
-    def seconds_left(self) -> float | None:
-        """As for `Center.seconds_left`. Here a grace is over only if the first server never closes the round.
-
-        It may have closed it before this server was restarted, whose workers then sent their messages again.
-        """
-        return None if self._entries else self.center.seconds_left()
+    def seconds_left(self) -> None:
+        """Return `None`: the first server decides when a round is over."""
 
     def look(self) -> list[Answer]:
-        """As for `Center.look`, if no entry of the first server is left."""
-        with self._lock:
-            return [] if self._entries else self.center.look()
+        """Do nothing, and return no answers."""
+        return []
 
     def _advance(self) -> list[Answer]:
         """Handle the requests whose turn it is."""
         answers: list[Answer] = []
         while self._entries:
             entry = self._entries[0]
-            if entry.worker == DRIVER and entry.call == 0:  # A grace was over.
-                del self._entries[0]
-                with self.center.obeying(entry):
-                    answers += self.center.look()
-                continue
             worker, passed = entry.worker, self._passed.get(entry.worker)
             request = self._pending.get(worker)
             # The worker has had this entry, or has gone on meanwhile: nothing comes for it.
@@ -179,15 +171,29 @@ class Follower(Outer):
                 break  # Its request is under way.
             del self._entries[0]
             self._adrift.discard(worker)
-            if entry.call == 0:
+            if entry.call:
+                self._pass(entry)
+            elif worker != DRIVER:
                 with self.center.obeying(entry):
                     answers += self.center.mark_lost(worker, 0.0)
-            else:
-                self._pass(entry)
+            if entry.number and self._has_quorum:
+                self._passed = {other: _closed(passed) for other, passed in self._passed.items()}
             if request is not None and here:
                 del self._pending[worker]
                 answers += self._take(request, entry)
+            elif entry.number:
+                answers += self._close(entry)
         return answers
+
+    def _close(self, entry: LogEntry) -> list[Answer]:
+        """Close the open round, because the first server has none after `entry`, or none with its request.
+
+        Without a quorum, a round waits here for the messages that have not come, as it did there.
+        """
+        if not self._has_quorum:
+            return []
+        with self.center.obeying(entry):
+            return self.center.look()
 
     def _take_unordered(self, request: Waiting) -> list[Answer]:
         """Handle a request whose entry may be lost, or may be among the next ones."""
@@ -208,7 +214,16 @@ class Follower(Outer):
     def _take(self, request: Waiting, entry: LogEntry) -> list[Answer]:
         """Handle a request, which another worker's may have brought about: its errors are for its sender."""
         try:
-            with self.center.obeying(entry if entry.call == request.call else LogEntry(request.worker)):
-                return self.center.handle(request)
+            given = entry if entry.call == request.call else LogEntry(request.worker)
+            with self.center.obeying(given):
+                answers = self.center.handle(request)
+            waits = isinstance(request, Exchange) and all(to != request.worker for to, _ in answers)
+            closes = given.number or (waits and given.verdict != WAITS)
+            return [*answers, *self._close(given)] if closes else answers
         except ProtocolError as error:
             return [(request.worker, Refused(str(error)))]
+
+
+def _closed(entry: LogEntry) -> LogEntry:
+    """Return the entry of a message whose round has been closed since."""
+    return replace(entry, verdict="") if entry.verdict == WAITS else entry

@@ -366,17 +366,21 @@ class Polled:
     num_updates: int
 
 
+WAITS = "waits"
+"""The `verdict` of a message that waits in an open round."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogEntry:
     """An entry of the request log: a request that the first server has handled, and what it decided.
 
     Attributes:
-        worker: index of the worker; `DRIVER` for a round whose grace was over, which no request has closed.
-        call: number of the request; 0 if the worker has been silent for too long, and is lost.
+        worker: index of the worker; `DRIVER` for the driver, and for a round that its grace has closed.
+        call: number of the request; 0 if the worker has been silent for too long, and is lost; 0 for a grace.
         number: number of the commit that the request led to; 0 for none.
         staleness: its staleness, for the algorithm.
         buffered: messages buffered before it.
-        verdict: what the algorithm decided; "" for no commit.
+        verdict: what the algorithm decided; "" for no commit; `WAITS` for a message in an open round.
         kept: numbers of rows for which the center is copied after the commit.
     """
 

@@ -123,7 +123,7 @@ class Rounds:
         return answers
 
     def close_as_told(self) -> list[Answer]:
-        """Close the open round, whose grace is over at another server, and return the answers."""
+        """Close the open round, which another server does not have any more, and return the answers."""
         return self._close() if self.messages else []
 
     def _is_complete(self) -> bool:
@@ -132,13 +132,16 @@ class Rounds:
         if not sent or sent < self._awaited():
             self.due = None
             return False
-        if not grace or sent >= self._live()[0]:
+        if sent >= self._live()[0]:
+            return True
+        if self._decisions.obeys:  # The first of several servers tells when a quorum is enough.
+            return False
+        if not grace:
             return True
         now = self._clock()
         if self.due is None or now < self.due - grace:  # The clock was set back: begin again.
             self.due = now + grace
-        # Of several servers the first one's clock decides.
-        return now >= self.due and not self._decisions.obeys
+        return now >= self.due
 
     def _awaited(self) -> int:
         """Return how many messages complete a round with the current workers."""

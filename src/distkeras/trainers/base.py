@@ -110,7 +110,7 @@ class Trainer(WithoutOldNames):
         check_choice("schedule_steps", schedule_steps, ("training", "local"))
         check_choice("on_lost_worker", on_lost_worker, ("wait", "proceed"))
         self.on_bad_update = bad_updates.get(on_bad_update)
-        check_servers(num_parameter_servers, num_workers, quorum, self.on_bad_update)
+        check_servers(num_parameter_servers, self.on_bad_update)
         self.overlap = overlap
         self.schedule_steps = schedule_steps
         self.compression = codecs.get(compression)

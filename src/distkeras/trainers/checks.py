@@ -45,14 +45,8 @@ def check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
         raise ValueError(f"`{name}` must be {words}. Received: {name}={value!r}")
 
 
-def check_servers(num_servers: int, num_workers: int, quorum: int | None, bad_updates: BadUpdates) -> None:
+def check_servers(num_servers: int, bad_updates: BadUpdates) -> None:
     """Raise ValueError for an option that does not work with several parameter servers."""
-    if num_servers > 1 and quorum not in (None, num_workers):
-        raise ValueError(
-            "A quorum needs one parameter server: several servers would each complete a round with different "
-            "workers. "
-            f"Received: quorum={quorum}, num_parameter_servers={num_servers}"
-        )
     if num_servers > 1 and bad_updates.max_norm is not None:
         raise ValueError(
             "`max_norm` needs one parameter server: each of several servers sees only a part of the message. "

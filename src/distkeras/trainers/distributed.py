@@ -65,7 +65,7 @@ class DistributedTrainer(Trainer):
         grace: with a `quorum`: seconds for which a round stays open after the quorum, for further messages;
             less if every live worker has sent. Default: 0.
         num_parameter_servers: processes that share the center in parts of equal size; workers exchange with
-            all of them in parallel. For models that are too large for one process. Not with a quorum.
+            all of them in parallel. For models that are too large for one process.
         compression: how workers compress their messages: "int8" (a quarter of the bytes; try it first),
             "bf16", "fp16", "fp4", "sign", "topk", or an instance such as `wire.codecs.TopK(density=0.05)`.
             The next message carries the rounding error of the last one. With the first three, replies that
