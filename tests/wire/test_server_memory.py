@@ -43,6 +43,17 @@ def test_what_needs_a_vector_for_each_worker_is_counted():
     assert vectors(DOWNPOUR(), 16, compression=Int8()) > 2 + 16
 
 
+def test_what_goes_around_a_training_is_counted():
+    held = CenterConfig(DOWNPOUR(), 4, epoch_rows=100, until=100)
+    need = memory_needed(held, SIZE, report_bytes=3 * VECTOR, snapshots=True)
+    assert need["answers that wait for the driver"] == 4 * VECTOR
+    assert need["the center that the driver writes"] == VECTOR
+    assert need["the local states of workers"] == 9 * VECTOR
+    setup = ServerSetup(held, options=ServerOptions(memory=2**28), report_bytes=2**28)
+    with pytest.raises(ValueError, match=r"the local states of workers 768 MiB"):
+        Servers(1, setup, np.zeros(SIZE, np.float32))
+
+
 def test_a_training_that_cannot_fit_is_refused_with_the_figures():
     setup = ServerSetup(CenterConfig(LocalSGD(), 100), options=ServerOptions(memory=2**29))
     with pytest.raises(ValueError, match=r"messages of a round.* 400 MiB.*memory=536870912"):

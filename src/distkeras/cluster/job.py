@@ -219,7 +219,13 @@ class Job:
         """Start the servers' processes while Spark checks whether its executors can train."""
         host, bind = addresses(spark, self.options)
         with ThreadPoolExecutor(1) as pool:
-            setup = ServerSetup(self.task.center, host, bind, self.options, self.compression, self.settings)
+            # Besides its optimizer a worker may send the velocities of its momentum.
+            state = self.model.optimizer_bytes + self.initial.shape[-1] * self.initial.itemsize
+            senders = 0 if self.task.epochs.state == "never" else len(self.task.state_of)
+            setup = ServerSetup(
+                *(self.task.center, host, bind, self.options, self.compression, self.settings),
+                report_bytes=senders * state,
+            )
             starting = pool.submit(
                 Servers,
                 self.num_servers,

@@ -70,6 +70,7 @@ class ServerSetup:
         index: index of the server in the job.
         leads: whether other servers follow this one.
         leader: address of the first server, for those that follow it.
+        report_bytes: size of the local states of all workers that send theirs.
     """
 
     center: CenterConfig
@@ -81,6 +82,7 @@ class ServerSetup:
     index: int = 0
     leads: bool = False
     leader: ServerAddress | None = None
+    report_bytes: int = 0
 
     @property
     def record(self) -> str | None:

@@ -24,6 +24,7 @@ def memory_needed(
     snapshots: bool = False,
     shared_memory: bool = False,
     follows: bool = False,
+    report_bytes: int = 0,
 ) -> dict[str, int]:
     """Return the most bytes that a server of a job needs, by purpose.
 
@@ -34,6 +35,7 @@ def memory_needed(
         snapshots: whether the server writes snapshots.
         shared_memory: whether workers of the server's machine share memory with it.
         follows: whether it handles its requests in the order of another server.
+        report_bytes: the local states of all workers that send theirs.
     """
     workers, itemsize = config.num_workers, np.dtype(config.dtype).itemsize
     vector = size * itemsize
@@ -49,6 +51,9 @@ def memory_needed(
         "vectors on their way": STAGING_BYTES + vector,
         "messages of a round, or that wait for their turn": kept * vector,
         "the mean message of a round": vector if config.algorithm.synchronous else 0,
+        "answers that wait for the driver": workers * vector if config.until is not None else 0,
+        "the center that the driver writes": vector if config.until is not None else 0,
+        "the local states of workers": report_bytes * (3 if snapshots else 2),
         "memory shared with each worker": workers * vector if shared_memory and compression is None else 0,
     }
     if config.algorithm.needs_pulled:

@@ -134,6 +134,7 @@ def _need_of(setup: ServerSetup, part: tuple[int, int], *, follows: bool) -> dic
         snapshots=setup.options.snapshots is not None,
         shared_memory=setup.options.shared_memory,
         follows=follows,
+        report_bytes=0 if follows else setup.report_bytes,
     )
 
 

@@ -36,6 +36,7 @@ class ModelSpec:
         averages: initial values of the optimizer's moving averages, by path; one number where all are alike.
         process: process-wide settings of Keras and its backend.
         settable_rate: whether the optimizer has a learning rate that can be ordered: a number, no schedule.
+        optimizer_bytes: size of the optimizer's variables.
     """
 
     saved: SavedModel
@@ -45,6 +46,7 @@ class ModelSpec:
     averages: dict[str, Array]
     process: ProcessSettings
     settable_rate: bool = True
+    optimizer_bytes: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -112,11 +114,20 @@ def serialize_model(
         _compile(spec, copy)
     layout, fits = layout_of(copy), _fits(state, copy)
     averages, settable = _averages_in(copy, layout), has_settable_rate(copy.optimizer)
+    variables = () if copy.optimizer is None else copy.optimizer.variables
+    optimizer_bytes = sum(value_of(variable).nbytes for variable in variables)
     del copy
     _free_copies(saved)
     # An optimizer that was built for other weights cannot continue.
     optimizer = state if fits else replace(state, values=None)
-    return replace(spec, optimizer=optimizer, layout=layout, averages=averages, settable_rate=settable)
+    return replace(
+        spec,
+        optimizer=optimizer,
+        layout=layout,
+        averages=averages,
+        settable_rate=settable,
+        optimizer_bytes=optimizer_bytes,
+    )
 
 
 def deserialize_model(spec: ModelSpec, *, blank: bool = False) -> keras.Model:
