@@ -162,7 +162,7 @@ def test_windows_are_the_batches_of_callbacks():
     job.window(0.5)
     assert job.until == [1, 5]  # The worker waits after each window.
     job.window(0.25)
-    assert seen == [0, (0, 0.5), 1, (1, 0.25)]
+    assert seen == [0, (0, 0.5), 1, (1, 0.375)]
     assert job.until == [1, 5]
     job.epoch(0)
     assert job.until == [1, 5, 9]

@@ -19,6 +19,7 @@ from distkeras.events import (
     UpdateRefused,
     Window,
 )
+from distkeras.lifecycle.running_means import RunningMeans
 from distkeras.worker.metric_states import add_states
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Conductor:
         self._tag = 0
         self._samples = self._steps = 0
         self._metrics: dict[str, float] = {}
+        self._means = RunningMeans()
         self._logs: Logs = {}
         self._is_complete = self._has_weights = self._stops = self._workers_ended = False
 
@@ -119,7 +121,7 @@ class Conductor:
 
     def begin_epoch(self) -> None:
         """Run the callbacks at the beginning of the next epoch. They may change the model."""
-        self._steps, self._metrics = 0, {}
+        self._steps, self._metrics, self._means = 0, {}, RunningMeans()
         self.live.model.reset_metrics()
         self.callbacks.list.on_epoch_begin(self.plan.first + self._next)
 
@@ -202,11 +204,14 @@ class Conductor:
         if self.plan.by_steps:
             self._tag = window.iteration + 1  # The event of the state comes after that of its window.
             self._take_center(control)
+        self._means.add(window.metrics, window.samples)
         if self.callbacks.see_windows:
             self.callbacks.list.on_train_batch_begin(self._steps)
-            self.callbacks.list.on_train_batch_end(self._steps + window.steps - 1, dict(window.metrics))
+            self.callbacks.list.on_train_batch_end(self._steps + window.steps - 1, self._means.logs())
         self._steps += window.steps
         self._send_rate()
+        if self.live.model.stop_training:
+            return
         if self.plan.by_steps and self._samples < self.plan.end_of(self._next):
             self._send_weights(control)
             self._release(control)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from distkeras.cluster.process import Process
-    from distkeras.trainers.base import Trainer
+    from distkeras.trainers.configured import Configured
     from distkeras.trainers.given import GivenModel
     from distkeras.worker.validation_share import ValidationShare
 
@@ -70,7 +70,7 @@ class Training:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Configured,
         around: Around,
         shuffle: bool,
         initial: Callable[[], Vector],

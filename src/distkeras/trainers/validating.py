@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from distkeras.lifecycle.around import Validation
     from distkeras.model.spec import ModelSpec
-    from distkeras.trainers.base import Trainer
+    from distkeras.trainers.configured import Configured
     from distkeras.worker.validation_share import ValidationShare
 
 BESIDE_DRIVER = 64 * 2**20
@@ -43,7 +43,7 @@ class Validating:
     """
 
     def __init__(
-        self, trainer: Trainer, validation: Validation, data: TrainingData, members: int, stack: ExitStack
+        self, trainer: Configured, validation: Validation, data: TrainingData, members: int, stack: ExitStack
     ) -> None:
         self._trainer = trainer
         self._validation = validation
