@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing as mp
 import socket
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.flight
+from processes import clients, serving
 
 from distkeras.algorithms import DOWNPOUR, Vector
 from distkeras.center import CenterConfig, Layout
@@ -169,23 +169,10 @@ def be_worker(worker: int, target: str, where: Any, raw_port: int, size: int, pi
 
 
 @contextlib.contextmanager
-def process(serve: Callable[[int, Pipe], None], size: int) -> Iterator[int]:
-    """Run a server in a process; yield its port."""
-    ours, theirs = mp.Pipe()
-    server = mp.get_context("spawn").Process(target=serve, args=(size, theirs), daemon=True)
-    server.start()
-    try:
-        yield ours.recv()
-    finally:
-        server.kill()
-        server.join()
-
-
-@contextlib.contextmanager
-def serving(target: str, size: int, num_workers: int) -> Iterator[Any]:
+def target_serving(target: str, size: int, num_workers: int) -> Iterator[Any]:
     """Run the target's servers; yield where they are."""
     if target == "arrow flight":
-        with process(serve_flight, size) as port:
+        with serving(serve_flight, size) as port:
             yield port
         return
     given = TARGETS[target]
@@ -207,31 +194,15 @@ def serving(target: str, size: int, num_workers: int) -> Iterator[Any]:
 def measure(target: str, megabytes: float, num_workers: int) -> dict[str, Any]:
     """Return the figures of one target beside the raw echo."""
     size = int(megabytes * 2**20 / 4)
-    context = mp.get_context("spawn")
-    with process(serve_raw, size) as raw_port, serving(target, size, num_workers) as where:
-        pipes, workers = [], []
-        for worker in range(num_workers):
-            ours, theirs = mp.Pipe()
-            child = context.Process(
-                target=be_worker, args=(worker, target, where, raw_port, size, theirs), daemon=True
-            )
-            child.start()
-            pipes.append(ours)
-            workers.append(child)
-        for pipe in pipes:
-            pipe.recv()
+    with serving(serve_raw, size) as raw_port, target_serving(target, size, num_workers) as where:
+        each = [(worker, target, where, raw_port, size) for worker in range(num_workers)]
+        with clients(be_worker, each) as workers:
 
-        def seconds(name: str, count: int) -> float:
-            for pipe in pipes:
-                pipe.send((name, count))
-            return statistics.fmean(pipe.recv() for pipe in pipes)
+            def seconds(name: str, count: int) -> float:
+                return statistics.fmean(workers.ask((name, count)))
 
-        counts = {name: max(1, round(SECONDS / seconds(name, 1))) for name in ("raw", "target")}
-        times = [{name: seconds(name, count) for name, count in counts.items()} for _ in range(ROUNDS)]
-        for pipe in pipes:
-            pipe.send(None)
-        for child in workers:
-            child.join()
+            counts = {name: max(1, round(SECONDS / seconds(name, 1))) for name in ("raw", "target")}
+            times = [{name: seconds(name, count) for name, count in counts.items()} for _ in range(ROUNDS)]
     taken = statistics.median(row["target"] for row in times)
     raw = statistics.median(row["raw"] for row in times)
     return {
@@ -286,7 +257,7 @@ def measure_overlap(megabytes: float, count: int = 20) -> dict[str, Any]:
     """Return how much of the exchange `overlap` hides where a core is free for it."""
     size = int(megabytes * 2**20 / 4)
     keep_freed_memory(4 * size)
-    with serving("tcp", size, 1) as where, connect(where) as client:
+    with target_serving("tcp", size, 1) as where, connect(where) as client:
         window = 3 * measure("tcp", megabytes, 1)["ms"] / 1e3
         base = 0
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing as mp
 import resource
 import selectors
 import socket
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from processes import clients, serving
 
 from distkeras.algorithms import DOWNPOUR, Vector
 from distkeras.center import CenterConfig
@@ -139,8 +139,8 @@ def raw_exchanger(port: int, message: Vector) -> Exchanger:
     return Exchanger(sock, lambda _: [message.data.cast("B")], message.nbytes)
 
 
-def be_many(target: str, where: Any, workers: range, size: int, seconds: float, pipe: Pipe) -> None:
-    """Hold the connections of `workers` to the target; keep them busy for some seconds when told to."""
+def be_many(target: str, where: Any, workers: range, size: int, pipe: Pipe) -> None:
+    """Hold the connections of `workers` to the target; keep them busy for some seconds whenever told to."""
     _allow_open_files()
     message = np.full(size, 1e-6, np.float32)
     if target == "own":
@@ -148,9 +148,9 @@ def be_many(target: str, where: Any, workers: range, size: int, seconds: float, 
     else:
         exchangers = [raw_exchanger(where, message) for _ in workers]
     pipe.send(None)
-    pipe.recv()
-    keep_busy(exchangers, 2 * message.nbytes + 2**16, seconds)
-    pipe.send([exchanger.seconds for exchanger in exchangers])
+    while (seconds := pipe.recv()) is not None:
+        keep_busy(exchangers, 2 * message.nbytes + 2**16, seconds)
+        pipe.send([exchanger.seconds for exchanger in exchangers])
 
 
 def serve_raw(size: int, pipe: Pipe) -> None:
@@ -216,25 +216,10 @@ class Echo:
 
 def exchanges(target: str, where: Any, connections: int, size: int, seconds: float) -> dict[str, Any]:
     """Return figures of so many connections to the target at once."""
-    context = mp.get_context("spawn")
     count = min(PROCESSES, connections)
-    pipes, processes = [], []
-    for index in range(count):
-        ours, theirs = context.Pipe()
-        share = range(index, connections, count)
-        process = context.Process(
-            target=be_many, args=(target, where, share, size, seconds, theirs), daemon=True
-        )
-        process.start()
-        pipes.append(ours)
-        processes.append(process)
-    for pipe in pipes:
-        pipe.recv()
-    for pipe in pipes:
-        pipe.send(None)
-    taken = [times for pipe in pipes for times in pipe.recv()]
-    for process in processes:
-        process.join()
+    each = [(target, where, range(index, connections, count), size) for index in range(count)]
+    with clients(be_many, each) as processes:
+        taken = [times for those in processes.ask(seconds) for times in those]
     counts = sorted(map(len, taken))
     every = np.concatenate([np.array(times) for times in taken]) * 1e3
     return {
@@ -248,24 +233,18 @@ def exchanges(target: str, where: Any, connections: int, size: int, seconds: flo
 
 def measure(connections: int, size: int, seconds: float, turns: int) -> dict[str, Any]:
     """Return figures of so many connections to our server, and to the echo, in turns."""
-    context = mp.get_context("spawn")
-    ours, theirs = context.Pipe()
-    echo = context.Process(target=serve_raw, args=(size, theirs), daemon=True)
-    echo.start()
-    raw_port = ours.recv()
     options = ServerOptions(shared_memory=False, snapshots=None)
     setup = ServerSetup(CenterConfig(DOWNPOUR(), connections), options=options)
     rows: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for _ in range(turns):
-        with ServerProcess(setup, np.zeros(size, np.float32)) as server:
-            process = psutil.Process(server._process.pid)
-            before = sum(process.cpu_times()[:2])
-            own = exchanges("own", server.address, connections, size, seconds)
-            spent = sum(process.cpu_times()[:2]) - before
-            own["server, µs of processor time"] = round(spent / (own[_RATE] * seconds) * 1e6, 1)
-        rows.append((own, exchanges("raw", raw_port, connections, size, seconds)))
-    echo.kill()
-    echo.join()
+    with serving(serve_raw, size) as raw_port:
+        for _ in range(turns):
+            with ServerProcess(setup, np.zeros(size, np.float32)) as server:
+                process = psutil.Process(server._process.pid)
+                before = sum(process.cpu_times()[:2])
+                own = exchanges("own", server.address, connections, size, seconds)
+                spent = sum(process.cpu_times()[:2]) - before
+                own["server, µs of processor time"] = round(spent / (own[_RATE] * seconds) * 1e6, 1)
+            rows.append((own, exchanges("raw", raw_port, connections, size, seconds)))
     return {
         "connections": connections,
         **_medians([own for own, _ in rows]),

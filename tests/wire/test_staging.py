@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import weakref
 
 import numpy as np
+import pytest
 from serving import commit, serving
 
 from distkeras.center.messages import Join
 from distkeras.wire import frames
 from distkeras.wire.client import Client
 from distkeras.wire.connection import Connection
+from distkeras.wire.conversation import LARGE_BYTES
 from distkeras.wire.staging import MOST_LEASES, Staging
 
 
@@ -64,6 +67,24 @@ def test_a_transfer_that_stands_still_is_cut_only_while_others_wait():
     assert staging.cut_lapsed(80) == 0
     lease.moving = True
     assert [staging.cut_lapsed(now) for now in (90, 101)] == [0, 1]
+
+
+@pytest.mark.parametrize("size", [4, LARGE_BYTES // 4], ids=["in the loop", "in a thread"])
+def test_a_connection_that_is_idle_holds_no_vector(size):
+    with serving(num_workers=1, size=size) as (_, center, address), Client(address) as client:
+        handle, vectors = center.handle, []
+
+        def watching(request):
+            answers = handle(request)
+            vectors.append(weakref.ref(answers[0][1].center))
+            return answers
+
+        center.handle = watching
+        client.call(Join(0))
+        deadline = time.monotonic() + 20
+        while vectors[0]() is not None:  # The server's thread may still be about to free it.
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_a_sender_that_stands_still_loses_its_place_and_its_commit_counts_when_it_comes_whole():

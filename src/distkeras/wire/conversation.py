@@ -127,39 +127,42 @@ class Conversation:
             self._shared.loop.wake(task)
 
     def _steps(self) -> Steps[None]:
-        connection, log = self._connection, self.log
         while True:
-            if not connection.stream.ready():
+            if not self._connection.stream.ready():
                 yield IDLE
-            self._lease = None
-            try:
-                arrived: Any = self._arrived() if self._straight and connection.repeats is Exchange else None
-                if arrived is None:
-                    arrived = yield from connection.beginning(self._shared.num_bytes)
-                    self._lease = yield from self._room_for(arrived.cls)
-                    # `Leave` and `Write` are answered after a snapshot, `Follow` when there is something new.
-                    if arrived.cls in _LONG:
-                        yield THREAD
-                if type(arrived) is Arriving:
-                    arrived = yield from connection.finishing(arrived, self._memory_for(arrived.cls))
-                request: Request = arrived
-                if self._lease is not None:
-                    self._lease.moving = False
-                started = time.monotonic()
-                reply = self._answer(request)
-                if reply is None:
-                    self._give_back()  # The center holds the answer back, in memory of its own.
-                    reply = yield from self._wait_for_reply(type(request))
-                if type(request) in _LONG:
-                    self._shared.let_go(request, reply)
-                if self._lease is not None:
-                    self._lease.moving = True
-                if (rest := connection.posted(reply)) is not None:
-                    yield from connection.stream.sending(rest)
-                if log.tells_exchanges:
-                    log.exchanged(request, reply, time.monotonic() - started)
-            finally:
-                self._give_back()
+            yield from self._exchange()
+
+    def _exchange(self) -> Steps[None]:
+        """Answer one request. With its end its vectors are free: a connection that is idle holds none."""
+        connection, log = self._connection, self.log
+        try:
+            arrived: Any = self._arrived() if self._straight and connection.repeats is Exchange else None
+            if arrived is None:
+                arrived = yield from connection.beginning(self._shared.num_bytes)
+                self._lease = yield from self._room_for(arrived.cls)
+                # `Leave` and `Write` are answered after a snapshot, `Follow` when there is something new.
+                if arrived.cls in _LONG:
+                    yield THREAD
+            if type(arrived) is Arriving:
+                arrived = yield from connection.finishing(arrived, self._memory_for(arrived.cls))
+            request: Request = arrived
+            if self._lease is not None:
+                self._lease.moving = False
+            started = time.monotonic() if log.tells_exchanges else 0.0
+            reply = self._answer(request)
+            if reply is None:
+                self._give_back()  # The center holds the answer back, in memory of its own.
+                reply = yield from self._wait_for_reply(type(request))
+            if type(request) in _LONG:
+                self._shared.let_go(request, reply)
+            if self._lease is not None:
+                self._lease.moving = True
+            if (rest := connection.posted(reply)) is not None:
+                yield from connection.stream.sending(rest)
+            if log.tells_exchanges:
+                log.exchanged(request, reply, time.monotonic() - started)
+        finally:
+            self._give_back()
 
     def _give_back(self) -> None:
         if self._lease is not None:
