@@ -10,16 +10,17 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "worker"))
 from backend_suites import ENVIRONMENT  # noqa: E402
+from starting import XLA_FLAGS, without_tensorflow  # noqa: E402
 
 backend = os.environ.setdefault("KERAS_BACKEND", "jax")
 scratch = tempfile.TemporaryDirectory(prefix="distkeras-parity-")
 paths = [str(HERE)]  # The workers import the cases' classes, as a user's executors do.
 if backend != "tensorflow":
-    # Keras imports it wherever it is installed, to look at types: seconds in every process.
-    (Path(scratch.name) / "tensorflow.py").write_text("raise ImportError('not in this test')")
+    without_tensorflow(Path(scratch.name))
     paths.append(scratch.name)
     sys.path.insert(0, scratch.name)
 os.environ.update(ENVIRONMENT)
+os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(XLA_FLAGS, "")  # Users compile well.
 os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])
 # What `fit` and the worker compile alike is compiled once.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = scratch.name

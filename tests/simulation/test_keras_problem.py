@@ -1,59 +1,11 @@
-"""A real model as a problem: each backend in a process of its own, against Keras's own training."""
+"""A real model as a problem: what is refused. Its numbers: tests/worker/simulation_suite.py."""
 
 import functools
-import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-BACKENDS = ("jax", "tensorflow", "torch")
-every_backend = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@functools.cache
-def checks(backend):
-    environment = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"} | os.environ
-    environment["KERAS_BACKEND"] = backend
-    script = Path(__file__).with_name("keras_checks.py")
-    run = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
-
-
-@every_backend
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_one_worker_equals_keras_own_training(backend, optimizer):
-    check = checks(backend)[optimizer]
-    assert check["steps"] == 12
-    assert check["moved"] > 0.02
-    assert check["distance"] == pytest.approx(0, abs=1e-5)
-
-
-@every_backend
-def test_momentum_of_a_rule_is_nesterovs_step_of_the_model(backend):
-    check = checks(backend)["nesterov"]
-    assert check["weight"] == pytest.approx(check["expected"], rel=1e-5)
-
-
-@every_backend
-def test_workers_learn_with_dropout_and_batch_statistics(backend):
-    check = checks(backend)["learning"]
-    assert check["samples"] == [512 * commit for commit in range(13)]
-    assert check["accuracy"][0] < 0.6 < 0.8 < check["accuracy"][-1]
-    assert check["losses"][-1] < check["losses"][1] < check["losses"][0]
-    assert check["statistics_moved"] > 0.05
-    assert check["same"]
-
-
-@every_backend
-def test_center_is_evaluated_at_inference_on_all_rows(backend):
-    check = checks(backend)["evaluation"]
-    assert check["loss"] == pytest.approx(check["expected_loss"], rel=1e-5)
-    assert check["accuracy"] == pytest.approx(check["expected_accuracy"])
 
 
 def test_importing_the_simulator_does_not_import_keras():

@@ -11,7 +11,7 @@ from distkeras.simulation import Constant, Exponential, Gamma, Heterogeneous, Ne
 # --- A. Asynchrony begets momentum (Mitliagkas 2016) ------------------------------------------------------
 
 CURVATURE, RATE = 2.0, 0.15  # eta h = 0.3, with neither factor 1
-COMMITS, RUNS = 16, 4000
+COMMITS, RUNS = 16, 1500
 
 
 class SignTurned(DOWNPOUR):

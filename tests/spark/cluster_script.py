@@ -193,8 +193,10 @@ def kill(spark, name, victims):
     assert not servers, servers
 
 
-def train_for_long(spark, folder):
-    """Train until something ends this process; tell the test which processes there are."""
+def train_for_long(spark, folder, name):
+    """Train in the folder `name` until something ends this; tell the test which processes there are."""
+    folder = folder / name
+    folder.mkdir()
     trainer = make_trainer("DOWNPOUR", 0.2, server=snapshots_in(folder))
 
     def tell():
@@ -211,8 +213,7 @@ def train_for_long(spark, folder):
         servers = server_processes()
         # Spark keeps its Python workers for the next job; they must not train on.
         jobs = spark.sparkContext.statusTracker().getActiveJobsIds()
-        print("interrupted with", len(servers), "servers and", len(jobs), "jobs")
-        spark.stop()
+        print("interrupted with", len(servers), "servers and", len(jobs), "jobs", flush=True)
 
 
 def do(spark, folder, what):
@@ -223,8 +224,8 @@ def do(spark, folder, what):
             predict(spark, folder)
         case ["kill", name, *victims]:
             kill(spark, name, victims)
-        case ["long"]:
-            train_for_long(spark, folder)
+        case ["long", name]:
+            train_for_long(spark, folder, name)
 
 
 def main():

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from starting import without_tensorflow
+
 SCRIPT = Path(__file__).parent / "connect_script.py"
 
 
 def test_a_pipeline_trains_predicts_and_is_saved_on_spark_connect(tmp_path):
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
     done = subprocess.run(
-        [sys.executable, SCRIPT, tmp_path], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, SCRIPT, tmp_path],
+        cwd=tmp_path,
+        env=os.environ | without_tensorflow(hidden),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert "same True" in done.stdout

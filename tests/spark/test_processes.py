@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cluster_script
 import keras
 import psutil
 import pytest
 from pyspark.ml import PipelineModel
+from starting import without_tensorflow
 
 from distkeras.ml import KerasClassificationModel
 from distkeras.transformers import MinMaxTransformer
@@ -42,27 +44,62 @@ def pipeline(spark, tmp_path_factory):
     return pipeline, folder
 
 
+def processes_of(driver, file):
+    """Wait until the script has written `file`; return the processes that it names."""
+    deadline = time.monotonic() + 300
+    while not file.exists():
+        assert time.monotonic() < deadline
+        assert driver.poll() is None
+        time.sleep(0.1)
+    processes = [psutil.Process(int(pid)) for pid in file.read_text().split()]
+    assert servers_among(processes)
+    return processes
+
+
+def servers_among(processes):
+    return [p for p in processes if "distkeras.wire" in cluster_script.cmd(p)]
+
+
 @pytest.fixture(scope="module")
-def output(pipeline):
-    """What the script prints: all in one session, whose executors take half a minute to come up."""
-    _, folder = pipeline
-    done = subprocess.run(
-        [sys.executable, SCRIPT, folder, "plain", "predict", *KILLED],
-        cwd=folder,  # Nothing of this checkout is importable by accident.
-        capture_output=True,
-        text=True,
-        timeout=300,
+def cluster(pipeline, tmp_path_factory):
+    """All in one session, whose executors take half a minute to come up, until its driver is killed.
+
+    Returns:
+        What the script prints, and what is alive of the servers of the training that is interrupted and of
+        all processes of the driver that is killed, half a minute later.
+    """
+    (_, folder), hidden = pipeline, tmp_path_factory.mktemp("hidden")
+    command = [sys.executable, SCRIPT, folder, "plain", "predict", *KILLED, "long interrupted", "long killed"]
+    out, err = folder / "out", folder / "err"
+    with out.open("w") as stdout, err.open("w") as stderr:
+        # In that folder nothing of this checkout is importable by accident.
+        driver = subprocess.Popen(
+            command, cwd=folder, env=os.environ | without_tensorflow(hidden), stdout=stdout, stderr=stderr
+        )
+    try:
+        servers = servers_among(processes_of(driver, folder / "interrupted" / "pids"))
+        os.kill(driver.pid, signal.SIGINT)
+        _, of_the_interrupted = psutil.wait_procs(servers, timeout=60)
+        processes = processes_of(driver, folder / "killed" / "pids")
+        os.kill(driver.pid, signal.SIGKILL)
+        _, of_the_killed = psutil.wait_procs(processes, timeout=60)
+    except BaseException:
+        print(out.read_text(), err.read_text()[-4000:])
+        raise
+    finally:
+        driver.kill()
+        driver.wait()
+    return SimpleNamespace(
+        output=out.read_text(), of_the_interrupted=of_the_interrupted, of_the_killed=of_the_killed
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
 
 
-def test_trains_on_executors_with_directories_of_their_own(output):
-    assert "plain: done" in output
+def test_trains_on_executors_with_directories_of_their_own(cluster):
+    assert "plain: done" in cluster.output
 
 
-def test_a_pipeline_from_another_process_predicts_the_same_bits_on_them(spark, pipeline, output):
-    assert "predict: done" in output
+def test_a_pipeline_from_another_process_predicts_the_same_bits_on_them(spark, pipeline, cluster):
+    assert "predict: done" in cluster.output
     model, folder = pipeline
     rows = spark.read.parquet(str(folder / "rows"))
     there = spark.read.parquet(str(folder / "predicted")).orderBy("id").collect()
@@ -70,34 +107,20 @@ def test_a_pipeline_from_another_process_predicts_the_same_bits_on_them(spark, p
 
 
 @pytest.mark.parametrize("what", KILLED)
-def test_killed_workers_and_executors_resume_and_no_window_is_lost_or_doubled(output, what):
-    assert f"{what}: done" in output, output
+def test_killed_workers_and_executors_resume_and_no_window_is_lost_or_doubled(cluster, what):
+    assert f"{what}: done" in cluster.output, cluster.output
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_of_an_interrupted_or_killed_driver_nothing_is_left_but_what_another_resumes(spark, tmp_path, how):
-    driver = subprocess.Popen(
-        [sys.executable, SCRIPT, tmp_path, "long"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while not (tmp_path / "pids").exists():
-            assert time.monotonic() < deadline
-            assert driver.poll() is None
-            time.sleep(0.1)
-        processes = [psutil.Process(int(pid)) for pid in (tmp_path / "pids").read_text().split()]
-        assert any("distkeras.wire" in " ".join(p.cmdline()) for p in processes)
-        os.kill(driver.pid, how)
-        output, _ = driver.communicate(timeout=60)
-        if how == signal.SIGINT:
-            assert "interrupted with 0 servers and 0 jobs" in output
-        _, alive = psutil.wait_procs(processes, timeout=60)
-        assert alive == []
-    finally:
-        driver.kill()
-        driver.wait()
-    if how == signal.SIGKILL:
-        resume(spark, tmp_path)
+def test_an_interrupted_training_leaves_nothing_and_its_session_trains_the_next(cluster):
+    assert cluster.of_the_interrupted == []
+    assert "interrupted with 0 servers and 0 jobs" in cluster.output
+    assert "long interrupted: done" in cluster.output
+
+
+def test_of_a_killed_driver_nothing_is_left_but_what_another_resumes(spark, pipeline, cluster):
+    assert cluster.of_the_killed == []
+    _, folder = pipeline
+    resume(spark, folder / "killed")
 
 
 def resume(spark, folder):

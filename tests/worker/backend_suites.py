@@ -11,11 +11,13 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from starting import without_tensorflow
+
 HERE = Path(__file__).parent
 BACKENDS = ("jax", "tensorflow", "torch")
 SUITES = (
     *("model_suite.py", "journey_suite.py", "replica_suite.py", "nesterov_suite.py"),
-    *("feed_suite.py", "cached_replica_suite.py"),
+    *("feed_suite.py", "cached_replica_suite.py", "simulation_suite.py", "predict_suite.py"),
 )
 ON_ONE_BACKEND = "torch"
 """Where the tests of a model's travel, and of one that is kept, all run: it compiles nothing."""
@@ -43,8 +45,6 @@ ENVIRONMENT = {
     "TF_NUM_INTEROP_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-# Tiny models: compiling takes longer than running.
-XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def cases(suite: str) -> list[tuple[str, str]]:
@@ -66,21 +66,20 @@ def report(backend: str) -> dict[str, str]:
     """Run all suites on `backend`; return each test's failures by its name (empty: passed)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.xml"
-        if backend != "tensorflow":
-            # Keras imports it wherever it is installed, to look at types: seconds in every process.
-            (Path(folder) / "tensorflow.py").write_text("raise ImportError('not in this test')")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={path}"]
         chosen = [
             f"{HERE / suite}::{case}" for suite in SUITES for where, case in cases(suite) if where == backend
         ]
-        paths = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
-        flags = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
         run = subprocess.run(
             [*command, *chosen],
             # What is set outside holds: `make rounding` sets threads and instructions.
             env=ENVIRONMENT
             | os.environ
-            | {"KERAS_BACKEND": backend, "PYTHONPATH": paths, "XLA_FLAGS": flags},
+            | {"KERAS_BACKEND": backend}
+            | ({} if backend == "tensorflow" else without_tensorflow(Path(folder)))
+            # What two tests, or a model and its copy, compile alike is compiled once.
+            | {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+            | {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"},
             capture_output=True,
             text=True,
             timeout=900,

@@ -1,11 +1,10 @@
-"""Run as a script under one Keras backend: compares `KerasProblem` with Keras itself; prints JSON."""
+"""A real model as a problem of the simulator, against Keras itself; test_simulation.py runs it."""
 
 from __future__ import annotations
 
-import json
-
 import keras
 import numpy as np
+import pytest
 
 from distkeras.algorithms import DOWNPOUR, EAMSGD, LocalSGD
 from distkeras.simulation import KerasProblem, simulate
@@ -54,8 +53,8 @@ class Remembering(KerasProblem):
         return rows
 
 
-def distance_from_keras(optimizer_name):
-    """How far one simulated worker ends from Keras's own training on the same minibatches."""
+@pytest.mark.parametrize("optimizer_name", ["sgd", "adam"])
+def test_one_simulated_worker_equals_keras_own_training(optimizer_name):
     x, y = data()
     optimizers = {"sgd": lambda: keras.optimizers.SGD(RATE), "adam": lambda: keras.optimizers.Adam(0.01)}
     given = None if optimizer_name == "sgd" else optimizers[optimizer_name]()
@@ -67,17 +66,13 @@ def distance_from_keras(optimizer_name):
     reference.compile(optimizers[optimizer_name](), loss())
     for rows in problem.rows:
         reference.train_on_batch(x[rows], y[rows])
-    moved = np.abs(result.center - problem.initial).max()
-    problem.load(result.center)
-    return {
-        "distance": float(np.abs(result.center - flat(reference)).max()),
-        "moved": float(moved),
-        "steps": len(problem.rows),
-    }
+    assert len(problem.rows) == 12
+    assert np.abs(result.center - problem.initial).max() > 0.02
+    assert np.abs(result.center - flat(reference)).max() == pytest.approx(0, abs=1e-5)
 
 
-def nesterov():
-    """One linear weight by mean squared error: the rule's momentum against the formula."""
+def test_momentum_of_a_rule_is_nesterovs_step_of_the_model():
+    """One linear weight by mean squared error against the formula."""
     network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     network.set_weights([np.ones((1, 1), np.float32)])
     x, y = np.ones((4, 1), np.float32), np.zeros((4, 1), np.float32)
@@ -88,11 +83,11 @@ def nesterov():
     for _ in range(3):
         velocity = 0.5 * velocity - RATE * 2 * (expected + 0.5 * velocity)
         expected += velocity
-    return {"weight": float(weight), "expected": expected}
+    assert weight == pytest.approx(expected, rel=1e-5)
 
 
-def learning():
-    """Four workers with dropout and statistics; twice, to see that the seed is all there is to chance."""
+def test_simulated_workers_learn_with_dropout_and_batch_statistics():
+    """Twice, to see that the seed is all there is to chance."""
     x, y = data(512)
     runs = []
     for _ in range(2):
@@ -110,38 +105,22 @@ def learning():
             )
         )
     first, again = runs
+    assert first.samples.tolist() == [512 * commit for commit in range(13)]
+    accuracy = first.metrics["sparse_categorical_accuracy"]
+    assert accuracy[0] < 0.6 < 0.8 < accuracy[-1]
+    assert first.losses[-1] < first.losses[1] < first.losses[0]
     statistics = first.centers[:, problem.num_trainable :]
-    return {
-        "accuracy": first.metrics["sparse_categorical_accuracy"].tolist(),
-        "losses": first.losses.tolist(),
-        "samples": first.samples.tolist(),
-        "statistics_moved": float(np.abs(statistics[-1] - statistics[0]).max()),
-        "same": first.centers.tobytes() == again.centers.tobytes(),
-    }
+    assert np.abs(statistics[-1] - statistics[0]).max() > 0.05
+    assert first.centers.tobytes() == again.centers.tobytes()
 
 
-def evaluation():
-    """The loss and the metric of a center against Keras's `evaluate`."""
+def test_center_is_evaluated_at_inference_on_all_rows():
     x, y = data()
     network = model()
     problem = KerasProblem(network, x, y, loss=loss(), metrics=["sparse_categorical_accuracy"])
     report = problem.evaluate(problem.initial)
     logits = keras.ops.convert_to_numpy(network(x, training=False)).astype(float)
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return {
-        "loss": report["loss"],
-        "accuracy": report["sparse_categorical_accuracy"],
-        "expected_loss": float(-np.log(chances[np.arange(len(y)), y]).mean()),
-        "expected_accuracy": float((logits.argmax(1) == y).mean()),
-    }
-
-
-if __name__ == "__main__":
-    checks = {
-        "sgd": distance_from_keras("sgd"),
-        "adam": distance_from_keras("adam"),
-        "nesterov": nesterov(),
-        "learning": learning(),
-        "evaluation": evaluation(),
-    }
-    print("\n" + json.dumps(checks))
+    loss_of_rows = -np.log(chances[np.arange(len(y)), y])
+    assert report["loss"] == pytest.approx(loss_of_rows.mean(), rel=1e-5)
+    assert report["sparse_categorical_accuracy"] == pytest.approx((logits.argmax(1) == y).mean())

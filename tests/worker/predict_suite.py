@@ -1,4 +1,4 @@
-"""Predicts as a Spark task does, on any backend, and compares with Keras; a test runs it."""
+"""Predictions of a Spark task against those of Keras; test_predict.py runs it on every backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 from distkeras.predictors import predict_udf
 
 
-def main() -> None:
+def test_every_backend_predicts_exactly_what_keras_does():
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(3)]
@@ -22,8 +22,3 @@ def main() -> None:
     answers = predict_udf(model, batch_size=32).func(pa.array(list(x)))
     expected = model.predict(x.reshape(-1, 8, 8, 1), batch_size=32, verbose=0)
     np.testing.assert_array_equal(np.array(answers.to_pylist(), "float32"), expected)
-    print(f"equal on {keras.backend.backend()}")
-
-
-if __name__ == "__main__":
-    main()
