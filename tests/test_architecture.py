@@ -39,7 +39,6 @@ ALLOWED = {
         "cluster",
         "lifecycle",
         "monitor",
-        "lifecycle",
         "runs",
         "events",
         "removed_names",
