@@ -118,17 +118,17 @@ class Replica(ABC):
             return {}, []
         logs, self._logs = self._logs, None
         values = _named_values(self._fetch(logs))
-        own: list[Sums] = []
-        if states or self._collected is not None:
-            own = self._metric_values()
+        if not states and self._collected is None:
+            self._reset_metrics()
+            return _loss_first(values), []
+        own = self._take_metrics()
         if self._collected is not None:
             self._collected = _sums(self._collected, own)
             if self._before:
                 own, self._before = _sums(self._before, own), []
                 values = self._results_of(own)
-        self._reset_metrics()
-        loss = {"loss": values.pop("loss")} if "loss" in values else {}
-        return loss | values, own
+                self._reset_metrics()
+        return _loss_first(values), own
 
     def collect_metrics(self, before: Sequence[Sums] = ()) -> None:
         """Reset the metrics, and from now on sum the values of their variables over all resets.
@@ -141,8 +141,7 @@ class Replica(ABC):
         self._flush()
         self._collected = [np.array(each, np.float64) for each in before]
         if self._logs is not None:
-            self._before = self._metric_values()
-            self._reset_metrics()
+            self._before = self._take_metrics()
 
     def collected_metrics(self) -> list[Sums]:
         """Return the sums of the metric variables at every reset since `collect_metrics`.
@@ -255,13 +254,13 @@ class Replica(ABC):
     def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Return `logs` as NumPy arrays, waiting for the step."""
 
-    def _metric_values(self) -> list[Sums]:
-        """Return the values of the variables of the metrics."""
-        return [np.array(value_of(variable), np.float64) for variable in self.model.metrics_variables]
-
     @abstractmethod
     def _reset_metrics(self) -> None:
         """Reset the metrics."""
+
+    @abstractmethod
+    def _take_metrics(self) -> list[Sums]:
+        """Return the values of the variables of the metrics, and reset them."""
 
     def _checked(self, vector: Vector) -> Vector:
         if vector.shape != (self.layout.size,):
@@ -270,6 +269,11 @@ class Replica(ABC):
                 f"Received: shape={vector.shape}"
             )
         return vector
+
+
+def _loss_first(values: dict[str, float]) -> dict[str, float]:
+    loss = {"loss": values.pop("loss")} if "loss" in values else {}
+    return loss | values
 
 
 def _named_values(logs: dict[str, Any]) -> dict[str, float]:
