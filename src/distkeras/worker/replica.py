@@ -12,7 +12,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.model.variables import value_of
 from distkeras.model.weights import cells_of, layout_of, set_vector
-from distkeras.worker.metric_states import Sums, states_over
+from distkeras.worker.metric_states import Sums, named_values, states_over
 from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.nesterov import nesterov_of
 from distkeras.worker.step_buffer import Batch, Form, StepBuffer, form_of, leaves_of
@@ -117,7 +117,7 @@ class Replica(ABC):
         if self._logs is None:
             return {}, []
         logs, self._logs = self._logs, None
-        values = _named_values(self._fetch(logs))
+        values = named_values(self._fetch(logs))
         if not states and self._collected is None:
             self._reset_metrics()
             return _loss_first(values), []
@@ -200,7 +200,7 @@ class Replica(ABC):
         self._sync()
         for variable, state in zip(self.model.metrics_variables, states, strict=True):
             variable.assign(state.astype(str(variable.dtype)))
-        return _named_values(self.model.get_metrics_result())
+        return named_values(self.model.get_metrics_result())
 
     def _join(self, batch: Batch) -> tuple[StepBuffer, Steps] | None:
         """Prepare for minibatches of the form of `batch`; return a buffer and a function to train them."""
@@ -274,21 +274,6 @@ class Replica(ABC):
 def _loss_first(values: dict[str, float]) -> dict[str, float]:
     loss = {"loss": values.pop("loss")} if "loss" in values else {}
     return loss | values
-
-
-def _named_values(logs: dict[str, Any]) -> dict[str, float]:
-    """Flatten `logs` to numbers: metrics may be dicts, or arrays of one value per class."""
-    values: dict[str, float] = {}
-    for name, log in logs.items():
-        if isinstance(log, dict):
-            values |= _named_values(log)
-            continue
-        array = keras.ops.convert_to_numpy(log)  # NumPy itself cannot read arrays on a GPU.
-        if array.size == 1:
-            values[name] = float(array.reshape(()))
-        else:
-            values |= {f"{name}_{index}": float(value) for index, value in enumerate(array.ravel())}
-    return values
 
 
 def _sums(one: list[Sums], other: list[Sums]) -> list[Sums]:
