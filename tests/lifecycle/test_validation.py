@@ -10,6 +10,8 @@ import pytest
 from distkeras.lifecycle.validation import SideEvaluation, SideEvaluationFailed
 from distkeras.model.spec import first_vector, serialize_model
 from distkeras.worker.columns import Column, Columns
+from distkeras.worker.evaluate import Evaluation, EvaluationTask, partial_states, together
+from distkeras.worker.payload import pack
 from distkeras.worker.side_evaluation import Subject, evaluated, minibatches_of
 
 ROWS, BATCH = 83, 32
@@ -99,3 +101,12 @@ def test_only_the_first_steps_are_judged():
     columns, table = make_table()
     minibatches = minibatches_of(Subject(serialize_model(model), columns, table, BATCH, steps=2))
     check(evaluated(model, minibatches), expected(model, 2 * BATCH))
+
+
+def test_states_of_partitions_of_several_minibatches_add_up_to_evaluate_of_all_rows(tmp_path):
+    model = make_model()
+    columns, table = make_table()
+    evaluation = Evaluation(serialize_model(model), columns, batch_size=16)
+    task = EvaluationTask(pack(evaluation, tmp_path), "jax", 1)
+    parts = [partial_states(task, 0, iter(part.to_batches())) for part in (table[:50], table[50:], table[:0])]
+    check(dict(sorted(together(model, columns, 16, parts).items())), expected(model))

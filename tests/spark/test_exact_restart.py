@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 
 import distkeras
-from distkeras.cluster.job import Job
 from distkeras.events import EpochEnded, ServerRestored, Window, WorkerJoined
-from distkeras.trainers import base
+from distkeras.trainers import training
+from distkeras.trainers.training import Training
 from distkeras.worker.epochs import EpochPlan
 from distkeras.worker.settings import Task
 
@@ -67,25 +67,26 @@ def train(monkeypatch, marker=None, pause=0.0, on_event=lambda event: None, **op
     draw = np.random.default_rng(1)
     x = draw.normal(size=(ROWS, 4)).astype(np.float32)
     y = (x[:, 0] + draw.normal(size=ROWS) > 0).astype(np.float32)
-    events = []
+    events, taken = [], Training._take
 
-    class Heard(Job):
-        def run(self, take):
-            def both(event):
-                events.append(event)
-                on_event(event)
-                take(event)
-
-            return super().run(both)
+    def take(self, event, bar):
+        events.append(event)
+        on_event(event)
+        taken(self, event, bar)
 
     def exact(**settings):
         task = Task(**settings)
         plan = EpochPlan(windows_end=True, state="commits")
         return replace(task, center=replace(task.center, epoch_rows=ROWS), epochs=plan)
 
-    monkeypatch.setattr(base, "Job", Heard)
-    monkeypatch.setattr(base, "Task", exact)
-    trainer = distkeras.DOWNPOUR(
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_take", take)
+        patch.setattr(training, "Task", exact)
+        return trainer_of(marker, pause, options).train((x, y), shuffle=True), events
+
+
+def trainer_of(marker, pause, options):
+    return distkeras.DOWNPOUR(
         make_model(),
         batch_size=BATCH,
         num_workers=1,
@@ -95,7 +96,6 @@ def train(monkeypatch, marker=None, pause=0.0, on_event=lambda event: None, **op
         preprocess=rows_that_kill(marker, pause),
         **options,
     )
-    return trainer.train((x, y), shuffle=True), events
 
 
 def state_of(model):

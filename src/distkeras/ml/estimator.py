@@ -26,6 +26,7 @@ from distkeras.ml.summary import Training
 from distkeras.trainers import DistributedTrainer, ServerOptions
 from distkeras.transformers.base import value_of
 from distkeras.wire.codecs import Codec
+from distkeras.worker.metric_states import named_values
 from distkeras.worker.padding import PadTo
 
 
@@ -157,7 +158,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         seconds, updates = trainer.get_training_time(), int(trainer.num_updates)
         model._training = Training(train, model.history, seconds, updates)
         if validation is not None:
-            model.validation_metrics = evaluate(
+            results = evaluate(
                 trained,
                 validation,
                 features_col=trainer.features_col,
@@ -168,6 +169,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
                 feeding=trainer.feeding,
                 custom_objects=custom_objects_of(self),
             )
+            model.validation_metrics = named_values(results)
         return model
 
     def _split(self, dataset: DataFrame) -> tuple[DataFrame, DataFrame | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ def partial_states(sealed: EvaluationTask, partition: int, batches: Iterator[pa.
 def together(
     model: keras.Model, columns: Columns, batch_size: int, parts: Sequence[States]
 ) -> dict[str, float]:
-    """Return loss and metrics of all rows, by name.
+    """Return loss and metrics of all rows, by name; a metric of several values is an array.
 
     For every Keras metric the state is a sum over rows: the sum of the partitions' states is the state after
     all rows.
@@ -93,7 +93,21 @@ def together(
     """
     _build_metrics(model, columns, batch_size)
     _add_up(model, parts)
-    return {name: float(value) for name, value in model.get_metrics_result().items()}
+    return _numbers(model.get_metrics_result())
+
+
+def _numbers(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results of metrics as `keras.Model.evaluate` does: numbers, or arrays of several."""
+    import keras
+
+    numbers: dict[str, Any] = {}
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            numbers |= _numbers(value)
+        else:
+            array = keras.ops.convert_to_numpy(value)
+            numbers[name] = array if array.ndim else float(array)
+    return numbers
 
 
 def set_metrics(

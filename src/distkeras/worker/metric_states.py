@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,23 @@ def testing(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+def named_values(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Flatten `logs` to numbers: metrics may be dicts, or arrays of one value per class."""
+    import keras
+
+    values: dict[str, float] = {}
+    for name, log in logs.items():
+        if isinstance(log, Mapping):
+            values |= named_values(log)
+            continue
+        array = keras.ops.convert_to_numpy(log)  # NumPy itself cannot read arrays on a GPU.
+        if array.size == 1:
+            values[name] = float(array.reshape(()))
+        else:
+            values |= {f"{name}_{index}": float(value) for index, value in enumerate(array.ravel())}
+    return values
 
 
 def assign_states(model: keras.Model, states: bytes) -> None:

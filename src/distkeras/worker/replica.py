@@ -12,7 +12,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.model.variables import value_of
 from distkeras.model.weights import cells_of, layout_of, set_vector
-from distkeras.worker.metric_states import Sums, states_over
+from distkeras.worker.metric_states import Sums, named_values, states_over
 from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.nesterov import nesterov_of
 from distkeras.worker.step_buffer import Batch, Form, StepBuffer, form_of, leaves_of
@@ -117,18 +117,18 @@ class Replica(ABC):
         if self._logs is None:
             return {}, []
         logs, self._logs = self._logs, None
-        values = _named_values(self._fetch(logs))
-        own: list[Sums] = []
-        if states or self._collected is not None:
-            own = self._metric_values()
+        values = named_values(self._fetch(logs))
+        if not states and self._collected is None:
+            self._reset_metrics()
+            return _loss_first(values), []
+        own = self._take_metrics()
         if self._collected is not None:
             self._collected = _sums(self._collected, own)
             if self._before:
                 own, self._before = _sums(self._before, own), []
                 values = self._results_of(own)
-        self._reset_metrics()
-        loss = {"loss": values.pop("loss")} if "loss" in values else {}
-        return loss | values, own
+                self._reset_metrics()
+        return _loss_first(values), own
 
     def collect_metrics(self, before: Sequence[Sums] = ()) -> None:
         """Reset the metrics, and from now on sum the values of their variables over all resets.
@@ -141,8 +141,7 @@ class Replica(ABC):
         self._flush()
         self._collected = [np.array(each, np.float64) for each in before]
         if self._logs is not None:
-            self._before = self._metric_values()
-            self._reset_metrics()
+            self._before = self._take_metrics()
 
     def collected_metrics(self) -> list[Sums]:
         """Return the sums of the metric variables at every reset since `collect_metrics`.
@@ -201,7 +200,7 @@ class Replica(ABC):
         self._sync()
         for variable, state in zip(self.model.metrics_variables, states, strict=True):
             variable.assign(state.astype(str(variable.dtype)))
-        return _named_values(self.model.get_metrics_result())
+        return named_values(self.model.get_metrics_result())
 
     def _join(self, batch: Batch) -> tuple[StepBuffer, Steps] | None:
         """Prepare for minibatches of the form of `batch`; return a buffer and a function to train them."""
@@ -255,13 +254,13 @@ class Replica(ABC):
     def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Return `logs` as NumPy arrays, waiting for the step."""
 
-    def _metric_values(self) -> list[Sums]:
-        """Return the values of the variables of the metrics."""
-        return [np.array(value_of(variable), np.float64) for variable in self.model.metrics_variables]
-
     @abstractmethod
     def _reset_metrics(self) -> None:
         """Reset the metrics."""
+
+    @abstractmethod
+    def _take_metrics(self) -> list[Sums]:
+        """Return the values of the variables of the metrics, and reset them."""
 
     def _checked(self, vector: Vector) -> Vector:
         if vector.shape != (self.layout.size,):
@@ -272,19 +271,9 @@ class Replica(ABC):
         return vector
 
 
-def _named_values(logs: dict[str, Any]) -> dict[str, float]:
-    """Flatten `logs` to numbers: metrics may be dicts, or arrays of one value per class."""
-    values: dict[str, float] = {}
-    for name, log in logs.items():
-        if isinstance(log, dict):
-            values |= _named_values(log)
-            continue
-        array = keras.ops.convert_to_numpy(log)  # NumPy itself cannot read arrays on a GPU.
-        if array.size == 1:
-            values[name] = float(array.reshape(()))
-        else:
-            values |= {f"{name}_{index}": float(value) for index, value in enumerate(array.ravel())}
-    return values
+def _loss_first(values: dict[str, float]) -> dict[str, float]:
+    loss = {"loss": values.pop("loss")} if "loss" in values else {}
+    return loss | values
 
 
 def _sums(one: list[Sums], other: list[Sums]) -> list[Sums]:

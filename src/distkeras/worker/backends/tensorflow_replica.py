@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import accumulate
 from typing import Any, final
 
 import keras
@@ -10,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from distkeras.algorithms import Vector
+from distkeras.worker.metric_states import Sums
 from distkeras.worker.replica import Replica, Steps
 from distkeras.worker.step_buffer import Batch, leaves_of, map_leaves
 
@@ -46,6 +49,7 @@ class TensorFlowReplica(Replica):
                 self._counted_step, reduce_retracing=True, jit_compile=self.model.jit_compile, autograph=False
             )
         self._reset = tf.function(self.model.reset_metrics, autograph=False)
+        self._take = tf.function(self._make_taken, autograph=False)
 
     def _counted_step(self, batch: Batch) -> dict[str, Any]:
         # Python runs this function when TensorFlow traces it, once per compilation.
@@ -91,6 +95,21 @@ class TensorFlowReplica(Replica):
 
     def _reset_metrics(self) -> None:
         self._reset()
+
+    def _take_metrics(self) -> list[Sums]:
+        shapes = [tuple(variable.shape) for variable in self.model.metrics_variables]
+        edges = list(accumulate(math.prod(shape) for shape in shapes))[:-1]
+        parts = np.split(self._take().numpy(), edges)
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)] if shapes else []
+
+    def _make_taken(self) -> tf.Tensor:
+        # One graph reads and resets: each read by itself would take as long.
+        values = [variable.value for variable in self.model.metrics_variables]
+        flat = [tf.reshape(tf.cast(value, tf.float64), [-1]) for value in values]
+        taken = tf.concat([*flat, tf.zeros(0, tf.float64)], 0)
+        with tf.control_dependencies([taken]):
+            self.model.reset_metrics()
+        return taken
 
     def _make_flat(self) -> tf.Tensor:
         weights = [cell.value for cell in self._cells]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from distkeras.algorithms import Vector
+from distkeras.worker.metric_states import Sums
 from distkeras.worker.replica import Replica, Steps
 from distkeras.worker.step_buffer import Batch
 
@@ -92,6 +93,12 @@ class TorchReplica(Replica):
 
     def _reset_metrics(self) -> None:
         self.model.reset_metrics()
+
+    def _take_metrics(self) -> list[Sums]:
+        tensors = [variable.value.detach().cpu() for variable in self.model.metrics_variables]
+        taken = [np.array(tensor.numpy(), np.float64) for tensor in tensors]
+        self._reset_metrics()
+        return taken
 
 
 def _join(tensors: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
