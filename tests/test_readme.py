@@ -44,6 +44,7 @@ def links(path):
         ("docs/algorithms.md", 1),
         ("docs/data.md", 2),
         ("docs/models.md", 1),
+        ("docs/runs.md", 3),
         ("docs/simulator.md", 5),
     ],
 )

@@ -13,7 +13,7 @@ from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.sql import SparkSession
 
-from distkeras import ServerOptions
+from distkeras import ServerOptions, load_run
 from distkeras.algorithms import LocalSGD
 from distkeras.ml import KerasClassifier
 from distkeras.transformers import MinMaxTransformer
@@ -85,6 +85,10 @@ def main():
         model.write().overwrite().save(f"{folder}/model")
     loaded = PipelineModel.load(f"{folder}/model").transform(df)
     print("same", loaded.orderBy("id").collect() == predicted.orderBy("id").collect())
+    try:
+        load_run("hdfs://nowhere:9/run")
+    except ValueError as error:
+        print("refused", "Spark Connect gives this process no access" in str(error))
     spark.stop()
 
 

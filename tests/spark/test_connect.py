@@ -28,5 +28,6 @@ def test_a_pipeline_trains_predicts_and_is_saved_on_spark_connect(tmp_path):
     assert "same True" in done.stdout
     assert "row True True" in done.stdout
     assert "evaluated True" in done.stdout
+    assert "refused True" in done.stdout
     fitted, held = re.search(r"accuracy ([\d.]+) ([\d.]+)", done.stdout).groups()
     assert min(float(fitted), float(held)) > 0.8

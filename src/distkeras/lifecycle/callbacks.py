@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -65,6 +66,16 @@ class Callbacks:
                 steps=steps,
                 model=model,
             )
+        self._look()
+
+    def add(self, further: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
+        """Add callbacks after the given ones."""
+        for callback in further:
+            callback.set_model(model)
+            self.list.callbacks.append(callback)
+        self._look()
+
+    def _look(self) -> None:
         own = self.list.callbacks
         self.history = next((each for each in own if isinstance(each, History)), None) or History()
         self.names = [type(each).__name__ for each in own if type(each) not in _LOOK_ON]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -84,12 +84,18 @@ class Conductor:
         self._last: EpochEnded | None = None
         self._kept: set[int] = set()
         self._judged: dict[int, set[int]] = {}
+        self._missed: Sequence[EpochEnded] = ()
         self._tag = 0
         self._samples = self._steps = 0
         self._metrics: dict[str, float] = {}
         self._means = RunningMeans()
         self._logs: Logs = {}
         self._is_complete = self._has_weights = self._stops = self._workers_ended = False
+
+    @property
+    def next_epoch(self) -> int:
+        """The next epoch of the center to close."""
+        return self._next
 
     @property
     def needs_weights(self) -> bool:
@@ -105,13 +111,14 @@ class Conductor:
     def _evaluating(self) -> bool:
         return self._judge is not None and self._judge.workers > 0
 
-    def begin(self, next_epoch: int = 0) -> None:
+    def begin(self, next_epoch: int = 0, missed: Sequence[EpochEnded] = ()) -> None:
         """Run the callbacks before the first epoch. They may change the model.
 
         Args:
-            next_epoch: number of epochs that the center has behind it, in a resumed training.
+            next_epoch: number of epochs of the center that are closed, in a resumed training.
+            missed: the ends of epochs that the center has behind it, and that are not closed.
         """
-        self._next = next_epoch
+        self._next, self._missed = next_epoch, missed
         self.live.model.stop_training = False
         self.callbacks.list.on_train_begin()
 
@@ -126,14 +133,20 @@ class Conductor:
         self.callbacks.list.on_epoch_begin(self.plan.first + self._next)
 
     def start(self, control: Control) -> None:
-        """Take the running job, whose center is that of the model."""
+        """Take the running job, whose center is that of the model, unless it is resumed."""
         self._control, self._started = control, self._clock()
         self._samples = self._next * self.plan.rows
+        if self._next and self.needs_weights:  # A resumed training, whose center is not that of the model.
+            self.live.take(control.pull(), None)
         self.live.remember()
+        if self._next and (rate := self.live.rate()) is not None:
+            control.order(learning_rate=rate)
         if self.needs_copies:
             for epoch in (self._next, self._next + 1):
                 control.keep(self.plan.end_of(epoch))
         self._release(control)
+        for event in self._missed:
+            self.take(event)
         self.look()
 
     def take(self, event: Event) -> None:

@@ -120,7 +120,7 @@ class EpochRecords:
                 del self._records[epoch]
         with self._lock:
             self._needed.extend([min(epochs, count) for count in self._needed])
-        return self._records.get(epochs - 1)
+        return self._records[max(self._records)] if self._records else None
 
     def snapshot_written(self) -> None:
         """Note that the server has a new snapshot, and has removed its oldest one."""

@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from distkeras.events import SnapshotWritten, Window
-from distkeras.runs.checkpoints import CheckpointFolder, CheckpointIndex
+from distkeras.runs.checkpoints import Checkpoint, CheckpointFolder, CheckpointIndex
 from distkeras.runs.counted import counted_windows
 from distkeras.runs.event_files import EventWriter, RunResumed, Written, read_events
 from distkeras.runs.facts import FACTS, RESULT, VERSION, json_of, read_facts
@@ -57,12 +57,15 @@ class Run:
     Attributes:
         id: name of this driver's part in the run.
         resumed: whether there is something to go on with.
+        ended: whether that has ended.
+        options: where the run is, and what it keeps.
     """
 
     def __init__(self, options: RunOptions, folder: Folder, facts: dict[str, Any] | None) -> None:
         self.id = secrets.token_hex(4)
         self.resumed = facts is not None
-        self._options, self._folder, self._facts = options, folder, facts or {}
+        self.ended = facts is not None and folder.exists(RESULT)
+        self.options, self._folder, self._facts = options, folder, facts or {}
         self._hide = hiding(options.address, options.storage_options)
         self._lease = Lease(folder.fs, folder.path, self.id)
         self._lease.take(0, 0)
@@ -111,7 +114,7 @@ class Run:
     @property
     def address(self) -> str:
         """The address of the run, without secrets."""
-        return self._hide(self._options.address)
+        return self._hide(self.options.address)
 
     @property
     def earlier(self) -> Mapping[str, Any] | None:
@@ -184,8 +187,8 @@ class Run:
             if self._mirror is None:
                 self._mirror = SnapshotMirror(self._folder, SNAPSHOTS, self._lease.check)
             return replace(given, address=str(self._mirror.local))
-        address = f"{self._options.address.rstrip('/')}/{SNAPSHOTS}"
-        return replace(given, address=address, storage_options=self._options.storage_options)
+        address = f"{self.options.address.rstrip('/')}/{SNAPSHOTS}"
+        return replace(given, address=address, storage_options=self.options.storage_options)
 
     def write(self, event: Written) -> None:
         """Write an event.
@@ -239,7 +242,7 @@ class Run:
         """Go on after `epochs` whole epochs: records and checkpoints of later ones do not count any more.
 
         Returns:
-            The record of epoch `epochs - 1`; `None` if there is none.
+            The last record that is left, which may be of an earlier epoch than the last; `None` for none.
         """
         with self._lock:
             self._lease.check()
@@ -275,7 +278,11 @@ class Run:
             if kept.add(epoch, logs, model, force=force) is None:
                 return None
             entry = kept.index.entry(epoch)
-            return None if entry is None else f"{self.address.rstrip('/')}/{kept.name}/{entry.file}"
+            return None if entry is None else self.address_of(entry, member)
+
+    def address_of(self, entry: Checkpoint, member: int | None = None) -> str:
+        """Return the address of a checkpoint, without secrets."""
+        return f"{self.address.rstrip('/')}/{self._checkpoints_of(member).name}/{entry.file}"
 
     def checkpoints(self, member: int | None = None) -> CheckpointIndex:
         """Return the checkpoints that exist."""
@@ -329,7 +336,7 @@ class Run:
 
     def _checkpoints_of(self, member: int | None) -> CheckpointFolder:
         if member not in self._checkpoints:
-            self._checkpoints[member] = CheckpointFolder(self._folder, self._options.checkpoints, member)
+            self._checkpoints[member] = CheckpointFolder(self._folder, self.options.checkpoints, member)
         return self._checkpoints[member]
 
 

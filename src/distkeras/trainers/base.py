@@ -53,6 +53,8 @@ from distkeras.worker.signature import Specs, check_strings, model_signature
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from distkeras.lifecycle.keeping import Resume
+
 Arrange = Callable[["DataFrame"], tuple["DataFrame", tuple[int, ...]]]
 
 
@@ -168,7 +170,7 @@ class Trainer(WithoutOldNames):
         initial: Callable[[], Vector],
         arrange: Arrange | None = None,
         *,
-        resume: bool = False,
+        resume: Resume = False,
         independent: bool = False,
     ) -> list[keras.Model]:
         """Train on `data` and return the trained model, or those of all members of an ensemble.
@@ -256,7 +258,9 @@ class Trainer(WithoutOldNames):
     def _settings(self, shuffle: bool, num_rows: int) -> dict[str, Any]:
         return settings_of(self, self._given.spec.layout, self._compiled, shuffle, num_rows)
 
-    def _prepare(self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int) -> Prepared:
+    def _prepare(
+        self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int, *, with_content: bool
+    ) -> Prepared:
         inputs, outputs = model_signature(self.keras_model)
         check_strings(inputs)
         return prepare(
@@ -272,7 +276,7 @@ class Trainer(WithoutOldNames):
             class_weight=self.class_weight,
             barrier=self.algorithm.synchronous,
             feeding=self.feeding,
-            with_content=self.server.resumable,
+            with_content=with_content,
         )
 
     def _prepare_validation(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from distkeras.cluster.tables import TrainingData
     from distkeras.lifecycle.around import Where
+    from distkeras.lifecycle.keeping import Resume
     from distkeras.lifecycle.stop_when import StopWhen
     from distkeras.runs import RunOptions
 
@@ -107,7 +108,7 @@ class DistributedTrainer(Trainer):
         self,
         dataframe: TrainingData,
         shuffle: bool = False,
-        resume: bool = False,
+        resume: Resume = False,
         *,
         validation_data: TrainingData | None = None,
         validation_split: float = 0.0,
@@ -196,7 +197,7 @@ class DistributedTrainer(Trainer):
         return self._evaluate(model or (trained[0] if trained else self.keras_model), dataframe, batch_size)
 
     def train_in_place(
-        self, dataframe: TrainingData, around: Around, shuffle: bool = True, resume: bool = False
+        self, dataframe: TrainingData, around: Around, shuffle: bool = True, resume: Resume = False
     ) -> keras.callbacks.History:
         """Train `keras_model` itself, as `keras.Model.fit` does, and return Keras's history.
 

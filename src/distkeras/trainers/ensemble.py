@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from distkeras.cluster.tables import TrainingData
+    from distkeras.lifecycle.keeping import Resume
     from distkeras.lifecycle.stop_when import StopWhen
     from distkeras.runs import RunOptions
 
@@ -86,7 +87,7 @@ class EnsembleTrainer(Trainer):
         self,
         dataframe: TrainingData,
         shuffle: bool = False,
-        resume: bool = False,
+        resume: Resume = False,
         *,
         validation_data: TrainingData | None = None,
         validation_freq: int | Collection[int] = 1,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.probe import check_python
-from distkeras.cluster.resume import Interrupted, find_interrupted
+from distkeras.cluster.resume import Interrupted
 from distkeras.cluster.server import launched
 from distkeras.cluster.settings import result_limit
 from distkeras.cluster.splitting import split_rows
@@ -28,9 +29,12 @@ from distkeras.lifecycle.callbacks import Callbacks
 from distkeras.lifecycle.conducting import Conducting
 from distkeras.lifecycle.conductor import Conductor
 from distkeras.lifecycle.interrupt import FirstInterrupt
+from distkeras.lifecycle.keeping import Keeping, Resume
 from distkeras.lifecycle.live_model import LiveModel, Logs
 from distkeras.lifecycle.plan import Plan, Stop
 from distkeras.lifecycle.result import TrainingResult
+from distkeras.model.optimizer import set_values
+from distkeras.model.variables import value_of
 from distkeras.monitor.progress import ProgressBar
 from distkeras.trainers.checks import warn_of_rate
 from distkeras.trainers.validating import Validating
@@ -75,7 +79,7 @@ class Training:
         shuffle: bool,
         initial: Callable[[], Vector],
         arrange: Arrange | None,
-        resume: bool,
+        resume: Resume,
         *,
         independent: bool,
     ) -> None:
@@ -92,18 +96,23 @@ class Training:
         self.conductors: list[Conductor] = []
         self.last: list[Vector] = []
         self.stop = Stop()
+        self._keeping = Keeping(None, False)
+        self._server = trainer.server
         self._validating: Validating | None = None
         self._share: ValidationShare | None = None
 
     def run(self, data: TrainingData) -> tuple[list[keras.Model], int]:
         """Train on `data`; return the trained model, or those of all members, and the number of updates."""
-        trainer = self._trainer
-        interrupted = find_interrupted(trainer.server, self._resume)
-        if interrupted is not None and not trainer._seeded:
-            trainer.seed = interrupted.settings["seed"]
+        trainer, started = self._trainer, time.monotonic()
         num_partitions = trainer.num_workers if self._arrange is None else 1
         roles = Roles(trainer.features_col, trainer.label_col, trainer.sample_weight_col)
         with ExitStack() as stack:
+            self._keeping = stack.enter_context(Keeping.opened(self._around.run, self._resume))
+            self._server = self._keeping.server(trainer.server)
+            interrupted = self._keeping.find(self._server)
+            seed = self._keeping.seed(interrupted)
+            if seed is not None and not trainer._seeded:
+                trainer.seed = seed
             processes = stack.enter_context(launched(trainer.num_parameter_servers))
             held = None if self._around.validation is None else self._around.validation.data
             if self._around.split:
@@ -111,19 +120,29 @@ class Training:
             frame, roles = stack.enter_context(as_frame(data, roles, num_partitions))
             # Check Python before the first job: evaluating the rows may already run Python code.
             check_python(frame.sparkSession, keras.backend.backend())
-            prepared = trainer._prepare(frame, roles, self._shuffle, num_partitions)
+            prepared = trainer._prepare(
+                frame, roles, self._shuffle, num_partitions, with_content=self._server.resumable
+            )
             frame, rows = self._arranged(prepared)
             if self._around.validation is not None:
                 members = trainer.num_workers if self._is_independent else 1
                 self._validating = Validating(trainer, self._around.validation, held, members, stack)
                 self._validating.begin(self._given.spec)
                 frame, self._share = self._validating.added_to(frame)
-            initial = self._begin(prepared, rows, interrupted)
+            settings = trainer._settings(self._shuffle, sum(rows)) | {"data": frame.schema.simpleString()}
+            if prepared.content is not None:
+                settings["digest of the rows"] = prepared.content
+            initial = self._begin(prepared, rows, settings, interrupted)
+            facts = {"trainer": type(trainer).__name__, "server": trainer.server}
+            model = self.models[0] if self.models else None
+            self._keeping.begin(settings, facts, model, self._first)
             if self._num_epoch < 1:  # A callback has moved `initial_epoch` to the end.
                 outcome = Outcome(initial, 0)
             else:
-                outcome = self._train(prepared, frame, rows, initial, interrupted, processes)
-            return self._end(outcome, prepared), outcome.num_updates
+                outcome = self._train(prepared, frame, rows, initial, settings, processes)
+            models = self._end(outcome, prepared)
+            self._keeping.finish(self.result(time.monotonic() - started))
+            return models, outcome.num_updates
 
     def keras_history(self) -> keras.callbacks.History:
         """Return Keras's history of the one model of the training."""
@@ -136,8 +155,8 @@ class Training:
             ((stop.reason, stop.detail) for stop in stops if stop.reason is not None),
             ("finished", "the last epoch has ended"),
         )
-        history = self._trainer._history
-        return TrainingResult.of(reason, detail, history.epoch, history.history, seconds=seconds)
+        history, kept = self._trainer._history, self._keeping.in_result()
+        return TrainingResult.of(reason, detail, history.epoch, history.history, seconds=seconds, **kept)
 
     def _arranged(self, prepared: Prepared) -> tuple[DataFrame, tuple[int, ...]]:
         trainer = self._trainer
@@ -150,32 +169,47 @@ class Training:
             check_full(rows, trainer.batch_size)
         return frame, rows
 
-    def _begin(self, prepared: Prepared, rows: tuple[int, ...], interrupted: Interrupted | None) -> Vector:
+    def _begin(
+        self,
+        prepared: Prepared,
+        rows: tuple[int, ...],
+        settings: Mapping[str, Any],
+        interrupted: Interrupted | None,
+    ) -> Vector:
         """Run the callbacks that precede the first epoch, and return the first center, or centers."""
-        trainer, around = self._trainer, self._around
-        self._first = around.initial_epoch
-        self._num_epoch = trainer.num_epoch - self._first
-        initial = self._initial()
+        trainer, around, keeping = self._trainer, self._around, self._keeping
         independent = self._is_independent
+        members = trainer.num_workers if independent else 1
         self._rows = self._rows_of_epoch(rows)
+        of_one = self._rows_of_epoch(rows[:1]) if independent else self._rows
+        start = keeping.decide(interrupted, settings, trainer.algorithm, of_one, members)
+        self._first = around.initial_epoch if keeping.base is None else keeping.base
+        self._num_epoch = trainer.num_epoch - self._first
+        self._continue_history()
+        initial = self._initial()
         if around.is_plain:
             return initial
         if around.in_place:
             self.models = [trainer.keras_model]
         else:
             self.models = [self._given.trained(center) for center in np.atleast_2d(initial)]
+        if start.source == "checkpoint":
+            self._take_checkpoint(start.epochs[0] - 1, prepared)
         if not independent:
             self._given = self._given.following(self.models[0])
         for member, model in enumerate(self.models):
             own = rows[member : member + 1] if independent else rows
             self.conductors.append(self._conductor(member, model, prepared, own, len(self.models)))
-        for conductor in self.conductors:
-            conductor.begin()
-            self._first = getattr(conductor.live.model, "_initial_epoch", None) or self._first
+        for member, conductor in enumerate(self.conductors):
+            keeping.before(member, conductor.callbacks.states())
+            conductor.begin(keeping.behind(member, self._first), keeping.missed(member, self._first))
+            keeping.restore(member, conductor)
+            if start.source == "start":  # `BackupAndRestore` sets it.
+                self._first = getattr(conductor.live.model, "_initial_epoch", None) or self._first
         self._num_epoch = trainer.num_epoch - self._first
         for conductor in self.conductors:
             conductor.move(self._first, self._num_epoch)
-            if self._num_epoch > 0:
+            if conductor.next_epoch < self._num_epoch:
                 conductor.begin_epoch()
         if not independent:
             return self._given.first_vector()
@@ -189,6 +223,7 @@ class Training:
         callbacks = Callbacks(
             callbacks_of(around.callbacks, member, members), model, trainer.num_epoch, steps, around.verbose
         )
+        callbacks.add(self._keeping.callbacks(member), model)
         alone = len(rows) == 1
         holds = (
             (alone or trainer.algorithm.synchronous)
@@ -204,19 +239,44 @@ class Training:
             by_steps=holds and alone and members == 1 and callbacks.see_batches,
             worker=member if members > 1 else 0,
         )
-        return Conductor(
+        conductor = Conductor(
             LiveModel(model, self._given.spec.layout, prepared.columns, trainer.batch_size),
             callbacks,
             plan,
             Stop(),
             judge=None if self._validating is None else self._validating.judge_of(model),
             stop_when=around.stop,
-            on_epoch=self._closed if member == 0 else _ignore,
+            on_epoch=lambda epoch, logs, ended: self._closed(member, conductor, epoch, logs, ended),
             on_rate=self._warn_of_rate,
         )
+        return conductor
 
-    def _closed(self, epoch: int, logs: Logs, ended: EpochEnded | None) -> None:
-        self._trainer._history.add_epoch(epoch, logs)
+    def _closed(
+        self, member: int, conductor: Conductor, epoch: int, logs: Logs, ended: EpochEnded | None
+    ) -> None:
+        if member == 0:
+            self._trainer._history.add_epoch(epoch, logs)
+        self._keeping.epoch(member, conductor, epoch, logs, ended)
+
+    def _continue_history(self) -> None:
+        """Put the earlier sessions of a run that is resumed into the history."""
+        history = self._trainer._history
+        for window in self._keeping.windows():
+            history.append(window)
+        for record in self._keeping.records():
+            history.add_epoch(record.epoch, record.logs)
+
+    def _take_checkpoint(self, epoch: int, prepared: Prepared) -> None:
+        """Give the model the weights, and the state of the optimizer, of a checkpoint of the run."""
+        saved = self._keeping.checkpoint(epoch, self._trainer.custom_objects)
+        model, rates = self.models[0], self._keeping.start.changes.rates
+        live = LiveModel(model, self._given.spec.layout, prepared.columns, self._trainer.batch_size)
+        rate = live.rate()
+        model.set_weights(saved.get_weights())
+        if model.optimizer is not None and saved.optimizer is not None:
+            set_values(model.optimizer, tuple(value_of(cell) for cell in saved.optimizer.variables))
+        if rates:
+            live.set_rate(rate)
 
     def _warn_of_rate(self, rate: float) -> None:
         warn_of_rate(self._trainer.algorithm, self._trainer.num_workers, rate)
@@ -234,15 +294,10 @@ class Training:
         frame: DataFrame,
         rows: tuple[int, ...],
         initial: Vector,
-        interrupted: Interrupted | None,
+        settings: Mapping[str, Any],
         processes: list[Process],
     ) -> Outcome:
         trainer = self._trainer
-        settings = trainer._settings(self._shuffle, sum(rows)) | {"data": frame.schema.simpleString()}
-        if prepared.content is not None:
-            settings["digest of the rows"] = prepared.content
-        if interrupted is not None:
-            interrupted.check(settings)
         members = 1 if initial.ndim == 1 else trainer.num_workers
         task = Task(
             center=self._center(initial),
@@ -266,9 +321,9 @@ class Training:
             initial=initial,
             backend=keras.backend.backend(),
             num_servers=trainer.num_parameter_servers,
-            options=trainer.server,
-            settings=settings,
-            resume=None if interrupted is None else interrupted.next,
+            options=self._server,
+            settings=dict(settings),
+            resume=self._keeping.start.next,
             launched=processes,
             compression=trainer.compression,
             story=trainer._story,
@@ -285,6 +340,7 @@ class Training:
 
     def _take(self, event: Event, bar: ProgressBar) -> None:
         history = self._trainer._history
+        self._keeping.write(event)
         bar(event)
         if isinstance(event, Window) and event.steps:  # The last commits of fragments may have none.
             history.append(event)
@@ -301,9 +357,14 @@ class Training:
         return EpochPlan(
             windows_end=self._is_exact,
             steps=self._around.steps_per_epoch,
-            state="commits" if by_steps else state,
+            state="commits" if by_steps or self._is_resumable_exactly else state,
             longest_window=1 if by_steps else None,
         )
+
+    @property
+    def _is_resumable_exactly(self) -> bool:
+        """Whether another driver goes on exactly, for which the worker sends its state with every commit."""
+        return self._keeping.run is not None and self._is_exact and self._trainer.num_workers == 1
 
     @property
     def _is_exact(self) -> bool:
@@ -371,7 +432,3 @@ def callbacks_of(given: Any, member: int, members: int) -> Any:
     if members == 1:
         return given
     return copy.deepcopy(given)
-
-
-def _ignore(*_: Any) -> None:
-    pass

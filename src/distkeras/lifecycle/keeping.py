@@ -1,0 +1,246 @@
+"""The run directory of one training: what the training keeps there, and what a resumed one continues."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import keras
+
+from distkeras.cluster.resume import Interrupted, Start, find_interrupted, start_of
+from distkeras.events import EpochEnded
+from distkeras.lifecycle.callback_state import CallbackStates
+from distkeras.runs import EpochRecord, Run, RunOptions
+
+if TYPE_CHECKING:
+    from distkeras.algorithms import Algorithm
+    from distkeras.cluster.options import ServerOptions
+    from distkeras.events import Event, Window
+    from distkeras.lifecycle.conductor import Conductor
+    from distkeras.lifecycle.live_model import Logs
+    from distkeras.lifecycle.result import TrainingResult
+
+logger = logging.getLogger(__name__)
+
+Resume = bool | Literal["auto"]
+
+
+class Checkpointing(keras.callbacks.Callback):  # type: ignore[misc]
+    """Saves the model as a checkpoint of a run at the end of an epoch.
+
+    Args:
+        run: the run.
+        member: in an ensemble, the member.
+    """
+
+    def __init__(self, run: Run, member: int | None) -> None:
+        super().__init__()
+        self._run, self._member = run, member
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save the model if a checkpoint is due."""
+        self._run.checkpoint(epoch, logs or {}, self.model, member=self._member)
+
+
+class Keeping:
+    """What a training keeps, in its run directory if it has one.
+
+    Args:
+        run: the run; `None` for none.
+        resume: as in `DistributedTrainer.train`.
+
+    Attributes:
+        start: what the training begins with; known after `decide`.
+    """
+
+    def __init__(self, run: Run | None, resume: Resume) -> None:
+        self.run = run
+        self.start = Start()
+        self._resume = bool(resume) if run is None else run.resumed
+        self._states: dict[int, CallbackStates] = {}
+        self._records: dict[int, EpochRecord | None] = {}
+        self._members = 1
+
+    @classmethod
+    @contextmanager
+    def opened(cls, run: str | os.PathLike[str] | RunOptions | None, resume: Resume) -> Iterator[Keeping]:
+        """Take the run of a training for a `with` block.
+
+        Raises:
+            ValueError: as for `Run.open`.
+        """
+        options = RunOptions.of(run)
+        if options is None:
+            yield cls(None, resume)
+            return
+        with Run.open(options, resume) as taken:
+            yield cls(taken, resume)
+
+    def server(self, options: ServerOptions) -> ServerOptions:
+        """Return the options of the parameter server, with its snapshots in the run."""
+        if self.run is None:
+            return options
+        return replace(options, snapshots=self.run.snapshot_options(options.snapshots))
+
+    def find(self, server: ServerOptions) -> Interrupted | None:
+        """Return the training to resume; `None` if there is none."""
+        has_address = server.snapshots is not None and server.snapshots.address is not None
+        if self.run is not None and not has_address:
+            return None
+        return find_interrupted(server, self._resume)
+
+    def seed(self, interrupted: Interrupted | None) -> int | None:
+        """Return the seed of the training to resume; `None` if there is none."""
+        earlier = self.run.earlier if interrupted is None and self.run is not None else None
+        settings = earlier if interrupted is None else interrupted.settings
+        return None if settings is None else int(settings["seed"])
+
+    def decide(
+        self,
+        interrupted: Interrupted | None,
+        settings: Mapping[str, Any],
+        algorithm: Algorithm,
+        epoch_rows: int,
+        members: int,
+    ) -> Start:
+        """Decide what the training begins with, and drop what was kept of later epochs.
+
+        Raises:
+            ValueError: as for `start_of`.
+        """
+        self._members = members
+        self.start = start_of(self.run, interrupted, settings, algorithm, epoch_rows, members=members)
+        for change in self.start.changes.said:
+            logger.warning("The resumed training differs: %s.", change)
+        if self.run is not None and self.run.resumed:
+            for member in range(members):
+                epochs = self.start.epochs[member]
+                self._records[member] = self.run.roll_back(epochs, self._key(member))
+        return self.start
+
+    def behind(self, member: int, first: int) -> int:
+        """Return how many epochs of the center are closed.
+
+        The center may have more behind it, which the earlier driver did not come to close.
+        """
+        record = self._records.get(member)
+        return 0 if self.start.source != "snapshot" or record is None else record.epoch + 1 - first
+
+    def missed(self, member: int, first: int) -> list[EpochEnded]:
+        """Return the ends of epochs that the center has behind it, and the earlier driver did not close."""
+        if self.start.source != "snapshot" or self.run is None:
+            return []
+        closed, epochs = self.behind(member, first), self.start.epochs[member] - first
+        # The last event of an epoch counts: a restarted server may have reported one before.
+        found = {
+            event.epoch: event
+            for event in self.run.events()
+            if isinstance(event, EpochEnded) and event.member == member and closed <= event.epoch < epochs
+        }
+        return [found[epoch] for epoch in sorted(found)]
+
+    @property
+    def base(self) -> int | None:
+        """Epochs before the first row of a resumed center; `None` for a center that begins now."""
+        if self.start.source == "checkpoint":
+            return self.start.epochs[0]
+        return self.run.base if self.start.source == "snapshot" and self.run is not None else None
+
+    def callbacks(self, member: int) -> list[keras.callbacks.Callback]:
+        """Return what the run needs among the callbacks of a model."""
+        if self.run is None or self.run.options.checkpoints is None:
+            return []
+        return [Checkpointing(self.run, self._key(member))]
+
+    def checkpoint(self, epoch: int, custom_objects: Mapping[str, Any] | None) -> keras.Model:
+        """Return the model of a checkpoint."""
+        if self.run is None:
+            raise RuntimeError("There is no run.")
+        return self.run.load_checkpoint(epoch, custom_objects=custom_objects)
+
+    def before(self, member: int, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Prepare the callbacks of a model, before `on_train_begin`."""
+        own = [each for each in callbacks if not isinstance(each, Checkpointing)]
+        self._states[member] = CallbackStates(own)
+        record = self._records.get(member)
+        if record is not None:
+            self._states[member].before_training(record.state["callbacks"], record.epoch + 1)
+
+    def restore(self, member: int, conductor: Conductor) -> None:
+        """Give the callbacks and the model the state in the run, after `on_train_begin`."""
+        if self.run is None or not self.run.resumed:
+            return
+        history = conductor.callbacks.history
+        for record in self.run.records(self._key(member)):
+            history.epoch.append(record.epoch)
+            for name, value in record.logs.items():
+                history.history.setdefault(name, []).append(value)
+        found = self._records.get(member)
+        if found is None:
+            return
+        for text in self._states[member].set(found.state["callbacks"]):
+            logger.warning("In the resumed training %s.", text)
+        if not self.start.changes.rates:
+            conductor.live.set_rate(found.state["rate"])
+        if found.state["stop"] and not self.run.ended:
+            # The driver died between the decision and the end.
+            conductor.live.model.stop_training = True
+
+    def begin(
+        self, settings: Mapping[str, Any], facts: Mapping[str, Any], model: keras.Model | None, first: int
+    ) -> None:
+        """Write the beginning of the training to the run."""
+        if self.run is not None:
+            source = self.start.source
+            epochs = first if source == "start" else min(self.start.epochs)
+            self.run.begin(settings, facts=facts, model=model, epochs=epochs, source=source)
+
+    def write(self, event: Event) -> None:
+        """Write an event to the run."""
+        if self.run is not None:
+            self.run.write(event)
+
+    def epoch(
+        self, member: int, conductor: Conductor, epoch: int, logs: Logs, ended: EpochEnded | None
+    ) -> None:
+        """Write the record of an epoch that is closed, before workers train beyond it."""
+        if self.run is None:
+            return
+        state = {
+            "callbacks": self._states[member].get(),
+            "rate": conductor.live.rate(),
+            "stop": bool(conductor.live.model.stop_training or conductor.stop.reason),
+        }
+        samples = 0 if ended is None else ended.samples
+        self.run.epoch(epoch, logs, state, samples=samples, member=self._key(member))
+
+    def windows(self) -> Iterator[Window]:
+        """Yield the windows of the earlier sessions that count."""
+        if self.run is not None and self.run.resumed:
+            yield from self.run.windows()
+
+    def records(self) -> list[EpochRecord]:
+        """Return the records of the earlier sessions that count."""
+        return [] if self.run is None else self.run.records(self._key(0))
+
+    def in_result(self) -> dict[str, Any]:
+        """Return what the result of the training says of the run."""
+        if self.run is None:
+            return {}
+        checkpoints = {
+            entry.epoch: self.run.address_of(entry, self._key(0))
+            for entry in self.run.checkpoints(self._key(0)).entries
+        }
+        return {"run": self.run.address, "checkpoints": checkpoints}
+
+    def finish(self, result: TrainingResult) -> None:
+        """Write how the training ended."""
+        if self.run is not None:
+            self.run.finish(vars(result))
+
+    def _key(self, member: int) -> int | None:
+        return member if self._members > 1 else None
