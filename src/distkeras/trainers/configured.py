@@ -54,7 +54,9 @@ class Configured(Protocol):
 
     def _settings(self, shuffle: bool, num_rows: int) -> dict[str, Any]: ...
 
-    def _prepare(self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int) -> Prepared: ...
+    def _prepare(
+        self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int, *, with_content: bool
+    ) -> Prepared: ...
 
     def _prepare_validation(
         self,
