@@ -236,6 +236,8 @@ class Decisions:
         given, self._given = self._given, None
         self.samples += num_samples
         self._marks = self.kept.reached(self.samples) if given is None else tuple(given.kept)
+        if self._marks:
+            self.kept.make_room()
         if given is None:
             verdict = self._algorithm.decide(commit)
             if verdict is not TAKE:

@@ -47,20 +47,28 @@ class Kept:
             self._wanted.difference_update(found)
             return found
 
+    def make_room(self) -> None:
+        """Drop the oldest copy if there are as many as are kept: the next one is about to be made."""
+        with self._lock:
+            self._drop_to(MOST - 1)
+
     def add(self, numbers: tuple[int, ...], center: Vector, num_updates: int) -> None:
         """Keep the copy `center` for `numbers` of rows."""
         center.flags.writeable = False
         with self._lock:
             for samples in numbers:
                 self._copies[samples] = Copy(center, num_updates)
-            while len({id(copy.center) for copy in self._copies.values()}) > MOST:
-                del self._copies[next(iter(self._copies))]
+            self._drop_to(MOST)
 
     def make_again(self) -> None:
         """Drop the copies, and ask for all of them anew: after the next message, if their rows have come."""
         with self._lock:
             self._wanted.update(self._copies)
             self._copies.clear()
+
+    def _drop_to(self, count: int) -> None:
+        while len({id(copy.center) for copy in self._copies.values()}) > count:
+            del self._copies[next(iter(self._copies))]
 
     def get(self, samples: int) -> Copy | None:
         """Return the copy for `samples` rows; `None` if there is none."""

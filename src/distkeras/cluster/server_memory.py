@@ -6,12 +6,15 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center import CenterConfig
+from distkeras.center.kept import MOST
 from distkeras.wire.codecs import Codec
 from distkeras.wire.compression import packing_of
 from distkeras.wire.staging import STAGING_BYTES
 
 PROCESS_BYTES = 128 * 2**20
 """The interpreter with its modules, and up to 64 MiB of events that the driver has not read."""
+WRITING_BYTES = 16 * 2**20
+"""The piece of an array that NumPy copies before it is written."""
 SAMPLE = 4096
 """Elements of a center on which the size of an algorithm's state is found."""
 
@@ -39,28 +42,35 @@ def memory_needed(
     """
     workers, itemsize = config.num_workers, np.dtype(config.dtype).itemsize
     vector = size * itemsize
+    part = vector if config.fragments is None else max(config.fragments.sizes) * itemsize
     centers = workers if config.independent else 1
     state = centers * _state_bytes(config, size)
-    kept = workers if config.algorithm.synchronous or follows else 0
+    shared = shared_memory and compression is None
+    waits = (config.algorithm.synchronous or follows) and not shared  # Else in the shared memory.
     packing = packing_of(config.algorithm, compression, size, config.trainable_of(size))
     need = {
         "the process": PROCESS_BYTES,
         "the center": centers * vector,
         "the algorithm's state": state,
         "the copy for a snapshot": centers * vector + state if snapshots else 0,
+        "writing a snapshot": min(WRITING_BYTES, vector) if snapshots else 0,
         "vectors on their way": STAGING_BYTES + vector,
-        "messages of a round, or that wait for their turn": kept * vector,
-        "the mean message of a round": vector if config.algorithm.synchronous else 0,
+        "messages of a round, or that wait for their turn": workers * part if waits else 0,
+        "the mean message of a round": part if config.algorithm.synchronous else 0,
+        "the fragments for a worker that joins": vector if config.fragments is not None else 0,
+        "the center for workers that join": workers * vector if follows else 0,
+        "copies at the ends of epochs": MOST * centers * vector if config.epoch_rows is not None else 0,
         "answers that wait for the driver": workers * vector if config.until is not None else 0,
         "the center that the driver writes": vector if config.until is not None else 0,
         "the local states of workers": report_bytes * (3 if snapshots else 2),
-        "memory shared with each worker": workers * vector if shared_memory and compression is None else 0,
+        "memory shared with each worker": workers * vector if shared else 0,
     }
     if config.algorithm.needs_pulled:
         need["the center that each worker has received"] = workers * vector * (2 if config.overlap else 1)
     if packing is not None:
         base = vector if packing.weights or packing.replies else 0
         need["compression, for each worker"] = workers * (2 * packing.num_bytes + base)
+        need["Numba"] = packing.kernel_bytes
     return {purpose: count for purpose, count in need.items() if count}
 
 

@@ -52,7 +52,7 @@ class Servers:
         if num_servers > 1 and setup.center.fragments is not None:
             raise ValueError(f"Fragments need one parameter server. Received: num_servers={num_servers}")
         size, ports = initial.shape[-1], setup.options.ports
-        bounds = server_bounds(size, num_servers, setup.center.whole_tensors(size))
+        bounds = _bounds_of(num_servers, setup, size)
         if 0 not in ports and len(ports) < len(bounds):
             raise ValueError(
                 f"Expected a port for each of {len(bounds)} parameter servers, or 0 among them, which lets "
@@ -63,8 +63,8 @@ class Servers:
         together = len(bounds) > 1 and not setup.center.independent
 
         if (memory := setup.options.memory) is not None:
-            for index, part in enumerate(bounds):
-                check_memory(memory, _need_of(setup, part, follows=index > 0))
+            for need in needs_of(num_servers, setup, size):
+                check_memory(memory, need)
 
         def start(index: int, leader: ServerAddress | None = None) -> ServerProcess:
             low, high = bounds[index]
@@ -124,18 +124,24 @@ class Servers:
         self._stack.close()
 
 
-def _need_of(setup: ServerSetup, part: tuple[int, int], *, follows: bool) -> dict[str, int]:
-    """Return how many bytes the server of a part of the center may need, by purpose."""
-    low, high = part
-    return memory_needed(
-        setup.center.follower(low, high) if follows else setup.center.part(low, high),
-        high - low,
-        compression=setup.compression,
-        snapshots=setup.options.snapshots is not None,
-        shared_memory=setup.options.shared_memory,
-        follows=follows,
-        report_bytes=0 if follows else setup.report_bytes,
-    )
+def needs_of(num_servers: int, setup: ServerSetup, size: int) -> list[dict[str, int]]:
+    """Return how many bytes each server of a job may need, by purpose; see `memory_needed`."""
+    return [
+        memory_needed(
+            setup.center.part(low, high) if index == 0 else setup.center.follower(low, high),
+            high - low,
+            compression=setup.compression,
+            snapshots=setup.options.snapshots is not None,
+            shared_memory=setup.options.shared_memory,
+            follows=index > 0 and not setup.center.independent,
+            report_bytes=setup.report_bytes if index == 0 else 0,
+        )
+        for index, (low, high) in enumerate(_bounds_of(num_servers, setup, size))
+    ]
+
+
+def _bounds_of(num_servers: int, setup: ServerSetup, size: int) -> list[tuple[int, int]]:
+    return server_bounds(size, num_servers, setup.center.whole_tensors(size))
 
 
 def _options_of(index: int, options: ServerOptions, resumed: bool) -> ServerOptions:

@@ -45,6 +45,7 @@ from distkeras.wire.fragment_compression import AnyPacking, packing_for
 from distkeras.wire.handshake import TIMEOUT
 from distkeras.wire.handshake_limiter import MAX_PENDING
 from distkeras.wire.log import follow_driver, log_to_driver
+from distkeras.wire.malloc import return_large_blocks
 from distkeras.wire.server import Server
 from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
@@ -238,6 +239,7 @@ def end_on_error(failed: threading.ExceptHookArgs) -> None:
 
 def main() -> None:
     """Serve one job."""
+    return_large_blocks()
     threading.excepthook = end_on_error
     log_to_driver()
     if len(sys.argv) != 4:

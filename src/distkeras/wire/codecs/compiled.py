@@ -4,13 +4,14 @@ They give the same bits as NumPy, so workers and servers with and without Numba 
 process loads a codec's two kernels before its first exchange: a worker when it has joined, a server when it
 starts (`Packing.load`). The first process on a machine compiles them, in about a second, and keeps them on
 disk: beside the code, in the user's cache, or in `NUMBA_CACHE_DIR`. The next processes take half a second,
-most of it for Numba itself, and each takes 50 MB of memory. So vectors below `SMALLEST` elements stay with
+most of it for Numba itself, and each takes 50 MB of memory, besides 70 MB that all of them share. So vectors below `SMALLEST` elements stay with
 NumPy. `NUMBA_DISABLE_JIT=1` leaves the kernels out altogether.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 import sys
 import threading
@@ -38,6 +39,16 @@ Kernel = Callable[..., object]
 logger = logging.getLogger(__name__)
 _loaded: dict[str, Kernel] = {}
 _loading = threading.Lock()
+
+
+MEMORY_BYTES = 128 * 2**20
+"""What a process takes for Numba and its compiler, with the part that all processes share."""
+
+
+def compiles(codec_name: str, size: int) -> bool:
+    """Return whether `load` would load kernels, in a process with the packages of this one."""
+    known = f"{codec_name}_encode" in SIGNATURES and size >= SMALLEST and sys.byteorder == "little"
+    return known and importlib.util.find_spec("numba") is not None
 
 
 def load(codec_name: str, size: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.wire.codecs.base import LITTLE_FLOAT, Bytes, Codec
 from distkeras.wire.codecs.chunked import decoders, encoders
-from distkeras.wire.codecs.compiled import load
+from distkeras.wire.codecs.compiled import MEMORY_BYTES, compiles, load
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Packing:
     @property
     def _split(self) -> int:
         return LITTLE_FLOAT.itemsize * (self.size - self.num_trainable)
+
+    @property
+    def kernel_bytes(self) -> int:
+        """Memory that a process takes for compiled kernels of the codec; 0 without any."""
+        return MEMORY_BYTES if compiles(self.codec.name, self.num_trainable) else 0
 
     def load(self) -> None:
         """Load the codec's compiled kernels, if it has any, so that no exchange waits for the compiler.
