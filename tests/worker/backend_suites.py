@@ -76,10 +76,7 @@ def report(backend: str) -> dict[str, str]:
             env=ENVIRONMENT
             | os.environ
             | {"KERAS_BACKEND": backend}
-            | ({} if backend == "tensorflow" else without_tensorflow(Path(folder)))
-            # What two tests, or a model and its copy, compile alike is compiled once.
-            | {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-            | {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"},
+            | ({} if backend == "tensorflow" else without_tensorflow(Path(folder))),
             capture_output=True,
             text=True,
             timeout=900,
