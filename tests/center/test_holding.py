@@ -40,7 +40,7 @@ from distkeras.center.messages import (
 )
 from distkeras.center.orders import FOREVER, Orders
 from distkeras.center.snapshot import read
-from distkeras.events import EpochEnded
+from distkeras.events import CenterKept, EpochEnded
 from distkeras.record import Recorded, replay
 
 
@@ -343,6 +343,30 @@ def test_workers_join_again_when_another_server_has_lost_commits():
     order(center, until=20)
     ((_, joined),) = center.handle(Join(0, waits=False))
     assert not joined.held
+
+
+def test_a_copy_asked_for_while_all_workers_wait_is_made_at_once():
+    center = start(num_workers=2)
+    center.handle(commit(0, 1, 5))
+    center.handle(commit(1, 1, 5))
+    center.handle(Keep(10))
+    ((_, none),) = center.handle(Pull(kept=10))
+    assert isinstance(none, Refused)  # Worker 0 still trains: the copy is made after its message.
+    center.handle(commit(0, 2, 5))
+    ((_, kept),) = center.handle(Pull(kept=10))
+    assert (kept.center.tolist(), kept.num_updates) == ([3, 3, 3], 3)
+    again = restarted(center)
+    for worker in (0, 1):
+        assert again.handle(Join(worker, 1)) == []
+    again.handle(Keep(10))
+    ((_, kept),) = again.handle(Pull(kept=10))
+    assert (kept.center.tolist(), kept.num_updates) == ([3, 3, 3], 3)
+    again = restarted(center)
+    again.handle(Keep(10))
+    for worker in (0, 1):
+        again.handle(Join(worker, 1))
+    events = again.event_log.read(0).events
+    assert [(each.samples, each.number) for each in events if isinstance(each, CenterKept)][-1:] == [(10, 3)]
 
 
 # The record.

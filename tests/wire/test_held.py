@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -107,6 +108,21 @@ def test_the_driver_decides_at_a_boundary_while_the_workers_wait(num_servers):
         for worker, client in enumerate(workers):
             assert client.call(Leave(worker)) == Done()
         assert driver.call(Pull()).center.tolist() == [5.0] * SIZE
+
+
+def test_two_servers_copy_the_center_that_is_wanted_while_all_workers_wait():
+    with job(2, LocalSGD()) as (_, _, (driver, *workers)):
+        waiting = [Asking(client, commit(worker, 1)) for worker, client in enumerate(workers)]
+        for asking in waiting:
+            asking.check_waits()
+        driver.call(Keep(10))
+        deadline = time.monotonic() + 20
+        while isinstance(kept := driver.call(Pull(kept=10)), Refused) and time.monotonic() < deadline:
+            time.sleep(0.01)  # The second one copies its part a moment later.
+        assert kept.center.tolist() == [1.0] * SIZE
+        driver.call(Order(Orders(until=FOREVER)))
+        for asking in waiting:
+            assert isinstance(asking.answer(), Exchanged)
 
 
 @pytest.mark.parametrize("num_servers", [1, 2])

@@ -239,7 +239,10 @@ class Center:
 
     def _passed_on(self, answers: list[Answer], request: Request | Dismiss | None = None) -> list[Answer]:
         """Return the answers that go out now, with the orders in force."""
-        return self._orders.added_to(self._holding.pass_on(answers, request))
+        going = self._orders.added_to(self._holding.pass_on(answers, request))
+        if len(going) < len(answers):
+            self._for_driver.keep_what_is_due()
+        return going
 
     def _handle(self, request: Request | Dismiss) -> list[Answer]:
         match request:
