@@ -79,18 +79,26 @@ class ForDriver:
             ProtocolError: it makes no sense, or no server may follow this one.
         """
         if isinstance(request, Order):
-            return self._order(request)
-        return [(DRIVER, self._reply(request))]
+            self._order(request)
+            return [(DRIVER, Done()), *self._holding.look()]
+        answer = DRIVER, self._reply(request)
+        return [answer, *self._holding.look()] if isinstance(request, Keep) else [answer]
 
-    def keep_what_is_due(self) -> None:
-        """Copy the center for the numbers of rows that have come, if all workers wait or have left."""
+    def keep_what_is_due(self) -> bool:
+        """Copy the center for the numbers of rows that have come, if all workers wait or have left.
+
+        Returns:
+            Whether there is a new copy.
+        """
         training = {worker for worker, record in self._records.by_worker.items() if not record.left}
         if not training <= self._holding.workers:  # The next message brings the copy.
-            return
-        if numbers := self._decisions.kept.reached(self._decisions.samples):
+            return False
+        numbers = self._decisions.kept.reached(self._decisions.samples)
+        if numbers:
             self._keep(numbers)
             if self._decisions.log is not None:
                 self._decisions.log.add(LogEntry(DRIVER, kept=list(numbers)))
+        return bool(numbers)
 
     def _keep(self, numbers: tuple[int, ...]) -> None:
         center, counts = self._vector.read(self._decisions.read()), self._decisions.counts
@@ -121,7 +129,7 @@ class ForDriver:
             case Fetch():
                 return self._reports.fetch(request)
 
-    def _order(self, request: Order) -> list[Answer]:
+    def _order(self, request: Order) -> None:
         try:
             check_orders(request.orders)
         except ValueError as error:
@@ -129,7 +137,6 @@ class ForDriver:
         if request.orders.until is not None and (self._num_fragments > 1 or self._config.overlap):
             raise ProtocolError("Expected no `until` for a center with fragments or overlap.")
         self._orders.change(request.orders)
-        return [(DRIVER, Done()), *self._holding.take()]
 
     def _pull(self, kept: int) -> Pulled | Refused:
         if not kept:
