@@ -40,7 +40,7 @@ from distkeras.center.messages import (
 )
 from distkeras.center.orders import FOREVER, Orders
 from distkeras.center.snapshot import read
-from distkeras.events import EpochEnded
+from distkeras.events import CenterKept, EpochEnded
 from distkeras.record import Recorded, replay
 
 
@@ -204,6 +204,7 @@ def test_an_order_to_evaluate_reaches_workers_that_wait_and_they_wait_again_with
 
 def test_a_process_that_joins_during_an_evaluation_is_told_to_evaluate_once():
     center = start()
+    center.handle(Keep(10))
     center.handle(commit(0, 1, 10))
     order(center, evaluate=10)
     for attempt in (1, 2):  # It is killed, and so is the next.
@@ -213,6 +214,32 @@ def test_a_process_that_joins_during_an_evaluation_is_told_to_evaluate_once():
     assert order(center, until=20) == [(0, Done())]
     assert center.handle(commit(0, 2, 10)) == []  # That copy is none of this boundary.
     assert center.handle(Join(0, 3)) == []
+
+
+def test_a_copy_is_named_to_the_workers_while_there_is_one():
+    center = start(until=None)
+    order(center, evaluate=10)
+    ((_, reply),) = center.handle(commit(0, 1, 10))
+    assert (reply.orders.number, reply.orders.evaluate) == (1, None)
+    center.handle(Keep(10))
+    for sequence in (2, 3):
+        ((_, reply),) = center.handle(commit(0, sequence, 10))
+        assert reply.orders.evaluate == 10
+    for samples in (40, 50):  # The last two are kept.
+        center.handle(Keep(samples))
+        ((_, reply),) = center.handle(commit(0, samples // 10, 10))
+    assert reply.orders.evaluate is None
+
+
+def test_an_order_that_a_restarted_server_had_before_the_boundary_counts_at_the_boundary():
+    center = start()
+    center.handle(commit(0, 1, 5))
+    order(center, evaluate=10)
+    center.handle(Keep(10))
+    center.handle(Join(0, 1))
+    ((_, reply),) = center.handle(commit(0, 2, 5))
+    assert reply.orders.evaluate == 10
+    assert center.handle(evaluation()) == []
 
 
 # A new center.
@@ -345,6 +372,30 @@ def test_workers_join_again_when_another_server_has_lost_commits():
     assert not joined.held
 
 
+def test_a_copy_asked_for_while_all_workers_wait_is_made_at_once():
+    center = start(num_workers=2)
+    center.handle(commit(0, 1, 5))
+    center.handle(commit(1, 1, 5))
+    center.handle(Keep(10))
+    ((_, none),) = center.handle(Pull(kept=10))
+    assert isinstance(none, Refused)  # Worker 0 still trains: the copy is made after its message.
+    center.handle(commit(0, 2, 5))
+    ((_, kept),) = center.handle(Pull(kept=10))
+    assert (kept.center.tolist(), kept.num_updates) == ([3, 3, 3], 3)
+    again = restarted(center)
+    for worker in (0, 1):
+        assert again.handle(Join(worker, 1)) == []
+    again.handle(Keep(10))
+    ((_, kept),) = again.handle(Pull(kept=10))
+    assert (kept.center.tolist(), kept.num_updates) == ([3, 3, 3], 3)
+    again = restarted(center)
+    again.handle(Keep(10))
+    for worker in (0, 1):
+        again.handle(Join(worker, 1))
+    events = again.event_log.read(0).events
+    assert [(each.samples, each.number) for each in events if isinstance(each, CenterKept)][-1:] == [(10, 3)]
+
+
 # The record.
 
 
@@ -355,6 +406,7 @@ def test_what_is_held_and_written_is_recorded_and_replayed(tmp_path):
     recorded.handle(Join(0, 1))
     recorded.handle(commit(0, 1, 10))
     recorded.handle(Order(Orders(evaluate=10)))
+    recorded.handle(Keep(10))
     recorded.handle(evaluation())
     recorded.handle(Order(Orders(until=20)))
     recorded.handle(Report(0, "state", 2, 0, 1, b"state"))
@@ -367,5 +419,6 @@ def test_what_is_held_and_written_is_recorded_and_replayed(tmp_path):
     seen = []
     replayed = replay(path, on_step=lambda step, _: seen.append([each.reply for each in step.told]))
     assert replayed.center.tolist() == center.snapshot().tolist() == [8, 8, 8]
-    assert seen[1:6] == [[], ["Done", "Exchanged"], [], ["Done", "Done"], ["Done"]]
-    assert seen[6:] == [[], ["Done"], ["Done", "Rejoin"], ["Joined"], []]
+    assert seen[1:6] == [[], ["Done"], ["Done", "Exchanged"], [], ["Done", "Done"]]
+    assert seen[6] == ["Done"]
+    assert seen[7:] == [[], ["Done"], ["Done", "Rejoin"], ["Joined"], []]

@@ -109,6 +109,20 @@ def test_the_driver_decides_at_a_boundary_while_the_workers_wait(num_servers):
         assert driver.call(Pull()).center.tolist() == [5.0] * SIZE
 
 
+def test_two_servers_copy_the_center_that_is_wanted_while_all_workers_wait():
+    with job(2, LocalSGD()) as (_, _, (driver, *workers)):
+        waiting = [Asking(client, commit(worker, 1)) for worker, client in enumerate(workers)]
+        for asking in waiting:
+            asking.check_waits()
+        driver.call(Keep(10))
+        for _ in range(3):
+            assert driver.call(Pull(kept=10)).center.tolist() == [1.0] * SIZE
+        assert isinstance(driver.call(Pull(kept=20)), Refused)
+        driver.call(Order(Orders(until=FOREVER)))
+        for asking in waiting:
+            assert isinstance(asking.answer(), Exchanged)
+
+
 @pytest.mark.parametrize("num_servers", [1, 2])
 def test_a_written_center_reaches_every_worker_and_all_servers(num_servers):
     written = np.linspace(0, 1, SIZE, dtype=np.float32)

@@ -116,7 +116,7 @@ class Center:
         together = self.algorithm.synchronous
         self._records = Records(self.workers, together, self._reports, self._report, self.event_log.clock)
         by_worker = self._records.by_worker
-        self._orders = StandingOrders(self.algorithm, by_worker)
+        self._orders = StandingOrders(self.algorithm, by_worker, self._decisions.kept)
         self._holding = Holding(
             config.until,
             self._orders,
@@ -239,7 +239,10 @@ class Center:
 
     def _passed_on(self, answers: list[Answer], request: Request | Dismiss | None = None) -> list[Answer]:
         """Return the answers that go out now, with the orders in force."""
-        return self._orders.added_to(self._holding.pass_on(answers, request))
+        going = self._holding.pass_on(answers, request)
+        if len(going) < len(answers) and self._for_driver.keep_what_is_due():
+            going += self._holding.look()  # It may have been ordered to be evaluated.
+        return self._orders.added_to(going)
 
     def _handle(self, request: Request | Dismiss) -> list[Answer]:
         match request:

@@ -14,6 +14,7 @@ from distkeras.center.messages import (
     Fetch,
     Follow,
     Keep,
+    LogEntry,
     Order,
     Poll,
     Pull,
@@ -28,6 +29,7 @@ from distkeras.center.reports import Reports
 from distkeras.center.sharded import Sharded
 from distkeras.center.standing_orders import StandingOrders
 from distkeras.center.writing import write
+from distkeras.events import CenterKept
 
 Asked = Pull | Poll | Follow | Order | Keep | Write | Fetch
 """Requests of senders that are not workers."""
@@ -77,8 +79,33 @@ class ForDriver:
             ProtocolError: it makes no sense, or no server may follow this one.
         """
         if isinstance(request, Order):
-            return self._order(request)
-        return [(DRIVER, self._reply(request))]
+            self._order(request)
+            return [(DRIVER, Done()), *self._holding.look()]
+        answer = DRIVER, self._reply(request)
+        return [answer, *self._holding.look()] if isinstance(request, Keep) else [answer]
+
+    def keep_what_is_due(self) -> bool:
+        """Copy the center for the numbers of rows that have come, if all workers wait or have left.
+
+        Returns:
+            Whether there is a new copy.
+        """
+        training = {worker for worker, record in self._records.by_worker.items() if not record.left}
+        if not training <= self._holding.workers:  # The next message brings the copy.
+            return False
+        numbers = self._decisions.kept.reached(self._decisions.samples)
+        if numbers:
+            self._keep(numbers)
+            if self._decisions.log is not None:
+                self._decisions.log.add(LogEntry(DRIVER, kept=list(numbers)))
+        return bool(numbers)
+
+    def _keep(self, numbers: tuple[int, ...]) -> None:
+        center, counts = self._vector.read(self._decisions.read()), self._decisions.counts
+        self._decisions.kept.add(numbers, center, counts.updates)
+        time = self._event_log.clock()
+        kept = [CenterKept(samples, counts.commits, counts.updates, time) for samples in numbers]
+        self._event_log.add(*kept)
 
     def _reply(self, request: Pull | Poll | Follow | Keep | Write | Fetch) -> Reply:
         match request:
@@ -91,14 +118,18 @@ class ForDriver:
             case Keep():
                 if request.samples < 1:
                     raise ProtocolError(f"Expected a number of rows. Received: samples={request.samples}")
-                self._decisions.kept.want(request.samples)
+                if request.now:
+                    self._keep((request.samples,))
+                else:
+                    self._decisions.kept.want(request.samples)
+                    self.keep_what_is_due()
                 return Done()
             case Write():
                 return self._write(request)
             case Fetch():
                 return self._reports.fetch(request)
 
-    def _order(self, request: Order) -> list[Answer]:
+    def _order(self, request: Order) -> None:
         try:
             check_orders(request.orders)
         except ValueError as error:
@@ -106,7 +137,6 @@ class ForDriver:
         if request.orders.until is not None and (self._num_fragments > 1 or self._config.overlap):
             raise ProtocolError("Expected no `until` for a center with fragments or overlap.")
         self._orders.change(request.orders)
-        return [(DRIVER, Done()), *self._holding.take()]
 
     def _pull(self, kept: int) -> Pulled | Refused:
         if not kept:

@@ -18,6 +18,7 @@ from distkeras.center.messages import (
     Exchange,
     Followed,
     Join,
+    Keep,
     Leave,
     LogEntry,
     Refused,
@@ -176,6 +177,9 @@ class Follower(Outer):
             elif worker != DRIVER:
                 with self.center.obeying(entry):
                     answers += self.center.mark_lost(worker, 0.0)
+            elif not entry.number:  # The center was copied, without a message.
+                for samples in entry.kept:
+                    self.center.handle(Keep(samples, now=True))
             if entry.number and self._has_quorum:
                 self._passed = {other: _closed(passed) for other, passed in self._passed.items()}
             if request is not None and here:

@@ -14,6 +14,7 @@ from distkeras.center.messages import (
     Exchanged,
     Join,
     Joined,
+    Keep,
     Order,
     Rejoin,
     Reply,
@@ -88,11 +89,11 @@ class Holding:
                     self._keep(worker, reply)
             return passed
 
-    def take(self) -> list[Answer]:
-        """Return all answers that are held, for `pass_on` to decide anew: the orders have changed."""
+    def look(self) -> list[Answer]:
+        """Return the answers that are held no longer: the orders have changed, or there is another copy."""
         with self._lock:
-            held, self._held = self._held, {}
-            return [(worker, held[worker]) for worker in sorted(held)]
+            free = [worker for worker in sorted(self._held) if not self._is_held(worker, self._held[worker])]
+            return [(worker, self._held.pop(worker)) for worker in free]
 
     def rewrite(self, joined: Callable[[int], Vector]) -> set[int]:
         """Let the answers that are held start the workers from a new center.
@@ -113,7 +114,9 @@ class Holding:
 
     def dismiss(self) -> list[Answer]:
         """Drop the answers that are held, and return those by which their workers join again."""
-        return [(worker, Rejoin()) for worker, _ in self.take()]
+        with self._lock:
+            held, self._held = self._held, {}
+            return [(worker, Rejoin()) for worker in sorted(held)]
 
     def _is_held(self, worker: int, reply: Reply) -> bool:
         until = self.until
@@ -125,7 +128,7 @@ class Holding:
 
     def _is_to_evaluate(self, worker: int, until: int) -> bool:
         """Return whether `worker` has yet to be told to evaluate a copy of now; it is, with this answer."""
-        orders = self._standing.orders
+        orders = self._standing.now
         wanted = None if orders is None else orders.evaluate
         if wanted is None or wanted < until or self._evaluates.get(worker) == wanted:
             return False
@@ -141,8 +144,8 @@ class Holding:
 
 def _waits(reply: Reply, request: Request | Dismiss | None) -> bool:
     """Return whether a reply may be held: not one to a heartbeat, or to a worker that leaves."""
-    if isinstance(request, Order):  # It had been held.
-        return True
+    if isinstance(request, Order | Keep):  # It has been, until now.
+        return False
     ends = isinstance(request, Report) and request.kind == "evaluation" and request.part == request.parts - 1
     return ends or isinstance(reply, Exchanged | Joined | Skipped)
 

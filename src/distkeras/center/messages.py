@@ -184,10 +184,16 @@ class Keep:
     `samples` rows, such as the end of an epoch.
 
     The event `CenterKept` tells that there is one, and `Pull` brings it. A center keeps the last two. After a
-    restart of the server the driver asks again.
+    restart of the server the driver asks again. If the rows have come, the copy is made after the next
+    message, or at once while all workers wait for the driver.
+
+    Attributes:
+        samples: the number of rows.
+        now: whether the first of several servers has made its part of the copy without a message.
     """
 
     samples: int
+    now: bool = False
 
 
 @dataclass(frozen=True, slots=True)

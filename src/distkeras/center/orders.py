@@ -19,7 +19,7 @@ class Orders(NamedTuple):
             there by its own minibatches, so its replacement finds the same place. `None` for the count of the
             optimizer that the training began with.
         evaluate: number of rows of the copy of the center that the worker is to evaluate, once it sees a new
-            number; it sends a `Report`. `None` for none.
+            number; it sends a `Report`. Workers see the number while there is the copy. `None` for none.
         send_optimizer: any number: once it sees a new one, the worker sends its local state with its next
             commit, in a `Report`. `None` for never.
         until: number of rows of the center from which answers to the workers are held back, until a larger

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from distkeras.algorithms import Algorithm
+from distkeras.center.kept import Kept
 from distkeras.center.ledger import WorkerRecord
 from distkeras.center.messages import Answer, Exchanged, Joined, Skipped
 from distkeras.center.orders import NO_ORDERS, Orders, changed
@@ -17,16 +18,21 @@ class StandingOrders:
 
     The length of a window is the driver's if its orders have one, else what the algorithm's `window` returns.
 
+    A copy of the center to be evaluated is named to the workers while there is one: a restarted server may
+    have lost it, or may not have come so far again.
+
     Args:
         algorithm: the algorithm. Its `window` is called for each answer to a worker, if it defines one.
         records: the records of the workers, by worker.
+        kept: the copies of the center.
 
     Attributes:
         orders: the driver's last orders; `None` before the first.
     """
 
-    def __init__(self, algorithm: Algorithm, records: Mapping[int, WorkerRecord]) -> None:
+    def __init__(self, algorithm: Algorithm, records: Mapping[int, WorkerRecord], kept: Kept) -> None:
         self.orders: Orders | None = None
+        self._kept = kept
         self._algorithm = algorithm
         self._records = records
         self._chooses_windows = type(algorithm).window is not Algorithm.window
@@ -34,6 +40,14 @@ class StandingOrders:
     def change(self, orders: Orders) -> None:
         """Put `orders` in force under the next number. Where they are `None`, the last ones stay in force."""
         self.orders = changed(self.orders or NO_ORDERS, orders)
+
+    @property
+    def now(self) -> Orders | None:
+        """The orders for the workers."""
+        orders = self.orders
+        if orders is None or orders.evaluate is None or self._kept.get(orders.evaluate) is not None:
+            return orders
+        return orders._replace(evaluate=None)
 
     def added_to(self, answers: list[Answer]) -> list[Answer]:
         """Return `answers`, of which those to training workers carry the orders in force."""
@@ -47,13 +61,14 @@ class StandingOrders:
         ]
 
     def _for(self, worker: int) -> Orders | None:
-        if not self._chooses_windows or (self.orders is not None and self.orders.window is not None):
-            return self.orders
+        orders = self.now
+        if not self._chooses_windows or (orders is not None and orders.window is not None):
+            return orders
         speeds = {
             other: record.speed for other, record in self._records.items() if record.speed and not record.left
         }
         window = self._algorithm.window(worker, speeds)
-        return self.orders if window is None else (self.orders or NO_ORDERS)._replace(window=_checked(window))
+        return orders if window is None else (orders or NO_ORDERS)._replace(window=_checked(window))
 
 
 def _checked(window: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -40,6 +41,8 @@ from distkeras.wire.client import Client, ServerAddress
 
 CALLS = 2**24
 """Most requests of one process."""
+PART_SECONDS = 10.0
+"""Longest time for another server to make its part of a copy that the first one has."""
 END_SECONDS = 5.0
 """Longest time for a call to end after its connection was closed."""
 
@@ -103,12 +106,7 @@ class Group:
                 replies = self._all([self._numbered(request)] * len(self._clients))
                 return next((reply for reply in replies if isinstance(reply, Rejoin)), Done())
             case Pull():
-                pulled = self._all([request] * len(self._clients))
-                if (
-                    refused := next((each for each in pulled if isinstance(each, Refused)), None)
-                ) is not None:
-                    return refused
-                return Pulled(self._whole([reply.center for reply in pulled]), pulled[0].num_updates)
+                return self._pull(request)
             case Poll():
                 return self._poll(request)
             case Fail() | Order() | Keep() | Report() | Fetch():
@@ -130,6 +128,24 @@ class Group:
             request = self._numbered(request)  # The center may be another one after the wait.
         center = self._whole([reply.center for reply in joined])
         return Joined(center, place.sequence, place.epoch, place.step, joined[0].orders)
+
+    def _pull(self, request: Pull) -> Pulled | Refused:
+        pulled: list[Any] = [None] * len(self._clients)
+        if request.kept:  # The first server knows whether there is such a copy.
+            pulled[0] = self._clients[0].call(request)
+            if isinstance(pulled[0], Refused):
+                return pulled[0]
+        deadline = time.monotonic() + PART_SECONDS
+        while not all(isinstance(reply, Pulled) for reply in pulled):
+            missing = [None if isinstance(reply, Pulled) else request for reply in pulled]
+            replies = self._all(missing)
+            pulled = [old if new is None else new for old, new in zip(pulled, replies, strict=True)]
+            refused = next((reply for reply in pulled if isinstance(reply, Refused)), None)
+            if refused is not None:
+                if not request.kept or time.monotonic() > deadline:
+                    return refused
+                time.sleep(0.01)  # The other servers make their parts a moment later.
+        return Pulled(self._whole([reply.center for reply in pulled]), pulled[0].num_updates)
 
     def _write(self, request: Write) -> Done | Refused:
         if not is_finite(request.center):  # A part of it may be.

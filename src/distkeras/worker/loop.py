@@ -192,7 +192,8 @@ class Loop:
     def _obey(self, epoch: int, step: int) -> None:
         """Take up the last answer's orders between two windows, in the thread that trains."""
         before, self._orders = self._orders, self._exchanges.orders
-        if self._orders.number != before.number:
+        # A copy of the center that is to be evaluated may come, or go, after the order.
+        if (self._orders.number, self._orders.evaluate) != (before.number, before.evaluate):
             self._on_orders(self._orders, epoch, step)
 
     def _commit(self, epoch: int, next_epoch: int, next_step: int) -> None:
