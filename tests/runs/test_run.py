@@ -437,10 +437,10 @@ def test_options_are_checked():
     assert RunOptions.of("runs/a") == RunOptions("runs/a")
     own = SnapshotOptions("/mine")
     MemoryFileSystem.store.clear()
-    with Run.open(RunOptions("memory://b", storage_options={"use_listings_cache": False})) as run:
+    with Run.open(RunOptions("refuses://b", storage_options={"use_listings_cache": False})) as run:
         assert (run.snapshot_options(None), run.snapshot_options(own)) == (None, own)
         given = run.snapshot_options(SnapshotOptions(keep=4))
-    assert (given.address, given.keep) == ("memory://b/snapshots", 4)
+    assert (given.address, given.keep) == ("refuses://b/snapshots", 4)
     assert given.storage_options == {"use_listings_cache": False}
     with pytest.raises(ValueError, match=r"Protocol not known: nowhere.*Hadoop"):
         Run.open("nowhere://a/b")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 
 from distkeras.cluster.resume import Interrupted, Start, find_interrupted, start_of
-from distkeras.events import EpochEnded
+from distkeras.events import EpochEnded, ServerRestored
 from distkeras.lifecycle.callback_state import CallbackStates
 from distkeras.runs import EpochRecord, Run, RunOptions
+from distkeras.runs.counted import Seen
 
 if TYPE_CHECKING:
     from distkeras.algorithms import Algorithm
@@ -64,6 +65,7 @@ class Keeping:
         self._states: dict[int, CallbackStates] = {}
         self._records: dict[int, EpochRecord | None] = {}
         self._members = 1
+        self._seen = Seen()
 
     @classmethod
     @contextmanager
@@ -127,8 +129,12 @@ class Keeping:
 
         The center may have more behind it, which the earlier driver did not come to close.
         """
+        if self.start.source != "snapshot":
+            return 0
+        if self.run is None:
+            return self.start.epochs[member] - first
         record = self._records.get(member)
-        return 0 if self.start.source != "snapshot" or record is None else record.epoch + 1 - first
+        return 0 if record is None else record.epoch + 1 - first
 
     def missed(self, member: int, first: int) -> list[EpochEnded]:
         """Return the ends of epochs that the center has behind it, and the earlier driver did not close."""
@@ -201,6 +207,8 @@ class Keeping:
 
     def write(self, event: Event) -> None:
         """Write an event to the run."""
+        if isinstance(event, ServerRestored):
+            self._seen.roll_back(event)
         if self.run is not None:
             self.run.write(event)
 
@@ -220,8 +228,16 @@ class Keeping:
 
     def windows(self) -> Iterator[Window]:
         """Yield the windows of the earlier sessions that count."""
-        if self.run is not None and self.run.resumed:
-            yield from self.run.windows()
+        if self.run is None or not self.run.resumed:
+            return
+        if self.start.source == "snapshot":
+            yield from self.run.windows(self._seen)
+        elif self.start.source == "checkpoint":
+            yield from self.run.windows(until=self.start.epochs[0])
+
+    def is_new(self, window: Window) -> bool:
+        """Return whether `window` comes for the first time."""
+        return self._seen.is_new(window)
 
     def records(self) -> list[EpochRecord]:
         """Return the records of the earlier sessions that count."""

@@ -48,37 +48,48 @@ class Limits:
         return Limits({}, ends.get(event.epochs - 1, 0), event.epochs)
 
 
-def counted_windows(read: Callable[[], Iterable[Written]]) -> Iterator[Window]:
+class Seen:
+    """Which windows came already: a resumed driver may get some again that the killed one had written."""
+
+    def __init__(self) -> None:
+        self._next: dict[tuple[int, int], int] = {}  # The next iteration, by worker and fragment.
+
+    def is_new(self, window: Window) -> bool:
+        """Return whether `window` comes for the first time, and count it."""
+        key = window.worker, window.fragment
+        if window.iteration < self._next.get(key, 0):
+            return False
+        self._next[key] = window.iteration + 1
+        return True
+
+    def roll_back(self, event: ServerRestored | RunResumed) -> None:
+        """Forget the windows that come again."""
+        if isinstance(event, ServerRestored):
+            commits = event.commits
+            known = {key: count for key, count in self._next.items() if key[0] < len(commits)}
+            self._next = {key: min(count, commits[key[0]]) for key, count in known.items()}
+        elif event.source == "checkpoint":
+            self._next = {}
+
+
+def counted_windows(read: Callable[[], Iterable[Written]], seen: Seen | None = None) -> Iterator[Window]:
     """Yield the windows that count, each once, in the order of the center.
 
     The events are read twice, so that a long run needs no memory for them.
 
     Args:
         read: returns the events from the first one on.
+        seen: counts them, for those that follow.
     """
     limits = _limits(read())
-    seen: dict[tuple[int, int], int] = {}  # The next iteration, by worker and fragment.
+    seen = seen or Seen()
     current = next(limits)
     for event in read():
         if isinstance(event, ServerRestored | RunResumed):
             current = next(limits)
-            seen = _rolled_back(seen, event)
-        elif isinstance(event, Window) and current.allow(event):
-            key = event.worker, event.fragment
-            # A resumed driver may get windows again that the killed one had written already.
-            if event.iteration >= seen.get(key, 0):
-                seen[key] = event.iteration + 1
-                yield event
-
-
-def _rolled_back(
-    seen: dict[tuple[int, int], int], event: ServerRestored | RunResumed
-) -> dict[tuple[int, int], int]:
-    if isinstance(event, RunResumed):
-        return {} if event.source == "checkpoint" else seen
-    return {
-        key: min(count, event.commits[key[0]]) for key, count in seen.items() if key[0] < len(event.commits)
-    }
+            seen.roll_back(event)
+        elif isinstance(event, Window) and current.allow(event) and seen.is_new(event):
+            yield event
 
 
 def _limits(events: Iterable[Written]) -> Iterator[Limits]:

@@ -69,7 +69,8 @@ class Folder:
 
     Attributes:
         appends: whether a file can be appended to, as on a local disk; object stores and HDFS get a new file.
-        is_shared: whether another process of this machine opens the address too: not by Spark's Hadoop.
+        is_shared: whether another process of this machine opens the address too: not `memory://`, and not
+            by Spark's Hadoop.
     """
 
     def __init__(self, fs: Any, path: str) -> None:
@@ -78,7 +79,7 @@ class Folder:
         self.fs = fs
         self.path = path.rstrip("/") or "/"
         self.appends = isinstance(fs, LocalFileSystem)
-        self.is_shared = getattr(fs, "protocol", None) != "hadoop"
+        self.is_shared = getattr(fs, "protocol", None) not in ("hadoop", "memory")
 
     def of(self, name: str) -> str:
         """Return the path of a file in the folder."""

@@ -21,11 +21,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from distkeras.events import SnapshotWritten, Window
 from distkeras.runs.checkpoints import Checkpoint, CheckpointFolder, CheckpointIndex
-from distkeras.runs.counted import counted_windows
+from distkeras.runs.counted import Seen, counted_windows
 from distkeras.runs.event_files import EventWriter, RunResumed, Written, read_events
 from distkeras.runs.facts import FACTS, RESULT, VERSION, json_of, read_facts
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
@@ -300,9 +301,17 @@ class Run:
             self._events.flush()
         return read_events(self._folder)
 
-    def windows(self) -> Iterator[Window]:
-        """Yield the windows that count: without those that a restored server or a resumed driver repeated."""
-        return counted_windows(self.events)
+    def windows(self, seen: Seen | None = None, until: int | None = None) -> Iterator[Window]:
+        """Yield the windows that count: without those that a restored server or a resumed driver repeated.
+
+        Args:
+            seen: counts them, for those that follow.
+            until: only those of so many epochs, at whose end workers are to begin anew.
+        """
+        if until is None:
+            return counted_windows(self.events, seen)
+        begin_anew = RunResumed(until, "checkpoint", 0.0)
+        return counted_windows(lambda: chain(self.events(), [begin_anew]), seen)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write how the training ended.

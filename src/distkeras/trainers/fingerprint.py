@@ -122,12 +122,16 @@ def describe_compiled(
     return {
         **code_of(loss=loss if own else None),
         "optimizer": _plain(found),
-        "rates": {
-            "learning_rate": None if found is None else _plain(found.get_config().get("learning_rate"))
-        },
+        "rates": {"learning_rate": None if found is None else _rate_of(found)},
         "loss": _plain(loss),
         "loss_weights": _plain(loss_weights),
     }
+
+
+def _rate_of(optimizer: keras.optimizers.Optimizer) -> Json:
+    """Return the learning rate, or the configuration of its schedule."""
+    rate = optimizer.get_config().get("learning_rate")
+    return float(str(np.float32(rate))) if isinstance(rate, float) else _plain(rate)  # As it was given.
 
 
 def _plain(value: Any, places: Mapping[str, str] | None = None) -> Json:

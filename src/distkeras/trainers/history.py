@@ -49,12 +49,13 @@ class History(list[Window]):
         history: by name, a value for each epoch in which the logs had it: metrics over the rows of the epoch,
             those of the validation (`val_...`), and what callbacks have added, such as the learning rate.
         dropped: number of windows that were dropped.
+        earlier: number of windows that workers made before they began anew at a checkpoint.
     """
 
     def __init__(self, windows: Iterable[Window] = (), most: int = MOST_WINDOWS) -> None:
         super().__init__(windows)
         self._most = most
-        self.dropped = 0
+        self.dropped = self.earlier = 0
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
 
@@ -73,7 +74,8 @@ class History(list[Window]):
 
     def roll_back(self, commits: list[int]) -> None:
         """Drop the windows that a restored server does not have: those of worker i from `commits[i]` on."""
-        self[:] = [window for window in self if window.iteration < commits[window.worker]]
+        kept = max(0, self.earlier - self.dropped)
+        self[kept:] = [window for window in self[kept:] if window.iteration < commits[window.worker]]
 
     def executor(self, worker: int) -> History:
         """Return the windows of one worker, in order."""

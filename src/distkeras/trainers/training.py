@@ -263,6 +263,7 @@ class Training:
         history = self._trainer._history
         for window in self._keeping.windows():
             history.append(window)
+        history.earlier = 0 if self._keeping.start.source == "snapshot" else len(history)
         for record in self._keeping.records():
             history.add_epoch(record.epoch, record.logs)
 
@@ -342,7 +343,8 @@ class Training:
         history = self._trainer._history
         self._keeping.write(event)
         bar(event)
-        if isinstance(event, Window) and event.steps:  # The last commits of fragments may have none.
+        # The last commits of fragments may have no steps.
+        if isinstance(event, Window) and self._keeping.is_new(event) and event.steps:
             history.append(event)
         if isinstance(event, EpochEnded):
             self._ended.append(event)

@@ -1,0 +1,118 @@
+"""A training with a run directory goes on after its driver has died, and decides as if it had not."""
+
+from __future__ import annotations
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+
+import distkeras
+from distkeras import algorithms, load_run
+from distkeras.events import EpochEnded
+
+ROWS = 64
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 4)).astype("float32")
+    return x, (x[:, 0] * x[:, 1]).astype("float32")
+
+
+def trainer(rule=None, num_workers=1, rate=0.05, **options):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dropout(0.1, seed=3),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    rule = rule or algorithms.Sequential(2)
+    options = {"num_epoch": 6, "batch_size": 8, "seed": 1} | options
+    return distkeras.DistributedTrainer(model, rule, num_workers=num_workers, **options)
+
+
+class Dies(keras.callbacks.Callback):
+    """Ends the driver's part after an epoch, before its record."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise RuntimeError("the driver dies")
+
+
+def callbacks(*others):
+    return [
+        keras.callbacks.EarlyStopping("loss", patience=3, restore_best_weights=True),
+        keras.callbacks.ReduceLROnPlateau("loss", patience=1, factor=0.5, min_delta=0.05),
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
+        *others,
+    ]
+
+
+def train(made, data, run, *others, **options):
+    return made.train(data, shuffle=True, callbacks=callbacks(*others), run=run, resume="auto", **options)
+
+
+@pytest.mark.usefixtures("spark")
+def test_one_worker_goes_on_exactly_with_the_callbacks_where_they_were(data, tmp_path, caplog):
+    whole, resumed = trainer(), trainer()
+    expected = train(whole, data, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="the driver dies"):
+        train(trainer(), data, tmp_path / "run", Dies(2))
+    assert load_run(tmp_path / "run").status == "interrupted"
+    assert [record.epoch for record in load_run(tmp_path / "run").records()] == [0, 1]
+    found = train(resumed, data, tmp_path / "run")
+    for one, other in zip(expected.get_weights(), found.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert resumed.get_history().history == whole.get_history().history
+    assert resumed.get_history().epoch == whole.get_history().epoch
+    assert resumed.result.reason == whole.result.reason
+    run = load_run(tmp_path / "run")
+    assert run.history == whole.get_history().history
+    assert [window.iteration for window in run.windows()] == [each.iteration for each in whole.get_history()]
+    assert [each.iteration for each in resumed.get_history()] == [
+        each.iteration for each in whole.get_history()
+    ]
+    assert {event.epoch for event in run.events() if isinstance(event, EpochEnded)} == set(range(6))
+    assert "Dies is not used" in caplog.text
+    assert resumed.result.run == str(tmp_path / "run")
+    assert list(resumed.result.checkpoints) == [entry.epoch for entry in run.checkpoints().entries]
+    saved = run.model("last")
+    assert int(saved.optimizer.iterations) == 6 * ROWS // 8
+
+
+@pytest.mark.usefixtures("spark")
+def test_more_epochs_another_rate_and_other_workers_are_allowed_and_said(data, tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    rule = algorithms.ADAG(communication_window=2)
+    first = trainer(rule, 1, num_epoch=2)
+    first.train(data, run=tmp_path, resume=False)
+    assert first.result.reason == "finished"
+    with pytest.raises(ValueError, match="a run that has ended"):
+        first.train(data, run=tmp_path)
+    second = trainer(rule, 1, num_epoch=3, rate=0.01)
+    trained = second.train(data, run=tmp_path, resume=True)
+    assert "num_epoch=3, which was 2" in caplog.text
+    assert "learning_rate=0.01, which was 0.05" in caplog.text
+    assert float(trained.optimizer.learning_rate) == pytest.approx(0.01)
+    assert second.get_history().epoch == [0, 1, 2]
+    third = trainer(rule, 2, num_epoch=4, rate=0.01)
+    trained = third.train(data, run=tmp_path, resume="auto")
+    assert "num_workers=2, which was 1" in caplog.text
+    assert third.get_history().epoch == [0, 1, 2, 3]
+    run = load_run(tmp_path)
+    assert [session["source"] for session in run.facts["sessions"]] == ["start", "snapshot", "checkpoint"]
+    assert [len(values) for values in run.history.values()] == [4]
+    assert sum(window.samples for window in run.windows()) == 4 * ROWS
+    assert {window.worker for window in run.windows()} == {0, 1}
+    assert int(run.model(3).optimizer.iterations) > 3 * ROWS // 8  # It goes on from the checkpoint's.
