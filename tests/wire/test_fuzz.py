@@ -51,13 +51,19 @@ def exchange():
     return messages.Exchange(1, 2, 3, 96, 0, 3, np.arange(SIZE, dtype=np.float32), {"loss": 0.5})
 
 
-def received(data, packing=None, checksum=False):
-    """What a server's connection makes of `data`, after which the other side hangs up."""
+def received(data, packing=None, checksum=False, first=b""):
+    """What a server's connection makes of `data`, after which the other side hangs up.
+
+    A good frame may have come `first`: one like it is received in another way.
+    """
     near, far = socket.socketpair()
     compression = None if packing is None else Compression(packing, at_server=True)
     with near, far:
         connection = Connection(near, frames.REQUESTS, frames.MAX_REQUEST_TEXT, compression, checksum)
         connection._checksum = checksum  # Between sockets of one machine there is none.
+        if first:
+            far.sendall(first)
+            connection.receive(np.zeros(SIZE, np.float32))
         far.sendall(data)
         far.shutdown(socket.SHUT_WR)
         return connection.receive(np.zeros(SIZE, np.float32))
@@ -88,7 +94,7 @@ def test_a_mutated_message_is_a_message_or_an_error_of_the_wire(name, data):
             case "add":
                 mutant[place:place] = data.draw(st.binary(min_size=1, max_size=30))
     try:
-        message = received(bytes(mutant), packing)
+        message = received(bytes(mutant), packing, first=frame if data.draw(st.booleans()) else b"")
     except (frames.FrameError, ConnectionError):
         return
     assert type(message) in frames.REQUESTS.values()
@@ -103,7 +109,7 @@ def test_with_a_checksum_no_changed_byte_goes_unnoticed(data):
     other = data.draw(st.integers(1, 255))
     mutant = frame[:place] + bytes([frame[place] ^ other]) + frame[place + 1 :]
     with pytest.raises((frames.FrameError, ConnectionError)):
-        received(mutant, checksum=True)
+        received(mutant, checksum=True, first=frame if data.draw(st.booleans()) else b"")
 
 
 @settings(deadline=None)
