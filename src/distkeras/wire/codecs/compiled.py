@@ -4,8 +4,8 @@ They give the same bits as NumPy, so workers and servers with and without Numba 
 process loads a codec's two kernels before its first exchange: a worker when it has joined, a server when it
 starts (`Packing.load`). The first process on a machine compiles them, in about a second, and keeps them on
 disk: beside the code, in the user's cache, or in `NUMBA_CACHE_DIR`. The next processes take half a second,
-most of it for Numba itself, and each takes 50 MB of memory, besides 70 MB that all of them share. So vectors below `SMALLEST` elements stay with
-NumPy. `NUMBA_DISABLE_JIT=1` leaves the kernels out altogether.
+most of it for Numba itself, and each takes 50 MB of memory, besides 70 MB that all of them share. So vectors
+below `SMALLEST` elements stay with NumPy. `NUMBA_DISABLE_JIT=1` leaves the kernels out altogether.
 """
 
 from __future__ import annotations
