@@ -130,6 +130,10 @@ class _Line:
     def encode(self, request):
         """Leave the message as it is: nothing is compressed."""
 
+    def successor(self):
+        """Return what a group holds after this connection has ended."""
+        return self
+
     def end(self):
         pass
 
