@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import warnings
 
 import keras
@@ -156,9 +155,9 @@ def test_members_of_an_ensemble_are_validated_and_stop_by_themselves(spark):
 
     # An odd number of rows: the members' epochs differ in length.
     rows = (X[:101], Y[:101])
-    trainer = distkeras.EnsembleTrainer(small_model(), num_ensembles=2, batch_size=4, num_epoch=14)
+    trainer = distkeras.EnsembleTrainer(small_model(), num_ensembles=2, batch_size=4, num_epoch=6)
     members = trainer.train(rows, validation_data=HELD, callbacks=callbacks_of)
-    assert (len(seen[0]), len(seen[1])) == (2, 14)
+    assert (len(seen[0]), len(seen[1])) == (2, 6)
     for member, logs in zip(members, seen.values(), strict=True):
         assert member.evaluate(*HELD, verbose=0)[0] == pytest.approx(logs[-1]["val_loss"], rel=1e-4)
     first, second = trainer.evaluate(HELD)
@@ -171,44 +170,27 @@ def endless(model, **options):
     return distkeras.SingleTrainer(model, batch_size=32, num_epoch=1_000_000, **options)
 
 
-def when_it_trains(trainer, do):
-    """Call `do` in a thread when the center has some windows."""
-
-    def wait():
-        deadline = time.monotonic() + 60
-        while len(trainer.get_history()) < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        do()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
+def at_the_end_of_the_second_epoch(do):
+    return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: do() if epoch == 1 else None)
 
 
 def test_a_training_is_stopped_from_another_thread_and_by_ctrl_c(spark):
     trainer = endless(small_model())
-    thread = when_it_trains(trainer, trainer.stop)
-    trained = trainer.train(TRAIN)
-    thread.join()
+    stop = at_the_end_of_the_second_epoch(lambda: threading.Thread(target=trainer.stop).start())
+    trained = trainer.train(TRAIN, callbacks=[stop])
     assert trainer.result.reason == "stop"
     assert trained.evaluate(*TRAIN, verbose=0)[0] < small_model().evaluate(*TRAIN, verbose=0)[0]
 
-    def press():
-        os.kill(os.getpid(), signal.SIGINT)
-
+    press = at_the_end_of_the_second_epoch(lambda: os.kill(os.getpid(), signal.SIGINT))
     handler = signal.getsignal(signal.SIGINT)
-    thread = when_it_trains(trainer, press)
     with pytest.warns(UserWarning, match="Ctrl-C ended"):
-        trained = trainer.train(TRAIN)
-    thread.join()
+        trained = trainer.train(TRAIN, callbacks=[press])
     assert trainer.result.reason == "interrupt"
     model = small_model()
-    trainer = endless(model)
-    thread = when_it_trains(trainer, press)
     with pytest.raises(KeyboardInterrupt):
-        trainer.train_in_place(TRAIN, Around())
-    thread.join()
-    assert not np.array_equal(model.get_weights()[0], small_model().get_weights()[0])
+        endless(model).train_in_place(TRAIN, Around(callbacks=[press]), shuffle=False)
+    for mine, its in zip(model.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, its)
     assert signal.getsignal(signal.SIGINT) is handler
 
 
