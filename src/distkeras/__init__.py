@@ -19,6 +19,7 @@ _SUBPACKAGES = (
     "cluster",
     "evaluators",
     "events",
+    "lifecycle",
     "ml",
     "model",
     "monitor",

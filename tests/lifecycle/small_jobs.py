@@ -61,7 +61,7 @@ class SmallJob:
         self.conductor = Conductor(
             live,
             Callbacks(list(callbacks), self.model, num_epoch + first, 2),
-            Plan(ROWS, num_epoch, first, holds, by_steps),
+            Plan((ROWS,), num_epoch, first, holds, by_steps),
             Stop(),
             on_rate=self.rates.append,
             on_epoch=lambda epoch, logs, ended: self.closed.append((epoch, logs)),

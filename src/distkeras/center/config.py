@@ -33,6 +33,7 @@ class CenterConfig:
         fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
         epoch_rows: rows of one epoch of the center, of all workers together. A tuple: the rows of the first
             epochs, after which they begin again. `None`: the center counts no epochs.
+        member_rows: rows of the epochs of each member of an ensemble, in place of `epoch_rows`.
         until: number of rows from which the center holds answers back, before the first order: see
             `distkeras.center.orders.Orders`. `None` for never.
 
@@ -57,6 +58,7 @@ class CenterConfig:
     tensors: tuple[int, ...] = ()
     fragments: Fragments | None = None
     epoch_rows: int | tuple[int, ...] | None = None
+    member_rows: tuple[tuple[int, ...], ...] = ()
     until: int | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +104,12 @@ class CenterConfig:
             )
 
     def _check_epochs(self) -> None:
+        if self.member_rows and not (self.independent and len(self.member_rows) == self.num_workers):
+            raise ValueError(
+                "`member_rows` must hold the rows of the epochs of each member of an ensemble. "
+                f"Received: member_rows={self.member_rows!r}, num_workers={self.num_workers}, "
+                f"independent={self.independent!r}"
+            )
         rows, until = self.epoch_rows, self.until
         for name, value, single in (("epoch_rows", rows, self._epochs), ("until", until, (until,))):
             if value is not None and not (single and all(map(_is_number_of_rows, single))):
@@ -195,9 +203,10 @@ class CenterConfig:
         tensors = tuple(size for low, high in ranges for size in tensors_in(low, high, self.tensors))
         return replace(self, fragments=None, num_trainable=num_trainable, tensors=tensors)
 
-    def member(self) -> CenterConfig:
-        """Return the configuration of one worker's own center."""
-        return replace(self, num_workers=1, independent=False)
+    def member(self, worker: int) -> CenterConfig:
+        """Return the configuration of the own center of a worker."""
+        rows = self.member_rows[worker] if self.member_rows else self.epoch_rows
+        return replace(self, num_workers=1, independent=False, epoch_rows=rows, member_rows=())
 
 
 def _is_number_of_rows(value: object) -> bool:

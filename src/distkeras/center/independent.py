@@ -41,7 +41,7 @@ class Independent(Outer):
     def __init__(self, config: CenterConfig, initial: Vector, *, clock: Callable[[], float]) -> None:
         event_log = EventLog(clock)
         members = [
-            Center(config.member(), row, clock=clock, first_worker=worker, event_log=event_log)
+            Center(config.member(worker), row, clock=clock, first_worker=worker, event_log=event_log)
             for worker, row in enumerate(np.atleast_2d(initial))
         ]
         super().__init__(members, members[0].size)

@@ -135,7 +135,7 @@ class Conductor:
     def start(self, control: Control) -> None:
         """Take the running job, whose center is that of the model, unless it is resumed."""
         self._control, self._started = control, self._clock()
-        self._samples = self._next * self.plan.rows
+        self._samples = self.plan.end_of(self._next - 1)
         if self._next and self.needs_weights:  # A resumed training, whose center is not that of the model.
             self.live.take(control.pull(), None)
         self.live.remember()

@@ -41,7 +41,7 @@ class Plan:
     """The epochs of one model's training.
 
     Attributes:
-        rows: rows of an epoch, all workers together.
+        rows: rows of the first epochs, all workers together, after which they begin again.
         num_epoch: number of epochs that the center trains.
         first: number of the first of them, for callbacks and history.
         holds: whether the workers wait at the end of an epoch for what the driver decides.
@@ -49,7 +49,7 @@ class Plan:
         worker: the worker whose local state the model takes.
     """
 
-    rows: int
+    rows: tuple[int, ...]
     num_epoch: int
     first: int = 0
     holds: bool = False
@@ -58,7 +58,8 @@ class Plan:
 
     def end_of(self, epoch: int) -> int:
         """Return the rows of the center at the end of its `epoch`."""
-        return (epoch + 1) * self.rows
+        rounds, rest = divmod(epoch + 1, len(self.rows))
+        return rounds * sum(self.rows) + sum(self.rows[:rest])
 
     def is_last(self, epoch: int) -> bool:
         """Return whether `epoch` of the center is its last one."""

@@ -58,6 +58,7 @@ def config_of(settings: dict[str, Any], algorithm: Algorithm | None) -> CenterCo
         known["tensors"] = tuple(settings["tensors"])
         if isinstance(known.get("epoch_rows"), list):
             known["epoch_rows"] = tuple(known["epoch_rows"])
+        known.pop("member_rows", None)  # The ends of epochs change no center.
         return CenterConfig(**known)
     except (TypeError, KeyError) as error:
         raise RecordError(f"Expected the settings of a center. Received: {settings}") from error

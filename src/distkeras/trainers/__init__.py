@@ -6,6 +6,7 @@ from distkeras.cluster.job import WorkerError
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerFailed
 from distkeras.cluster.story import Transition
+from distkeras.lifecycle import StopWhen, TrainingResult
 from distkeras.removed_names import missing
 from distkeras.runs import Checkpoints, RunOptions, load_model, load_run, save_model
 from distkeras.trainers.averaging import AveragingTrainer
@@ -43,7 +44,9 @@ __all__ = [
     "ServerOptions",
     "SingleTrainer",
     "SnapshotOptions",
+    "StopWhen",
     "Trainer",
+    "TrainingResult",
     "Transition",
     "UnstableWarning",
     "WorkerError",

@@ -40,6 +40,7 @@ from distkeras.trainers.checks import warn_of_rate
 from distkeras.trainers.validating import Validating
 from distkeras.worker.epochs import EpochPlan, StateAt
 from distkeras.worker.final_state import FinalState
+from distkeras.worker.settings import rows_of_epochs
 from distkeras.worker.signature import model_signature
 from distkeras.worker.task import Task
 
@@ -180,8 +181,10 @@ class Training:
         trainer, around, keeping = self._trainer, self._around, self._keeping
         independent = self._is_independent
         members = trainer.num_workers if independent else 1
-        self._rows = self._rows_of_epoch(rows)
-        of_one = self._rows_of_epoch(rows[:1]) if independent else self._rows
+        self._num_epoch = trainer.num_epoch - around.initial_epoch
+        self._rows = self._rows_of(rows)
+        self._member_rows = tuple(self._rows_of((own,)) for own in rows) if independent else ()
+        of_one = (self._member_rows[0] if independent else self._rows)[0]
         start = keeping.decide(interrupted, settings, trainer.algorithm, of_one, members)
         self._first = around.initial_epoch if keeping.base is None else keeping.base
         self._num_epoch = trainer.num_epoch - self._first
@@ -219,7 +222,8 @@ class Training:
         self, member: int, model: keras.Model, prepared: Prepared, rows: tuple[int, ...], members: int
     ) -> Conductor:
         trainer, around = self._trainer, self._around
-        steps = sum(-(-count // trainer.batch_size) for count in rows)
+        each = self._around.steps_per_epoch
+        steps = sum(each or -(-count // trainer.batch_size) for count in rows)
         callbacks = Callbacks(
             callbacks_of(around.callbacks, member, members), model, trainer.num_epoch, steps, around.verbose
         )
@@ -232,7 +236,7 @@ class Training:
             and (callbacks.decide or around.validation is not None or around.stop is not None)
         )
         plan = Plan(
-            rows=self._rows_of_epoch(rows),
+            rows=self._rows_of(rows),
             num_epoch=self._num_epoch,
             first=self._first,
             holds=holds,
@@ -282,12 +286,14 @@ class Training:
     def _warn_of_rate(self, rate: float) -> None:
         warn_of_rate(self._trainer.algorithm, self._trainer.num_workers, rate)
 
-    def _rows_of_epoch(self, rows: tuple[int, ...]) -> int:
+    def _rows_of(self, rows: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the rows of the epochs of a center whose workers have `rows`; one if all are alike."""
         trainer, steps = self._trainer, self._around.steps_per_epoch
-        if steps is not None:
-            return steps * trainer.batch_size * len(rows)
-        rest = trainer.batch_size if trainer.feeding.drop_remainder else 1
-        return sum(count - count % rest for count in rows)
+        epochs = 1 if steps is None else max(1, self._num_epoch)
+        found = rows_of_epochs(
+            rows, trainer.batch_size, epochs, EpochPlan(steps=steps), trainer.feeding.drop_remainder
+        )
+        return found[:1] if len(set(found)) == 1 else found
 
     def _train(
         self,
@@ -331,7 +337,9 @@ class Training:
             last=self.last,
         )
         show = None if trainer.verbose == "auto" else bool(trainer.verbose)
-        with ProgressBar(type(trainer).__name__, self._rows * self._num_epoch, show=show) as bar:
+        with ProgressBar(
+            type(trainer).__name__, Plan(self._rows, self._num_epoch).end_of(self._num_epoch - 1), show=show
+        ) as bar:
             conducting = Conducting(self.conductors, self.stop, lambda event: self._take(event, bar))
             with FirstInterrupt(self._interrupted):
                 return job.run(conducting)
@@ -392,8 +400,9 @@ class Training:
             layout=self._given.spec.fingerprint,
             tensors=layout.tensors,
             fragments=trainer._fragments,
-            epoch_rows=self.conductors[0].plan.rows if self.conductors else self._rows,
-            until=first[0].until(0, 0) if first else None,
+            epoch_rows=self._rows,
+            member_rows=self._member_rows,
+            until=min(plan.until(0, 0) for plan in first) if first else None,
         )
 
     def _end(self, outcome: Outcome, prepared: Prepared) -> list[keras.Model]:

@@ -9,6 +9,8 @@ from distkeras.center import CenterConfig
 from distkeras.worker.epochs import EpochPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distkeras.worker.columns import Columns
     from distkeras.worker.validation_share import ValidationShare
 
@@ -74,20 +76,7 @@ class Task:
 
         They differ if an epoch is no whole pass and the last minibatch of a pass has fewer rows than others.
         """
-        ends = [
-            sum(self._rows_by(worker, epoch + 1) for worker in range(len(self.rows)))
-            for epoch in range(self.num_epoch)
-        ]
-        return tuple(end - begin for begin, end in zip([0, *ends], ends, strict=False))
-
-    def _rows_by(self, worker: int, epoch: int) -> int:
-        """Return the rows that a worker has trained at the beginning of an epoch."""
-        a_pass = self.steps_per_pass(worker)
-        passes, steps = divmod(epoch * self.steps_per_epoch(worker), max(1, a_pass))
-        rows = self.rows[worker]
-        if self.drop_remainder:
-            rows -= rows % self.batch_size
-        return passes * rows + min(rows, steps * self.batch_size)
+        return rows_of_epochs(self.rows, self.batch_size, self.num_epoch, self.epochs, self.drop_remainder)
 
     def scale_of(self, worker: int) -> float:
         """Return the number of steps of `fit` on all rows per step of the worker."""
@@ -97,3 +86,29 @@ class Task:
 
     def _steps(self, num_rows: int) -> int:
         return num_rows // self.batch_size if self.drop_remainder else -(-num_rows // self.batch_size)
+
+
+def rows_of_epochs(
+    rows: Sequence[int], batch_size: int, num_epoch: int, plan: EpochPlan, drop_remainder: bool
+) -> tuple[int, ...]:
+    """Return the rows of each epoch, of all workers together.
+
+    They differ if an epoch is no whole pass and the last minibatch of a pass has fewer rows than others.
+
+    Args:
+        rows: number of rows of each worker.
+        batch_size: rows per minibatch.
+        num_epoch: number of epochs.
+        plan: minibatches of an epoch.
+        drop_remainder: whether the last minibatch of a pass is skipped if it is not full.
+    """
+
+    def by(own: int, epoch: int) -> int:
+        """Return the rows that a worker with `own` rows has trained at the beginning of an epoch."""
+        own -= own % batch_size if drop_remainder else 0
+        a_pass = -(-own // batch_size)
+        passes, steps = divmod(epoch * plan.minibatches(a_pass), max(1, a_pass))
+        return passes * own + min(own, steps * batch_size)
+
+    ends = [sum(by(own, epoch + 1) for own in rows) for epoch in range(num_epoch)]
+    return tuple(end - begin for begin, end in zip([0, *ends], ends, strict=False))
