@@ -196,10 +196,10 @@ class Training:
             self.models = [trainer.keras_model]
         else:
             self.models = [self._given.trained(center) for center in np.atleast_2d(initial)]
-        if start.source == "checkpoint":
-            self._take_checkpoint(start.epochs[0] - 1, prepared)
         if not independent:
             self._given = self._given.following(self.models[0])
+        if start.source == "checkpoint":
+            self._take_checkpoint(start.epochs[0] - 1, prepared)
         for member, model in enumerate(self.models):
             own = rows[member : member + 1] if independent else rows
             self.conductors.append(self._conductor(member, model, prepared, own, len(self.models)))
