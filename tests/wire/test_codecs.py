@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distkeras.center.messages import Exchange
 from distkeras.wire import codecs
-from distkeras.wire.codecs import BF16, FP4, FP16, CodecError, Int8, Packing, Sign, TopK
+from distkeras.wire.codecs import BF16, FP4, FP16, ChunkTopK, CodecError, Int8, Packing, Sign, TopK
 from distkeras.wire.codecs.base import BLOCK, CHUNK
+from distkeras.wire.compression import Compression
 
 CODECS = [*(codec() for codec in codecs.REGISTRY.values()), TopK(density=0.3), TopK(density=1)]
+CODECS += [ChunkTopK(density=0.3, bits=4), ChunkTopK(density=1, bits=1)]
 SIZES = [0, 1, 7, 8, 9, BLOCK - 1, BLOCK, BLOCK + 1, CHUNK, CHUNK + BLOCK + 3, 200_003]
 # Time is no matter here: other work on the machine must fail no example.
 UNHURRIED = settings(deadline=None)
@@ -59,6 +62,8 @@ def blocks(vector):
         (Sign(), {0: 0, 1: 5, 8: 5, 9: 6, 1024: 132, 1025: 137}),
         (TopK(), {0: 0, 1: 8, 100: 8, 101: 16, 1_000_000: 80_000}),
         (TopK(density=0.5), {1: 8, 3: 16, 4: 16}),
+        (ChunkTopK(), {0: 0, 1: 11, 32: 11, 33: 12, 4096: 232, 4097: 243, 8192: 464}),
+        (ChunkTopK(0.5, bits=4), {1: 32 + 2 + 1, 4096: 32 + 2048 * 2}),
     ],
     ids=repr,
 )
@@ -78,6 +83,60 @@ def test_fp4_decodes_to_the_nearest_of_its_values(vector):
         error = np.abs(before.astype(float) - after)
         np.testing.assert_allclose(error, nearest, rtol=1e-5, atol=1e-6 * scale)
         assert (error <= np.maximum(np.abs(before) / 3, scale / 128) * (1 + 1e-6)).all()
+
+
+@UNHURRIED
+@given(vectors, st.sampled_from([ChunkTopK(), ChunkTopK(0.2, 1), ChunkTopK(0.1, 3), ChunkTopK(1.0, 4)]))
+def test_chunktopk_sends_the_largest_of_each_chunk_as_the_mean_of_their_group(vector, codec):
+    vector = np.concatenate((vector, 2 * vector, vector))  # Up to three chunks.
+    decoded = round_trip(codec, vector)
+    for low in range(0, vector.size, 4096):
+        before, after = vector[low : low + 4096], decoded[low : low + 4096]
+        k = int(np.ceil(codec.density * before.size))
+        largest = sorted(range(before.size), key=lambda index: abs(before[index]))[-k:]
+        assert np.count_nonzero(after) <= k
+        expected = np.zeros(before.size)
+        for members in (
+            [index for rank, index in enumerate(largest) if rank * 2 ** (codec.bits - 1) // k == group]
+            for group in range(2 ** (codec.bits - 1))
+        ):
+            if members:
+                expected[members] = np.abs(before[members].astype(float)).mean() * np.sign(before[members])
+        if len(set(np.abs(before))) == before.size:  # Of equal magnitudes, any may be sent.
+            np.testing.assert_allclose(after, expected, rtol=1e-6)
+        error, norm = np.square(before.astype(float) - after).sum(), np.square(before.astype(float)).sum()
+        assert error <= norm - np.square(after.astype(float)).sum() * (1 - 1e-5)
+
+
+def test_chunktopk_with_a_fading_residual_sends_what_sparseloco_does():
+    """The oracle of SparseLoCo, d = 4, k = 1, beta 0.5: with one value, its level is exact."""
+    packing = Packing(ChunkTopK(density=0.25), 4, 4, residual_decay=0.5)
+    compression, sent = Compression(packing, at_server=False), []
+    for delta in ((4, 2, 1, 0), (1, 1, 1, 0), (1, 1, 1, 3)):
+        message = np.array(delta, np.float32)
+        compression.encode(Exchange(0, 1, 1, 1, 0, 1, message))
+        sent.append(message.tolist())
+    assert sent == [[4, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 3]]
+    assert compression.residual.tolist() == [1.5, 1, 1.75, 0]
+
+
+def test_chunktopk_refuses_indices_that_no_encoder_writes():
+    codec = ChunkTopK(density=2 / 4000)
+    data = encoded(codec, normal(4000))
+    for pair in ((7, 7), (8, 7), (7, 4000), (4095, 7)):
+        bits = [index >> bit & 1 for index in pair for bit in range(12)]
+        data[8:11] = np.packbits(bits, bitorder="little")
+        with pytest.raises(CodecError, match=r"2 increasing indices below 4000\. Received: \["):
+            codec.decode(data, np.empty(4000, np.float32))
+
+
+@pytest.mark.parametrize(
+    "options", [{"density": 0}, {"density": True}, {"bits": 0}, {"bits": 5}, {"bits": 2.0}]
+)
+def test_senseless_options_of_chunktopk_are_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"`{name}` of ChunkTopK must be .*Received: {name}="):
+        ChunkTopK(**options)
 
 
 def test_int8_takes_at_most_26_percent_of_the_bytes():
@@ -239,7 +298,7 @@ def test_any_bytes_of_the_right_number_decode_or_are_refused(codec, data):
     try:
         codec.decode(received, out)
     except CodecError:
-        assert isinstance(codec, TopK)
+        assert isinstance(codec, TopK | ChunkTopK)
 
 
 @EVERY_CODEC
@@ -274,7 +333,7 @@ def test_a_codec_travels_by_pickle(codec):
 def test_an_unknown_name_is_refused_with_a_hint():
     with pytest.raises(ValueError, match=r"Did you mean 'int8'.*Received: compression='INT-8'"):
         codecs.get("INT-8")
-    with pytest.raises(ValueError, match="Known: fp16, bf16, int8, fp4, sign, topk"):
+    with pytest.raises(ValueError, match="Known: fp16, bf16, int8, fp4, sign, topk, chunktopk"):
         codecs.get("zstd")
     with pytest.raises(TypeError, match="Received: compression=8"):
         codecs.get(8)

@@ -15,7 +15,7 @@ from distkeras.algorithms import AEASGD, DOWNPOUR, EAMSGD, EASGD, REGISTRY, Loca
 from distkeras.center import BadUpdates
 from distkeras.center.messages import Exchange, Exchanged, Join, Skipped
 from distkeras.wire.client import Client
-from distkeras.wire.codecs import BF16, FP16, Int8, Packing, Sign, TopK
+from distkeras.wire.codecs import BF16, FP16, ChunkTopK, Int8, Packing, Sign, TopK
 from distkeras.wire.compression import Compression, check_compressible, is_elastic, packing_of, sends_weights
 from distkeras.wire.stream import Stream
 
@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).parents[1] / "algorithms"))
 from driving import Job, wander
 
 SIZE = 2100
-CODECS = [FP16(), BF16(), Int8(), Sign(), TopK(density=0.1)]
+CODECS = [FP16(), BF16(), Int8(), Sign(), TopK(density=0.1), ChunkTopK(density=0.1)]
 EVERY_CODEC = pytest.mark.parametrize("codec", CODECS, ids=repr)
 START = np.linspace(-3, 3, 23).astype(np.float32)
 COMPRESSIBLE = [rule() for name, rule in REGISTRY.items() if name not in ("Averaging", "Sequential")]

@@ -99,7 +99,7 @@ def test_a_message_of_another_size_than_its_fragment_is_not_read():
         assert client.call(exchange(1, np.ones(SIZE, np.float32))).sequence == 1
 
 
-@pytest.mark.parametrize("codec", ["int8", "fp4", "topk", "sign", "bf16"])
+@pytest.mark.parametrize("codec", ["int8", "fp4", "topk", "chunktopk", "sign", "bf16"])
 def test_each_fragment_feeds_back_what_its_messages_dropped(codec):
     random = np.random.default_rng(1)
     sent, decoded = np.zeros(SIZE), np.zeros(SIZE)

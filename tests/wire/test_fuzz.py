@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from distkeras.center import messages
 from distkeras.wire import frames
-from distkeras.wire.codecs import Int8, Packing, TopK
+from distkeras.wire.codecs import ChunkTopK, Int8, Packing, TopK
 from distkeras.wire.compression import Compression
 from distkeras.wire.connection import Connection
 
 SIZE = 6
 FUZZ = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
-PACKINGS = [None, Packing(Int8(), SIZE, 4), Packing(TopK(0.5), SIZE, 4)]
+PACKINGS = [None, Packing(Int8(), SIZE, 4), Packing(TopK(0.5), SIZE, 4), Packing(ChunkTopK(0.5), SIZE, 4)]
 
 values = st.recursive(
     st.none()
@@ -70,7 +70,13 @@ def received(data, packing=None, checksum=False, first=b""):
 
 
 FRAMES = {
-    **dict(zip(("plain", "int8", "topk"), ((exchange(), packing) for packing in PACKINGS), strict=True)),
+    **dict(
+        zip(
+            ("plain", "int8", "topk", "chunktopk"),
+            ((exchange(), packing) for packing in PACKINGS),
+            strict=True,
+        )
+    ),
     "write": (messages.Write(np.arange(SIZE, dtype=np.float32)), None),
     "report": (messages.Report(1, "state", 2, 0, 1, b"state"), None),
     "fetch": (messages.Fetch(1, "evaluation", 2), None),

@@ -68,9 +68,10 @@ class DistributedTrainer(Trainer):
         num_parameter_servers: processes that share the center in parts of equal size; workers exchange with
             all of them in parallel. For models that are too large for one process.
         compression: how workers compress their messages: "int8" (a quarter of the bytes; try it first),
-            "bf16", "fp16", "fp4", "sign", "topk", or an instance such as `wire.codecs.TopK(density=0.05)`.
-            The next message carries the rounding error of the last one. With the first three, replies that
-            are the center are compressed too. Default: no compression. Not for `Averaging` and `Sequential`.
+            "bf16", "fp16", "fp4", "sign", "topk", "chunktopk", or an instance such as
+            `wire.codecs.TopK(density=0.05)`. The next message carries the rounding error of the last one.
+            With the first three, replies that are the center are compressed too. Default: no compression.
+            Not for `Averaging` and `Sequential`.
         overlap: train the next window while the last one is exchanged. The worker applies the reply at the
             end of that window, and keeps the progress made in it; staleness includes the window of delay.
             A number of steps, fewer than a window, instead sends each message so many steps before the end

@@ -8,6 +8,7 @@
 | `fp4` | the nearest of 0 and `s 2^-6 .. s`, `s = max abs(x)` per block | 7.94 | a third, or `2^-7 s` |
 | `sign` | `mean abs(x) * sign(x)` per block | 31 | squared relative `1 - norm1^2 / (d norm2^2)` |
 | `topk` | the largest 1 % | 50 | squared relative at most `1 - k / d` |
+| `chunktopk` | of 4096 the largest 128, in 2 bits | 71 | squared relative below 1 |
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from distkeras.wire.codecs.base import Bytes, Codec, CodecError
+from distkeras.wire.codecs.chunk_top_k import ChunkTopK
 from distkeras.wire.codecs.fp4 import FP4
 from distkeras.wire.codecs.half import BF16, FP16
 from distkeras.wire.codecs.int8 import Int8
@@ -22,7 +24,9 @@ from distkeras.wire.codecs.packing import Packing
 from distkeras.wire.codecs.sign import Sign
 from distkeras.wire.codecs.top_k import TopK
 
-REGISTRY: dict[str, type[Codec]] = {codec.name: codec for codec in (FP16, BF16, Int8, FP4, Sign, TopK)}
+REGISTRY: dict[str, type[Codec]] = {
+    codec.name: codec for codec in (FP16, BF16, Int8, FP4, Sign, TopK, ChunkTopK)
+}
 """Every codec by name. The tests of all codecs run on each entry."""
 
 
@@ -53,6 +57,7 @@ __all__ = [
     "FP16",
     "REGISTRY",
     "Bytes",
+    "ChunkTopK",
     "Codec",
     "CodecError",
     "Int8",
