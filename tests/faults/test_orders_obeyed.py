@@ -96,7 +96,6 @@ def test_a_stop_outlives_the_servers_process_but_not_its_training(tmp_path):
         for _ in range(2):
             server._process.kill()
             assert server.revive(0, seconds=30.0)
-            # There is no copy of 3 rows to evaluate.
             assert client.call(Join(1)).orders == Orders(1, True, learning_rate=0.25, send_optimizer=8)
     with ServerProcess(setup, initial, resume=0) as server, Client(server.address, patience=30.0) as client:
         assert client.call(Join(1)).orders == Orders(2, learning_rate=0.25)
