@@ -28,7 +28,7 @@ from distkeras.wire.connection_log import ConnectionLog
 from distkeras.wire.event_loop import IDLE, PARK, THREAD, EventLoop, Steps, Task
 from distkeras.wire.staging import Lease, Staging
 
-LARGE_BYTES = 2**20
+LARGE_BYTES = 2**18
 """Bytes of a vector from which on a connection has a thread: in the event loop all others would wait."""
 
 _LONG = (Leave, Follow, Write)
