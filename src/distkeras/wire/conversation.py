@@ -28,7 +28,7 @@ from distkeras.wire.connection_log import ConnectionLog
 from distkeras.wire.event_loop import IDLE, PARK, THREAD, EventLoop, Steps, Task
 from distkeras.wire.staging import Lease, Staging
 
-LARGE_BYTES = 2**20
+LARGE_BYTES = 2**18
 """Bytes of a vector from which on a connection has a thread: in the event loop all others would wait."""
 
 _LONG = (Leave, Follow, Write)
@@ -43,7 +43,7 @@ class Surroundings:
         loop: runs them.
         staging: lends room for vectors.
         answer: returns the reply to a request; `None` if it comes later.
-        let_go: called with each request and its reply before that is sent.
+        let_go: called with a `Leave` or a `Write` and its reply before that is sent.
         size: elements of a vector.
         dtype: their type.
         keeps_messages: whether the center keeps a message until the round closes, so that it is never in
