@@ -1,0 +1,127 @@
+"""What goes around a training, and what it costs: validation, callbacks, checkpoints and a run directory.
+
+The same training of the MNIST MLP's size runs in turns with nothing around it, and with validation at every
+epoch, `EarlyStopping`, `ModelCheckpoint` and a run directory. The seconds that the validation itself computes
+are not counted: a callback measures them, from `on_test_begin` to `on_test_end`. The time of a training is
+that between its first and its last window, so that the start of Spark's tasks, which differs from turn to
+turn, is not in it; what follows the last window is counted from there to the end of `train`. JSON out.
+
+python benchmarks/around.py [--pairs 7] [--rows 60000] [--epochs 8] [--workers 1] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from distkeras import DistributedTrainer, algorithms
+
+
+class TimeOfTests(keras.callbacks.Callback):
+    """Adds up the seconds of the validations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self._began = 0.0
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+
+def model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    made = keras.Sequential(
+        [
+            keras.Input((784,)),
+            keras.layers.Dense(500, activation="relu"),
+            keras.layers.Dense(500, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    made.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return made
+
+
+def data(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.random((rows, 784), np.float32)
+    return x, (x[:, :10].argmax(1)).astype("int32")
+
+
+def seconds(args: argparse.Namespace, rows: Any, validation: Any, folder: Path | None) -> dict[str, float]:
+    """Train once, with everything around it in `folder`, or with nothing; return where the time went."""
+    rule = algorithms.Sequential(50) if args.workers == 1 else algorithms.ADAG(50)
+    trainer = DistributedTrainer(
+        model(), rule, num_workers=args.workers, num_epoch=args.epochs, batch_size=128, seed=1, verbose=0
+    )
+    tests, options = TimeOfTests(), {}
+    if folder is not None:
+        stopping = keras.callbacks.EarlyStopping("val_loss", patience=args.epochs, restore_best_weights=True)
+        saving = keras.callbacks.ModelCheckpoint(folder / "best.keras", save_best_only=True)
+        options = {
+            "validation_data": validation,
+            "callbacks": [stopping, saving, tests],
+            "run": folder / "run",
+        }
+    trainer.train(rows, **options)
+    ended = time.time()
+    windows = trainer.get_history()
+    whole = ended - windows[0].timestamp
+    return {
+        "whole": whole,
+        "validation": tests.seconds,
+        "counted": whole - tests.seconds,
+        "after": ended - windows[-1].timestamp,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args(arguments)
+    rows, validation = data(args.rows, 0), data(args.rows // 6, 1)
+    seconds(args, rows, validation, None)  # Spark starts, and the step is compiled.
+    pairs = []
+    for number in range(args.pairs):
+        with tempfile.TemporaryDirectory() as folder:
+            order = (None, Path(folder)) if number % 2 == 0 else (Path(folder), None)
+            found = {side is not None: seconds(args, rows, validation, side) for side in order}
+        pairs.append({"without": found[False], "with": found[True]})
+        ratio = found[True]["counted"] / found[False]["counted"]
+        print(
+            f"pair {number}: {found[False]['counted']:.2f} s without, {found[True]}: {ratio:.3f}", flush=True
+        )
+    ratios = [pair["with"]["counted"] / pair["without"]["counted"] for pair in pairs]
+    result = {
+        "arguments": {name: str(value) for name, value in vars(args).items()},
+        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]},
+        "keras": [keras.__version__, keras.backend.backend()],
+        "pairs": pairs,
+        "ratio": {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)},
+    }
+    print(json.dumps(result["ratio"]))
+    if args.out is not None:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
