@@ -21,7 +21,7 @@ from distkeras.center.messages import Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.cluster.servers import Servers
-from distkeras.cluster.watch import Watch
+from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.events import Event, ServerRestored, Window
 from distkeras.wire.group import connect
 
@@ -144,6 +144,7 @@ def run(
                 fault(job)
             except BaseException as error:
                 broken.append(error)
+                servers.stop("The test has failed.")  # Its workers may wait for ever.
 
         thread = threading.Thread(target=do)
         thread.start()
@@ -152,6 +153,9 @@ def run(
                 watch = job.watch = Watch(job.workers, servers, client, num_workers, job.take, clock=clock)
                 job.num_updates = watch.run()
                 job.center = watch.ask(Pull()).center.copy()
+        except WorkerError:
+            if not broken:
+                raise
         finally:
             job.workers.end()
             thread.join(60)

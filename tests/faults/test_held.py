@@ -83,7 +83,9 @@ def test_a_server_and_workers_killed_while_they_are_held_change_nothing(num_serv
                 wait_for_epoch(job, epoch)
             held_at(job, 10.0 * (epoch + 1))
             if epoch == 2:
-                assert within(30, lambda: job.watch.ask(Write(written.copy()))) == Done()
+                assert job.watch.ask(Write(written.copy())) == Done()
+                kill(job, num_servers - 1)
+                within(30, lambda: center_of(job).tolist() == written.tolist())
             job.watch.order(until=FOREVER if epoch == EPOCHS - 2 else ROWS * (epoch + 2))
 
     options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path), commits=3))
@@ -103,16 +105,18 @@ def test_a_server_and_workers_killed_while_they_are_held_change_nothing(num_serv
     assert {event.states for event in ends} == {b""}
 
 
-def test_a_new_driver_goes_on_where_the_last_one_had_not_decided(tmp_path):
+@pytest.mark.parametrize("num_servers", [1, 2])
+def test_a_new_driver_goes_on_where_the_last_one_had_not_decided(num_servers, tmp_path):
     options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path)))
     decided = {"algorithm": DOWNPOUR(communication_window=2), "num_workers": 1, "num_batches": ROWS}
     decided |= {"num_epoch": 3, "epoch_rows": ROWS, "until": ROWS, "options": options}
+    decided |= {"num_servers": num_servers}
 
     def die(job):
         wait_for_epoch(job, 0)
         job.watch.order(until=2 * ROWS)
         wait_for_epoch(job, 1)
-        job.server.stop("enough")
+        job.servers.stop("enough")
 
     with pytest.raises(WorkerError, match="had not finished"):
         bare.run(die, **decided)

@@ -159,4 +159,6 @@ class ForDriver:
         if request.center.shape != (self._vector.size,) or self._num_fragments > 1:
             raise ProtocolError(f"Expected one whole vector. Received: shape {request.center.shape}")
         with self._records.paused():
-            return write(request, self._vector, self._decisions, self._holding, self._records.by_worker)
+            reply = write(request, self._vector, self._decisions, self._holding, self._records.by_worker)
+            self._event_log.touch()
+            return reply
