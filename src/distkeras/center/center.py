@@ -274,8 +274,9 @@ class Center:
                 answers = self._join(request, record)
             else:
                 answers = self._leave(request, record)
-            waits = isinstance(request, Exchange) and all(worker != request.worker for worker, _ in answers)
-            self._decisions.note(request, waits)
+            if self.request_log is not None:  # Here, so that no exit can forget it.
+                answered = any(worker == request.worker for worker, _ in answers)
+                self._decisions.note(request, waits=isinstance(request, Exchange) and not answered)
             return answers
 
     @property

@@ -30,6 +30,8 @@ class Exchanges:
 
     def next_steps(self, state: Worker) -> int:
         """Return the steps from the worker's last commit to the next."""
+        if self._num_fragments == 1 and not self.late:
+            return state.next_window
         return steps_before(state.sequence + 1, state.next_window, self._num_fragments, self.late)
 
     def train(self, worker: int, state: Worker) -> None:
@@ -65,8 +67,9 @@ class Exchanges:
         if state.local is None or state.message is None:
             raise RuntimeError("A reply arrived for a commit that was never sent.")
         fragment = answer.fragment
-        state.trained, state.samples = min(self.late, self.next_steps(state)), 0
-        if state.trained:
+        state.trained = state.samples = 0
+        if self.late:
+            state.trained = min(self.late, self.next_steps(state))
             state.local, state.samples = self._problem.train(state.local, state.trained, state.replica)
         memory = state.memory[fragment]
         adopted = self._side.adopted(state.local, state.message, answer, fragment, memory)
