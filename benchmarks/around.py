@@ -28,7 +28,7 @@ import numpy as np
 from distkeras import DistributedTrainer, algorithms
 
 
-class TimeOfTests(keras.callbacks.Callback):
+class TimeOfTests(keras.callbacks.Callback):  # type: ignore[misc]
     """Adds up the seconds of the validations."""
 
     def __init__(self) -> None:
