@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distkeras.lifecycle.conductor import Conductor
     from distkeras.lifecycle.live_model import Logs
     from distkeras.lifecycle.result import TrainingResult
+    from distkeras.wire.store import SnapshotOptions
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,12 @@ class Keeping:
         if self.run is None:
             return options
         return replace(options, snapshots=self.run.snapshot_options(options.snapshots))
+
+    def snapshots(self, given: SnapshotOptions | None) -> SnapshotOptions | None:
+        """Return where the snapshots can be read, of a training that was given these options."""
+        if self.run is None or given is None or given.address is not None:
+            return given
+        return replace(given, address=self.run.snapshots, storage_options=self.run.options.storage_options)
 
     def find(self, server: ServerOptions) -> Interrupted | None:
         """Return the training to resume; `None` if there is none."""

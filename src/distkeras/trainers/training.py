@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from distkeras.cluster.process import Process
     from distkeras.trainers.configured import Configured
     from distkeras.trainers.given import GivenModel
+    from distkeras.wire.store import SnapshotOptions
     from distkeras.worker.validation_share import ValidationShare
 
     Arrange = Callable[[DataFrame], tuple[DataFrame, tuple[int, ...]]]
@@ -144,6 +145,11 @@ class Training:
             models = self._end(outcome, prepared)
             self._keeping.finish(self.result(time.monotonic() - started))
             return models, outcome.num_updates
+
+    @property
+    def snapshots(self) -> SnapshotOptions | None:
+        """Where the snapshots of the training are, if they are still there at its end."""
+        return self._keeping.snapshots(self._trainer.server.snapshots)
 
     def keras_history(self) -> keras.callbacks.History:
         """Return Keras's history of the one model of the training."""
