@@ -113,20 +113,19 @@ class Keeping:
         interrupted: Interrupted | None,
         settings: Mapping[str, Any],
         algorithm: Algorithm,
-        epoch_rows: int,
-        members: int,
+        epoch_rows: Sequence[Sequence[int]],
     ) -> Start:
         """Decide what the training begins with, and drop what was kept of later epochs.
 
         Raises:
             ValueError: as for `start_of`.
         """
-        self._members = members
-        self.start = start_of(self.run, interrupted, settings, algorithm, epoch_rows, members=members)
+        self._members = len(epoch_rows)
+        self.start = start_of(self.run, interrupted, settings, algorithm, epoch_rows)
         for change in self.start.changes.said:
             logger.warning("The resumed training differs: %s.", change)
         if self.run is not None and self.run.resumed:
-            for member in range(members):
+            for member in range(self._members):
                 epochs = self.start.epochs[member]
                 self._records[member] = self.run.roll_back(epochs, self._key(member))
         return self.start
