@@ -13,12 +13,12 @@ from distkeras.center import CenterConfig, take_snapshot
 from distkeras.center import messages as m
 from distkeras.center.making import make_center
 from distkeras.cluster.options import ServerOptions
-from distkeras.cluster.resume import Changes, Interrupted, Start, find_interrupted, start_of
+from distkeras.cluster.resume import Changes, Interrupted, Start, find_interrupted, start_of, whole_epochs
 from distkeras.events import Window
 from distkeras.runs import Run
 from distkeras.wire.store import SnapshotOptions, Store
 
-ROWS = 16  # Of an epoch: a window has 8.
+ROWS = ((16,),)  # Of an epoch: a window has 8.
 SETTINGS = {
     "num_epoch": 3,
     "num_workers": 2,
@@ -50,9 +50,9 @@ def snapshot(address, windows, seen, independent=False, settings=SETTINGS):
     Store(address).write(take_snapshot(center, settings))
 
 
-def found(run, server, settings=SETTINGS, rule=None, **options):
+def found(run, server, settings=SETTINGS, rule=None, rows=ROWS):
     own = ServerOptions(snapshots=run.snapshot_options(server.snapshots))
-    return start_of(run, find_interrupted(own, run.resumed), settings, rule or ADAG(2), ROWS, **options)
+    return start_of(run, find_interrupted(own, run.resumed), settings, rule or ADAG(2), rows)
 
 
 def test_a_training_goes_on_from_the_snapshot_and_the_driver_gets_the_events_that_it_may_not_have_read(
@@ -81,7 +81,7 @@ def test_members_of_an_ensemble_have_epochs_of_their_own(tmp_path):
         run.begin(SETTINGS)
         snapshot(f"{tmp_path}/snapshots", (4, 1), seen=0, independent=True)
     with Run.open(tmp_path, True) as run:
-        assert found(run, ServerOptions(), members=2) == Start("snapshot", (2, 0), 0)
+        assert found(run, ServerOptions(), rows=((16,), (16,))) == Start("snapshot", (2, 0), 0)
 
 
 def test_epochs_rates_and_workers_may_change_and_what_changed_is_said(tmp_path, model):
@@ -151,3 +151,10 @@ def test_the_history_of_a_resumed_run_lacks_nothing_and_has_nothing_twice(tmp_pa
         for event in polled.events:
             run.write(event)
         assert [window.iteration for window in run.windows()] == [0, 1, 2]
+
+
+def test_whole_epochs_are_counted_where_their_rows_differ():
+    """Steps per epoch that do not divide a pass: epochs of 5, 5 and 2 minibatches, and again."""
+    rows, ends = (5, 5, 2), [5, 10, 12, 17, 22, 24]
+    for samples in range(30):
+        assert whole_epochs(samples, rows) == sum(end <= samples for end in ends) + (samples >= 29)

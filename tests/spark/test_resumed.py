@@ -67,8 +67,13 @@ def train(made, data, run, *others, **options):
 def test_one_worker_goes_on_exactly_with_the_callbacks_where_they_were(data, tmp_path, caplog):
     whole, resumed = trainer(), trainer()
     expected = train(whole, data, tmp_path / "whole")
+    broken = trainer()
     with pytest.raises(RuntimeError, match="the driver dies"):
-        train(trainer(), data, tmp_path / "run", Dies(1))
+        train(broken, data, tmp_path / "run", Dies(1))
+    pulled = broken.interrupted_model().get_weights()
+    broken._training.last.clear()  # As if the server could not be asked any more.
+    for one, other in zip(pulled, broken.interrupted_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
     assert load_run(tmp_path / "run").status == "interrupted"
     assert [record.epoch for record in load_run(tmp_path / "run").records()] == [0]
     found = train(resumed, data, tmp_path / "run")

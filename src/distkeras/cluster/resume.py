@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -121,9 +122,7 @@ def start_of(
     interrupted: Interrupted | None,
     settings: Mapping[str, Any],
     algorithm: Algorithm,
-    epoch_rows: int,
-    *,
-    members: int = 1,
+    epoch_rows: Sequence[Sequence[int]],
 ) -> Start:
     """Return what a training begins with: the newest state that its settings allow.
 
@@ -132,13 +131,13 @@ def start_of(
         interrupted: what `find_interrupted` has found.
         settings: the settings of the training.
         algorithm: its rule.
-        epoch_rows: rows of one epoch of the center, or of a member.
-        members: members of an ensemble.
+        epoch_rows: for each member of an ensemble, or for the one model, the rows of its first epochs, after
+            which they begin again.
 
     Raises:
         ValueError: the settings differ in something that may not change.
     """
-    earlier = interrupted
+    earlier, members = interrupted, len(epoch_rows)
     if earlier is None and run is not None and run.earlier is not None:
         earlier = Interrupted(run.earlier, 0)
     if earlier is None:
@@ -151,10 +150,22 @@ def start_of(
     if interrupted is not None and not changes.workers:
         rows = interrupted.samples if members > 1 else (sum(interrupted.samples),)
         next_event = interrupted.first_unread if resumed else interrupted.next
-        return Start("snapshot", tuple(base + each // epoch_rows for each in rows), next_event, changes)
+        epochs = (base + whole_epochs(*each) for each in zip(rows, epoch_rows, strict=True))
+        return Start("snapshot", tuple(epochs), next_event, changes)
     if last is not None:
         return Start("checkpoint", (last + 1,), None, changes)
     return Start(epochs=(base,) * members, changes=changes)
+
+
+def whole_epochs(samples: int, rows: Sequence[int]) -> int:
+    """Return how many whole epochs are in `samples` rows of a center.
+
+    Args:
+        samples: the rows.
+        rows: rows of the first epochs, after which they begin again.
+    """
+    rounds, rest = divmod(samples, sum(rows))
+    return rounds * len(rows) + sum(end <= rest for end in accumulate(rows))
 
 
 def _differ(name: str, now: Any, then: Any) -> Iterator[str]:

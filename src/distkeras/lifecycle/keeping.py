@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distkeras.lifecycle.conductor import Conductor
     from distkeras.lifecycle.live_model import Logs
     from distkeras.lifecycle.result import TrainingResult
+    from distkeras.wire.store import SnapshotOptions
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,12 @@ class Keeping:
             return options
         return replace(options, snapshots=self.run.snapshot_options(options.snapshots))
 
+    def snapshots(self, given: SnapshotOptions | None) -> SnapshotOptions | None:
+        """Return where the snapshots can be read, of a training that was given these options."""
+        if self.run is None or given is None or given.address is not None:
+            return given
+        return replace(given, address=self.run.snapshots, storage_options=self.run.options.storage_options)
+
     def find(self, server: ServerOptions) -> Interrupted | None:
         """Return the training to resume; `None` if there is none."""
         has_address = server.snapshots is not None and server.snapshots.address is not None
@@ -106,20 +113,19 @@ class Keeping:
         interrupted: Interrupted | None,
         settings: Mapping[str, Any],
         algorithm: Algorithm,
-        epoch_rows: int,
-        members: int,
+        epoch_rows: Sequence[Sequence[int]],
     ) -> Start:
         """Decide what the training begins with, and drop what was kept of later epochs.
 
         Raises:
             ValueError: as for `start_of`.
         """
-        self._members = members
-        self.start = start_of(self.run, interrupted, settings, algorithm, epoch_rows, members=members)
+        self._members = len(epoch_rows)
+        self.start = start_of(self.run, interrupted, settings, algorithm, epoch_rows)
         for change in self.start.changes.said:
             logger.warning("The resumed training differs: %s.", change)
         if self.run is not None and self.run.resumed:
-            for member in range(members):
+            for member in range(self._members):
                 epochs = self.start.epochs[member]
                 self._records[member] = self.run.roll_back(epochs, self._key(member))
         return self.start

@@ -123,6 +123,11 @@ class Run:
         return self._facts["settings"] if self.resumed else None
 
     @property
+    def snapshots(self) -> str:
+        """Address of the snapshots, for readers."""
+        return f"{self.options.address.rstrip('/')}/{SNAPSHOTS}"
+
+    @property
     def base(self) -> int:
         """Epochs before the first row of the present center: it has begun there, anew or at a checkpoint."""
         own = [each["epochs"] for each in self._facts.get("sessions", ()) if each["source"] != "snapshot"]
@@ -188,8 +193,7 @@ class Run:
             if self._mirror is None:
                 self._mirror = SnapshotMirror(self._folder, SNAPSHOTS, self._lease.check)
             return replace(given, address=str(self._mirror.local))
-        address = f"{self.options.address.rstrip('/')}/{SNAPSHOTS}"
-        return replace(given, address=address, storage_options=self.options.storage_options)
+        return replace(given, address=self.snapshots, storage_options=self.options.storage_options)
 
     def write(self, event: Written) -> None:
         """Write an event.

@@ -25,6 +25,7 @@ from distkeras.lifecycle.around import Around
 from distkeras.lifecycle.result import TrainingResult
 from distkeras.model.losses import loss_names
 from distkeras.removed_names import Count, WithoutOldNames, named_arguments
+from distkeras.runs.models import with_snapshot
 from distkeras.trainers.checks import (
     check_choice,
     check_codec,
@@ -245,15 +246,23 @@ class Trainer(WithoutOldNames):
     def interrupted_model(self) -> keras.Model:
         """Return the model of a training that ended with an error, with the last center that could be had.
 
+        It is the one at the end, if the server could still be asked; else that of the last snapshot.
+
         Raises:
-            RuntimeError: there is none: no training has ended with an error, or the center was lost.
+            RuntimeError: no training has ended with an error, or it has no address for snapshots.
+            RunError: there was no snapshot yet.
         """
-        if self._training is None or not self._training.last:
+        training = self._training
+        if training is not None and training.last:
+            return self._given.trained(training.last[0])
+        snapshots = None if training is None else training.snapshots
+        if snapshots is None or snapshots.address is None:
             raise RuntimeError(
-                "There is no center of an interrupted training. Snapshots, if there are any, open with "
-                "train(..., resume=True)."
+                "There is no center of an interrupted training, and no snapshot: these need an address, by "
+                "train(..., run=...) or ServerOptions(snapshots=SnapshotOptions(...))."
             )
-        return self._given.trained(self._training.last[0])
+        model = self._given.trained(self._given.first_vector())
+        return with_snapshot(model, snapshots.address, member=0, storage_options=snapshots.storage_options)
 
     def _settings(self, shuffle: bool, num_rows: int) -> dict[str, Any]:
         return settings_of(self, self._given.spec.layout, self._compiled, shuffle, num_rows)

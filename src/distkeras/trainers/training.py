@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from distkeras.cluster.process import Process
     from distkeras.trainers.configured import Configured
     from distkeras.trainers.given import GivenModel
+    from distkeras.wire.store import SnapshotOptions
     from distkeras.worker.validation_share import ValidationShare
 
     Arrange = Callable[[DataFrame], tuple[DataFrame, tuple[int, ...]]]
@@ -145,6 +146,11 @@ class Training:
             self._keeping.finish(self.result(time.monotonic() - started))
             return models, outcome.num_updates
 
+    @property
+    def snapshots(self) -> SnapshotOptions | None:
+        """Where the snapshots of the training are, if they are still there at its end."""
+        return self._keeping.snapshots(self._trainer.server.snapshots)
+
     def keras_history(self) -> keras.callbacks.History:
         """Return Keras's history of the one model of the training."""
         return self.conductors[0].callbacks.history
@@ -180,12 +186,10 @@ class Training:
         """Run the callbacks that precede the first epoch, and return the first center, or centers."""
         trainer, around, keeping = self._trainer, self._around, self._keeping
         independent = self._is_independent
-        members = trainer.num_workers if independent else 1
         self._num_epoch = trainer.num_epoch - around.initial_epoch
         self._rows = self._rows_of(rows)
         self._member_rows = tuple(self._rows_of((own,)) for own in rows) if independent else ()
-        of_one = (self._member_rows[0] if independent else self._rows)[0]
-        start = keeping.decide(interrupted, settings, trainer.algorithm, of_one, members)
+        start = keeping.decide(interrupted, settings, trainer.algorithm, self._member_rows or (self._rows,))
         self._first = around.initial_epoch if keeping.base is None else keeping.base
         self._num_epoch = trainer.num_epoch - self._first
         self._continue_history()
