@@ -40,6 +40,7 @@ ALLOWED = {
         "lifecycle",
         "monitor",
         "runs",
+        "predictors",
         "events",
         "removed_names",
     },
