@@ -36,7 +36,7 @@ HEADER = """# Keras's own tests
 <!-- Written by `make keras-suite`. -->
 
 The wheel of Keras has its tests in it. `make keras-suite` runs those of the callbacks and of the trainer,
-unchanged, with `distkeras.fit`, `evaluate` and `predict` in the place of the methods of `keras.Model`, with one
+unchanged, with `distkeras.fit`, `evaluate` and `predict` in place of the methods of `keras.Model`, with one
 worker on local Spark. Counted are the cases that pass with Keras's own methods and call one of them. There is
 no way back to Keras's own, and each call must have run a Spark job.
 

@@ -142,7 +142,8 @@ def _numpy(part: Any) -> Any:
 
 
 def _whole(sliceable: Any) -> np.ndarray[Any, Any]:
-    rows = sliceable[0 : getattr(sliceable, "shape", sliceable.array.shape)[0]]
+    shape = sliceable.shape if hasattr(sliceable, "shape") else sliceable.array.shape
+    rows = sliceable[0 : shape[0]]
     return np.asarray(sliceable.convert_to_numpy(rows))
 
 
