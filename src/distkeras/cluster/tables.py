@@ -90,6 +90,11 @@ def slots_for(data: TrainingData) -> int | None:
     return count_slots(data.sparkSession if isinstance(data, DataFrame) else session_for_data())
 
 
+def rows_up_to(data: TrainingData, count: int) -> int:
+    """Return the number of rows of a DataFrame, at most `count`; `count` for other data, not read."""
+    return data.limit(count).count() if isinstance(data, DataFrame) else count
+
+
 def _table_of(data: Any, roles: Roles) -> tuple[Table, Roles]:
     if isinstance(data, tuple):
         return of_tuple(data)
