@@ -59,6 +59,7 @@ ALLOWED = {
         "worker",
         "cluster",
         "trainers",
+        "lifecycle",
         "predictors",
         "transformers",
         "moved",
