@@ -10,6 +10,7 @@ import functools
 import importlib
 import json
 import os
+import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ OURS = os.environ.get("KERAS_SUITE", "own") == "distkeras"
 TRAINERS = {"jax": "JAXTrainer", "tensorflow": "TensorFlowTrainer", "torch": "TorchTrainer"}
 METHODS = ("fit", "evaluate", "predict")
 BACKEND = keras.backend.backend()
+LIMIT_SECONDS = int(os.environ.get("KERAS_SUITE_LIMIT", "300"))
 
 called: dict[str, int] = {}
 """Calls by the test that runs, of the three methods by name."""
@@ -57,6 +59,23 @@ def _counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return counted
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
+    """End a case that hangs: the others are to be counted too."""
+    del item
+
+    def end(*ignored: Any) -> None:
+        raise TimeoutError(f"The case takes longer than {LIMIT_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _ours(name: str) -> Callable[..., Any]:
     """Return our function as a method; it fails unless Spark has run a job in it."""
     import distkeras
@@ -74,7 +93,9 @@ def _ours(name: str) -> Callable[..., Any]:
 def _num_jobs() -> int:
     from distkeras.cluster.session import local_session
 
-    spark = local_session(2)
+    # The JVM lives for minutes: compiling its code well costs more than it saves.
+    options = {"spark_driver_extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+    spark = local_session(2, spark_sql_shuffle_partitions="2", **options)
     return int(spark.sparkContext._jsc.sc().dagScheduler().numTotalJobs())
 
 

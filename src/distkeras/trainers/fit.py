@@ -146,6 +146,8 @@ def fit(
     if epochs <= initial_epoch:
         return _untrained(model, callbacks, epochs, level)
     _check_split(validation_split, validation_data, x)
+    if steps_per_epoch is not None:
+        check_positive_integer("steps_per_epoch", steps_per_epoch)
     steps = _fewest(steps_per_epoch, keras.config.max_steps_per_epoch())
     with folders(2) as (for_training, for_validation):
         most = None if steps is None else steps * (epochs - initial_epoch) * workers
@@ -291,7 +293,6 @@ def _steps(steps: int | None, rows: int | None, size: int, workers: int) -> int 
     """Return `steps_per_epoch`, or `None` if an epoch is a pass: as in Keras, it is not longer."""
     if steps is None:
         return None
-    check_positive_integer("steps_per_epoch", steps)
     if rows is not None and steps >= math.ceil(rows / (size * workers)):
         return None
     return steps
