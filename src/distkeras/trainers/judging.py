@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -57,7 +57,7 @@ def evaluate(
         verbose: 0 for silent; else Keras's progress bar shows the result.
         sample_weight: weights of the rows, with arrays.
         steps: minibatches to evaluate, of arrays and datasets. Default: all.
-        callbacks: Keras's callbacks. The whole evaluation is one batch to them.
+        callbacks: Keras's callbacks. They see the batches, one after the other, once all are computed.
         return_dict: return a dict by name, and not a list in Keras's order (one number, if there is one).
         num_workers: number of Spark tasks.
         features_col: as in `DistributedTrainer`, like all arguments below.
@@ -85,7 +85,7 @@ def evaluate(
         build(model, data.first)
         listed = _callbacks(model, callbacks, verbose, data.num_batches(size))
         listed.on_test_begin()
-        listed.on_test_batch_begin(0)
+        model.stop_evaluating = False
         with as_frame(data.rows, Roles(features_col, label_col, sample_weight_col), num_workers) as (
             frame,
             roles,
@@ -101,8 +101,8 @@ def evaluate(
                 batch_size=size,
                 feeding=Feeding(preprocess, pad_to),
                 custom_objects=custom_objects,
+                on_minibatch=_shown(model, listed, data.num_batches(size)),
             )
-        listed.on_test_batch_end((data.num_batches(size) or 1) - 1, logs)
         listed.on_test_end(logs)
     return logs if return_dict else model._flatten_metrics_in_order(logs)
 
@@ -174,6 +174,23 @@ def predict(
     listed = _callbacks(model, callbacks, verbose, math.ceil(num_rows / size))
     end = _replay(model, listed, columns, structure, size)
     return _packed([column[:end] for column in columns], structure)
+
+
+def _shown(model: Any, callbacks: Any, num_batches: int | None) -> Callable[[int, Any], bool]:
+    """Return a function that shows the batches of an evaluation to the callbacks, in executions.
+
+    It returns False when one of them has stopped the evaluation.
+    """
+    together = getattr(model, "steps_per_execution", 1)
+
+    def show(number: int, logs: dict[str, float]) -> bool:
+        if number % together == 0:
+            callbacks.on_test_batch_begin(number)
+        if (number + 1) % together == 0 or number + 1 == num_batches:
+            callbacks.on_test_batch_end(number, dict(logs))
+        return not model.stop_evaluating
+
+    return show
 
 
 def _replay(model: Any, callbacks: Any, columns: list[Array], structure: Any, size: int) -> int:
