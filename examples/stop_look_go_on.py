@@ -27,7 +27,7 @@ DATA = Path(__file__).parent / "data"
 TOO_HIGH, BETTER = 2.0, 0.05
 
 
-class PressesCtrlC(keras.callbacks.Callback):
+class PressesCtrlC(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is not typed.
     """Stands in for the person at the keyboard: presses Ctrl-C once, at the end of the given epoch."""
 
     def __init__(self, epoch: int) -> None:
