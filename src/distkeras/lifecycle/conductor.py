@@ -220,7 +220,10 @@ class Conductor:
         self._means.add(window.metrics, window.samples)
         if self.callbacks.see_windows:
             self.callbacks.list.on_train_batch_begin(self._steps)
-            self.callbacks.list.on_train_batch_end(self._steps + window.steps - 1, self._means.logs())
+            # The last execution of an epoch counts as whole, as in Keras.
+            steps = self.live.model.steps_per_execution if self.plan.by_steps else window.steps
+            last = self._steps + max(steps, window.steps) - 1
+            self.callbacks.list.on_train_batch_end(last, self._means.logs())
         self._steps += window.steps
         self._send_rate()
         if self.live.model.stop_training:

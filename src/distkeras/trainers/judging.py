@@ -187,7 +187,8 @@ def _shown(model: Any, callbacks: Any, num_batches: int | None) -> Callable[[int
         if number % together == 0:
             callbacks.on_test_batch_begin(number)
         if (number + 1) % together == 0 or number + 1 == num_batches:
-            callbacks.on_test_batch_end(number, dict(logs))
+            # The last execution counts as whole, as in Keras.
+            callbacks.on_test_batch_end(number - number % together + together - 1, dict(logs))
         return not model.stop_evaluating
 
     return show
@@ -210,12 +211,14 @@ def _replay(model: Any, callbacks: Any, columns: list[Array], structure: Any, si
 
 
 def _executions(model: Any, num_rows: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the first and the last batch of each execution, and the number of rows up to its end."""
+    """Yield the first and the last batch of each execution, and the number of rows up to its end.
+
+    The last execution counts as whole, as in Keras.
+    """
     total = math.ceil(num_rows / size)
     together = getattr(model, "steps_per_execution", 1)
     for first in range(0, total, together):
-        last = min(first + together, total) - 1
-        yield first, last, min(num_rows, (last + 1) * size)
+        yield first, first + together - 1, min(num_rows, (first + together) * size)
 
 
 def _callbacks(model: Any, given: Callbacks, verbose: int | str, steps: int | None) -> Any:
