@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from distkeras.lifecycle.around import Around, around_of
 from distkeras.cluster.tables import rows_up_to
+from distkeras.lifecycle.around import Around, around_of
 from distkeras.trainers.base import Trainer
 from distkeras.trainers.given import GivenModel
 
