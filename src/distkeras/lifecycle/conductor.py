@@ -228,9 +228,10 @@ class Conductor:
         self._send_rate()
         if self.live.model.stop_training:
             return
-        if self.plan.by_steps and self._samples < self.plan.end_of(self._next):
-            self._send_weights(control)
-            self._release(control)
+        if self.plan.by_steps:
+            self._send_weights(control)  # Also after the last window of an epoch, which takes the center again.
+            if self._samples < self.plan.end_of(self._next):
+                self._release(control)
 
     def _refused(self, event: UpdateRefused) -> None:
         """Show a loss that is not finite to the callbacks, one of which may end the training for it."""
