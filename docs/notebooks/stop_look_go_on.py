@@ -38,12 +38,12 @@ keras.utils.set_random_seed(1)
 model = keras.Sequential(
     [
         keras.Input((2,)),
-        keras.layers.Dense(32, activation="relu"),
-        keras.layers.Dense(32, activation="relu"),
+        keras.layers.Dense(32, activation="tanh"),
+        keras.layers.Dense(32, activation="tanh"),
         keras.layers.Dense(2, activation="softmax"),
     ]
 )
-model.compile(keras.optimizers.Adam(1.0), "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.compile(keras.optimizers.Adam(0.2), "sparse_categorical_crossentropy", metrics=["accuracy"])
 
 # %% [markdown]
 # Train. When you have seen enough, press the button that interrupts the kernel: the workers stop within a
@@ -64,7 +64,7 @@ history = distkeras.fit(
 )
 
 # %% [markdown]
-# Look. A rate of 1 is far too much for Adam.
+# Look. A rate of 0.2 is too much for Adam here.
 
 # %%
 first = history.history
@@ -75,7 +75,7 @@ print("rate:", float(model.optimizer.learning_rate))
 # Change the rate, and go on: the next `fit` begins with the weights and the optimizer's state of the last.
 
 # %%
-model.optimizer.learning_rate = 0.01
+model.optimizer.learning_rate = 0.005
 history = distkeras.fit(
     model,
     x,

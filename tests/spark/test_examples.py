@@ -46,7 +46,7 @@ def test_mnist_goes_from_a_csv_file_to_an_accuracy(spark, example, tmp_path):
 
 def test_a_person_stops_looks_changes_the_rate_and_goes_on(spark, example, capsys):
     del spark  # The active session.
-    losses = example("stop_look_go_on").run(rows=600, epochs=4, workers=1)
+    losses = example("stop_look_go_on").run(rows=800, epochs=4, workers=1)
     assert "Stopped." in capsys.readouterr().out
     assert len(losses) == 4
     assert min(losses[2:]) < losses[1]

@@ -319,7 +319,10 @@ def _untrained(model: Any, callbacks: Any, epochs: int, verbose: int) -> keras.c
     """Return the history of no epochs; the callbacks see the beginning and the end, as in Keras."""
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = keras.callbacks.CallbackList(
-            callbacks, add_history=True, add_progbar=verbose != 0, verbose=verbose, epochs=epochs, model=model
+            *(callbacks, True, verbose != 0, model),
+            verbose=verbose,
+            epochs=epochs,
+            steps=None,
         )
     model.stop_training = False
     callbacks.on_train_begin()
