@@ -15,6 +15,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -131,10 +132,18 @@ def document(judged: list[Case]) -> str:
         if not case["passed"]:
             failed.setdefault(case["case"], []).append(case)
     for name, cases in failed.items():
-        why = next((each["reason"] for each in reasons if each["case"] in name), cases[0]["reason"][:300])
+        why = next(
+            (each["reason"] for each in reasons if each["case"] in name), _shortened(cases[0]["reason"])
+        )
         backends = ", ".join(case["backend"] for case in cases)
         lines.append(f"| `{name.partition('::')[2]}` | {backends} | {why.replace('|', chr(92) + '|')} |")
     return "\n".join(lines) + "\n"
+
+
+def _shortened(reason: str) -> str:
+    """Return the beginning and the end of a long reason, without this machine's paths."""
+    text = re.sub(r'"[^"]*/([^"/]+\.py)"', r"\1", reason)
+    return text if len(text) <= 300 else f"{text[:100]} ... {text[-200:]}"
 
 
 def main() -> int:
