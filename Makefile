@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-all test parity parity-all rounding soak lint types format benchmarks java clean
+.PHONY: demo demo-all test parity parity-all keras-suite rounding soak lint types format benchmarks java clean
 
 demo: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py
@@ -26,6 +26,10 @@ parity: $(VENV)/installed-dev java
 
 parity-all: $(VENV)/installed-dev java
 	$(BIN)/python tests/parity/run.py --all
+
+# Keras's own tests with `distkeras.fit` in the place of `fit`; on all backends, and docs/keras_suite.md.
+keras-suite: $(VENV)/installed-dev java
+	$(BIN)/python tests/parity/keras_suite.py --all
 
 soak: $(VENV)/installed-dev java
 	DISTKERAS_SOAK=20 $(BIN)/python -m pytest tests/faults

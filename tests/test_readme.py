@@ -43,6 +43,7 @@ def links(path):
         ("README.md", 5),
         ("docs/algorithms.md", 1),
         ("docs/data.md", 2),
+        ("docs/fit.md", 3),
         ("docs/models.md", 1),
         ("docs/runs.md", 3),
         ("docs/simulator.md", 5),

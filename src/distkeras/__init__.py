@@ -34,7 +34,7 @@ _SUBPACKAGES = (
     "worker",
 )
 
-_FUNCTIONS = ("load_model", "load_run", "merge", "save_model")
+_FUNCTIONS = ("evaluate", "fit", "load_model", "load_run", "merge", "predict", "save_model")
 
 if ModuleFinder not in sys.meta_path:
     sys.meta_path.append(ModuleFinder)

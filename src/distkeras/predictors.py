@@ -28,6 +28,7 @@ from distkeras.cluster.prediction import (
 from distkeras.cluster.probe import check_python
 from distkeras.cluster.source import check_new
 from distkeras.cluster.validate import Names, check_batch_size
+from distkeras.model.kinds import is_model
 from distkeras.model.saved import save
 from distkeras.model.spec import ensure_built
 from distkeras.removed_names import missing
@@ -251,7 +252,7 @@ def _localized(prediction: Prediction) -> Prediction:
 def _checked_models(given: keras.Model | Sequence[keras.Model]) -> list[keras.Model]:
     models = list(given) if isinstance(given, list | tuple) else [given]
     for model in models:
-        if not isinstance(model, keras.Model):
+        if not is_model(model):
             raise TypeError(
                 f"`keras_model` must be a Keras model, or a list of them. Received: {type(model)}"
             )

@@ -100,7 +100,7 @@ def test_only_the_first_steps_are_judged():
     model = make_model()
     columns, table = make_table()
     minibatches = minibatches_of(Subject(serialize_model(model), columns, table, BATCH, steps=2))
-    check(evaluated(model, minibatches), expected(model, 2 * BATCH))
+    check(evaluated(model, minibatches)[-1], expected(model, 2 * BATCH))
 
 
 def test_states_of_partitions_of_several_minibatches_add_up_to_evaluate_of_all_rows(tmp_path):
@@ -108,5 +108,6 @@ def test_states_of_partitions_of_several_minibatches_add_up_to_evaluate_of_all_r
     columns, table = make_table()
     evaluation = Evaluation(serialize_model(model), columns, batch_size=16)
     task = EvaluationTask(pack(evaluation, tmp_path), "jax", 1)
-    parts = [partial_states(task, 0, iter(part.to_batches())) for part in (table[:50], table[50:], table[:0])]
+    shares = (table[:50], table[50:], table[:0])
+    parts = [partial_states(task, 0, iter(share.to_batches()))["states"] for share in shares]
     check(dict(sorted(together(model, columns, 16, parts).items())), expected(model))

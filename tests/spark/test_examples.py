@@ -13,6 +13,7 @@ import pytest
 from distkeras.algorithms import REGISTRY
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+NOTEBOOKS = Path(__file__).parents[2] / "docs" / "notebooks"
 
 
 @pytest.fixture
@@ -41,6 +42,26 @@ def test_the_rule_of_ones_own_has_at_most_twenty_lines():
 def test_mnist_goes_from_a_csv_file_to_an_accuracy(spark, example, tmp_path):
     accuracy = example("mnist_workflow").run(spark, tmp_path, rows=400, epochs=3, workers=2)
     assert accuracy > 0.25  # By chance: 0.1.
+
+
+def test_a_person_stops_looks_changes_the_rate_and_goes_on(spark, example, capsys):
+    del spark  # The active session.
+    losses = example("stop_look_go_on").run(rows=800, epochs=4, workers=1)
+    assert "Stopped." in capsys.readouterr().out
+    assert len(losses) == 4
+    assert min(losses[2:]) < losses[1]
+
+
+def test_the_notebook_runs_cell_by_cell(spark, capsys):
+    del spark
+    text = (NOTEBOOKS / "stop_look_go_on.py").read_text()
+    cells = [cell for cell in re.split(r"^# %%", text, flags=re.MULTILINE)[1:] if cell.startswith("\n")]
+    namespace = {"__name__": "__main__"}
+    for number, cell in enumerate(cells):
+        exec(compile(cell, f"cell {number}", "exec"), namespace)
+    before, after = re.search(r"validation: ([\d.]+) -> ([\d.]+)", capsys.readouterr().out).groups()
+    assert namespace["history"].epoch[-1] == 5
+    assert float(after) < float(before)
 
 
 def test_a_table_is_learned_by_trainers_of_every_kind(spark, example):

@@ -13,7 +13,7 @@ from pyspark.ml.evaluation import (
 )
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras import ServerOptions
+from distkeras import ServerOptions, StopWhen
 from distkeras.algorithms import ADAG, DOWNPOUR, DynSGD
 from distkeras.ml import (
     KerasClassificationModel,
@@ -170,6 +170,59 @@ def test_held_rows_are_judged_and_not_trained_on(df):
     out = model.transform(df)
     assert judge.evaluate(out) > 0.8
     assert BinaryClassificationEvaluator().evaluate(out) > 0.95
+
+
+class Counts(keras.callbacks.Callback):
+    """Counts the epochs of all its copies, and the names in their logs."""
+
+    seen: list[list[str]] = []  # noqa: RUF012 (shared by the copies that each `fit` gets)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(sorted(logs))
+
+
+def test_callbacks_validation_and_a_target_go_around_a_training(df):
+    Counts.seen.clear()
+    counts = Counts()
+    estimator = KerasClassifier(
+        model=network(),
+        workerOptimizer="sgd",
+        numWorkers=1,
+        numEpoch=5,
+        algorithm="Sequential",
+        validationIndicatorCol="held",
+        validationFreq=1,
+        callbacks=[counts],
+        stop={"val_loss": 100.0},
+    )
+    model = estimator.fit(df)
+    assert Counts.seen == [["accuracy", "loss", "val_accuracy", "val_loss"]]  # The target ends it at once.
+    assert counts.__dict__ == Counts().__dict__  # Each `fit` has copies.
+    assert sum(window.samples for window in model.history) < 5 * ROWS
+    with pytest.raises(ValueError, match="`validationIndicatorCol` or `validationSplit`, not both"):
+        estimator.copy({estimator.validationSplit: 0.5}).fit(df)
+
+
+def test_callbacks_are_saved_as_a_function_or_asked_for_again(tmp_path):
+    estimator = KerasEstimator(
+        model=network(), callbacks=[Counts()], stop=StopWhen(loss=0.1, minutes=2), validationSplit=0.25
+    )
+    estimator.save(str(tmp_path / "estimator"))
+    loaded = KerasEstimator.load(str(tmp_path / "estimator"))
+    assert loaded.getStop() == estimator.getStop()
+    assert StopWhen(**loaded.getStop()).targets == {"loss": 0.1}
+    assert loaded.getValidationSplit() == 0.25
+    with pytest.raises(ValueError, match=r"set `callbacks` again.*Counts"):
+        loaded.getCallbacks()
+    for name, value, message in (
+        ("callbacks", [1], "a list of Keras callbacks"),
+        ("stop", {}, "a target or a time"),
+        ("validationSplit", 1.0, "less than 1"),
+        ("validateOn", "moon", '"driver" or "workers"'),
+        ("resume", "yes", '"auto"'),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            KerasEstimator(**{name: value})
 
 
 def test_learning_rate_and_weights_count(df):

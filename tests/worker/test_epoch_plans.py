@@ -123,18 +123,35 @@ class CountedFeed(ListFeed):
 @pytest.mark.parametrize("steps", [1, 2, 5, 7, 12])
 def test_epochs_of_a_number_of_steps_go_on_from_pass_to_pass(steps):
     passes = CountedFeed(5)
-    feed = EpochFeed(passes, 5, steps)
+    feed = EpochFeed(passes, 5, EpochPlan(steps=steps))
     read = [[minibatch.x for minibatch in feed.epoch(epoch)] for epoch in range(4)]
     assert read == [list(range(epoch * steps, (epoch + 1) * steps)) for epoch in range(4)]
     # Each pass was begun once: its rows may still arrive.
     assert passes.begun == [(number, 0) for number in range(-(-4 * steps // 5))]
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 7])
+def test_epochs_within_a_pass_end_with_it(steps):
+    passes, plan = CountedFeed(5), EpochPlan(steps=steps, within_pass=True)
+    feed, cut = EpochFeed(passes, 5, plan), range(0, 5, steps)
+    read = [[minibatch.x for minibatch in feed.epoch(epoch)] for epoch in range(2 * len(cut))]
+    places = [(number, first) for number in range(2) for first in cut]
+    assert read == [
+        [5 * number + place for place in range(first, min(first + steps, 5))] for number, first in places
+    ]
+    assert plan.num_passes(2 * len(cut), 5) == 2
+    for epoch in range(2 * len(cut)):
+        begin = plan.begin_of(epoch, 5)
+        assert plan.ended_by(begin, 5) == epoch
+        assert plan.ended_by(plan.begin_of(epoch + 1, 5) - 1, 5) == epoch
+        assert [each.x for each in feed.epoch(epoch, 0)] == read[epoch]
+
+
 def test_a_replacement_and_a_worker_that_goes_back_find_the_place_in_the_pass():
-    feed = EpochFeed(CountedFeed(5), 5, 3)
+    feed = EpochFeed(CountedFeed(5), 5, EpochPlan(steps=3))
     for epoch, start in ((3, 1), (1, 0), (1, 2), (0, 0)):
         assert [each.x for each in feed.epoch(epoch, start)] == list(range(3 * epoch + start, 3 * epoch + 3))
-    assert list(EpochFeed(CountedFeed(0), 0, 3).epoch(0)) == []
+    assert list(EpochFeed(CountedFeed(0), 0, EpochPlan(steps=3)).epoch(0)) == []
 
 
 @pytest.mark.parametrize("commits", range(6))
@@ -147,10 +164,10 @@ def test_a_killed_worker_trains_each_minibatch_of_such_epochs_once(commits):
             raise Killed
         return caller(center)(request)
 
-    feed = EpochFeed(CountedFeed(5), 5, 3)
+    feed = EpochFeed(CountedFeed(5), 5, EpochPlan(steps=3))
     with pytest.raises(Killed):
         run(algorithm, plan, feed=feed, center=center, call=call)
-    replica, _ = run(algorithm, plan, feed=EpochFeed(CountedFeed(5), 5, 3), center=center)
+    replica, _ = run(algorithm, plan, feed=EpochFeed(CountedFeed(5), 5, EpochPlan(steps=3)), center=center)
     done = [0, 2, 3, 5, 6, 8][commits]
     assert replica.trained == list(range(done, 9))
     assert [window.steps for window in windows_of(center)] == [2, 1] * 3
@@ -170,6 +187,8 @@ def make_task(**options):
         ({"epochs": EpochPlan(steps=3)}, (96, 4 + 64, 32 + 4 + 32, 64 + 4)),
         ({"epochs": EpochPlan(steps=6)}, (100 + 64, 32 + 4 + 100 + 0 * 64, 100 + 64, 32 + 4 + 100)),
         ({"epochs": EpochPlan(steps=3), "drop_remainder": True}, (96,) * 4),
+        ({"epochs": EpochPlan(steps=3, within_pass=True)}, (96, 4) * 2),
+        ({"epochs": EpochPlan(steps=9, within_pass=True)}, (100,) * 4),
         ({"center": CenterConfig(DOWNPOUR(), 2), "rows": (40, 33)}, (73,) * 4),
         (
             {"center": CenterConfig(DOWNPOUR(), 2), "rows": (40, 33), "epochs": EpochPlan(steps=1)},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,17 @@ def of_tuple(given: tuple[Any, ...]) -> tuple[ArrayTable, Roles]:
         ValueError: another number of parts, or as `ArrayTable`.
         TypeError: as `ArrayTable`.
     """
+    arrays, roles = named_parts(given)
+    table = ArrayTable(arrays)
+    return table, replace(roles, shapes=table.shapes)
+
+
+def named_parts(given: tuple[Any, ...]) -> tuple[dict[str, Any], Roles]:
+    """Return the arrays of `(x, y, sample_weight)` by column name, and their roles.
+
+    Raises:
+        ValueError: another number of parts.
+    """
     if not 1 <= len(given) <= 3:
         raise ValueError(
             f"Expected a tuple (x, y) or (x, y, sample_weight). Received: a tuple of {len(given)} parts"
@@ -103,8 +114,7 @@ def of_tuple(given: tuple[Any, ...]) -> tuple[ArrayTable, Roles]:
     if weight is not None:
         more, weights = _named_weights(weight)
         arrays |= more
-    table = ArrayTable(arrays)
-    return table, Roles(features, labels, weights, table.shapes)
+    return arrays, Roles(features, labels, weights)
 
 
 def _named(part: Any, name: str) -> tuple[dict[str, Any], Names]:

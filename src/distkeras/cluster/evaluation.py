@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 from pyspark import TaskContext
@@ -18,7 +18,15 @@ from distkeras.cluster.validate import Names, Weights
 from distkeras.model.losses import loss_names
 from distkeras.model.process import backend_name
 from distkeras.model.spec import serialize_model
-from distkeras.worker.evaluate import Evaluation, EvaluationTask, partial_states, together
+from distkeras.worker.evaluate import (
+    Evaluated,
+    Evaluation,
+    EvaluationTask,
+    States,
+    added,
+    partial_states,
+    together,
+)
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.signature import model_signature
 from distkeras.worker.tensor_spec import fixed_batch
@@ -26,6 +34,8 @@ from distkeras.worker.tensor_spec import fixed_batch
 if TYPE_CHECKING:
     import keras
     from pyspark.sql import DataFrame
+
+OnMinibatch: TypeAlias = "Callable[[int, dict[str, float]], bool]"
 
 
 def evaluate(
@@ -40,6 +50,7 @@ def evaluate(
     feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
     custom_objects: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    on_minibatch: OnMinibatch | None = None,
 ) -> dict[str, float]:
     """Return the loss and the compiled metrics by name, as `model.evaluate` would compute them on all rows.
 
@@ -54,6 +65,8 @@ def evaluate(
         feeding: options that make minibatches from rows; all rows are used.
         custom_objects: as in `DistributedTrainer`.
         shapes: shape of one row, for columns of flattened rows.
+        on_minibatch: receives loss and metrics up to and with each minibatch, in order, once all rows are
+            evaluated. If it returns False, the evaluation ends with that minibatch.
 
     Raises:
         ValueError, TypeError: the data does not fit the model, or there are no rows.
@@ -71,7 +84,7 @@ def evaluate(
         batch_size=batch_size,
         feeding=feeding,
     )
-    return evaluate_prepared(model, prepared, batch_size, custom_objects)
+    return evaluate_prepared(model, prepared, batch_size, custom_objects, on_minibatch)
 
 
 def evaluate_prepared(
@@ -79,24 +92,42 @@ def evaluate_prepared(
     prepared: Prepared,
     batch_size: int,
     custom_objects: Mapping[str, Any] | None = None,
+    on_minibatch: OnMinibatch | None = None,
 ) -> dict[str, float]:
     """Return the loss and the compiled metrics of `model` on prepared rows, as `evaluate`.
+
+    Numbers that the model's own `test_step` adds to them are those of the last minibatch, as in Keras.
 
     Args:
         model: a compiled model.
         prepared: the rows, from `prepare`.
         batch_size: rows of a minibatch.
         custom_objects: as in `DistributedTrainer`.
+        on_minibatch: as in `evaluate`.
     """
     spark = prepared.frame.sparkSession
     threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
     evaluation = Evaluation(
-        serialize_model(model, custom_objects=custom_objects), prepared.columns, batch_size
+        serialize_model(model, custom_objects=custom_objects),
+        prepared.columns,
+        batch_size,
+        each=on_minibatch is not None,
     )
     with limited_batches(spark), delivered(spark, evaluation) as payload:
         sealed = EvaluationTask(payload, backend_name(), threads)
         rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
-    return together(model, prepared.columns, batch_size, [json.loads(row.states) for row in rows])
+    found: list[Evaluated] = [json.loads(row.states) for row in rows]
+    further = {name: value for part in found for name, value in part["last"].items()}
+    if on_minibatch is None:
+        parts = [part["states"] for part in found]
+        return further | together(model, prepared.columns, batch_size, parts)
+    arrived: States = []
+    for number, states in enumerate(states for part in found for states in part["each"]):
+        arrived = added(arrived, states)
+        logs = further | together(model, prepared.columns, batch_size, [arrived])
+        if not on_minibatch(number, logs):
+            break
+    return logs
 
 
 def _partition_function(

@@ -22,6 +22,8 @@ from distkeras.cluster.names import column_in_memory
 from distkeras.cluster.partitions import LOGGER
 from distkeras.cluster.session import local_session
 from distkeras.cluster.settings import is_local
+from distkeras.cluster.slots import count_slots
+from distkeras.cluster.written import Written
 
 FILE_BYTES = 96 * 2**20
 """Largest file that is written for Spark, which splits files of more than 128 MiB unevenly."""
@@ -57,8 +59,11 @@ def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tup
     if isinstance(data, str | os.PathLike):
         yield session_for_data().read.parquet(os.fspath(data)), roles
         return
-    table, roles = _table_of(data, roles)
     session = session_for_data()
+    if isinstance(data, Written) and is_local(session):
+        yield session.read.parquet(str(data.folder)).toDF(*data.names), data.roles
+        return
+    table, roles = _table_of(data, roles)
     if not is_local(session):
         whole = table.read(0, table.num_rows) if isinstance(table, ArrayTable) else table
         rows = whole if isinstance(whole, pa.Table) else whole.read_all()
@@ -80,9 +85,21 @@ def session_for_data() -> SparkSession:
     return local_session()
 
 
+def slots_for(data: TrainingData) -> int | None:
+    """Return the number of task slots of the session that `data` is trained in; `None` over Spark Connect."""
+    return count_slots(data.sparkSession if isinstance(data, DataFrame) else session_for_data())
+
+
+def rows_up_to(data: TrainingData, count: int) -> int:
+    """Return the number of rows of a DataFrame, at most `count`; `count` for other data, not read."""
+    return data.limit(count).count() if isinstance(data, DataFrame) else count
+
+
 def _table_of(data: Any, roles: Roles) -> tuple[Table, Roles]:
     if isinstance(data, tuple):
         return of_tuple(data)
+    if isinstance(data, Written):
+        return pq.read_table(data.folder).rename_columns(list(data.names)), data.roles
     if isinstance(data, Mapping):
         table = ArrayTable({name: data[name] for name in _needed(list(data), roles)})
         return table, replace(roles, shapes=table.shapes)

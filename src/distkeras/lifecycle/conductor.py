@@ -220,14 +220,18 @@ class Conductor:
         self._means.add(window.metrics, window.samples)
         if self.callbacks.see_windows:
             self.callbacks.list.on_train_batch_begin(self._steps)
-            self.callbacks.list.on_train_batch_end(self._steps + window.steps - 1, self._means.logs())
+            # The last execution of an epoch counts as whole, as in Keras.
+            steps = self.live.model.steps_per_execution if self.plan.by_steps else window.steps
+            last = self._steps + max(steps, window.steps) - 1
+            self.callbacks.list.on_train_batch_end(last, self._means.logs())
         self._steps += window.steps
         self._send_rate()
         if self.live.model.stop_training:
             return
-        if self.plan.by_steps and self._samples < self.plan.end_of(self._next):
-            self._send_weights(control)
-            self._release(control)
+        if self.plan.by_steps:
+            self._send_weights(control)  # After the last window of an epoch, too.
+            if self._samples < self.plan.end_of(self._next):
+                self._release(control)
 
     def _refused(self, event: UpdateRefused) -> None:
         """Show a loss that is not finite to the callbacks, one of which may end the training for it."""
@@ -329,10 +333,18 @@ class Conductor:
             # Read after `on_test_begin`, where a callback may exchange the weights for their average.
             results = judge.judge(self.live.vector(), self.live.variables())
         if self.callbacks.see_tests:
-            calls.on_test_batch_begin(0)
-            calls.on_test_batch_end(0, results)
+            by_workers = self._control is not None and event is not None and judge.workers
+            self._show_tests([results] if by_workers or judge.batches is None else judge.batches())
         calls.on_test_end(results)
         return {f"val_{name}": value for name, value in results.items()}
+
+    def _show_tests(self, batches: Sequence[Logs]) -> None:
+        """Call the methods for batches of a validation: an execution of several is one batch, as in Keras."""
+        together = self.live.model.steps_per_execution
+        for first in range(0, len(batches), together):
+            self.callbacks.list.on_test_batch_begin(first)
+            last = min(first + together, len(batches)) - 1
+            self.callbacks.list.on_test_batch_end(first + together - 1, dict(batches[last]))
 
     def _results_of_workers(self, judge: Judge, event: EpochEnded) -> Logs | None:
         """Return what the workers' evaluations give together; `None` if there is not one of each."""

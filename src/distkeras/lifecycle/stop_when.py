@@ -54,6 +54,11 @@ class StopWhen:
         self.targets = dict(targets)
         self._modes = {name: modes.get(name) or mode_of(name) for name in targets}
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make it, plain JSON."""
+        minutes = {} if self.minutes is None else {"minutes": self.minutes}
+        return {**self.targets, "mode": dict(self._modes), **minutes}
+
     def __repr__(self) -> str:
         parts = [f"{name}={value!r}" for name, value in self.targets.items()]
         return (

@@ -9,7 +9,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -50,6 +50,9 @@ class SideEvaluation:
         backend: Keras backend.
         threads: cores that the process may use; default: all.
 
+    Attributes:
+        batches: results up to and with each minibatch of the last version.
+
     Example:
         with SideEvaluation(spec, columns, frame.toArrow(), batch_size=32, backend="jax") as side:
             logs = side.judge(center)
@@ -70,6 +73,7 @@ class SideEvaluation:
         self._setup = Setup(backend, threads or os.cpu_count() or 1)
         self._subject = pack(Subject(model, columns, table, batch_size, steps), self._folder.name)
         self._killed = 0
+        self.batches: Sequence[dict[str, float]] = ()
         self._process: _Process | None = self._start()
 
     def judge(
@@ -104,6 +108,7 @@ class SideEvaluation:
                 break
         if answer.error is not None:
             raise SideEvaluationFailed(f"The validation beside the driver failed:\n{answer.error}")
+        self.batches = answer.batches
         return answer.logs
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from pyspark.ml.param.shared import TypeConverters
 
 from distkeras import algorithms
 from distkeras.cluster.options import ServerOptions
+from distkeras.lifecycle import StopWhen
 from distkeras.ml.names import check_optimizer_name
 from distkeras.ml.serialization import Serialized, custom_object, serialized
 from distkeras.transformers.base import finite
@@ -39,6 +41,75 @@ OPTIONS = {
     "customObjects": "custom_objects",
 }
 """The Params that are passed to `DistributedTrainer` directly, with the names of its arguments."""
+
+AROUND = {
+    "validationSplit": "validation_split",
+    "validationFreq": "validation_freq",
+    "validateOn": "validate_on",
+    "stepsPerEpoch": "steps_per_epoch",
+    "run": "run",
+    "resume": "resume",
+}
+"""The Params that are passed to `DistributedTrainer.train` directly, with the names of its arguments."""
+
+
+class Callbacks(Serialized):
+    """Callbacks as the value of a Param: their classes are saved, for the message, and not what they hold."""
+
+    def _made(self) -> Any:
+        raise ValueError(
+            "A list of callbacks is not saved with an estimator: set `callbacks` again, or save a function "
+            f"that returns them. Received: saved callbacks={self['callbacks']}"
+        )
+
+
+def to_callbacks(value: Any) -> Any:
+    """Param converter: a list of Keras callbacks, or a function without arguments that returns one."""
+    if isinstance(value, Serialized):
+        return value
+    if isinstance(value, Mapping):
+        return Callbacks(dict(value)) if "callbacks" in value else serialized(dict(value))
+    if isinstance(value, types.FunctionType):
+        return custom_object(value.__name__, value)
+    listed = list(value) if isinstance(value, Iterable) else [value]
+    for each in listed:
+        if not isinstance(each, keras.callbacks.Callback):
+            raise TypeError(
+                "Expected a list of Keras callbacks, or a function without arguments that returns one. "
+                f"Received: {value!r}"
+            )
+    return Callbacks({"callbacks": [type(each).__name__ for each in listed]}, listed)
+
+
+def to_stop(value: Any) -> dict[str, Any]:
+    """Param converter: `StopWhen`, or a dict of its arguments, which is its saved form."""
+    if isinstance(value, StopWhen):
+        return value.arguments()
+    if not isinstance(value, Mapping):
+        raise TypeError(f"Expected distkeras.StopWhen, or a dict of its arguments. Received: {value!r}")
+    return StopWhen(**value).arguments()
+
+
+def to_share(value: Any) -> float:
+    """Param converter: a number of at least 0 and less than 1."""
+    share = finite(value)
+    if not 0 <= share < 1:
+        raise ValueError(f"Expected a share of at least 0 and less than 1. Received: {value!r}")
+    return share
+
+
+def to_resume(value: Any) -> bool | str:
+    """Param converter: True, False or "auto"."""
+    if not isinstance(value, bool) and value != "auto":
+        raise ValueError(f'Expected True, False or "auto". Received: resume={value!r}')
+    return value if isinstance(value, bool) else "auto"
+
+
+def to_place(value: Any) -> str:
+    """Param converter: "auto", "driver" or "workers"."""
+    if value not in ("auto", "driver", "workers"):
+        raise ValueError(f'Expected "auto", "driver" or "workers". Received: validateOn={value!r}')
+    return str(value)
 
 
 def to_names(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -17,7 +18,8 @@ from distkeras.algorithms import Algorithm
 from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.names import Table
 from distkeras.cluster.validate import Names
-from distkeras.ml.converters import OPTIONS
+from distkeras.lifecycle import StopWhen
+from distkeras.ml.converters import AROUND, OPTIONS
 from distkeras.ml.model import KerasModel
 from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
 from distkeras.ml.persistence import KerasReadable, KerasWritable
@@ -55,6 +57,15 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         classWeight: a weight by class index, as in `keras.Model.fit`.
         validationIndicatorCol: boolean column; rows where it is true are not used for training. The fitted
             model has their loss and metrics in `validation_metrics`.
+        validationSplit: part of the rows to validate on at the ends of epochs, in its place.
+        validationFreq: epochs from one validation to the next.
+        validateOn: as in `DistributedTrainer.train`.
+        callbacks: Keras callbacks, which run on the driver; each `fit` gets copies. Or a function without
+            arguments that returns them, which is saved with the estimator.
+        stop: `distkeras.StopWhen`, or a dict of its arguments.
+        run: address of a directory for events and checkpoints.
+        resume: whether to go on with the run at that address: True, False or "auto".
+        stepsPerEpoch: minibatches of a worker in an epoch.
         numWorkers: number of replicas; each is one Spark task. Default: 2.
         batchSize: rows in a minibatch of one worker. Default: 32.
         numEpoch: passes over the data. Default: 1.
@@ -108,6 +119,14 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         weightCol: str | None = None,
         classWeight: Mapping[int, float] | None = None,
         validationIndicatorCol: str | None = None,
+        validationSplit: float | None = None,
+        validationFreq: int | None = None,
+        validateOn: str | None = None,
+        callbacks: Any = None,
+        stop: StopWhen | Mapping[str, Any] | None = None,
+        run: str | None = None,
+        resume: bool | str | None = None,
+        stepsPerEpoch: int | None = None,
         numWorkers: int | None = None,
         batchSize: int | None = None,
         numEpoch: int | None = None,
@@ -152,7 +171,16 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         self._model_class._of(value_of(self, "model"), self)._check_new(dataset)
         train, validation = self._split(dataset)
         trainer = self._trainer()
-        trained = trainer.train(train, shuffle=self.getOrDefault("shuffle"))
+        around = self._around()
+        if validation is not None and "validation_split" in around:
+            raise ValueError(
+                "Expected `validationIndicatorCol` or `validationSplit`, not both. Received: "
+                f"validationIndicatorCol={self.getOrDefault('validationIndicatorCol')!r}, "
+                f"validationSplit={around['validation_split']!r}"
+            )
+        if around and validation is not None:
+            around["validation_data"] = validation
+        trained = trainer.train(train, shuffle=self.getOrDefault("shuffle"), **around)
         model = self._model_class._of(trained, self)
         model.history = trainer.get_history()
         seconds, updates = trainer.get_training_time(), int(trainer.num_updates)
@@ -203,6 +231,19 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
             if self.isDefined(name):
                 options[argument] = deserialized(self.getOrDefault(name))
         return DistributedTrainer(model, self._algorithm(), self._optimizer(), **options)
+
+    def _around(self) -> dict[str, Any]:
+        """Return the arguments of `DistributedTrainer.train` for what goes around the training."""
+        options = {
+            argument: self.getOrDefault(name) for name, argument in AROUND.items() if self.isDefined(name)
+        }
+        if self.isDefined("stop"):
+            options["stop"] = StopWhen(**self.getOrDefault("stop"))
+        if self.isDefined("callbacks"):
+            given = deserialized(self.getOrDefault("callbacks"))
+            # Several calls of `fit` may run at once, and each must begin with callbacks as they were given.
+            options["callbacks"] = given() if callable(given) else copy.deepcopy(given)
+        return options
 
     def _compile_defaults(self, model: keras.Model) -> dict[str, Any]:
         """Return arguments of `keras.Model.compile` for a model that is not compiled. Default: none."""

@@ -24,6 +24,7 @@ from pyspark.ml.param.shared import (
 from distkeras.accessors import accessors as _accessors
 from distkeras.ml.converters import (
     to_algorithm,
+    to_callbacks,
     to_class_weight,
     to_compression,
     to_custom_objects,
@@ -35,8 +36,12 @@ from distkeras.ml.converters import (
     to_options,
     to_overlap,
     to_pad_to,
+    to_place,
     to_preprocess,
+    to_resume,
     to_server,
+    to_share,
+    to_stop,
     to_thresholds,
     to_verbose,
 )
@@ -146,6 +151,34 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         "dropRemainder",
         "drop the last minibatch of a worker's epoch if it is not full",
         TypeConverters.toBoolean,
+    )
+    validationSplit: Param[float] = _param(
+        "validationSplit",
+        "part of the rows to validate on at the ends of epochs, in place of validationIndicatorCol",
+        to_share,
+    )
+    validationFreq: Param[int] = _param(
+        "validationFreq", "epochs from one validation to the next", positive_integer
+    )
+    validateOn: Param[str] = _param(
+        "validateOn", 'where to validate: "driver", "workers", or "auto" by the size of the rows', to_place
+    )
+    callbacks: Param[Any] = _param(
+        "callbacks",
+        "Keras callbacks, of which each fit gets copies; or a function that returns them, which can be saved",
+        to_callbacks,
+    )
+    stop: Param[dict[str, Any]] = _param(
+        "stop", "when to end before the last epoch: distkeras.StopWhen, or a dict of its arguments", to_stop
+    )
+    run: Param[str] = _param(
+        "run", "address of the directory for events and checkpoints", TypeConverters.toString
+    )
+    resume: Param[Any] = _param(
+        "resume", 'whether to go on with the run at that address: True, False or "auto"', to_resume
+    )
+    stepsPerEpoch: Param[int] = _param(
+        "stepsPerEpoch", "minibatches of a worker in an epoch; unset: a pass over its rows", positive_integer
     )
     seed: Param[int] = _param(
         "seed",

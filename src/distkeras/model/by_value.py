@@ -15,6 +15,8 @@ import cloudpickle
 import keras
 import numpy as np
 
+from distkeras.model.kinds import is_model
+
 TRACKED = ("TrackedList", "TrackedDict", "TrackedSet")
 """Keras's own containers: they report each item to the layer, and cannot be unpickled directly."""
 
@@ -53,7 +55,7 @@ def dump_model(model: keras.Model) -> bytes:
 def load_model(data: bytes) -> keras.Model:
     """Return the model in `data`, not compiled."""
     model: keras.Model = cloudpickle.loads(data)
-    if keras.backend.backend() == "torch" and isinstance(model, keras.Model):
+    if keras.backend.backend() == "torch" and is_model(model):
         layers = [module for module in model.modules() if isinstance(module, keras.layers.Layer)]
         for layer in layers:
             _share_parameters(layer)
@@ -91,15 +93,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
 def _state_of(value: Any) -> dict[str, Any]:
     # TensorFlow's bookkeeping begins with `_self_`, and is created again.
     state = {name: part for name, part in vars(value).items() if not name.startswith("_self_")}
-    if isinstance(value, keras.Model):
+    if is_model(value):
         state = {name: part for name, part in state.items() if name not in COMPILED}
     return state
 
 
 def _set_state(value: Any, state: dict[str, Any]) -> None:
     vars(value).update(state)
-    if isinstance(value, keras.Model):
-        trainer = keras.Model.__bases__[0]
+    if is_model(value):
+        trainer = keras.Model.__bases__[0]  # The backend's own.
         vars(value).pop("_compute_loss_has_training_arg", None)
         trainer.__init__(value)  # As before `compile`.
 

@@ -133,6 +133,13 @@ def reseed(model: keras.Model, worker: int) -> None:
         torch.manual_seed(_mixed(torch.initial_seed(), worker))
 
 
+def advance_seeds(model: keras.Model, steps: int) -> None:
+    """Move the seed generators of `model` on, as if each had drawn once in each of `steps` minibatches."""
+    for variable in _seed_states(model):
+        seed, drawn = keras.ops.convert_to_numpy(variable)
+        variable.assign(np.array([seed, drawn + steps], variable.dtype))
+
+
 def _mixed(seed: int, worker: int) -> int:
     """Return 31 bits of `seed` and `worker`: seed states are uint32, int32 or int64, by backend."""
     return int(np.random.SeedSequence([seed % 2**32, worker]).generate_state(1)[0]) >> 1

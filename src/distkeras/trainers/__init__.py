@@ -15,7 +15,9 @@ from distkeras.trainers.checks import UnstableWarning
 from distkeras.trainers.defaults import ChangedDefaultWarning
 from distkeras.trainers.distributed import DistributedTrainer
 from distkeras.trainers.ensemble import EnsembleTrainer, merge
+from distkeras.trainers.fit import fit
 from distkeras.trainers.history import Averaged, History
+from distkeras.trainers.judging import evaluate, predict
 from distkeras.trainers.named import NamedTrainer, trainer_of
 from distkeras.trainers.single import SingleTrainer
 from distkeras.wire.store import SnapshotOptions
@@ -50,9 +52,12 @@ __all__ = [
     "Transition",
     "UnstableWarning",
     "WorkerError",
+    "evaluate",
+    "fit",
     "load_model",
     "load_run",
     "merge",
+    "predict",
     "save_model",
     *_OF_ALGORITHMS,
 ]

@@ -12,6 +12,7 @@ from distkeras.algorithms import Algorithm
 from distkeras.algorithms.stability import warn_if_unstable
 from distkeras.center import BadUpdates, CenterConfig, Fragments
 from distkeras.center.layout import Layout
+from distkeras.model.kinds import is_model
 from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
 from distkeras.wire.codecs import Codec
 from distkeras.worker.nesterov import check_no_momentum
@@ -23,13 +24,18 @@ class UnstableWarning(UserWarning):
 
 def check_kinds(keras_model: Any, algorithm: Any) -> None:
     """Raise TypeError unless the arguments are a Keras model and an algorithm."""
-    if not isinstance(keras_model, keras.Model):
-        raise TypeError(f"`keras_model` must be a Keras model. Received: {type(keras_model)}")
+    check_model("keras_model", keras_model)
     if not isinstance(algorithm, Algorithm):
         raise TypeError(
             "`algorithm` must be an instance of a distkeras.algorithms.Algorithm, such as "
             f"algorithms.ADAG(communication_window=12). Received: algorithm={algorithm!r}"
         )
+
+
+def check_model(name: str, model: Any) -> None:
+    """Raise TypeError unless `model` is a Keras model."""
+    if not is_model(model):
+        raise TypeError(f"`{name}` must be a Keras model. Received: {type(model)}")
 
 
 def check_positive_integer(name: str, value: object) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from distkeras.cluster.tables import rows_up_to
 from distkeras.lifecycle.around import Around, around_of
 from distkeras.trainers.base import Trainer
+from distkeras.trainers.given import GivenModel
 
 if TYPE_CHECKING:
     import os
@@ -230,3 +232,35 @@ class DistributedTrainer(Trainer):
         if self.result is not None and self.result.reason == "interrupt":
             raise KeyboardInterrupt
         return self._keras_history()
+
+    def partial_fit(self, dataframe: TrainingData, shuffle: bool = False) -> keras.Model:
+        """Train the model so far on one more piece of the data, and return it.
+
+        The next call, or `train`, goes on from its weights and its optimizer's state. The
+        model that the trainer was made with is not changed. For a stream, `foreachBatch` calls it with each
+        batch of rows:
+
+        ```python
+        stream.writeStream.foreachBatch(lambda rows, number: trainer.partial_fit(rows)).start()
+        ```
+
+        Args:
+            dataframe: as in `train`. A DataFrame without rows changes nothing; one with fewer rows than
+                workers is trained on by fewer workers.
+            shuffle: as in `train`.
+
+        Raises:
+            ValueError, TypeError, NotEnoughSlots, ExecutorsNotReady, WorkerError, ServerFailed: as `train`.
+        """
+        workers = self.num_workers
+        some = rows_up_to(dataframe, workers)
+        if some == 0:
+            return self.keras_model
+        try:
+            self.num_workers = min(workers, some)
+            model = self.train(dataframe, shuffle)
+        finally:
+            self.num_workers = workers
+        self.keras_model = model
+        self._given = GivenModel(model, None, None, None, None, self.custom_objects, None)
+        return model

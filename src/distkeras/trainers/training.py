@@ -294,9 +294,8 @@ class Training:
         """Return the rows of the epochs of a center whose workers have `rows`; one if all are alike."""
         trainer, steps = self._trainer, self._around.steps_per_epoch
         epochs = 1 if steps is None else max(1, self._num_epoch)
-        found = rows_of_epochs(
-            rows, trainer.batch_size, epochs, EpochPlan(steps=steps), trainer.feeding.drop_remainder
-        )
+        plan = EpochPlan(steps=steps, within_pass=len(rows) == 1)
+        found = rows_of_epochs(rows, trainer.batch_size, epochs, plan, trainer.feeding.drop_remainder)
         return found[:1] if len(set(found)) == 1 else found
 
     def _train(
@@ -372,7 +371,9 @@ class Training:
             windows_end=self._is_exact,
             steps=self._around.steps_per_epoch,
             state="commits" if by_steps or self._is_resumable_exactly else state,
-            longest_window=1 if by_steps else None,
+            # Keras calls the methods for batches once for so many steps.
+            longest_window=self._trainer.keras_model.steps_per_execution if by_steps else None,
+            within_pass=self._trainer.num_workers == 1 or self._is_independent,
         )
 
     @property

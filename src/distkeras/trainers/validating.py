@@ -75,7 +75,8 @@ class Validating:
     def judge_of(self, model: keras.Model) -> Judge:
         """Return who judges `model`."""
         if self._side is not None:
-            return Judge(self._validation, self._side.judge)
+            side = self._side
+            return Judge(self._validation, side.judge, batches=lambda: side.batches)
 
         def on_spark(center: Any, variables: Any) -> dict[str, float]:
             """Evaluate the model, which has these weights, when the workers have ended."""

@@ -21,6 +21,8 @@ class EpochPlan:
             one worker.
         steps: minibatches of a worker's epoch; `None` for a pass over its rows. The epochs go on from pass to
             pass: where the rows end within an epoch, they begin again.
+        within_pass: an epoch ends with the pass in which it has begun, as in `keras.Model.fit`, also before
+            it has `steps` minibatches. For one worker: the passes of several may differ in length.
         state: when the worker sends its local state, without being asked: before the commit that brings it
             past the end of an epoch of its own, or before every commit, so that a replacement continues
             exactly.
@@ -34,6 +36,7 @@ class EpochPlan:
     steps: int | None = None
     state: StateAt = "never"
     longest_window: int | None = None
+    within_pass: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "longest_window"):
@@ -47,11 +50,26 @@ class EpochPlan:
 
     def num_passes(self, num_epoch: int, a_pass: int) -> int:
         """Return the number of passes over the rows, of `a_pass` minibatches each, in `num_epoch` epochs."""
-        return num_epoch if self.steps is None else -(-num_epoch * self.steps // max(1, a_pass))
+        return -(-self.begin_of(num_epoch, a_pass) // max(1, a_pass))
 
-    def minibatches(self, a_pass: int) -> int:
-        """Return the number of minibatches of an epoch if a pass over the rows has `a_pass`."""
-        return a_pass if self.steps is None else self.steps
+    def begin_of(self, epoch: int, a_pass: int) -> int:
+        """Return the number of minibatches before an epoch if a pass over the rows has `a_pass`."""
+        if self.steps is None:
+            return epoch * a_pass
+        if not self.within_pass:
+            return epoch * self.steps
+        passes, place = divmod(epoch, max(1, -(-a_pass // self.steps)))
+        return passes * a_pass + place * self.steps
+
+    def ended_by(self, minibatches: int, a_pass: int) -> int:
+        """Return the number of epochs that end with or before so many minibatches."""
+        a_pass = max(1, a_pass)
+        if self.steps is None:
+            return minibatches // a_pass
+        if not self.within_pass:
+            return minibatches // self.steps
+        passes, rest = divmod(minibatches, a_pass)
+        return passes * -(-a_pass // self.steps) + rest // self.steps
 
 
 class Passes(Protocol):
@@ -61,24 +79,25 @@ class Passes(Protocol):
 
 
 class EpochFeed:
-    """Epochs of a fixed number of minibatches, from passes of another number.
+    """Epochs of the minibatches of passes, of another number than a pass has.
 
     Args:
         passes: the minibatches of each pass.
         a_pass: number of minibatches in a pass; without any, there are no epochs either.
-        steps: number of minibatches in an epoch.
+        plan: where the epochs begin.
     """
 
-    def __init__(self, passes: Passes, a_pass: int, steps: int) -> None:
+    def __init__(self, passes: Passes, a_pass: int, plan: EpochPlan) -> None:
         self._passes = passes
         self._a_pass = a_pass
-        self._steps = steps
+        self._plan = plan
         self._open: Iterator[Minibatch] | None = None
         self._next = 0  # Number of the next minibatch of the open pass, counted from the first pass on.
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Minibatch]:
         """Yield the minibatches of an epoch, from number `start` on. Only one epoch is read at a time."""
-        first, end = epoch * self._steps + start, (epoch + 1) * self._steps
+        begin, end = (self._plan.begin_of(each, self._a_pass) for each in (epoch, epoch + 1))
+        first = begin + start
         if first != self._next:
             self._open, self._next = None, first
         while self._a_pass and self._next < end:

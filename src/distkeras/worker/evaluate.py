@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from distkeras.worker.environment import prepare_process
 from distkeras.worker.feed import Feed
-from distkeras.worker.metric_states import assign_states, states_over
+from distkeras.worker.metric_states import Sums, assign_states, states_over
 from distkeras.worker.minibatch import Batcher, Minibatch
 from distkeras.worker.payload import Openable
 from distkeras.worker.ragged import Ragged
@@ -37,11 +37,13 @@ class Evaluation:
         model: architecture, weights and compile settings.
         columns: how rows become the model's inputs and labels.
         batch_size: rows per minibatch.
+        each: whether the states of each minibatch are wanted too.
     """
 
     model: ModelSpec
     columns: Columns
     batch_size: int
+    each: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,21 @@ class EvaluationTask:
     threads: int
 
 
-def partial_states(sealed: EvaluationTask, partition: int, batches: Iterator[pa.RecordBatch]) -> States:
+class Evaluated(TypedDict):
+    """What an evaluation finds in the rows of one partition, plain JSON.
+
+    Attributes:
+        states: the states of the metrics after the rows; empty without rows.
+        each: the states of each minibatch alone, if they are wanted.
+        last: the numbers that `test_step` reports of the last minibatch.
+    """
+
+    states: States
+    each: list[States]
+    last: dict[str, float]
+
+
+def partial_states(sealed: EvaluationTask, partition: int, batches: Iterator[pa.RecordBatch]) -> Evaluated:
     """Return the states of the metrics after the rows of one partition."""
     prepare_process(sealed.backend, sealed.threads)
     from distkeras.model.spec import deserialize_model
@@ -74,7 +90,26 @@ def partial_states(sealed: EvaluationTask, partition: int, batches: Iterator[pa.
         num_epoch=1,
         seed=None,
     ) as feed:
-        return [np.ravel(sums).tolist() for sums in states_over(model, feed.epoch(0))]
+        found: Evaluated = {"states": [], "each": [], "last": {}}
+
+        def seen(states: list[Sums], logs: dict[str, Any]) -> None:
+            found["last"] = {name: float(value) for name, value in logs.items() if np.size(value) == 1}
+            if evaluation.each:
+                found["each"].append(_lists(states))
+
+        found["states"] = _lists(states_over(model, feed.epoch(0), seen))
+    return found
+
+
+def added(one: States, other: States) -> States:
+    """Return the sum of two states; an empty one is of no rows."""
+    if not one:
+        return other
+    return _lists([np.add(*each) for each in zip(one, other, strict=True)])
+
+
+def _lists(states: Sequence[Sums]) -> States:
+    return [np.ravel(sums).tolist() for sums in states]
 
 
 def together(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +44,19 @@ def add_states(states: Iterable[bytes]) -> bytes:
     return b"" if sums is None else sums.astype(_WIRE).tobytes()
 
 
-def states_over(model: keras.Model, minibatches: Iterable[Minibatch]) -> list[Sums]:
+def states_over(
+    model: keras.Model,
+    minibatches: Iterable[Minibatch],
+    seen: Callable[[list[Sums], dict[str, Any]], None] = lambda states, logs: None,
+) -> list[Sums]:
     """Return the values of the variables of the metrics over `minibatches`, by the model's own `test_step`.
 
     They are added up in float64. The metrics of `model` are then those of the last minibatch.
+
+    Args:
+        model: the model.
+        minibatches: the minibatches.
+        seen: receives the values and the logs of each minibatch alone.
     """
     from distkeras.model.variables import value_of  # Not above: windows carry states without Keras, too.
 
@@ -55,8 +64,9 @@ def states_over(model: keras.Model, minibatches: Iterable[Minibatch]) -> list[Su
     with testing(model):
         for minibatch in minibatches:
             model.reset_metrics()  # Newer versions of Keras do so in `test_on_batch`, too.
-            model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight)
+            logs = model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight, return_dict=True)
             own = [np.array(value_of(variable), np.float64) for variable in model.metrics_variables]
+            seen(own, logs)
             sums = [one + other for one, other in zip(sums, own, strict=True)] if sums else own
     return sums
 

@@ -30,6 +30,30 @@ class OutputColumn:
         return to_arrow(np.empty((0,) + (1,) * self.depth, self.dtype), self)
 
 
+def from_arrow(column: pa.ChunkedArray, shape: tuple[int | None, ...] | None) -> npt.NDArray[Any]:
+    """Return the output in `column`, shape (rows, ...).
+
+    Args:
+        column: as `to_arrow` makes it.
+        shape: shape of a row; `None` if it is not known.
+
+    Raises:
+        ValueError: the rows have different lengths.
+    """
+    array = column.combine_chunks()
+    lengths = [len(array)]
+    while pa.types.is_list(array.type):
+        counts = set(array.value_lengths().unique().to_pylist())
+        if len(counts) > 1:
+            raise ValueError(f"Expected outputs of one length. Received: rows of {sorted(counts)} values")
+        lengths.append(counts.pop() if counts else 0)
+        array = array.flatten()
+    numbers: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    if shape is not None and None not in shape:
+        lengths[1:] = [length or 0 for length in shape]
+    return numbers.reshape(lengths)
+
+
 def to_arrow(output: npt.NDArray[Any], column: OutputColumn) -> pa.Array:
     """Return `output`, shape (rows, ...), as an array with one value or nested list per row.
 

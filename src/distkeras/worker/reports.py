@@ -34,7 +34,8 @@ class Reports:
         worker: index of the worker.
         cached: its replica.
         state_at: when the local state is sent without being asked for.
-        an_epoch: minibatches of an epoch of this worker.
+        place: returns the number of minibatches before a minibatch, by epoch and number in it.
+        ended_by: returns the number of epochs that end with or before so many minibatches.
         connect: opens another connection to the center, to pull a copy: the worker goes on from the vector
             that the last reply over its own connection has brought.
         evaluate: returns the states of the metrics at a vector over the worker's validation rows; `None` if
@@ -51,7 +52,8 @@ class Reports:
         worker: int,
         cached: CachedReplica,
         state_at: StateAt,
-        an_epoch: int,
+        place: Callable[[int, int], int],
+        ended_by: Callable[[int], int],
         connect: Callable[[], Client | Group],
         evaluate: Callable[[Vector], bytes] | None = None,
         sends_state: bool = True,
@@ -60,7 +62,8 @@ class Reports:
         self._worker = worker
         self._cached = cached
         self._state_at = state_at
-        self._an_epoch = max(1, an_epoch)
+        self._place = place
+        self._ended_by = ended_by
         self._connect = connect
         self._sends_state = sends_state
         self._evaluate = evaluate
@@ -78,7 +81,7 @@ class Reports:
         Returns:
             The sums of the metrics of the last epoch so far, if it has begun.
         """
-        self._epochs = (joined.epoch * self._an_epoch + joined.step) // self._an_epoch
+        self._epochs = self._ended_by(self._place(joined.epoch, joined.step))
         begun, self._begun = self._begun, True
         self._orders = NO_ORDERS  # A restarted server may have lost what was reported.
         if self._state_at != "commits":
@@ -126,7 +129,7 @@ class Reports:
 
     def commit(self, window: Window) -> None:
         """Send the local state after `window`, which is about to be committed, if it is due."""
-        epochs = (window.next_epoch * self._an_epoch + window.next_step) // self._an_epoch
+        epochs = self._ended_by(self._place(window.next_epoch, window.next_step))
         ended, self._epochs = epochs > self._epochs, epochs
         due = self._asked or self._state_at == "commits" or (self._state_at == "epochs" and ended)
         if due and self._sends_state:

@@ -67,9 +67,9 @@ class Task:
         """Return the number of minibatches of one pass over the rows of a worker."""
         return self._steps(self.rows[worker])
 
-    def steps_per_epoch(self, worker: int) -> int:
-        """Return the number of minibatches of one epoch of a worker."""
-        return self.epochs.minibatches(self.steps_per_pass(worker))
+    def place(self, worker: int, epoch: int, step: int) -> int:
+        """Return the number of minibatches of a worker before minibatch `step` of `epoch`."""
+        return self.epochs.begin_of(epoch, self.steps_per_pass(worker)) + step
 
     def rows_of_epochs(self) -> tuple[int, ...]:
         """Return the rows of each epoch, of all workers together.
@@ -107,7 +107,7 @@ def rows_of_epochs(
         """Return the rows that a worker with `own` rows has trained at the beginning of an epoch."""
         own -= own % batch_size if drop_remainder else 0
         a_pass = -(-own // batch_size)
-        passes, steps = divmod(epoch * plan.minibatches(a_pass), max(1, a_pass))
+        passes, steps = divmod(plan.begin_of(epoch, a_pass), max(1, a_pass))
         return passes * own + min(own, steps * batch_size)
 
     ends = [sum(by(own, epoch + 1) for own in rows) for epoch in range(num_epoch)]

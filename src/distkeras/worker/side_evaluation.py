@@ -84,10 +84,12 @@ class Answer:
     Attributes:
         logs: loss and metrics by name, as `keras.Model.evaluate` returns them in a dict.
         error: traceback of the exception that ended the evaluation, if any.
+        batches: the logs after each minibatch; those after the last are `logs`.
     """
 
     logs: dict[str, Any]
     error: str | None = None
+    batches: Sequence[dict[str, Any]] = ()
 
 
 def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
@@ -126,7 +128,8 @@ class _Evaluator:
             for path, value in question.variables.items():
                 cells[path].assign(value)
             set_vector(self._model, question.center, self._layout)
-            return Answer(evaluated(self._model, self._minibatches))
+            batches = evaluated(self._model, self._minibatches)
+            return Answer(batches[-1] if batches else {}, batches=batches)
         except Exception:
             return Answer({}, traceback.format_exc())
 
@@ -141,20 +144,26 @@ def minibatches_of(subject: Subject) -> list[Minibatch]:
         return list(itertools.islice(feed.epoch(0), subject.steps))
 
 
-def evaluated(model: keras.Model, minibatches: Sequence[Minibatch]) -> dict[str, Any]:
-    """Return what `keras.Model.evaluate` gives for these minibatches, by name: numbers, or arrays of them."""
+def evaluated(model: keras.Model, minibatches: Sequence[Minibatch]) -> list[dict[str, Any]]:
+    """Return what `keras.Model.evaluate` gives up to and with each of these minibatches.
+
+    That is numbers, or arrays of them, by name.
+    """
     import keras
 
     from distkeras.worker.metric_states import testing
 
-    logs: dict[str, Any] = {}
+    found = []
     with testing(model), _without_resets(model):
         for minibatch in minibatches:
             logs = model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight, return_dict=True)
-    return {
-        name: value if isinstance(value, float) else keras.ops.convert_to_numpy(value)
-        for name, value in logs.items()
-    }
+            found.append(
+                {
+                    name: value if isinstance(value, float) else keras.ops.convert_to_numpy(value)
+                    for name, value in logs.items()
+                }
+            )
+    return found
 
 
 @contextmanager

@@ -159,7 +159,7 @@ def _train(
 
     worker = start.worker
     validation, batches = split_off(batches, task.validation, worker)
-    steps, an_epoch = ScheduleSteps(task.scale_of(worker)), task.steps_per_epoch(worker)
+    steps = ScheduleSteps(task.scale_of(worker))
     with (
         validation,
         _feed(task, worker, batches) as feed,
@@ -171,7 +171,8 @@ def _train(
             worker,
             cached,
             state_at=task.epochs.state,
-            an_epoch=an_epoch,
+            place=partial(task.place, worker),
+            ended_by=partial(task.epochs.ended_by, a_pass=task.steps_per_pass(worker)),
             connect=further,
             evaluate=None if task.validation is None else partial(validation.evaluate, cached.replica),
             sends_state=worker in task.state_of,
@@ -179,16 +180,16 @@ def _train(
 
         def begin(joined: Joined) -> Sequence[Sums]:
             collected = reports.start(joined)
-            cached.move_to(joined.epoch * an_epoch + joined.step)
+            cached.move_to(task.place(worker, joined.epoch, joined.step))
             return collected
 
         def obey(orders: Orders, epoch: int, step: int) -> None:
-            cached.obey(orders, epoch * an_epoch + step)
+            cached.obey(orders, task.place(worker, epoch, step))
             reports.obey(orders)
 
         loop = Loop(
             cached.replica,
-            feed if task.epochs.steps is None else EpochFeed(feed, task.steps_per_pass(worker), an_epoch),
+            feed if task.epochs.steps is None else EpochFeed(feed, task.steps_per_pass(worker), task.epochs),
             task.center.algorithm,
             client.call,
             worker=worker,

@@ -194,7 +194,8 @@ def _flatten(weights: list[jax.Array], velocities: list[jax.Array], momentum: fl
     weights = list(weights)
     for index, velocity in enumerate(velocities):
         weights[index] -= momentum * velocity
-    return jnp.concatenate([weight.astype(dtype).ravel() for weight in weights])
+    # A model may have no weights at all.
+    return jnp.concatenate([jnp.zeros(0, dtype), *(weight.astype(dtype).ravel() for weight in weights)])
 
 
 def _splitter(variables: Sequence[Cell]) -> Callable[..., list[jax.Array]]:
@@ -206,7 +207,7 @@ def _splitter(variables: Sequence[Cell]) -> Callable[..., list[jax.Array]]:
     edges = list(accumulate(int(np.prod(shape)) for shape, _ in shapes))[:-1]
 
     def split(vector: jax.Array, velocities: list[jax.Array], momentum: float) -> list[jax.Array]:
-        cut = zip(jnp.split(vector, edges), shapes, strict=True)
+        cut = zip(jnp.split(vector, edges) if shapes else [], shapes, strict=True)
         parts = [part.reshape(shape).astype(dtype) for part, (shape, dtype) in cut]
         for index, velocity in enumerate(velocities):
             parts[index] += momentum * velocity

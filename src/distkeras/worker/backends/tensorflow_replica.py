@@ -115,10 +115,12 @@ class TensorFlowReplica(Replica):
         weights = [cell.value for cell in self._cells]
         for index, velocity in enumerate(self._velocities):
             weights[index] = weights[index] - self._momentum * velocity.value
-        return tf.concat([tf.reshape(tf.cast(weight, self.layout.dtype), [-1]) for weight in weights], 0)
+        parts = [tf.reshape(tf.cast(weight, self.layout.dtype), [-1]) for weight in weights]
+        # A model may have no weights at all.
+        return tf.concat([tf.zeros(0, self.layout.dtype), *parts], 0)
 
     def _assign_parts(self, vector: tf.Tensor) -> None:
-        parts = tf.split(vector, self._sizes)
+        parts = tf.split(vector, self._sizes) if self._sizes else []
         for weight, part in zip(self._cells, parts, strict=True):
             weight.value.assign(tf.cast(tf.reshape(part, weight.shape), weight.dtype))
         for weight, velocity in zip(self._cells, self._velocities, strict=False):  # the trainable ones

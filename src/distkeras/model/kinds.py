@@ -1,0 +1,15 @@
+"""What counts as a Keras model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+TRAINER = next(base for base in keras.Model.__mro__ if base.__name__ == "Trainer")
+"""The class that gives `keras.Model` its `compile` and `fit`, on every backend."""
+
+
+def is_model(value: Any) -> bool:
+    """Whether `value` is a `keras.Model`, or another layer with the methods of Keras's trainer."""
+    return isinstance(value, keras.Layer) and isinstance(value, TRAINER)

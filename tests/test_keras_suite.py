@@ -1,0 +1,52 @@
+"""The score of Keras's own tests counts what was tried, and nothing that was left out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+PARITY = Path(__file__).parent / "parity"
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    monkeypatch.syspath_prepend(str(PARITY))
+    import keras_suite
+
+    yield keras_suite
+    sys.modules.pop("keras_suite")
+
+
+def case(outcome, calls=("fit",), reason=""):
+    return {"outcome": outcome, "calls": dict.fromkeys(calls, 1), "reason": reason, "backend": "jax"}
+
+
+def test_a_case_that_is_skipped_or_missing_or_calls_nothing_has_failed(suite):
+    own = dict.fromkeys(["passes", "skipped", "missing", "elsewhere", "fails"], case("passed"))
+    own |= {"not theirs": case("failed"), "no call": case("passed", ())}
+    ours = {
+        "passes": case("passed"),
+        "skipped": case("skipped", reason="no device"),
+        "elsewhere": case("passed", ()),
+        "fails": case("failed", reason="ValueError: a | b"),
+        "not theirs": case("passed"),
+    }
+    judged = suite.judge(own, ours)
+    assert {each["case"]: each["passed"] for each in judged} == {
+        "passes": True,
+        "skipped": False,
+        "missing": False,
+        "elsewhere": False,
+        "fails": False,
+    }
+    text = suite.document(judged)
+    assert "| jax | 5 | 1 | 20.0% |" in text
+    assert "ValueError: a \\| b" in text
+
+
+def test_the_files_are_those_of_the_installed_wheel(suite):
+    paths = [Path(path) for path in suite.files()]
+    assert all(path.exists() and "site-packages" in path.parts for path in paths)
+    assert {"early_stopping_test.py", "trainer_test.py"} <= {path.name for path in paths}
