@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import bare
 import numpy as np
 import pytest
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
-from distkeras.center.messages import Done, Pull, Refused, Write
-from distkeras.center.orders import FOREVER
+from distkeras.center import CenterConfig
+from distkeras.center.messages import Done, Exchange, Join, Order, Pull, Refused, Write
+from distkeras.center.orders import FOREVER, Orders
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import find_interrupted
+from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.cluster.watch import WorkerError
 from distkeras.events import EpochEnded, ServerRestored, WorkerJoined
+from distkeras.wire.client import Client
 from distkeras.wire.store import SnapshotOptions
 
 ROWS = 20
@@ -132,3 +136,23 @@ def test_a_new_driver_goes_on_where_the_last_one_had_not_decided(num_servers, tm
     job = bare.run(resume, **decided, resume=find_interrupted(options, resume=True).next)
     assert job.center.tolist() == [float(ROWS)] * bare.SIZE
     assert sum(window.steps for window in job.history) == ROWS
+
+
+def test_a_server_that_restarts_remembers_what_the_driver_has_decided_about(tmp_path):
+    options = ServerOptions(snapshots=SnapshotOptions(str(tmp_path), seconds=3600.0))
+    config = CenterConfig(DOWNPOUR(), 1, epoch_rows=10, until=10)
+    ones = np.ones(4, np.float32)
+    with (
+        ServerProcess(ServerSetup(config, options=options), np.zeros(4, np.float32)) as server,
+        Client(server.address, patience=30.0) as worker,
+        Client(server.address, patience=30.0) as driver,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        worker.call(Join(0))
+        held = pool.submit(worker.call, Exchange(0, 1, 1, 10, 1, 0, ones))
+        within(30, lambda: driver.call(Pull()).num_updates == 1)
+        assert driver.call(Order(Orders(learning_rate=0.5, until=20))) == Done()
+        assert held.result(30).orders == Orders(1, learning_rate=0.5, until=20)
+        server._process.kill()
+        assert server.revive(0, seconds=30.0)
+        assert driver.call(Pull()).center.tolist() == ones.tolist()

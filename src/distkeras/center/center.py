@@ -190,6 +190,11 @@ class Center:
         """Return the workers that have committed at least one window but have not left."""
         return self._records.expected()
 
+    @property
+    def holds(self) -> bool:
+        """Whether workers wait for the driver's decision."""
+        return bool(self._holding.workers)
+
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """Block all commits in a `with` block, so that the center and the ledger agree."""
         return self._records.paused()

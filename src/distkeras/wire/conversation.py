@@ -15,6 +15,7 @@ from distkeras.center.messages import (
     Follow,
     Join,
     Leave,
+    Order,
     Pull,
     Reply,
     Request,
@@ -31,7 +32,7 @@ from distkeras.wire.staging import Lease, Staging
 LARGE_BYTES = 2**18
 """Bytes of a vector from which on a connection has a thread: in the event loop all others would wait."""
 
-_LONG = (Leave, Follow, Write)
+_LONG = (Leave, Follow, Order, Write)
 Answer = Callable[[Caller, Request], "Reply | frames.Stopped | None"]
 
 
@@ -140,7 +141,7 @@ class Conversation:
             if arrived is None:
                 arrived = yield from connection.beginning(self._shared.num_bytes)
                 self._lease = yield from self._room_for(arrived.cls)
-                # `Leave` and `Write` are answered after a snapshot, `Follow` when there is something new.
+                # `Leave`, `Order` and `Write` may wait for a snapshot, `Follow` for something new.
                 if arrived.cls in _LONG:
                     yield THREAD
             if type(arrived) is Arriving:

@@ -22,6 +22,7 @@ from distkeras.center.messages import (
     Fail,
     Follow,
     Leave,
+    Order,
     Refused,
     Rejoin,
     Reply,
@@ -262,6 +263,10 @@ class Server:
             if not request.leader:  # A new process.
                 self._deliver_to_others(self._center.handle(Dismiss()))
             log.wait(request.leader, request.since, LONGEST_WAIT)
+        if isinstance(request, Order) and any(member.holds for member in self._center.members):
+            # A server that restarts later may not forget what the driver has decided about: workers would
+            # train those windows again, under orders that followed from them.
+            self._save()
         try:
             answers = self._center.handle(request)
         except ProtocolError:
@@ -274,10 +279,14 @@ class Server:
         """Make sure of what nobody can repeat, before the `reply` is sent."""
         if not isinstance(request, Leave | Write) or not isinstance(reply, Done):
             return
-        if self._snapshots is not None:  # After its process has ended, nothing can repeat a worker's windows.
-            self._snapshots.write_now()
+        self._save()  # After its process has ended, nothing can repeat a worker's windows.
         if isinstance(request, Leave):
             self._failures.forget(request.worker)
+
+    def _save(self) -> None:
+        """Wait until a snapshot of everything so far is written, if snapshots are on."""
+        if self._snapshots is not None:
+            self._snapshots.write_now()
 
     def _fail(self, error: Exception, what: str, worker: int, caller: Caller | None = None) -> Refused:
         """Report an `error` that was just caught to the driver, which ends the job; answer all who wait.
