@@ -227,7 +227,8 @@ class Training:
     ) -> Conductor:
         trainer, around = self._trainer, self._around
         each = self._around.steps_per_epoch
-        steps = sum(each or -(-count // trainer.batch_size) for count in rows)
+        rest = 0 if trainer.feeding.drop_remainder else trainer.batch_size - 1
+        steps = sum(each or (count + rest) // trainer.batch_size for count in rows)
         callbacks = Callbacks(
             callbacks_of(around.callbacks, member, members), model, trainer.num_epoch, steps, around.verbose
         )
