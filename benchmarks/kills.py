@@ -116,7 +116,8 @@ def size_of(folder: Path) -> int:
 
 def disturbed(folder: Path, args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Train under kills; return them and what came out."""
-    chance, kills = random.Random(args.seed), []
+    chance = random.Random(args.seed)
+    kills: list[dict[str, Any]] = []
     child, begun, written = started(folder, args.epochs), time.monotonic(), 0
     deadline = time.monotonic() + args.minutes * 60
     next_kill = None
