@@ -20,7 +20,7 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
 import distkeras
-from distkeras.trainers import base
+from distkeras.trainers import training
 from distkeras.worker import payload
 
 ROWS, EPOCHS = 2000, 3
@@ -158,7 +158,7 @@ def kill(spark, name, victims):
     killed = []
     trainer = make_trainer(name, 0.02)
     joined = []
-    bar = base.ProgressBar
+    bar = training.ProgressBar
 
     class Watching(bar):
         def __call__(self, event):
@@ -166,7 +166,7 @@ def kill(spark, name, victims):
                 joined.append(event)
             super().__call__(event)
 
-    base.ProgressBar = Watching
+    training.ProgressBar = Watching
 
     def kill_all():
         for number, victim in enumerate(victims, start=1):
@@ -207,9 +207,8 @@ def train_for_long(spark, folder, name):
         (folder / "pids.part").rename(folder / "pids")
 
     threading.Thread(target=tell, daemon=True).start()
-    try:
-        trainer.train(make_frame(spark))
-    except KeyboardInterrupt:
+    trainer.train(make_frame(spark))
+    if trainer.result.reason == "interrupt":
         servers = server_processes()
         # Spark keeps its Python workers for the next job; they must not train on.
         jobs = spark.sparkContext.statusTracker().getActiveJobsIds()

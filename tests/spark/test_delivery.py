@@ -83,13 +83,15 @@ def test_a_model_in_many_pieces_predicts_by_the_same_files_however_often(rows, m
     expected = model.predict(X, verbose=0).ravel()
     for _ in range(2):
         frame = ModelPredictor(model, output="scalar").predict(rows)
-        np.testing.assert_allclose([row.prediction for row in frame.collect()], expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            [row.prediction for row in frame.collect()], expected, rtol=1e-5, atol=1e-6
+        )
         new = files().keys() - before.keys()
         assert len(new) > 4
     assert max(codes) < CODE
     score = predict_udf(model, output="scalar")
     found = rows.select(score(F.col("features")).alias("score")).collect()
-    np.testing.assert_allclose([row.score for row in found], expected, rtol=1e-5)
+    np.testing.assert_allclose([row.score for row in found], expected, rtol=1e-5, atol=1e-6)
     assert files().keys() - before.keys() == new
     losses = evaluate(model, rows, features_col="features", label_col="label")
     np.testing.assert_allclose(losses["loss"], np.mean((expected - X.sum(axis=1)) ** 2), rtol=1e-4)

@@ -52,14 +52,22 @@ def rows_that_kill(marker, pause):
     return given
 
 
-def kill_server(event):
-    if isinstance(event, Window) and event.iteration == 9:
-        (server,) = [
-            process
-            for process in psutil.Process().children(recursive=True)
-            if process.status() != psutil.STATUS_ZOMBIE and "distkeras.wire" in " ".join(process.cmdline())
-        ]
-        server.kill()
+class KillServer:
+    """Kills the server after the tenth window, once: it may come again."""
+
+    def __init__(self):
+        self.is_done = False
+
+    def __call__(self, event):
+        if isinstance(event, Window) and event.iteration == 9 and not self.is_done:
+            (server,) = [
+                process
+                for process in psutil.Process().children(recursive=True)
+                if process.status() != psutil.STATUS_ZOMBIE
+                and "distkeras.wire" in " ".join(process.cmdline())
+            ]
+            server.kill()
+            self.is_done = True
 
 
 def train(monkeypatch, marker=None, pause=0.0, on_event=lambda event: None, **options):
@@ -122,7 +130,7 @@ def test_a_single_worker_goes_on_bit_for_bit_after_its_death_and_after_that_of_t
     assert state_of(killed) == state_of(expected)
     assert epochs_in(events) == epochs
     options = distkeras.ServerOptions(snapshots=distkeras.SnapshotOptions(commits=3))
-    killed, events = train(monkeypatch, pause=0.02, on_event=kill_server, server=options)
+    killed, events = train(monkeypatch, pause=0.02, on_event=KillServer(), server=options)
     (restored,) = [event for event in events if isinstance(event, ServerRestored)]
     assert 0 < restored.samples < 3 * ROWS
     assert state_of(killed) == state_of(expected)

@@ -14,8 +14,10 @@ import pytest
 import distkeras
 from distkeras import algorithms
 from distkeras.center import BadUpdates
+from distkeras.lifecycle.around import Around
 from distkeras.model.losses import loss_names
 from distkeras.trainers import UnstableWarning
+from distkeras.trainers.training import Training
 from distkeras.wire.codecs import Int8, TopK
 
 
@@ -112,7 +114,8 @@ class Whole(algorithms.LocalSGD):
 
 def test_a_rule_that_needs_tensors_has_at_most_a_server_for_each():
     made = distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=2)
-    assert made._center(np.zeros(15, np.float32)).whole_tensors(15) == (12, 3)
+    training = Training(made, Around(), False, lambda: np.zeros(15), None, False, independent=False)
+    assert training._center(np.zeros(15, np.float32)).whole_tensors(15) == (12, 3)
     with pytest.raises(ValueError, match=r"Whole needs .* 2 trainable tensors.*num_parameter_servers=3"):
         distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=3)
 
@@ -317,7 +320,7 @@ def test_a_trainer_that_trains_refuses_a_second_training_and_goes_on_after_an_er
         thread.join(20)
         raise LookupError("the first ends")
 
-    monkeypatch.setattr("distkeras.trainers.base.find_interrupted", find)
+    monkeypatch.setattr("distkeras.lifecycle.keeping.find_interrupted", find)
     for count in (1, 2):
         with pytest.raises(LookupError, match="the first ends"):
             trainer.train(None)
@@ -335,7 +338,7 @@ def test_another_trainer_may_train_meanwhile(monkeypatch):
                 second.train(None)
         raise LookupError(f"of {len(servers)}")
 
-    monkeypatch.setattr("distkeras.trainers.base.find_interrupted", find)
+    monkeypatch.setattr("distkeras.lifecycle.keeping.find_interrupted", find)
     with pytest.raises(LookupError, match="of 2"):
         first.train(None)
     assert servers == [first.server, second.server]

@@ -64,12 +64,12 @@ def _collect(
         if not is_of_keras(value):
             functions.append(value)
     elif isinstance(value, dict):
-        parts = value.values()
+        parts = list(value.values())  # At once: another training may use the same object.
     elif isinstance(value, list | tuple):
         parts = value
     elif hasattr(value, "get_config") and not isinstance(value, type):
         _add_class(type(value), classes)
-        parts = vars(value).values()
+        parts = list(vars(value).values())
     for part in parts:
         _collect(part, classes, functions, seen)
 

@@ -102,6 +102,8 @@ class Training:
         self._server = trainer.server
         self._validating: Validating | None = None
         self._share: ValidationShare | None = None
+        self._rows: tuple[int, ...] = (1,)
+        self._member_rows: tuple[tuple[int, ...], ...] = ()
 
     def run(self, data: TrainingData) -> tuple[list[keras.Model], int]:
         """Train on `data`; return the trained model, or those of all members, and the number of updates."""

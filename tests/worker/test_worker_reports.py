@@ -58,7 +58,8 @@ def train(center, state_at, call=None, evaluate=None, sends_state=True, attempt=
     call = call or caller(center)
     client = SimpleNamespace(call=call)
     connect = lambda: contextlib.nullcontext(SimpleNamespace(call=call))  # noqa: E731 (a connection)
-    reports = Reports(client, 0, cached, state_at, BATCHES, connect, evaluate, sends_state)
+    place, ended_by = (lambda epoch, step: epoch * BATCHES + step), (lambda done: done // BATCHES)
+    reports = Reports(client, 0, cached, state_at, place, ended_by, connect, evaluate, sends_state)
     loop = Loop(
         cached.replica,
         ListFeed(BATCHES),
