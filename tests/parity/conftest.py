@@ -20,7 +20,9 @@ if backend != "tensorflow":
     paths.append(scratch.name)
     sys.path.insert(0, scratch.name)
 os.environ.update(ENVIRONMENT)
-os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(XLA_FLAGS, "")  # Users compile well.
+flags = os.environ.pop("XLA_FLAGS").replace(XLA_FLAGS, "").strip()  # Users compile well.
+if flags:  # XLA takes a blank for the name of a file.
+    os.environ["XLA_FLAGS"] = flags
 os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])
 # What `fit` and the worker compile alike is compiled once.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = scratch.name

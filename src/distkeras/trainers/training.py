@@ -438,10 +438,16 @@ class Training:
         return self.models
 
     def _add_epochs(self, model: keras.Model, prepared: Prepared) -> None:
-        """Add the logs of the epochs to the history, and leave the metrics in those of the last one."""
+        """Add the logs of the epochs to the history; the metrics of the model stay those of the last pass.
+
+        An epoch of the center has whole windows, which may reach over the end of a worker's pass.
+        """
         live = LiveModel(model, self._given.spec.layout, prepared.columns, self._trainer.batch_size)
+        last_pass = [np.array(value_of(cell)) for cell in model.metrics_variables]
         for ended in {event.epoch: event for event in self._ended}.values():
             self._trainer._history.add_epoch(self._first + ended.epoch, live.logs_of(ended.states))
+        for cell, value in zip(model.metrics_variables, last_pass, strict=True):
+            cell.assign(value)
 
 
 def callbacks_of(given: Any, member: int, members: int) -> Any:
