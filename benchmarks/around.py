@@ -6,7 +6,8 @@ are not counted: a callback measures them, from `on_test_begin` to `on_test_end`
 that between its first and its last window, so that the start of Spark's tasks, which differs from turn to
 turn, is not in it; what follows the last window is counted from there to the end of `train`. JSON out.
 
-python benchmarks/around.py [--pairs 7] [--rows 60000] [--epochs 8] [--workers 1] [--out FILE]
+python benchmarks/around.py [--pairs 7] [--rows 60000] [--epochs 8] [--workers 1] [--no-run]
+    [--out FILE]
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ def seconds(args: argparse.Namespace, rows: Any, validation: Any, folder: Path |
         options = {
             "validation_data": validation,
             "callbacks": [stopping, saving, tests],
-            "run": folder / "run",
         }
+        if args.run:
+            options["run"] = folder / "run"
     trainer.train(rows, **options)
     ended = time.time()
     windows = trainer.get_history()
@@ -96,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--run", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
     rows, validation = data(args.rows, 0), data(args.rows // 6, 1)
