@@ -446,8 +446,11 @@ class Training:
         last_pass = [np.array(value_of(cell)) for cell in model.metrics_variables]
         for ended in {event.epoch: event for event in self._ended}.values():
             self._trainer._history.add_epoch(self._first + ended.epoch, live.logs_of(ended.states))
-        for cell, value in zip(model.metrics_variables, last_pass, strict=True):
-            cell.assign(value)
+        if len(last_pass) == len(
+            model.metrics_variables
+        ):  # Not after a stop: no worker has seen the last pass.
+            for cell, value in zip(model.metrics_variables, last_pass, strict=True):
+                cell.assign(value)
 
 
 def callbacks_of(given: Any, member: int, members: int) -> Any:
