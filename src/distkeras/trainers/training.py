@@ -448,7 +448,7 @@ class Training:
             self._trainer._history.add_epoch(self._first + ended.epoch, live.logs_of(ended.states))
         if len(last_pass) == len(
             model.metrics_variables
-        ):  # Not after a stop: no worker has seen the last pass.
+        ):  # Not after a stop: nobody saw the last pass.
             for cell, value in zip(model.metrics_variables, last_pass, strict=True):
                 cell.assign(value)
 
