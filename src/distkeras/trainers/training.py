@@ -446,9 +446,7 @@ class Training:
         last_pass = [np.array(value_of(cell)) for cell in model.metrics_variables]
         for ended in {event.epoch: event for event in self._ended}.values():
             self._trainer._history.add_epoch(self._first + ended.epoch, live.logs_of(ended.states))
-        if len(last_pass) == len(
-            model.metrics_variables
-        ):  # Not after a stop: nobody saw the last pass.
+        if len(last_pass) == len(model.metrics_variables):  # Not after a stop: nobody saw the last pass.
             for cell, value in zip(model.metrics_variables, last_pass, strict=True):
                 cell.assign(value)
 
