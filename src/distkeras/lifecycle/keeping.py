@@ -97,8 +97,7 @@ class Keeping:
 
     def find(self, server: ServerOptions) -> Interrupted | None:
         """Return the training to resume; `None` if there is none."""
-        has_address = server.snapshots is not None and server.snapshots.address is not None
-        if self.run is not None and not has_address:
+        if self.run is not None and not server.resumable:
             return None
         return find_interrupted(server, self._resume)
 

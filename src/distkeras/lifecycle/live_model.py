@@ -16,6 +16,7 @@ from distkeras.model.optimizer import finalize, set_values
 from distkeras.model.variables import tree_of, value_of
 from distkeras.model.weights import initial_vector, set_vector
 from distkeras.worker.evaluate import set_metric_states
+from distkeras.worker.metric_states import named_values
 
 if TYPE_CHECKING:
     from distkeras.worker.columns import Columns
@@ -77,10 +78,6 @@ class LiveModel:
         """Take the present weights and rate as those that the workers have."""
         self._given, self._rate = self.vector(), self.rate()
 
-    def forget(self) -> None:
-        """Do not look for changed weights until the next `remember`."""
-        self._given = None
-
     def changed_weights(self) -> Vector | None:
         """Return the weights if they differ from those at the last `remember`, else `None`."""
         if self._given is None:
@@ -121,7 +118,7 @@ class LiveModel:
         if not states:
             return dict(last or {})
         results = self.results_of(states)
-        return results if not last or _names_of(results) == last.keys() else dict(last)
+        return results if not last or named_values(results).keys() == last.keys() else dict(last)
 
     def results_of(self, states: bytes) -> Logs:
         """Return loss and metrics for the metrics' `states`, in which the model's metrics then are."""
@@ -144,12 +141,3 @@ def flattened(results: Mapping[str, Any]) -> Logs:
         array = np.asarray(keras.ops.convert_to_numpy(value))
         logs[name] = float(array.reshape(())) if array.size == 1 else array  # type: ignore[assignment]
     return logs
-
-
-def _names_of(results: Mapping[str, Any]) -> set[str]:
-    """Return the names under which a worker reports `results`: one for each number of an array."""
-    return {
-        name if np.size(value) == 1 else f"{name}_{index}"
-        for name, value in results.items()
-        for index in range(np.size(value))
-    }
