@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
 from distkeras.lifecycle.stop_when import StopWhen
+from distkeras.runs import RunOptions
 
 if TYPE_CHECKING:
-    from distkeras.runs import RunOptions
+    import os
 
 Where = Literal["auto", "driver", "workers"]
 
@@ -106,6 +106,17 @@ class Around:
             )
         if self.steps_per_epoch is not None:
             _check_count("steps_per_epoch", self.steps_per_epoch)
+
+    def for_metrics(self, metrics: Iterable[Any]) -> Around:
+        """Return the same with what a model's compiled `metrics` decide: of which of them more is better.
+
+        Raises:
+            ValueError: a target or the monitored value of checkpoints is no metric of which that is known.
+        """
+        given, run = list(metrics), RunOptions.of(self.run)
+        if run is not None and run.checkpoints is not None:
+            run = replace(run, checkpoints=run.checkpoints.for_metrics(given))
+        return replace(self, run=run, stop=None if self.stop is None else self.stop.for_metrics(given))
 
     @property
     def is_plain(self) -> bool:

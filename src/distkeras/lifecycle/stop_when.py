@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from distkeras.lifecycle.direction import is_better, mode_of
+from distkeras.runs.direction import known_mode
 
 
 class StopWhen:
@@ -17,7 +17,8 @@ class StopWhen:
     Args:
         minutes: ends the training within a window after so many minutes from its start.
         mode: by name of a metric, "min" if the training ends at a value of at most the target, "max" for at
-            least. Default: "max" for names that Keras's callbacks count as such, like accuracy; else "min".
+            least. Default: as in Keras's callbacks the compiled metric decides, else the name. A training
+            refuses a target of which neither tells it.
         **targets: a target by the name that the metric has in the logs, such as `val_accuracy=0.98` or
             `loss=0.01`.
 
@@ -52,7 +53,7 @@ class StopWhen:
                 )
         self.minutes = minutes
         self.targets = dict(targets)
-        self._modes = {name: modes.get(name) or mode_of(name) for name in targets}
+        self._modes = modes
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that make it, plain JSON."""
@@ -65,11 +66,28 @@ class StopWhen:
             f"StopWhen({', '.join([*parts, *([f'minutes={self.minutes!r}'] * (self.minutes is not None))])})"
         )
 
+    def for_metrics(self, metrics: Iterable[Any]) -> StopWhen:
+        """Return the same conditions with the modes that a model's compiled `metrics` give them.
+
+        Raises:
+            ValueError: neither a metric nor its name tells whether more is better.
+        """
+        given = list(metrics)
+        return StopWhen(
+            minutes=self.minutes,
+            mode={name: self._mode_of(name, given) for name in self.targets},
+            **self.targets,
+        )
+
+    def _mode_of(self, name: str, metrics: Iterable[Any] = ()) -> str:
+        to_say_it = f'StopWhen({name}={self.targets[name]!r}, mode={{"{name}": "max"}}), or "min"'
+        return self._modes.get(name) or known_mode(name, metrics, to_say_it)
+
     def reached(self, logs: Mapping[str, Any]) -> str | None:
         """Return which target the `logs` of an epoch reach, in words; `None` for none.
 
         Raises:
-            ValueError: a target is not in the logs.
+            ValueError: a target is not in the logs, or it is not known whether more of it is better.
         """
         for name, target in self.targets.items():
             if name not in logs:
@@ -79,7 +97,7 @@ class StopWhen:
                     f"{self!r} has a target for a metric that the logs have not. Received: {sorted(logs)}"
                 )
             value = float(logs[name])
-            if value == target or is_better(value, target, self._modes[name]):
+            if value >= target if self._mode_of(name) == "max" else value <= target:
                 return f"{name} is {value:.6g}, and the target {target:.6g}"
         return None
 

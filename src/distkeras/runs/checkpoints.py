@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from distkeras.runs.direction import known_mode
 from distkeras.runs.folder import Folder, RunError
 from distkeras.runs.packing import to_text
 
@@ -18,20 +19,6 @@ if TYPE_CHECKING:
 VERSION = 1
 FOLDER = "checkpoints"
 INDEX = "index.json"
-_HIGHER = (
-    "acc",
-    "auc",
-    "precision",
-    "recall",
-    "f1",
-    "fbeta",
-    "r2",
-    "iou",
-    "dice",
-    "sensitivity",
-    "specificity",
-)
-"""Parts of the names of metrics of which more is better."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +29,8 @@ class Checkpoints:
         keep: number of the newest checkpoints to keep. The best one is kept besides.
         monitor: the value in an epoch's logs that says which is the best. If the logs have no such value, it
             is "loss".
-        mode: "min" if less is better, "max" if more is; "auto" decides by the name: more is better for
-            accuracies, AUC, precision, recall, F1, R2 and IoU.
+        mode: "min" if less of `monitor` is better, "max" if more is. With "auto", as in Keras's callbacks the
+            compiled metric decides, else the name. A training refuses a name of which neither tells it.
         every: epochs between two checkpoints.
 
     Raises:
@@ -67,12 +54,16 @@ class Checkpoints:
                 f"`monitor` must be the name of a value in the logs. Received: monitor={self.monitor!r}"
             )
 
-    def sign_of(self, name: str) -> int:
-        """Return 1 if more of the value `name` is better, else -1."""
+    def for_metrics(self, metrics: Iterable[Any]) -> Checkpoints:
+        """Return the same options with the mode that a model's compiled `metrics` give the monitored value.
+
+        Raises:
+            ValueError: `mode` is "auto", and neither a metric nor its name tells whether more is better.
+        """
         if self.mode != "auto":
-            return 1 if self.mode == "max" else -1
-        words = name.removeprefix("val_").lower()
-        return 1 if any(part in words for part in _HIGHER) and "loss" not in words else -1
+            return self
+        to_say_it = f'Checkpoints(monitor={self.monitor!r}, mode="max"), or "min"'
+        return replace(self, mode=known_mode(self.monitor, metrics, to_say_it))
 
 
 @dataclass(frozen=True)
@@ -132,6 +123,8 @@ class CheckpointFolder:
     index: CheckpointIndex = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.options is not None:
+            self.options = self.options.for_metrics(())
         self.index = self._read()
 
     @property
@@ -225,7 +218,7 @@ class CheckpointFolder:
 def _best(entries: tuple[Checkpoint, ...], options: Checkpoints) -> tuple[str, int | None]:
     """Return the value that says which checkpoint is the best, and the epoch of that one."""
     for monitor in (options.monitor, "loss"):
-        sign = options.sign_of(monitor)
+        sign = 1 if monitor == options.monitor and options.mode == "max" else -1
         values = {entry.epoch: entry.logs.get(monitor, math.nan) for entry in entries}
         found = [(sign * value, -epoch) for epoch, value in values.items() if math.isfinite(value)]
         if found:

@@ -15,6 +15,7 @@ from distkeras.model.spec import first_vector, local_state, serialize_model
 from distkeras.model.trained_copy import copy_of
 from distkeras.model.variables import tree_of
 from distkeras.model.weights import set_vector
+from distkeras.runs.direction import compiled_metrics
 from distkeras.worker.columns import Columns
 from distkeras.worker.evaluate import set_metrics
 from distkeras.worker.final_state import FinalState
@@ -37,6 +38,7 @@ class GivenModel:
     Attributes:
         model: the user's model.
         spec: the serialized model from which workers make their copies.
+        metrics: the metrics of the workers, without nesting.
 
     Raises:
         ValueError: as `serialize_model`.
@@ -59,11 +61,14 @@ class GivenModel:
         self.spec = self._serialize_model()
         self._state = local_state(model, self.spec.layout)
         self._custom_objects = custom_objects
+        given = metrics is not None or loss is not None
+        self.metrics = keras.tree.flatten(metrics or []) if given else compiled_metrics(model)
 
     def following(self, copy: keras.Model) -> GivenModel:
         """Return the same for `copy`, a model from `trained`, which may change from now on."""
         other = object.__new__(GivenModel)
         other.model, other.spec, other._custom_objects = copy, self.spec, self._custom_objects
+        other.metrics = self.metrics
         other._serialize_model = partial(serialize_model, copy, custom_objects=self._custom_objects)
         other._state = local_state(copy, self.spec.layout)
         return other

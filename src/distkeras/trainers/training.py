@@ -86,7 +86,7 @@ class Training:
         independent: bool,
     ) -> None:
         self._trainer = trainer
-        self._around = around
+        self._around = around.for_metrics(trainer._given.metrics)
         self._shuffle = shuffle
         self._initial = initial
         self._arrange = arrange
