@@ -1,12 +1,13 @@
 # make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.
 # make parity: one worker against Keras's `fit`.  make rounding: the numeric tests as other processors round.
+# make clusters: standalone masters, Spark Connect, firewalls; make clusters-quick: the same without what is slow.
 # Each makes .venv first if it is missing.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-all test parity parity-all keras-suite rounding soak lint types format benchmarks java clean
+.PHONY: demo demo-all test clusters clusters-quick parity parity-all keras-suite rounding soak lint types format benchmarks java clean
 
 demo: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py
@@ -16,6 +17,13 @@ demo-all: $(VENV)/installed-demo java
 
 test: $(VENV)/installed-dev java
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+
+# Every test has a limit of its own; these end what even that does not.
+clusters: $(VENV)/installed-dev java
+	timeout --kill-after=10 3600 $(BIN)/python -m pytest tests/clusters
+
+clusters-quick: $(VENV)/installed-dev java
+	timeout --kill-after=10 900 $(BIN)/python -m pytest tests/clusters -m 'not slow'
 
 rounding: $(VENV)/installed-dev java
 	$(BIN)/python tests/rounding.py
