@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center.messages import Exchange, Exchanged
+from distkeras.center.answers import Exchanged
+from distkeras.center.requests import Exchange
 from distkeras.wire.codecs import REGISTRY, Codec
 from distkeras.wire.compression import Compression, packing_of
 from distkeras.worker.memory import keep_freed_memory

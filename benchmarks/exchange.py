@@ -30,7 +30,8 @@ from processes import clients, serving
 
 from distkeras.algorithms import DOWNPOUR, Vector
 from distkeras.center import CenterConfig, Layout
-from distkeras.center.messages import Exchange, Exchanged, Join, Joined, Leave
+from distkeras.center.answers import Exchanged, Joined
+from distkeras.center.requests import Exchange, Join, Leave
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers

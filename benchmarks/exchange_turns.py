@@ -28,7 +28,8 @@ import psutil
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Exchanged, Join
+from distkeras.center.answers import Exchanged
+from distkeras.center.requests import Exchange, Join
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire.client import Client

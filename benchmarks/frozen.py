@@ -23,7 +23,7 @@ import psutil
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Join
+from distkeras.center.requests import Exchange, Join
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.model.spec import ModelSpec, first_vector, serialize_model

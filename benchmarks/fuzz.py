@@ -32,18 +32,7 @@ import psutil
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import (
-    Exchange,
-    Fail,
-    Fetch,
-    Join,
-    Leave,
-    Poll,
-    Pull,
-    Report,
-    Request,
-    Write,
-)
+from distkeras.center.requests import Exchange, Fail, Fetch, Join, Leave, Poll, Pull, Report, Request, Write
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire import frames

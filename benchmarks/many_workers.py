@@ -29,7 +29,8 @@ from processes import clients, serving
 
 from distkeras.algorithms import DOWNPOUR, Vector
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Exchanged, Join
+from distkeras.center.answers import Exchanged
+from distkeras.center.requests import Exchange, Join
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire import frames

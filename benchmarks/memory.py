@@ -19,7 +19,7 @@ import numpy as np
 
 from distkeras.algorithms import DOWNPOUR, Algorithm, FedAdam
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Join, Leave, Pull
+from distkeras.center.requests import Exchange, Join, Leave, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.wire.client import Client, ServerAddress

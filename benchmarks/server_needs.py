@@ -21,7 +21,7 @@ from memory import peak
 
 from distkeras.algorithms import DCASGD, DOWNPOUR, EASGD, FedAdam, LocalSGD, StreamingDiLoCo
 from distkeras.center import CenterConfig, Fragments
-from distkeras.center.messages import Exchange, Join, Keep, Leave, Pull
+from distkeras.center.requests import Exchange, Join, Keep, Leave, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers, needs_of

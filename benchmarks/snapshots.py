@@ -20,7 +20,7 @@ import numpy as np
 
 from distkeras.algorithms import DiLoCo, Vector
 from distkeras.center import Center, CenterConfig, take_snapshot
-from distkeras.center.messages import Exchange, Join
+from distkeras.center.requests import Exchange, Join
 from distkeras.wire.store import Store
 
 

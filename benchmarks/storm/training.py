@@ -184,7 +184,7 @@ def sample_counts(folder: str, addresses: tuple[Any, ...]) -> None:
     """Write down, several times a second, what both servers have counted. Ends with the process."""
     from dataclasses import replace
 
-    from distkeras.center.messages import Pull
+    from distkeras.center.requests import Pull
     from distkeras.wire.client import JobStopped, ServerLost
     from distkeras.wire.group import connect
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm, State, Vector
 from distkeras.center import Center, CenterConfig
-from distkeras.center.messages import Exchange, Exchanged, Join, Joined
+from distkeras.center.answers import Exchanged, Joined
+from distkeras.center.requests import Exchange, Join
 
 
 class Job:

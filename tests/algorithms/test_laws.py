@@ -36,7 +36,7 @@ from distkeras.algorithms import (
     SlowMo,
     get,
 )
-from distkeras.center.messages import Leave
+from distkeras.center.requests import Leave
 
 RULES = pytest.mark.parametrize("rule", [rule() for rule in REGISTRY.values()], ids=list(REGISTRY))
 START = np.linspace(-3, 3, 23).astype(np.float32)

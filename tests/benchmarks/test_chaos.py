@@ -18,7 +18,8 @@ from storm.run import Struck
 from storm.training import Config, Count, CountRounds
 
 from distkeras.center import Center, CenterConfig
-from distkeras.center.messages import Exchange, Exchanged, Join
+from distkeras.center.answers import Exchanged
+from distkeras.center.requests import Exchange, Join
 from distkeras.simulation import Outages
 
 HOUR = 3600.0

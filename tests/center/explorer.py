@@ -15,21 +15,9 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig, Fragments, Snapshot, restore_snapshot, take_snapshot
+from distkeras.center.answers import Answer, Done, Exchanged, Joined, Rejoin, Reply
 from distkeras.center.fragmented import Fragmented
-from distkeras.center.messages import (
-    DRIVER,
-    Answer,
-    Done,
-    Exchange,
-    Exchanged,
-    Join,
-    Joined,
-    Leave,
-    Poll,
-    Rejoin,
-    Reply,
-    Request,
-)
+from distkeras.center.requests import DRIVER, Exchange, Join, Leave, Poll, Request
 from distkeras.events import ServerRestored, Window
 
 

@@ -16,21 +16,10 @@ from explorer import Clock, Total, Violation
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center, CenterConfig, restore_snapshot, take_snapshot
+from distkeras.center.answers import Done, Exchanged, Joined, Refused, Rejoin
 from distkeras.center.follower import Follower
-from distkeras.center.messages import (
-    Beat,
-    Dismiss,
-    Done,
-    Exchange,
-    Exchanged,
-    Follow,
-    Join,
-    Joined,
-    Leave,
-    Refused,
-    Rejoin,
-)
 from distkeras.center.request_log import RequestLog
+from distkeras.center.requests import Beat, Dismiss, Exchange, Follow, Join, Leave
 from distkeras.wire.client import _answers
 from distkeras.wire.group import CALLS
 

@@ -8,21 +8,9 @@ import pytest
 
 from distkeras.algorithms import AEASGD, DCASGD, DOWNPOUR, EASGD, DynSGD, LocalSGD, SlowMo
 from distkeras.center import BadUpdates, Center, CenterConfig, ProtocolError
+from distkeras.center.answers import Done, Exchanged, Refused, Rejoin
 from distkeras.center.bad_updates import is_finite
-from distkeras.center.messages import (
-    DRIVER,
-    Beat,
-    Done,
-    Exchange,
-    Exchanged,
-    Fail,
-    Join,
-    Leave,
-    Poll,
-    Pull,
-    Refused,
-    Rejoin,
-)
+from distkeras.center.requests import DRIVER, Beat, Exchange, Fail, Join, Leave, Poll, Pull
 from distkeras.events import UpdateRefused, Window, WorkerFailed, WorkerJoined, WorkerLeft, WorkerLost
 
 

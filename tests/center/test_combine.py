@@ -10,7 +10,7 @@ import pytest
 
 from distkeras.algorithms import EASGD, Algorithm, Averaging, LocalSGD, TrimmedMean
 from distkeras.center import Center, CenterConfig, Layout, server_bounds
-from distkeras.center.messages import Exchange, Join
+from distkeras.center.requests import Exchange, Join
 from distkeras.record import replay
 from distkeras.simulation import Failures, Quadratic, simulate
 

@@ -21,21 +21,9 @@ from distkeras.algorithms import (
     Ringmaster,
 )
 from distkeras.center import BadUpdates, Center, CenterConfig, restore_snapshot, take_snapshot
-from distkeras.center.messages import (
-    Done,
-    Exchange,
-    Exchanged,
-    Join,
-    Joined,
-    Keep,
-    Leave,
-    Poll,
-    Pull,
-    Refused,
-    Rejoin,
-    Skipped,
-)
+from distkeras.center.answers import Done, Exchanged, Joined, Refused, Rejoin, Skipped
 from distkeras.center.request_log import RequestLog
+from distkeras.center.requests import Exchange, Join, Keep, Leave, Poll, Pull
 from distkeras.events import CenterKept, Window
 
 SIZE, WORKERS, COMMITS = 70_000, 6, 12

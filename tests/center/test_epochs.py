@@ -19,7 +19,7 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
-from distkeras.center.messages import Exchange, Join, Keep, Leave, Pull
+from distkeras.center.requests import Exchange, Join, Keep, Leave, Pull
 from distkeras.center.snapshot import read
 from distkeras.events import CenterKept, EpochEnded, Window
 

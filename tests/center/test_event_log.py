@@ -6,8 +6,9 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import Center, CenterConfig, event_log, restore_snapshot, take_snapshot
+from distkeras.center.answers import MAX_PAGE_BYTES, Polled
 from distkeras.center.event_log import EventLog, size_of
-from distkeras.center.messages import MAX_PAGE_BYTES, Join, Polled
+from distkeras.center.requests import Join
 from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.events import EventsDropped, ServerRestored, Window, WorkerFailed, WorkerLeft
 from distkeras.wire import frames

@@ -11,8 +11,9 @@ import pytest
 
 from distkeras.algorithms import DCASGD, DOWNPOUR, REGISTRY, Algorithm, FedAdam, GapAware, LocalSGD
 from distkeras.center import BadUpdates, Center, CenterConfig, SnapshotError, take_snapshot
+from distkeras.center.answers import Exchanged, Refused, Skipped
 from distkeras.center.bad_updates import note_errors_in_this_thread
-from distkeras.center.messages import Exchange, Exchanged, Join, Leave, Poll, Refused, Skipped
+from distkeras.center.requests import Exchange, Join, Leave, Poll
 from distkeras.events import CenterFailed, UpdateRefused
 from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store

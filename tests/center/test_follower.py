@@ -11,8 +11,9 @@ from servers_explorer import World
 
 from distkeras.algorithms import DCASGD, DISCARD, DOWNPOUR, TAKE, Algorithm, DynSGD, FedBuff, LocalSGD
 from distkeras.center import Center, CenterConfig
+from distkeras.center.answers import Followed, LogEntry
 from distkeras.center.follower import Follower
-from distkeras.center.messages import Exchange, Followed, Join, LogEntry
+from distkeras.center.requests import Exchange, Join
 from distkeras.events import RoundClosed, Window
 
 RUNS = 400

@@ -9,7 +9,8 @@ from explorer import Model, Total, Violation, explore
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Fragmented, ProtocolError
-from distkeras.center.messages import Exchange, Joined
+from distkeras.center.answers import Joined
+from distkeras.center.requests import Exchange
 
 GRACE = Model(Total(), num_workers=2, num_windows=1, faults=0, quorum=1, grace=1.0)
 ASYNCHRONOUS = Model(DOWNPOUR(2), num_workers=1, num_windows=2, faults=2, driver=True)

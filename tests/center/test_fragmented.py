@@ -19,22 +19,10 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
+from distkeras.center.answers import Done, Exchanged, Joined, Rejoin, Skipped
 from distkeras.center.fragments import Behind, Fragments, steps_before
-from distkeras.center.messages import (
-    DRIVER,
-    Beat,
-    Done,
-    Exchange,
-    Exchanged,
-    Join,
-    Joined,
-    Leave,
-    Order,
-    Poll,
-    Rejoin,
-    Skipped,
-)
 from distkeras.center.orders import Orders
+from distkeras.center.requests import DRIVER, Beat, Exchange, Join, Leave, Order, Poll
 from distkeras.center.snapshot import read
 from distkeras.events import Window, WorkerBack, WorkerJoined, WorkerLeft, WorkerLost
 

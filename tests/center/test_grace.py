@@ -9,7 +9,8 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD, TrimmedMean
 from distkeras.center import Center, CenterConfig, Independent, take_snapshot
-from distkeras.center.messages import Done, Exchange, Exchanged, Join, Joined, Leave
+from distkeras.center.answers import Done, Exchanged, Joined
+from distkeras.center.requests import Exchange, Join, Leave
 from distkeras.events import RoundClosed, Window
 from distkeras.record import GraceOver, Recorded, Step, read_record, replay
 from distkeras.simulation import Constant, Exponential, Failures, Network, Outages, Quadratic, simulate

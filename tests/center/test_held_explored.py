@@ -10,23 +10,9 @@ import pytest
 
 from distkeras.algorithms import AEASGD, DOWNPOUR, DiLoCo, LocalSGD
 from distkeras.center import Center, CenterConfig, restore_snapshot, take_snapshot
-from distkeras.center.messages import (
-    DRIVER,
-    Done,
-    Exchange,
-    Exchanged,
-    Fetch,
-    Join,
-    Joined,
-    Keep,
-    Leave,
-    Order,
-    Pull,
-    Pulled,
-    Rejoin,
-    Report,
-)
+from distkeras.center.answers import Done, Exchanged, Joined, Pulled, Rejoin
 from distkeras.center.orders import Orders
+from distkeras.center.requests import DRIVER, Exchange, Fetch, Join, Keep, Leave, Order, Pull, Report
 from distkeras.center.snapshot import read
 from distkeras.events import CenterKept, EpochEnded, ServerRestored
 

@@ -18,27 +18,21 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
-from distkeras.center.messages import (
+from distkeras.center.answers import Done, Exchanged, Joined, Pulled, Refused, Rejoin, Skipped
+from distkeras.center.orders import FOREVER, Orders
+from distkeras.center.requests import (
     DRIVER,
     Beat,
     Dismiss,
-    Done,
     Exchange,
-    Exchanged,
     Join,
-    Joined,
     Keep,
     Leave,
     Order,
     Pull,
-    Pulled,
-    Refused,
-    Rejoin,
     Report,
-    Skipped,
     Write,
 )
-from distkeras.center.orders import FOREVER, Orders
 from distkeras.center.snapshot import read
 from distkeras.events import CenterKept, EpochEnded
 from distkeras.record import Recorded, replay

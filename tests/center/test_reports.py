@@ -17,7 +17,8 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
-from distkeras.center.messages import MAX_PART, MAX_PARTS, Done, Exchange, Fetch, Join, Rejoin, Report
+from distkeras.center.answers import Done, Rejoin
+from distkeras.center.requests import MAX_PART, MAX_PARTS, Exchange, Fetch, Join, Report
 from distkeras.center.snapshot import read, read_facts
 from distkeras.events import Reported
 from distkeras.wire.reports import fetch_report, send_report

@@ -13,7 +13,7 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR, REGISTRY, DiLoCo, Sequential
 from distkeras.center import Center, CenterConfig, Independent, SnapshotError, restore_snapshot, take_snapshot
-from distkeras.center.messages import Exchange, Join, Leave, Poll
+from distkeras.center.requests import Exchange, Join, Leave, Poll
 from distkeras.center.snapshot import Snapshot, read, read_facts
 from distkeras.events import ServerRestored, Window, WorkerJoined
 

@@ -20,8 +20,9 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
-from distkeras.center.messages import Done, Exchange, Exchanged, Join, Joined, Keep, Leave, Order, Skipped
+from distkeras.center.answers import Done, Exchanged, Joined, Skipped
 from distkeras.center.orders import Orders
+from distkeras.center.requests import Exchange, Join, Keep, Leave, Order
 from distkeras.center.snapshot import read
 from distkeras.record import Recorded, replay
 

@@ -17,7 +17,7 @@ from bare_worker import SIZE, Work
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Pull
+from distkeras.center.requests import Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.cluster.servers import Servers

@@ -11,8 +11,9 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Done, Exchange, Join, Order, Pull, Refused, Write
+from distkeras.center.answers import Done, Refused
 from distkeras.center.orders import FOREVER, Orders
+from distkeras.center.requests import Exchange, Join, Order, Pull, Write
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import find_interrupted
 from distkeras.cluster.server import ServerProcess, ServerSetup

@@ -10,8 +10,9 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Join, Keep, Leave, Order, Poll, Pull, Pulled, Refused
+from distkeras.center.answers import Pulled, Refused
 from distkeras.center.orders import Orders
+from distkeras.center.requests import Exchange, Join, Keep, Leave, Order, Poll, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerProcess, ServerSetup
 from distkeras.cluster.watch import Watch

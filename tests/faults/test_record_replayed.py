@@ -9,7 +9,7 @@ import pytest
 
 from distkeras.algorithms import EASGD, DynSGD
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Join, Leave, Pull
+from distkeras.center.requests import Exchange, Join, Leave, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers

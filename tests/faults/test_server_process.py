@@ -18,7 +18,7 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Join
+from distkeras.center.requests import Exchange, Join
 from distkeras.cluster import server as cluster_server
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process

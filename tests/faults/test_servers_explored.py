@@ -15,7 +15,7 @@ from bare_worker import SIZE, CountingReplica, NumberedFeed
 
 from distkeras.algorithms import AEASGD, DOWNPOUR, Algorithm, LocalSGD
 from distkeras.center import Center, CenterConfig, restore_snapshot, server_bounds, take_snapshot
-from distkeras.center.messages import Exchange
+from distkeras.center.requests import Exchange
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.group import Group
 from distkeras.worker.loop import Loop

@@ -10,7 +10,7 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Join, Leave, Pull
+from distkeras.center.requests import Exchange, Join, Leave, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers

@@ -10,8 +10,9 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Keep, Order, Poll, Polled, Pull, Pulled
+from distkeras.center.answers import Polled, Pulled
 from distkeras.center.orders import FOREVER, Orders
+from distkeras.center.requests import Keep, Order, Poll, Pull
 from distkeras.cluster.pace import POLL_SECONDS, SOON_SECONDS, Pace
 from distkeras.cluster.watch import Watch
 from distkeras.cluster.wishes import Wishes

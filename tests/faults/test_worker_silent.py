@@ -13,7 +13,7 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
 from distkeras.center import Center, CenterConfig, restore_snapshot, take_snapshot
-from distkeras.center.messages import Beat, Exchange, Join, Leave
+from distkeras.center.requests import Beat, Exchange, Join, Leave
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.events import WorkerBack, WorkerJoined, WorkerLost

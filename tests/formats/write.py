@@ -23,8 +23,7 @@ import numpy as np
 
 from distkeras import events
 from distkeras.algorithms import DiLoCo
-from distkeras.center import Center, CenterConfig, take_snapshot
-from distkeras.center import messages as m
+from distkeras.center import Center, CenterConfig, answers, requests, take_snapshot
 from distkeras.center.orders import Orders
 from distkeras.cluster.session import local_session
 from distkeras.ml import KerasEstimator
@@ -46,11 +45,11 @@ def center() -> Center:
         num_shards=2,
     )
     for worker in range(2):
-        found.handle(m.Join(worker))
+        found.handle(requests.Join(worker))
     for worker in range(2):
         message = np.full(SIZE, 0.25 + worker, np.float32)
-        found.handle(m.Exchange(worker, 1, 2, 8, 0, 2, message, {"loss": 0.5}))
-    found.handle(m.Leave(1))
+        found.handle(requests.Exchange(worker, 1, 2, 8, 0, 2, message, {"loss": 0.5}))
+    found.handle(requests.Leave(1))
     return found
 
 
@@ -73,7 +72,7 @@ def all_messages() -> list[Any]:
         dict[str, float]: {"loss": 0.5},
         list[int]: [1, 2],
         list[bool]: [True, False],
-        list[m.LogEntry]: [m.LogEntry(1, 4, 9, 2, 0, "take")],
+        list[answers.LogEntry]: [answers.LogEntry(1, 4, 9, 2, 0, "take")],
         bytes: bytes(range(16)),
         Orders: Orders(3, True, 0.5, 4, 5, 6, 7, 8),
     }
@@ -87,9 +86,9 @@ def all_messages() -> list[Any]:
     def example(cls: type) -> Any:
         return cls(*map(value, typing.get_type_hints(cls).values()))
 
-    page = m.Polled([example(cls) for cls in typing.get_args(events.Event)], 5, 2)
+    page = answers.Polled([example(cls) for cls in typing.get_args(events.Event)], 5, 2)
     kinds = [*frames.REQUESTS.values(), *frames.REPLIES.values()]
-    return [page if cls is m.Polled else example(cls) for cls in kinds]
+    return [page if cls is answers.Polled else example(cls) for cls in kinds]
 
 
 def encoded(message: Any) -> bytes:

@@ -19,7 +19,8 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
-from distkeras.center.messages import Beat, Exchange, Fail, Join, Leave, Poll, Pull, Refused
+from distkeras.center.answers import Refused
+from distkeras.center.requests import Beat, Exchange, Fail, Join, Leave, Poll, Pull
 from distkeras.events import RecordFailed, UpdateRefused, Window, WorkerBack, WorkerLost
 from distkeras.record import Recorded, RecordError, ReplayDiverged, Start, Step, read_record, replay
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from distkeras.algorithms import ADAG, DiLoCo
-from distkeras.center import CenterConfig, take_snapshot
-from distkeras.center import messages as m
+from distkeras.center import CenterConfig, requests, take_snapshot
 from distkeras.center.making import make_center
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import Changes, Interrupted, Start, find_interrupted, start_of, whole_epochs
@@ -40,13 +39,12 @@ def snapshot(address, windows, seen, independent=False, settings=SETTINGS):
     initial = np.zeros((2, 2) if independent else 2, np.float32)
     center = make_center(config, initial, clock=lambda: 1.0)
     for worker, count in enumerate(windows):
-        center.handle(m.Join(worker))
+        center.handle(requests.Join(worker))
         for sequence in range(1, count + 1):
-            center.handle(
-                m.Exchange(worker, sequence, 2, 8, 0, 2 * sequence, np.ones(2, np.float32), {"loss": 1.0})
-            )
+            message = np.ones(2, np.float32)
+            center.handle(requests.Exchange(worker, sequence, 2, 8, 0, 2 * sequence, message, {"loss": 1.0}))
     if seen:
-        center.handle(m.Poll(seen))
+        center.handle(requests.Poll(seen))
     Store(address).write(take_snapshot(center, settings))
 
 
@@ -147,7 +145,7 @@ def test_the_history_of_a_resumed_run_lacks_nothing_and_has_nothing_twice(tmp_pa
         from distkeras.center import restore_snapshot
 
         restore_snapshot(center, Store(own.snapshots.address).newest(), interrupted.first_unread)
-        [(_, polled)] = center.handle(m.Poll(interrupted.first_unread))
+        [(_, polled)] = center.handle(requests.Poll(interrupted.first_unread))
         for event in polled.events:
             run.write(event)
         assert [window.iteration for window in run.windows()] == [0, 1, 2]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 import distkeras
-from distkeras.center.messages import Exchange
+from distkeras.center.requests import Exchange
 from distkeras.cluster import job
 from distkeras.record import replay
 

@@ -13,8 +13,8 @@ from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig, make_center
 from distkeras.center.bad_updates import RAISE
 from distkeras.center.follower import Follower
-from distkeras.center.messages import Exchange
 from distkeras.center.request_log import RequestLog
+from distkeras.center.requests import Exchange
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.fragment_compression import packing_for

@@ -14,7 +14,7 @@ from serving import Relay, commit, serving
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Join, Pull
+from distkeras.center.requests import Join, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.servers import Servers

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distkeras.center.messages import Exchange
+from distkeras.center.requests import Exchange
 from distkeras.wire import codecs
 from distkeras.wire.codecs import BF16, FP4, FP16, ChunkTopK, CodecError, Int8, Packing, Sign, TopK
 from distkeras.wire.codecs.base import BLOCK, CHUNK

@@ -10,7 +10,7 @@ import pytest
 from serving import serving
 
 from distkeras.algorithms import DOWNPOUR
-from distkeras.center.messages import Beat, Exchange, Join, Pull
+from distkeras.center.requests import Beat, Exchange, Join, Pull
 from distkeras.wire.client import Client
 from distkeras.wire.codecs import BF16, FP16, REGISTRY, Int8, Packing, compiled
 from distkeras.wire.codecs.base import BLOCK, CHUNK

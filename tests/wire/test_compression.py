@@ -13,7 +13,8 @@ from serving import serving
 
 from distkeras.algorithms import AEASGD, DOWNPOUR, EAMSGD, EASGD, REGISTRY, LocalSGD
 from distkeras.center import BadUpdates
-from distkeras.center.messages import Exchange, Exchanged, Join, Skipped
+from distkeras.center.answers import Exchanged, Skipped
+from distkeras.center.requests import Exchange, Join
 from distkeras.wire.client import Client
 from distkeras.wire.codecs import BF16, FP16, ChunkTopK, Int8, Packing, Sign, TopK
 from distkeras.wire.compression import Compression, check_compressible, is_elastic, packing_of, sends_weights

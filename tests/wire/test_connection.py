@@ -7,7 +7,7 @@ import socket
 import numpy as np
 import pytest
 
-from distkeras.center.messages import Beat, Exchange
+from distkeras.center.requests import Beat, Exchange
 from distkeras.wire import frames
 from distkeras.wire.connection import Arriving, Connection
 

@@ -10,7 +10,8 @@ from serving import serving
 
 from distkeras.algorithms import AEASGD, DOWNPOUR, Algorithm
 from distkeras.center import BadUpdates, CenterConfig, Fragments
-from distkeras.center.messages import Exchange, Join, Pull, Skipped
+from distkeras.center.answers import Skipped
+from distkeras.center.requests import Exchange, Join, Pull
 from distkeras.wire import codecs, shared_memory
 from distkeras.wire.client import Client
 from distkeras.wire.connection import Connection

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distkeras.center import messages
+from distkeras.center import answers, requests
 from distkeras.wire import frames
 from distkeras.wire.codecs import ChunkTopK, Int8, Packing, TopK
 from distkeras.wire.compression import Compression
@@ -48,7 +48,7 @@ def frame_of(message, checksum=False, packing=None):
 
 
 def exchange():
-    return messages.Exchange(1, 2, 3, 96, 0, 3, np.arange(SIZE, dtype=np.float32), {"loss": 0.5})
+    return requests.Exchange(1, 2, 3, 96, 0, 3, np.arange(SIZE, dtype=np.float32), {"loss": 0.5})
 
 
 def received(data, packing=None, checksum=False, first=b""):
@@ -77,9 +77,9 @@ FRAMES = {
             strict=True,
         )
     ),
-    "write": (messages.Write(np.arange(SIZE, dtype=np.float32)), None),
-    "report": (messages.Report(1, "state", 2, 0, 1, b"state"), None),
-    "fetch": (messages.Fetch(1, "evaluation", 2), None),
+    "write": (requests.Write(np.arange(SIZE, dtype=np.float32)), None),
+    "report": (requests.Report(1, "state", 2, 0, 1, b"state"), None),
+    "fetch": (requests.Fetch(1, "evaluation", 2), None),
 }
 
 
@@ -137,7 +137,7 @@ def test_a_field_of_any_other_value_is_refused_or_of_its_type(data):
     fields[data.draw(st.sampled_from([0, 1]))] = value = data.draw(values)
     good = type(value) is int and value < 2**63
     try:
-        frames.parse(messages.Join, msgspec.msgpack.encode(fields), None)
+        frames.parse(requests.Join, msgspec.msgpack.encode(fields), None)
     except frames.FrameError:
         assert not good
     else:
@@ -147,7 +147,7 @@ def test_a_field_of_any_other_value_is_refused_or_of_its_type(data):
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, float("nan"), float("inf"), 0.0])
 def test_a_number_that_no_counter_holds_is_refused(number):
     with pytest.raises(frames.FrameError):
-        frames.parse(messages.Join, msgspec.msgpack.encode([0, 0, number]), None)
+        frames.parse(requests.Join, msgspec.msgpack.encode([0, 0, number]), None)
 
 
 @pytest.mark.parametrize(
@@ -167,22 +167,22 @@ def test_a_number_that_no_counter_holds_is_refused(number):
 def test_what_is_no_event_is_refused(event):
     text = msgspec.msgpack.encode([[["WorkerLeft", 0, 1.0], event], 1, 0])
     with pytest.raises(frames.FrameError):
-        frames.parse(messages.Polled, text, None)
+        frames.parse(answers.Polled, text, None)
 
 
 @pytest.mark.parametrize(
     "length", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"]
 )
-@pytest.mark.parametrize("cls", [messages.Polled, messages.Exchange, messages.Fail])
+@pytest.mark.parametrize("cls", [answers.Polled, requests.Exchange, requests.Fail])
 def test_a_length_within_the_text_that_it_has_not_is_refused(cls, length):
-    whole = msgspec.msgpack.encode([[], 1, 0] if cls is messages.Polled else [0, "error"])
+    whole = msgspec.msgpack.encode([[], 1, 0] if cls is answers.Polled else [0, "error"])
     for place in range(len(whole)):
         with pytest.raises(frames.FrameError):
             frames.parse(cls, whole[:place] + length + whole[place:], None)
 
 
 def test_a_frame_of_another_version_says_so():
-    frame = bytearray(frame_of(messages.Pull()))
+    frame = bytearray(frame_of(requests.Pull()))
     frame[3] = 1
     with pytest.raises(frames.FrameError, match=f"version {frames.VERSION}"):
         received(bytes(frame))
@@ -209,7 +209,7 @@ def test_frames_arrive_in_whatever_pieces_and_one_after_the_other(steps):
     near, far = socket.socketpair()
     with near, far:
         connection = Connection(near, frames.REQUESTS, frames.MAX_REQUEST_TEXT)
-        sent = [exchange(), messages.Pull(3), messages.Fail(1, "é" * 500), exchange()]
+        sent = [exchange(), requests.Pull(3), requests.Fail(1, "é" * 500), exchange()]
         data = b"".join(map(frame_of, sent))
         pieces = [data[place : place + steps] for place in range(0, len(data), steps)]
         sender = threading.Thread(target=lambda: [far.sendall(piece) for piece in pieces])
@@ -221,8 +221,8 @@ def test_frames_arrive_in_whatever_pieces_and_one_after_the_other(steps):
 
 
 def test_what_follows_the_text_is_zeros():
-    frame = bytearray(frame_of(messages.Pull()))
-    assert received(bytes(frame)) == messages.Pull()
+    frame = bytearray(frame_of(requests.Pull()))
+    assert received(bytes(frame)) == requests.Pull()
     frame[-1] = 1
     with pytest.raises(frames.FrameError, match="zeros"):
         received(bytes(frame))

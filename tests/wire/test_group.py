@@ -22,18 +22,8 @@ from distkeras.algorithms import (
     Ringmaster,
 )
 from distkeras.center import BadUpdates, Center, CenterConfig, server_bounds, trainable_in
-from distkeras.center.messages import (
-    Exchange,
-    Fail,
-    Join,
-    Keep,
-    Leave,
-    Poll,
-    Pull,
-    Refused,
-    Rejoin,
-    Skipped,
-)
+from distkeras.center.answers import Refused, Rejoin, Skipped
+from distkeras.center.requests import Exchange, Fail, Join, Keep, Leave, Poll, Pull
 from distkeras.events import UpdateRefused, Window, WorkerFailed, WorkerJoined, WorkerLeft
 from distkeras.wire.client import JobStopped
 from distkeras.wire.codecs import FP16, Int8

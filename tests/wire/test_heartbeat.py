@@ -12,7 +12,8 @@ import pytest
 from serving import commit, serving
 
 from distkeras.algorithms import LocalSGD
-from distkeras.center.messages import Beat, Done, Join
+from distkeras.center.answers import Done
+from distkeras.center.requests import Beat, Join
 from distkeras.events import WorkerLost
 from distkeras.wire import frames
 from distkeras.wire.client import Client, Replaced

@@ -11,24 +11,9 @@ from serving import serving
 from test_group import group_of
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
-from distkeras.center.messages import (
-    MAX_PART,
-    Done,
-    Exchange,
-    Exchanged,
-    Join,
-    Joined,
-    Keep,
-    Leave,
-    Order,
-    Poll,
-    Pull,
-    Pulled,
-    Refused,
-    Rejoin,
-    Write,
-)
+from distkeras.center.answers import Done, Exchanged, Joined, Pulled, Refused, Rejoin
 from distkeras.center.orders import FOREVER, Orders
+from distkeras.center.requests import MAX_PART, Exchange, Join, Keep, Leave, Order, Poll, Pull, Write
 from distkeras.events import EpochEnded, WorkerLost
 from distkeras.wire.client import JobStopped, Replaced
 from distkeras.wire.group import connect

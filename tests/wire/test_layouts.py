@@ -11,7 +11,8 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR, FedAdam, LocalSGD
 from distkeras.center import Center, CenterConfig
-from distkeras.center.messages import Exchange, Join, Joined, Refused
+from distkeras.center.answers import Joined, Refused
+from distkeras.center.requests import Exchange, Join
 from distkeras.wire import shared_memory
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.group import connect

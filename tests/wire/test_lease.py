@@ -11,7 +11,7 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import Center, CenterConfig, take_snapshot
-from distkeras.center.messages import Exchange, Join, Poll
+from distkeras.center.requests import Exchange, Join, Poll
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resume import find_interrupted
 from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup

@@ -20,7 +20,8 @@ from serving import TOKEN, commit, serving
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center, CenterConfig
-from distkeras.center.messages import DRIVER, Exchanged, Join, Joined, Leave, Poll, Pull, Rejoin
+from distkeras.center.answers import Exchanged, Joined, Rejoin
+from distkeras.center.requests import DRIVER, Join, Leave, Poll, Pull
 from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerProcess, ServerSetup, launched
 from distkeras.events import Window, WorkerFailed

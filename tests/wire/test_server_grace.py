@@ -11,7 +11,8 @@ from serving import commit, serving
 from test_group import group_of
 
 from distkeras.algorithms import LocalSGD
-from distkeras.center.messages import Join, Leave, Poll, Refused
+from distkeras.center.answers import Refused
+from distkeras.center.requests import Join, Leave, Poll
 from distkeras.events import WorkerFailed
 from distkeras.wire import shared_memory
 from distkeras.wire.client import Client

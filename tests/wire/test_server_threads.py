@@ -15,7 +15,8 @@ import pytest
 from serving import serving
 
 from distkeras.algorithms import Algorithm
-from distkeras.center.messages import Exchange, Join, Poll, Refused
+from distkeras.center.answers import Refused
+from distkeras.center.requests import Exchange, Join, Poll
 from distkeras.events import WorkerFailed
 from distkeras.wire.client import Client
 

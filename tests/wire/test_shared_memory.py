@@ -13,7 +13,7 @@ import pytest
 
 from distkeras.algorithms import AEASGD, DOWNPOUR
 from distkeras.center import Center, CenterConfig
-from distkeras.center.messages import Exchange, Join
+from distkeras.center.requests import Exchange, Join
 from distkeras.wire import shared_memory
 from distkeras.wire.client import Client, ServerAddress
 from distkeras.wire.server import Server

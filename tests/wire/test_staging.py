@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from serving import commit, serving
 
-from distkeras.center.messages import Join
+from distkeras.center.requests import Join
 from distkeras.wire import frames
 from distkeras.wire.client import Client
 from distkeras.wire.connection import Connection

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import Center, CenterConfig, take_snapshot
-from distkeras.center.messages import Exchange, Join, Poll
+from distkeras.center.requests import Exchange, Join, Poll
 from distkeras.events import SnapshotFailed
 from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.store import SnapshotOptions, Store

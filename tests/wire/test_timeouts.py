@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from serving import TOKEN, commit, serving
 
-from distkeras.center.messages import Join
+from distkeras.center.requests import Join
 from distkeras.cluster.options import ServerOptions
 from distkeras.wire import frames
 from distkeras.wire.client import Client, ServerAddress, ServerLost

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from serving import TOKEN, Relay, commit, serving
 
-from distkeras.center.messages import Join, Pull
+from distkeras.center.requests import Join, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.wire.client import Client, ServerAddress, ServerLost
 from distkeras.wire.handshake import AuthenticationError

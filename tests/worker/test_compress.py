@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from distkeras import algorithms
 from distkeras.algorithms import AEASGD, DOWNPOUR, EAMSGD, EASGD, LocalSGD
-from distkeras.center import BadUpdates, Center, CenterConfig, Layout, messages
+from distkeras.center import BadUpdates, Center, CenterConfig, Layout
 from distkeras.center.bad_updates import RAISE
-from distkeras.center.messages import Exchange, Join, Pull
+from distkeras.center.requests import Exchange, Join, Pull
 from distkeras.wire import codecs, frames
 from distkeras.wire.client import Client, ServerAddress, ServerLost
 from distkeras.wire.codecs import BF16, FP16, Int8, Packing, Sign, TopK
@@ -244,7 +244,7 @@ def test_only_exchanges_travel_compressed():
         frames.FrameError,
         match=r"Expected 0 bytes of vector in codec 0 in a Join. Received: 0 bytes in codec 3",
     ):
-        frames.parse_header(header, frames.REQUESTS, 10, 400, {messages.Exchange: [(Int8.number, 104)]})
+        frames.parse_header(header, frames.REQUESTS, 10, 400, {Exchange: [(Int8.number, 104)]})
 
 
 @EVERY_CODEC

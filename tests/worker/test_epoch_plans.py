@@ -10,7 +10,7 @@ from test_loop import CountingReplica, Killed, ListFeed, caller, make_center, wi
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
-from distkeras.center.messages import MAX_STATES, Exchange
+from distkeras.center.requests import MAX_STATES, Exchange
 from distkeras.events import EpochEnded
 from distkeras.worker.epochs import EpochFeed, EpochPlan
 from distkeras.worker.loop import Loop

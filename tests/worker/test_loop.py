@@ -11,7 +11,7 @@ import pytest
 
 from distkeras.algorithms import ADAG, AEASGD, DOWNPOUR, Algorithm, Sequential
 from distkeras.center import BadUpdates, Center, CenterConfig, Layout
-from distkeras.center.messages import Exchange
+from distkeras.center.requests import Exchange
 from distkeras.events import Window, WorkerLeft
 from distkeras.worker.loop import Loop, TrainingDiverged
 from distkeras.worker.minibatch import Minibatch

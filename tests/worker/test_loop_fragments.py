@@ -17,8 +17,8 @@ from distkeras.center import (
     restore_snapshot,
     take_snapshot,
 )
-from distkeras.center.messages import Exchange, Order
 from distkeras.center.orders import Orders
+from distkeras.center.requests import Exchange, Order
 from distkeras.events import Window
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch

@@ -10,8 +10,8 @@ from test_loop import CountingReplica, Killed, ListFeed, caller, make_center, wi
 
 from distkeras.algorithms import DOWNPOUR, Algorithm, DyLU
 from distkeras.center import BadUpdates, Layout, restore_snapshot, take_snapshot
-from distkeras.center.messages import Exchange, Join, Order
 from distkeras.center.orders import Orders
+from distkeras.center.requests import Exchange, Join, Order
 from distkeras.events import WorkerLeft
 from distkeras.worker.loop import Loop
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from distkeras.center.messages import Join
+from distkeras.center.requests import Join
 from distkeras.wire.client import JobStopped, Replaced, ServerAddress
 from distkeras.wire.handshake import GREETING, NONCE_BYTES, SESSION_BYTES
 from distkeras.worker import task

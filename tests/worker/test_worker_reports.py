@@ -12,8 +12,8 @@ from test_loop import CountingReplica, Killed, ListFeed, caller, make_center
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import restore_snapshot, take_snapshot
-from distkeras.center.messages import Exchange, Keep, Order
 from distkeras.center.orders import Orders
+from distkeras.center.requests import Exchange, Keep, Order
 from distkeras.events import Reported
 from distkeras.wire.reports import fetch_report
 from distkeras.worker.local_state import LocalState

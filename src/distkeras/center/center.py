@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.center.answers import Answer, Done, Joined, LogEntry, Refused, Rejoin
 from distkeras.center.checks import ProtocolError, check_exchange
 from distkeras.center.commits import Commits
 from distkeras.center.config import CenterConfig
@@ -19,25 +20,10 @@ from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
 from distkeras.center.holding import Holding
 from distkeras.center.ledger import WorkerRecord
-from distkeras.center.messages import (
-    Answer,
-    Beat,
-    Dismiss,
-    Done,
-    Exchange,
-    Fail,
-    Join,
-    Joined,
-    Leave,
-    LogEntry,
-    Refused,
-    Rejoin,
-    Report,
-    Request,
-)
 from distkeras.center.records import Records
 from distkeras.center.reports import Reports
 from distkeras.center.request_log import RequestLog
+from distkeras.center.requests import Beat, Dismiss, Exchange, Fail, Join, Leave, Report, Request
 from distkeras.center.rounds import Rounds
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from distkeras.center.messages import MAX_STATES, Exchange
+from distkeras.center.requests import MAX_STATES, Exchange
 
 
 class ProtocolError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distkeras.center.answers import Answer, Exchanged, Refused, Rejoin, Skipped
 from distkeras.center.bad_updates import ErrorsNoted
 from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
@@ -9,7 +10,7 @@ from distkeras.center.decisions import Decisions
 from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
 from distkeras.center.ledger import WorkerRecord
-from distkeras.center.messages import Answer, Exchange, Exchanged, Refused, Rejoin, Skipped
+from distkeras.center.requests import Exchange
 from distkeras.center.rounds import Rounds
 from distkeras.center.sharded import Sharded
 from distkeras.events import UpdateRefused

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from distkeras.algorithms import BUFFER, TAKE, Commit, Vector, Verdict
+from distkeras.center.answers import WAITS, LogEntry
 from distkeras.center.config import CenterConfig
 from distkeras.center.epochs import Epochs
 from distkeras.center.kept import Kept
-from distkeras.center.messages import DRIVER, WAITS, Exchange, Join, Leave, LogEntry, Write
 from distkeras.center.request_log import RequestLog, entry_of
+from distkeras.center.requests import DRIVER, Exchange, Join, Leave, Write
 from distkeras.events import CenterKept, EpochEnded
 
 

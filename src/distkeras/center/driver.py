@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
+from distkeras.center.answers import Answer, Done, LogEntry, Pulled, Refused, Reply
 from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.decisions import Decisions
 from distkeras.center.event_log import EventLog
 from distkeras.center.holding import Holding
-from distkeras.center.messages import (
-    DRIVER,
-    Answer,
-    Done,
-    Fetch,
-    Follow,
-    Keep,
-    LogEntry,
-    Order,
-    Poll,
-    Pull,
-    Pulled,
-    Refused,
-    Reply,
-    Write,
-)
 from distkeras.center.orders import check_orders
 from distkeras.center.records import Records
 from distkeras.center.reports import Reports
+from distkeras.center.requests import DRIVER, Fetch, Follow, Keep, Order, Poll, Pull, Write
 from distkeras.center.sharded import Sharded
 from distkeras.center.standing_orders import StandingOrders
 from distkeras.center.writing import write

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distkeras.center.config import CenterConfig
-from distkeras.center.messages import Exchange
+from distkeras.center.requests import Exchange
 from distkeras.events import EpochEnded
 
 _FLOAT = np.dtype("<f8")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from distkeras.center.messages import MAX_PAGE, MAX_PAGE_BYTES, Polled
+from distkeras.center.answers import MAX_PAGE, MAX_PAGE_BYTES, Polled
 from distkeras.events import Event, EventsDropped, RoundClosed, ServerRestored, Window
 
 MAX_BYTES, RESERVED_BYTES = 64 * 2**20, 16 * 2**20

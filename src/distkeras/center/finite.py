@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from distkeras.center.answers import Answer, Refused
 from distkeras.center.event_log import EventLog
-from distkeras.center.messages import Answer, Exchange, Refused
+from distkeras.center.requests import Exchange
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState
 from distkeras.events import CenterFailed, UpdateRefused

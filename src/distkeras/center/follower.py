@@ -7,26 +7,11 @@ import threading
 from dataclasses import replace
 from typing import Protocol
 
+from distkeras.center.answers import WAITS, Answer, Followed, LogEntry, Refused, Rejoin
 from distkeras.center.center import Center
 from distkeras.center.checks import ProtocolError
-from distkeras.center.messages import (
-    DRIVER,
-    WAITS,
-    Answer,
-    Beat,
-    Dismiss,
-    Exchange,
-    Followed,
-    Join,
-    Keep,
-    Leave,
-    LogEntry,
-    Refused,
-    Rejoin,
-    Request,
-    Write,
-)
 from distkeras.center.outer import Outer
+from distkeras.center.requests import DRIVER, Beat, Dismiss, Exchange, Join, Keep, Leave, Request, Write
 
 Waiting = Join | Exchange | Leave
 """Requests whose order matters."""

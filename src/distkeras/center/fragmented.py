@@ -8,34 +8,28 @@ from dataclasses import replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.answers import Answer, Joined, Pulled, Refused, Rejoin, Reply, Skipped
 from distkeras.center.center import Center
 from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.epochs import Epochs
 from distkeras.center.event_log import EventLog
 from distkeras.center.layout import shard_bounds
-from distkeras.center.messages import (
+from distkeras.center.outer import Outer
+from distkeras.center.reports import Reports
+from distkeras.center.requests import (
     DRIVER,
-    Answer,
     Beat,
     Dismiss,
     Exchange,
     Join,
-    Joined,
     Keep,
     Leave,
     Order,
     Poll,
     Pull,
-    Pulled,
-    Refused,
-    Rejoin,
-    Reply,
     Request,
-    Skipped,
 )
-from distkeras.center.outer import Outer
-from distkeras.center.reports import Reports
 from distkeras.events import WorkerJoined
 
 

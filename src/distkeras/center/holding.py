@@ -7,21 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import (
-    DRIVER,
-    Answer,
-    Dismiss,
-    Exchanged,
-    Join,
-    Joined,
-    Keep,
-    Order,
-    Rejoin,
-    Reply,
-    Report,
-    Request,
-    Skipped,
-)
+from distkeras.center.answers import Answer, Exchanged, Joined, Rejoin, Reply, Skipped
+from distkeras.center.requests import DRIVER, Dismiss, Join, Keep, Order, Report, Request
 from distkeras.center.standing_orders import StandingOrders
 
 

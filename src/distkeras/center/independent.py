@@ -7,24 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.center.answers import Answer, Done
 from distkeras.center.center import Center
 from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.event_log import EventLog
-from distkeras.center.messages import (
-    DRIVER,
-    Answer,
-    Dismiss,
-    Done,
-    Follow,
-    Keep,
-    Order,
-    Poll,
-    Pull,
-    Request,
-    Write,
-)
 from distkeras.center.outer import Outer
+from distkeras.center.requests import DRIVER, Dismiss, Follow, Keep, Order, Poll, Pull, Request, Write
 
 
 class Independent(Outer):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distkeras.algorithms import TAKE, Commit
-from distkeras.center.messages import Exchange
 from distkeras.center.reports import Reports
+from distkeras.center.requests import Exchange
 from distkeras.events import Reported, Window
 
 _SAVED = ("sequence", "epoch", "step", "samples", "left")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from distkeras.center.messages import MAX_PART, MAX_PARTS, Fetch, Fetched, Kind, Report
+from distkeras.center.answers import Fetched
+from distkeras.center.requests import MAX_PART, MAX_PARTS, Fetch, Kind, Report
 
 
 def parts_of(data: bytes) -> tuple[bytes, ...]:

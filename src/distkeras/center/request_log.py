@@ -7,7 +7,8 @@ import threading
 from collections import deque
 
 from distkeras.algorithms import Commit
-from distkeras.center.messages import DRIVER, Followed, LogEntry
+from distkeras.center.answers import Followed, LogEntry
+from distkeras.center.requests import DRIVER
 
 KEPT = 10_000
 """Entries kept for servers that have not read them yet: few, because a worker has one request at a time."""

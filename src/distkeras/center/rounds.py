@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.center.answers import Answer, Exchanged
 from distkeras.center.bad_updates import ErrorsNoted
 from distkeras.center.config import CenterConfig
 from distkeras.center.decisions import Decisions
 from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
 from distkeras.center.ledger import WorkerRecord
-from distkeras.center.messages import Answer, Exchange, Exchanged
+from distkeras.center.requests import Exchange
 from distkeras.center.sharded import Sharded
 from distkeras.events import RoundClosed, RoundOpened
 

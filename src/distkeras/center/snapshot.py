@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from distkeras import events
 from distkeras.algorithms import State, Vector
-from distkeras.center.messages import Polled
+from distkeras.center.answers import Polled
 from distkeras.center.orders import Orders, after_resume
 from distkeras.center.reports import Whole, parts_of
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from distkeras.algorithms import Algorithm
+from distkeras.center.answers import Answer, Exchanged, Joined, Skipped
 from distkeras.center.kept import Kept
 from distkeras.center.ledger import WorkerRecord
-from distkeras.center.messages import Answer, Exchanged, Joined, Skipped
 from distkeras.center.orders import NO_ORDERS, Orders, changed
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from distkeras.algorithms import Algorithm, State, Vector
+from distkeras.center.answers import Exchanged
 from distkeras.center.fragments import Fragments
-from distkeras.center.messages import Exchanged
 
 
 class WorkerSide:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.center.answers import Done, Refused
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.decisions import Decisions
 from distkeras.center.holding import Holding
 from distkeras.center.ledger import WorkerRecord
-from distkeras.center.messages import Done, Refused, Write
+from distkeras.center.requests import Write
 from distkeras.center.sharded import Sharded
 
 

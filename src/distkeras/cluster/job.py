@@ -15,7 +15,8 @@ import cloudpickle
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import Pull, Pulled
+from distkeras.center.answers import Pulled
+from distkeras.center.requests import Pull
 from distkeras.cluster.delivery import delivered
 from distkeras.cluster.options import ServerOptions, addresses
 from distkeras.cluster.probe import check_executors

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from distkeras.center import CenterConfig
-from distkeras.center.messages import MAX_PAGE, Poll, Polled, Pull, Pulled, Refused, Request
+from distkeras.center.answers import MAX_PAGE, Polled, Pulled, Refused
 from distkeras.center.orders import NO_ORDERS
+from distkeras.center.requests import Poll, Pull, Request
 from distkeras.cluster.pace import Pace
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server import ServerProcess

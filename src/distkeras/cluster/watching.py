@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import Kind, Refused, Request, Write
+from distkeras.center.answers import Refused
+from distkeras.center.requests import Kind, Request, Write
 from distkeras.wire.reports import fetch_report
 
 if TYPE_CHECKING:

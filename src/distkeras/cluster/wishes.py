@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from distkeras.center.messages import Keep, Order
 from distkeras.center.orders import NO_ORDERS, Orders, check_orders
+from distkeras.center.requests import Keep, Order
 
 
 class Wishes:

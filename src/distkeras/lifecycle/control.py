@@ -9,7 +9,7 @@ from distkeras.worker.local_state import LocalState
 
 if TYPE_CHECKING:
     from distkeras.algorithms import Vector
-    from distkeras.center.messages import Kind
+    from distkeras.center.requests import Kind
     from distkeras.cluster.watching import Watching
 
 

@@ -10,7 +10,7 @@ from distkeras.lifecycle.result import Reason
 
 if TYPE_CHECKING:
     from distkeras.algorithms import Vector
-    from distkeras.center.messages import Kind
+    from distkeras.center.requests import Kind
     from distkeras.worker.final_state import FinalState
 
 

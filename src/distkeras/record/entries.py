@@ -27,26 +27,21 @@ import numpy as np
 import numpy.typing as npt
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import (
-    Answer,
+from distkeras.center.answers import Answer, Exchanged, Joined, LogEntry, Pulled, Skipped
+from distkeras.center.orders import Orders
+from distkeras.center.requests import (
     Beat,
     Dismiss,
     Exchange,
-    Exchanged,
     Fail,
     Join,
-    Joined,
     Keep,
     Leave,
-    LogEntry,
     Order,
     Pull,
-    Pulled,
     Report,
-    Skipped,
     Write,
 )
-from distkeras.center.orders import Orders
 
 MAGIC = b"DKRECORD"
 VERSION = 1

@@ -13,21 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distkeras.center.answers import Answer, Done, LogEntry, Polled
 from distkeras.center.durable import take_snapshot
 from distkeras.center.making import AnyCenter
-from distkeras.center.messages import (
-    Answer,
-    Beat,
-    Dismiss,
-    Done,
-    Fetch,
-    Follow,
-    LogEntry,
-    Poll,
-    Polled,
-    Request,
-)
 from distkeras.center.outer import Outer
+from distkeras.center.requests import Beat, Dismiss, Fetch, Follow, Poll, Request
 from distkeras.events import RecordFailed
 from distkeras.record.entries import GraceOver, Recordable, RecordWriter, Silence
 from distkeras.record.settings import settings_of

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.answers import Polled
 from distkeras.center.durable import restore_snapshot
 from distkeras.center.making import AnyCenter, make_center
-from distkeras.center.messages import Exchange, Polled
+from distkeras.center.requests import Exchange
 from distkeras.center.snapshot import read
 from distkeras.events import Event
 from distkeras.record.entries import (

@@ -10,20 +10,9 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center import Center, CenterConfig, Fragmented, restore_snapshot, take_snapshot
+from distkeras.center.answers import Answer, Exchanged, Joined, Polled, Refused, Rejoin, Reply
 from distkeras.center.fragments import Behind
-from distkeras.center.messages import (
-    DRIVER,
-    Answer,
-    Exchange,
-    Exchanged,
-    Join,
-    Joined,
-    Poll,
-    Polled,
-    Refused,
-    Rejoin,
-    Reply,
-)
+from distkeras.center.requests import DRIVER, Exchange, Join, Poll
 from distkeras.events import Event
 from distkeras.record import Recorded
 from distkeras.simulation.conditions import Failures, Network, Outages

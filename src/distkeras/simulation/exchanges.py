@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from distkeras.algorithms import Vector
 from distkeras.center import CenterConfig
+from distkeras.center.answers import Exchanged
 from distkeras.center.fragments import steps_before
-from distkeras.center.messages import Exchange, Exchanged
+from distkeras.center.requests import Exchange
 from distkeras.center.worker_side import WorkerSide
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.state import Worker

@@ -7,7 +7,7 @@ from enum import Enum
 
 from distkeras.algorithms import State, Vector
 from distkeras.center.fragments import Behind
-from distkeras.center.messages import Exchange
+from distkeras.center.requests import Exchange
 from distkeras.simulation.problem import Replica
 
 

@@ -7,7 +7,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from distkeras.center.messages import Answer, Exchange, Join, Leave, Refused, Rejoin, Reply, Report, Request
+from distkeras.center.answers import Answer, Refused, Rejoin, Reply
+from distkeras.center.requests import Exchange, Join, Leave, Report, Request
 from distkeras.wire import frames
 
 REPLACED = frames.Stopped("Another process, or a newer connection, acts for this worker now.", replaced=True)

@@ -17,30 +17,32 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import (
-    Beat,
+from distkeras.center.answers import (
     Done,
-    Exchange,
     Exchanged,
+    Fetched,
+    Followed,
+    Joined,
+    Polled,
+    Pulled,
+    Refused,
+    Rejoin,
+    Skipped,
+)
+from distkeras.center.requests import (
+    Beat,
+    Exchange,
     Fail,
     Fetch,
-    Fetched,
     Follow,
-    Followed,
     Join,
-    Joined,
     Keep,
     Leave,
     Order,
     Poll,
-    Polled,
     Pull,
-    Pulled,
-    Refused,
-    Rejoin,
     Report,
     Request,
-    Skipped,
     Write,
 )
 from distkeras.wire import frames, shared_memory

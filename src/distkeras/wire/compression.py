@@ -23,7 +23,8 @@ from typing import Any, final
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.messages import Exchange, Exchanged, Joined, Skipped
+from distkeras.center.answers import Exchanged, Joined, Skipped
+from distkeras.center.requests import Exchange
 from distkeras.wire import frames
 from distkeras.wire.codecs import Bytes, Codec, Packing
 from distkeras.wire.codecs.packing import check_decay

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from distkeras.center.messages import DRIVER, Beat, Exchange, Fail, Leave, Reply, Request
+from distkeras.center.answers import Reply
+from distkeras.center.requests import DRIVER, Beat, Exchange, Fail, Leave, Request
 from distkeras.wire.frames import Stopped
 
 logger = logging.getLogger(__name__)

@@ -10,18 +10,8 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.messages import (
-    Exchange,
-    Follow,
-    Join,
-    Leave,
-    Order,
-    Pull,
-    Reply,
-    Request,
-    Write,
-    sender_of,
-)
+from distkeras.center.answers import Reply
+from distkeras.center.requests import Exchange, Follow, Join, Leave, Order, Pull, Request, Write, sender_of
 from distkeras.wire import frames
 from distkeras.wire.admission import Caller
 from distkeras.wire.connection import Arriving, Connection

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from distkeras.center.answers import Answer
 from distkeras.center.follower import Follower
-from distkeras.center.messages import Answer, Follow
+from distkeras.center.requests import Follow
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 
 LONGEST_WAIT = 5.0

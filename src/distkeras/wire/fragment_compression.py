@@ -13,7 +13,8 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center import CenterConfig
-from distkeras.center.messages import Exchange, Exchanged, Joined, Skipped
+from distkeras.center.answers import Exchanged, Joined, Skipped
+from distkeras.center.requests import Exchange
 from distkeras.wire import frames
 from distkeras.wire.codecs import Bytes, Codec, Packing
 from distkeras.wire.compression import Compression, packing_of

@@ -30,8 +30,9 @@ import numpy.typing as npt
 
 from distkeras import events
 from distkeras.algorithms import Vector
-from distkeras.center import messages
-from distkeras.center.messages import MAX_PAGE_BYTES, MAX_STATES
+from distkeras.center import answers, requests
+from distkeras.center.answers import MAX_PAGE_BYTES
+from distkeras.center.requests import MAX_STATES
 
 MAGIC = b"DKF"
 VERSION = 5
@@ -78,13 +79,13 @@ class Encoded:
     data: npt.NDArray[np.uint8]
 
 
-Message = messages.Request | messages.Reply | Stopped
+Message = requests.Request | answers.Reply | Stopped
 
 Form = tuple[int, int]
 """Number of a codec, and bytes of an encoded vector."""
 
-REQUESTS: dict[int, type] = dict(enumerate(typing.get_args(messages.Request), start=1))
-REPLIES: dict[int, type] = dict(enumerate((*typing.get_args(messages.Reply), Stopped), start=65))
+REQUESTS: dict[int, type] = dict(enumerate(typing.get_args(requests.Request), start=1))
+REPLIES: dict[int, type] = dict(enumerate((*typing.get_args(answers.Reply), Stopped), start=65))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,14 +144,14 @@ def _page_schema(kind: int, max_text: int) -> _Schema:
     }
     classes = {text: cls for cls, text in texts.items()}
 
-    def list_events(page: messages.Polled) -> Sequence[Any]:
+    def list_events(page: answers.Polled) -> Sequence[Any]:
         listed = [[type(event).__name__, *values[type(event)](event)] for event in page.events]
         return listed, page.next, page.num_updates
 
-    def build(page: Sequence[Any], _: Vector | None) -> messages.Polled:
+    def build(page: Sequence[Any], _: Vector | None) -> answers.Polled:
         listed, following, num_updates = page
         found = [classes[type(text)](*msgspec.structs.astuple(text)) for text in listed]
-        return messages.Polled(found, following, num_updates)
+        return answers.Polled(found, following, num_updates)
 
     event = functools.reduce(operator.or_, classes)
     decoder = msgspec.msgpack.Decoder(tuple[list[event], Integer, Integer])  # type: ignore[valid-type]
@@ -159,7 +160,7 @@ def _page_schema(kind: int, max_text: int) -> _Schema:
 
 _ENCODER = msgspec.msgpack.Encoder()
 _SCHEMAS = {
-    cls: _page_schema(kind, max_text) if cls is messages.Polled else _schema(cls, kind, max_text)
+    cls: _page_schema(kind, max_text) if cls is answers.Polled else _schema(cls, kind, max_text)
     for kinds, max_text in ((REQUESTS, MAX_REQUEST_TEXT), (REPLIES, MAX_REPLY_TEXT))
     for kind, cls in kinds.items()
 }

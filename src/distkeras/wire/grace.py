@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 
 from distkeras.center import AnyCenter
+from distkeras.center.answers import Answer
 from distkeras.center.bad_updates import note_errors_in_this_thread
 from distkeras.center.follower import Follower
-from distkeras.center.messages import Answer
 from distkeras.record import Recorded
 
 

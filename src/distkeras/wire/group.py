@@ -12,28 +12,21 @@ from typing import Any, TypeVar
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.center.answers import Done, Exchanged, Joined, Polled, Pulled, Refused, Rejoin, Skipped
 from distkeras.center.bad_updates import is_finite, is_too_large
-from distkeras.center.messages import (
+from distkeras.center.requests import (
     Beat,
-    Done,
     Exchange,
-    Exchanged,
     Fail,
     Fetch,
     Join,
-    Joined,
     Keep,
     Leave,
     Order,
     Poll,
-    Polled,
     Pull,
-    Pulled,
-    Refused,
-    Rejoin,
     Report,
     Request,
-    Skipped,
     Write,
 )
 from distkeras.events import CenterFailed, RecordFailed, SnapshotFailed, WorkerFailed

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from distkeras.center.messages import (
-    MAX_PART,
-    MAX_PARTS,
-    Done,
-    Fetch,
-    Fetched,
-    Kind,
-    Refused,
-    Rejoin,
-    Report,
-    Request,
-)
+from distkeras.center.answers import Done, Fetched, Refused, Rejoin
 from distkeras.center.reports import parts_of
+from distkeras.center.requests import MAX_PART, MAX_PARTS, Fetch, Kind, Report, Request
 
 
 class Caller(Protocol):

@@ -10,27 +10,23 @@ import time
 import traceback
 
 from distkeras.center import AnyCenter, ProtocolError
+from distkeras.center.answers import Answer, Done, Refused, Rejoin, Reply
 from distkeras.center.bad_updates import note_errors_in_this_thread
 from distkeras.center.follower import Follower
-from distkeras.center.messages import (
+from distkeras.center.request_log import entry_of
+from distkeras.center.requests import (
     DRIVER,
-    Answer,
     Beat,
     Dismiss,
-    Done,
     Exchange,
     Fail,
     Follow,
     Leave,
     Order,
-    Refused,
-    Rejoin,
-    Reply,
     Request,
     Write,
     sender_of,
 )
-from distkeras.center.request_log import entry_of
 from distkeras.record import Recorded
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.admission import Admission, Caller

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distkeras.algorithms import Algorithm, State, Vector
+from distkeras.center.answers import Exchanged, Refused, Rejoin, Skipped
 from distkeras.center.fragments import Behind, Fragments
-from distkeras.center.messages import Exchange, Exchanged, Refused, Rejoin, Skipped
 from distkeras.center.orders import NO_ORDERS
+from distkeras.center.requests import Exchange
 from distkeras.center.worker_side import WorkerSide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distkeras.center.messages import Reply, Request
+    from distkeras.center.answers import Reply
+    from distkeras.center.requests import Request
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from distkeras.center.messages import Beat
+from distkeras.center.requests import Beat
 from distkeras.wire.client import Client, JobStopped, ServerLost
 from distkeras.wire.group import Group
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.center.answers import Joined, Refused, Rejoin
 from distkeras.center.bad_updates import is_finite
 from distkeras.center.fragments import Fragments, steps_before
-from distkeras.center.messages import MAX_STATES, Join, Joined, Leave, Refused, Rejoin
 from distkeras.center.orders import NO_ORDERS, Orders
+from distkeras.center.requests import MAX_STATES, Join, Leave
 from distkeras.wire.frames import fitting
 from distkeras.worker.epochs import EpochPlan
 from distkeras.worker.exchanges import Exchanges, UnknownToServer, Window
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from distkeras.center.messages import Exchange, Reply, Request
+    from distkeras.center.answers import Reply
+    from distkeras.center.requests import Exchange, Request
     from distkeras.worker.epochs import Passes
     from distkeras.worker.metric_states import Sums
     from distkeras.worker.replica import Replica

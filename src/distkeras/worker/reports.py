@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from distkeras.center.messages import Pull, Pulled
+from distkeras.center.answers import Pulled
 from distkeras.center.orders import NO_ORDERS
+from distkeras.center.requests import Pull
 from distkeras.wire.reports import fetch_report, send_report
 from distkeras.worker.local_state import LocalState
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from distkeras.algorithms import Vector
-    from distkeras.center.messages import Joined
+    from distkeras.center.answers import Joined
     from distkeras.center.orders import Orders
     from distkeras.wire.client import Client
     from distkeras.wire.group import Group

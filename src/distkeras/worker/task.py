@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from distkeras.center.messages import Fail
+from distkeras.center.requests import Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
 from distkeras.wire.group import Group, connect
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from distkeras.center.messages import Joined
+    from distkeras.center.answers import Joined
     from distkeras.center.orders import Orders
     from distkeras.model.spec import ModelSpec
     from distkeras.worker.cached_replica import CachedReplica
