@@ -480,7 +480,7 @@ def test_an_interrupted_training_is_resumed_with_its_seed_and_only_with_its_sett
     assert second.num_updates == 2 * 4 * num_epoch
 
 
-def test_speculation_is_refused_for_asynchronous_rules(spark, blobs, monkeypatch):
+def test_with_speculation_workers_ask_before_they_join_and_train_the_same(spark, blobs, monkeypatch):
     # Spark fixes this setting when the application starts: here it is read as if it had been on.
     get = type(spark.conf).get
     monkeypatch.setattr(
@@ -488,8 +488,10 @@ def test_speculation_is_refused_for_asynchronous_rules(spark, blobs, monkeypatch
         "get",
         lambda conf, key, *default: "true" if key == "spark.speculation" else get(conf, key, *default),
     )
-    with pytest.raises(ValueError, match=r"spark\.speculation"):
-        distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy").train(blobs)
+    trainer = distkeras.DOWNPOUR(small_model(), "sgd", "binary_crossentropy", num_epoch=2)
+    trainer.train(blobs)
+    assert sum(window.samples for window in trainer.get_history()) == 2 * blobs.count()
+    assert trainer.num_updates == len(trainer.get_history())
 
 
 def test_a_stage_that_ends_without_all_its_workers_is_no_success(blobs, monkeypatch):

@@ -80,6 +80,7 @@ FRAMES = {
     "write": (requests.Write(np.arange(SIZE, dtype=np.float32)), None),
     "report": (requests.Report(1, "state", 2, 0, 1, b"state"), None),
     "fetch": (requests.Fetch(1, "evaluation", 2), None),
+    "may join": (requests.MayJoin(1, 2), None),
 }
 
 

@@ -169,7 +169,44 @@ class Fetched:
     data: bytes
 
 
-Reply = Joined | Exchanged | Refused | Skipped | Rejoin | Done | Pulled | Polled | Followed | Fetched
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """Answers `MayJoin` of a process that has to wait, and to ask again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Answers `MayJoin` of a process that may join. From now on, no other process trains as this worker.
+
+    Attributes:
+        epoch: epoch of the worker's next minibatch.
+        step: index of the next minibatch in that epoch.
+        ticket: with which to join: larger than that of each process before.
+        ended: whether nothing is left to train: the worker has left, or an order to stop is in force.
+    """
+
+    epoch: int
+    step: int
+    ticket: int = 0
+    ended: bool = False
+
+
+Reply = (
+    Joined
+    | Exchanged
+    | Refused
+    | Skipped
+    | Rejoin
+    | Done
+    | Pulled
+    | Polled
+    | Followed
+    | Fetched
+    | NotYet
+    | Place
+)
 
 Answer = tuple[int, Reply]
 """A worker's index and its reply."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.answers import Answer, Done, Joined, LogEntry, Refused, Rejoin
+from distkeras.center.answers import Answer, Done, Joined, LogEntry, Place, Refused, Rejoin
 from distkeras.center.checks import ProtocolError, check_exchange
 from distkeras.center.commits import Commits
 from distkeras.center.config import CenterConfig
@@ -23,7 +23,7 @@ from distkeras.center.ledger import WorkerRecord
 from distkeras.center.records import Records
 from distkeras.center.reports import Reports
 from distkeras.center.request_log import RequestLog
-from distkeras.center.requests import Beat, Dismiss, Exchange, Fail, Join, Leave, Report, Request
+from distkeras.center.requests import Beat, Dismiss, Exchange, Fail, Join, Leave, MayJoin, Report, Request
 from distkeras.center.rounds import Rounds
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
@@ -252,6 +252,8 @@ class Center:
                     return [*again, *self._holding.dismiss()]
             case Report():
                 return self._take_report(request)
+            case MayJoin():
+                return [(request.worker, self._place(request.worker))]
             case _:
                 return self._for_driver.handle(request)
 
@@ -322,6 +324,12 @@ class Center:
             now = self.event_log.clock()
             self._report(WorkerJoined(worker, request.attempt, record.epoch, record.step, now))
         return [*late, (worker, Joined(center, record.sequence, record.epoch, record.step))]
+
+    def _place(self, worker: int) -> Place:
+        record, orders = self._records.of(worker), self._orders.orders
+        with record.lock:
+            stopped = orders is not None and orders.stop
+            return Place(record.epoch, record.step, ended=record.left or stopped)
 
     def _leave(self, request: Leave, record: WorkerRecord) -> list[Answer]:
         worker = request.worker

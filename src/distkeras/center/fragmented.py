@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center.answers import Answer, Joined, Pulled, Refused, Rejoin, Reply, Skipped
+from distkeras.center.answers import Answer, Joined, Place, Pulled, Refused, Rejoin, Reply, Skipped
 from distkeras.center.center import Center
 from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
@@ -25,6 +25,7 @@ from distkeras.center.requests import (
     Join,
     Keep,
     Leave,
+    MayJoin,
     Order,
     Poll,
     Pull,
@@ -115,6 +116,11 @@ class Fragmented(Outer):
                 return self._join(request)
             case Leave() | Beat():
                 return self._ask_all(request)
+            case MayJoin():
+                replies = [reply for member in self.members for _, reply in member.handle(request)]
+                places = [reply for reply in replies if isinstance(reply, Place)]
+                earliest = min(places, key=lambda place: (place.ended, place.epoch, place.step))
+                return [(request.worker, earliest)]
             case Pull():
                 return [(DRIVER, Pulled(self.snapshot(), self.event_log.num_updates))]
             case Order():

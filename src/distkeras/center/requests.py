@@ -256,7 +256,35 @@ class Fetch:
     part: int = 0
 
 
-Request = Join | Exchange | Leave | Fail | Pull | Poll | Beat | Follow | Order | Keep | Write | Report | Fetch
+@dataclass(frozen=True, slots=True)
+class MayJoin:
+    """A process asks whether it may join, where another one may still train as the same worker.
+
+    Attributes:
+        worker: index of the worker.
+        ticket: as in `Join`.
+    """
+
+    worker: int
+    ticket: int = 0
+
+
+Request = (
+    Join
+    | Exchange
+    | Leave
+    | Fail
+    | Pull
+    | Poll
+    | Beat
+    | Follow
+    | Order
+    | Keep
+    | Write
+    | Report
+    | Fetch
+    | MayJoin
+)
 
 
 def sender_of(request: Request) -> int:

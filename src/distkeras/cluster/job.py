@@ -114,7 +114,6 @@ class Job:
             NotEnoughSlots: a synchronous algorithm has more workers than the cluster has task slots.
             ExecutorsNotReady: a package is missing in the executors' Python.
             WorkerError: an exception in a worker, or in the algorithm on the server.
-            ValueError: Spark's speculation is on for an asynchronous algorithm.
             ServerFailed: the parameter server's process did not start, or ended.
         """
         started, center = time.monotonic(), self.task.center
@@ -144,7 +143,6 @@ class Job:
         spark = self.frame.sparkSession
         center = self.task.center
         barrier = center.algorithm.synchronous
-        _refuse_speculation(spark, barrier)
         check_slots(spark, center.num_workers, barrier=barrier)
         threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
         with self._servers(spark, threads) as servers, delivered(spark, self.model) as model:
@@ -157,6 +155,7 @@ class Job:
                 threads=threads,
                 beat=self.options.heartbeat / 3,
                 log_level=level_of_driver(),
+                copies=_speculates(spark) and not barrier,  # A barrier stage gets none.
             )
             tell = partial(self.story.tell, level=logging.WARNING, name=__name__)
             stage = worker_stage(self.frame, envelope, barrier=barrier, tell=tell)
@@ -250,9 +249,6 @@ def _end(stage: Stage, servers: Servers, error: BaseException | None) -> None:
     stage.cancel(GRACE_SECONDS)  # Workers that received the stop may end by themselves.
 
 
-def _refuse_speculation(spark: SparkSession, barrier: bool) -> None:
-    if not barrier and spark.conf.get("spark.speculation", "false") == "true":
-        raise ValueError(
-            "Spark would start a second copy of a slow worker, and then end the copy that trains. Set "
-            "`spark.speculation` to false for this application. Received: spark.speculation=true"
-        )
+def _speculates(spark: SparkSession) -> bool:
+    """Whether Spark starts copies of slow tasks. It does so for the whole application, or not at all."""
+    return str(spark.conf.get("spark.speculation", "false")).lower() == "true"

@@ -17,7 +17,7 @@ from distkeras.center.answers import Answer, Done, LogEntry, Polled
 from distkeras.center.durable import take_snapshot
 from distkeras.center.making import AnyCenter
 from distkeras.center.outer import Outer
-from distkeras.center.requests import Beat, Dismiss, Fetch, Follow, Poll, Request
+from distkeras.center.requests import Beat, Dismiss, Fetch, Follow, MayJoin, Poll, Request
 from distkeras.events import RecordFailed
 from distkeras.record.entries import GraceOver, Recordable, RecordWriter, Silence
 from distkeras.record.settings import settings_of
@@ -67,7 +67,7 @@ class Recorded(Outer):
 
     def handle(self, request: Request | Dismiss) -> list[Answer]:
         """As for `Center.handle`."""
-        if isinstance(request, Poll | Follow | Fetch):
+        if isinstance(request, Poll | Follow | Fetch | MayJoin):
             return self.center.handle(request)
         if isinstance(request, Beat) and not self._misses(request.worker):
             return [(request.worker, Done())]  # It changes nothing, and should not wait for an exchange.

@@ -84,7 +84,7 @@ class Admission:
         with self._lock:
             if self._stopped is not None:
                 return self._stopped
-            if ticket < self._tickets[worker]:
+            if ticket < self._tickets[worker] or caller.session in self._replaced:
                 return REPLACED
             self._beating[caller.session] = worker
             return None
@@ -92,7 +92,40 @@ class Admission:
     def workers(self) -> dict[bytes, int]:
         """Return which worker each session acts for, or will as far as its heartbeats say."""
         with self._lock:
-            return self._beating | {session: worker for worker, session in self._owners.items()}
+            return self._acting()
+
+    def _acting(self) -> dict[bytes, int]:
+        return self._beating | {session: worker for worker, session in self._owners.items()}
+
+    def take_over(
+        self, caller: Caller, worker: int, ticket: int, *, heard: bool, expected: bool
+    ) -> int | frames.Stopped | None:
+        """Let `caller` alone act for `worker` from now on, unless another process does.
+
+        Args:
+            caller: a connection of the process that asks.
+            worker: index of the worker.
+            ticket: of that process.
+            heard: whether the worker has not been silent for too long. If it has, its process may hang.
+            expected: whether a process that this server does not know yet is expected to come back.
+
+        Returns:
+            The ticket with which it is to join: `ticket`, or more if a process before had more. `None` if
+            there is another process.
+        """
+        with self._lock:
+            if self._stopped is not None:
+                return self._stopped
+            others = {session for session, acts in self._acting().items() if acts == worker}
+            others -= self._replaced | {caller.session}
+            unknown = expected and worker not in self._owners
+            if heard and (unknown or others & self._newest.keys()):
+                return None
+            self._replaced |= others  # They may come back.
+            self._owners[worker] = caller.session
+            self._beating[caller.session] = worker
+            self._tickets[worker] = max(ticket, self._tickets[worker] + 1)
+            return self._tickets[worker]
 
     def admit(self, caller: Caller, worker: int, request: Request) -> Rejoin | frames.Stopped | None:
         """Let `caller` act for `worker` and wait for an answer, or return the reply that turns it away."""

@@ -23,6 +23,8 @@ from distkeras.center.answers import (
     Fetched,
     Followed,
     Joined,
+    NotYet,
+    Place,
     Polled,
     Pulled,
     Refused,
@@ -38,6 +40,7 @@ from distkeras.center.requests import (
     Join,
     Keep,
     Leave,
+    MayJoin,
     Order,
     Poll,
     Pull,
@@ -348,5 +351,6 @@ _ANSWERS: dict[type, tuple[type, ...]] = {
         (Write, (Done,)),
         (Report, (Done, Rejoin)),
         (Fetch, (Fetched,)),
+        (MayJoin, (NotYet, Place)),
     )
 }

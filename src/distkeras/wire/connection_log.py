@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from distkeras.center.answers import Reply
-from distkeras.center.requests import DRIVER, Beat, Exchange, Fail, Leave, Request
+from distkeras.center.requests import DRIVER, Beat, Exchange, Fail, Leave, MayJoin, Request
 from distkeras.wire.frames import Stopped
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class ConnectionLog:
     def take(self, request: Request) -> None:
         """Record an arriving request."""
         worker = getattr(request, "worker", DRIVER)
-        if worker == DRIVER or isinstance(request, Beat):  # The process may not have joined.
+        if worker == DRIVER or isinstance(request, Beat | MayJoin):  # The process may not have joined.
             return
         if self.worker is None and isinstance(request, Exchange | Leave):
             logger.info("Worker %d is connected again.", worker)

@@ -27,6 +27,12 @@ class FailureDetector:
         with self._lock:
             self._last[worker] = self._clock()
 
+    def hears(self, worker: int) -> bool:
+        """Return whether `worker` is expected, and has not been silent for too long."""
+        with self._lock:
+            last = self._last.get(worker)
+            return last is not None and self._clock() - last <= self._limit
+
     def forget(self, worker: int) -> None:
         """Expect no more messages of `worker`."""
         with self._lock:

@@ -22,6 +22,7 @@ from distkeras.center.requests import (
     Join,
     Keep,
     Leave,
+    MayJoin,
     Order,
     Poll,
     Pull,
@@ -102,7 +103,7 @@ class Group:
                 return self._pull(request)
             case Poll():
                 return self._poll(request)
-            case Fail() | Order() | Keep() | Report() | Fetch():
+            case Fail() | Order() | Keep() | Report() | Fetch() | MayJoin():
                 return self._clients[0].call(request)
 
     def _join(self, request: Join) -> Any:

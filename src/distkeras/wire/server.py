@@ -22,6 +22,7 @@ from distkeras.center.requests import (
     Fail,
     Follow,
     Leave,
+    MayJoin,
     Order,
     Request,
     Write,
@@ -33,6 +34,7 @@ from distkeras.wire.admission import Admission, Caller
 from distkeras.wire.client import ServerAddress
 from distkeras.wire.connection import Connection
 from distkeras.wire.conversation import Conversation, Surroundings
+from distkeras.wire.entrance import Entrance
 from distkeras.wire.event_loop import EventLoop, thread
 from distkeras.wire.failure_detector import FailureDetector
 from distkeras.wire.following import LONGEST_WAIT, Following
@@ -128,9 +130,10 @@ class Server:
         )
         self._failures = FailureDetector(heartbeat, time.monotonic)
         self._workers = {worker for member in center.members for worker in member.workers}
-        for member in center.members:
-            for worker in member.expected():
-                self._failures.heard(worker)
+        expected = {worker for member in center.members for worker in member.expected()}
+        for worker in expected:
+            self._failures.heard(worker)
+        self._entrance = Entrance(center, self._admission, self._failures, expected)
 
     def serve(self) -> None:
         """Accept connections until `close`."""
@@ -250,6 +253,8 @@ class Server:
             raise ProtocolError(f"Expected one of {len(self._workers)} workers. Received: worker={worker}")
         if isinstance(request, Beat):
             return self._hear(caller, request)
+        if isinstance(request, MayJoin):
+            return self._entrance.answer(caller, request)
         if worker != DRIVER and (refusal := self._admission.admit(caller, worker, request)) is not None:
             log = self._center.request_log
             if log is not None and isinstance(refusal, Rejoin) and isinstance(request, Exchange | Leave):

@@ -7,7 +7,7 @@ import os
 import pickle
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.memory import keep_freed_memory
 from distkeras.worker.payload import Openable
 from distkeras.worker.settings import Task as Task
+from distkeras.worker.turn import let_result_arrive, wait_for_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class Envelope:
         threads: cores that the worker may use.
         beat: seconds between two heartbeats.
         log_level: least level of the library's messages that go to the driver's log.
+        copies: whether Spark may run copies of a task, which wait until the process that trains is lost.
     """
 
     task: bytes
@@ -64,6 +66,7 @@ class Envelope:
     threads: int
     beat: float
     log_level: int = logging.WARNING
+    copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,20 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
     try:
         # Without a connection to the server, for example without a certificate, only Spark reports the error.
         with connect(envelope.servers, patience=envelope.patience) as client:
+            if envelope.copies:
+                place = wait_for_turn(client, start.worker, start.ticket)
+                if place.ended:
+                    let_result_arrive()
+                    return FinalState()
+                start = replace(start, ticket=place.ticket)
             return _run_on(client, envelope, start, batches)
     except (Replaced, SourceLost):
         # Spark restarts a stage whose input was lost, even while one of its workers still trains. If the
         # first process returned, Spark would count the partition as done and end the second with the stage.
         raise
+    except JobStopped as stopped:
+        logger.info("Worker %d does not start: %s", start.worker, stopped)
+        return FinalState()  # The driver knows the reason.
     except Exception:
         return FinalState(traceback.format_exc())
 
