@@ -12,9 +12,10 @@ from pathlib import Path
 from checking import TRAIN, check
 
 
-def test_two_applications_train_at_once_by_spark_submit_in_client_mode(standalone, start):
+def test_two_applications_one_with_speculation_train_at_once_in_client_mode(standalone, start):
     first = start(TRAIN, "DOWNPOUR", "LocalSGD", to=standalone)
-    second = start(TRAIN, "ADAG", to=standalone)
+    speculation = {"spark.speculation": "true", "spark.speculation.multiplier": "1.1"}
+    second = start(TRAIN, "ADAG", to=standalone, settings=speculation)
     check(first.succeeded(200), "DOWNPOUR", "LocalSGD")
     check(second.succeeded(200), "ADAG")
 
