@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 
 from distkeras.algorithms import REGISTRY
 
@@ -15,10 +16,12 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "clusters").glob("*.md")),
     ROOT / "benchmarks" / "README.md",
 ]
 
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"```.*?```|`[^`\n]*`|<!--.*?-->", re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -62,6 +65,19 @@ def test_python_blocks_run_as_they_stand(spark, monkeypatch, name, at_least):
 def test_links_lead_to_files_that_are_there(path):
     missing = [target for target in links(path) if not (path.parent / target).exists()]
     assert missing == []
+
+
+def test_the_application_for_the_spark_operator_is_yaml_with_the_fields_that_it_needs():
+    (block,) = YAML_BLOCK.findall((ROOT / "docs" / "clusters" / "kubernetes.md").read_text())
+    application = yaml.safe_load(block)
+    assert application["apiVersion"] == "sparkoperator.k8s.io/v1beta2"
+    assert application["kind"] == "SparkApplication"
+    specification = application["spec"]
+    assert {"type", "mode", "image", "sparkVersion", "mainApplicationFile", "driver", "executor"} <= {
+        *specification
+    }
+    assert isinstance(specification["sparkVersion"], str)  # 4.1 would be a number.
+    assert isinstance(specification["pythonVersion"], str)
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "Sequential"])

@@ -6,21 +6,19 @@ Every test has a hard limit of time: `LIMIT` seconds, or those of `@pytest.mark.
 from __future__ import annotations
 
 import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from connect_server import ConnectServer, pure_client
+from connect_server import ConnectServer
 from namespaces import Namespaces, why_not
-from running import HERE, Host, Program
-from standalone import SPARK_HOME, Standalone, spark_submit
+from standalone import Standalone
 from starting import without_tensorflow
+from submitting import Submitted, submitted
 
-LIMIT = 120
+LIMIT = 240
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -109,68 +107,19 @@ def far_standalone(network: Namespaces, tmp_path_factory: pytest.TempPathFactory
         yield cluster
 
 
-@dataclass
-class Submitted:
-    """A script that runs, or has run."""
-
-    program: Program
-    cluster: Standalone | None = None
-
-    @property
-    def output(self) -> str:
-        """What it has printed so far."""
-        return self.program.output
-
-    def wait(self, seconds: float) -> int:
-        """Wait for its end, and return its exit code; fail the test, with all logs, after `seconds`."""
-        try:
-            return self.program.wait(seconds)
-        except AssertionError as error:
-            pytest.fail(f"{error}\n{self.cluster.logs() if self.cluster else ''}")
-
-    def succeeded(self, seconds: float) -> str:
-        """Wait for its end; fail the test, with all logs, unless its exit code is 0; return the output."""
-        if code := self.wait(seconds):
-            logs = self.cluster.logs() if self.cluster else ""
-            pytest.fail(f"It ended with {code}.\n{self.program.tail()}\n{logs}")
-        return self.output
-
-
 @pytest.fixture
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Submitted]]:
     """Starts a script on a Spark, and goes on meanwhile; ends it after the test.
 
-    Takes `start(script, *arguments, to=..., settings={}, host=HERE, environment={})`, where `to` is a
-    `Standalone` or the address of a master (then it is submitted in client mode), or a `ConnectServer`
-    (then it runs as a pure client, without py4j and Java). `settings` are Spark's, for `spark-submit` alone.
+    Takes what `submitting.submitted` takes, without the folder.
     """
     with ExitStack() as stack:
 
-        def run(
-            script: Path,
-            *arguments: object,
-            to: Standalone | ConnectServer | str,
-            settings: Mapping[str, str] | None = None,
-            host: Host = HERE,
-            environment: Mapping[str, str | None] | None = None,
-        ) -> Submitted:
+        def run(script: Path, *arguments: object, **options: Any) -> Submitted:
             folder = tmp_path_factory.mktemp(Path(script).stem)
-            variables: dict[str, str | None] = {"SPARK_LOCAL_IP": host.address}
-            if isinstance(to, ConnectServer):
-                variables |= pure_client(folder / "client", to.url)
-                command: list[Any] = [sys.executable]
-            else:
-                url, own = (to, {}) if isinstance(to, str) else (to.url, to.settings)
-                variables["SPARK_HOME"] = str(SPARK_HOME)
-                variables["PYSPARK_DRIVER_PYTHON"] = sys.executable
-                command = spark_submit(url, {**own, **(settings or {})}, host)
-            program = Program(
-                [*command, script, *arguments],
-                folder / "output",
-                host=host,
-                environment=variables | dict(environment or {}),
-            )
-            return Submitted(stack.enter_context(program), to if isinstance(to, Standalone) else None)
+            script_on_spark = submitted(script, *arguments, folder=folder, **options)
+            stack.enter_context(script_on_spark.program)
+            return script_on_spark
 
         yield run
 
@@ -178,4 +127,4 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Su
 @pytest.fixture
 def submit(start: Callable[..., Submitted]) -> Callable[..., str]:
     """Runs a script to its end and returns what it printed; takes what `start` takes, and `limit` seconds."""
-    return lambda *arguments, limit=90.0, **options: start(*arguments, **options).succeeded(limit)
+    return lambda *arguments, limit=200.0, **options: start(*arguments, **options).succeeded(limit)

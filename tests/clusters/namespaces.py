@@ -104,6 +104,10 @@ class Namespaces:
         self._run(self._router, "tc", "qdisc", "replace", "dev", _interface(name), *rate)
         self._limited.add(name)
 
+    def hide(self, folder: Path, name: str) -> None:
+        """Let a host see an empty folder in the place of this one, for as long as there is this network."""
+        self._run(self._hosts[name], "mount", "-t", "tmpfs", "none", str(folder))
+
     def undo(self) -> None:
         """Open what is closed or cut, lift the limits."""
         while self._rules:

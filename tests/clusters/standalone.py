@@ -117,6 +117,7 @@ def spark_submit(url: str, settings: Mapping[str, str], host: Host = HERE) -> li
         "spark.driver.host": host.name,
         "spark.driver.bindAddress": host.address,
         "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
         **settings,
     }
     options = [part for name, value in given.items() for part in ("--conf", f"{name}={value}")]
