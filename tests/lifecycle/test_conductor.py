@@ -53,6 +53,19 @@ def test_workers_wait_at_each_epoch_except_the_last_one():
     assert job.conductor.callbacks.history.history == {"loss": [0.9, 0.8, 0.7]}
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_a_model_is_saved_while_workers_train_unless_a_callback_may_change_it_at_the_next_beginning(early):
+    saved = []
+    callbacks = [Told()] if early else [keras.callbacks.EarlyStopping("loss")]
+    job = SmallJob(callbacks, save=lambda epoch, logs: saved.append((epoch, logs, list(job.until))))
+    job.epoch(0, 0.5)
+    assert saved == [(0, {"loss": 0.5}, [ROWS] if early else [ROWS, 2 * ROWS])]
+    job.conductor.stop.set("stop", "")
+    job.epoch(1, 0.25)
+    job.end()
+    assert [epoch for epoch, _, _ in saved] == [0, 1]
+
+
 def test_epochs_count_from_the_first_one_of_the_user():
     told = Told()
     job = SmallJob([told], num_epoch=2, first=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -444,3 +445,36 @@ def test_options_are_checked():
     assert given.storage_options == {"use_listings_cache": False}
     with pytest.raises(ValueError, match=r"Protocol not known: nowhere.*Hadoop"):
         Run.open("nowhere://a/b")
+
+
+def test_events_that_a_full_disk_refuses_follow_whole_once_there_is_room(tmp_path, caplog):
+    run = begun(str(tmp_path / "run"))
+    run.write(window(0))
+
+    class FullDisk:
+        """Takes half of a line, as a disk does that becomes full."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, line):
+            return self.file.write(line[: len(line) // 2])
+
+        def close(self):
+            self.file.close()
+
+    run._events._file = FullDisk(run._events._file)
+    run._folder.fs.makedirs, makedirs = refuse, run._folder.fs.makedirs
+    run.write(window(1))
+    run.write(window(2))
+    assert caplog.text.count("The events cannot be written, and are tried again") == 1
+    with pytest.raises(OSError, match="No space left"):
+        run.epoch(0, {"loss": 1.0})  # A record follows all events before it.
+    run._folder.fs.makedirs = makedirs
+    run.write(window(3))
+    run.close()
+    assert [event.iteration for event in load_run(str(tmp_path / "run")).events()] == [0, 1, 2, 3]
+
+
+def refuse(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -11,6 +11,8 @@ import pytest
 import distkeras
 from distkeras import algorithms, load_run
 from distkeras.events import EpochEnded
+from distkeras.runs import WriteFailed
+from distkeras.runs.checkpoints import CheckpointFolder
 
 ROWS = 64
 
@@ -50,6 +52,18 @@ class Dies(keras.callbacks.Callback):
             raise RuntimeError("the driver dies")
 
 
+def dying_at(epoch):
+    """Return a `CheckpointFolder.add` in which the driver dies after `epoch`."""
+    add = CheckpointFolder.add
+
+    def dies(self, number, *args, **options):
+        if number == epoch:
+            raise RuntimeError("the driver dies")
+        return add(self, number, *args, **options)
+
+    return dies
+
+
 def callbacks(*others):
     return [
         keras.callbacks.EarlyStopping("loss", patience=3, restore_best_weights=True),
@@ -64,7 +78,7 @@ def train(made, data, run, *others, **options):
 
 
 @pytest.mark.usefixtures("spark")
-def test_one_worker_goes_on_exactly_with_the_callbacks_where_they_were(data, tmp_path, caplog):
+def test_one_worker_goes_on_exactly_with_the_callbacks_where_they_were(data, tmp_path, caplog, monkeypatch):
     whole, resumed = trainer(), trainer()
     expected = train(whole, data, tmp_path / "whole")
     broken = trainer()
@@ -76,6 +90,11 @@ def test_one_worker_goes_on_exactly_with_the_callbacks_where_they_were(data, tmp
         np.testing.assert_array_equal(one, other)
     assert load_run(tmp_path / "run").status == "interrupted"
     assert [record.epoch for record in load_run(tmp_path / "run").records()] == [0]
+    with monkeypatch.context() as patched:
+        patched.setattr(CheckpointFolder, "add", dying_at(2))  # After the record of that epoch.
+        with pytest.raises(RuntimeError, match="the driver dies"):
+            train(trainer(), data, tmp_path / "run")
+    assert [record.epoch for record in load_run(tmp_path / "run").records()] == [0, 1, 2]
     found = train(resumed, data, tmp_path / "run")
     for one, other in zip(expected.get_weights(), found.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -92,8 +111,40 @@ def test_one_worker_goes_on_exactly_with_the_callbacks_where_they_were(data, tmp
     assert "Dies is not used" in caplog.text
     assert resumed.result.run == str(tmp_path / "run")
     assert list(resumed.result.checkpoints) == [entry.epoch for entry in run.checkpoints().entries]
+    assert list(resumed.result.checkpoints) == list(whole.result.checkpoints)
     saved = run.model("last")
     assert int(saved.optimizer.iterations) == 4 * ROWS // 8
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_store_that_refuses_checkpoints_warns_once_and_the_end_reports_the_last_one(
+    data, tmp_path, monkeypatch
+):
+    add, refused = CheckpointFolder.add, {0, 1}
+
+    def refuse(self, epoch, *args, **options):
+        if epoch in refused:
+            raise OSError("No space left on device")
+        return add(self, epoch, *args, **options)
+
+    monkeypatch.setattr(CheckpointFolder, "add", refuse)
+    made = trainer(num_epoch=3)
+    with pytest.warns(RuntimeWarning, match="The training goes on") as warned:
+        expected = made.train(data, run=tmp_path / "a")
+    assert len([each for each in warned if "The training goes on" in str(each.message)]) == 1
+    texts = [f"the checkpoint of epoch {epoch} could not be written" for epoch in (0, 1)]
+    failed = [event.error for event in load_run(tmp_path / "a").events() if isinstance(event, WriteFailed)]
+    assert list(made.result.failures) == failed
+    assert all(text in found for text, found in zip(texts, failed, strict=True))
+    assert list(made.result.checkpoints) == [2]
+    refused.add(2)
+    with (
+        pytest.warns(RuntimeWarning, match="The training goes on"),
+        pytest.raises(OSError, match="not complete: the checkpoint of epoch 2 could not be written"),
+    ):
+        made.train(data, run=tmp_path / "b")
+    for one, other in zip(expected.get_weights(), made.interrupted_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.usefixtures("spark")

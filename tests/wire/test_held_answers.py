@@ -18,6 +18,8 @@ from distkeras.events import EpochEnded, WorkerLost
 from distkeras.wire.client import JobStopped, Replaced
 from distkeras.wire.group import connect
 from distkeras.wire.reports import fetch_report, send_report
+from distkeras.wire.snapshot_writer import SnapshotWriter
+from distkeras.wire.store import SnapshotOptions, Store
 
 SIZE = 4000
 
@@ -92,6 +94,24 @@ def test_the_driver_decides_at_a_boundary_while_the_workers_wait(num_servers):
         for worker, client in enumerate(workers):
             assert client.call(Leave(worker)) == Done()
         assert driver.call(Pull()).center.tolist() == [5.0] * SIZE
+
+
+def test_a_snapshot_of_a_held_center_is_there_when_the_driver_decides(tmp_path):
+    options = SnapshotOptions(str(tmp_path), seconds=None, commits=10**6)
+    with job(num_workers=1) as (server, center, (driver, worker)):
+        store = Store(str(tmp_path))
+        server._snapshots = writer = SnapshotWriter(center, store, options, {})
+        writer.start()
+        asking = Asking(worker, commit(0, 1, samples=10))
+        found = None
+        while found is None or not found.members[0].counts["commits"]:
+            asking.check_waits()
+            found = store.newest()
+        assert found.members[0].counts["samples"] == 10
+        driver.call(Order(Orders(until=20)))
+        assert isinstance(asking.answer(), Exchanged)
+        assert len(list(tmp_path.glob("*.npz"))) == 1  # The order has written no other.
+        writer.close()
 
 
 def test_two_servers_copy_the_center_that_is_wanted_while_all_workers_wait():

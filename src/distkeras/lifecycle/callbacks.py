@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -28,6 +27,11 @@ _BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_
 
 _TEST_METHODS = ("on_test_batch_begin", "on_test_batch_end")
 
+_BEGIN = ("on_epoch_begin",)
+
+_STILL_AT_BEGIN = (*_LOOK_ON, ModelCheckpoint)
+"""Callbacks that change nothing of the model at the beginning of an epoch."""
+
 _WINDOWS_DO = (History, ProgbarLogger, TerminateOnNaN)
 """Callbacks that see batches, and for which it does not matter how many steps each has."""
 
@@ -41,6 +45,7 @@ class Callbacks:
         epochs: number of the last epoch, counted from 1.
         steps: minibatches of an epoch.
         verbose: as in `Around`.
+        saves: whether the model is also saved at the ends of epochs.
 
     Attributes:
         list: Keras's list, which calls them.
@@ -51,9 +56,19 @@ class Callbacks:
         see_batches: whether one of them looks at single batches.
         see_tests: whether one of them looks at batches of the validation.
         see_windows: whether one of them looks at batches, of any number of steps.
+        act_at_begin: whether one of them may change the model at the beginning of an epoch.
     """
 
-    def __init__(self, given: Any, model: keras.Model, epochs: int, steps: int, verbose: int = 0) -> None:
+    def __init__(
+        self,
+        given: Any,
+        model: keras.Model,
+        epochs: int,
+        steps: int,
+        verbose: int = 0,
+        *,
+        saves: bool = False,
+    ) -> None:
         if isinstance(given, keras.callbacks.CallbackList):
             self.list = given
         else:
@@ -66,25 +81,18 @@ class Callbacks:
                 steps=steps,
                 model=model,
             )
-        self._look()
-
-    def add(self, further: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
-        """Add callbacks after the given ones."""
-        for callback in further:
-            callback.set_model(model)
-            self.list.callbacks.append(callback)
-        self._look()
-
-    def _look(self) -> None:
         own = self.list.callbacks
         self.history = next((each for each in own if isinstance(each, History)), None) or History()
         self.names = [type(each).__name__ for each in own if type(each) not in _LOOK_ON]
-        self.decide = any(type(each) not in _LOOK_ON for each in own)
-        self.see_weights = any(not _sees_logs_alone(each) for each in own)
-        self.see_state = any(not _sees_logs_alone(each) and type(each) is not EarlyStopping for each in own)
+        self.decide = saves or any(type(each) not in _LOOK_ON for each in own)
+        self.see_weights = saves or any(not _sees_logs_alone(each) for each in own)
+        self.see_state = saves or any(
+            not _sees_logs_alone(each) and type(each) is not EarlyStopping for each in own
+        )
         self.see_windows = any(_sees(each, _BATCH_METHODS) for each in own)
         self.see_tests = any(_sees(each, _TEST_METHODS) for each in own)
         self.see_batches = any(_sees(each, _BATCH_METHODS) and not _windows_do(each) for each in own)
+        self.act_at_begin = any(_sees(each, _BEGIN) and type(each) not in _STILL_AT_BEGIN for each in own)
 
     def states(self) -> list[keras.callbacks.Callback]:
         """Return the callbacks whose state a resumed training continues."""

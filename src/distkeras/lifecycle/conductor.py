@@ -51,6 +51,8 @@ class Conductor:
         on_epoch: receives the number of each closed epoch, its logs and its event, before the next one is
             ordered; `None` for an event that did not come.
         on_rate: receives each new learning rate.
+        save: saves the model, after the number and the logs of a closed epoch. Workers train on meanwhile, if
+            no callback may change the model at the beginning of the next epoch.
         clock: returns seconds from any origin.
     """
 
@@ -65,6 +67,7 @@ class Conductor:
         stop_when: StopWhen | None = None,
         on_epoch: Callable[[int, Logs, EpochEnded | None], None] = lambda epoch, logs, ended: None,
         on_rate: Callable[[float], None] = lambda rate: None,
+        save: Callable[[int, Logs], None] = lambda epoch, logs: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.live = live
@@ -75,6 +78,8 @@ class Conductor:
         self._stop_when = stop_when
         self._on_epoch = on_epoch
         self._on_rate = on_rate
+        self._save = save
+        self._unsaved: int | None = None  # The epoch after which the model is to be saved.
         self._clock = clock
         self._started = clock()
         self._control: Control | None = None
@@ -203,6 +208,7 @@ class Conductor:
         self.live.take(None if self._has_weights else center, own)
         if not self._is_complete and (self._last is not None or self._steps):
             self._run_callbacks(self._last)
+        self._save_model()
         self.live.finalize()
         self.callbacks.list.on_train_end(self._logs)
         return self._logs
@@ -288,14 +294,24 @@ class Conductor:
         self._next = event.epoch + 1
         if self.live.model.stop_training or self.stop.reason is not None:
             self._is_complete = True
+            self._save_model()
             return
         self._has_weights = False
         if self.needs_copies:
             control.keep(self.plan.end_of(self._next + 1))
+        if self.callbacks.act_at_begin:
+            self._save_model()
         self.begin_epoch()
         self._send_rate()
         self._send_weights(control)
         self._release(control)
+        self._save_model()
+
+    def _save_model(self) -> None:
+        """Save the model of the epoch that was closed last, unless it is saved."""
+        epoch, self._unsaved = self._unsaved, None
+        if epoch is not None:
+            self._save(epoch, self._logs)
 
     def _take_center(self, control: Control, kept: int = 0) -> None:
         """Let the model take the center, or its copy for `kept` rows, and the worker's last state."""
@@ -323,6 +339,7 @@ class Conductor:
         if self._stop_when is not None and (reached := self._stop_when.reached(seen)):
             self.stop.set("target", reached)
         self._on_epoch(epoch, seen, event)
+        self._unsaved = epoch
 
     def _validated(self, judge: Judge, event: EpochEnded | None) -> Logs:
         """Return the logs of the validation, between the callbacks of a test."""

@@ -7,13 +7,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
-from distkeras.cluster.resume import Interrupted, Start, find_interrupted, start_of
+from distkeras.cluster.resume import Interrupted, Start, find_interrupted, start_of, whole_epochs
 from distkeras.events import EpochEnded, ServerRestored
 from distkeras.lifecycle.callback_state import CallbackStates
+from distkeras.lifecycle.failures import Failures
 from distkeras.runs import EpochRecord, Run, RunOptions
 from distkeras.runs.counted import Seen
 
@@ -31,25 +33,10 @@ logger = logging.getLogger(__name__)
 Resume = bool | Literal["auto"]
 
 
-class Checkpointing(keras.callbacks.Callback):  # type: ignore[misc]
-    """Saves the model as a checkpoint of a run at the end of an epoch.
-
-    Args:
-        run: the run.
-        member: in an ensemble, the member.
-    """
-
-    def __init__(self, run: Run, member: int | None) -> None:
-        super().__init__()
-        self._run, self._member = run, member
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Save the model if a checkpoint is due."""
-        self._run.checkpoint(epoch, logs or {}, self.model, member=self._member)
-
-
 class Keeping:
     """What a training keeps, in its run directory if it has one.
+
+    A store that refuses a record or a checkpoint does not end the training, but the end reports it.
 
     Args:
         run: the run; `None` for none.
@@ -67,6 +54,8 @@ class Keeping:
         self._records: dict[int, EpochRecord | None] = {}
         self._members = 1
         self._seen = Seen()
+        self._failures = Failures()
+        self._unwritten: dict[int, list[partial[None]]] = {}  # Records, by member.
 
     @classmethod
     @contextmanager
@@ -125,9 +114,27 @@ class Keeping:
             logger.warning("The resumed training differs: %s.", change)
         if self.run is not None and self.run.resumed:
             for member in range(self._members):
-                epochs = self.start.epochs[member]
+                epochs = self.start.epochs[member] - self._is_to_close_again(member, interrupted, epoch_rows)
                 self._records[member] = self.run.roll_back(epochs, self._key(member))
         return self.start
+
+    def _is_to_close_again(
+        self, member: int, interrupted: Interrupted | None, epoch_rows: Sequence[Sequence[int]]
+    ) -> bool:
+        """Whether the last epoch has a record but no checkpoint, and the center still is that of its end.
+
+        The earlier driver died in between. The epoch is then closed once more, with the same decisions.
+        """
+        options = None if self.run is None else self.run.options.checkpoints
+        if self.run is None or options is None or interrupted is None or self.start.source != "snapshot":
+            return False
+        epochs, samples = self.start.epochs[member], interrupted.samples
+        rows = samples[member] if self._members > 1 else sum(samples)
+        at_end = rows > 0 and whole_epochs(rows, epoch_rows[member]) > whole_epochs(
+            rows - 1, epoch_rows[member]
+        )
+        saved = self.run.checkpoints(self._key(member)).last
+        return at_end and epochs % options.every == 0 and saved != epochs - 1
 
     def behind(self, member: int, first: int) -> int:
         """Return how many epochs of the center are closed.
@@ -161,11 +168,16 @@ class Keeping:
             return self.start.epochs[0]
         return self.run.base if self.start.source == "snapshot" and self.run is not None else None
 
-    def callbacks(self, member: int) -> list[keras.callbacks.Callback]:
-        """Return what the run needs among the callbacks of a model."""
-        if self.run is None or self.run.options.checkpoints is None:
-            return []
-        return [Checkpointing(self.run, self._key(member))]
+    @property
+    def saves_models(self) -> bool:
+        """Whether the run has checkpoints."""
+        return self.run is not None and self.run.options.checkpoints is not None
+
+    def save(self, member: int, model: keras.Model, epoch: int, logs: Logs) -> None:
+        """Save a model as a checkpoint, if one is due after `epoch`."""
+        if self.run is not None and self.saves_models:
+            with self._failures.noted(self.run, f"the checkpoint of epoch {epoch}", "checkpoint", member):
+                self.run.checkpoint(epoch, logs, model, member=self._key(member))
 
     def checkpoint(self, epoch: int, custom_objects: Mapping[str, Any] | None) -> keras.Model:
         """Return the model of a checkpoint."""
@@ -175,8 +187,7 @@ class Keeping:
 
     def before(self, member: int, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Prepare the callbacks of a model, before `on_train_begin`."""
-        own = [each for each in callbacks if not isinstance(each, Checkpointing)]
-        self._states[member] = CallbackStates(own)
+        self._states[member] = CallbackStates(callbacks)
         record = self._records.get(member)
         if record is not None:
             self._states[member].before_training(record.state["callbacks"], record.epoch + 1)
@@ -229,7 +240,12 @@ class Keeping:
             "stop": bool(conductor.live.model.stop_training or conductor.stop.reason),
         }
         samples = 0 if ended is None else ended.samples
-        self.run.epoch(epoch, logs, state, samples=samples, member=self._key(member))
+        unwritten = self._unwritten.setdefault(member, [])
+        unwritten.append(partial(self.run.epoch, epoch, logs, state, samples=samples))
+        with self._failures.noted(self.run, f"the record of epoch {epoch}", "record", member):
+            while unwritten:
+                unwritten[0](member=self._key(member))
+                del unwritten[0]
 
     def windows(self) -> Iterator[Window]:
         """Yield the windows of the earlier sessions that count."""
@@ -256,12 +272,17 @@ class Keeping:
             entry.epoch: self.run.address_of(entry, self._key(0))
             for entry in self.run.checkpoints(self._key(0)).entries
         }
-        return {"run": self.run.address, "checkpoints": checkpoints}
+        return {"run": self.run.address, "checkpoints": checkpoints, "failures": self._failures.all}
 
     def finish(self, result: TrainingResult) -> None:
-        """Write how the training ended."""
+        """Write how the training ended.
+
+        Raises:
+            OSError: the store refuses it, or has refused the last record or checkpoint.
+        """
         if self.run is not None:
             self.run.finish(vars(result))
+            self._failures.raise_last(self.run)
 
     def _key(self, member: int) -> int | None:
         return member if self._members > 1 else None

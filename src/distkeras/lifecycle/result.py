@@ -25,6 +25,7 @@ class TrainingResult:
         best: the logs of that epoch.
         checkpoints: addresses of the checkpoints in the run directory, by epoch.
         run: address of the run directory; `None` for none.
+        failures: records and checkpoints that the run's store has refused, in words.
         seconds: duration of the training.
     """
 
@@ -35,6 +36,7 @@ class TrainingResult:
     best: Mapping[str, float] = field(default_factory=dict)
     checkpoints: Mapping[int, str] = field(default_factory=dict)
     run: str | None = None
+    failures: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import re
@@ -65,7 +66,20 @@ class CenterEvaluated:
     member: int = 0
 
 
-Written = Event | RunResumed | CenterEvaluated
+@dataclass(frozen=True, slots=True)
+class WriteFailed:
+    """The store of the run has refused a record or a checkpoint; the training goes on.
+
+    Attributes:
+        error: what was refused, and why.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    error: str
+    timestamp: float
+
+
+Written = Event | RunResumed | CenterEvaluated | WriteFailed
 _CLASSES = {cls.__name__: cls for cls in typing.get_args(Written)}
 _WITH_TEXT = {cls for cls in _CLASSES.values() if {"error", "reason"} & {field.name for field in fields(cls)}}
 _ENCODER = msgspec.json.Encoder()
@@ -131,7 +145,8 @@ class EventWriter:
     """Writes events. It never writes to a file of an earlier writer, which may end in half a line.
 
     A line is in the file when `write` returns, where the store can append. Elsewhere a thread writes a file
-    of the lines so far every `seconds`. If that fails, they are tried again with the next ones.
+    of the lines so far every `seconds`. If that fails, they are tried again with the next ones, and a warning
+    is logged.
 
     Args:
         folder: the folder of the run.
@@ -156,6 +171,7 @@ class EventWriter:
         self._bytes = 0
         self._checked = time.monotonic()
         self._lines: list[bytes] = []
+        self._is_failing = False
         self._error: BaseException | None = None
         self._lock = threading.RLock()
         self._closing = threading.Event()
@@ -166,15 +182,20 @@ class EventWriter:
 
         Raises:
             Fenced: another driver has taken the run.
-            OSError: a local disk cannot be written to.
         """
         line = encode(event, self._hide)
         with self._lock:
             self._raise_error()
-            if self._folder.appends:
-                self._append(line)
-                return
             self._lines.append(line)
+            if self._folder.appends:
+                try:
+                    self._append_lines()
+                    self._is_failing = False
+                except OSError as error:
+                    if not self._is_failing:
+                        self._tell(error)
+                    self._is_failing = True
+                return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write_segments, daemon=True)
                 self._thread.start()
@@ -188,7 +209,9 @@ class EventWriter:
         """
         with self._lock:
             self._raise_error()
-            if self._lines:
+            if self._folder.appends:
+                self._append_lines()
+            elif self._lines:
                 self._check()
                 self._folder.write(self._next_name(), b"".join(self._lines))
                 self._number += 1
@@ -205,6 +228,21 @@ class EventWriter:
             if self._file is not None:
                 self._file.close()
 
+    def _append_lines(self) -> None:
+        """Append the lines that are not written yet, each whole."""
+        while self._lines:
+            try:
+                self._append(self._lines[0])
+            except OSError:
+                if self._file is not None:  # Its last line may be half written: no other may follow it.
+                    self._file.close()
+                    self._file = None
+                raise
+            except BaseException:  # Another driver has taken the run.
+                self._lines.clear()
+                raise
+            del self._lines[0]
+
     def _append(self, line: bytes) -> None:
         now = time.monotonic()
         if self._file is None or self._bytes > self._max_bytes:
@@ -212,14 +250,16 @@ class EventWriter:
             if self._file is not None:
                 self._file.close()
             name = self._next_name()
+            self._number += 1
             self._folder.fs.makedirs(self._folder.of(FOLDER), exist_ok=True)
             # Unbuffered: bytes handed to the system outlive a killed process.
             self._file = open(self._folder.of(name), "xb", buffering=0)  # noqa: SIM115 (closed by `close`)
-            self._number, self._bytes, self._checked = self._number + 1, 0, now
+            self._bytes, self._checked = 0, now
         elif now - self._checked > self._seconds:
             self._check()
             self._checked = now
-        self._file.write(line)
+        if (written := self._file.write(line)) < len(line):  # The disk has become full.
+            raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes of an event were written")
         self._bytes += len(line)
 
     def _next_name(self) -> str:
@@ -230,12 +270,13 @@ class EventWriter:
             try:
                 self.flush()
             except OSError as error:
-                logger.warning(
-                    "The events cannot be written, and are tried again: %s", self._hide(str(error))
-                )
+                self._tell(error)
             except BaseException as error:  # The next `write` raises it, in the thread that called.
                 self._error = error
                 return
+
+    def _tell(self, error: OSError) -> None:
+        logger.warning("The events cannot be written, and are tried again: %s", self._hide(str(error)))
 
     def _raise_error(self) -> None:
         if self._error is not None:

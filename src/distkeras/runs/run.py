@@ -117,6 +117,10 @@ class Run:
         """The address of the run, without secrets."""
         return self._hide(self.options.address)
 
+    def hidden(self, text: str) -> str:
+        """Return `text` without the secrets of the address."""
+        return self._hide(text)
+
     @property
     def earlier(self) -> Mapping[str, Any] | None:
         """The settings of the run to go on with; `None` for a new one."""
@@ -196,11 +200,10 @@ class Run:
         return replace(given, address=self.snapshots, storage_options=self.options.storage_options)
 
     def write(self, event: Written) -> None:
-        """Write an event.
+        """Write an event, now or, if the store refuses it, with a later one.
 
         Raises:
             Fenced: another driver has taken the run.
-            OSError: the run cannot be written to.
         """
         self._events.write(event)
         if isinstance(event, SnapshotWritten):

@@ -253,6 +253,8 @@ class Trainer(WithoutOldNames):
             RunError: there was no snapshot yet.
         """
         training = self._training
+        if training is not None and training.is_complete:  # Only the run directory could not be completed.
+            return training.models[0]
         if training is not None and training.last:
             return self._given.trained(training.last[0])
         snapshots = None if training is None else training.snapshots

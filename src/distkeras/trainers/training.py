@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -72,6 +73,7 @@ class Training:
         models: the models that callbacks see, or that the training has left; empty before there are any.
         conductors: one for each of the models that callbacks see.
         last: the last centers, after an error.
+        is_complete: whether the models are what the training was to leave.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Training:
         self.models: list[keras.Model] = []
         self.conductors: list[Conductor] = []
         self.last: list[Vector] = []
+        self.is_complete = False
         self.stop = Stop()
         self._keeping = Keeping(None, False)
         self._server = trainer.server
@@ -145,6 +148,7 @@ class Training:
             else:
                 outcome = self._train(prepared, frame, rows, initial, settings, processes)
             models = self._end(outcome, prepared)
+            self.is_complete = True
             self._keeping.finish(self.result(time.monotonic() - started))
             return models, outcome.num_updates
 
@@ -232,9 +236,13 @@ class Training:
         rest = 0 if trainer.feeding.drop_remainder else trainer.batch_size - 1
         steps = sum(each or (count + rest) // trainer.batch_size for count in rows)
         callbacks = Callbacks(
-            callbacks_of(around.callbacks, member, members), model, trainer.num_epoch, steps, around.verbose
+            callbacks_of(around.callbacks, member, members),
+            model,
+            trainer.num_epoch,
+            steps,
+            around.verbose,
+            saves=self._keeping.saves_models,
         )
-        callbacks.add(self._keeping.callbacks(member), model)
         alone = len(rows) == 1
         holds = (
             (alone or trainer.algorithm.synchronous)
@@ -259,6 +267,7 @@ class Training:
             stop_when=around.stop,
             on_epoch=lambda epoch, logs, ended: self._closed(member, conductor, epoch, logs, ended),
             on_rate=self._warn_of_rate,
+            save=partial(self._keeping.save, member, model),
         )
         return conductor
 

@@ -274,7 +274,11 @@ class Server:
             raise
         except Exception as error:
             return self._fail(error, type(request).__name__, worker, caller)
-        return self._deliver(answers, caller, worker)
+        reply = self._deliver(answers, caller, worker)
+        if reply is None and self._snapshots is not None and any(each.holds for each in self._center.members):
+            # The driver's next order waits for it. Until then it validates, and the workers wait.
+            self._snapshots.write_soon()
+        return reply
 
     def _let_go(self, request: Request, reply: Reply | frames.Stopped) -> None:
         """Make sure of what nobody can repeat, before the `reply` is sent."""

@@ -70,6 +70,13 @@ class SnapshotWriter:
             if not self._changed.wait_for(lambda: self._kept >= ticket or self._closed, self._seconds):
                 self._report(f"Writing a snapshot takes longer than {self._seconds:.0f} s.")
 
+    def write_soon(self) -> None:
+        """Let a snapshot of everything so far be written, without waiting for it."""
+        with self._changed:
+            if self._written < self._center.event_log.changes:
+                self._asked += 1
+                self._changed.notify_all()
+
     def close(self) -> None:
         """Stop writing and release the folder. Wait at most a second for a snapshot in progress."""
         with self._changed:
@@ -93,10 +100,11 @@ class SnapshotWriter:
                 ticket = self._asked
             due = options.seconds is not None and time.monotonic() >= last_time + options.seconds
             due |= options.commits is not None and event_log.num_updates >= last_update + options.commits
-            if ticket == self._kept and not (due and event_log.changes > self._written):
+            if ticket == self._kept and not due:
                 continue
-            last_time, last_update = time.monotonic(), event_log.num_updates
-            self._report_errors_of(self._write)
+            if event_log.changes > self._written:  # Else the one that was under way has it all.
+                last_time, last_update = time.monotonic(), event_log.num_updates
+                self._report_errors_of(self._write)
             with self._changed:
                 self._kept = ticket
                 self._changed.notify_all()
