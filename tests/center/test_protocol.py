@@ -9,6 +9,7 @@ from explorer import Model, Total, Violation, explore
 
 from distkeras.algorithms import DOWNPOUR, Algorithm
 from distkeras.center import Center, ProtocolError, take_snapshot
+from distkeras.center.requests import Join
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ class AppliesTwice(Center):
 class ForgetsTheRound(Center):
     """Answers a worker that joins anew in the middle of a round by throwing the round away."""
 
-    def _join(self, request, record):
-        self._rounds.messages.clear()
-        return super()._join(request, record)
+    def _in_order(self, request):
+        if isinstance(request, Join):
+            self._rounds.messages.clear()
+        return super()._in_order(request)
 
 
 class BelievesEverybody(Center):
@@ -116,10 +118,11 @@ class LeavesTheRoundOpen(Center):
 class GoesOnWithTheGrace(Center):
     """Lets a grace go on for a round whose worker was killed, though the quorum is gone."""
 
-    def _join(self, request, record):
+    def _in_order(self, request):
         due = self._rounds.due
-        answers = super()._join(request, record)
-        self._rounds.due = due
+        answers = super()._in_order(request)
+        if isinstance(request, Join):
+            self._rounds.due = due
         return answers
 
 

@@ -13,7 +13,7 @@ import psutil
 
 import distkeras
 from distkeras.events import EpochEnded, ServerRestored, Window, WorkerJoined
-from distkeras.trainers import training
+from distkeras.trainers import jobs
 from distkeras.trainers.training import Training
 from distkeras.worker.epochs import EpochPlan
 from distkeras.worker.settings import Task
@@ -89,7 +89,7 @@ def train(monkeypatch, marker=None, pause=0.0, on_event=lambda event: None, **op
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "_take", take)
-        patch.setattr(training, "Task", exact)
+        patch.setattr(jobs, "Task", exact)
         return trainer_of(marker, pause, options).train((x, y), shuffle=True), events
 
 

@@ -15,9 +15,11 @@ import distkeras
 from distkeras import algorithms
 from distkeras.center import BadUpdates
 from distkeras.lifecycle.around import Around
+from distkeras.lifecycle.keeping import Keeping
 from distkeras.model.losses import loss_names
 from distkeras.trainers import UnstableWarning
-from distkeras.trainers.training import Training
+from distkeras.trainers.beginning import Beginning
+from distkeras.trainers.jobs import JobPlan
 from distkeras.wire.codecs import Int8, TopK
 
 
@@ -114,8 +116,10 @@ class Whole(algorithms.LocalSGD):
 
 def test_a_rule_that_needs_tensors_has_at_most_a_server_for_each():
     made = distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=2)
-    training = Training(made, Around(), False, lambda: np.zeros(15), None, False, independent=False)
-    assert training._center(np.zeros(15, np.float32)).whole_tensors(15) == (12, 3)
+    around, keeping = Around(), Keeping(None, False)
+    begun = Beginning(made, around, keeping, independent=False)
+    plan = JobPlan(made, around, keeping, begun, None, independent=False)
+    assert plan.center(np.zeros(15, np.float32)).whole_tensors(15) == (12, 3)
     with pytest.raises(ValueError, match=r"Whole needs .* 2 trainable tensors.*num_parameter_servers=3"):
         distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=3)
 

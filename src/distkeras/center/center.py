@@ -6,10 +6,9 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 
-import numpy as np
-
 from distkeras.algorithms import Vector
-from distkeras.center.answers import Answer, Done, Joined, LogEntry, Place, Refused, Rejoin
+from distkeras.center.answers import Answer, Done, LogEntry, Place, Rejoin
+from distkeras.center.attendance import Attendance
 from distkeras.center.checks import ProtocolError, check_exchange
 from distkeras.center.commits import Commits
 from distkeras.center.config import CenterConfig
@@ -28,15 +27,7 @@ from distkeras.center.rounds import Rounds
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
 from distkeras.center.standing_orders import StandingOrders
-from distkeras.events import (
-    EpochEnded,
-    Event,
-    Reported,
-    WorkerFailed,
-    WorkerJoined,
-    WorkerLeft,
-    WorkerLost,
-)
+from distkeras.events import EpochEnded, Event, Reported, WorkerFailed
 
 
 class Center:
@@ -127,6 +118,19 @@ class Center:
             self._holding,
             self._reports,
             self.event_log,
+            num_fragments,
+        )
+        self._attendance = Attendance(
+            config,
+            self._records,
+            self._decisions,
+            self._rounds,
+            self._vector,
+            self._epochs,
+            self.finite,
+            self.event_log,
+            self._report,
+            fragment,
             num_fragments,
         )
         self._commits = Commits(
@@ -264,9 +268,9 @@ class Center:
             if isinstance(request, Exchange):
                 answers = self._exchange(request, record)
             elif isinstance(request, Join):
-                answers = self._join(request, record)
+                answers = self._attendance.join(request, record)
             else:
-                answers = self._leave(request, record)
+                answers = self._attendance.leave(request, record)
             if self.request_log is not None:  # Here, so that no exit can forget it.
                 answered = any(worker == request.worker for worker, _ in answers)
                 self._decisions.note(request, waits=isinstance(request, Exchange) and not answered)
@@ -298,7 +302,7 @@ class Center:
     def pull(self, worker: int) -> Vector:
         """Return a copy of the center, from which `worker` starts."""
         with self._records.of(worker).lock:
-            return self._received(Join(worker))
+            return self._attendance.center_for(Join(worker))
 
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""
@@ -309,46 +313,11 @@ class Center:
         if self.fragment == 0:
             self.event_log.add(event)
 
-    def _join(self, request: Join, record: WorkerRecord) -> list[Answer]:
-        worker = request.worker
-        if request.layout != self.config.layout and request.layout and self.config.layout:
-            reason = f"expected the layout {self.config.layout} of the weights. Received: {request.layout}"
-            return [(worker, Refused(reason))]
-        late = self._rounds.close_late()
-        # The predecessor's message in an open round got no answer: the replacement repeats that window.
-        self._rounds.withdraw(worker)
-        record.joined, record.lost, record.missed, record.refused = True, False, False, 0
-        record.left = False
-        center = self._received(request)
-        if self._num_fragments == 1:  # The place of several is not that of one of them.
-            now = self.event_log.clock()
-            self._report(WorkerJoined(worker, request.attempt, record.epoch, record.step, now))
-        return [*late, (worker, Joined(center, record.sequence, record.epoch, record.step))]
-
     def _place(self, worker: int) -> Place:
         record, orders = self._records.of(worker), self._orders.orders
         with record.lock:
             stopped = orders is not None and orders.stop
             return Place(record.epoch, record.step, ended=record.left or stopped)
-
-    def _leave(self, request: Leave, record: WorkerRecord) -> list[Answer]:
-        worker = request.worker
-        if self.finite.failure is not None:
-            return [(worker, Refused(self.finite.failure))]
-        if not record.left:
-            # The worker joined a server that has been killed since, and may have to train again.
-            if not record.joined:
-                return [(worker, Rejoin())]
-            record.joined, record.left = False, True
-            self._rounds.withdraw(worker)
-            self._decisions.forget(worker)
-            self._vector.forget(worker)
-            self._report(WorkerLeft(worker, self.event_log.clock()))
-            if all(each.left for each in self._records):  # The driver reads the center next.
-                self.finite.check(self.event_log)
-                if self.fragment == self._num_fragments - 1:  # It is the last one that they leave.
-                    self.event_log.add(*self._epochs.left(self.num_commits, self.num_updates))
-        return [(worker, Done()), *self._rounds.close()]
 
     def _exchange(self, request: Exchange, record: WorkerRecord) -> list[Answer]:
         check_exchange(request, self.size, self.fragment)
@@ -373,12 +342,6 @@ class Center:
                 self.event_log.add(reported)
             return [(worker, Done())]
 
-    def _received(self, request: Join) -> Vector:
-        """Return a copy of the center, from which the sender of `request` starts."""
-        center = np.empty(self.size, self.dtype)
-        self._vector.pull(self._decisions.pull(request), request.worker, center)
-        return center
-
     def mark_lost(self, worker: int, silence: float) -> list[Answer]:
         """Record that `worker` has sent nothing for `silence` seconds; return the answers, by worker.
 
@@ -386,10 +349,8 @@ class Center:
         """
         record = self._records.of(worker)
         with record.lock:
-            if record.left or record.lost:
+            if not self._attendance.lose(worker, silence, record):
                 return []
-            record.lost = record.missed = True
-            self._report(WorkerLost(worker, silence, self.event_log.clock()))
             answers = self._passed_on(self._rounds.close())
             self._decisions.note_lost(worker)
             return answers
