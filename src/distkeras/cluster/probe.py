@@ -123,7 +123,7 @@ def ask_ready(
     Raises:
         ExecutorsNotReady: as `check_executors`.
     """
-    modules = [*NEEDED, backend, *further]
+    modules = list(dict.fromkeys([*NEEDED, backend, *sorted(further)]))
     asked = (backend, modules, prepare)
     found = ask(spark, *asked, num_tasks=num_tasks, limit=limit)
     _check_modules(found, modules, backend)
@@ -206,9 +206,10 @@ def _check_modules(found: list[ExecutorFacts], modules: list[str], backend: str)
     for facts in found:
         if facts.missing:
             received = f"{', '.join(facts.missing)} missing in {facts.python} on {facts.host}"
-            raise ExecutorsNotReady(
-                f"Expected the executors' Python to have {', '.join(modules)}. {_mend(received, backend)}"
-            )
+            text = f"Expected the executors' Python to have {', '.join(modules)}. {_mend(received, backend)}"
+            if own := sorted({*facts.missing} - {*NEEDED, backend}):
+                text += f" For files of your own ({', '.join(own)}): `spark-submit --py-files`."
+            raise ExecutorsNotReady(text)
 
 
 def _send(spark: SparkSession, other: ExecutorFacts) -> None:
