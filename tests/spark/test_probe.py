@@ -32,7 +32,8 @@ def test_a_python_that_cannot_be_used_is_named_beside_the_drivers_own(spark, mon
     monkeypatch.setattr(context, "pythonExec", bare)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     lacking = (
-        rf"Expected .* to have pyarrow, .*jax\. Received there: pyarrow, .*keras.* missing in {bare}\. {sees}"
+        r"Expected .* to have pyarrow, .*jax\. Received there: "
+        rf"pyarrow, .*keras.* missing in {bare} on \S+\. {sees}"
     )
     with pytest.raises(ExecutorsNotReady, match=lacking):
         check_executors(spark, "jax", 1, 2)
@@ -75,7 +76,7 @@ def test_a_local_session_makes_its_python_workers_ready_ahead(spark, monkeypatch
 
 def test_executors_that_are_ready_are_asked_once(spark, monkeypatch):
     check_executors(spark, "jax", 1, 2)
-    monkeypatch.setattr(probe, "_asker", None)  # A second time it would be needed.
+    monkeypatch.setattr(probe, "ask", None)  # A second time it would be needed.
     check_executors(spark, "jax", 1, 2)
 
 

@@ -14,6 +14,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.delivery import delivered, localized
+from distkeras.cluster.shipping import carried
 from distkeras.cluster.validate import Names, Weights
 from distkeras.model.losses import loss_names
 from distkeras.model.process import backend_name
@@ -115,7 +116,7 @@ def evaluate_prepared(
     )
     with limited_batches(spark), delivered(spark, evaluation) as payload:
         sealed = EvaluationTask(payload, backend_name(), threads)
-        rows = prepared.frame.mapInArrow(_partition_function(sealed), "states string").collect()
+        rows = prepared.frame.mapInArrow(carried(_partition_function(sealed)), "states string").collect()
     found: list[Evaluated] = [json.loads(row.states) for row in rows]
     further = {name: value for part in found for name, value in part["last"].items()}
     if on_minibatch is None:

@@ -19,6 +19,7 @@ from distkeras.center.answers import Pulled
 from distkeras.center.requests import Pull
 from distkeras.cluster.delivery import delivered
 from distkeras.cluster.options import ServerOptions, addresses
+from distkeras.cluster.pickled_modules import packages_of_job
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerSetup
@@ -237,7 +238,8 @@ class Job:
             )
             try:
                 num_workers = self.task.center.num_workers
-                check_executors(spark, self.backend, threads, num_workers, self.options.give_up)
+                limit, further = self.options.give_up, packages_of_job(self.task, self.model)
+                check_executors(spark, self.backend, threads, num_workers, limit, further)
             except BaseException:
                 with starting.result():
                     raise

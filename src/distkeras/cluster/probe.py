@@ -1,28 +1,39 @@
-"""Check whether the executors can train: required Python packages, checked before any worker starts."""
+"""Check whether the executors can train, by short tasks, before any worker starts."""
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.cluster.settings import python_of_executors
+import distkeras
+from distkeras.cluster import executor_side
+from distkeras.cluster.executor_facts import ExecutorFacts, facts_of
+from distkeras.cluster.settings import is_local, python_of_executors
+from distkeras.cluster.shipping import SHIP, may_ship, own_digest, ship
 from distkeras.cluster.stage import Stage
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ANSWER = "python string, missing string"
-
 ANSWER_SECONDS = 60.0
 """Seconds to wait for the executors' Python; later jobs report its faults, too."""
 
+NEEDED = ("pyarrow", "numpy", "cloudpickle", "msgspec", "keras")
+"""What workers import besides distkeras and the backend."""
+
+VERSIONS = ("keras", "pyspark", "pyarrow", "numpy")
+"""Packages whose versions are compared, besides the backend."""
+
 _ready: dict[tuple[str, str], int] = {}
 _lock = threading.Lock()
+
+logger = logging.getLogger(__name__)
 
 
 class ExecutorsNotReady(RuntimeError):
@@ -30,13 +41,18 @@ class ExecutorsNotReady(RuntimeError):
 
 
 def check_executors(
-    spark: SparkSession, backend: str, threads: int, num_workers: int, limit: float = 1800.0
+    spark: SparkSession,
+    backend: str,
+    threads: int,
+    num_workers: int,
+    limit: float = 1800.0,
+    further: Iterable[str] = (),
 ) -> None:
     """Check whether the executors can train, and let their Python workers import Keras ahead.
 
     It runs one task per worker, all at once, so that workers start to train together rather than each after
     its own imports. It runs once for a Spark application, a backend and a number of workers; a second caller
-    waits for the first.
+    waits for the first. If distkeras is missing there, or is of another version, it is sent.
 
     Args:
         spark: the session.
@@ -44,15 +60,21 @@ def check_executors(
         threads: cores of one worker.
         num_workers: tasks to start.
         limit: seconds to wait for them.
+        further: modules that the user's own code needs.
 
     Raises:
         ExecutorsNotReady: a package is missing, or their Python has another version, or does not exist; the
             message names both interpreters. Or they did not answer in time.
     """
-    key = (spark.conf.get("spark.app.id", "") or "", backend)
+    key = (spark.conf.get("spark.app.id", "") or "", " ".join((backend, *sorted(further))))
     with _lock:
         if _ready.get(key, 0) < num_workers:
-            _import_everywhere(spark, backend, threads, num_workers, limit)
+            if not ask_ready(spark, backend, num_workers, limit, (backend, threads), further):
+                raise ExecutorsNotReady(
+                    f"Expected {num_workers} short tasks to import Keras on the executors within "
+                    f"{limit:.0f} s. Received: no answer. See the Spark UI for the cause; "
+                    "ServerOptions(give_up=...) allows for more time."
+                )
             _ready[key] = num_workers
 
 
@@ -68,78 +90,177 @@ def check_python(spark: SparkSession, backend: str) -> None:
     Raises:
         ExecutorsNotReady: as `check_executors`.
     """
-    if python_of_executors(spark) == sys.executable:
+    if _is_own_python(spark):
         return
     key = (spark.conf.get("spark.app.id", "") or "", backend)
     with _lock:
         if key not in _ready:
-            _ask(spark, [*NEEDED, backend], None, 1, ANSWER_SECONDS)
+            ask_ready(spark, backend, 1, ANSWER_SECONDS)
             _ready[key] = 0
 
 
-NEEDED = ["pyarrow", "distkeras", "keras"]
-
-
-def _import_everywhere(
-    spark: SparkSession, backend: str, threads: int, num_workers: int, limit: float
-) -> None:
-    python_of_executors(spark)
-    if not _ask(spark, [*NEEDED, backend], (backend, threads), num_workers, limit):
-        raise ExecutorsNotReady(
-            f"Expected {num_workers} short tasks to import Keras on the executors within {limit:.0f} s. "
-            "Received: no answer. See the Spark UI for the cause; "
-            "ServerOptions(give_up=...) allows for more time."
-        )
-
-
-def _ask(
-    spark: SparkSession, needed: list[str], to_import: tuple[str, int] | None, num_tasks: int, limit: float
-) -> bool:
-    """Check the executors for packages; return whether they have answered within `limit` seconds.
+def ask_ready(
+    spark: SparkSession,
+    backend: str,
+    num_tasks: int,
+    limit: float,
+    prepare: tuple[str, int] | None = None,
+    further: Iterable[str] = (),
+) -> list[ExecutorFacts]:
+    """Return what `num_tasks` tasks say of executors that can train; send them distkeras where it is needed.
 
     Args:
         spark: the session.
-        needed: names of modules; the last is that of the backend.
-        to_import: a backend, and a number of cores, for which the executors import Keras.
-        num_tasks: number of Python workers to check.
+        backend: Keras backend.
+        num_tasks: number of tasks, each in a Python worker.
+        limit: seconds.
+        prepare: a backend, and a number of cores, for which the executors import Keras.
+        further: modules that the user's own code needs.
+
+    Returns:
+        One record a task; none if they have not answered in time.
+
+    Raises:
+        ExecutorsNotReady: as `check_executors`.
+    """
+    modules = list(dict.fromkeys([*NEEDED, backend, *sorted(further)]))
+    asked = (backend, modules, prepare)
+    found = ask(spark, *asked, num_tasks=num_tasks, limit=limit)
+    _check_modules(found, modules, backend)
+    other = None if _is_own_python(spark) else _other(found)
+    if other is not None:
+        _send(spark, other)
+        found = ask(spark, *asked, num_tasks=num_tasks, limit=limit)
+        other = _other(found)
+    if other is not None:
+        raise ExecutorsNotReady(
+            f"Expected the distkeras of the driver on {other.place}, which the driver has sent. Received: "
+            f"{_package(other)}. Remove it there, or install distkeras {distkeras.__version__}."
+        )
+    return found
+
+
+def ask(
+    spark: SparkSession,
+    backend: str,
+    modules: Sequence[str],
+    prepare: tuple[str, int] | None = None,
+    *,
+    num_tasks: int,
+    limit: float,
+) -> list[ExecutorFacts]:
+    """Return what `num_tasks` tasks say of their executors; an empty list if they do not within `limit`.
+
+    Args:
+        spark: the session.
+        backend: Keras backend, whose version is asked for.
+        modules: modules to look for.
+        prepare: as in `ask_ready`; where distkeras is the driver's and nothing is missing.
+        num_tasks: number of tasks.
         limit: seconds.
 
     Raises:
-        ExecutorsNotReady: a package is missing, or they have no Python that this driver can use.
+        ExecutorsNotReady: the executors have no Python that this driver can use.
     """
+    question: dict[str, Any] = {
+        "digest": None if _is_own_python(spark) else own_digest(),
+        "modules": modules,
+        "versions": [*VERSIONS, backend],
+        "prepare": prepare,
+    }
+    answer = executor_side.ask
+
+    def answered(_: int) -> str:
+        return answer(question)
+
     # Pickled rows: the only form of Spark's data that needs no pyarrow in the executors' Python.
-    ask = F.udf(_asker(needed, to_import), ANSWER, useArrow=False).asNondeterministic()
-    tasks = spark.range(0, num_tasks, 1, num_tasks)
-    stage = Stage(tasks.select(ask("id").alias("answer")).select("answer.*"))
+    udf = F.udf(answered, "string", useArrow=False).asNondeterministic()
+    stage = Stage(spark.range(0, num_tasks, 1, num_tasks).select(udf("id").alias("answer")))
     stage.start()
     try:
         ended = stage.wait(limit)
     finally:
         stage.cancel()
     if not ended:
-        return False
-    mend = (
-        f"Received there: {{}}. The driver runs on {sys.executable} (Python {_VERSION}). Install "
-        f"`distkeras[{needed[-1]}]` there, or, before you create the session, point PYSPARK_PYTHON or "
-        "`spark.pyspark.python` to an environment with this version of Python that has it."
-    )
+        return []
     if stage.error is not None:
         unusable = _unusable(str(stage.error), python_of_executors(spark))
         if unusable is None:
             raise stage.error
         raise ExecutorsNotReady(
-            f"Expected a Python {_VERSION} on the executors. {mend.format(unusable)}"
+            f"Expected a Python {_VERSION} on the executors. {_mend(unusable, backend)}"
         ) from stage.error
-    for row in stage.rows:
-        if row.missing:
-            raise ExecutorsNotReady(
-                f"Expected the executors' Python to have {', '.join(needed)}. "
-                + mend.format(f"{row.missing} missing in {row.python}")
-            )
-    return True
+    return [facts_of(row.answer) for row in stage.rows]
+
+
+def _is_own_python(spark: SparkSession) -> bool:
+    """Whether the executors run the driver's Python: on other machines the same path may be another one."""
+    return is_local(spark) and python_of_executors(spark) == sys.executable
+
+
+def _other(found: list[ExecutorFacts]) -> ExecutorFacts | None:
+    return next((facts for facts in found if facts.package[1] != own_digest()), None)
+
+
+def _check_modules(found: list[ExecutorFacts], modules: list[str], backend: str) -> None:
+    for facts in found:
+        if facts.missing:
+            received = f"{', '.join(facts.missing)} missing in {facts.python} on {facts.host}"
+            text = f"Expected the executors' Python to have {', '.join(modules)}. {_mend(received, backend)}"
+            if own := sorted({*facts.missing} - {*NEEDED, backend}):
+                text += f" For files of your own ({', '.join(own)}): `spark-submit --py-files`."
+            raise ExecutorsNotReady(text)
+
+
+def _send(spark: SparkSession, other: ExecutorFacts) -> None:
+    """Send distkeras to the executors, of which one is `other`.
+
+    Raises:
+        ExecutorsNotReady: the application forbids that, or its Python workers have imported another one.
+    """
+    daemon = str(spark.conf.get("spark.python.daemon.module", "") or "")
+    expected = f"Expected distkeras {distkeras.__version__}, with the driver's code, on {other.place}. "
+    received = f"Received: {_package(other)}. "
+    if not may_ship(spark):
+        raise ExecutorsNotReady(
+            f"{expected}{received}Install it there, or let the driver send its own: {SHIP}=true. "
+            f"Received: {SHIP}=false"
+        )
+    if daemon.startswith("distkeras."):
+        raise ExecutorsNotReady(
+            f"{expected}{received}The driver cannot send its own to Python workers that have imported "
+            "another one before: install it there, or create the session without "
+            f"`spark.python.daemon.module`. Received: spark.python.daemon.module={daemon}"
+        )
+    logger.warning(
+        "Sending distkeras %s to the executors: %s has %s.",
+        distkeras.__version__,
+        other.place,
+        _package(other),
+    )
+    ship(spark)
+
+
+def _package(facts: ExecutorFacts) -> str:
+    version, digest, folder = facts.package
+    if not digest:
+        return f"no distkeras in {facts.python}"
+    same = version == distkeras.__version__
+    return f"distkeras {version}{' with other code' if same else ''} in {folder}"
 
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _mend(received: str, backend: str) -> str:
+    return (
+        f"Received there: {received}. The driver runs on {sys.executable} (Python {_VERSION}). Install "
+        f"`distkeras[{backend}]` there, or, before you create the session, point PYSPARK_PYTHON or "
+        "`spark.pyspark.python` to an environment with this version of Python that has it. To bring an "
+        "environment along: pack it (`venv-pack -o env.tar.gz` or `conda pack -o env.tar.gz`), and set "
+        "spark.archives=env.tar.gz#environment and PYSPARK_PYTHON=./environment/bin/python; or put it into "
+        "the image of the executors."
+    )
 
 
 def _unusable(error: str, python: str | None) -> str | None:
@@ -151,25 +272,5 @@ def _unusable(error: str, python: str | None) -> str | None:
     program = re.search(r'Cannot run program "([^"]*)"', error)
     if program is not None:
         return f"there is no {program[1]}"
-    module = re.search(r"No module named '?(pyspark|py4j|cloudpickle)", error)
+    module = re.search(r"No module named '?(pyspark|py4j|cloudpickle|distkeras)", error)
     return None if module is None else f"{module[1]} missing in {name}"
-
-
-def _asker(modules: list[str], to_import: tuple[str, int] | None) -> Callable[[int], tuple[str, str]]:
-    # A nested function travels by value, so it runs where this package is not installed.
-    def ask(_: int) -> tuple[str, str]:
-        import importlib.util
-        import sys
-
-        missing = ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
-        if not missing and to_import is not None:
-            from pyspark import TaskContext
-
-            from distkeras.cluster.worker_stage import gpus_of
-            from distkeras.worker.environment import prepare_process
-
-            context = TaskContext.get()
-            prepare_process(*to_import, gpus_of(context), context.partitionId())
-        return sys.executable, missing
-
-    return ask

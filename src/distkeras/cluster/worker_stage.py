@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from distkeras.cluster.delivery import localized
+from distkeras.cluster.shipping import carried
 from distkeras.cluster.stage import Stage
 from distkeras.worker import task as worker_task
 from distkeras.worker.final_state import SCHEMA
@@ -36,7 +37,7 @@ def worker_stage(
     Returns:
         A stage that has not started; `worker.final_state` reads its rows.
     """
-    trained = frame.mapInArrow(_partition_function(envelope), SCHEMA, barrier=barrier)
+    trained = frame.mapInArrow(carried(_partition_function(envelope)), SCHEMA, barrier=barrier)
     # Spark fails a barrier stage that is a job's last one when a task of it is lost. It restarts a stage
     # whose rows go through a shuffle.
     return Stage(trained.repartition(1) if barrier else trained, tell)
