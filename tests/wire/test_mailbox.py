@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from serving import TOKEN, commit, serving
 
-from distkeras.center.messages import Done, Fetch, Join, Keep, Leave, Order, Poll, Pull, Refused, Write
+from distkeras.center.answers import Done, Refused
 from distkeras.center.orders import NO_ORDERS
+from distkeras.center.requests import Fetch, Join, Keep, Leave, Order, Poll, Pull, Write
 from distkeras.wire import mailbox
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 from distkeras.wire.group import Group
 from distkeras.wire.mailbox import END, STOP, Forged, Line, Mailbox, Seal, carry
 from distkeras.wire.mailbox_answers import MailboxAnswers
-from distkeras.wire.place import Place
+from distkeras.wire.server_place import ServerPlace
 from distkeras.wire.shared_folder import SharedFolder
 
 SEAL = Seal(TOKEN, "job/0")
@@ -32,7 +33,7 @@ def folder(tmp_path):
 @contextmanager
 def answering(folder, size=4, **options):
     """A server with a mailbox that a thread looks into."""
-    lease = Place(folder).lease("run")
+    lease = ServerPlace(folder).lease("run")
     lease.take(0, 0)
     with serving(size=size, **options) as (server, center, address), Client(address, patience=1.0) as client:
         answers = MailboxAnswers(folder, lease.epoch, SEAL, client, address, server.stop)
@@ -53,7 +54,7 @@ def answering(folder, size=4, **options):
 
 
 def mailbox_of(folder, size=4, patience=5.0, line=None, **options):
-    address = ServerAddress("", 0, TOKEN, size, place=Place(folder))
+    address = ServerAddress("", 0, TOKEN, size, place=ServerPlace(folder))
     return Mailbox(address, SEAL, carry, line or Line(1), patience, **options)
 
 
@@ -145,7 +146,7 @@ def test_who_knows_the_token_still_cannot_send_what_only_workers_send(folder):
 
 
 def test_a_reply_that_the_server_has_not_written_is_refused(folder):
-    Place(folder).lease("run").take(0, 0)
+    ServerPlace(folder).lease("run").take(0, 0)
     frame = mailbox.frame_of(Done(), "float32")
     for seal in (Seal(b"u" * 32, SEAL.name), Seal(TOKEN, "job/1")):
         mailbox.put(folder, "1/reply-1", mailbox.to_files(seal, "1/reply-1", mailbox.REQUEST, frame))
@@ -168,7 +169,7 @@ def test_a_message_is_no_larger_than_a_frame_of_the_job(folder):
 
 def test_a_call_ends_when_the_server_is_started_again_or_does_not_answer(folder, monkeypatch):
     monkeypatch.setattr(mailbox, "LOOK_SECONDS", 0.02)
-    place = Place(folder)
+    place = ServerPlace(folder)
     place.lease("run").take(0, 0)
     with pytest.raises(ServerLost, match="has not answered"):
         mailbox_of(folder, patience=0.1).call(Poll(0))

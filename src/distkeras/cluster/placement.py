@@ -140,11 +140,20 @@ class Placed:
     """
 
     where: Literal["driver", "executors"] = "driver"
-    reason: str = "as given"
+    reason: str = "as it was given"
+
+    def __str__(self) -> str:
+        where = "beside the driver" if self.where == "driver" else "on executors"
+        return f"{where}: {self.reason}"
 
 
 def _folder(address: str, storage_options: Mapping[str, Any] | None) -> SharedFolder:
     """Return the folder of an address; executors have other working directories."""
+    if address.startswith("memory:"):
+        raise NotShared(
+            "Servers on executors need a folder that other processes reach too, such as s3://bucket/jobs. "
+            f"Received: {address}"
+        )
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", address) is None:
         address = os.path.abspath(address)
     return SharedFolder(address, storage_options)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pyspark.sql.utils import is_remote
+
 from distkeras.cluster.options import ServerOptions, addresses
 from distkeras.cluster.placement import Placed, Placement, Shared
+from distkeras.cluster.reached import unreached
 from distkeras.cluster.server_parts import ServerParts
 from distkeras.cluster.server_tasks import ServerTasks
 from distkeras.cluster.servers import Servers
-from distkeras.cluster.shared_access import find_access
+from distkeras.cluster.settings import is_local
+from distkeras.cluster.shared_access import NotShared, find_access
 from distkeras.cluster.slots import NotEnoughSlots, count_slots
 
 if TYPE_CHECKING:
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
     from distkeras.cluster.process import Process
     from distkeras.cluster.server import ServerSetup
     from distkeras.cluster.story import Story
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,42 @@ class Placing:
         """
         if where.where == "driver":
             return self.beside_driver(), Placed()
-        if where.where == "executors" and shared is not None:
-            return self.on_executors(shared), Placed("executors")
-        raise NotImplementedError
+        if where.where == "auto":
+            servers, placed = self._where_reached(shared)
+        elif shared is not None:
+            servers, placed = self.on_executors(shared), Placed("executors")
+        else:
+            raise NotShared("Servers on executors need a shared folder. Received: shared=None")
+        self.story.tell(f"The parameter servers run {placed}.", name=__name__)
+        return servers, placed
+
+    def _where_reached(self, shared: Shared | None) -> tuple[Servers | ServerTasks, Placed]:
+        """Start the servers beside the driver; if an executor does not reach them there, on executors."""
+        if is_local(self.spark):
+            return self.beside_driver(), Placed("driver", "all workers run on its machine")
+        if is_remote() and self.setup.options.host is None and shared is not None:
+            return self.on_executors(shared), Placed("executors", "Spark Connect knows no way to the driver")
+        servers = self.beside_driver()
+        try:
+            faults = unreached(self.spark, servers.addresses, self.setup.center.num_workers)
+        except BaseException:
+            with servers:
+                raise
+        if not faults:
+            return servers, Placed("driver", "the executors reach it")
+        with servers:
+            pass
+        if shared is None:
+            raise NotShared(
+                "The executors cannot reach the parameter servers beside the driver, and for servers on "
+                "executors there is no shared folder: open the ports (see ServerOptions), or give a run "
+                "directory or Placement('auto', shared=...) that all executors reach. Received: "
+                + " ".join(faults[:3])
+            )
+        # The host, if there is one, is that of the servers beside the driver.
+        options = replace(self.setup.options, host=None, bind=None)
+        placing = replace(self, setup=replace(self.setup, options=options))
+        return placing.on_executors(shared), Placed("executors", faults[0])
 
     def beside_driver(self) -> Servers:
         """Start the servers' processes while Spark checks whether its executors can train."""
@@ -112,10 +146,11 @@ def check_options(options: ServerOptions) -> None:
         ValueError: there is one.
     """
     for name in ("host", "record"):
-        if (value := getattr(options, name)) is not None:
+        value = getattr(options, name)
+        if value is not None:
             raise ValueError(
-                f"`ServerOptions({name}=...)` is about the driver's machine, and the parameter servers are to "
-                'run on executors. Leave it out, or set server_placement="driver". '
+                f"`ServerOptions({name}=...)` is about the driver's machine, and the parameter servers run "
+                'on executors. Leave it out, or set server_placement="driver". '
                 f"Received: {name}={value!r}"
             )
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server import ServerProcess, ServerSetup
-from distkeras.wire.client import Client
+from distkeras.wire.client import Client, ServerAddress
+from distkeras.wire.handshake import AuthenticationError
 from distkeras.wire.interfaces import own_hosts
 from distkeras.wire.lease import Lease
 from distkeras.wire.log import follow_driver_in_worker
 from distkeras.wire.mailbox import Seal, pause_for
 from distkeras.wire.mailbox_answers import MailboxAnswers
-from distkeras.wire.place import Location, Place
+from distkeras.wire.server_place import Location, ServerPlace
 
 if TYPE_CHECKING:
     from distkeras.algorithms import Vector
@@ -39,7 +40,7 @@ class ServerTask:
     Attributes:
         setup: the settings of the server, with its token.
         initial: the first center of its part, delivered.
-        place: the folder where it can be found.
+        address: where it can be found.
         seal: marks the files of its mailbox.
         resume: number of the next event of an earlier driver's job; `None` for a new one.
         abandoned: seconds without a request of the driver after which the server ends.
@@ -48,11 +49,18 @@ class ServerTask:
 
     setup: ServerSetup
     initial: Openable
-    place: Place
+    address: ServerAddress
     seal: Seal = field(repr=False)
     resume: int | None
     abandoned: float
     log_level: int
+
+    @property
+    def place(self) -> ServerPlace:
+        """The folder that says where the server is."""
+        if self.address.place is None:
+            raise ValueError(f"Expected the address of a server with a place. Received: {self.address}")
+        return self.address.place
 
 
 def run(task: ServerTask, initial: Vector, executor: str) -> str:
@@ -74,11 +82,23 @@ def run(task: ServerTask, initial: Vector, executor: str) -> str:
     """
     follow_driver_in_worker(task.log_level)
     lease = task.place.lease(secrets.token_hex(4))
+    _wait_for_the_loss_of_another(task)
     lease.take(0, 0)
     try:
         return _Serving(task, lease, executor).run(initial)
     except ServerFailed:
         return traceback.format_exc()
+
+
+def _wait_for_the_loss_of_another(task: ServerTask) -> None:
+    """Wait while another task serves: with speculation Spark starts a copy of a task that does not end."""
+    while task.place.epoch():
+        try:
+            with Client(task.address) as client:
+                client.reach()
+        except (OSError, AuthenticationError):
+            return
+        time.sleep(CHECK_SECONDS)
 
 
 class _Abandoned(ServerFailed):

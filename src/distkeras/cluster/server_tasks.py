@@ -28,7 +28,7 @@ from distkeras.wire.group import Group
 from distkeras.wire.handshake import TOKEN_BYTES
 from distkeras.wire.log import level_of_driver
 from distkeras.wire.mailbox import END, STOP, Line, Mailbox, Seal
-from distkeras.wire.place import Location, Place
+from distkeras.wire.server_place import Location, ServerPlace
 from distkeras.wire.store import SnapshotOptions, seconds_to_write
 from distkeras.wire.tls import fingerprint_of, make_tls
 
@@ -86,7 +86,7 @@ class ServerTasks:
         self._exit_seconds = GRACE_SECONDS + seconds_to_write(initial.nbytes)
         name = secrets.token_hex(4)
         self._root = folder.under(f"servers/{name}")
-        places = [Place(self._root.under(str(index))) for index in range(len(parts.bounds))]
+        places = [ServerPlace(self._root.under(str(index))) for index in range(len(parts.bounds))]
         setups = _setups(parts, places)
         self._seals = [Seal(setup.token, f"{name}/{index}") for index, setup in enumerate(setups)]
         self._story.keep_secret(
@@ -101,7 +101,7 @@ class ServerTasks:
             center = self._stack.enter_context(delivered(spark, initial[..., low:high]))
             tasks.append(
                 ServerTask(
-                    *(setups[index], center, places[index], self._seals[index], since, abandoned),
+                    *(setups[index], center, self.addresses[index], self._seals[index], since, abandoned),
                     log_level=level_of_driver(),
                 )
             )
@@ -110,7 +110,8 @@ class ServerTasks:
         self._lines = [Line(0) for _ in tasks]
         self._since = [resume or 0, *[0] * (len(tasks) - 1)]
         self._tell(
-            f"{len(tasks)} parameter servers start on executors, and are found at {self._root}: {access.told}."
+            f"{len(tasks)} parameter servers start on executors. They are found at {self._root}: "
+            f"{access.told}."
         )
         self._stage.start()
         try:
@@ -164,7 +165,7 @@ class ServerTasks:
 
     def _leave_nothing(self) -> None:
         with self._stack:
-            self._access.do(self._root.remove)
+            self._access.do(_remove, self._root)
 
     def _tell_all(self, what: bytes, reason: str) -> None:
         with ThreadPoolExecutor(len(self.addresses)) as pool:
@@ -217,7 +218,7 @@ class ServerTasks:
         self._story.tell(what, level, __name__)
 
 
-def _setups(parts: ServerParts, places: Sequence[Place]) -> list[ServerSetup]:
+def _setups(parts: ServerParts, places: Sequence[ServerPlace]) -> list[ServerSetup]:
     """Return the settings of each server, as it gets them on its executor."""
     options = parts.setup.options
     tls = make_tls() if options.tls is True else options.tls
@@ -244,12 +245,12 @@ def _setups(parts: ServerParts, places: Sequence[Place]) -> list[ServerSetup]:
     return setups
 
 
-def _snapshots_at(place: Place, snapshots: SnapshotOptions) -> SnapshotOptions:
+def _snapshots_at(place: ServerPlace, snapshots: SnapshotOptions) -> SnapshotOptions:
     folder = place.folder.under("snapshots")
     return replace(snapshots, address=folder.address, storage_options=folder.storage_options)
 
 
-def _address_of(setup: ServerSetup, place: Place, size: int) -> ServerAddress:
+def _address_of(setup: ServerSetup, place: ServerPlace, size: int) -> ServerAddress:
     options, tls = setup.options, setup.options.tls
     return ServerAddress(
         "",
@@ -278,13 +279,19 @@ def _serving(tasks: Sequence[ServerTask]):  # type: ignore[no-untyped-def]  # py
     return serve
 
 
-def _present(place: Place) -> tuple[int, Location | None]:
+def _present(place: ServerPlace) -> tuple[int, Location | None]:
     epoch = place.epoch()
     return epoch, place.location(epoch)
 
 
-def _epochs(places: Sequence[Place]) -> list[int]:
+def _epochs(places: Sequence[ServerPlace]) -> list[int]:
     return [place.epoch() for place in places]
+
+
+def _remove(folder: SharedFolder) -> None:
+    """Remove the folder of a job, and with the last one the folder of all."""
+    folder.remove()
+    folder.above.remove_if_empty()
 
 
 def _nth(number: int) -> str:

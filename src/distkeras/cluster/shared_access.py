@@ -212,23 +212,21 @@ def find_access(spark: SparkSession, folder: SharedFolder, num_tasks: int) -> Ac
     """
     courier = Courier(spark)
     check = folder.under(f"check-{secrets.token_hex(8)}")
+    by_driver = _try_write(check, "driver")
     try:
-        by_driver = _try_write(check, "driver")
         try:
             sees_driver = courier.do(_meet, check)
         except ERRORS as error:
             raise NotShared(_text(folder, f"on an executor: {type(error).__name__}: {error}")) from error
         here = by_driver and sees_driver and check.read("executor") is not None
         where = in_tasks(spark, _looking(check), num_tasks)
-        if blind := sorted({host for host, sees in where if not sees}):
-            raise NotShared(
-                _text(folder, f"what one executor has written is not there on {', '.join(blind)}")
-            )
-        return Direct(folder) if here else courier
+        courier.do(check.remove)
     finally:
         if by_driver:
             check.remove()
-        courier.do(check.remove)
+    if blind := sorted({host for host, sees in where if not sees}):
+        raise NotShared(_text(folder, f"what one executor has written is not there on {', '.join(blind)}"))
+    return Direct(folder) if here else courier
 
 
 def _text(folder: SharedFolder, received: str) -> str:

@@ -52,7 +52,7 @@ from distkeras.wire import frames, shared_memory
 from distkeras.wire.connection import Connection
 from distkeras.wire.fragment_compression import AnyPacking, compression_of
 from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, AuthenticationError, Handshake
-from distkeras.wire.place import Place
+from distkeras.wire.server_place import ServerPlace
 
 CONNECT_SECONDS = 10.0
 CANDIDATE_SECONDS = 3.0
@@ -108,7 +108,7 @@ class ServerAddress:
     timeout: float = TIMEOUT
     dtype: str = "float32"
     layout: str = ""
-    place: Place | None = None
+    place: ServerPlace | None = None
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" if self.place is None else str(self.place)
@@ -244,6 +244,17 @@ class Client:
                     logger.info("The connection %s is restored.", self._told(request))
                 _check_stopped(reply)
                 return reply
+
+    def reach(self) -> None:
+        """Connect, if there is no connection.
+
+        Raises:
+            AuthenticationError: as for `call`.
+            OSError: the server cannot be reached now.
+        """
+        with self._in_use:
+            if self._connection is None:
+                self._connection = self._connect()
 
     def encode(self, request: Exchange) -> None:
         """Compress the message of `request` before `call`, if the job compresses such messages.

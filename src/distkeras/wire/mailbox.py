@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from distkeras.center.messages import Request
+from distkeras.center.requests import Request
 from distkeras.wire import frames
 from distkeras.wire.client import JobStopped, ServerAddress, ServerLost
-from distkeras.wire.place import Place
+from distkeras.wire.server_place import ServerPlace
 from distkeras.wire.shared_folder import SharedFolder
 
 CHUNK_BYTES = 64 * 2**20
@@ -203,7 +203,7 @@ def carry(
     Raises:
         OSError: the folder cannot be read or written to.
     """
-    place = Place(folder)
+    place = ServerPlace(folder)
     put(folder, f"{epoch}/request-{number}", files)
     deadline, pause = time.monotonic() + seconds, pause_for(folder)
     due = time.monotonic() + LOOK_SECONDS

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from distkeras.center.messages import Done, Fetch, Keep, Order, Poll, Pull, Write
+from distkeras.center.answers import Done
+from distkeras.center.requests import Fetch, Keep, Order, Poll, Pull, Write
 from distkeras.wire import frames, mailbox
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 from distkeras.wire.mailbox import END, ERROR, REQUEST, STOP, Forged, Seal

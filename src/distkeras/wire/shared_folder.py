@@ -51,6 +51,11 @@ class SharedFolder:
         """Return a folder in this one."""
         return SharedFolder(f"{self.address.rstrip('/')}/{name}", self.storage_options)
 
+    @property
+    def above(self) -> SharedFolder:
+        """The folder that this one is in."""
+        return SharedFolder(self.address.rstrip("/").rpartition("/")[0], self.storage_options)
+
     def open(self) -> tuple[Any, str]:
         """Return the filesystem and the path on it.
 
@@ -112,3 +117,9 @@ class SharedFolder:
         fs, path = self.open()
         with contextlib.suppress(FileNotFoundError):
             fs.rm(f"{path}/{name}".rstrip("/"), recursive=True)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder if nothing is in it; an object store has no empty folders."""
+        if self.is_local:
+            with contextlib.suppress(OSError):  # Others have written there, or removed it, at this moment.
+                self.open()[0].rmdir(self.open()[1])

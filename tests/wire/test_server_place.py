@@ -13,20 +13,20 @@ from serving import TOKEN, commit, serving
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig, make_center
-from distkeras.center.messages import Join, Poll
+from distkeras.center.requests import Join, Poll
 from distkeras.wire.client import Client, ServerAddress, ServerLost
 from distkeras.wire.following import Following
 from distkeras.wire.interfaces import own_hosts
 from distkeras.wire.lease import Fenced
-from distkeras.wire.place import Location, NotThere, Place
 from distkeras.wire.server import Server
+from distkeras.wire.server_place import Location, NotThere, ServerPlace
 from distkeras.wire.shared_folder import SharedFolder
 
 
 @pytest.fixture(params=["local", "memory"])
 def place(request, tmp_path):
     address = str(tmp_path) if request.param == "local" else f"memory://{secrets.token_hex(4)}"
-    return Place(SharedFolder(f"{address}/servers/0"))
+    return ServerPlace(SharedFolder(f"{address}/servers/0"))
 
 
 def address_at(place, size=4, **options):
@@ -107,4 +107,7 @@ def test_this_machine_has_addresses_that_others_may_know():
 
 def test_a_secret_of_the_address_is_not_shown(tmp_path):
     folder = SharedFolder("s3://key:secret123@bucket/run", {"password": "secret456"})
-    assert "secret" not in f"{folder} {folder!s} {address_at(Place(folder))} {address_at(Place(folder))!r}"
+    assert (
+        "secret"
+        not in f"{folder} {folder!s} {address_at(ServerPlace(folder))} {address_at(ServerPlace(folder))!r}"
+    )

@@ -53,7 +53,7 @@ class Location:
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerPlace:
     """The folder of one server of a job. Whoever connects reads it anew.
 
     What stands there is no secret, and trusted by nobody: the handshake proves that a server is the right
