@@ -24,7 +24,8 @@ from distkeras.center import CenterConfig, Fragments
 from distkeras.center.requests import Exchange, Join, Keep, Leave, Pull
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerSetup
-from distkeras.cluster.servers import Servers, needs_of
+from distkeras.cluster.server_parts import ServerParts
+from distkeras.cluster.servers import Servers
 from distkeras.wire.codecs import FP4, Int8, TopK
 from distkeras.wire.group import connect
 from distkeras.wire.store import SnapshotOptions
@@ -92,7 +93,7 @@ def measure(setup: ServerSetup, count: int, size: int, exchanges: int, folder: s
                 thread.join()
             driver.call(Pull())
         used = peak(servers.processes[-1]) * 1e6 / 2**20
-    need = needs_of(count, setup, shape[-1])[-1]
+    need = ServerParts(count, setup, shape[-1]).needs()[-1]
     total = sum(need.values()) / 2**20
     each = {purpose: round(bytes_ / 2**20) for purpose, bytes_ in need.items()}
     return {"needed, MiB": round(total), "peak, MiB": round(used), "of it": each}

@@ -216,6 +216,7 @@ FREE = {
     "on_bad_update": "skip",
     "on_lost_worker": "proceed",
     "server": distkeras.ServerOptions(restarts=0),
+    "server_placement": "executors",
     "verbose": 0,
     "custom_objects": {"Own": Own},
     "input_shape": (None, 4),

@@ -6,8 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +17,20 @@ from distkeras.algorithms import Vector
 from distkeras.center.answers import Pulled
 from distkeras.center.requests import Pull
 from distkeras.cluster.delivery import delivered
-from distkeras.cluster.options import ServerOptions, addresses
+from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.pickled_modules import packages_of_job
+from distkeras.cluster.placement import Placed, Placement, Shared
+from distkeras.cluster.placing import Placing
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerSetup
-from distkeras.cluster.servers import Servers
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import GRACE_SECONDS, Stage
 from distkeras.cluster.story import Story
 from distkeras.cluster.watch import Watch, WorkerError
 from distkeras.cluster.watching import Watching
 from distkeras.cluster.worker_stage import worker_stage
-from distkeras.wire.client import Client, ServerLost
-from distkeras.wire.group import Group, connect
+from distkeras.wire.client import ServerLost
 from distkeras.wire.log import level_of_driver
 from distkeras.worker.final_state import FinalState, final_states_of
 from distkeras.worker.task import Envelope
@@ -39,11 +38,14 @@ from distkeras.worker.task import Envelope
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from distkeras.cluster.server_tasks import ServerTasks
+    from distkeras.cluster.servers import Servers
     from distkeras.model.spec import ModelSpec
+    from distkeras.wire.client import Client
     from distkeras.wire.codecs import Codec
+    from distkeras.wire.group import Group
+    from distkeras.wire.mailbox import Mailbox
     from distkeras.worker.task import Task
-
-ANSWER_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +60,13 @@ class Outcome:
         center: the last center, in the shape of the first.
         num_updates: number of commits that the center applied.
         final_states: the further state that each worker returned.
+        placed: where the servers have run.
     """
 
     center: Vector
     num_updates: int
     final_states: dict[int, FinalState] = field(default_factory=dict)
+    placed: Placed = field(default_factory=Placed)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Job:
         compression: the codec of messages, `None` for none.
         story: collects the transitions of the training.
         last: gets the last center, or centers, if the job ends with an error.
+        placement: where the servers are to run.
+        shared: what servers on executors share; `None` if they cannot be there.
     """
 
     task: Task
@@ -99,6 +105,8 @@ class Job:
     compression: Codec | None = None
     story: Story = field(default_factory=Story)
     last: list[Vector] = field(default_factory=list)
+    placement: Placement = field(default_factory=Placement)
+    shared: Shared | None = None
 
     def run(self, conduct: Callable[[Watching], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -116,6 +124,7 @@ class Job:
             ExecutorsNotReady: a package is missing in the executors' Python.
             WorkerError: an exception in a worker, or in the algorithm on the server.
             ServerFailed: the parameter server's process did not start, or ended.
+            NotShared: servers on executors have no folder that all executors share.
         """
         started, center = time.monotonic(), self.task.center
         begins = "begins" if self.resume is None else "resumes from its last snapshot"
@@ -146,12 +155,13 @@ class Job:
         barrier = center.algorithm.synchronous
         check_slots(spark, center.num_workers, barrier=barrier)
         threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
-        with self._servers(spark, threads) as servers, delivered(spark, self.model) as model:
+        started, placed = self._started(spark, threads)
+        with started as servers, delivered(spark, self.model) as model:
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),
                 model=model,
                 servers=servers.addresses,
-                patience=self.options.patience,
+                patience=self._patience(placed),
                 backend=self.backend,
                 threads=threads,
                 beat=self.options.heartbeat / 3,
@@ -164,14 +174,23 @@ class Job:
             try:
                 # Models are reference cycles, which Python rarely collects. The driver is idle now.
                 gc.collect()
-                with connect(servers.addresses, patience=ANSWER_SECONDS) as client:
-                    return self._watched(stage, servers, client, conduct)
+                with servers.client() as client:
+                    return replace(self._watched(stage, servers, client, conduct), placed=placed)
             except BaseException as error:
                 _end(stage, servers, error)
                 raise
 
+    def _patience(self, placed: Placed) -> float:
+        """Return how long workers wait for a server: for one on an executor, until Spark has replaced it."""
+        options = self.options
+        return options.patience if placed.where == "driver" else max(options.patience, options.give_up)
+
     def _watched(
-        self, stage: Stage, servers: Servers, client: Client | Group, conduct: Callable[[Watching], None]
+        self,
+        stage: Stage,
+        servers: Servers | ServerTasks,
+        client: Client | Group | Mailbox,
+        conduct: Callable[[Watching], None],
     ) -> Outcome:
         """Let `conduct` read the events of the workers to their end, and return the outcome."""
         watching = Watching()
@@ -185,6 +204,7 @@ class Job:
             story=self.story,
             settable_rate=self.model.settable_rate,
             center=self.task.center,
+            pause=servers.pause,
         )
         watching.start(watch)
         try:
@@ -206,7 +226,7 @@ class Job:
             num_updates = pulled.num_updates if num_updates is None else num_updates
         return Outcome(self.initial, num_updates or 0, final_states_of(stage.rows))
 
-    def _rescue(self, client: Client | Group) -> None:
+    def _rescue(self, client: Client | Group | Mailbox) -> None:
         """Take the last center from the servers, if they still run."""
         try:
             for member in range(len(np.atleast_2d(self.initial))):
@@ -216,37 +236,35 @@ class Job:
             self.last.clear()
             logger.info("The last center is lost with the server: %s", lost)
 
-    def _servers(self, spark: SparkSession, threads: int) -> Servers:
-        """Start the servers' processes while Spark checks whether its executors can train."""
-        host, bind = addresses(spark, self.options)
-        with ThreadPoolExecutor(1) as pool:
-            # Besides its optimizer a worker may send the velocities of its momentum.
-            state = self.model.optimizer_bytes + self.initial.shape[-1] * self.initial.itemsize
-            senders = 0 if self.task.epochs.state == "never" else len(self.task.state_of)
-            setup = ServerSetup(
-                *(self.task.center, host, bind, self.options, self.compression, self.settings),
+    def _started(self, spark: SparkSession, threads: int) -> tuple[Servers | ServerTasks, Placed]:
+        """Start the servers, and check whether the executors can train."""
+        # Besides its optimizer a worker may send the velocities of its momentum.
+        state = self.model.optimizer_bytes + self.initial.shape[-1] * self.initial.itemsize
+        senders = 0 if self.task.epochs.state == "never" else len(self.task.state_of)
+        placing = Placing(
+            spark,
+            ServerSetup(
+                self.task.center,
+                options=self.options,
+                compression=self.compression,
+                settings=self.settings,
                 report_bytes=senders * state,
-            )
-            starting = pool.submit(
-                Servers,
-                self.num_servers,
-                setup,
-                self.initial,
-                resume=self.resume,
-                launched=self.launched,
-                story=self.story,
-            )
-            try:
-                num_workers = self.task.center.num_workers
-                limit, further = self.options.give_up, packages_of_job(self.task, self.model)
-                check_executors(spark, self.backend, threads, num_workers, limit, further)
-            except BaseException:
-                with starting.result():
-                    raise
-            return starting.result()
+            ),
+            self.initial,
+            self.num_servers,
+            resume=self.resume,
+            launched=self.launched,
+            story=self.story,
+            check=partial(
+                check_executors,
+                *(spark, self.backend, threads, self.task.center.num_workers, self.options.give_up),
+                packages_of_job(self.task, self.model),
+            ),
+        )
+        return placing.start(self.placement, self.shared)
 
 
-def _end(stage: Stage, servers: Servers, error: BaseException | None) -> None:
+def _end(stage: Stage, servers: Servers | ServerTasks, error: BaseException | None) -> None:
     servers.stop("The driver ended the job" + ("" if error is None else f": {type(error).__name__}"))
     stage.cancel(GRACE_SECONDS)  # Workers that received the stop may end by themselves.
 

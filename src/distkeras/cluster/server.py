@@ -71,6 +71,7 @@ class ServerSetup:
         leads: whether other servers follow this one.
         leader: address of the first server, for those that follow it.
         report_bytes: size of the local states of all workers that send theirs.
+        token: the job's secret; empty for a new one.
     """
 
     center: CenterConfig
@@ -83,6 +84,7 @@ class ServerSetup:
     leads: bool = False
     leader: ServerAddress | None = None
     report_bytes: int = 0
+    token: bytes = field(default=b"", repr=False)
 
     @property
     def record(self) -> str | None:
@@ -102,6 +104,7 @@ class ServerProcess:
         setup: the settings of the server.
         initial: the first center, shape (size,); or one for each worker, shape (workers, size).
         resume: number of the next event of an earlier job: resume from its last snapshot.
+        again: whether that was a process of this job on another machine, whose orders stay in force.
         launched: processes to take one from, if any is left; default: start one now.
         story: the story of the job; default: a new one.
 
@@ -115,6 +118,7 @@ class ServerProcess:
         initial: Vector,
         *,
         resume: int | None = None,
+        again: bool = False,
         launched: list[Process] | None = None,
         story: Story | None = None,
     ) -> None:
@@ -125,7 +129,7 @@ class ServerProcess:
         shared = options.shared_memory and setup.compression is None
         tls = make_tls() if options.tls is True else options.tls or None
         pin = b"" if tls is None else fingerprint_of(tls.server())
-        token = secrets.token_bytes(TOKEN_BYTES)
+        token = setup.token or secrets.token_bytes(TOKEN_BYTES)
         self._story.keep_secret([token.hex(), repr(token)[2:-1]])
         if options.snapshots is not None:
             self._story.keep_secret(secrets_in(options.snapshots.address, options.snapshots.storage_options))
@@ -141,7 +145,7 @@ class ServerProcess:
             snapshots=self._addressed(options.snapshots),
             temporary=self._folder is not None,
             restore=resume is not None,
-            resumes=resume is not None,
+            resumes=resume is not None and not again,
             run=secrets.token_hex(4),
             since=resume or 0,
             settings=setup.settings,
@@ -197,6 +201,10 @@ class ServerProcess:
         self._job = replace(self._job, since=since)
         self._start()
         return True
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended."""
+        return self._process.poll() is not None
 
     def _use_restart(self, failure: ServerFailed) -> None:
         """Count a restart of the process, which has ended; raise `failure` if it may not be restarted."""

@@ -7,14 +7,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from distkeras.algorithms import Vector
-from distkeras.center import server_bounds
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerProcess, ServerSetup
-from distkeras.cluster.server_memory import check_memory, memory_needed
+from distkeras.cluster.server_parts import ServerParts
 from distkeras.cluster.story import Story
-from distkeras.wire.client import ServerAddress
+from distkeras.wire.client import Client, ServerAddress
+from distkeras.wire.group import Group, connect
 from distkeras.wire.store import Store
+
+ANSWER_SECONDS = 1.0
 
 
 class Servers:
@@ -32,11 +34,16 @@ class Servers:
         launched: processes to take from; default: start all now.
         story: the story of the job; default: a new one.
 
+    Attributes:
+        pause: least seconds between two polls of the events.
+
     Raises:
         ValueError: fewer ports than servers, several servers for a center in fragments, or a server may
             need more memory than the options allow.
         ServerFailed: a process did not start.
     """
+
+    pause = 0.0
 
     def __init__(
         self,
@@ -49,31 +56,19 @@ class Servers:
         story: Story | None = None,
     ) -> None:
         story = story or Story()
-        if num_servers > 1 and setup.center.fragments is not None:
-            raise ValueError(f"Fragments need one parameter server. Received: num_servers={num_servers}")
-        size, ports = initial.shape[-1], setup.options.ports
-        bounds = _bounds_of(num_servers, setup, size)
+        parts = ServerParts(num_servers, setup, initial.shape[-1])
+        bounds, ports = parts.bounds, setup.options.ports
         if 0 not in ports and len(ports) < len(bounds):
             raise ValueError(
                 f"Expected a port for each of {len(bounds)} parameter servers, or 0 among them, which lets "
                 f"the system choose. Received: ports={ports}"
             )
 
-        # The members of an ensemble have one worker each: there is no order to agree on.
-        together = len(bounds) > 1 and not setup.center.independent
-
-        if (memory := setup.options.memory) is not None:
-            for need in needs_of(num_servers, setup, size):
-                check_memory(memory, need)
-
         def start(index: int, leader: ServerAddress | None = None) -> ServerProcess:
             low, high = bounds[index]
             part = replace(
-                setup,
-                center=setup.center.part(low, high) if index == 0 else setup.center.follower(low, high),
+                parts.setup_of(index),
                 options=_options_of(index, setup.options, resume is not None),
-                index=index,
-                leads=together and index == 0,
                 leader=leader,
             )
             return ServerProcess(
@@ -86,7 +81,7 @@ class Servers:
 
         with ExitStack() as stack, ThreadPoolExecutor(len(bounds)) as pool:
             self.processes = [stack.enter_context(start(0))]
-            leader = self.processes[0].address if together else None
+            leader = self.processes[0].address if parts.setup_of(0).leads else None
             starting = [pool.submit(start, index, leader) for index in range(1, len(bounds))]
             failures = []
             for future in starting:
@@ -97,6 +92,10 @@ class Servers:
             if failures:
                 raise failures[0]
             self._stack = stack.pop_all()
+
+    def client(self) -> Client | Group:
+        """Return the driver's connection to the servers."""
+        return connect(self.addresses, patience=ANSWER_SECONDS)
 
     @property
     def addresses(self) -> tuple[ServerAddress, ...]:
@@ -122,26 +121,6 @@ class Servers:
         for process in self.processes:  # All at the same time: each may have a last snapshot to write.
             process.hang_up()
         self._stack.close()
-
-
-def needs_of(num_servers: int, setup: ServerSetup, size: int) -> list[dict[str, int]]:
-    """Return how many bytes each server of a job may need, by purpose; see `memory_needed`."""
-    return [
-        memory_needed(
-            setup.center.part(low, high) if index == 0 else setup.center.follower(low, high),
-            high - low,
-            compression=setup.compression,
-            snapshots=setup.options.snapshots is not None,
-            shared_memory=setup.options.shared_memory,
-            follows=index > 0 and not setup.center.independent,
-            report_bytes=setup.report_bytes if index == 0 else 0,
-        )
-        for index, (low, high) in enumerate(_bounds_of(num_servers, setup, size))
-    ]
-
-
-def _bounds_of(num_servers: int, setup: ServerSetup, size: int) -> list[tuple[int, int]]:
-    return server_bounds(size, num_servers, setup.center.whole_tensors(size))
 
 
 def _options_of(index: int, options: ServerOptions, resumed: bool) -> ServerOptions:

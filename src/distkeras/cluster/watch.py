@@ -14,8 +14,6 @@ from distkeras.center.orders import NO_ORDERS
 from distkeras.center.requests import Poll, Pull, Request
 from distkeras.cluster.pace import Pace
 from distkeras.cluster.process import ServerFailed
-from distkeras.cluster.server import ServerProcess
-from distkeras.cluster.servers import Servers
 from distkeras.cluster.story import Story
 from distkeras.cluster.wishes import Wishes
 from distkeras.events import (
@@ -31,6 +29,7 @@ from distkeras.events import (
 )
 from distkeras.wire.client import Client, ServerLost
 from distkeras.wire.group import Group
+from distkeras.wire.mailbox import Mailbox
 from distkeras.worker.final_state import failures_in
 
 DYING_SECONDS = 1.0
@@ -55,6 +54,13 @@ class Running(Protocol):
         """Wait for at most `seconds`; return whether all have ended."""
 
 
+class Revivable(Protocol):
+    """The process of the center, or all of them, wherever they run."""
+
+    def revive(self, since: int, seconds: float) -> bool:
+        """Restart what has ended: see `ServerProcess.revive`."""
+
+
 class Watch:
     """Watches the workers of one job to their end.
 
@@ -69,13 +75,14 @@ class Watch:
         story: the story of the job, which receives the events; default: a new one.
         settable_rate: whether the workers' optimizer has a learning rate that can be ordered.
         center: settings of the center; default: one that never holds answers back, and no ensemble.
+        pause: least seconds between two polls of the events.
     """
 
     def __init__(
         self,
         stage: Running,
-        server: ServerProcess | Servers,
-        client: Client | Group,
+        server: Revivable,
+        client: Client | Group | Mailbox,
         num_workers: int,
         on_event: Callable[[Event], None],
         give_up: float = 1800.0,
@@ -83,9 +90,11 @@ class Watch:
         story: Story | None = None,
         settable_rate: bool = True,
         center: CenterConfig | None = None,
+        pause: float = 0.0,
     ) -> None:
         self._story = story or Story()
         self._stage = stage
+        self._pause = pause
         self._server = server
         self._client = client
         self._on_event = on_event
@@ -239,7 +248,7 @@ class Watch:
         now = self._clock()
         before, self._polled = self._polled, now
         untils = {self._until if until is None else until for until in self._wishes.untils}
-        return self._pace.seconds(untils, now - before)
+        return max(self._pause, self._pace.seconds(untils, now - before))
 
     def _check_deadlines(self) -> None:
         now = self._clock()

@@ -27,6 +27,8 @@ class TrainingResult:
         run: address of the run directory; `None` for none.
         failures: records and checkpoints that the run's store has refused, in words.
         seconds: duration of the training.
+        server_placement: where the parameter servers have run: "driver" or "executors".
+        placement_reason: why they have run there, in words.
     """
 
     reason: Reason
@@ -38,6 +40,8 @@ class TrainingResult:
     run: str | None = None
     failures: tuple[str, ...] = ()
     seconds: float = 0.0
+    server_placement: str = "driver"
+    placement_reason: str = ""
 
     @classmethod
     def of(

@@ -11,6 +11,7 @@ from pyspark.ml.param.shared import TypeConverters
 
 from distkeras import algorithms
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.placement import Placement
 from distkeras.lifecycle import StopWhen
 from distkeras.ml.names import check_optimizer_name
 from distkeras.ml.serialization import Serialized, custom_object, serialized
@@ -37,6 +38,7 @@ OPTIONS = {
     "compression": "compression",
     "overlap": "overlap",
     "server": "server",
+    "serverPlacement": "server_placement",
     "verbose": "verbose",
     "customObjects": "custom_objects",
 }
@@ -193,6 +195,14 @@ def to_server(value: Any) -> Any:
     if not isinstance(value, ServerOptions | Serialized | dict):
         raise TypeError(f"Expected distkeras.ServerOptions. Received: {value!r}")
     return serialized(value)
+
+
+def to_placement(value: Any) -> Any:
+    """Param converter: where the parameter servers run, as trainers take it."""
+    if isinstance(value, Serialized | dict):
+        return serialized(value)
+    Placement.of(value)
+    return value if isinstance(value, str) else serialized(value)
 
 
 def to_preprocess(value: Any) -> Any:

@@ -25,7 +25,7 @@ from distkeras.ml.params import PredictionParams, TrainingParams, accessors, cus
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import Training
-from distkeras.trainers import DistributedTrainer, ServerOptions
+from distkeras.trainers import DistributedTrainer, Placement, ServerOptions
 from distkeras.transformers.base import value_of
 from distkeras.wire.codecs import Codec
 from distkeras.worker.metric_states import named_values
@@ -79,6 +79,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         compression: as in `DistributedTrainer`.
         overlap: as in `DistributedTrainer`.
         server: as in `DistributedTrainer`.
+        serverPlacement: as `server_placement` in `DistributedTrainer`.
         verbose: 0 or False for silent, 1 or True for a progress bar, "auto" for a bar in a terminal or a
             notebook.
         customObjects: classes and functions of the model that are not registered with Keras, by name. They
@@ -139,6 +140,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         compression: str | Codec | None = None,
         overlap: bool | int | None = None,
         server: ServerOptions | None = None,
+        serverPlacement: str | Placement | None = None,
         verbose: bool | int | str | None = None,
         customObjects: Mapping[str, Any] | None = None,
         trainerOptions: Mapping[str, Any] | None = None,

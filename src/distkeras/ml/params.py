@@ -37,6 +37,7 @@ from distkeras.ml.converters import (
     to_overlap,
     to_pad_to,
     to_place,
+    to_placement,
     to_preprocess,
     to_resume,
     to_server,
@@ -197,6 +198,11 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         to_overlap,
     )
     server: Param[Any] = _param("server", "options of the parameter server: ServerOptions", to_server)
+    serverPlacement: Param[Any] = _param(
+        "serverPlacement",
+        "where the parameter servers run: driver, executors, auto, or a Placement",
+        to_placement,
+    )
     verbose: Param[Any] = _param(
         "verbose", "0: silent; 1: a progress bar; auto: a bar in a terminal or a notebook", to_verbose
     )

@@ -4,6 +4,7 @@ from distkeras.algorithms import REGISTRY
 from distkeras.center import BadUpdates
 from distkeras.cluster.job import WorkerError
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.placement import Placement
 from distkeras.cluster.server import ServerFailed
 from distkeras.cluster.story import Transition
 from distkeras.lifecycle import StopWhen, TrainingResult
@@ -41,6 +42,7 @@ __all__ = [
     "EnsembleTrainer",
     "History",
     "Padding",
+    "Placement",
     "RunOptions",
     "ServerFailed",
     "ServerOptions",

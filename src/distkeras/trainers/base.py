@@ -17,6 +17,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.options import ServerOptions
+from distkeras.cluster.placement import Placement
 from distkeras.cluster.probe import check_python
 from distkeras.cluster.story import Story, Transition
 from distkeras.cluster.tables import TrainingData, as_frame
@@ -97,6 +98,7 @@ class Trainer(WithoutOldNames):
         on_bad_update: Literal["raise", "skip"] | BadUpdates = "raise",
         on_lost_worker: Literal["wait", "proceed"] = "wait",
         server: ServerOptions | None = None,
+        server_placement: str | Placement = "driver",
         verbose: int | str = "auto",
     ) -> None:
         check_kinds(keras_model, algorithm)
@@ -138,6 +140,7 @@ class Trainer(WithoutOldNames):
         self.num_parameter_servers = num_parameter_servers
         self.on_lost_worker = on_lost_worker
         self.server = server or ServerOptions()
+        self.server_placement = Placement.of(server_placement)
         self.verbose = verbose
         self.custom_objects = custom_objects
         self._given = GivenModel(

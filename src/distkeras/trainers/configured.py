@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from distkeras.cluster.arrays import Roles
     from distkeras.cluster.data import Prepared
     from distkeras.cluster.options import ServerOptions
+    from distkeras.cluster.placement import Placement
     from distkeras.cluster.story import Story
     from distkeras.cluster.validate import Names, Weights
     from distkeras.trainers.given import GivenModel
@@ -45,6 +46,7 @@ class Configured(Protocol):
     on_bad_update: BadUpdates
     on_lost_worker: Any
     server: ServerOptions
+    server_placement: Placement
     verbose: int | str
     _seeded: bool
     _given: GivenModel

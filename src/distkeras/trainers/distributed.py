@@ -87,6 +87,11 @@ class DistributedTrainer(Trainer):
         on_lost_worker: for synchronous algorithms: whether a round waits for a worker without heartbeat,
             which Spark may still replace ("wait"), or proceeds without it until it returns ("proceed").
         server: address, snapshots, recording and time limits of the parameter server.
+        server_placement: where the parameter servers run: "driver" for processes beside the driver, which
+            every executor must reach; "executors" for Spark tasks with slots of their own, so that nothing
+            must reach the driver; "auto" for the driver where the executors reach it, else for executors.
+            Servers on executors need a folder that all executors share: by default the run directory; a
+            `distkeras.Placement` names another. See docs/server_placement.md.
         verbose: 0 for silent, 1 for a progress bar, "auto" for a bar in a terminal or a notebook.
 
     Raises:
@@ -166,7 +171,9 @@ class DistributedTrainer(Trainer):
             ValueError, TypeError: `dataframe` holds no data, or does not fit the model, the loss or the
                 training to resume; or the address has snapshots of an unfinished training and `resume` is
                 False. No worker has started.
-            NotEnoughSlots: a synchronous algorithm has more workers than the cluster has task slots.
+            NotEnoughSlots: a synchronous algorithm has more workers than the cluster has task slots; or there
+                is no room for servers on executors.
+            NotShared: servers on executors have no folder that all executors share.
             ExecutorsNotReady: a package is missing in the executors' Python.
             WorkerError: an exception in a worker, or in the algorithm on the server, with its traceback.
             ServerFailed: the parameter server's process ended before the job.

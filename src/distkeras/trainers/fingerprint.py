@@ -37,6 +37,7 @@ MAY_CHANGE = {
     "on_bad_update": "a training that a bad update ended may resume and skip the update",
     "on_lost_worker": "the workers that are present decide the action",
     "server": "a new process may run on another machine, with other limits",
+    "server_placement": "the servers compute the same wherever they run",
     "verbose": "it only decides the output",
 }
 """Arguments of trainers that may differ in a resumed training, and the reasons."""

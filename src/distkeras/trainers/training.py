@@ -14,6 +14,7 @@ from distkeras.algorithms import Vector
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full
 from distkeras.cluster.job import Job, Outcome
+from distkeras.cluster.placement import Placed
 from distkeras.cluster.probe import check_python
 from distkeras.cluster.server import launched
 from distkeras.cluster.splitting import split_rows
@@ -29,6 +30,7 @@ from distkeras.lifecycle.plan import Plan, Stop
 from distkeras.lifecycle.result import TrainingResult
 from distkeras.model.variables import value_of
 from distkeras.monitor.progress import ProgressBar
+from distkeras.runs import RunOptions
 from distkeras.trainers.beginning import Beginning
 from distkeras.trainers.jobs import JobPlan, WorkerRows
 from distkeras.trainers.validating import Validating
@@ -89,11 +91,14 @@ class Training:
         self.last: list[Vector] = []
         self.is_complete = False
         self.stop = Stop()
+        self._placed = Placed()
         self._take_keeping(Keeping(None, False))
 
     def run(self, data: TrainingData) -> tuple[list[keras.Model], int]:
         """Train on `data`; return the trained model, or those of all members, and the number of updates."""
         trainer, started = self._trainer, time.monotonic()
+        placement = trainer.server_placement
+        shared = placement.shared_with(RunOptions.of(self._around.run), trainer.server.snapshots)
         num_partitions = trainer.num_workers if self._arrange is None else 1
         roles = Roles(trainer.features_col, trainer.label_col, trainer.sample_weight_col)
         with ExitStack() as stack:
@@ -103,7 +108,8 @@ class Training:
             seed = self._keeping.seed(interrupted)
             if seed is not None and not trainer._seeded:
                 trainer.seed = seed
-            processes = stack.enter_context(launched(trainer.num_parameter_servers))
+            here = 0 if placement.where == "executors" else trainer.num_parameter_servers
+            processes = stack.enter_context(launched(here))
             held = None if self._around.validation is None else self._around.validation.data
             if self._around.split:
                 data, held = split_rows(data, self._around.split, trainer.seed)
@@ -127,8 +133,10 @@ class Training:
                 outcome = Outcome(initial, 0)
             else:
                 plan = JobPlan(trainer, self._around, self._keeping, begun, given, self._is_independent)
-                job = plan.job(initial, settings, options=server, launched=processes, last=self.last)
+                servers = {"options": server, "placement": placement, "shared": shared}
+                job = plan.job(initial, settings, launched=processes, last=self.last, **servers)
                 outcome = self._train(job)
+                self._placed = outcome.placed
             self._end(outcome, prepared)
             self.is_complete = True
             self._keeping.finish(self.result(time.monotonic() - started))
@@ -150,8 +158,14 @@ class Training:
             ((stop.reason, stop.detail) for stop in stops if stop.reason is not None),
             ("finished", "the last epoch has ended"),
         )
-        history, kept = self._trainer._history, self._keeping.in_result()
-        return TrainingResult.of(reason, detail, history.epoch, history.history, seconds=seconds, **kept)
+        history, kept, placed = self._trainer._history, self._keeping.in_result(), self._placed
+        return TrainingResult.of(
+            *(reason, detail, history.epoch, history.history),
+            seconds=seconds,
+            server_placement=placed.where,
+            placement_reason=placed.reason,
+            **kept,
+        )
 
     def _take_keeping(self, keeping: Keeping) -> None:
         self._keeping = keeping

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +51,12 @@ from distkeras.center.requests import (
 from distkeras.wire import frames, shared_memory
 from distkeras.wire.connection import Connection
 from distkeras.wire.fragment_compression import AnyPacking, compression_of
-from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, Handshake
+from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, AuthenticationError, Handshake
+from distkeras.wire.server_place import ServerPlace
 
 CONNECT_SECONDS = 10.0
+CANDIDATE_SECONDS = 3.0
+"""Longest time for one of several addresses of a server to accept a connection."""
 LONGEST_PAUSE = 1.0
 """Seconds between two attempts to connect: a server that was started again is back after one or two."""
 
@@ -89,6 +92,8 @@ class ServerAddress:
         timeout: seconds after which a machine that acknowledges nothing counts as gone.
         dtype: data type of the center.
         layout: fingerprint of the weights' layout.
+        place: where host, port and local name stand at present, if the server may move to another executor;
+            they are read at every connect. `None` for those given here.
     """
 
     host: str
@@ -103,9 +108,13 @@ class ServerAddress:
     timeout: float = TIMEOUT
     dtype: str = "float32"
     layout: str = ""
+    place: ServerPlace | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}" if self.place is None else str(self.place)
 
     def __repr__(self) -> str:
-        return f"ServerAddress({self.host}:{self.port})"  # Without the token, which is secret.
+        return f"ServerAddress({self})"  # Without the token, which is secret.
 
 
 class Client:
@@ -224,7 +233,7 @@ class Client:
                 deadline = deadline or time.monotonic() + self._patience
                 if time.monotonic() > deadline:
                     raise ServerLost(
-                        f"The parameter server at {self._address.host}:{self._address.port} could not be "
+                        f"The parameter server at {self._address} could not be "
                         f"reached for {self._patience:.0f} s: {error}. Check that the executors may open TCP "
                         "connections to that address; `ServerOptions(host=..., ports=...)` sets another."
                     ) from error
@@ -235,6 +244,17 @@ class Client:
                     logger.info("The connection %s is restored.", self._told(request))
                 _check_stopped(reply)
                 return reply
+
+    def reach(self) -> None:
+        """Connect, if there is no connection.
+
+        Raises:
+            AuthenticationError: as for `call`.
+            OSError: the server cannot be reached now.
+        """
+        with self._in_use:
+            if self._connection is None:
+                self._connection = self._connect()
 
     def encode(self, request: Exchange) -> None:
         """Compress the message of `request` before `call`, if the job compresses such messages.
@@ -247,7 +267,7 @@ class Client:
     def _told(self, request: Request) -> str:
         worker = getattr(request, "worker", None)
         whose = "" if worker is None else f" of worker {worker}"
-        return f"to {self._address.host}:{self._address.port}{whose}"
+        return f"to {self._address}{whose}"
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""
@@ -290,17 +310,36 @@ class Client:
 
     def _connect(self) -> Connection:
         address = self._address
-        seconds = min(address.timeout, CONNECT_SECONDS)
-        if address.local_name is not None:
-            with contextlib.suppress(OSError):  # The server runs on another machine, or has ended.
-                return self._greet(shared_memory.connect(address.local_name, seconds))
-        return self._greet(socket.create_connection((address.host, address.port), seconds))
+        if address.place is None:
+            return self._connect_to((address.host,), address.port, address.local_name)
+        found = address.place.find()
+        return self._connect_to(found.candidates, found.port, found.local_name)
 
-    def _greet(self, sock: socket.socket) -> Connection:
+    def _connect_to(self, hosts: Sequence[str], port: int, local_name: str | None) -> Connection:
+        """Connect to the first of `hosts` that is the server.
+
+        Interfaces such as those of containers have the same address on every machine, where another program
+        may listen: that it is not the server counts only if no other host is.
+        """
+        seconds = min(self._address.timeout, CONNECT_SECONDS)
+        if local_name is not None:
+            with contextlib.suppress(OSError):  # The server runs on another machine, or has ended.
+                return self._greet(shared_memory.connect(local_name, seconds), "")
+        if len(hosts) > 1:
+            seconds = min(seconds, CANDIDATE_SECONDS)
+        failures: list[Exception] = []
+        for host in hosts:
+            try:
+                return self._greet(socket.create_connection((host, port), seconds), host)
+            except (OSError, AuthenticationError) as error:
+                failures.append(error)
+        raise next((error for error in failures if isinstance(error, OSError)), failures[0])
+
+    def _greet(self, sock: socket.socket, host: str) -> Connection:
         address = self._address
         handshake = Handshake(sock, address.timeout)
         try:
-            handshake.prove_to_server(address.token, self._session, self._tls, address.pin, address.host)
+            handshake.prove_to_server(address.token, self._session, self._tls, address.pin, host)
             connection = Connection(
                 handshake.sock,
                 frames.REPLIES,

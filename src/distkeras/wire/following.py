@@ -14,6 +14,8 @@ from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 
 LONGEST_WAIT = 5.0
 """Seconds after which the first server answers, even if it has handled no request."""
+RETRY_SECONDS = 0.1
+"""Seconds between two attempts to reach the first server while it is down."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +42,12 @@ class Following:
     ) -> None:
         self._follower = follower
         # The order has no vectors to share or to compress.
-        alone = replace(leader, packing=None, local_name=None)
+        place = None if leader.place is None else replace(leader.place, shares_memory=False)
+        alone = replace(leader, packing=None, local_name=None, place=place)
         self._client = Client(alone, patience=0.0, timeout=2 * LONGEST_WAIT)
         self._deliver = deliver
         self.begun = threading.Event()
+        self._ended = threading.Event()
 
     def run(self) -> None:
         """Follow until `end`, or until the first server ends the job."""
@@ -52,6 +56,7 @@ class Following:
                 page = self._client.call(Follow(self._follower.leader, self._follower.next))
             except ServerLost as lost:
                 logger.debug("The first server is not there now: %s", lost)
+                self._ended.wait(RETRY_SECONDS)
             except JobStopped as stopped:
                 logger.debug("No more requests to follow: %s", stopped)
                 return
@@ -61,4 +66,5 @@ class Following:
 
     def end(self) -> None:
         """Stop following."""
+        self._ended.set()
         self._client.end()

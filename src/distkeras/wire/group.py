@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from distkeras.center.requests import (
 )
 from distkeras.events import CenterFailed, RecordFailed, SnapshotFailed, WorkerFailed
 from distkeras.wire.client import Client, ServerAddress
+
+if TYPE_CHECKING:
+    from distkeras.wire.mailbox import Mailbox
 
 CALLS = 2**24
 """Most requests of one process."""
@@ -58,14 +61,22 @@ class Group:
     Args:
         addresses: the servers, in the order of their parts.
         patience: as for `Client`.
+        clients: the conversations with the servers, in the same order, such as a driver's mailboxes; default:
+            a `Client` each.
     """
 
-    def __init__(self, addresses: Sequence[ServerAddress], patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[ServerAddress],
+        patience: float = 60.0,
+        clients: Sequence[Client] | Sequence[Mailbox] | None = None,
+    ) -> None:
         self._addresses = tuple(addresses)
         edges = list(accumulate((address.size for address in addresses), initial=0))
         self._buffer = np.empty(edges[-1], addresses[0].dtype)
         self._slices = [slice(*pair) for pair in pairwise(edges)]
-        self._clients = [
+        # A driver's requests need of a client only what a mailbox has too: call, close, end and successor.
+        self._clients = cast("list[Client]", [*(clients or ())]) or [
             Client(address, patience=patience, buffer=self._buffer[part])
             for address, part in zip(addresses, self._slices, strict=True)
         ]

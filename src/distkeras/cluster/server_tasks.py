@@ -1,0 +1,298 @@
+"""The driver's handle of parameter servers that run as Spark tasks on executors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyspark import TaskContext
+
+from distkeras.cluster.delivery import delivered, localized
+from distkeras.cluster.process import ServerFailed
+from distkeras.cluster.server_parts import ServerParts
+from distkeras.cluster.server_task import BEGIN, ServerTask, run
+from distkeras.cluster.shared_access import Access
+from distkeras.cluster.stage import GRACE_SECONDS, Stage
+from distkeras.cluster.story import Story
+from distkeras.wire.client import ServerAddress
+from distkeras.wire.fragment_compression import packing_for
+from distkeras.wire.group import Group
+from distkeras.wire.handshake import TOKEN_BYTES
+from distkeras.wire.log import level_of_driver
+from distkeras.wire.mailbox import END, STOP, Line, Mailbox, Seal
+from distkeras.wire.server_place import Location, ServerPlace
+from distkeras.wire.store import SnapshotOptions, seconds_to_write
+from distkeras.wire.tls import fingerprint_of, make_tls
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from distkeras.algorithms import Vector
+    from distkeras.cluster.server import ServerSetup
+    from distkeras.wire.shared_folder import SharedFolder
+
+LOOK_SECONDS = 0.1
+TELL_SECONDS = 10.0
+"""Longest time to wait for a server to hear that its job is over."""
+
+
+class ServerTasks:
+    """Servers on executors that hold one center together, for the duration of one `with` block.
+
+    They are one Spark job, a task each, and keep their slots to its end. The driver asks them by files in the
+    shared folder. If a task is lost, Spark starts it elsewhere, and its server goes on from its last
+    snapshot; if only the server's process is lost, the task starts another one.
+
+    Args:
+        spark: the session.
+        parts: what each server holds.
+        initial: the first center, shape (size,) or (workers, size).
+        folder: the shared folder.
+        access: how the driver reaches it.
+        abandoned: seconds without a request of the driver after which the servers end.
+        resume: number of the next event of an earlier job, at the first server.
+        story: the story of the job.
+
+    Attributes:
+        pause: least seconds between two polls of the events.
+
+    Raises:
+        ServerFailed: a server did not start.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        parts: ServerParts,
+        initial: Vector,
+        folder: SharedFolder,
+        access: Access,
+        *,
+        abandoned: float,
+        resume: int | None = None,
+        story: Story | None = None,
+    ) -> None:
+        self._story = story or Story()
+        self._access, self.pause = access, access.pause
+        self._options = parts.setup.options
+        self._exit_seconds = GRACE_SECONDS + seconds_to_write(initial.nbytes)
+        name = secrets.token_hex(4)
+        self._root = folder.under(f"servers/{name}")
+        places = [ServerPlace(self._root.under(str(index))) for index in range(len(parts.bounds))]
+        setups = _setups(parts, places)
+        self._seals = [Seal(setup.token, f"{name}/{index}") for index, setup in enumerate(setups)]
+        self._story.keep_secret(
+            [text for setup in setups for text in (setup.token.hex(), repr(setup.token)[2:-1])]
+        )
+        self.addresses = tuple(map(_address_of, setups, places, parts.sizes))
+        self._places = places
+        self._stack = ExitStack()
+        tasks = []
+        for index, (low, high) in enumerate(parts.bounds):
+            since = resume if index == 0 or resume is None else 0
+            center = self._stack.enter_context(delivered(spark, initial[..., low:high]))
+            tasks.append(
+                ServerTask(
+                    *(setups[index], center, self.addresses[index], self._seals[index], since, abandoned),
+                    log_level=level_of_driver(),
+                )
+            )
+        frame = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(_serving(tasks), "error string")
+        self._stage = Stage(frame, lambda _: self._tell("The task of a parameter server was lost."))
+        self._lines = [Line(0) for _ in tasks]
+        self._since = [resume or 0, *[0] * (len(tasks) - 1)]
+        self._tell(
+            f"{len(tasks)} parameter servers start on executors. They are found at {self._root}: "
+            f"{access.told}."
+        )
+        self._stage.start()
+        try:
+            for index in range(len(tasks)):
+                self._find(index)
+        except BaseException:
+            self._stage.cancel()
+            self._leave_nothing()
+            raise
+
+    def client(self) -> Mailbox | Group:
+        """Return the driver's conversation with the servers."""
+        mailboxes = [
+            Mailbox(address, seal, self._access.carry, line, self._options.give_up, self._check)
+            for address, seal, line in zip(self.addresses, self._seals, self._lines, strict=True)
+        ]
+        return mailboxes[0] if len(mailboxes) == 1 else Group(self.addresses, clients=mailboxes)
+
+    def revive(self, since: int, seconds: float = 0.0) -> bool:
+        """Wait for servers that were lost to be started again; return whether there was one.
+
+        Args:
+            since: number of the next event to be polled at the first server.
+            seconds: 0 if there is no sign that one is lost.
+
+        Raises:
+            ServerFailed: a server has ended, and is not started again.
+        """
+        self._check()
+        if not seconds:
+            return False
+        self._since[0] = since
+        present = self._access.do(_epochs, self._places)
+        lost = [index for index, line in enumerate(self._lines) if present[index] != line.epoch]
+        for index in lost:
+            self._find(index)
+        return bool(lost)
+
+    def stop(self, reason: str) -> None:
+        """Answer the next request of every worker with the end of the job. The driver may continue to ask."""
+        self._tell_all(STOP, reason)
+
+    def __enter__(self) -> ServerTasks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._stage.wait(0.0):
+            self._tell_all(END, "The job has ended.")
+        self._stage.cancel(self._exit_seconds)
+        self._leave_nothing()
+
+    def _leave_nothing(self) -> None:
+        with self._stack:
+            self._access.do(_remove, self._root)
+
+    def _tell_all(self, what: bytes, reason: str) -> None:
+        with ThreadPoolExecutor(len(self.addresses)) as pool:
+            for address, seal, line in zip(self.addresses, self._seals, self._lines, strict=True):
+                mailbox = Mailbox(address, seal, self._access.carry, line, TELL_SECONDS, self._check)
+                pool.submit(mailbox.tell, what, reason, TELL_SECONDS)
+
+    def _find(self, index: int) -> None:
+        """Wait until a server is up, and let the next requests go to it."""
+        line, place = self._lines[index], self._places[index]
+        begun = line.epoch
+        deadline = time.monotonic() + self._options.give_up
+        while True:
+            self._check()
+            epoch, location = self._access.do(_present, place)
+            if location is not None:
+                break
+            if epoch > max(1, begun):  # The first one knows from its job where it begins.
+                self._begin(index, epoch)
+                begun = epoch
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"Parameter server {index} was not up after {self._options.give_up:.0f} s. "
+                    "See the Spark UI for the cause; ServerOptions(give_up=...) allows for more time."
+                )
+            time.sleep(LOOK_SECONDS)
+        with line.lock:
+            line.epoch, line.number = epoch, 0
+        self._tell(f"Parameter server {index} is up, for the {_nth(epoch)} time: {location}.")
+
+    def _begin(self, index: int, epoch: int) -> None:
+        name = f"{epoch}/{BEGIN}"
+        data = json.dumps({"since": self._since[index]}).encode()
+        self._tell(f"Parameter server {index} is started again from its last snapshot.", logging.WARNING)
+        folder = self._places[index].folder
+        self._access.do(folder.write, name, self._seals[index].seal(name, data))
+
+    def _check(self) -> None:
+        """Raise ServerFailed if the job of the servers has ended."""
+        if not self._stage.wait(0.0):
+            return
+        if self._stage.error is not None:
+            raise ServerFailed(
+                f"The Spark job of the parameter servers has failed: {self._stage.error}"
+            ) from self._stage.error
+        errors = [row.error for row in self._stage.rows if row.error]
+        raise ServerFailed("\n".join(errors) or "The Spark job of the parameter servers has ended.")
+
+    def _tell(self, what: str, level: int = logging.INFO) -> None:
+        self._story.tell(what, level, __name__)
+
+
+def _setups(parts: ServerParts, places: Sequence[ServerPlace]) -> list[ServerSetup]:
+    """Return the settings of each server, as it gets them on its executor."""
+    options = parts.setup.options
+    tls = make_tls() if options.tls is True else options.tls
+    setups: list[ServerSetup] = []
+    for index, place in enumerate(places):
+        snapshots = options.snapshots
+        if snapshots is not None and snapshots.address is None:
+            snapshots = _snapshots_at(place, snapshots)
+        elif snapshots is not None and index:
+            snapshots = replace(snapshots, address=f"{str(snapshots.address).rstrip('/')}/server-{index}")
+        part = parts.setup_of(index)
+        setups.append(
+            replace(
+                part,
+                host="127.0.0.1",
+                bind=options.bind or "0.0.0.0",
+                options=replace(options, tls=tls, snapshots=snapshots),
+                token=secrets.token_bytes(TOKEN_BYTES),
+            )
+        )
+    if setups[0].leads:
+        leader = _address_of(setups[0], places[0], parts.sizes[0])
+        setups[1:] = [replace(setup, leader=leader) for setup in setups[1:]]
+    return setups
+
+
+def _snapshots_at(place: ServerPlace, snapshots: SnapshotOptions) -> SnapshotOptions:
+    folder = place.folder.under("snapshots")
+    return replace(snapshots, address=folder.address, storage_options=folder.storage_options)
+
+
+def _address_of(setup: ServerSetup, place: ServerPlace, size: int) -> ServerAddress:
+    options, tls = setup.options, setup.options.tls
+    return ServerAddress(
+        "",
+        0,
+        setup.token,
+        size,
+        checksum=options.checksum,
+        tls=None if isinstance(tls, bool) else tls.client,
+        pin=b"" if isinstance(tls, bool) else fingerprint_of(tls.server()),
+        packing=packing_for(setup.center, setup.compression, size),
+        timeout=options.timeout,
+        dtype=setup.center.dtype,
+        layout=setup.center.layout,
+        place=place,
+    )
+
+
+def _serving(tasks: Sequence[ServerTask]):  # type: ignore[no-untyped-def]  # pyspark's own type is private
+    def serve(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            pass
+        task = tasks[TaskContext.get().partitionId()]
+        error = run(task, localized(task.initial).open(), "")
+        yield pa.RecordBatch.from_pydict({"error": [error]})
+
+    return serve
+
+
+def _present(place: ServerPlace) -> tuple[int, Location | None]:
+    epoch = place.epoch()
+    return epoch, place.location(epoch)
+
+
+def _epochs(places: Sequence[ServerPlace]) -> list[int]:
+    return [place.epoch() for place in places]
+
+
+def _remove(folder: SharedFolder) -> None:
+    """Remove the folder of a job, and with the last one the folder of all."""
+    folder.remove()
+    folder.above.remove_if_empty()
+
+
+def _nth(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
