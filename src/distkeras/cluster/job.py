@@ -220,8 +220,9 @@ class Job:
         """Start the servers' processes while Spark checks whether its executors can train."""
         host, bind = addresses(spark, self.options)
         with ThreadPoolExecutor(1) as pool:
-            # Besides its optimizer a worker may send the velocities of its momentum.
-            state = self.model.optimizer_bytes + self.initial.shape[-1] * self.initial.itemsize
+            # Besides its optimizer a worker may send the velocities of its momentum, and its weights.
+            vectors = 2 if self.task.epochs.state == "seconds" else 1
+            state = self.model.optimizer_bytes + vectors * self.initial.shape[-1] * self.initial.itemsize
             senders = 0 if self.task.epochs.state == "never" else len(self.task.state_of)
             setup = ServerSetup(
                 *(self.task.center, host, bind, self.options, self.compression, self.settings),
