@@ -71,7 +71,7 @@ class KillServer:
 
 
 def train(monkeypatch, marker=None, pause=0.0, on_event=lambda event: None, **options):
-    """Train as one worker that leaves its state with every commit; return the model, and all events."""
+    """Train as one worker that leaves its state now and then; return the model, and all events."""
     draw = np.random.default_rng(1)
     x = draw.normal(size=(ROWS, 4)).astype(np.float32)
     y = (x[:, 0] + draw.normal(size=ROWS) > 0).astype(np.float32)
@@ -84,7 +84,7 @@ def train(monkeypatch, marker=None, pause=0.0, on_event=lambda event: None, **op
 
     def exact(**settings):
         task = Task(**settings)
-        plan = EpochPlan(windows_end=True, state="commits")
+        plan = EpochPlan(windows_end=True, state="seconds")
         return replace(task, center=replace(task.center, epoch_rows=ROWS), epochs=plan)
 
     with monkeypatch.context() as patch:
@@ -94,12 +94,12 @@ def train(monkeypatch, marker=None, pause=0.0, on_event=lambda event: None, **op
 
 
 def trainer_of(marker, pause, options):
-    return distkeras.DOWNPOUR(
+    return distkeras.DistributedTrainer(
         make_model(),
+        distkeras.algorithms.Sequential(4),
         batch_size=BATCH,
         num_workers=1,
         num_epoch=EPOCHS,
-        communication_window=4,
         seed=2,
         preprocess=rows_that_kill(marker, pause),
         **options,

@@ -15,6 +15,7 @@ def make_state():
         [np.array(7, np.int32), np.ones((2, 3), np.float32).T, np.zeros((0, 4), ml_dtypes.bfloat16)],
         [np.array(0.1), np.array([[1.5, np.nan]])],
         {"velocity": np.array([-0.0, np.inf], np.float16), "flag": np.array([True, False])},
+        {"place": np.array([7, 2, 40]), "weights": np.ones(3, np.float32)},
     )
 
 
@@ -29,6 +30,8 @@ def test_every_array_arrives_bit_for_bit():
         strict=True,
     ):
         assert (mine.dtype, mine.shape, mine.tobytes()) == (its.dtype, its.shape, its.tobytes())
+    assert again.place == (7, 2, 40)
+    np.testing.assert_array_equal(again.start["weights"], state.start["weights"])
     assert LocalState.of(LocalState().packed()) == LocalState()
 
 

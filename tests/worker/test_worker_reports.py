@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_loop import CountingReplica, Killed, ListFeed, caller, make_center
+from test_loop import CountingReplica, Killed, ListFeed, caller, make_center, windows_of
 
-from distkeras.algorithms import DOWNPOUR
+from distkeras.algorithms import DOWNPOUR, Sequential
 from distkeras.center import restore_snapshot, take_snapshot
 from distkeras.center.orders import Orders
 from distkeras.center.requests import Exchange, Keep, Order
@@ -30,6 +31,7 @@ class CachedReplica:
         self.replica = CountingReplica()
         self.replica.sums = None
         self.replica.collect_metrics = self.collect
+        self.replica.collected_metrics = lambda: [np.array(self.count, np.float64)]
         self.resets = 0
         self.before = 0
 
@@ -52,14 +54,16 @@ class CachedReplica:
         self.before = -len(self.replica.trained)
 
 
-def train(center, state_at, call=None, evaluate=None, sends_state=True, attempt=0):
+def train(
+    center, state_at, call=None, evaluate=None, sends_state=True, attempt=0, rule=None, clock=lambda: 0.0
+):
     """Train as worker 0 with windows of two minibatches; return the replica and its `Reports`."""
-    cached, algorithm = CachedReplica(), DOWNPOUR(communication_window=2)
+    cached, algorithm = CachedReplica(), rule or DOWNPOUR(communication_window=2)
     call = call or caller(center)
     client = SimpleNamespace(call=call)
     connect = lambda: contextlib.nullcontext(SimpleNamespace(call=call))  # noqa: E731 (a connection)
     place, ended_by = (lambda epoch, step: epoch * BATCHES + step), (lambda done: done // BATCHES)
-    reports = Reports(client, 0, cached, state_at, place, ended_by, connect, evaluate, sends_state)
+    reports = Reports(client, 0, cached, state_at, place, ended_by, connect, evaluate, sends_state, clock)
     loop = Loop(
         cached.replica,
         ListFeed(BATCHES),
@@ -70,6 +74,7 @@ def train(center, state_at, call=None, evaluate=None, sends_state=True, attempt=
         on_start=reports.start,
         on_orders=lambda orders, epoch, step: reports.obey(orders),
         on_commit=reports.commit,
+        on_exchanged=reports.exchanged,
     )
     loop.run(attempt)
     return cached, reports
@@ -141,6 +146,45 @@ def test_a_replacement_goes_on_from_the_state_of_its_last_commit(commits):
     assert (cached.count, reports.restored) == (15, commits > 0)
     # The sums of the last epoch, which begins in window 6, go on from those of the dead process.
     assert cached.replica.sums == ([12.0] if commits == 6 else [14.0] if commits == 7 else [])
+
+
+def test_without_being_asked_state_goes_at_epochs_every_few_seconds_and_where_windows_cannot_be_repeated():
+    rule = Sequential(2)
+    for actions, seconds, tags in (
+        ({}, 0.0, [1, 3, 5, 8]),
+        ({5: Orders(learning_rate=0.5)}, 0.0, [1, 3, 5, 7, 8]),  # The answer to the 6th commit tells of it.
+        ({6: Orders(until=10**6)}, 0.0, [1, 3, 5, 8]),
+        ({}, 2.5, [1, 3, 5, 7, 8]),
+    ):
+        center = make_center(rule)
+        orders = {number: partial(center.handle, Order(order)) for number, order in actions.items()}
+        clock = lambda: seconds * len(windows_of(center))  # noqa: B023, E731 (called in this turn)
+        train(center, "seconds", after(center, orders), rule=rule, clock=clock)
+        assert reported(center) == tags
+    center = make_center(DOWNPOUR(communication_window=2))
+    train(center, "seconds")  # Whose exchanges change the weights.
+    assert reported(center) == list(range(1, 9))
+
+
+@pytest.mark.parametrize("commits", range(8))
+def test_a_replacement_repeats_the_windows_since_the_newest_state(commits):
+    center, left, rule = make_center(Sequential(2)), itertools.count(), Sequential(2)
+
+    def call(request):
+        if isinstance(request, Exchange) and next(left) == commits:
+            raise Killed
+        return caller(center)(request)
+
+    with pytest.raises(Killed):
+        train(center, "seconds", call, rule=rule)
+    cached, reports = train(center, "seconds", attempt=1, rule=rule)
+    newest = max((tag for tag in (1, 3, 5, 8) if tag <= commits), default=0)
+    assert cached.before == 2 * newest
+    assert cached.replica.trained == list(range(2 * newest, 15))
+    assert cached.replica.weights.tolist() == [15.0]
+    assert (cached.count, reports.restored) == (15, commits > 0)
+    assert state_in(center, 8) == 15
+    assert len(windows_of(center)) == 8  # None is committed twice.
 
 
 @pytest.mark.parametrize("commit", [0, 3])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from distkeras.center.answers import Fetched
-from distkeras.center.requests import MAX_PART, MAX_PARTS, Fetch, Kind, Report
+from distkeras.center.requests import MAX_PART, MAX_PARTS, NEWEST, Fetch, Kind, Report
 
 
 def parts_of(data: bytes) -> tuple[bytes, ...]:
@@ -105,7 +105,11 @@ class Reports:
         """Return one part of a report that is whole and, if it is a state, counts; else 0 parts."""
         with self._lock:
             whole = self._whole.get((request.worker, request.kind))
-        if whole is None or whole.tag != request.tag or not 0 <= request.part < len(whole.parts):
+        if (
+            whole is None
+            or request.tag not in (whole.tag, NEWEST)
+            or not 0 <= request.part < len(whole.parts)
+        ):
             return Fetched(request.part, 0, b"")
         return Fetched(request.part, len(whole.parts), whole.parts[request.part])
 

@@ -15,6 +15,8 @@ MAX_PART = 256 * 2**10
 """Most bytes in one part of a report: each fits into the text of a frame."""
 MAX_PARTS = 2**20
 """Most parts of a report."""
+NEWEST = -1
+"""The `tag` of a `Fetch` for the newest report, whatever its tag is."""
 MAX_STATES = 256 * 2**10
 """Most bytes of the metrics' states in one commit."""
 
@@ -246,7 +248,7 @@ class Fetch:
     Attributes:
         worker: index of the worker that has reported.
         kind: as in `Report`.
-        tag: as in `Report`.
+        tag: as in `Report`; or `NEWEST`.
         part: as in `Report`.
     """
 

@@ -238,8 +238,9 @@ class Job:
 
     def _started(self, spark: SparkSession, threads: int) -> tuple[Servers | ServerTasks, Placed]:
         """Start the servers, and check whether the executors can train."""
-        # Besides its optimizer a worker may send the velocities of its momentum.
-        state = self.model.optimizer_bytes + self.initial.shape[-1] * self.initial.itemsize
+        # Besides its optimizer a worker may send the velocities of its momentum, and its weights.
+        vectors = 2 if self.task.epochs.state == "seconds" else 1
+        state = self.model.optimizer_bytes + vectors * self.initial.shape[-1] * self.initial.itemsize
         senders = 0 if self.task.epochs.state == "never" else len(self.task.state_of)
         placing = Placing(
             spark,

@@ -138,7 +138,7 @@ class JobPlan:
         return EpochPlan(
             windows_end=self._is_exact,
             steps=self.around.steps_per_epoch,
-            state="commits" if by_steps or self._is_resumable_exactly else state,
+            state="commits" if by_steps else "seconds" if self._is_resumable_exactly else state,
             # Keras calls the methods for batches once for so many steps.
             longest_window=self.trainer.keras_model.steps_per_execution if by_steps else None,
             within_pass=self.trainer.num_workers == 1 or self.independent,
@@ -146,7 +146,7 @@ class JobPlan:
 
     @property
     def _is_resumable_exactly(self) -> bool:
-        """Whether another driver goes on exactly, for which the worker sends its state with every commit."""
+        """Whether another driver goes on exactly, for which the worker sends its state while it trains."""
         return self.keeping.run is not None and self._is_exact and self.trainer.num_workers == 1
 
     @property

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from distkeras.worker.minibatch import Minibatch
 
-StateAt = Literal["never", "epochs", "commits"]
+StateAt = Literal["never", "epochs", "seconds", "commits"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class EpochPlan:
         within_pass: an epoch ends with the pass in which it has begun, as in `keras.Model.fit`, also before
             it has `steps` minibatches. For one worker: the passes of several may differ in length.
         state: when the worker sends its local state, without being asked: before the commit that brings it
-            past the end of an epoch of its own, or before every commit, so that a replacement continues
-            exactly.
+            past the end of an epoch of its own ("epochs"); also every few seconds and wherever the windows
+            since the last state could not be repeated ("seconds"), so that a replacement repeats these and
+            continues exactly; or before every commit.
         longest_window: most minibatches in a window; `None` for no limit.
 
     Raises:
@@ -43,10 +44,13 @@ class EpochPlan:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"`{name}` must be a positive integer, or None. Received: {name}={value!r}")
-        if self.state not in ("never", "epochs", "commits"):
-            raise ValueError(
-                f"`state` must be 'never', 'epochs' or 'commits'. Received: state={self.state!r}"
-            )
+        if self.state not in get_args(StateAt):
+            raise ValueError(f"`state` must be one of {get_args(StateAt)}. Received: state={self.state!r}")
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a replacement continues exactly."""
+        return self.state in ("seconds", "commits")
 
     def num_passes(self, num_epoch: int, a_pass: int) -> int:
         """Return the number of passes over the rows, of `a_pass` minibatches each, in `num_epoch` epochs."""

@@ -45,12 +45,21 @@ class LocalState:
         metrics: values of the variables of the metrics over the last epoch so far, in their order; empty
             before the last epoch.
         further: state that only a worker has, such as the velocities of an algorithm's momentum, by name.
+        start: "place", the number of the last window, and epoch and step of the next minibatch; and
+            "weights", shape (size,), if windows after this state may have to be repeated.
     """
 
     variables: dict[str, Array] = field(default_factory=dict)
     optimizer: list[Array] = field(default_factory=list)
     metrics: list[Array] = field(default_factory=list)
     further: dict[str, Array] = field(default_factory=dict)
+    start: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Number of the last window, and epoch and step of the next minibatch; zeros if not known."""
+        sequence, epoch, step = (int(each) for each in self.start.get("place", (0, 0, 0)))
+        return sequence, epoch, step
 
     def packed(self) -> bytes:
         """Return the state as bytes.
@@ -98,6 +107,8 @@ class LocalState:
                 self.variables[entry.name] = array
             case "further":
                 self.further[entry.name] = array
+            case "start":
+                self.start[entry.name] = array
             case "optimizer":
                 self.optimizer.append(array)
             case "metrics":
@@ -110,6 +121,7 @@ class LocalState:
         yield from (("optimizer", "", array) for array in self.optimizer)
         yield from (("metrics", "", array) for array in self.metrics)
         yield from (("further", name, array) for name, array in self.further.items())
+        yield from (("start", name, array) for name, array in self.start.items())
 
 
 def _header_of(data: bytes) -> tuple[list[_Entry], int]:

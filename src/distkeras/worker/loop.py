@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from distkeras.center.answers import Reply
     from distkeras.center.requests import Exchange, Request
     from distkeras.worker.epochs import Passes
+    from distkeras.worker.local_state import LocalState
     from distkeras.worker.metric_states import Sums
+    from distkeras.worker.minibatch import Minibatch
     from distkeras.worker.replica import Replica
 
 
@@ -62,10 +65,12 @@ class Loop:
         plan: where windows end.
         with_states: send the states of the metrics with each window, for the center's epochs.
         on_start: receives the worker's place before training starts, and again after the worker has joined
-            anew; it returns the sums of the metrics of the last epoch so far, or none.
+            anew; it returns the local state that it has taken up, or none. Windows after that state are
+            repeated.
         on_orders: receives the driver's orders after each change, between two windows, and the epoch and
             step of the next minibatch.
-        on_commit: receives each window before it is committed.
+        on_commit: receives each window before it is committed, and its weights.
+        on_exchanged: receives, after each exchange without overlap, whether it has changed the weights.
     """
 
     def __init__(
@@ -81,15 +86,17 @@ class Loop:
         fragments: Fragments | None = None,
         plan: EpochPlan = EpochPlan(),  # noqa: B008 (frozen)
         with_states: bool = False,
-        on_start: Callable[[Joined], Sequence[Sums]] = lambda joined: (),
+        on_start: Callable[[Joined], LocalState | None] = lambda joined: None,
         on_orders: Callable[[Orders, int, int], None] = lambda orders, epoch, step: None,
-        on_commit: Callable[[Window], None] = lambda window: None,
+        on_commit: Callable[[Window, Vector], None] = lambda window, local: None,
+        on_exchanged: Callable[[bool], None] = lambda moved: None,
     ) -> None:
         self._plan = plan
         self._with_states = with_states
         self._on_start = on_start
         self._on_orders = on_orders
         self._on_commit = on_commit
+        self._on_exchanged = on_exchanged
         self._trained = 0
         self._replica = replica
         self._feed = feed
@@ -141,10 +148,12 @@ class Loop:
             "Worker %d trains from epoch %d, minibatch %d, window %d.",
             *(self._worker, joined.epoch, joined.step, joined.sequence),
         )
-        self._window, self._pending, self._under_way = Window(joined.sequence + 1), None, None
-        self._place = joined.epoch, joined.epoch, joined.step
+        self._pending, self._under_way = None, None
         self._exchanges.start_from(joined.center)
-        collected = self._on_start(joined)
+        state = self._on_start(joined)
+        collected = () if state is None else self._repeated(state, joined)
+        self._window = Window(joined.sequence + 1)
+        self._place = joined.epoch, joined.epoch, joined.step
         self._replica.write(joined.center)
         self._orders, self._exchanges.orders = NO_ORDERS, joined.orders or NO_ORDERS
         self._obey(joined.epoch, joined.step)
@@ -165,14 +174,54 @@ class Loop:
         if isinstance(self._call(Leave(self._worker)), Rejoin):
             raise UnknownToServer
 
+    def _repeated(self, state: LocalState, joined: Joined) -> Sequence[Sums]:
+        """Train the windows after `state` again, up to the last one that was committed.
+
+        Their exchanges have not changed the weights. What they leave is the state after the last one: that
+        of the optimizer, of seeds and metrics.
+
+        Returns:
+            The sums of the metrics of the last epoch so far, if it has begun.
+        """
+        sequence, epoch, step = state.place
+        if not sequence or sequence == joined.sequence:
+            return state.metrics
+        logger.info("Worker %d repeats windows %d to %d.", self._worker, sequence, joined.sequence - 1)
+        self._window, self._orders = Window(sequence + 1), joined.orders or NO_ORDERS
+        self._replica.write(state.start["weights"])
+        sums, collects = state.metrics, False
+        while (epoch, step) < (joined.epoch, joined.step):
+            if epoch == self._num_epoch - 1:
+                self._replica.collect_metrics(sums)
+                collects = True
+            steps = joined.step - step if epoch == joined.epoch else None
+            for batch in islice(self._feed.epoch(epoch, step), steps):
+                self._train(batch)
+                if self._window.steps == self._length:
+                    self._end_repeated()
+            if self._length is None or self._plan.windows_end:
+                self._end_repeated()
+            epoch, step, sums = epoch + 1, 0, []
+        self._end_repeated()  # If an order has changed the length meanwhile.
+        return self._replica.collected_metrics() if collects else sums
+
+    def _end_repeated(self) -> None:
+        """End a window that is committed already."""
+        if self._window.steps:
+            self._measure(self._window)
+            self._window = Window(self._window.sequence + 1)
+
+    def _train(self, batch: Minibatch) -> None:
+        self._replica.train(batch.x, batch.y, batch.sample_weight)
+        self._trained += 1
+        self._window.steps += 1
+        self._window.samples += batch.num_samples
+
     def _run_epoch(self, epoch: int, first: int) -> None:
         step = first
         for batch in self._feed.epoch(epoch, first):
-            self._replica.train(batch.x, batch.y, batch.sample_weight)
+            self._train(batch)
             step += 1
-            self._trained += 1
-            self._window.steps += 1
-            self._window.samples += batch.num_samples
             if self._window.steps == self._late:
                 self._land()
             if self._window.steps == self._length:
@@ -208,9 +257,10 @@ class Loop:
         local = self._replica.read()
         if self._trained > window.steps:
             window.seconds = time.monotonic() - window.started
-        self._on_commit(window)
+        self._on_commit(window, local)
         if self._sender is None:
             adopted = self._exchanges.exchange(window, local)
+            self._on_exchanged(adopted is not local)
             if adopted is not local or self._exchanges.num_fragments > 1:
                 self._replica.write(adopted)
             self._obey(next_epoch, next_step)

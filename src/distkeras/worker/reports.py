@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from distkeras.center.answers import Pulled
 from distkeras.center.orders import NO_ORDERS
-from distkeras.center.requests import Pull
+from distkeras.center.requests import NEWEST, Pull
 from distkeras.wire.reports import fetch_report, send_report
 from distkeras.worker.local_state import LocalState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from distkeras.algorithms import Vector
     from distkeras.center.answers import Joined
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
     from distkeras.worker.cached_replica import CachedReplica
     from distkeras.worker.epochs import StateAt
     from distkeras.worker.exchanges import Window
-    from distkeras.worker.metric_states import Sums
+
+STATE_SECONDS = 5.0
+"""Seconds from one state to the next, within an epoch. A replacement trains at most so long again."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +48,7 @@ class Reports:
         evaluate: returns the states of the metrics at a vector over the worker's validation rows; `None` if
             there are none.
         sends_state: whether the driver needs the local state of this worker.
+        clock: returns seconds from any origin.
 
     Attributes:
         restored: whether the worker goes on with the state of its last window.
@@ -58,6 +65,7 @@ class Reports:
         connect: Callable[[], Client | Group],
         evaluate: Callable[[Vector], bytes] | None = None,
         sends_state: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._worker = worker
@@ -72,45 +80,52 @@ class Reports:
         self._asked = False
         self._epochs = 0
         self._begun = False
+        self._clock = clock
+        self._due = 0.0  # When the next state is due.
+        self._moves = False  # Whether the last exchange has changed the weights.
+        self._repeatable = False  # Whether the windows since the last state can be repeated from it.
         self.restored = False
 
-    def start(self, joined: Joined) -> Sequence[Sums]:
-        """Take up the local state after the last commit, if each commit has left one.
+    def start(self, joined: Joined) -> LocalState | None:
+        """Take up the newest local state, if the worker leaves such states.
 
         Without it a new process begins with the optimizer that the training began with.
 
         Returns:
-            The sums of the metrics of the last epoch so far, if it has begun.
+            That state. The windows between its place and that of `joined` are to be repeated.
         """
+        self._repeatable = False
         self._epochs = self._ended_by(self._place(joined.epoch, joined.step))
         begun, self._begun = self._begun, True
         self._orders = NO_ORDERS  # A restarted server may have lost what was reported.
-        if self._state_at != "commits":
-            return ()
+        if self._state_at not in ("seconds", "commits"):
+            return None
         if joined.sequence:
             return self._restore(joined.sequence)
         if begun:
             self._cached.reset(self._worker)
-        return ()
+        return None
 
-    def _restore(self, sequence: int) -> Sequence[Sums]:
-        data = fetch_report(self._client, self._worker, "state", sequence)
-        if data is None:
+    def _restore(self, sequence: int) -> LocalState | None:
+        data = fetch_report(self._client, self._worker, "state", NEWEST)
+        state = None if data is None else LocalState.of(data)
+        if state is None or ("weights" not in state.start and state.place[0] != sequence):
             logger.warning(
                 "The center has no local state of worker %d after window %d. The worker goes on with the "
                 "state that it has, so its steps are not those of an undisturbed training.",
                 self._worker,
                 sequence - 1,
             )
-            return ()
-        state = LocalState.of(data)
+            return None
         self._cached.restore(state)
         self.restored = True
-        return state.metrics
+        return state
 
     def obey(self, orders: Orders) -> None:
         """Do what new orders ask of this worker besides its training, between two windows."""
         before, self._orders = self._orders, orders
+        if _training_by(orders) != _training_by(before):
+            self._repeatable = False
         if orders.send_optimizer is not None and orders.send_optimizer != before.send_optimizer:
             self._asked = True
         if orders.evaluate is not None and orders.evaluate != before.evaluate:
@@ -128,12 +143,32 @@ class Reports:
             states = self._evaluate(pulled.center)
         send_report(self._client, self._worker, "evaluation", samples, states)
 
-    def commit(self, window: Window) -> None:
-        """Send the local state after `window`, which is about to be committed, if it is due."""
+    def exchanged(self, moved: bool) -> None:
+        """Take note of an exchange, and whether it has changed the weights."""
+        self._moves = moved
+        self._repeatable = self._repeatable and not moved
+
+    def commit(self, window: Window, local: Vector) -> None:
+        """Send the local state after `window`, which is about to be committed at `local`, if it is due."""
         epochs = self._ended_by(self._place(window.next_epoch, window.next_step))
         ended, self._epochs = epochs > self._epochs, epochs
-        due = self._asked or self._state_at == "commits" or (self._state_at == "epochs" and ended)
-        if due and self._sends_state:
-            self._asked = False
-            data = self._cached.local_state().packed()
-            send_report(self._client, self._worker, "state", window.sequence, data)
+        if not self._sends_state or not (self._asked or self._is_due(ended)):
+            return
+        self._asked = False
+        self._due = self._clock() + STATE_SECONDS
+        start = {"place": np.array([window.sequence, window.next_epoch, window.next_step])}
+        self._repeatable = self._state_at == "seconds" and not self._moves
+        if self._repeatable:
+            start["weights"] = local
+        state = replace(self._cached.local_state(), start=start)
+        send_report(self._client, self._worker, "state", window.sequence, state.packed())
+
+    def _is_due(self, ended: bool) -> bool:
+        if self._state_at == "seconds":
+            return ended or not self._repeatable or self._clock() >= self._due
+        return self._state_at == "commits" or (self._state_at == "epochs" and ended)
+
+
+def _training_by(orders: Orders) -> tuple[float | int | None, ...]:
+    """Return the orders that change how a worker trains."""
+    return orders.learning_rate, orders.window, orders.step

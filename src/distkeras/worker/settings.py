@@ -54,11 +54,11 @@ class Task:
 
     def __post_init__(self) -> None:
         alone = self.center.num_workers == 1 or self.center.independent
-        exact = self.epochs.windows_end or self.epochs.state == "commits"
+        exact = self.epochs.windows_end or self.epochs.is_exact
         if exact and not (alone and not self.center.overlap and self.center.num_fragments == 1):
             raise ValueError(
                 "Expected one worker, no overlap and no fragments for windows that end with epochs, or for "
-                f"local state with every commit. Received: {self.epochs!r}, "
+                f"local state by which a replacement continues exactly. Received: {self.epochs!r}, "
                 f"num_workers={self.center.num_workers}, overlap={self.center.overlap!r}, "
                 f"num_fragments={self.center.num_fragments}"
             )

@@ -27,7 +27,7 @@ from distkeras.worker.settings import Task as Task
 from distkeras.worker.turn import let_result_arrive, wait_for_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import pyarrow as pa
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from distkeras.model.spec import ModelSpec
     from distkeras.worker.cached_replica import CachedReplica
     from distkeras.worker.feed import Feed
-    from distkeras.worker.metric_states import Sums
+    from distkeras.worker.local_state import LocalState
 
 
 logger = logging.getLogger(__name__)
@@ -190,10 +190,11 @@ def _train(
             sends_state=worker in task.state_of,
         )
 
-        def begin(joined: Joined) -> Sequence[Sums]:
-            collected = reports.start(joined)
-            cached.move_to(task.place(worker, joined.epoch, joined.step))
-            return collected
+        def begin(joined: Joined) -> LocalState | None:
+            state = reports.start(joined)
+            place = (joined.epoch, joined.step) if state is None or not state.place[0] else state.place[1:]
+            cached.move_to(task.place(worker, *place))
+            return state
 
         def obey(orders: Orders, epoch: int, step: int) -> None:
             cached.obey(orders, task.place(worker, epoch, step))
@@ -213,6 +214,7 @@ def _train(
             on_start=begin,
             on_orders=obey,
             on_commit=reports.commit,
+            on_exchanged=reports.exchanged,
         )
         trained = loop.run(start.attempt, start.ticket)
         return _final_state(cached, task, worker) if trained or reports.restored else FinalState()
