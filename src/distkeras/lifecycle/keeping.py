@@ -274,14 +274,14 @@ class Keeping:
         }
         return {"run": self.run.address, "checkpoints": checkpoints, "failures": self._failures.all}
 
-    def finish(self, result: TrainingResult) -> None:
-        """Write how the training ended.
+    def finish(self, result: TrainingResult, models: Sequence[keras.Model]) -> None:
+        """Write how the training ended, and the models that it returns.
 
         Raises:
             OSError: the store refuses it, or has refused the last record or checkpoint.
         """
         if self.run is not None:
-            self.run.finish(vars(result))
+            self.run.finish(vars(result), models)
             self._failures.raise_last(self.run)
 
     def _key(self, member: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Reason = Literal["finished", "callback", "target", "time", "stop", "interrupt", "not finite"]
@@ -42,6 +42,13 @@ class TrainingResult:
     seconds: float = 0.0
     server_placement: str = "driver"
     placement_reason: str = ""
+
+    @classmethod
+    def stored(cls, facts: Mapping[str, Any]) -> TrainingResult:
+        """Return the result that a run has in its `result.json`."""
+        known = {each.name: facts[each.name] for each in fields(cls) if each.name in facts}
+        checkpoints = {int(epoch): address for epoch, address in facts["checkpoints"].items()}
+        return cls(**known | {"checkpoints": checkpoints})
 
     @classmethod
     def of(
