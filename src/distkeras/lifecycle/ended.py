@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from distkeras.cluster.resume import Interrupted
-from distkeras.lifecycle.result import TrainingResult
+from distkeras.lifecycle.result import BY_ITSELF, TrainingResult
 
 if TYPE_CHECKING:
     from distkeras.lifecycle.keeping import Resume
     from distkeras.runs import Run
 
 logger = logging.getLogger(__name__)
-
-BY_ITSELF = ("finished", "callback", "target", "time", "not finite")
-"""Reasons of a training that nobody has stopped from outside."""
 
 
 def ended_result(run: Run | None, resume: Resume, settings: Mapping[str, Any]) -> TrainingResult | None:

@@ -16,6 +16,7 @@ from distkeras.cluster.resume import Interrupted, Start, find_interrupted, start
 from distkeras.events import EpochEnded, ServerRestored
 from distkeras.lifecycle.callback_state import CallbackStates
 from distkeras.lifecycle.failures import Failures
+from distkeras.lifecycle.result import BY_ITSELF
 from distkeras.runs import EpochRecord, Run, RunOptions
 from distkeras.runs.counted import Seen
 
@@ -237,7 +238,7 @@ class Keeping:
         state = {
             "callbacks": self._states[member].get(),
             "rate": conductor.live.rate(),
-            "stop": bool(conductor.live.model.stop_training or conductor.stop.reason),
+            "stop": conductor.live.model.stop_training or conductor.stop.reason in BY_ITSELF,
         }
         samples = 0 if ended is None else ended.samples
         unwritten = self._unwritten.setdefault(member, [])

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 Reason = Literal["finished", "callback", "target", "time", "stop", "interrupt", "not finite"]
 
+BY_ITSELF: tuple[Reason, ...] = ("finished", "callback", "target", "time", "not finite")
+"""Reasons of a training that nobody has stopped from outside."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -47,8 +50,8 @@ class TrainingResult:
     def stored(cls, facts: Mapping[str, Any]) -> TrainingResult:
         """Return the result that a run has in its `result.json`."""
         known = {each.name: facts[each.name] for each in fields(cls) if each.name in facts}
-        checkpoints = {int(epoch): address for epoch, address in facts["checkpoints"].items()}
-        return cls(**known | {"checkpoints": checkpoints})
+        checkpoints = {int(epoch): address for epoch, address in facts.get("checkpoints", {}).items()}
+        return cls(**known | {"checkpoints": checkpoints, "failures": tuple(facts.get("failures", ()))})
 
     @classmethod
     def of(

@@ -40,6 +40,7 @@ class Beginning:
         trainer: the trainer, whose history gets the earlier sessions and the epochs.
         around: what goes around the training.
         keeping: what the training keeps.
+        stop: the reason to end the whole training.
         independent: whether each worker trains a model of its own.
 
     Attributes:
@@ -52,10 +53,13 @@ class Beginning:
         num_epoch: number of epochs that the center trains.
     """
 
-    def __init__(self, trainer: Configured, around: Around, keeping: Keeping, *, independent: bool) -> None:
+    def __init__(
+        self, trainer: Configured, around: Around, keeping: Keeping, stop: Stop, *, independent: bool
+    ) -> None:
         self._trainer = trainer
         self._around = around
         self._keeping = keeping
+        self._stop = stop
         self._is_independent = independent
         self.given: GivenModel = trainer._given
         self.models: list[keras.Model] = []
@@ -191,7 +195,8 @@ class Beginning:
             self._live(model, prepared),
             callbacks,
             self._plan(member, callbacks, rows),
-            Stop(),
+            # Of one model it is the same, so that a Ctrl-C in a callback counts before the next epoch begins.
+            Stop() if self._is_independent else self._stop,
             judge=None if validating is None else validating.judge_of(model),
             stop_when=around.stop,
             on_epoch=lambda epoch, logs, ended: self._closed(member, conductor, epoch, logs, ended),

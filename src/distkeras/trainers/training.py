@@ -181,7 +181,9 @@ class Training:
 
     def _take_keeping(self, keeping: Keeping) -> None:
         self._keeping = keeping
-        self._begun = Beginning(self._trainer, self._around, keeping, independent=self._is_independent)
+        self._begun = Beginning(
+            self._trainer, self._around, keeping, self.stop, independent=self._is_independent
+        )
 
     def _has_ended(self) -> bool:
         """Take the models and the history of a run that is over; return whether it is."""
@@ -197,7 +199,7 @@ class Training:
         if self._ended_before is None:
             return False
         self._begun.take_final(run)
-        self.models = self._begun.models
+        self.models, self.is_complete = self._begun.models, True
         return True
 
     def _worker_rows(
