@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import distkeras
 from distkeras import algorithms, load_run
 from distkeras.events import EpochEnded
+from distkeras.lifecycle import Around
 from distkeras.runs import WriteFailed
 from distkeras.runs.checkpoints import CheckpointFolder
 
@@ -172,3 +174,38 @@ def test_more_epochs_another_rate_and_other_workers_are_allowed_and_said(data, t
     assert sum(window.samples for window in run.windows()) == 4 * ROWS
     assert {window.worker for window in run.windows()} == {0, 1}
     assert int(run.model(3).optimizer.iterations) > 3 * ROWS // 8  # It goes on from the checkpoint's.
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_run_that_has_ended_by_itself_is_over_until_more_is_asked(data, tmp_path, caplog):
+    ends = {"stop": distkeras.StopWhen(loss=100.0)}
+    first = trainer()
+    trained = train(first, data, tmp_path, **ends)
+    assert (first.result.reason, first.result.epochs) == ("target", 1)
+    again, in_place = trainer(), trainer()
+    returned = train(again, data, tmp_path, Dies(0), **ends)  # No callback runs.
+    history = in_place.train_in_place(None, Around(run=tmp_path, **ends), resume="auto")  # Nor is data read.
+    for model in (returned, in_place.keras_model, load_run(tmp_path).model("final")):
+        for one, other in zip(trained.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert int(model.optimizer.iterations) == ROWS // 8
+    assert again.result == in_place.result == replace(first.result, seconds=again.result.seconds)
+    assert again.get_history().history == history.history == first.get_history().history
+    assert [each.iteration for each in again.get_history()] == [
+        each.iteration for each in first.get_history()
+    ]
+    assert len(load_run(tmp_path).facts["sessions"]) == 1
+    assert caplog.text.count("To go on, give more epochs or resume=True") == 2
+    on = trainer()
+    on.train(data, shuffle=True, callbacks=callbacks(), run=tmp_path, resume=True)
+    assert (on.result.reason, on.get_history().epoch) == ("finished", [0, 1, 2, 3])
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_run_that_was_stopped_from_outside_goes_on(data, tmp_path):
+    first, second = trainer(), trainer()
+    stops = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epoch == 1 and first.stop())
+    train(first, data, tmp_path, stops)
+    assert (first.result.reason, first.result.epochs) == ("stop", 2)
+    train(second, data, tmp_path)
+    assert (second.result.reason, second.get_history().epoch) == ("finished", [0, 1, 2, 3])

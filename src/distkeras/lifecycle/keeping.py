@@ -16,6 +16,7 @@ from distkeras.cluster.resume import Interrupted, Start, find_interrupted, start
 from distkeras.events import EpochEnded, ServerRestored
 from distkeras.lifecycle.callback_state import CallbackStates
 from distkeras.lifecycle.failures import Failures
+from distkeras.lifecycle.result import BY_ITSELF
 from distkeras.runs import EpochRecord, Run, RunOptions
 from distkeras.runs.counted import Seen
 
@@ -237,7 +238,7 @@ class Keeping:
         state = {
             "callbacks": self._states[member].get(),
             "rate": conductor.live.rate(),
-            "stop": bool(conductor.live.model.stop_training or conductor.stop.reason),
+            "stop": conductor.live.model.stop_training or conductor.stop.reason in BY_ITSELF,
         }
         samples = 0 if ended is None else ended.samples
         unwritten = self._unwritten.setdefault(member, [])
@@ -274,14 +275,14 @@ class Keeping:
         }
         return {"run": self.run.address, "checkpoints": checkpoints, "failures": self._failures.all}
 
-    def finish(self, result: TrainingResult) -> None:
-        """Write how the training ended.
+    def finish(self, result: TrainingResult, models: Sequence[keras.Model]) -> None:
+        """Write how the training ended, and the models that it returns.
 
         Raises:
             OSError: the store refuses it, or has refused the last record or checkpoint.
         """
         if self.run is not None:
-            self.run.finish(vars(result))
+            self.run.finish(vars(result), models)
             self._failures.raise_last(self.run)
 
     def _key(self, member: int) -> int | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Reason = Literal["finished", "callback", "target", "time", "stop", "interrupt", "not finite"]
+
+BY_ITSELF: tuple[Reason, ...] = ("finished", "callback", "target", "time", "not finite")
+"""Reasons of a training that nobody has stopped from outside."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,13 @@ class TrainingResult:
     seconds: float = 0.0
     server_placement: str = "driver"
     placement_reason: str = ""
+
+    @classmethod
+    def stored(cls, facts: Mapping[str, Any]) -> TrainingResult:
+        """Return the result that a run has in its `result.json`."""
+        known = {each.name: facts[each.name] for each in fields(cls) if each.name in facts}
+        checkpoints = {int(epoch): address for epoch, address in facts.get("checkpoints", {}).items()}
+        return cls(**known | {"checkpoints": checkpoints, "failures": tuple(facts.get("failures", ()))})
 
     @classmethod
     def of(

@@ -10,6 +10,7 @@ from distkeras.runs.folder import Folder, RunError
 VERSION = 1
 """Version of the format, raised when older releases cannot read it. Releases read all older versions."""
 FACTS, RESULT = "run.json", "result.json"
+MODEL, SNAPSHOTS = "model.keras", "snapshots"
 
 
 def read_facts(folder: Folder) -> dict[str, Any] | None:
@@ -25,6 +26,11 @@ def read_facts(folder: Folder) -> dict[str, Any] | None:
             f"Received: format {facts['format']}, of a later release. Upgrade distkeras."
         )
     return facts
+
+
+def final_of(member: int | None) -> str:
+    """Return the name of the file with the model that a training has returned, or with that of a member."""
+    return "final.keras" if member is None else f"final-member-{member}.keras"
 
 
 def json_of(folder: Folder, name: str) -> dict[str, Any] | None:

@@ -11,11 +11,10 @@ from distkeras.events import Window
 from distkeras.runs.checkpoints import CheckpointFolder, CheckpointIndex
 from distkeras.runs.counted import counted_windows
 from distkeras.runs.event_files import Written, read_events
-from distkeras.runs.facts import RESULT, json_of, read_facts
+from distkeras.runs.facts import MODEL, RESULT, SNAPSHOTS, final_of, json_of, read_facts
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
 from distkeras.runs.models import with_snapshot
 from distkeras.runs.records import EpochRecord, read_records
-from distkeras.runs.run import MODEL, SNAPSHOTS
 from distkeras.wire.lease import find_holder
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class LoadedRun:
 
     def model(
         self,
-        which: int | Literal["best", "last", "snapshot", "initial"] = "best",
+        which: int | Literal["best", "last", "final", "snapshot", "initial"] = "best",
         *,
         member: int | None = None,
         **options: Any,
@@ -108,17 +107,21 @@ class LoadedRun:
         """Return a model of the run.
 
         Args:
-            which: "best" or "last" for that checkpoint, or the epoch of one, 0-based; "snapshot" for the
-                center in the newest snapshot of the parameter server, with a new optimizer; "initial" for the
-                model as it was given.
+            which: "best" or "last" for that checkpoint, or the epoch of one, 0-based; "final" for the model
+                that the training has returned; "snapshot" for the center in the newest snapshot of the
+                parameter server, with a new optimizer; "initial" for the model as it was given.
             member: in an ensemble, the member.
             **options: `custom_objects`, `compile` and `safe_mode`, as `keras.saving.load_model` takes them.
 
         Raises:
             RunError: the run has no such model.
         """
+        if which == "final":
+            if self.result is None:
+                raise RunError(f"Expected a run that has ended. Received: which='final', {self!r}")
+            return self._saved(final_of(member), options)
         if which in ("initial", "snapshot"):
-            model = self._initial(options)
+            model = self._saved(MODEL, options)
             if which == "initial":
                 return model
             address = f"{self._given.rstrip('/')}/{SNAPSHOTS}"
@@ -128,22 +131,22 @@ class LoadedRun:
         epoch = named.get(which, which)
         if isinstance(epoch, bool) or not isinstance(epoch, int):
             raise RunError(
-                'Expected "best", "last", "snapshot", "initial" or the epoch of a checkpoint. '
+                'Expected "best", "last", "final", "snapshot", "initial" or the epoch of a checkpoint. '
                 f"Received: which={which!r}; epochs with checkpoints: "
                 f"{[entry.epoch for entry in folder.index.entries]}"
             )
         return folder.load(epoch, **options)
 
-    def _initial(self, options: Mapping[str, Any]) -> keras.Model:
+    def _saved(self, name: str, options: Mapping[str, Any]) -> keras.Model:
         import keras
 
         try:
-            with self._folder.reading(MODEL) as path, warnings.catch_warnings():
+            with self._folder.reading(name) as path, warnings.catch_warnings():
                 # An optimizer that has not trained has no state in the file, and Keras warns of it.
                 warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
                 return keras.saving.load_model(path, **options)
         except FileNotFoundError:
-            raise RunError(f"Expected the run's model, {MODEL}. Received: none at {self.address}") from None
+            raise RunError(f"Expected the run's model, {name}. Received: none at {self.address}") from None
 
 
 def load_run(

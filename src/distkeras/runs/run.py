@@ -6,6 +6,7 @@ events/         every event, in order, one a line: `[name, fields]`
 epochs/         one record an epoch: logs, and the state of callbacks and driver
 checkpoints/    models as Keras saves them, and their index
 snapshots/      the parameter servers' own
+final.keras     the model that the training has returned
 result.json     how the training ended; missing if it did not
 lease-*.json    the driver that may write
 """
@@ -18,7 +19,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -28,7 +29,7 @@ from distkeras.events import SnapshotWritten, Window
 from distkeras.runs.checkpoints import Checkpoint, CheckpointFolder, CheckpointIndex
 from distkeras.runs.counted import Seen, counted_windows
 from distkeras.runs.event_files import EventWriter, RunResumed, Written, read_events
-from distkeras.runs.facts import FACTS, RESULT, VERSION, json_of, read_facts
+from distkeras.runs.facts import FACTS, MODEL, RESULT, SNAPSHOTS, VERSION, final_of, json_of, read_facts
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
 from distkeras.runs.mirror import SnapshotMirror, remote_snapshots
 from distkeras.runs.options import RunOptions
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     import keras
 
 logger = logging.getLogger(__name__)
-
-MODEL, SNAPSHOTS = "model.keras", "snapshots"
 
 
 class Run:
@@ -125,6 +124,11 @@ class Run:
     def earlier(self) -> Mapping[str, Any] | None:
         """The settings of the run to go on with; `None` for a new one."""
         return self._facts["settings"] if self.resumed else None
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """How the training ended; `None` if it has not."""
+        return json_of(self._folder, RESULT)
 
     @property
     def snapshots(self) -> str:
@@ -302,6 +306,22 @@ class Run:
         with self._lock:
             return self._checkpoints_of(member).load(epoch, **options)
 
+    @property
+    def has_final(self) -> bool:
+        """Whether there is a model, or one of each member, that a training has returned."""
+        return any(self._folder.exists(final_of(member)) for member in (None, 0))
+
+    def load_final(self, member: int | None = None, **options: Any) -> keras.Model:
+        """Return the model that the training has returned; `options` are those of `load_model` of Keras.
+
+        Raises:
+            FileNotFoundError: there is none, as in runs of earlier releases.
+        """
+        import keras
+
+        with self._folder.reading(final_of(member)) as path:
+            return keras.saving.load_model(path, **options)
+
     def events(self) -> Iterator[Written]:
         """Yield everything that was written, also what was rolled back."""
         with self._lock:
@@ -320,15 +340,19 @@ class Run:
         begin_anew = RunResumed(until, "checkpoint", 0.0)
         return counted_windows(lambda: chain(self.events(), [begin_anew]), seen)
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: Mapping[str, Any], models: Sequence[keras.Model] = ()) -> None:
         """Write how the training ended.
 
         Args:
             result: the reason, epochs and whatever else is known; objects become dicts of their fields.
+            models: the model that the training returns, or those of all members of an ensemble.
         """
         with self._lock:
             self._events.flush()
             self._lease.check()
+            for member, model in enumerate(models):
+                with self._folder.writing(final_of(member if len(models) > 1 else None)) as path:
+                    model.save(path)
             self._folder.write(RESULT, json.dumps(plain(result, self._hide), indent=1).encode())
 
     def close(self) -> None:

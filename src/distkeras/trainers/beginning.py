@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from distkeras.cluster.resume import Interrupted
     from distkeras.lifecycle.around import Around
     from distkeras.lifecycle.keeping import Keeping
+    from distkeras.runs import Run
     from distkeras.trainers.configured import Configured
     from distkeras.trainers.given import GivenModel
     from distkeras.trainers.validating import Validating
@@ -39,6 +40,7 @@ class Beginning:
         trainer: the trainer, whose history gets the earlier sessions and the epochs.
         around: what goes around the training.
         keeping: what the training keeps.
+        stop: the reason to end the whole training.
         independent: whether each worker trains a model of its own.
 
     Attributes:
@@ -51,10 +53,13 @@ class Beginning:
         num_epoch: number of epochs that the center trains.
     """
 
-    def __init__(self, trainer: Configured, around: Around, keeping: Keeping, *, independent: bool) -> None:
+    def __init__(
+        self, trainer: Configured, around: Around, keeping: Keeping, stop: Stop, *, independent: bool
+    ) -> None:
         self._trainer = trainer
         self._around = around
         self._keeping = keeping
+        self._stop = stop
         self._is_independent = independent
         self.given: GivenModel = trainer._given
         self.models: list[keras.Model] = []
@@ -99,6 +104,23 @@ class Beginning:
             return self.given.first_vector()
         return np.stack([conductor.live.vector() for conductor in self.conductors])
 
+    def take_final(self, run: Run) -> None:
+        """Take the models and the history of a run that has ended, in place of a training."""
+        trainer, history = self._trainer, self._trainer._history
+        members = range(trainer.num_workers) if self._is_independent else range(1)
+        for window in run.windows():
+            history.append(window)
+        for record in run.records(0 if len(members) > 1 else None):
+            history.add_epoch(record.epoch, record.logs)
+        for member in members:
+            saved = run.load_final(
+                member if len(members) > 1 else None, custom_objects=trainer.custom_objects
+            )
+            given = self._around.in_place
+            model = trainer.keras_model if given else self.given.trained(self.given.first_vector())
+            _take_saved(model, saved)
+            self.models.append(model)
+
     def _decide(
         self, rows: tuple[int, ...], settings: Mapping[str, Any], interrupted: Interrupted | None
     ) -> None:
@@ -132,9 +154,7 @@ class Beginning:
         model = self.models[0]
         live = self._live(model, prepared)
         rate = live.rate()
-        model.set_weights(saved.get_weights())
-        if model.optimizer is not None and saved.optimizer is not None:
-            set_values(model.optimizer, tuple(value_of(cell) for cell in saved.optimizer.variables))
+        _take_saved(model, saved)
         if self._keeping.start.changes.rates:
             live.set_rate(rate)
 
@@ -175,7 +195,8 @@ class Beginning:
             self._live(model, prepared),
             callbacks,
             self._plan(member, callbacks, rows),
-            Stop(),
+            # Of one model it is the same, so that a Ctrl-C in a callback counts before the next epoch begins.
+            Stop() if self._is_independent else self._stop,
             judge=None if validating is None else validating.judge_of(model),
             stop_when=around.stop,
             on_epoch=lambda epoch, logs, ended: self._closed(member, conductor, epoch, logs, ended),
@@ -228,6 +249,16 @@ class Beginning:
         plan = EpochPlan(steps=steps, within_pass=len(rows) == 1)
         found = rows_of_epochs(rows, trainer.batch_size, epochs, plan, trainer.feeding.drop_remainder)
         return found[:1] if len(set(found)) == 1 else found
+
+
+def _take_saved(model: keras.Model, saved: keras.Model) -> None:
+    """Give `model` the weights and the state of the optimizer of `saved`, its copy in a run."""
+    model.set_weights(saved.get_weights())
+    if model.optimizer is None or saved.optimizer is None:
+        return
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    set_values(model.optimizer, tuple(value_of(cell) for cell in saved.optimizer.variables))
 
 
 def callbacks_of(given: Any, member: int, members: int) -> Any:

@@ -147,7 +147,8 @@ class DistributedTrainer(Trainer):
                 `run`, or `server=ServerOptions(snapshots=SnapshotOptions(address))`, sets the address of the
                 snapshots. With a `run`: False for a new run, True for one that exists, "auto" for either; its
                 history, records and callbacks go on as well, and the number of workers may differ where the
-                rule keeps no state on the server: see docs/runs.md.
+                rule keeps no state on the server: see docs/runs.md. With "auto", a run that has ended by
+                itself is over: its model is returned, unless there are more epochs.
                 The data and the trainer's arguments must be the same, with these exceptions: there may be
                 more epochs, and learning rates and metrics may differ. If no seed is given, the snapshot's
                 seed is used. The history then has the windows since that snapshot. If another run still

@@ -23,6 +23,7 @@ from distkeras.cluster.validate import check_last_batch
 from distkeras.events import EpochEnded, Event, ServerRestored, Window
 from distkeras.lifecycle.around import Around
 from distkeras.lifecycle.conducting import Conducting
+from distkeras.lifecycle.ended import ended_result
 from distkeras.lifecycle.interrupt import FirstInterrupt
 from distkeras.lifecycle.keeping import Keeping, Resume
 from distkeras.lifecycle.live_model import LiveModel
@@ -87,6 +88,7 @@ class Training:
         self._resume = resume
         self._is_independent = independent
         self._ended: list[EpochEnded] = []
+        self._ended_before: TrainingResult | None = None
         self.models: list[keras.Model] = []
         self.last: list[Vector] = []
         self.is_complete = False
@@ -103,6 +105,8 @@ class Training:
         roles = Roles(trainer.features_col, trainer.label_col, trainer.sample_weight_col)
         with ExitStack() as stack:
             self._take_keeping(stack.enter_context(Keeping.opened(self._around.run, self._resume)))
+            if self._has_ended():
+                return self.models, 0
             server = self._keeping.server(trainer.server)
             interrupted = self._keeping.find(server)
             seed = self._keeping.seed(interrupted)
@@ -139,7 +143,7 @@ class Training:
                 self._placed = outcome.placed
             self._end(outcome, prepared)
             self.is_complete = True
-            self._keeping.finish(self.result(time.monotonic() - started))
+            self._keeping.finish(self.result(time.monotonic() - started), self.models)
             return self.models, outcome.num_updates
 
     @property
@@ -149,10 +153,18 @@ class Training:
 
     def keras_history(self) -> keras.callbacks.History:
         """Return Keras's history of the one model of the training."""
-        return self._begun.conductors[0].callbacks.history
+        if self._begun.conductors:
+            return self._begun.conductors[0].callbacks.history
+        found, own = keras.callbacks.History(), self._trainer._history
+        found.set_model(self.models[0])
+        found.epoch, found.history = list(own.epoch), dict(own.history)
+        found.model.history = found
+        return found
 
     def result(self, seconds: float) -> TrainingResult:
         """Return why the training ended, and its best epoch."""
+        if self._ended_before is not None:
+            return self._ended_before
         stops = [self.stop, *(conductor.stop for conductor in self._begun.conductors)]
         reason, detail = next(
             ((stop.reason, stop.detail) for stop in stops if stop.reason is not None),
@@ -169,7 +181,26 @@ class Training:
 
     def _take_keeping(self, keeping: Keeping) -> None:
         self._keeping = keeping
-        self._begun = Beginning(self._trainer, self._around, keeping, independent=self._is_independent)
+        self._begun = Beginning(
+            self._trainer, self._around, keeping, self.stop, independent=self._is_independent
+        )
+
+    def _has_ended(self) -> bool:
+        """Take the models and the history of a run that is over; return whether it is."""
+        trainer, run = self._trainer, self._keeping.run
+        if run is None or not run.ended:
+            return False
+        seed = self._keeping.seed(None)
+        if seed is not None and not trainer._seeded:
+            trainer.seed = seed
+        settings = trainer._settings(self._shuffle, 0)
+        del settings["num_rows"]  # The data is not read.
+        self._ended_before = ended_result(run, self._resume, settings)
+        if self._ended_before is None:
+            return False
+        self._begun.take_final(run)
+        self.models, self.is_complete = self._begun.models, True
+        return True
 
     def _worker_rows(
         self, prepared: Prepared, held: TrainingData, stack: ExitStack
