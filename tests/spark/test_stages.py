@@ -113,4 +113,4 @@ def test_an_executor_that_cannot_reach_a_server_is_named_with_the_address(spark,
         check_reachable(spark, [here, SimpleNamespace(host="127.0.0.1", port=1)], 2)
     assert "cannot reach parameter server 1 at 127.0.0.1:1: connection refused." in str(refused.value)
     assert "server 0" not in str(refused.value)
-    assert "ServerOptions(host=...)" in str(refused.value)
+    assert "ServerOptions(host=..., bind=...)" in str(refused.value)

@@ -57,9 +57,9 @@ class ServerUnreachable(ConnectionError):
 
 
 _MEND = (
-    "Open the port between the machines; ServerOptions(ports=(40123,)) keeps it the same. If executors know this "
-    "machine by another name or address, such as behind a NAT, set ServerOptions(host=...), and bind=... to an "
-    "address of this machine."
+    "Open the port between the machines; ServerOptions(ports=(40123,)) keeps it the same. If executors know "
+    "this machine by another name or address, such as behind a NAT, set ServerOptions(host=..., bind=...). "
+    'With server_placement="executors" nothing has to reach it.'
 )
 
 
@@ -89,7 +89,7 @@ def check_reachable(
         rows = _ask(spark, addresses, num_tasks, max(1.0, deadline - time.monotonic()))
         _refuse_faults(rows, addresses)
         answered |= {row.executor for row in rows}
-        missing = sorted(known_executors(spark) - answered)
+        missing = sorted({f"Executor {known}" for known in known_executors(spark)} - answered)
         if rows and not missing:
             return
         if time.monotonic() > deadline:
@@ -97,7 +97,7 @@ def check_reachable(
                 "Within %.0f s no task ran on %s: it is not known whether workers there reach the parameter "
                 "servers.",
                 limit,
-                f"the executors {missing}" if missing else "any executor",
+                ", ".join(missing) if missing else "any executor",
             )
             return
         time.sleep(0.1)
@@ -119,8 +119,8 @@ def _ask(spark: SparkSession, addresses: Sequence[Address], num_tasks: int, limi
 
 def _refuse_faults(rows: Sequence[Any], addresses: Sequence[Address]) -> None:
     faults = [
-        f"Executor {row.executor} on {row.host} cannot reach parameter server {index} at "
-        f"{address.host}:{address.port}: {fault}."
+        f"{row.executor} on {row.host} cannot reach parameter server {index} at {address.host}:"
+        f"{address.port}: {fault}."
         for row in rows
         for index, (address, fault) in enumerate(zip(addresses, row.faults, strict=True))
         if fault
@@ -136,12 +136,12 @@ def _asker(attempts: Callable[[], list[str]]) -> Callable[[int], tuple[str, str,
         import platform
 
         # PySpark does not say which executor this is. The JVM from which this process descends does.
-        process, executor = os.getpid(), "?"
+        process, executor = os.getpid(), "An executor"
         while process > 1 and os.path.exists(f"/proc/{process}/cmdline"):
             with open(f"/proc/{process}/cmdline", "rb") as file:
                 words = file.read().split(b"\0")
             if b"--executor-id" in words:
-                executor = words[words.index(b"--executor-id") + 1].decode()
+                executor = f"Executor {words[words.index(b'--executor-id') + 1].decode()}"
                 break
             with open(f"/proc/{process}/stat") as stat:
                 process = int(stat.read().rpartition(")")[2].split()[1])
