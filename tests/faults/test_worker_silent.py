@@ -135,7 +135,7 @@ class Scripted:
         restore_snapshot(self.center, snapshot, self.center.event_log.next)
 
     def watch(self):
-        return Watch(self, self, self, 2, lambda event: None, give_up=1800, clock=lambda: self.now)
+        return Watch(self, self, self, 2, lambda event: None, clock=lambda: self.now)
 
 
 def train(world):

@@ -20,6 +20,7 @@ from distkeras.algorithms import DOWNPOUR, Sequential
 from distkeras.center import CenterConfig
 from distkeras.center.requests import Poll, Pull
 from distkeras.cluster import placing as cluster_placing
+from distkeras.cluster import reach
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.placement import NotShared
 from distkeras.cluster.placing import Placing, check_options, check_room
@@ -227,7 +228,8 @@ def test_where_the_executors_reach_is_found_out_and_said(spark, tmp_path, monkey
     servers, placed = placing.start(auto, auto.shared_with(None, SnapshotOptions()))
     with servers:
         assert str(placed) == "beside the driver: all workers run on its machine"
-    monkeypatch.setattr(cluster_placing, "is_local", lambda _: False)
+    for module in (cluster_placing, reach):
+        monkeypatch.setattr(module, "is_local", lambda _: False)
     servers, placed = placing.start(auto, None)
     with servers:
         assert str(placed) == "beside the driver: the executors reach it"

@@ -24,10 +24,12 @@ from distkeras.cluster.placing import Placing
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerSetup
+from distkeras.cluster.settings import allocates_dynamically
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import GRACE_SECONDS, Stage
 from distkeras.cluster.story import Story
-from distkeras.cluster.watch import Watch, WorkerError
+from distkeras.cluster.task_status import task_statuses
+from distkeras.cluster.watch import Limits, Watch, WorkerError
 from distkeras.cluster.watching import Watching
 from distkeras.cluster.worker_stage import worker_stage
 from distkeras.wire.client import ServerLost
@@ -122,6 +124,7 @@ class Job:
         Raises:
             NotEnoughSlots: a synchronous algorithm has more workers than the cluster has task slots.
             ExecutorsNotReady: a package is missing in the executors' Python.
+            ServerUnreachable: an executor cannot open a connection to a parameter server.
             WorkerError: an exception in a worker, or in the algorithm on the server.
             ServerFailed: the parameter server's process did not start, or ended.
             NotShared: servers on executors have no folder that all executors share.
@@ -152,8 +155,10 @@ class Job:
     def _train(self, conduct: Callable[[Watching], None]) -> Outcome:
         spark = self.frame.sparkSession
         center = self.task.center
-        barrier = center.algorithm.synchronous
-        check_slots(spark, center.num_workers, barrier=barrier)
+        together = center.algorithm.synchronous
+        # Spark refuses a barrier stage with dynamic allocation. Without one, a lost worker is replaced alone.
+        barrier = together and not allocates_dynamically(spark)
+        slots = check_slots(spark, center.num_workers, together=together)
         threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
         started, placed = self._started(spark, threads)
         with started as servers, delivered(spark, self.model) as model:
@@ -169,13 +174,27 @@ class Job:
                 copies=_speculates(spark) and not barrier,  # A barrier stage gets none.
             )
             tell = partial(self.story.tell, level=logging.WARNING, name=__name__)
-            stage = worker_stage(self.frame, envelope, barrier=barrier, tell=tell)
+            stage = worker_stage(
+                self.frame,
+                envelope,
+                barrier=barrier,
+                tell=tell,
+                # With an executor its slots are lost, until another one has come.
+                before_again=partial(check_slots, spark, center.num_workers, together=together),
+            )
+            limits = Limits(
+                give_up=self.options.give_up,
+                start=self.options.start,
+                together=together,
+                slots=slots,
+                tasks=partial(task_statuses, spark, stage.tag),
+            )
             stage.start()
             try:
                 # Models are reference cycles, which Python rarely collects. The driver is idle now.
                 gc.collect()
                 with servers.client() as client:
-                    return replace(self._watched(stage, servers, client, conduct), placed=placed)
+                    return replace(self._watched(stage, servers, client, limits, conduct), placed=placed)
             except BaseException as error:
                 _end(stage, servers, error)
                 raise
@@ -190,6 +209,7 @@ class Job:
         stage: Stage,
         servers: Servers | ServerTasks,
         client: Client | Group | Mailbox,
+        limits: Limits,
         conduct: Callable[[Watching], None],
     ) -> Outcome:
         """Let `conduct` read the events of the workers to their end, and return the outcome."""
@@ -200,7 +220,7 @@ class Job:
             client,
             self.task.center.num_workers,
             watching.put,
-            self.options.give_up,
+            limits,
             story=self.story,
             settable_rate=self.model.settable_rate,
             center=self.task.center,

@@ -36,6 +36,9 @@ class ServerOptions:
         heartbeat: seconds without a message after which a worker counts as lost: it is reported, and
             synchronous rounds may continue without it. Workers send heartbeats three times as often, also
             during windows of hours.
+        start: seconds after which a training ends with an error if a worker's task runs, others train, and
+            that worker has not asked for the center. It reads its validation rows before. Over Spark Connect,
+            which tells nothing of tasks, this holds for synchronous algorithms, and `give_up` for the others.
         give_up: seconds after which a training ends with an error: without a message from a lost worker,
             until the executors have imported Keras, or until the first worker has started.
         shared_memory: workers on the server's own machine, if it runs Linux, exchange through memory that
@@ -63,6 +66,7 @@ class ServerOptions:
     restarts: int = 3
     timeout: float = TIMEOUT
     heartbeat: float = 30.0
+    start: float = 600.0
     give_up: float = 1800.0
     shared_memory: bool = True
     tls: bool | TLS = False
@@ -86,8 +90,8 @@ class ServerOptions:
                 "`record` must be the path of a folder on the driver's machine, such as '/data/run', or "
                 f"None. Received: record={self.record!r}"
             )
-        for name, finite in (("heartbeat", True), ("timeout", True), ("patience", False), ("give_up", False)):
-            _check_seconds(name, getattr(self, name), finite)
+        for name in ("heartbeat", "timeout", "patience", "start", "give_up"):
+            _check_seconds(name, getattr(self, name), finite=name in ("heartbeat", "timeout"))
         self._check_ports()
         if self.memory is not None and (type(self.memory) is not int or self.memory <= 0):
             raise ValueError(

@@ -11,13 +11,14 @@ from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.options import ServerOptions, addresses
 from distkeras.cluster.placement import Placed, Placement, Shared
+from distkeras.cluster.reach import ServerUnreachable, check_reachable
 from distkeras.cluster.reached import unreached
 from distkeras.cluster.server_parts import ServerParts
 from distkeras.cluster.server_tasks import ServerTasks
 from distkeras.cluster.servers import Servers
 from distkeras.cluster.settings import is_local
 from distkeras.cluster.shared_access import NotShared, find_access
-from distkeras.cluster.slots import NotEnoughSlots, count_slots
+from distkeras.cluster.slots import NotEnoughSlots, wait_for_slots
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -58,6 +59,7 @@ class Placing:
         Raises:
             NotShared: executors do not share the folder.
             NotEnoughSlots: workers and servers do not fit into the application.
+            ServerUnreachable: an executor does not reach a server.
             Exception: what `check` raises, or the start of the servers.
         """
         if where.where == "driver":
@@ -77,16 +79,10 @@ class Placing:
             return self.beside_driver(), Placed("driver", "all workers run on its machine")
         if is_remote() and self.setup.options.host is None and shared is not None:
             return self.on_executors(shared), Placed("executors", "Spark Connect knows no way to the driver")
-        servers = self.beside_driver()
         try:
-            faults = unreached(self.spark, servers.addresses, self.setup.center.num_workers)
-        except BaseException:
-            with servers:
-                raise
-        if not faults:
-            return servers, Placed("driver", "the executors reach it")
-        with servers:
-            pass
+            return self.beside_driver(), Placed("driver", "the executors reach it")
+        except ServerUnreachable as unreachable:
+            faults = unreachable.faults
         if shared is None:
             raise NotShared(
                 "The executors cannot reach the parameter servers beside the driver, and for servers on "
@@ -100,6 +96,20 @@ class Placing:
         return placing.on_executors(shared), Placed("executors", faults[0])
 
     def beside_driver(self) -> Servers:
+        """Start the servers' processes, which all executors must reach.
+
+        Raises:
+            ServerUnreachable: an executor does not; no server is left.
+        """
+        servers = self._start_processes()
+        try:
+            check_reachable(self.spark, servers.addresses, self.setup.center.num_workers)
+        except BaseException:
+            with servers:
+                raise
+        return servers
+
+    def _start_processes(self) -> Servers:
         """Start the servers' processes while Spark checks whether its executors can train."""
         host, bind = addresses(self.spark, self.setup.options)
         with ThreadPoolExecutor(1) as pool:
@@ -131,12 +141,21 @@ class Placing:
             *(self.spark, center.num_workers, len(parts.bounds), access.slots),
             together=center.algorithm.synchronous,
         )
-        return ServerTasks(
+        servers = ServerTasks(
             *(self.spark, parts, self.initial, shared.folder, access),
             abandoned=shared.abandoned,
             resume=self.resume,
             story=self.story,
         )
+        try:
+            if not is_local(self.spark) and (
+                faults := unreached(self.spark, servers.addresses, center.num_workers)
+            ):
+                raise ServerUnreachable(faults, "Open the ports between the executors.")
+        except BaseException:
+            with servers:
+                raise
+        return servers
 
 
 def check_options(options: ServerOptions) -> None:
@@ -169,8 +188,8 @@ def check_room(spark: SparkSession, workers: int, servers: int, couriers: int, *
         NotEnoughSlots: there are too few slots.
     """
     needed = servers + couriers + (workers if together else 1)
-    slots = count_slots(spark)
-    if slots is None or slots >= needed:
+    slots = wait_for_slots(spark, needed)
+    if slots >= needed:
         return
     kinds = f"{servers} for parameter servers, {workers if together else 'at least 1'} for workers"
     if couriers:

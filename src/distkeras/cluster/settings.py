@@ -31,6 +31,13 @@ def tries_once(spark: SparkSession) -> bool:
     return is_local(spark) and "," not in str(spark.conf.get("spark.master", "local"))
 
 
+def allocates_dynamically(spark: SparkSession) -> bool:
+    """Whether Spark starts executors for tasks that wait, and ends idle ones."""
+    if is_local(spark):  # There the setting has no effect.
+        return False
+    return str(spark.conf.get("spark.dynamicAllocation.enabled", "false")).lower() == "true"
+
+
 PYTHON = "python3"
 """The Python that Spark starts by default: the first on the PATH."""
 

@@ -14,7 +14,7 @@ from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.settings import tries_once
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
+    from pyspark.sql import DataFrame, Row, SparkSession
 
 GRACE_SECONDS = 5.0
 LOCAL_RUNS = 4
@@ -23,31 +23,51 @@ LOCAL_RUNS = 4
 LOST = ("SourceLost", "Python worker exited unexpectedly")
 """Parts of Spark's errors for a task that it would retry elsewhere."""
 
+LOST_BARRIER = "Could not recover from a failed barrier ResultStage"
+"""Part of Spark's error for a job whose last stage is a barrier stage that has lost a task.
+
+Spark itself would restart one with a shuffle behind it. But where it refuses a barrier stage between two
+shuffles, as with dynamic allocation or with too few task slots, its scheduler loses count of its stages and
+ends the whole application, seen with Spark 4.3. It refuses a job's last stage without such damage.
+"""
+
 logger = logging.getLogger(__name__)
 
 
 class Stage:
     """A Spark job that collects the rows of `frame` in a thread.
 
-    On the master local[N], where Spark retries no task, the job runs again if a Python worker is lost.
+    On the master local[N], where Spark retries no task, the job runs again if a Python worker is lost. A
+    barrier stage runs again as a whole when it has lost a task, as often as Spark restarts a stage.
 
     Args:
         frame: the DataFrame.
         tell: receives a sentence when the job runs again.
+        barrier: whether the frame ends with a barrier stage.
+        before_again: called before the job runs again; its exception ends the stage.
 
     Attributes:
+        tag: part of the tags of its Spark jobs.
         rows: all rows, after the job has ended.
         error: the exception that ended the job, if any.
     """
 
-    def __init__(self, frame: DataFrame, tell: Callable[[str], None] = logger.warning) -> None:
+    def __init__(
+        self,
+        frame: DataFrame,
+        tell: Callable[[str], None] = logger.warning,
+        *,
+        barrier: bool = False,
+        before_again: Callable[[], object] = lambda: None,
+    ) -> None:
         self._tell = tell
         self.rows: list[Row] = []
         self.error: BaseException | None = None
         self._frame = frame
         self._spark = frame.sparkSession
-        self._tag = f"distkeras-{uuid.uuid4()}"
-        self._runs = LOCAL_RUNS if tries_once(self._spark) else 1
+        self.tag = f"distkeras-{uuid.uuid4()}"
+        self._before_again = before_again
+        self._runs, self._lost = _runs_of(self._spark, barrier)
         self._ended = threading.Event()
         self._thread = InheritableThread(target=self._run, daemon=True, session=self._spark)
 
@@ -59,16 +79,33 @@ class Stage:
         """Wait for at most `seconds`; return whether the job has ended."""
         return self._ended.wait(seconds)
 
+    def result(self, limit: float) -> list[Row] | None:
+        """Run the job and return its rows; `None` if it has not ended after `limit` seconds: it is cancelled.
+
+        Raises:
+            Exception: the error that ended the job.
+        """
+        self.start()
+        try:
+            ended = self.wait(limit)
+        finally:
+            self.cancel()
+        if not ended:
+            return None
+        if self.error is not None:
+            raise self.error
+        return self.rows
+
     def cancel(self, grace: float = 0.0) -> None:
         """Let Spark end the job if it has not ended by itself after `grace` seconds."""
         self._runs = 0
         if not self._ended.wait(grace):
-            self._spark.interruptTag(self._tag)
+            self._spark.interruptTag(self.tag)
             self._ended.wait(GRACE_SECONDS)
 
     def _run(self) -> None:
         try:
-            self._spark.addTag(self._tag)
+            self._spark.addTag(self.tag)
             self.rows = self._collect()
         except BaseException as error:
             self.error = error
@@ -76,14 +113,29 @@ class Stage:
             self._ended.set()
 
     def _collect(self) -> list[Row]:
+        frame = self._frame
         while True:
             self._runs -= 1
             try:
                 with limited_batches(self._spark):
-                    rows: list[Row] = self._frame.collect()
+                    rows: list[Row] = frame.collect()
             except Exception as error:
-                if self._runs <= 0 or not any(what in str(error) for what in LOST):
+                if self._runs <= 0 or not any(what in str(error) for what in self._lost):
                     raise
-                self._tell("A Python worker was lost, and all workers restart.")
+                self._before_again()
+                if self._runs <= 0:  # It was cancelled meanwhile.
+                    raise
+                self._tell("A worker was lost, and all workers restart.")
+                # A plan of its own: that of a frame that failed once returns the same error again.
+                frame = self._frame.select("*")
             else:
                 return rows
+
+
+def _runs_of(spark: SparkSession, barrier: bool) -> tuple[int, tuple[str, ...]]:
+    """Return how often a job may run, and parts of the errors after which it runs again."""
+    if tries_once(spark):
+        return LOCAL_RUNS, LOST
+    if not barrier:
+        return 1, ()
+    return int(spark.conf.get("spark.stage.maxConsecutiveAttempts", "4") or 4), (LOST_BARRIER,)

@@ -85,8 +85,8 @@ def session_for_data() -> SparkSession:
     return local_session()
 
 
-def slots_for(data: TrainingData) -> int | None:
-    """Return the number of task slots of the session that `data` is trained in; `None` over Spark Connect."""
+def slots_for(data: TrainingData) -> int:
+    """Return the number of task slots of the session that `data` is trained in."""
     return count_slots(data.sparkSession if isinstance(data, DataFrame) else session_for_data())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from distkeras.center import CenterConfig
 from distkeras.center.answers import MAX_PAGE, Polled, Pulled, Refused
 from distkeras.center.orders import NO_ORDERS
 from distkeras.center.requests import Poll, Pull, Request
+from distkeras.cluster.deadlines import Deadlines, Limits, WorkerError, python_traceback
 from distkeras.cluster.pace import Pace
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.story import Story
@@ -34,9 +36,7 @@ from distkeras.worker.final_state import failures_in
 
 DYING_SECONDS = 1.0
 
-
-class WorkerError(RuntimeError):
-    """A worker stopped on an exception; the message holds the whole traceback."""
+__all__ = ["Limits", "Watch", "WorkerError"]
 
 
 class Running(Protocol):
@@ -70,7 +70,7 @@ class Watch:
         client: the driver's connection to the center.
         num_workers: number of workers that have to commit their last window.
         on_event: receives every event, in the center's order.
-        give_up: seconds to wait for the first worker, or for a lost one.
+        limits: how long the driver waits for a worker.
         clock: returns seconds from any origin; replaced in tests.
         story: the story of the job, which receives the events; default: a new one.
         settable_rate: whether the workers' optimizer has a learning rate that can be ordered.
@@ -85,7 +85,7 @@ class Watch:
         client: Client | Group | Mailbox,
         num_workers: int,
         on_event: Callable[[Event], None],
-        give_up: float = 1800.0,
+        limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         story: Story | None = None,
         settable_rate: bool = True,
@@ -98,13 +98,9 @@ class Watch:
         self._server = server
         self._client = client
         self._on_event = on_event
-        self._training = set(range(num_workers))
         self._since = 0
-        self._give_up = give_up
         self._clock = clock
-        self._joined: set[int] = set()
-        self._silent: dict[int, float] = {}
-        self._started = clock()
+        self._deadlines = Deadlines(num_workers, limits or Limits(), clock, self._story.tell)
         self._settable_rate = settable_rate
         members = 0 if center is None or not center.independent else center.num_workers
         self._until = None if center is None else center.until
@@ -122,7 +118,7 @@ class Watch:
 
         Raises:
             WorkerError: an exception in a worker or in the algorithm on the server; a worker did not finish,
-                or was lost for too long; or none started.
+                was lost for too long, or never spoke; or none started.
             ServerFailed: the server ended and could not be restarted, or cannot continue.
         """
         ended, more = False, False
@@ -134,17 +130,15 @@ class Watch:
             more = len(polled.events) >= MAX_PAGE or (ended and bool(polled.events))
             for event in polled.events:
                 self._take(event)
-            self._check_deadlines()
+            self._deadlines.check()
             if self._ending.is_set():
                 return polled.num_updates
         if self._stage.error is not None:
-            raise self._stage.error
+            raise _error_of(self._stage.error)
         for worker, error in failures_in(self._stage.rows):
             raise WorkerError(f"Worker {worker} failed:\n{error}")
-        if self._training:
-            raise WorkerError(
-                f"The Spark stage ended, but the workers {sorted(self._training)} had not finished."
-            )
+        if missing := sorted(self._deadlines.training):
+            raise WorkerError(f"The Spark stage ended, but the workers {missing} had not finished.")
         return polled.num_updates
 
     def order(self, *, member: int | None = None, **changes: Any) -> None:
@@ -250,42 +244,33 @@ class Watch:
         untils = {self._until if until is None else until for until in self._wishes.untils}
         return max(self._pause, self._pace.seconds(untils, now - before))
 
-    def _check_deadlines(self) -> None:
-        now = self._clock()
-        if not self._joined and now - self._started > self._give_up:
-            raise WorkerError(
-                f"No worker had started after {self._give_up:.0f} s. See the Spark UI for the cause; "
-                "ServerOptions(give_up=...) allows for more time."
-            )
-        for worker, since in self._silent.items():
-            if now - since > self._give_up:
-                raise WorkerError(
-                    f"Worker {worker} sent no heartbeat for {now - since:.0f} s, and Spark did not "
-                    "replace it: its process hangs, or its machine cannot reach the parameter server. "
-                    "ServerOptions(give_up=...) allows for more time."
-                )
-
     def _take(self, event: Event) -> None:
         self._story.take(event)
         self._pace.take(event)
         match event:
             case Window() | WorkerJoined():
-                self._joined.add(event.worker)
-                self._training.add(event.worker)  # It may have left before more epochs were requested.
-                self._silent.pop(event.worker, None)
+                self._deadlines.heard(event.worker)
             case WorkerBack():
-                self._silent.pop(event.worker, None)
+                self._deadlines.back(event.worker)
             case WorkerLost():
-                self._silent[event.worker] = self._clock() - event.silence
+                self._deadlines.lost(event.worker, event.silence)
             case WorkerFailed():
                 raise WorkerError(f"Worker {event.worker} failed:\n{event.error}")
             case CenterFailed():
                 raise ServerFailed(event.error)
             case WorkerLeft():
-                self._training.discard(event.worker)
-                self._silent.pop(event.worker, None)
+                self._deadlines.left(event.worker)
             case ServerRestored():
-                self._training = {worker for worker, left in enumerate(event.left) if not left}
-                # The new process does not know which workers the old one missed, and reports those it hears.
-                self._silent = dict.fromkeys(self._joined & self._training, self._clock())
+                self._deadlines.restored(event.left)
         self._on_event(event)
+
+
+def _error_of(error: BaseException) -> BaseException:
+    """Return the error of a stage whose task raised: what the worker says, without what Spark adds to it."""
+    trace = python_traceback(str(error))
+    found = None if trace is None else re.search(r"ServerLost: Worker (\d+)", trace)
+    if found is None:
+        return error
+    lost = WorkerError(f"Worker {found[1]} failed:\n{trace}")
+    lost.__cause__ = error
+    return lost

@@ -22,25 +22,30 @@ if TYPE_CHECKING:
 
 
 def worker_stage(
-    frame: DataFrame, envelope: Envelope, *, barrier: bool, tell: Callable[[str], None]
+    frame: DataFrame,
+    envelope: Envelope,
+    *,
+    barrier: bool,
+    tell: Callable[[str], None],
+    before_again: Callable[[], object] = lambda: None,
 ) -> Stage:
     """Return the stage that trains on every partition of `frame`: partition i is worker i.
 
-    Spark retries a task whose process died; an exception of the task itself is returned as a row.
+    Spark retries a task whose process died, or that could not reach a server; other exceptions of the task
+    itself are returned as rows.
 
     Args:
         frame: the prepared rows, one partition per worker.
         envelope: the task and the settings for each worker.
         barrier: start all workers together, and restart all when one is lost.
         tell: as in `Stage`.
+        before_again: as in `Stage`.
 
     Returns:
         A stage that has not started; `worker.final_state` reads its rows.
     """
     trained = frame.mapInArrow(carried(_partition_function(envelope)), SCHEMA, barrier=barrier)
-    # Spark fails a barrier stage that is a job's last one when a task of it is lost. It restarts a stage
-    # whose rows go through a shuffle.
-    return Stage(trained.repartition(1) if barrier else trained, tell)
+    return Stage(trained, tell, barrier=barrier, before_again=before_again)
 
 
 def gpus_of(context: TaskContext) -> tuple[str, ...]:

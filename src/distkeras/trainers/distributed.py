@@ -176,6 +176,7 @@ class DistributedTrainer(Trainer):
                 is no room for servers on executors.
             NotShared: servers on executors have no folder that all executors share.
             ExecutorsNotReady: a package is missing in the executors' Python.
+            ServerUnreachable: an executor cannot open a connection to a parameter server.
             WorkerError: an exception in a worker, or in the algorithm on the server, with its traceback.
             ServerFailed: the parameter server's process ended before the job.
         """
@@ -258,7 +259,8 @@ class DistributedTrainer(Trainer):
             shuffle: as in `train`.
 
         Raises:
-            ValueError, TypeError, NotEnoughSlots, ExecutorsNotReady, WorkerError, ServerFailed: as `train`.
+            ValueError, TypeError, NotEnoughSlots, ExecutorsNotReady, ServerUnreachable, WorkerError,
+                ServerFailed: as `train`.
         """
         workers = self.num_workers
         some = rows_up_to(dataframe, workers)

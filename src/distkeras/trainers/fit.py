@@ -221,13 +221,7 @@ def _num_workers(x: Any, given: int | None) -> int:
     if given is not None:
         check_positive_integer("num_workers", given)
         return given
-    slots = slots_for(x)
-    if slots is None:
-        raise ValueError(
-            "Expected `num_workers`: over Spark Connect the number of task slots is not known. "
-            "Received: num_workers=None"
-        )
-    return slots
+    return max(1, slots_for(x))
 
 
 def _algorithm(given: Algorithm | None, workers: int, verbose: int | str) -> Algorithm:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import platform
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from distkeras.center.requests import Fail
+from distkeras.center.requests import Beat, Fail
 from distkeras.wire import frames
 from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, ServerLost
 from distkeras.wire.group import Group, connect
@@ -90,13 +91,15 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
     """Train as worker `start.worker` on `batches` to the end.
 
     An exception is returned, and reported to the center so that the driver receives it at once. It is not
-    raised, since Spark would then retry the same error.
+    raised, since Spark would then retry the same error. Only where the server cannot be reached it is raised:
+    Spark may then start the worker on another executor.
 
     Returns:
         The traceback of the exception that ended the training, or the final state of the worker.
 
     Raises:
         SourceLost: the rows did not arrive as counted; Spark decides whether to retry.
+        ServerLost: this machine could not reach a server for the whole `patience`; Spark decides likewise.
         Replaced: another process trains as this worker.
     """
     from distkeras.worker.arrivals import SourceLost
@@ -112,13 +115,22 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
                     let_result_arrive()
                     return FinalState()
                 start = replace(start, ticket=place.ticket)
+            # The first word, before rows are read: a port that is closed to this machine shows at once.
+            for each in client.clients:
+                each.call(Beat(start.worker, start.ticket))
             return _run_on(client, envelope, start, batches)
-    except (Replaced, SourceLost):
+    except ServerLost as lost:
+        logger.info("Worker %d, attempt %d, ends: %s", start.worker, start.attempt, lost)
+        # Spark's error reaches the driver as text alone: it has to say whose it is, and from where.
+        whose = f"Worker {start.worker} on {platform.node()}: {lost}"
+        raise ServerLost(whose).with_traceback(lost.__traceback__) from lost.__cause__
+    except (Replaced, SourceLost) as ended:
         # Spark restarts a stage whose input was lost, even while one of its workers still trains. If the
         # first process returned, Spark would count the partition as done and end the second with the stage.
+        logger.info("Worker %d, attempt %d, ends: %s", start.worker, start.attempt, ended)
         raise
     except JobStopped as stopped:
-        logger.info("Worker %d does not start: %s", start.worker, stopped)
+        logger.info("Worker %d is stopped: %s", start.worker, stopped)
         return FinalState()  # The driver knows the reason.
     except Exception:
         return FinalState(traceback.format_exc())
@@ -138,13 +150,9 @@ def _run_on(
             state = _train(task, envelope.model.open(), start, batches, client, further)
             logger.info("Worker %d has ended.", start.worker)
             return state
-        except (Replaced, SourceLost) as replaced:
-            logger.info("Worker %d, attempt %d, ends: %s", start.worker, start.attempt, replaced)
+        except (JobStopped, SourceLost, ServerLost):
             raise
-        except JobStopped as stopped:
-            logger.info("Worker %d is stopped: %s", start.worker, stopped)
-            return FinalState()  # The driver knows the reason.
-        except (ServerLost, AuthenticationError):  # No report can reach the server.
+        except AuthenticationError:  # No report can reach the server.
             return FinalState(traceback.format_exc())
         except Exception as failed:
             logger.info("Worker %d failed: %r", start.worker, failed)

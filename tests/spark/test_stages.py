@@ -1,0 +1,116 @@
+"""Stages run again after a loss, say where their tasks run, and find out slots and closed ports."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from distkeras.cluster import reach, slots
+from distkeras.cluster.reach import ServerUnreachable, check_reachable
+from distkeras.cluster.slots import NotEnoughSlots, at_once, check_slots, count_slots
+from distkeras.cluster.stage import LOST_BARRIER, Stage
+from distkeras.cluster.task_status import task_statuses
+
+
+def dying_once(frame, marker, *, barrier):
+    """Return `frame` through tasks of which one kills its process, once."""
+
+    def through(batches):
+        try:
+            os.rmdir(marker)
+        except FileNotFoundError:
+            yield from batches
+        else:
+            os.kill(os.getpid(), 9)
+
+    return frame.mapInArrow(through, frame.schema, barrier=barrier)
+
+
+@pytest.mark.parametrize("barrier", [False, True])
+def test_a_stage_behind_a_shuffle_runs_again_when_it_has_lost_a_process(spark, tmp_path, barrier):
+    (tmp_path / "once").mkdir()
+    shuffled = spark.range(0, 20, 1, 2).repartition(2, "id")
+    told = []
+    frame = dying_once(shuffled, str(tmp_path / "once"), barrier=barrier)
+    rows = Stage(frame, told.append, barrier=barrier).result(60)
+    assert sorted(row.id for row in rows) == list(range(20))
+    assert told == ["A worker was lost, and all workers restart."]
+
+
+def test_a_barrier_stage_runs_again_as_often_as_spark_would_restart_it(spark, monkeypatch):
+    """With real executors; those of local[N] fail only once."""
+    runs, before = [], []
+
+    class Frame:
+        sparkSession = spark  # noqa: N815 (Spark's own custom)
+
+        def select(self, _):
+            return self
+
+        def collect(self):
+            runs.append(1)
+            raise RuntimeError(
+                f"Job aborted due to stage failure: {LOST_BARRIER}. Most recent failure reason: .."
+            )
+
+    monkeypatch.setattr("distkeras.cluster.stage.tries_once", lambda _: False)
+    stage = Stage(Frame(), lambda _: None, barrier=True, before_again=lambda: before.append(1))
+    with pytest.raises(RuntimeError, match="Could not recover"):
+        stage.result(60)
+    assert (len(runs), len(before)) == (4, 3)
+    with pytest.raises(RuntimeError, match="Could not recover"):
+        Stage(Frame(), lambda _: None).result(60)
+    assert len(runs) == 5
+
+
+def test_spark_says_where_each_task_of_a_stage_runs(spark):
+    def hold(batches):
+        time.sleep(3)
+        yield from batches
+
+    stage = Stage(spark.range(0, 2, 1, 2).mapInArrow(hold, "id long"))
+    stage.start()
+    deadline = time.monotonic() + 30
+    while len(running := [t for t in task_statuses(spark, stage.tag) if t.status == "RUNNING"]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert sorted(task.partition for task in running) == [0, 1]
+    assert all(task.where.startswith("executor driver on ") for task in running)
+    assert all(0 <= task.seconds < 30 for task in running)
+    assert task_statuses(spark, "another") == []
+    stage.cancel()
+
+
+def test_tasks_at_once_are_counted_by_each_executors_own_clock():
+    spans = [("a", 0.0, 1.0), ("a", 0.9, 2.0), ("a", 2.0, 3.0), ("b", 1000.0, 1001.0), ("b", 1001.0, 1002.0)]
+    assert at_once(spans) == 3
+    assert at_once([]) == 0
+
+
+def test_over_spark_connect_short_tasks_find_out_the_number_of_slots(spark, monkeypatch):
+    monkeypatch.setattr(slots, "is_remote", lambda: True)
+    monkeypatch.setattr(slots, "HOLD_SECONDS", 0.3)
+    assert count_slots(spark, 3) == count_slots(spark) == 2
+    monkeypatch.setattr(slots, "is_local", lambda _: False)
+    monkeypatch.setattr(slots, "REGISTRATION_SECONDS", 3.0)
+    with pytest.raises(
+        NotEnoughSlots, match=r"needs 3 task slots .* application with 2 that were free at one"
+    ):
+        check_slots(spark, 3, together=True)
+    assert check_slots(spark, 2, together=True) == 2
+    assert check_slots(spark, 9, together=False) is None
+
+
+def test_an_executor_that_cannot_reach_a_server_is_named_with_the_address(spark, monkeypatch):
+    monkeypatch.setattr(reach, "is_local", lambda _: False)
+    port = int(spark.conf.get("spark.driver.port"))  # Something listens there.
+    here = SimpleNamespace(host="127.0.0.1", port=port)
+    check_reachable(spark, [here], 2)
+    with pytest.raises(ServerUnreachable) as refused:
+        check_reachable(spark, [here, SimpleNamespace(host="127.0.0.1", port=1)], 2)
+    assert "cannot reach parameter server 1 at 127.0.0.1:1: connection refused." in str(refused.value)
+    assert "server 0" not in str(refused.value)
+    assert "ServerOptions(host=..., bind=...)" in str(refused.value)
