@@ -16,7 +16,7 @@ from distkeras.cluster.reach import ServerUnreachable, check_reachable
 from distkeras.cluster.settings import is_local
 from distkeras.cluster.slots import count_slots
 from distkeras.doctor import executors
-from distkeras.doctor.diagnosis import Finding
+from distkeras.doctor.diagnosis import Finding, Level
 from distkeras.wire.listening import Listening
 
 if TYPE_CHECKING:
@@ -88,11 +88,14 @@ def _why_no_answer(spark: SparkSession) -> str:
 
 def check_slots(spark: SparkSession, wanted: Wanted) -> list[Finding]:
     """Compare the tasks that can run at once with the workers."""
-    slots = count_slots(spark, wanted.num_workers)
-    if slots >= wanted.num_workers:
-        return [Finding("ok", "slots", f"{slots} for {wanted.num_workers} workers")]
-    what = f"{wanted.num_workers} workers, and {slots} tasks can run at once."
-    if wanted.synchronous:
+    servers = len(wanted.server_bytes) or 1
+    need = wanted.num_workers + (servers if wanted.placement == "executors" else 0)
+    slots, who = count_slots(spark, need), f"{wanted.num_workers} workers"
+    who += f" and {need - wanted.num_workers} parameter server(s)" if need > wanted.num_workers else ""
+    if slots >= need:
+        return [Finding("ok", "slots", f"{slots} for {who}")]
+    what = f"{who}, and {slots} tasks can run at once."
+    if wanted.synchronous or slots <= need - wanted.num_workers:
         mend = "Lower `num_workers`, or give the application more executor cores: all must run at once."
         return [Finding("error", "slots", what, mend)]
     mend = "Some workers start when others have finished. Lower `num_workers`, or give more executor cores."
@@ -101,6 +104,8 @@ def check_slots(spark: SparkSession, wanted: Wanted) -> list[Finding]:
 
 def check_network(spark: SparkSession, wanted: Wanted) -> list[Finding]:
     """Let every executor connect to a port of the driver, where a parameter server would listen."""
+    if wanted.placement == "executors":
+        return [Finding("ok", "network", "the parameter servers run on executors")]
     if is_local(spark):
         return [Finding("ok", "network", "driver and workers are on one machine")]
     try:
@@ -108,7 +113,8 @@ def check_network(spark: SparkSession, wanted: Wanted) -> list[Finding]:
         with Listening(host, bind, wanted.options.ports) as listening:
             check_reachable(spark, [listening], wanted.num_workers)
     except (ServerUnreachable, ValueError, OSError) as error:
-        return [Finding("error", "network", str(error))]
+        level: Level = "warning" if wanted.placement == "auto" else "error"
+        return [Finding(level, "network", str(error), 'server_placement="executors" needs no way to here.')]
     return [Finding("ok", "network", f"all executors reach {host}")]
 
 

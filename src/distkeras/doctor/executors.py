@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from distkeras.cluster.executor_facts import ExecutorFacts
+from distkeras.cluster.server_memory import check_memory as check_memory_allowed
 from distkeras.doctor.diagnosis import Finding
 from distkeras.doctor.driver import version_of
 from distkeras.doctor.wanted import Wanted
@@ -147,6 +148,14 @@ def check_server_memory(wanted: Wanted, available: int) -> list[Finding]:
     if not wanted.server_bytes:
         return []
     need = sum(sum(parts.values()) for parts in wanted.server_bytes)
+    if wanted.options.memory is not None:
+        try:
+            for parts in wanted.server_bytes:
+                check_memory_allowed(wanted.options.memory, dict(parts))
+        except ValueError as error:
+            return [Finding("error", "server memory", str(error))]
+    if wanted.placement == "executors":
+        return [Finding("ok", "server memory", f"at most {_mib(need)}, on executors")]
     if available and need > available:
         what = (
             f"The parameter servers may need {_mib(need)}. Received: {_mib(available)} available on the "

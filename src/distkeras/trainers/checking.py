@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import keras
@@ -13,7 +14,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.pickled_modules import packages_of_columns, packages_of_model
 from distkeras.cluster.probe import ExecutorsNotReady, check_python
 from distkeras.cluster.server import ServerSetup
-from distkeras.cluster.servers import needs_of
+from distkeras.cluster.server_parts import ServerParts
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.doctor.checkup import examine
 from distkeras.doctor.diagnosis import Diagnosis, Finding
@@ -86,7 +87,9 @@ def wanted_by(trainer: Configured, prepared: Prepared | None) -> Wanted:
         tensors=layout.tensors,
         fragments=trainer._fragments,
     )
-    setup = ServerSetup(center, options=trainer.server, compression=trainer.compression)
+    # What is more than `memory` allows is a finding.
+    options = replace(trainer.server, memory=None)
+    setup = ServerSetup(center, options=options, compression=trainer.compression)
     rows = 0 if prepared is None else prepared.num_bytes
     own = set() if prepared is None else packages_of_columns(prepared.columns)
     batch = 0 if prepared is None else rows * trainer.batch_size // max(1, prepared.num_rows)
@@ -103,7 +106,8 @@ def wanted_by(trainer: Configured, prepared: Prepared | None) -> Wanted:
             "exchanges": VECTORS * layout.size * dtype.itemsize,
             "minibatch": batch,
         },
-        server_bytes=tuple(needs_of(trainer.num_parameter_servers, setup, layout.size)),
+        placement=trainer.server_placement.where,
+        server_bytes=tuple(ServerParts(trainer.num_parameter_servers, setup, layout.size).needs()),
         # One epoch is read as it comes.
         spool_bytes=0 if trainer.num_epoch == 1 else rows // trainer.num_workers,
         further=frozenset(packages_of_model(spec) | own),
