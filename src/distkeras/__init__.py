@@ -17,6 +17,7 @@ _SUBPACKAGES = (
     "algorithms",
     "center",
     "cluster",
+    "doctor",
     "evaluators",
     "events",
     "lifecycle",

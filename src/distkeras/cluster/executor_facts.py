@@ -22,6 +22,7 @@ class ExecutorFacts:
         memory: total and available bytes of memory; 0 if unknown.
         disk: free bytes of each of Spark's local folders; -1 for one that cannot be written.
         gpus: GPUs of the machine, and those that Spark gave the task.
+        gpus_of_backend: GPUs that the backend sees, in a task that has imported Keras; else None.
         begin: time at which the task began, in seconds by the clock there.
         end: time at which it ended.
     """
@@ -37,6 +38,7 @@ class ExecutorFacts:
     memory: tuple[int, int]
     disk: dict[str, int]
     gpus: tuple[int, int]
+    gpus_of_backend: int | None
     begin: float
     end: float
 

@@ -47,21 +47,24 @@ def ask(question: dict[str, Any]) -> str:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": memory_of_machine(),
         "disk": free_disk(),
-        "gpus": gpus_here(),
+        "gpus": (len(glob.glob("/dev/nvidia[0-9]*")), len(gpus_of_task())),
+        "gpus_of_backend": None,
     }
     fits = digest is None or facts["package"][1] == digest
     if question["prepare"] and fits and not facts["missing"]:
-        prepare(*question["prepare"])
+        facts["gpus_of_backend"] = prepare(*question["prepare"])
     return json.dumps(facts | {"begin": begin, "end": time.time()})
 
 
-def prepare(backend: str, threads: int) -> None:
-    """Import Keras, as a worker does."""
+def prepare(backend: str, threads: int) -> int:
+    """Import Keras, as a worker does; return how many GPUs the backend sees."""
     from pyspark import TaskContext
 
     from distkeras.worker.environment import prepare_process
+    from distkeras.worker.gpus import gpus_of_backend
 
     prepare_process(backend, threads, gpus_of_task(), TaskContext.get().partitionId())
+    return gpus_of_backend(backend)
 
 
 def package_here() -> tuple[str, str, str]:
@@ -190,11 +193,6 @@ def free_disk() -> dict[str, int]:
     return {
         folder: shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else -1 for folder in folders
     }
-
-
-def gpus_here() -> tuple[int, int]:
-    """Return how many GPUs the machine has, and how many Spark gave this task."""
-    return len(glob.glob("/dev/nvidia[0-9]*")), len(gpus_of_task())
 
 
 def gpus_of_task() -> tuple[str, ...]:

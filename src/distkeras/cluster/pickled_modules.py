@@ -11,6 +11,7 @@ import cloudpickle
 
 if TYPE_CHECKING:
     from distkeras.model.spec import ModelSpec
+    from distkeras.worker.columns import Columns
     from distkeras.worker.task import Task
 
 KNOWN = frozenset({"__main__", "builtins", "distkeras", "cloudpickle", "pyspark", "keras", "numpy"})
@@ -31,10 +32,20 @@ def packages_of(*values: object) -> set[str]:
     return {name for name in names if name not in KNOWN and name not in sys.stdlib_module_names}
 
 
+def packages_of_model(model: ModelSpec) -> set[str]:
+    """Return the packages of the user's own code that workers import to open `model`."""
+    return packages_of(cloudpickle.loads(model.compiled), cloudpickle.loads(model.saved.custom_objects))
+
+
 def packages_of_job(task: Task, model: ModelSpec) -> set[str]:
-    """Return the packages of the user's own code that workers import to open `task` and `model`."""
-    compiled, objects = cloudpickle.loads(model.compiled), cloudpickle.loads(model.saved.custom_objects)
-    return packages_of(task, compiled, objects)
+    """Return the packages of the user's own code that workers import to train."""
+    return packages_of_model(model) | packages_of(task) | packages_of_columns(task.columns)
+
+
+def packages_of_columns(columns: Columns) -> set[str]:
+    """Return the packages that the function needs that makes minibatches, if there is one."""
+    made_by = columns.preprocess
+    return set() if made_by is None else packages_of(cloudpickle.loads(made_by.function))
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed

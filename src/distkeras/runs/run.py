@@ -26,6 +26,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from distkeras.events import SnapshotWritten, Window
+from distkeras.runs.check import not_writable
 from distkeras.runs.checkpoints import Checkpoint, CheckpointFolder, CheckpointIndex
 from distkeras.runs.counted import Seen, counted_windows
 from distkeras.runs.event_files import EventWriter, RunResumed, Written, read_events
@@ -94,7 +95,8 @@ class Run:
             raise ValueError(f'`resume` must be True, False or "auto". Received: resume={resume!r}')
         options = run if isinstance(run, RunOptions) else RunOptions(os.fspath(run))
         folder = Folder(*find_filesystem(options.address, options.storage_options))
-        shown = hiding(options.address, options.storage_options)(options.address)
+        shown_of = hiding(options.address, options.storage_options)
+        shown = shown_of(options.address)
         facts, holder = read_facts(folder), find_holder(folder.fs, folder.path)
         if facts is None and resume is True:
             raise RunError(f'Expected a run to go on with; "auto" begins one. Received: resume=True, {shown}')
@@ -108,8 +110,12 @@ class Run:
             )
         if holder is not None:
             logger.warning("%s is taken over from %s. If it still trains, it ends.", shown, holder)
-        folder.fs.makedirs(folder.path, exist_ok=True)
-        return cls(options, folder, facts)
+        try:
+            folder.fs.makedirs(folder.path, exist_ok=True)
+            return cls(options, folder, facts)
+        except OSError as error:
+            hides = shown_of(str(error)) != str(error)  # Secrets of the address.
+            raise OSError(not_writable(options, error)) from (None if hides else error)
 
     @property
     def address(self) -> str:

@@ -27,6 +27,7 @@ from distkeras.lifecycle.result import TrainingResult
 from distkeras.model.losses import loss_names
 from distkeras.removed_names import Count, WithoutOldNames, named_arguments
 from distkeras.runs.models import with_snapshot
+from distkeras.trainers.checking import check
 from distkeras.trainers.checks import (
     check_choice,
     check_codec,
@@ -53,9 +54,13 @@ from distkeras.worker.padding import PadTo
 from distkeras.worker.signature import Specs, check_strings, model_signature
 
 if TYPE_CHECKING:
+    import os
+
     from pyspark.sql import DataFrame
 
+    from distkeras.doctor.diagnosis import Diagnosis
     from distkeras.lifecycle.keeping import Resume
+    from distkeras.runs import RunOptions
 
 Arrange = Callable[["DataFrame"], tuple["DataFrame", tuple[int, ...]]]
 
@@ -232,6 +237,34 @@ class Trainer(WithoutOldNames):
                 feeding=self.feeding,
                 custom_objects=self.custom_objects,
             )
+
+    @one_at_a_time
+    def check(
+        self,
+        dataframe: TrainingData,
+        shuffle: bool = False,
+        *,
+        run: str | os.PathLike[str] | RunOptions | None = None,
+        limit: float = 120.0,
+    ) -> Diagnosis:
+        """Return what stands in the way of `train` with these arguments, without starting it.
+
+        It checks the data, Python and its packages on driver and executors, versions, slots, the way from
+        every executor to the parameter server, clocks, disk, memory for this model, and GPUs. It takes
+        seconds, besides one pass over the rows. See docs/doctor.md.
+
+        Args:
+            dataframe: as in `train`.
+            shuffle: as in `train`.
+            run: as in `train`; the folder is tried, and nothing is left there.
+            limit: seconds to wait for executors.
+
+        Example:
+            ```python
+            trainer.check(df).raise_if_bad()
+            ```
+        """
+        return check(self, dataframe, shuffle, run, limit)
 
     def stop(self) -> None:
         """End the running training within a window, from another thread or from a callback.

@@ -14,6 +14,7 @@ from distkeras.wire import shared_memory
 from distkeras.wire.event_loop import thread
 from distkeras.wire.handshake import AuthenticationError, Handshake
 from distkeras.wire.handshake_limiter import HandshakeLimiter, PendingHandshake
+from distkeras.wire.listening import listen
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Reception:
         tls: ssl.SSLContext | None,
         welcome: Callable[[socket.socket, object], None],
     ) -> None:
-        self.listeners = [_listen(host, ports)]
+        self.listeners = [listen(host, ports)]
         if local_name is not None:
             self.listeners.append(shared_memory.listen(local_name))
         self.handshakes = HandshakeLimiter(time.monotonic)
@@ -106,13 +107,3 @@ class Reception:
                 # The peer hung up, or no file descriptor or thread is free now: keep serving the others.
                 logger.warning("Could not accept a connection:", exc_info=True)
                 time.sleep(0.1)
-
-
-def _listen(host: str, ports: tuple[int, ...]) -> socket.socket:
-    family, _, _, _, _ = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
-    for port in ports[:-1]:
-        try:
-            return socket.create_server((host, port), family=family, backlog=512)
-        except OSError:
-            continue
-    return socket.create_server((host, ports[-1]), family=family, backlog=512)

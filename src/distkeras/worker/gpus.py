@@ -37,3 +37,18 @@ def _visible(environment: MutableMapping[str, str], devices: Path) -> list[str]:
         return [name.strip() for name in environment[VISIBLE].split(",") if name.strip()]
     numbers = (path.name.removeprefix("nvidia") for path in devices.glob("nvidia*"))
     return sorted((number for number in numbers if number.isdigit()), key=int)
+
+
+def gpus_of_backend(backend: str) -> int:
+    """Return the number of GPUs that the backend, which this process has imported, would train on."""
+    if backend == "jax":
+        import jax
+
+        return sum(device.platform == "gpu" for device in jax.devices())
+    if backend == "torch":
+        import torch
+
+        return int(torch.cuda.device_count())
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))

@@ -1,0 +1,19 @@
+"""The command `distkeras`. It starts without importing Keras, PySpark or a backend."""
+
+from __future__ import annotations
+
+import click
+
+import distkeras
+from distkeras.command.doctor import doctor
+
+__all__ = ["main"]
+
+
+@click.group()
+@click.version_option(distkeras.__version__, prog_name="distkeras")
+def main() -> None:
+    """Train Keras models on Apache Spark."""
+
+
+main.add_command(doctor)
