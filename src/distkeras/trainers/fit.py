@@ -7,6 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -165,6 +166,7 @@ def fit(
             verbose=0,
             **options,
         )
+        trainer.feeding = replace(trainer.feeding, not_finite="warn")  # As Keras, which takes any numbers.
         judged_at = validation_batch_size or size
         around = Around(
             callbacks=callbacks,

@@ -99,7 +99,7 @@ def evaluate(
                 shapes=roles.shapes,
                 num_partitions=num_workers,
                 batch_size=size,
-                feeding=Feeding(preprocess, pad_to),
+                feeding=Feeding(preprocess, pad_to, not_finite="warn"),
                 custom_objects=custom_objects,
                 on_minibatch=_shown(model, listed, data.num_batches(size)),
             )
