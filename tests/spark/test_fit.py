@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
+
 import keras
 import numpy as np
 import pandas as pd
@@ -133,6 +136,48 @@ def test_a_loss_that_is_not_finite_is_for_the_callbacks_to_judge(spark):
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     with pytest.warns(UserWarning, match="NaN or infinity"):
         assert not np.isfinite(distkeras.evaluate(model, x, y, verbose=0))
+
+
+class LastingError(keras.metrics.MeanSquaredError):
+    """Counts over all epochs."""
+
+    def __init__(self):
+        super().__init__(name="lasting")
+
+    def reset_state(self):
+        pass
+
+
+class Noted(keras.callbacks.Callback):
+    """Notes the logs of every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append((batch, logs["lasting"], logs["loss"]))
+
+
+def test_metrics_that_do_not_reset_and_executions_of_several_steps_count_as_in_keras(spark):
+    """Executions are whole: an epoch of three steps has two of two, and a pass of five ends the next one."""
+    del spark
+    arguments = {"batch_size": 8, "epochs": 3, "steps_per_epoch": 3, "shuffle": False, "verbose": 0}
+    found = []
+    for fit in (keras.Model.fit, functools.partial(distkeras.fit, num_workers=1)):
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=["mae", LastingError()], steps_per_execution=2)
+        noted = Noted()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns that the data ends before the epoch.
+            history = fit(model, X, Y.astype(np.float32), callbacks=[noted], **arguments)
+        found.append((history.history, noted.seen))
+    (expected, batches), (logs, seen) = found
+    assert logs.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(logs[name], values, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(seen, batches, rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["list", "dict"])
