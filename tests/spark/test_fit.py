@@ -138,16 +138,6 @@ def test_a_loss_that_is_not_finite_is_for_the_callbacks_to_judge(spark):
         assert not np.isfinite(distkeras.evaluate(model, x, y, verbose=0))
 
 
-class LastingError(keras.metrics.MeanSquaredError):
-    """Counts over all epochs."""
-
-    def __init__(self):
-        super().__init__(name="lasting")
-
-    def reset_state(self):
-        pass
-
-
 class Noted(keras.callbacks.Callback):
     """Notes the logs of every batch."""
 
@@ -162,6 +152,16 @@ class Noted(keras.callbacks.Callback):
 def test_metrics_that_do_not_reset_and_executions_of_several_steps_count_as_in_keras(spark):
     """Executions are whole: an epoch of three steps has two of two, and a pass of five ends the next one."""
     del spark
+
+    class LastingError(keras.metrics.MeanSquaredError):
+        """Counts over all epochs."""
+
+        def __init__(self):
+            super().__init__(name="lasting")
+
+        def reset_state(self):
+            pass
+
     arguments = {"batch_size": 8, "epochs": 3, "steps_per_epoch": 3, "shuffle": False, "verbose": 0}
     found = []
     for fit in (keras.Model.fit, functools.partial(distkeras.fit, num_workers=1)):
