@@ -1,12 +1,14 @@
 """Runs Keras's own tests of `fit` with `distkeras.fit`, from the installed wheel, and writes down the score.
 
 python tests/parity/keras_suite.py                  # JAX
-python tests/parity/keras_suite.py --all            # JAX, TensorFlow and PyTorch; writes docs/keras_suite.md
+python tests/parity/keras_suite.py --all            # JAX, TensorFlow and PyTorch
 python tests/parity/keras_suite.py -k early_stopping --backend torch
+python tests/parity/keras_suite.py --all --go-on    # after an interruption: without the cases that ran
 
-Each backend runs twice: with Keras's own methods, to know which cases pass with them and call them, and with
-ours in their place (`keras_suite_plugin`). The score is of those cases; one in which nothing of ours ran, or
-that was skipped, counts as failed.
+Each backend runs twice: with Keras's own methods, to know which cases pass with them and call them, and
+these with ours in their place (`keras_suite_plugin`). One in which nothing of ours ran, or that was skipped,
+counts as failed. The results of each case are added to files in build/keras_suite at once. Without -k the
+backends that ran are renewed in benchmarks/results/keras_suite.json, from which the document is written.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DOCUMENT = ROOT / "docs" / "keras_suite.md"
 RESULTS = ROOT / "benchmarks" / "results" / "keras_suite.json"
+REPORTS = ROOT / "build" / "keras_suite"
 REASONS = HERE / "keras_suite_reasons.json"
 BACKENDS = {"jax": 0.90, "tensorflow": 0.85, "torch": 0.85}
 """The share of the cases that must pass on each backend."""
@@ -57,8 +60,35 @@ def files() -> list[str]:
     ]
 
 
-def run(backend: str, ours: bool, chosen: str | None) -> dict[str, Case]:
-    """Run the tests on `backend`; return the cases by name."""
+def run(
+    backend: str, ours: bool, report: Path, chosen: str = "", cases: list[str] | None = None
+) -> dict[str, Case]:
+    """Run the tests on `backend`; return the cases by name.
+
+    A process that dies in a case is replaced by another one, which goes on with the next case.
+
+    Args:
+        backend: name of Keras's backend.
+        ours: with our methods in place of Keras's own.
+        report: file of the results, a line each. Cases that are in it do not run again.
+        chosen: those to run, as pytest's -k. Default: all.
+        cases: names of those to run. Default: all.
+    """
+    while True:
+        before = len(_cases(report))
+        ended = _run_once(backend, ours, report, chosen, cases)
+        found = _cases(report)
+        if ended.returncode >= 0 and found:
+            print(f"{backend}, {'ours' if ours else 'own'}: {ended.stdout.splitlines()[-1]}", flush=True)
+            return found
+        if len(found) == before:
+            raise RuntimeError(f"No test ran on {backend}:\n{ended.stdout[-3000:]}")
+        print(f"{backend}: {[*found][-1]} has ended the process ({ended.returncode})", flush=True)
+
+
+def _run_once(
+    backend: str, ours: bool, report: Path, chosen: str, cases: list[str] | None
+) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "keras.ini").write_text(INI)
@@ -68,11 +98,14 @@ def run(backend: str, ours: bool, chosen: str | None) -> dict[str, Case]:
         settings = {
             "KERAS_BACKEND": backend,
             "KERAS_SUITE": "distkeras" if ours else "own",
-            "KERAS_SUITE_REPORT": str(folder / "report.jsonl"),
+            "KERAS_SUITE_REPORT": str(report),
             "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        done = subprocess.run(
+        if cases is not None:
+            (folder / "cases").write_text("\n".join(cases))
+            settings["KERAS_SUITE_CASES"] = str(folder / "cases")
+        return subprocess.run(
             command,
             env=os.environ | settings,
             cwd=folder,
@@ -81,19 +114,24 @@ def run(backend: str, ours: bool, chosen: str | None) -> dict[str, Case]:
             stderr=subprocess.STDOUT,
             timeout=LIMIT_SECONDS,
         )
-        report = folder / "report.jsonl"
-        if not report.exists():
-            raise RuntimeError(f"No test ran on {backend}:\n{done.stdout[-3000:]}")
-        lines = [json.loads(line) for line in report.read_text().splitlines()]
-    print(f"{backend}, {'ours' if ours else 'own'}: {done.stdout.splitlines()[-1]}", flush=True)
-    return {line["case"]: line for line in lines}
+
+
+def _cases(report: Path) -> dict[str, Case]:
+    """Return the last line of each case in the file of a run."""
+    lines = report.read_text().splitlines() if report.exists() else []
+    return {line["case"]: line for line in map(json.loads, lines)}
+
+
+def counts(case: Case) -> bool:
+    """Whether a case of Keras's own methods counts: it passes with them, and calls one."""
+    return case["outcome"] == "passed" and bool(case["calls"])
 
 
 def judge(own: dict[str, Case], ours: dict[str, Case]) -> list[Case]:
     """Return the cases that pass with Keras's own methods and call one, and what became of each with ours."""
     judged = []
     for name, case in sorted(own.items()):
-        if case["outcome"] != "passed" or not case["calls"]:
+        if not counts(case):
             continue
         found = ours.get(name, {"outcome": "missing", "calls": {}, "reason": "it did not run"})
         passed = found["outcome"] == "passed" and bool(found["calls"])
@@ -151,28 +189,47 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--all", action="store_true", help="all backends; writes the document")
+    parser.add_argument("--all", action="store_true", help="all backends")
     parser.add_argument(
         "--backend", choices=list(BACKENDS), action="append", help="on this one; default: jax"
     )
-    parser.add_argument("-k", help="the cases whose names fit, as pytest's -k")
+    parser.add_argument("-k", default="", help="the cases whose names fit, as pytest's -k")
+    parser.add_argument("--go-on", action="store_true", help="keep the results of cases that ran already")
     arguments = parser.parse_args()
     backends = list(BACKENDS) if arguments.all else arguments.backend or ["jax"]
     judged: list[Case] = []
-    short = False
     for backend in backends:
-        found = judge(run(backend, False, arguments.k), run(backend, True, arguments.k))
-        for case in found:
-            if not case["passed"]:
-                print(f"FAILS on {backend}: {case['case']}: {case['reason'][:200]}")
-        passed = sum(case["passed"] for case in found)
-        print(f"{backend}: {passed} of {len(found)} cases pass ({passed / max(1, len(found)):.1%})")
-        short |= not found or passed < BACKENDS[backend] * len(found)
-        judged += found
-    if arguments.all and not arguments.k:
-        DOCUMENT.write_text(document(judged))
-        RESULTS.write_text(json.dumps(judged, indent=1) + "\n")
-    return int(short)
+        own, ours = (REPORTS / f"{backend}-{name}.jsonl" for name in ("own", "ours"))
+        for report in (own, ours):
+            _prepare(report, arguments.go_on)
+        found = run(backend, False, own, arguments.k)
+        counted = [name for name, case in found.items() if counts(case)]
+        judged += judge(found, run(backend, True, ours, arguments.k, counted))
+    for case in judged:
+        if not case["passed"]:
+            print(f"FAILS on {case['backend']}: {case['case']}: {case['reason'][:200]}")
+    if not arguments.k:
+        before = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+        every = [case for case in before if case["backend"] not in backends] + judged
+        RESULTS.write_text(json.dumps(every, indent=1) + "\n")
+        DOCUMENT.write_text(document(every))
+    short = [backend for backend in backends if not _is_enough(judged, backend)]
+    return int(bool(short))
+
+
+def _prepare(report: Path, go_on: bool) -> None:
+    """Empty the file of a run; or take the case out of it in which the run was interrupted."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    kept = [case for case in _cases(report).values() if case["outcome"] != "died"] if go_on else []
+    report.write_text("".join(json.dumps(case) + "\n" for case in kept))
+
+
+def _is_enough(judged: list[Case], backend: str) -> bool:
+    """Print the score of a backend; return whether it reaches its share."""
+    own = [case for case in judged if case["backend"] == backend]
+    passed = sum(case["passed"] for case in own)
+    print(f"{backend}: {passed} of {len(own)} cases pass ({passed / max(1, len(own)):.1%})")
+    return bool(own) and passed >= BACKENDS[backend] * len(own)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 `KERAS_SUITE=own` counts the calls of Keras's own methods; `KERAS_SUITE=distkeras` puts ours in their place,
 with one worker on a local Spark session. There is no way back: an error of ours fails the test.
+
+Each case adds two lines to the file `KERAS_SUITE_REPORT`: one when it begins, with the outcome "died", and
+one when it has ended. Cases that are in the file already do not run again, so that another process goes on
+where one died. `KERAS_SUITE_CASES` is a file with the names of the cases to run; all run without it.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,6 +29,8 @@ TRAINERS = {"jax": "JAXTrainer", "tensorflow": "TensorFlowTrainer", "torch": "To
 METHODS = ("fit", "evaluate", "predict")
 BACKEND = keras.backend.backend()
 LIMIT_SECONDS = int(os.environ.get("KERAS_SUITE_LIMIT", "300"))
+
+REPORT = Path(os.environ["KERAS_SUITE_REPORT"])
 
 called: dict[str, int] = {}
 """Calls by the test that runs, of the three methods by name."""
@@ -57,6 +64,40 @@ def _counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         return method(*args, **kwargs)
 
     return counted
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the cases that ran already, and those that are not asked for."""
+    lines = REPORT.read_text().splitlines() if REPORT.exists() else []
+    ran = {json.loads(line)["case"] for line in lines}
+    chosen = os.environ.get("KERAS_SUITE_CASES")
+    wanted = None if chosen is None else set(Path(chosen).read_text().splitlines())
+    items[:] = [
+        item for item in items if _name(item) not in ran and (wanted is None or _name(item) in wanted)
+    ]
+
+
+def _name(item: pytest.Item) -> str:
+    return f"{item.path.parent.name}/{item.path.name}::{item.nodeid.partition('::')[2]}"
+
+
+def _write(item: pytest.Item, outcome: str, reason: str, seconds: float) -> None:
+    line = {
+        "case": _name(item),
+        "backend": BACKEND,
+        "outcome": outcome,
+        "calls": dict(called),
+        "reason": " ".join(reason.split())[:2000],
+        "seconds": round(seconds, 2),
+    }
+    with REPORT.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Write down that the case begins: the line stays if the process dies in it."""
+    called.clear()
+    _write(item, "died", "The process of the tests died in this case", 0.0)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -103,23 +144,11 @@ def _num_jobs() -> int:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
     """Write a line for each case: its outcome, the calls in it, and why it failed."""
     report = yield
-    if report.when == "setup":
-        called.clear()
     if report.when == "call" or report.outcome != "passed":
         reason = ""
         if report.outcome == "failed" and call.excinfo is not None:
             reason = f"{call.excinfo.typename}: {call.excinfo.value}"
         if report.outcome == "skipped":
             reason = str(call.excinfo.value) if call.excinfo is not None else ""
-        path = item.path
-        line = {
-            "case": f"{path.parent.name}/{path.name}::{item.nodeid.partition('::')[2]}",
-            "backend": BACKEND,
-            "outcome": report.outcome,
-            "calls": dict(called),
-            "reason": " ".join(reason.split())[:2000],
-            "seconds": round(report.duration, 2),
-        }
-        with open(os.environ["KERAS_SUITE_REPORT"], "a") as file:
-            file.write(json.dumps(line) + "\n")
+        _write(item, report.outcome, reason, report.duration)
     return report

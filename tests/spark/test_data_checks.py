@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pyarrow as pa
 import pytest
-from preparing import IMAGE, ONE, PAIR, minibatch, prepared, refused
+from preparing import IMAGE, ONE, PAIR, TEN, minibatch, prepared, refused
 from pyspark.errors import PySparkException
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F  # noqa: N812
@@ -68,6 +68,32 @@ def test_numbers_that_are_not_finite_are_refused_with_the_first_row(faulty):
     )
     double = (TensorSpec("in", (1,), "float64"),)
     assert prepared(faulty, features="huge", inputs=double).num_rows == 12
+
+
+def test_numbers_that_are_not_finite_reach_the_model_with_a_warning_where_that_is_asked_for(spark):
+    """As features, labels and weights, within limits or without; what is outside the limits stays refused."""
+    nan, inf = float("nan"), float("inf")
+    schema = "x array<double>, y double, w double"
+    warn = {"feeding": Feeding(not_finite="warn"), "sample_weight_col": "w"}
+    rows = [([1.0, nan], 1.0, inf), ([1e300, 2.0], -inf, 1.0), ([1.0, 2.0], nan, nan)]
+    for loss in ("mse", "binary_crossentropy"):
+        with pytest.warns(UserWarning, match="NaN or infinity") as caught:
+            batch = minibatch(prepared(spark.createDataFrame(rows, schema), loss=loss, **warn))
+        told = {str(each.message).split("'")[1]: str(each.message) for each in caught}
+        assert {name: text.partition(" in ")[2][:30] for name, text in told.items()} == {
+            "x": "2 row(s), first in row 0. The ",
+            "y": "2 row(s), first in row 1. The ",
+            "w": "2 row(s), first in row 0. The ",
+        }
+        np.testing.assert_array_equal(batch.x, [[1, nan], [inf, 2], [1, 2]])
+        np.testing.assert_array_equal(batch.y.ravel(), [1, -inf, nan])
+        np.testing.assert_array_equal(batch.sample_weight.ravel(), [inf, 1, nan])
+    outside = spark.createDataFrame([([1.0, 2.0], nan, 1.0), ([1.0, 2.0], 3.0, 1.0)], schema)
+    refused(outside, "outside 0 to 1 in 1 row(s), first in row 1", loss="binary_crossentropy", **warn)
+    # A class or an id is an integer.
+    refused(outside, "not an integer", loss="sparse_categorical_crossentropy", outputs=(TEN,), **warn)
+    ids = (TensorSpec("in", (2,), "int32", size=5),)
+    refused(spark.createDataFrame(rows[:1], schema), "Expected finite", inputs=ids, **warn)
 
 
 def test_vectors_that_are_not_finite_are_refused(spark):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
+
 import keras
 import numpy as np
 import pandas as pd
@@ -114,6 +117,95 @@ def test_evaluate_and_predict_equal_those_of_keras(spark):
         model.evaluate(X, Y, steps=2, batch_size=8, verbose=0, return_dict=True), rel=1e-5
     )
     np.testing.assert_allclose(distkeras.predict(model, X, verbose=0), model.predict(X, verbose=0), rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_for_the_callbacks_to_judge(spark):
+    del spark
+    x, y = X.copy(), Y.astype(np.float32)
+    x[17, 0], y[33] = np.nan, np.inf
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    stop = keras.callbacks.TerminateOnNaN()
+    with pytest.warns(UserWarning, match="NaN or infinity") as caught:
+        history = distkeras.fit(
+            model, x, y, batch_size=8, epochs=3, num_workers=1, verbose=0, shuffle=False, callbacks=[stop]
+        )
+    assert {each.filename for each in caught if "NaN" in str(each.message)} == {__file__}
+    assert len(history.history["loss"]) == 1
+    assert not np.isfinite(history.history["loss"][0])
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    with pytest.warns(UserWarning, match="NaN or infinity"):
+        assert not np.isfinite(distkeras.evaluate(model, x, y, verbose=0))
+
+
+class Noted(keras.callbacks.Callback):
+    """Notes the logs of every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append((batch, logs["lasting"], logs["loss"]))
+
+
+def test_metrics_that_do_not_reset_and_executions_of_several_steps_count_as_in_keras(spark):
+    """Executions are whole: an epoch of three steps has two of two, and a pass of five ends the next one."""
+    del spark
+
+    class LastingError(keras.metrics.MeanSquaredError):
+        """Counts over all epochs."""
+
+        def __init__(self):
+            super().__init__(name="lasting")
+
+        def reset_state(self):
+            pass
+
+    arguments = {"batch_size": 8, "epochs": 3, "steps_per_epoch": 3, "shuffle": False, "verbose": 0}
+    found = []
+    for fit in (keras.Model.fit, functools.partial(distkeras.fit, num_workers=1)):
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=["mae", LastingError()], steps_per_execution=2)
+        noted = Noted()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns that the data ends before the epoch.
+            history = fit(model, X, Y.astype(np.float32), callbacks=[noted], **arguments)
+        found.append((history.history, noted.seen))
+    (expected, batches), (logs, seen) = found
+    assert logs.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(logs[name], values, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(seen, batches, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["list", "dict"])
+def test_outputs_without_a_loss_need_no_labels(spark, form):
+    del spark
+
+    def make():
+        keras.utils.set_random_seed(2)
+        inputs = keras.Input((3,))
+        outputs = {name: keras.layers.Dense(2, name=name)(inputs) for name in ("a", "b", "c")}
+        model = keras.Model(inputs, outputs if form == "dict" else list(outputs.values()))
+        losses = {"a": "mse", "c": "mae"}
+        model.compile("sgd", losses if form == "dict" else [losses.get(name) for name in outputs])
+        return model
+
+    draw = np.random.default_rng(1)
+    y = {name: draw.normal(size=(40, 2)).astype(np.float32) for name in ("a", "c")}
+    y = y if form == "dict" else list(y.values())
+    mine, theirs = make(), make()
+    expected = theirs.fit(X, y, shuffle=False, verbose=0)
+    history = distkeras.fit(mine, X, y, shuffle=False, verbose=0, num_workers=1)
+    for name, values in expected.history.items():
+        np.testing.assert_allclose(history.history[name], values, rtol=1e-5)
+    for one, other in zip(mine.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert distkeras.evaluate(mine, X, y, verbose=0) == pytest.approx(
+        theirs.evaluate(X, y, verbose=0), rel=1e-5
+    )
 
 
 def test_outputs_keep_the_structure_of_the_model(spark):

@@ -169,6 +169,11 @@ def test_a_model_is_built_from_the_first_rows_for_minibatches_of_any_size(tmp_pa
     alone = keras.Sequential([keras.layers.Dense(3)])
     build(alone, data_of(X, folder=tmp_path).first)
     assert alone.input_shape == (None, 2)
+    # A compiled model is built for a prediction without the labels that its loss needs.
+    unlabelled = keras.Sequential([keras.layers.Dense(3)])
+    unlabelled.compile("sgd", "mse")
+    build(unlabelled, data_of(X, folder=tmp_path).first, labelled=False)
+    assert unlabelled.input_shape == (None, 2)
 
 
 def test_a_data_loader_is_a_dataset(tmp_path):

@@ -313,6 +313,32 @@ def test_subclass_with_its_own_train_step_trains_like_keras():
     np.testing.assert_allclose(replica.read(), other.read(), rtol=2e-5, atol=2e-6)
 
 
+class Lasting(keras.metrics.Mean):
+    """Does not reset, as a user's metric may that counts over all epochs."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(y_true)
+
+    def reset_state(self):
+        pass
+
+
+def test_a_metric_that_does_not_reset_has_the_states_of_its_own_rows():
+    spec = serialize_model(compiled_dense("sgd", metrics=["accuracy", Lasting(name="lasting")]))
+    model = deserialize_model(spec)
+    replica = make_replica(model)
+    for label in (1, 2):
+        for rows in (8, 4):
+            replica.train(np.zeros((rows, 5), np.float32), np.full(rows, label, np.int32))
+        metrics, states = replica.metrics_and_states()
+        assert metrics["lasting"] == pytest.approx(label)
+        assert [float(each) for each in states[-2:]] == [12 * label, 12]
+    # An evaluation, too, counts its own rows.
+    minibatch = Minibatch(np.zeros((8, 5), np.float32), np.full(8, 2, np.int32), None, 8)
+    states = replica.evaluate(replica.read(), [minibatch] * 3)
+    assert [float(each) for each in states[-2:]] == [48, 24]
+
+
 def test_metrics_are_of_the_steps_since_the_last_call():
     spec = serialize_model(compiled_dense(keras.optimizers.SGD(0.0), metrics=["accuracy"]))
     replica, model = make_replica(deserialize_model(spec)), deserialize_model(spec)

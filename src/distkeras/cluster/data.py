@@ -143,6 +143,10 @@ def prepare(
     num_rows = sum(counts.values())
     _check_enough(num_rows, num_workers)
     resolved = [use.resolve(facts_of, feeding) for use, facts_of in zip(uses, found, strict=True)]
+    for use, facts_of in zip(uses, found, strict=True):
+        for source, own in zip(use.sources, facts_of, strict=True):
+            if use.passes_not_finite(own, feeding):
+                _warn_of_not_finite(source, own)
     if class_weight is not None and (tried is None or len(tried.preprocess.made) < 2):
         validate.check_classes([column for use, column in _pairs(uses, resolved) if use.role == "label"])
     if not (shuffle or barrier) and partitions.is_even(counts, num_workers, batch_size):
@@ -215,6 +219,15 @@ def _warn_of_rows_that_change(cause: str) -> None:
         "evaluated to count and check the rows, to train, and again if a worker is lost. Cache it "
         "(df.cache()), checkpoint it (df.checkpoint()), or write it out, and train on that.",
         RowsMayChange,
+        stacklevel=_levels_to_user(),
+    )
+
+
+def _warn_of_not_finite(source: Source, own: Facts) -> None:
+    warnings.warn(
+        f"Column {source.name!r} has NaN or infinity, or a number too large for the model's type, in "
+        f"{own.faults['not finite']}. The model gets them, as it does from Keras.",
+        UserWarning,
         stacklevel=_levels_to_user(),
     )
 

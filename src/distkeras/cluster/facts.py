@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,10 @@ class Facts:
     high: float | None = None
     head: bytes = b""
 
+    def without(self, fault: str) -> Facts:
+        """Return the same facts without this kind of fault."""
+        return replace(self, faults={name: found for name, found in self.faults.items() if name != fault})
+
 
 def conditions(source: Source, expected: Expected) -> dict[str, Column]:
     """Return conditions for the faults of a row, by name, as boolean columns; null counts as false."""
@@ -89,7 +93,8 @@ def conditions(source: Source, expected: Expected) -> dict[str, Column]:
         broken = F.exists(array, _is_fractional) if source.depth else _is_fractional(array)
         found["fraction"] = broken
     if expected.limits is not None and not _within(source, expected.limits):
-        found["outside"] = (low < F.lit(expected.limits[0])) | (high > F.lit(expected.limits[1]))
+        outside = (low < F.lit(expected.limits[0])) | (high > F.lit(expected.limits[1]))
+        found["outside"] = outside & ~found["not finite"] if "not finite" in found else outside
     return found
 
 

@@ -10,6 +10,8 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.facts import Expected, Facts
 from distkeras.cluster.names import Table
 from distkeras.cluster.source import Source
+from distkeras.cluster.validate import Names
+from distkeras.model.losses import NO_LOSS
 from distkeras.worker.columns import RAW, Column, integer_limits
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.preprocess import Function
@@ -60,6 +62,17 @@ class Use:
         """Return the form in which the model gets the columns, or raise an error for their faults."""
         for source, facts in zip(self.sources, found, strict=True):
             validate.check_nulls(source, facts)
+        if not any(self.passes_not_finite(facts, feeding) for facts in found):
+            return self._form(found, feeding)
+        return replace(
+            self._form([facts.without("not finite") for facts in found], feeding), finite=False, limits=None
+        )
+
+    def passes_not_finite(self, facts: Facts, feeding: Feeding) -> bool:
+        """Whether there are numbers that are not finite, and the model gets them; an integer is never one."""
+        return "not finite" in facts.faults and feeding.not_finite == "warn" and not self.expected.integers
+
+    def _form(self, found: list[Facts], feeding: Feeding) -> Column:
         source, facts = self.sources[0], found[0]
         if self.role == RAW:
             return Column("", (self.row_bytes,), RAW, source=source.name)
@@ -108,13 +121,14 @@ def uses_of(
     for names, spec in zip(features, inputs, strict=True):
         sources = tuple(source(name, "features_col") for name in names)
         uses.append(Use(sources, spec, "feature"))
+    losses = [_loss_of(loss, spec, index) for index, spec in enumerate(outputs)]
+    outputs, losses = _labelled(outputs, losses, roles.label_col)
     if roles.label_col is not None:
         matched = validate.match(roles.label_col, outputs, "label_col", "output")
-        for index, (name, spec) in enumerate(zip(matched, outputs, strict=True)):
-            uses.append(Use((source(name, "label_col"),), spec, "label", _loss_of(loss, spec, index)))
+        for name, spec, own in zip(matched, outputs, losses, strict=True):
+            uses.append(Use((source(name, "label_col"),), spec, "label", own))
     for place, name in validate.match_weights(roles.sample_weight_col, outputs).items():
-        spec = outputs[place or 0]
-        own = _loss_of(loss, spec, place or 0)
+        spec, own = outputs[place or 0], losses[place or 0]
         uses.append(Use((source(name, "sample_weight_col"),), spec, "weight", own, place))
     for use in uses:
         # The loss decides the type of a label, but no loss takes strings.
@@ -122,6 +136,20 @@ def uses_of(
         for each in use.sources:
             validate.check_leaf(each, dtype, _target(use))
     return uses
+
+
+def _labelled(
+    outputs: tuple[TensorSpec, ...], losses: list[str | None], label_col: Names | None
+) -> tuple[tuple[TensorSpec, ...], list[str | None]]:
+    """Return the outputs that `label_col` gives labels for, and their losses.
+
+    These are all; or, as in Keras, only those with a loss.
+    """
+    num_labels = 1 if label_col is None or isinstance(label_col, str) else len(label_col)
+    judged = [index for index, own in enumerate(losses) if own != NO_LOSS]
+    if label_col is None or num_labels != len(judged):
+        return outputs, losses
+    return tuple(outputs[index] for index in judged), [losses[index] for index in judged]
 
 
 def try_out(
@@ -157,5 +185,5 @@ def _loss_of(loss: Losses, spec: TensorSpec, index: int) -> str | None:
     if loss is None or isinstance(loss, str):
         return loss
     if isinstance(loss, Mapping):
-        return loss.get(spec.key or spec.name, loss.get(spec.name))
+        return loss.get(spec.key or spec.name, loss.get(spec.name, NO_LOSS))
     return loss[index] if index < len(loss) else None

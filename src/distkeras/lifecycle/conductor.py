@@ -133,7 +133,8 @@ class Conductor:
 
     def begin_epoch(self) -> None:
         """Run the callbacks at the beginning of the next epoch. They may change the model."""
-        self._steps, self._metrics, self._means = 0, {}, RunningMeans()
+        self._steps, self._metrics = 0, {}
+        self._means.begin_epoch(self.live.lasting_names())
         self.live.model.reset_metrics()
         self.callbacks.list.on_epoch_begin(self.plan.first + self._next)
 

@@ -16,7 +16,7 @@ from distkeras.model.optimizer import finalize, set_values
 from distkeras.model.variables import tree_of, value_of
 from distkeras.model.weights import initial_vector, set_vector
 from distkeras.worker.evaluate import set_metric_states
-from distkeras.worker.metric_states import named_values
+from distkeras.worker.metric_states import add_states, lasting_in, named_values, packed
 
 if TYPE_CHECKING:
     from distkeras.worker.columns import Columns
@@ -45,6 +45,8 @@ class LiveModel:
         self._batch_size = batch_size
         self._given: Vector | None = None
         self._rate: float | None = None
+        self._lasting: list[bool] | None = None
+        self._earlier = b""
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
 
@@ -117,8 +119,40 @@ class LiveModel:
         """
         if not states:
             return dict(last or {})
-        results = self.results_of(states)
+        results = self.results_of(add_states([states, self._earlier]))
+        self._remember_lasting()
         return results if not last or named_values(results).keys() == last.keys() else dict(last)
+
+    def lasting_names(self) -> set[str]:
+        """Return the names of results of metrics that do not reset, and count over all epochs.
+
+        They are known once an epoch has been closed.
+        """
+        if not any(self._lasting or ()):
+            return set()
+        cells = self.model.metrics_variables
+        before, results = [np.array(value_of(cell)) for cell in cells], []
+        for mark in (0, 1):
+            for cell, lasts in zip(cells, self._lasting or (), strict=True):
+                cell.assign(np.full(cell.shape, mark if lasts else 0, str(cell.dtype)))
+            results.append(named_values(self.model.get_metrics_result()))
+        for cell, value in zip(cells, before, strict=True):
+            cell.assign(value)
+        return {name for name, value in results[0].items() if results[1][name] != value}
+
+    def _remember_lasting(self) -> None:
+        """Keep the states of metrics that do not reset: those of the next epoch are added to them."""
+        cells = self.model.metrics_variables
+        if self._lasting is None:
+            lasting = {id(cell) for cell in lasting_in(self.model)}
+            self._lasting = [id(cell) in lasting for cell in cells]
+        if any(self._lasting):
+            self._earlier = packed(
+                [
+                    np.array(value_of(cell), np.float64) * lasts
+                    for cell, lasts in zip(cells, self._lasting, strict=True)
+                ]
+            )
 
     def results_of(self, states: bytes) -> Logs:
         """Return loss and metrics for the metrics' `states`, in which the model's metrics then are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 class RunningMeans:
@@ -11,6 +11,11 @@ class RunningMeans:
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._rows: dict[str, int] = {}
+
+    def begin_epoch(self, lasting: Collection[str]) -> None:
+        """Begin anew, but for metrics that count over all epochs."""
+        self._sums = {name: total for name, total in self._sums.items() if name in lasting}
+        self._rows = {name: rows for name, rows in self._rows.items() if name in lasting}
 
     def add(self, metrics: Mapping[str, float], rows: int) -> None:
         """Add the metrics of a window of `rows` rows."""

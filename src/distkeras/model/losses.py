@@ -7,11 +7,16 @@ from typing import Any
 
 import keras
 
+NO_LOSS = ""
+"""In place of a name: the output has no loss, and may go without labels."""
+
 LossNames = str | None | list[Any] | dict[str, Any]
 
 
 def loss_names(model: keras.Model, loss: Any) -> LossNames:
     """Return Keras's name of each loss in snake case, in the given structure; None for a loss without a name.
+
+    Of several outputs, one without a loss has `NO_LOSS`.
 
     Args:
         model: its compiled loss is used if `loss` is None.
@@ -31,12 +36,16 @@ def _name(loss: Any) -> LossNames:
             return _snake(config)
         return _class_name(loss["class_name"], config if isinstance(config, Mapping) else {})
     if isinstance(loss, Mapping):
-        return {name: _name(value) for name, value in loss.items()}
+        return {name: _name_or_none(value) for name, value in loss.items()}
     if isinstance(loss, list | tuple):
-        return [_name(value) for value in loss]
+        return [_name_or_none(value) for value in loss]
     if isinstance(loss, keras.losses.Loss):
         return _class_name(type(loss).__name__, vars(loss).get("_fn_kwargs", {}))
     return _snake(getattr(loss, "__name__", ""))
+
+
+def _name_or_none(loss: Any) -> LossNames:
+    return NO_LOSS if loss is None else _name(loss)
 
 
 def _class_name(name: str, config: Mapping[str, Any]) -> str | None:

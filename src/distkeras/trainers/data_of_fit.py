@@ -57,6 +57,12 @@ def is_dataset(x: Any) -> bool:
     return bool(is_tf_dataset(x) or is_torch_dataloader(x) or is_grain_dataset(x))
 
 
+def whole_executions(model: Any, steps: int | None) -> int | None:
+    """Return a number of minibatches that executions of `steps_per_execution` fill, as Keras takes them."""
+    together = getattr(model, "steps_per_execution", 1)
+    return None if steps is None else -(-steps // together) * together
+
+
 def is_endless(x: Any) -> bool:
     """Whether a dataset says of itself that it has no end."""
     if isinstance(x, keras.utils.PyDataset):
@@ -229,11 +235,17 @@ def folders(count: int) -> Iterator[list[Path]]:
         yield made
 
 
-def build(model: Any, first: Batch | None) -> None:
-    """Build a model that is not built from the first rows, as `keras.Model.fit` does."""
+def build(model: Any, first: Batch | None, *, labelled: bool = True) -> None:
+    """Build a model that is not built from the first rows, as `keras.Model.fit` does.
+
+    Args:
+        model: the model.
+        first: its first rows.
+        labelled: whether they have the labels that its loss needs; for a prediction they need none.
+    """
     if first is None or (model.built and all(layer.built for layer in model._flatten_layers())):
         return
-    if model.compiled:
+    if model.compiled and labelled:
         model._symbolic_build(data_batch=keras.tree.map_structure(symbolic, first))
     else:
         model(keras.tree.map_structure(symbolic, first[0]))

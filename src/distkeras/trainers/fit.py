@@ -7,6 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -15,7 +16,15 @@ from distkeras.algorithms import DOWNPOUR, Algorithm, DynSGD, Sequential
 from distkeras.cluster.tables import slots_for
 from distkeras.lifecycle import Around, Validation
 from distkeras.trainers.checks import check_model, check_positive_integer
-from distkeras.trainers.data_of_fit import Data, build, data_of, folders, is_dataset, validation_of
+from distkeras.trainers.data_of_fit import (
+    Data,
+    build,
+    data_of,
+    folders,
+    is_dataset,
+    validation_of,
+    whole_executions,
+)
 from distkeras.trainers.distributed import DistributedTrainer
 
 if TYPE_CHECKING:
@@ -150,7 +159,8 @@ def fit(
         check_positive_integer("steps_per_epoch", steps_per_epoch)
     steps = _fewest(steps_per_epoch, keras.config.max_steps_per_epoch())
     with folders(2) as (for_training, for_validation):
-        most = None if steps is None else steps * (epochs - initial_epoch) * workers
+        whole = whole_executions(model, steps)
+        most = None if whole is None else whole * (epochs - initial_epoch) * workers
         data = data_of(x, y, sample_weight, folder=for_training, steps=most, one_file=workers == 1)
         split = 0.0 if validation_data is not None else validation_split
         rows = None if data.num_rows is None else math.floor(data.num_rows * (1 - split))
@@ -165,7 +175,9 @@ def fit(
             verbose=0,
             **options,
         )
+        trainer.feeding = replace(trainer.feeding, not_finite="warn")  # As Keras, which takes any numbers.
         judged_at = validation_batch_size or size
+        validation_steps = whole_executions(model, validation_steps)
         around = Around(
             callbacks=callbacks,
             validation=None
@@ -181,7 +193,7 @@ def fit(
             stop=stop,
             run=run,
             initial_epoch=initial_epoch,
-            steps_per_epoch=_steps(steps, rows, size, workers),
+            steps_per_epoch=_steps(whole, rows, size, workers),
             verbose=level,
         )
         shuffled = bool(shuffle) and not data.in_order

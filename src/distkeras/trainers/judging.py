@@ -17,7 +17,7 @@ from distkeras.cluster.validate import Names, Weights
 from distkeras.model.weights import advance_seeds
 from distkeras.predictors import ModelPredictor
 from distkeras.trainers.checks import check_model, check_positive_integer
-from distkeras.trainers.data_of_fit import Data, build, data_of, folders, limited, symbolic
+from distkeras.trainers.data_of_fit import Data, build, data_of, folders, limited, symbolic, whole_executions
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.output_columns import from_arrow
 from distkeras.worker.signature import model_signature
@@ -79,6 +79,7 @@ def evaluate(
         )
     check_positive_integer("num_workers", num_workers)
     with folders(1) as (folder,):
+        steps = whole_executions(model, steps)
         data = data_of(x, y, sample_weight, folder=folder, steps=steps, steps_argument="steps")
         size = batch_size or data.batch_size or 32
         data = limited(data, steps, size, "steps")
@@ -99,7 +100,7 @@ def evaluate(
                 shapes=roles.shapes,
                 num_partitions=num_workers,
                 batch_size=size,
-                feeding=Feeding(preprocess, pad_to),
+                feeding=Feeding(preprocess, pad_to, not_finite="warn"),
                 custom_objects=custom_objects,
                 on_minibatch=_shown(model, listed, data.num_batches(size)),
             )
@@ -149,10 +150,11 @@ def predict(
     check_model("model", model)
     check_positive_integer("num_workers", num_workers)
     with folders(1) as (folder,):
+        steps = whole_executions(model, steps)
         data = data_of(x, folder=folder, steps=steps, steps_argument="steps", one_file=num_workers == 1)
         size = batch_size or data.batch_size or 32
         data = limited(data, steps, size, "steps")
-        build(model, data.first)
+        build(model, data.first, labelled=False)
         _, outputs = model_signature(model)
         names = [f"output {index}" for index in range(len(outputs))]
         with as_frame(data.rows, Roles(features_col, None), num_workers) as (frame, roles):

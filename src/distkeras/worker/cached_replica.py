@@ -65,7 +65,7 @@ class CachedReplica:
             cell.assign(np.broadcast_to(value, cell.shape))
         _reseed(self.replica.model, worker)
         self.position.begin()
-        self.replica.model.reset_metrics()
+        self.replica.empty_metrics()
         self.replica.load()
 
     def move_to(self, done: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from distkeras.worker.padding import Padding, PadTo, padding_of
 
@@ -18,6 +18,8 @@ class Feeding:
         preprocess: `preprocess(columns)` or `preprocess(columns, rng)` makes each minibatch in the worker.
         pad_to: the length to which rows of different lengths are padded.
         drop_remainder: skip the last minibatch of a worker's epoch if it is not full.
+        not_finite: what follows numbers that are NaN, infinite, or too large for the model's type: an error
+            before the first minibatch, or a warning, and the model gets them.
 
     Raises:
         TypeError: `preprocess` is not a function of one argument, or of two of which the second is `rng`; or
@@ -28,6 +30,7 @@ class Feeding:
     preprocess: Callable[..., Any] | None = None
     pad_to: PadTo | None = None
     drop_remainder: bool = False
+    not_finite: Literal["raise", "warn"] = "raise"
 
     def __post_init__(self) -> None:
         if self.preprocess is not None:

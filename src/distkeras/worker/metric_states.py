@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Sums = npt.NDArray[np.float64]
 """Values of one variable of a metric, in its shape."""
 
+_MARK = 3
+"""A value to which no metric resets its variables."""
+
 _WIRE = np.dtype("<f8")
 
 
@@ -61,14 +64,42 @@ def states_over(
     from distkeras.model.variables import value_of  # Not above: windows carry states without Keras, too.
 
     sums: list[Sums] = []
+    lasting = lasting_in(model)
     with testing(model):
-        for minibatch in minibatches:
-            model.reset_metrics()  # Newer versions of Keras do so in `test_on_batch`, too.
+        for number, minibatch in enumerate(minibatches):
+            if number == 1:  # The first minibatch may have made the metrics.
+                lasting = lasting_in(model)
+            empty_metrics(model, lasting)  # Newer versions of Keras reset in `test_on_batch`, too.
             logs = model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight, return_dict=True)
             own = [np.array(value_of(variable), np.float64) for variable in model.metrics_variables]
             seen(own, logs)
             sums = [one + other for one, other in zip(sums, own, strict=True)] if sums else own
     return sums
+
+
+def lasting_in(model: keras.Model) -> list[keras.Variable]:
+    """Return the variables of metrics that `reset_metrics` leaves as they are: they count over all epochs.
+
+    Metrics that do not exist yet, as before the first minibatch, are not among them.
+    """
+    from distkeras.model.variables import value_of
+
+    variables = model.metrics_variables
+    before = [np.array(value_of(variable)) for variable in variables]
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(np.full_like(value, _MARK))
+    model.reset_metrics()
+    marked = [bool((np.array(value_of(variable)) == _MARK).all()) for variable in variables]
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    return [variable for variable, found in zip(variables, marked, strict=True) if found]
+
+
+def empty_metrics(model: keras.Model, lasting: Iterable[keras.Variable]) -> None:
+    """Reset the metrics of `model`, also those that do not reset by themselves: states add up from zero."""
+    model.reset_metrics()
+    for variable in lasting:
+        variable.assign(np.zeros(variable.shape, str(variable.dtype)))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.model.variables import value_of
 from distkeras.model.weights import cells_of, layout_of, set_vector
-from distkeras.worker.metric_states import Sums, named_values, states_over
+from distkeras.worker.metric_states import Sums, empty_metrics, lasting_in, named_values, states_over
 from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.nesterov import nesterov_of
 from distkeras.worker.step_buffer import Batch, Form, StepBuffer, form_of, leaves_of
@@ -63,6 +63,7 @@ class Replica(ABC):
         self._logs: dict[str, Any] | None = None
         self._collected: list[Sums] | None = None
         self._before: list[Sums] = []
+        self._lasting: list[keras.Variable] = []
         self._prepared = False
         self._most_rows = 0
         self._joined: dict[Form, tuple[StepBuffer, Steps] | None] = {}
@@ -168,7 +169,7 @@ class Replica(ABC):
         finally:
             for key, cell in cells.items():
                 cell.assign(before[key])
-            self.model.reset_metrics()
+            self.empty_metrics()
             self.load()
 
     def read(self) -> Vector:
@@ -195,6 +196,10 @@ class Replica(ABC):
         self._logs = None
         self._load()
 
+    def empty_metrics(self) -> None:
+        """Reset the metrics of `model`: windows have the states of their own rows, which add up."""
+        empty_metrics(self.model, self._lasting)
+
     def _results_of(self, states: list[Sums]) -> dict[str, float]:
         """Return the results of the metrics if their variables have the values `states`."""
         self._sync()
@@ -207,6 +212,7 @@ class Replica(ABC):
         if not self._prepared:
             # Loss and metrics create their variables by the shapes of the data, before any compilation.
             self.model._symbolic_build(data_batch=symbolic(batch))
+            self._lasting = lasting_in(self.model)
             self._prepare()
             self._prepared = True
         rows = max((len(leaf) for leaf in leaves_of(batch)), default=0)

@@ -168,8 +168,10 @@ def evaluated(model: keras.Model, minibatches: Sequence[Minibatch]) -> list[dict
 
 @contextmanager
 def _without_resets(model: keras.Model) -> Iterator[None]:
-    """Reset the metrics of `model`, then let them add up: newer Keras resets them for each minibatch."""
-    model.reset_metrics()
+    """Empty the metrics of `model`, then let them add up: newer Keras resets them for each minibatch."""
+    from distkeras.worker.metric_states import empty_metrics, lasting_in
+
+    empty_metrics(model, lasting_in(model))
     model.reset_metrics = lambda: None
     try:
         yield

@@ -162,7 +162,7 @@ class JaxReplica(Replica):
     def _make_fresh_metrics(self, values: list[jax.Array]) -> list[jax.Array]:
         variables = self.model.metrics_variables
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
-            self.model.reset_metrics()
+            self.empty_metrics()
         fresh = [scope.get_current_value(variable) for variable in variables]
         return [jnp.asarray(value, old.dtype) for value, old in zip(fresh, values, strict=True)]
 

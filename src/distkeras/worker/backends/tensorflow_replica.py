@@ -48,7 +48,7 @@ class TensorFlowReplica(Replica):
             self._train_step = tf.function(
                 self._counted_step, reduce_retracing=True, jit_compile=self.model.jit_compile, autograph=False
             )
-        self._reset = tf.function(self.model.reset_metrics, autograph=False)
+        self._reset = tf.function(self.empty_metrics, autograph=False)
         self._take = tf.function(self._make_taken, autograph=False)
 
     def _counted_step(self, batch: Batch) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class TensorFlowReplica(Replica):
         flat = [tf.reshape(tf.cast(value, tf.float64), [-1]) for value in values]
         taken = tf.concat([*flat, tf.zeros(0, tf.float64)], 0)
         with tf.control_dependencies([taken]):
-            self.model.reset_metrics()
+            self.empty_metrics()
         return taken
 
     def _make_flat(self) -> tf.Tensor:

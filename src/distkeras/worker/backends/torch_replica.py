@@ -92,7 +92,7 @@ class TorchReplica(Replica):
         return fetched
 
     def _reset_metrics(self) -> None:
-        self.model.reset_metrics()
+        self.empty_metrics()
 
     def _take_metrics(self) -> list[Sums]:
         tensors = [variable.value.detach().cpu() for variable in self.model.metrics_variables]
