@@ -29,7 +29,8 @@ def test_trains_where_only_the_documented_ports_are_open(namespaces, far_standal
     check(output, "DOWNPOUR", "LocalSGD")
 
 
-@pytest.mark.limit(300)
+@pytest.mark.slow
+@pytest.mark.limit(400)
 def test_a_partition_of_ten_seconds_on_a_slow_network_changes_nothing(namespaces, far_standalone, start):
     for host in ("driver", *EXECUTORS):
         namespaces.limit(host, 100)
