@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from checking import TRAIN, check
 
-
 ELASTIC = {
     "spark.speculation": "true",
     "spark.speculation.multiplier": "1.1",
