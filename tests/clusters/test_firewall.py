@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -28,7 +29,8 @@ def test_trains_where_only_the_documented_ports_are_open(namespaces, far_standal
     check(output, "DOWNPOUR", "LocalSGD")
 
 
-@pytest.mark.limit(300)
+@pytest.mark.slow
+@pytest.mark.limit(400)
 def test_a_partition_of_ten_seconds_on_a_slow_network_changes_nothing(namespaces, far_standalone, start):
     for host in ("driver", *EXECUTORS):
         namespaces.limit(host, 100)
@@ -47,14 +49,19 @@ def test_a_partition_of_ten_seconds_on_a_slow_network_changes_nothing(namespaces
 def test_an_executor_that_loses_its_network_for_good_is_replaced(namespaces, tmp_path, start):
     """On another machine: what it held of the shuffled rows is computed again, and no window is doubled."""
     executors = tuple(namespaces[name] for name in EXECUTORS)
-    soon = {"spark.worker.timeout": "10"}  # The master's, for a worker that says nothing.
-    spark = {"spark.network.timeout": "10s", "spark.executor.heartbeatInterval": "2s"}
+    soon = {"spark.worker.timeout": "20"}  # The master's, for a worker that says nothing.
+    spark = {
+        "spark.network.timeout": "20s",
+        "spark.network.timeoutInterval": "5s",
+        "spark.executor.heartbeatInterval": "2s",
+    }
     with Standalone(tmp_path, master_on=namespaces["master"], workers_on=executors, settings=soon) as cluster:
         script = (TRAIN, "DOWNPOUR", "--pause", 0.1, "--heartbeat", 3)
         training = start(*script, to=cluster, host=namespaces["driver"], settings=spark)
         wait_for_training(training, 1)
         namespaces.cut("executor-b")
         output = training.succeeded(300)
+    assert re.search(r"Lost executor \d on executor-b", output)
     check(output, "DOWNPOUR")
 
 

@@ -9,18 +9,12 @@ import tarfile
 import time
 from pathlib import Path
 
+import pytest
 from checking import TRAIN, check
 
-
-def test_two_applications_one_with_speculation_train_at_once_in_client_mode(standalone, start):
-    first = start(TRAIN, "DOWNPOUR", "LocalSGD", to=standalone)
-    speculation = {"spark.speculation": "true", "spark.speculation.multiplier": "1.1"}
-    second = start(TRAIN, "ADAG", to=standalone, settings=speculation)
-    check(first.succeeded(200), "DOWNPOUR", "LocalSGD")
-    check(second.succeeded(200), "ADAG")
-
-
-DYNAMIC = {
+ELASTIC = {
+    "spark.speculation": "true",
+    "spark.speculation.multiplier": "1.1",
     "spark.dynamicAllocation.enabled": "true",
     "spark.dynamicAllocation.shuffleTracking.enabled": "true",
     "spark.dynamicAllocation.minExecutors": "0",
@@ -31,8 +25,11 @@ DYNAMIC = {
 }
 
 
-def test_asynchronous_workers_train_on_executors_that_dynamic_allocation_starts(standalone, submit):
-    check(submit(TRAIN, "DOWNPOUR", to=standalone, settings=DYNAMIC), "DOWNPOUR")
+def test_two_applications_train_at_once_one_with_speculation_and_dynamic_allocation(standalone, start):
+    first = start(TRAIN, "DOWNPOUR", "LocalSGD", to=standalone)
+    second = start(TRAIN, "ADAG", to=standalone, settings=ELASTIC)
+    check(first.succeeded(200), "DOWNPOUR", "LocalSGD")
+    check(second.succeeded(200), "ADAG")
 
 
 def test_trains_with_authentication_and_encryption(start_standalone, submit):
@@ -47,9 +44,9 @@ def test_trains_with_authentication_and_encryption(start_standalone, submit):
     )
 
 
-def test_a_killed_worker_ends_the_training_where_spark_tries_once_and_the_session_trains_on(
-    standalone, start
-):
+@pytest.mark.slow
+@pytest.mark.limit(400)
+def test_a_kill_where_spark_tries_once_ends_the_training_and_not_the_session(standalone, start):
     once = {"spark.task.maxFailures": "1", "spark.stage.maxConsecutiveAttempts": "1"}
     script = ("DOWNPOUR", "LocalSGD", "DOWNPOUR", "--pause", 0.05)
     trainings = start(TRAIN, *script, to=standalone, settings=once)
