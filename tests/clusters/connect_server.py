@@ -12,7 +12,7 @@ from running import HERE, Host, Program
 from standalone import SPARK_HOME, spark_submit
 
 SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
-NOT_IN_THE_CLIENT = {"core", "jars", "bin", "sbin", "__pycache__", "daemon.py", "java_gateway.py"}
+NOT_IN_THE_CLIENT = {"core", "jars", "bin", "sbin", "data", "examples", "licenses", "python", "__pycache__"}
 """What the package `pyspark-client` lacks of `pyspark`."""
 
 
