@@ -1,10 +1,15 @@
 """What goes around a training, and what it costs: validation, callbacks, checkpoints and a run directory.
 
 The same training of the MNIST MLP's size runs in turns with nothing around it, and with validation at every
-epoch, `EarlyStopping`, `ModelCheckpoint` and a run directory. The seconds that the validation itself computes
-are not counted: a callback measures them, from `on_test_begin` to `on_test_end`. The time of a training is
-that between its first and its last window, so that the start of Spark's tasks, which differs from turn to
-turn, is not in it; what follows the last window is counted from there to the end of `train`. JSON out.
+epoch, `EarlyStopping`, `ModelCheckpoint` and a run directory. The validation's own computing is not counted:
+the processor time of the process that validates, between `on_test_begin` and `on_test_end`. One worker waits
+for it: at most the time between these two is taken off. Several train on meanwhile, and may lose the
+processor to it: its processor time over the number of cores is taken off. The start of that process is
+counted: of the first validation no more is taken off than of the median one.
+
+The time of a training is that from its first window to the end of `train`, so that the start of Spark's
+tasks, which differs from turn to turn, is not in it. `before` are the seconds of `train` before that. JSON
+out.
 
 python benchmarks/around.py [--pairs 7] [--rows 60000] [--epochs 8] [--workers 1] [--no-run]
     [--out FILE]
@@ -25,23 +30,51 @@ from typing import Any
 
 import keras
 import numpy as np
+import psutil
 
 from distkeras import DistributedTrainer, algorithms
 
 
 class TimeOfTests(keras.callbacks.Callback):  # type: ignore[misc]
-    """Adds up the seconds of the validations."""
+    """Measures the validations.
 
-    def __init__(self) -> None:
+    Args:
+        workers: number of workers that train.
+    """
+
+    def __init__(self, workers: int) -> None:
         super().__init__()
-        self.seconds = 0.0
-        self._began = 0.0
+        self._workers = workers
+        self._began = (0.0, 0.0)
+        self.elapsed: list[float] = []
+        self.computed: list[float] = []
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self._began = time.perf_counter()
+        self._began = time.perf_counter(), seconds_of_validating_process()
 
     def on_test_end(self, logs: Any = None) -> None:
-        self.seconds += time.perf_counter() - self._began
+        elapsed = time.perf_counter() - self._began[0]
+        computed = seconds_of_validating_process() - self._began[1]
+        self.elapsed.append(elapsed)
+        self.computed.append(
+            min(elapsed, computed) if self._workers == 1 else computed / (os.cpu_count() or 1)
+        )
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of computing that are not counted."""
+        usual = statistics.median(self.computed) if self.computed else 0.0
+        return sum(min(each, usual) if place == 0 else each for place, each in enumerate(self.computed))
+
+
+def seconds_of_validating_process() -> float:
+    """Return the processor time so far of the process that validates beside this one; 0 without one."""
+    total = 0.0
+    for child in psutil.Process().children():
+        if "distkeras.worker.side_evaluation" in child.cmdline():
+            for thread in Path(f"/proc/{child.pid}/task").iterdir():
+                total += int((thread / "schedstat").read_text().split()[0]) / 1e9
+    return total
 
 
 def model() -> keras.Model:
@@ -70,7 +103,7 @@ def seconds(args: argparse.Namespace, rows: Any, validation: Any, folder: Path |
     trainer = DistributedTrainer(
         model(), rule, num_workers=args.workers, num_epoch=args.epochs, batch_size=128, seed=1, verbose=0
     )
-    tests, options = TimeOfTests(), {}
+    tests, options = TimeOfTests(args.workers), {}
     if folder is not None:
         stopping = keras.callbacks.EarlyStopping("val_loss", patience=args.epochs, restore_best_weights=True)
         saving = keras.callbacks.ModelCheckpoint(folder / "best.keras", save_best_only=True)
@@ -80,16 +113,23 @@ def seconds(args: argparse.Namespace, rows: Any, validation: Any, folder: Path |
         }
         if args.run:
             options["run"] = folder / "run"
+    began = time.time()
     trainer.train(rows, **options)
     ended = time.time()
     windows = trainer.get_history()
     whole = ended - windows[0].timestamp
     return {
         "whole": whole,
+        "before": windows[0].timestamp - began,
         "validation": tests.seconds,
+        "validation elapsed": sum(tests.elapsed),
         "counted": whole - tests.seconds,
         "after": ended - windows[-1].timestamp,
     }
+
+
+def rounded(found: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -111,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pairs.append({"without": found[False], "with": found[True]})
         ratio = found[True]["counted"] / found[False]["counted"]
         print(
-            f"pair {number}: {found[False]['counted']:.2f} s without, {found[True]}: {ratio:.3f}", flush=True
+            f"pair {number}: {rounded(found[False])} without, {rounded(found[True])} with: {ratio:.3f}",
+            flush=True,
         )
     ratios = [pair["with"]["counted"] / pair["without"]["counted"] for pair in pairs]
     result = {

@@ -181,6 +181,18 @@ def test_windows_are_the_batches_of_callbacks():
     assert job.until == [1, 5, 9]
 
 
+def test_no_batch_has_a_number_above_the_last_one_of_the_epoch_though_windows_reach_over_its_end():
+    seen = []
+    told = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: seen.append(batch),
+        on_train_batch_end=lambda batch, logs: seen.append(batch),
+    )
+    job = SmallJob([told], num_epoch=2, holds=False)  # An epoch has two steps.
+    for _ in range(3):
+        job.window()
+    assert seen == [0, 0, 1, 1, 1, 1]
+
+
 def test_targets_and_time_end_a_training():
     now = [0.0]
     job = SmallJob(num_epoch=9, stop_when=StopWhen(loss=0.5, minutes=2), clock=lambda: now[0])

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distkeras.lifecycle.validation import SideEvaluation, SideEvaluationFailed
+from distkeras.lifecycle.validation import SideEvaluation, SideEvaluationFailed, launched_side
 from distkeras.model.spec import first_vector, serialize_model
 from distkeras.worker.columns import Column, Columns
 from distkeras.worker.evaluate import Evaluation, EvaluationTask, partial_states, together
@@ -82,7 +82,12 @@ def test_weights_are_judged_as_by_evaluate_and_a_killed_process_is_replaced_once
     model = make_model()
     spec = serialize_model(model)
     columns, table = make_table()
-    with SideEvaluation(spec, columns, table, batch_size=BATCH, backend="jax", threads=1) as side:
+    options = {"batch_size": BATCH, "backend": "jax", "threads": 1}
+    with (
+        launched_side("jax", 1) as launched,
+        SideEvaluation(spec, columns, table, launched=launched, **options) as side,
+    ):
+        assert not launched
         side._process._popen.kill()  # At once: a start takes seconds.
         for seed in range(2):  # The metrics of the first version are not in those of the second.
             draw = np.random.default_rng(seed)

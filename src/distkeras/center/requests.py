@@ -11,7 +11,7 @@ from distkeras.center.orders import Orders
 DRIVER = -1
 """The `worker` of senders that are not workers."""
 
-MAX_PART = 256 * 2**10
+MAX_PART = 640 * 2**10
 """Most bytes in one part of a report: each fits into the text of a frame."""
 MAX_PARTS = 2**20
 """Most parts of a report."""

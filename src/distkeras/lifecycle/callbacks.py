@@ -49,6 +49,7 @@ class Callbacks:
 
     Attributes:
         list: Keras's list, which calls them.
+        steps: minibatches of an epoch.
         history: Keras's history of the epochs.
         decide: whether one of them may change the training.
         see_weights: whether one of them may look at the weights.
@@ -81,6 +82,7 @@ class Callbacks:
                 steps=steps,
                 model=model,
             )
+        self.steps = steps
         own = self.list.callbacks
         self.history = next((each for each in own if isinstance(each, History)), None) or History()
         self.names = [type(each).__name__ for each in own if type(each) not in _LOOK_ON]

@@ -226,11 +226,9 @@ class Conductor:
             self._take_center(control)
         self._means.add(window.metrics, window.samples)
         if self.callbacks.see_windows:
-            self.callbacks.list.on_train_batch_begin(self._steps)
             # The last execution of an epoch counts as whole, as in Keras.
             steps = self.live.model.steps_per_execution if self.plan.by_steps else window.steps
-            last = self._steps + max(steps, window.steps) - 1
-            self.callbacks.list.on_train_batch_end(last, self._means.logs())
+            self._show_batch(self._steps + max(steps, window.steps) - 1, self._means.logs())
         self._steps += window.steps
         self._send_rate()
         if self.live.model.stop_training:
@@ -240,13 +238,21 @@ class Conductor:
             if self._samples < self.plan.end_of(self._next):
                 self._release(control)
 
+    def _show_batch(self, last: int, logs: Logs) -> None:
+        """Call the methods for batches, for the minibatches from the next one up to number `last`.
+
+        Windows of several workers may reach over the end of an epoch: no number is above its last one.
+        """
+        end = last if self.plan.by_steps else self.callbacks.steps - 1
+        self.callbacks.list.on_train_batch_begin(min(self._steps, end))
+        self.callbacks.list.on_train_batch_end(min(last, end), logs)
+
     def _refused(self, event: UpdateRefused) -> None:
         """Show a loss that is not finite to the callbacks, one of which may end the training for it."""
         self._metrics = {"loss": float("nan")}
         if not self.callbacks.see_windows or self._stops:
             return
-        self.callbacks.list.on_train_batch_begin(self._steps)
-        self.callbacks.list.on_train_batch_end(self._steps, dict(self._metrics))
+        self._show_batch(self._steps, dict(self._metrics))
         self._steps += 1
         if self.live.model.stop_training:
             self.stop.set("not finite", f"a callback ended it: {event.reason}")

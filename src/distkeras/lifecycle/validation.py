@@ -9,7 +9,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -35,10 +35,29 @@ class SideEvaluationFailed(RuntimeError):
     """The process that validates beside the driver failed, or was killed twice."""
 
 
+@contextlib.contextmanager
+def launched_side(backend: str, threads: int | None = None) -> Iterator[list[SideProcess]]:
+    """Yield a process that imports Keras while the driver examines the data.
+
+    A `SideEvaluation` takes it out of the list. The block ends it otherwise.
+
+    Args:
+        backend: Keras backend.
+        threads: cores that the process may use; default: all.
+    """
+    with tempfile.TemporaryDirectory(prefix="distkeras-validation-") as folder:
+        processes = [SideProcess(Path(folder) / "errors", [_setup(backend, threads)])]
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                process.end()
+
+
 class SideEvaluation:
     """Evaluates versions of a model in a process of its own, on all rows, on the CPU.
 
-    The process starts at once, and opens model and rows while the training begins. If it is killed, it is
+    The process opens model and rows, and compiles the step, while the training begins. If it is killed, it is
     started once more. It has a low priority, and ends with this process at the latest.
 
     Args:
@@ -49,6 +68,7 @@ class SideEvaluation:
         steps: minibatches to evaluate, from the first on; `None` for all.
         backend: Keras backend.
         threads: cores that the process may use; default: all.
+        launched: a process of `launched_side` to take, with the same backend and threads; default: start one.
 
     Attributes:
         batches: results up to and with each minibatch of the last version.
@@ -68,13 +88,18 @@ class SideEvaluation:
         steps: int | None = None,
         backend: str,
         threads: int | None = None,
+        launched: list[SideProcess] | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="distkeras-validation-")
-        self._setup = Setup(backend, threads or os.cpu_count() or 1)
+        self._setup = _setup(backend, threads)
         self._subject = pack(Subject(model, columns, table, batch_size, steps), self._folder.name)
         self._killed = 0
         self.batches: Sequence[dict[str, float]] = ()
-        self._process: _Process | None = self._start()
+        self._process: SideProcess | None = launched.pop() if launched else None
+        if self._process is None:
+            self._process = self._start()
+        else:
+            self._process.send(self._subject)
 
     def judge(
         self, center: Vector, variables: Mapping[str, npt.NDArray[Any]] | None = None
@@ -124,8 +149,8 @@ class SideEvaluation:
     ) -> None:
         self.close()
 
-    def _start(self) -> _Process:
-        return _Process(Path(self._folder.name) / "errors", [self._setup, self._subject])
+    def _start(self) -> SideProcess:
+        return SideProcess(Path(self._folder.name) / "errors", [self._setup, self._subject])
 
     def _count_death(self, error: Exception) -> None:
         self._killed += 1
@@ -144,7 +169,7 @@ class SideEvaluation:
             process.end()
 
 
-class _Process:
+class SideProcess:
     """One process and the pipes to it.
 
     Args:
@@ -182,9 +207,13 @@ class _Process:
         finally:
             os.close(reading)
             os.close(writing)
+        for each in first:
+            self.send(each)
+
+    def send(self, value: object) -> None:
+        """Write an object to the process that it does not answer."""
         with contextlib.suppress(BrokenPipeError):  # The next question tells.
-            for each in first:
-                self._write(each)
+            self._write(value)
 
     def ask(self, question: Question) -> Answer:
         """Return the answer to `question`.
@@ -217,6 +246,10 @@ class _Process:
         for pipe in (self._questions, self._answers):
             with contextlib.suppress(BrokenPipeError):  # What a dead process has not read is lost.
                 pipe.close()
+
+
+def _setup(backend: str, threads: int | None) -> Setup:
+    return Setup(backend, threads or os.cpu_count() or 1)
 
 
 def _environment() -> dict[str, str]:

@@ -282,14 +282,15 @@ class Trainer(WithoutOldNames):
     def interrupted_model(self) -> keras.Model:
         """Return the model of a training that ended with an error, with the last center that could be had.
 
-        It is the one at the end, if the server could still be asked; else that of the last snapshot.
+        It is the trained model, if only the run directory could not be completed; else the one at the end, if
+        the server could still be asked; else that of the last snapshot.
 
         Raises:
             RuntimeError: no training has ended with an error, or it has no address for snapshots.
             RunError: there was no snapshot yet.
         """
         training = self._training
-        if training is not None and training.is_complete:  # Only the run directory could not be completed.
+        if training is not None and training.is_complete and self._result is None:
             return training.models[0]
         if training is not None and training.last:
             return self._given.trained(training.last[0])

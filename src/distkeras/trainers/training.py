@@ -29,6 +29,7 @@ from distkeras.lifecycle.keeping import Keeping, Resume
 from distkeras.lifecycle.live_model import LiveModel
 from distkeras.lifecycle.plan import Plan, Stop
 from distkeras.lifecycle.result import TrainingResult
+from distkeras.lifecycle.validation import SideProcess, launched_side
 from distkeras.model.variables import value_of
 from distkeras.monitor.progress import ProgressBar
 from distkeras.runs import RunOptions
@@ -113,7 +114,7 @@ class Training:
             if seed is not None and not trainer._seeded:
                 trainer.seed = seed
             here = 0 if placement.where == "executors" else trainer.num_parameter_servers
-            processes = stack.enter_context(launched(here))
+            processes, aside = stack.enter_context(launched(here)), self._launched_aside(stack)
             held = None if self._around.validation is None else self._around.validation.data
             if self._around.split:
                 data, held = split_rows(data, self._around.split, trainer.seed)
@@ -123,7 +124,7 @@ class Training:
             prepared = trainer._prepare(
                 frame, roles, self._shuffle, num_partitions, with_content=server.resumable
             )
-            given, validating = self._worker_rows(prepared, held, stack)
+            given, validating = self._worker_rows(prepared, held, stack, aside)
             settings = trainer._settings(self._shuffle, sum(given.rows))
             settings["data"] = given.frame.schema.simpleString()
             if prepared.content is not None:
@@ -202,10 +203,24 @@ class Training:
         self.models, self.is_complete = self._begun.models, True
         return True
 
+    def _launched_aside(self, stack: ExitStack) -> list[SideProcess]:
+        """Start the process that may validate: it imports Keras while the driver examines the data."""
+        validation = self._around.validation
+        if validation is None or validation.on == "workers":
+            return []
+        return stack.enter_context(launched_side(keras.backend.backend()))
+
     def _worker_rows(
-        self, prepared: Prepared, held: TrainingData, stack: ExitStack
+        self, prepared: Prepared, held: TrainingData, stack: ExitStack, aside: list[SideProcess]
     ) -> tuple[WorkerRows, Validating | None]:
-        """Return the rows of the workers, with those `held` if they validate on them, and who validates."""
+        """Return the rows of the workers, with those `held` if they validate on them, and who validates.
+
+        Args:
+            prepared: the prepared rows.
+            held: the rows to validate on.
+            stack: what has to stay open during the training.
+            aside: a process that may validate.
+        """
         trainer = self._trainer
         frame, rows = prepared.frame, prepared.rows_per_partition
         if self._arrange is not None:
@@ -217,7 +232,7 @@ class Training:
         if self._around.validation is None:
             return WorkerRows(frame, rows, prepared.columns, self._shuffle), None
         members = trainer.num_workers if self._is_independent else 1
-        validating = Validating(trainer, self._around.validation, held, members, stack)
+        validating = Validating(trainer, self._around.validation, held, members, stack, aside)
         validating.begin(self._begun.given.spec)
         frame, share = validating.added_to(frame)
         return WorkerRows(frame, rows, prepared.columns, self._shuffle, share), validating

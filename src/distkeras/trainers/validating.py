@@ -12,7 +12,7 @@ from distkeras.cluster.data import Prepared, with_validation
 from distkeras.cluster.evaluation import evaluate_prepared
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.lifecycle.judge import Judge
-from distkeras.lifecycle.validation import SideEvaluation
+from distkeras.lifecycle.validation import SideEvaluation, SideProcess
 from distkeras.worker.signature import model_signature
 from distkeras.worker.tensor_spec import fixed_batch
 
@@ -37,13 +37,20 @@ class Validating:
         data: the rows.
         members: number of models.
         stack: what has to stay open during the training.
+        launched: a process of `launched_side`, which is ended if the workers validate.
 
     Raises:
         ValueError, TypeError: the rows do not fit the model, or cannot be evaluated where they should be.
     """
 
     def __init__(
-        self, trainer: Configured, validation: Validation, data: TrainingData, members: int, stack: ExitStack
+        self,
+        trainer: Configured,
+        validation: Validation,
+        data: TrainingData,
+        members: int,
+        stack: ExitStack,
+        launched: list[SideProcess],
     ) -> None:
         self._trainer = trainer
         self._validation = validation
@@ -56,7 +63,10 @@ class Validating:
         self._frame, self._roles = stack.enter_context(as_frame(data, roles, 1))
         self._prepared = self._prepare(1)
         self._on = self._place()
+        self._launched = launched
         if self._on == "workers":
+            while launched:
+                launched.pop().end()
             self._prepared = self._prepare(min(trainer.num_workers, self._prepared.num_rows))
 
     def begin(self, spec: ModelSpec) -> None:
@@ -69,6 +79,7 @@ class Validating:
                 batch_size=self._batch_size,
                 steps=self._validation.steps,
                 backend=keras.backend.backend(),
+                launched=self._launched,
             )
             self._side = self._stack.enter_context(side)
 

@@ -99,6 +99,7 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     try:
         subject: Subject = pickle.load(questions).open()
         evaluator, error = _Evaluator(subject), None
+        evaluator.warm_up()
     except Exception:
         evaluator, error = None, traceback.format_exc()
     while True:
@@ -118,6 +119,10 @@ class _Evaluator:
         self._layout = subject.model.layout
         self._model = deserialize_model(subject.model)
         self._minibatches = minibatches_of(subject)
+
+    def warm_up(self) -> None:
+        """Compile the step for each shape, so that the first answer takes no longer than the others."""
+        evaluated(self._model, [*self._minibatches[:1], *self._minibatches[1:][-1:]])
 
     def answer(self, question: Question) -> Answer:
         from distkeras.model.variables import tree_of
