@@ -27,7 +27,7 @@ def test_a_case_that_is_skipped_or_missing_or_calls_nothing_has_failed(suite):
     own = dict.fromkeys(["passes", "skipped", "missing", "elsewhere", "fails"], case("passed"))
     own |= {"not theirs": case("failed"), "no call": case("passed", ())}
     ours = {
-        "passes": case("passed"),
+        "passes": case("passed") | {"earlier": True},
         "skipped": case("skipped", reason="no device"),
         "elsewhere": case("passed", ()),
         "fails": case("failed", reason="ValueError: a | b"),
@@ -44,6 +44,10 @@ def test_a_case_that_is_skipped_or_missing_or_calls_nothing_has_failed(suite):
     text = suite.document(judged)
     assert "| jax | 5 | 1 | 20.0% |" in text
     assert "ValueError: a \\| b" in text
+    assert "1 of the cases on jax ran earlier" in text
+    assert "Still to be counted: tensorflow, torch." in text
+    every = [each | {"backend": backend} for each in judged for backend in suite.BACKENDS]
+    assert "Still to be counted" not in suite.document(every)
 
 
 def test_an_interrupted_run_goes_on_with_the_case_that_was_cut(suite, tmp_path, monkeypatch):

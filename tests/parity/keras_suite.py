@@ -141,6 +141,7 @@ def judge(own: dict[str, Case], ours: dict[str, Case]) -> list[Case]:
                 "backend": case["backend"],
                 "passed": passed,
                 "reason": "" if passed else found["reason"],
+                "earlier": found.get("earlier", False),
             }
         )
     return judged
@@ -155,6 +156,15 @@ def document(judged: list[Case]) -> str:
         if cases:
             passed = sum(case["passed"] for case in cases)
             lines.append(f"| {backend} | {len(cases)} | {passed} | {passed / len(cases):.1%} |")
+    for backend in BACKENDS:
+        earlier = sum(case["backend"] == backend and case["earlier"] for case in judged)
+        if earlier:
+            lines += [
+                "",
+                f"{earlier} of the cases on {backend} ran earlier than the others, with older code.",
+            ]
+    missing = [backend for backend in BACKENDS if not any(case["backend"] == backend for case in judged)]
+    lines += ["", f"Still to be counted: {', '.join(missing)}."] if missing else []
     lines += [
         "",
         f"Versions: {versions}.",
@@ -221,7 +231,7 @@ def _prepare(report: Path, go_on: bool) -> None:
     """Empty the file of a run; or take the case out of it in which the run was interrupted."""
     REPORTS.mkdir(parents=True, exist_ok=True)
     kept = [case for case in _cases(report).values() if case["outcome"] != "died"] if go_on else []
-    report.write_text("".join(json.dumps(case) + "\n" for case in kept))
+    report.write_text("".join(json.dumps(case | {"earlier": True}) + "\n" for case in kept))
 
 
 def _is_enough(judged: list[Case], backend: str) -> bool:

@@ -24,7 +24,8 @@ class Feeding:
     Raises:
         TypeError: `preprocess` is not a function of one argument, or of two of which the second is `rng`; or
             `drop_remainder` is not a bool.
-        ValueError: `pad_to` is not a padding, or is given together with `preprocess`.
+        ValueError: `pad_to` is not a padding, or is given together with `preprocess`; or
+            `not_finite` is neither word.
     """
 
     preprocess: Callable[..., Any] | None = None
@@ -45,6 +46,11 @@ class Feeding:
         if not isinstance(self.drop_remainder, bool):
             raise TypeError(
                 f"`drop_remainder` must be True or False. Received: drop_remainder={self.drop_remainder!r}"
+            )
+
+        if self.not_finite not in ("raise", "warn"):
+            raise ValueError(
+                f'`not_finite` must be "raise" or "warn". Received: not_finite={self.not_finite!r}'
             )
 
     def padding(self, column: str) -> Padding | None:
