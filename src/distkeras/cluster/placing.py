@@ -18,6 +18,7 @@ from distkeras.cluster.servers import Servers
 from distkeras.cluster.settings import is_local
 from distkeras.cluster.shared_access import NotShared, find_access
 from distkeras.cluster.slots import NotEnoughSlots, count_slots
+from distkeras.wire.client import ServerLost
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -131,11 +132,33 @@ class Placing:
             *(self.spark, center.num_workers, len(parts.bounds), access.slots),
             together=center.algorithm.synchronous,
         )
-        return ServerTasks(
+        servers = ServerTasks(
             *(self.spark, parts, self.initial, shared.folder, access),
             abandoned=shared.abandoned,
             resume=self.resume,
             story=self.story,
+        )
+        try:
+            check_reached(self.spark, servers, center.num_workers)
+        except BaseException:
+            with servers:
+                raise
+        return servers
+
+
+def check_reached(spark: SparkSession, servers: ServerTasks, num_tasks: int) -> None:
+    """Refuse servers on executors that other executors do not reach.
+
+    Raises:
+        ServerLost: there is one.
+    """
+    if is_local(spark):
+        return
+    if faults := unreached(spark, servers.addresses, num_tasks):
+        raise ServerLost(
+            "Expected every executor to open TCP connections to the parameter servers on other executors. "
+            f"Received: {' '.join(faults[:3])} Open the ports between the executors' machines; "
+            "ServerOptions(ports=(40123, 40124)) keeps them the same."
         )
 
 
