@@ -49,6 +49,7 @@ def links(path):
         ("docs/fit.md", 3),
         ("docs/models.md", 1),
         ("docs/runs.md", 3),
+        ("docs/server_placement.md", 1),
         ("docs/simulator.md", 5),
     ],
 )

@@ -70,6 +70,7 @@ def train(spark, name, arguments):
         num_workers=arguments.workers,
         custom_objects=custom_objects,
         server=server,
+        server_placement=distkeras.Placement(arguments.placement, shared=arguments.shared),
         seed=0,
     )
     threading.Thread(target=tell, args=(trainer,), daemon=True).start()
@@ -80,6 +81,8 @@ def train(spark, name, arguments):
     samples = sum(window.samples for window in trainer.get_history())
     print(f"{name}: accuracy {right.mean():.3f}")
     print(f"{name}: every window once", once and samples == ROWS * arguments.epochs)
+    again = sum("is started again" in each.text for each in trainer.get_transitions())
+    print(f"{name}: servers on {trainer.result.server_placement}, started again {again}")
 
 
 def tell(trainer):
@@ -101,6 +104,8 @@ def main():
     parser.add_argument("--patience", type=float)
     parser.add_argument("--heartbeat", type=float)
     parser.add_argument("--give-up", type=float)
+    parser.add_argument("--placement", default="driver", help="of the parameter server")
+    parser.add_argument("--shared", help="folder for servers on executors")
     arguments = parser.parse_args()
     spark = SparkSession.builder.getOrCreate()
     print("pure client", is_remote_only())

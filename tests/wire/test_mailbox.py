@@ -15,10 +15,12 @@ from distkeras.center.answers import Done, Refused
 from distkeras.center.orders import NO_ORDERS
 from distkeras.center.requests import Fetch, Join, Keep, Leave, Order, Poll, Pull, Write
 from distkeras.wire import mailbox
+from distkeras.wire import mailbox_files as files
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
 from distkeras.wire.group import Group
-from distkeras.wire.mailbox import END, STOP, Forged, Line, Mailbox, Seal, carry
+from distkeras.wire.mailbox import Line, Mailbox, carry
 from distkeras.wire.mailbox_answers import MailboxAnswers
+from distkeras.wire.mailbox_files import END, STOP, Forged, Seal
 from distkeras.wire.server_place import ServerPlace
 from distkeras.wire.shared_folder import SharedFolder
 
@@ -89,7 +91,7 @@ def test_a_mailbox_gives_the_replies_that_a_connection_gives(folder):
 
 @pytest.mark.parametrize("store", ["local", "memory"])
 def test_a_large_vector_travels_in_several_files_of_which_none_is_left(tmp_path, monkeypatch, store):
-    monkeypatch.setattr(mailbox, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 1000)
     address = str(tmp_path) if store == "local" else f"memory://{secrets.token_hex(4)}"
     folder, size = SharedFolder(f"{address}/0"), 3000
     with answering(folder, size):
@@ -103,7 +105,7 @@ def test_a_large_vector_travels_in_several_files_of_which_none_is_left(tmp_path,
 
 def test_a_request_is_handled_once_whoever_repeats_its_file(folder):
     with answering(folder) as (_, _, answers), mailbox_of(folder) as box:
-        stolen = mailbox.to_files(SEAL, "1/request-1", mailbox.REQUEST, mailbox.frame_of(Poll(0), "float32"))
+        stolen = files.to_files(SEAL, "1/request-1", files.REQUEST, files.frame_of(Poll(0), "float32"))
         box.call(Poll(0))
         folder.write("1/request-1", stolen[0])  # Again.
         folder.write("1/request-2", stolen[0])  # Under another number.
@@ -119,17 +121,18 @@ def test_a_request_is_handled_once_whoever_repeats_its_file(folder):
         lambda data: data + b"x",
         lambda data: b"",
         lambda data: data[:50] + bytes([data[50] ^ 1]) + data[51:],
-        lambda data: Seal(b"u" * 32, SEAL.name).seal("1/request-1", data[mailbox.DIGEST_BYTES :]),
-        lambda data: Seal(TOKEN, "job/1").seal("1/request-1", data[mailbox.DIGEST_BYTES :]),
+        lambda data: Seal(b"u" * 32, SEAL.name).seal("1/request-1", data[files.DIGEST_BYTES :]),
+        lambda data: Seal(TOKEN, "job/1").seal("1/request-1", data[files.DIGEST_BYTES :]),
     ],
 )
-def test_a_file_that_the_driver_has_not_written_gives_no_orders(folder, forge):
+def test_a_file_that_the_driver_has_not_written_gives_no_orders(folder, forge, caplog):
     stop = Order(NO_ORDERS._replace(stop=True))
-    (true,) = mailbox.to_files(SEAL, "1/request-1", mailbox.REQUEST, mailbox.frame_of(stop, "float32"))
+    (true,) = files.to_files(SEAL, "1/request-1", files.REQUEST, files.frame_of(stop, "float32"))
     folder.write("1/request-1", forge(true))
     with serving() as (server, center, address), Client(address) as client:
         answers = MailboxAnswers(folder, 1, SEAL, client, address, server.stop)
-        assert not answers.answer_next()
+        assert [answers.answer_next() for _ in range(3)] == [False] * 3
+        assert len(caplog.records) == 1
         assert orders_of(center) is None
         folder.write("1/request-1", true)
         assert answers.answer_next()
@@ -139,29 +142,36 @@ def test_a_file_that_the_driver_has_not_written_gives_no_orders(folder, forge):
 def test_who_knows_the_token_still_cannot_send_what_only_workers_send(folder):
     for request in (Join(0), Leave(0), commit(0, 1)):
         with serving() as (server, center, address), Client(address) as client:
-            frame = mailbox.frame_of(request, "float32")
-            mailbox.put(folder, "1/request-1", mailbox.to_files(SEAL, "1/request-1", mailbox.REQUEST, frame))
+            frame = files.frame_of(request, "float32")
+            files.put(
+                folder,
+                "1/request-1",
+                files.to_files(SEAL, "1/request-1", files.REQUEST, frame),
+            )
             assert not MailboxAnswers(folder, 1, SEAL, client, address, server.stop).answer_next()
             assert center.event_log.read(0).events == []
 
 
 def test_a_reply_that_the_server_has_not_written_is_refused(folder):
     ServerPlace(folder).lease("run").take(0, 0)
-    frame = mailbox.frame_of(Done(), "float32")
+    frame = files.frame_of(Done(), "float32")
     for seal in (Seal(b"u" * 32, SEAL.name), Seal(TOKEN, "job/1")):
-        mailbox.put(folder, "1/reply-1", mailbox.to_files(seal, "1/reply-1", mailbox.REQUEST, frame))
+        files.put(folder, "1/reply-1", files.to_files(seal, "1/reply-1", files.REQUEST, frame))
         with pytest.raises(Forged, match="Expected a file of this job"):
             mailbox_of(folder).call(Poll(0))
-    mailbox.put(folder, "1/reply-1", mailbox.to_files(SEAL, "1/reply-2", mailbox.REQUEST, frame))
+    files.put(folder, "1/reply-1", files.to_files(SEAL, "1/reply-2", files.REQUEST, frame))
     with pytest.raises(Forged):
         mailbox_of(folder).call(Poll(0))
 
 
 def test_a_message_is_no_larger_than_a_frame_of_the_job(folder):
-    for size in (mailbox.largest_frame(4, "float32") + 1, 2**40):
-        head = mailbox.HEAD.pack(mailbox.REQUEST, 1, size)
+    for size in (files.largest_frame(4, "float32") + 1, 2**40):
+        head = files.HEAD.pack(files.REQUEST, 1, size)
         with pytest.raises(Forged, match="at most"):
-            mailbox.from_files(SEAL, "n", [SEAL.seal("n", head)], mailbox.largest_frame(4, "float32"))
+            files.from_files(SEAL, "n", [SEAL.seal("n", head)], files.largest_frame(4, "float32"))
+    for part in range(3):
+        folder.write(files.part_name("many", part), SEAL.seal("many", files.HEAD.pack(b"R", 2**32 - 1, 9)))
+    assert len(files.take(folder, "many", 9)) == 1
     folder.write("large", bytes(100))
     with pytest.raises(ValueError, match="Expected at most 99 bytes"):
         folder.read("large", 99)

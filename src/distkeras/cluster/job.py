@@ -22,7 +22,7 @@ from distkeras.cluster.pickled_modules import packages_of_job
 from distkeras.cluster.placement import Placed, Placement, Shared
 from distkeras.cluster.placing import Placing
 from distkeras.cluster.probe import check_executors
-from distkeras.cluster.process import Process
+from distkeras.cluster.process import Process, ServerFailed
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.settings import allocates_dynamically
 from distkeras.cluster.slots import check_slots
@@ -252,7 +252,7 @@ class Job:
             for member in range(len(np.atleast_2d(self.initial))):
                 pulled: Pulled = client.call(Pull(member))
                 self.last.append(pulled.center.copy())
-        except (ServerLost, OSError) as lost:
+        except (ServerLost, ServerFailed, OSError) as lost:
             self.last.clear()
             logger.info("The last center is lost with the server: %s", lost)
 

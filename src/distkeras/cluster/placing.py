@@ -148,14 +148,27 @@ class Placing:
             story=self.story,
         )
         try:
-            if not is_local(self.spark) and (
-                faults := unreached(self.spark, servers.addresses, center.num_workers)
-            ):
-                raise ServerUnreachable(faults, "Open the ports between the executors.")
+            check_reached(self.spark, servers, center.num_workers)
         except BaseException:
             with servers:
                 raise
         return servers
+
+
+def check_reached(spark: SparkSession, servers: ServerTasks, num_tasks: int) -> None:
+    """Refuse servers on executors that other executors do not reach.
+
+    Raises:
+        ServerUnreachable: there is one.
+    """
+    if is_local(spark):
+        return
+    if faults := unreached(spark, servers.addresses, num_tasks):
+        raise ServerUnreachable(
+            faults,
+            "Open the ports between the executors' machines; ServerOptions(ports=(40123, 40124)) keeps them "
+            "the same.",
+        )
 
 
 def check_options(options: ServerOptions) -> None:

@@ -17,8 +17,9 @@ from distkeras.wire.handshake import AuthenticationError
 from distkeras.wire.interfaces import own_hosts
 from distkeras.wire.lease import Lease
 from distkeras.wire.log import follow_driver_in_worker
-from distkeras.wire.mailbox import Seal, pause_for
+from distkeras.wire.mailbox import pause_for
 from distkeras.wire.mailbox_answers import MailboxAnswers
+from distkeras.wire.mailbox_files import Seal
 from distkeras.wire.server_place import Location, ServerPlace
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -18,28 +17,27 @@ from pyspark import TaskContext
 from distkeras.cluster.delivery import delivered, localized
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server_parts import ServerParts
+from distkeras.cluster.server_setups import address_of, clear, setups_of
 from distkeras.cluster.server_task import BEGIN, ServerTask, run
 from distkeras.cluster.shared_access import Access
 from distkeras.cluster.stage import GRACE_SECONDS, Stage
 from distkeras.cluster.story import Story
-from distkeras.wire.client import ServerAddress
-from distkeras.wire.fragment_compression import packing_for
 from distkeras.wire.group import Group
-from distkeras.wire.handshake import TOKEN_BYTES
 from distkeras.wire.log import level_of_driver
-from distkeras.wire.mailbox import END, STOP, Line, Mailbox, Seal
+from distkeras.wire.mailbox import Line, Mailbox
+from distkeras.wire.mailbox_files import END, STOP, Seal
 from distkeras.wire.server_place import Location, ServerPlace
-from distkeras.wire.store import SnapshotOptions, seconds_to_write
-from distkeras.wire.tls import fingerprint_of, make_tls
+from distkeras.wire.store import seconds_to_write
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from distkeras.algorithms import Vector
-    from distkeras.cluster.server import ServerSetup
     from distkeras.wire.shared_folder import SharedFolder
 
 LOOK_SECONDS = 0.1
+LOST_SECONDS = 10.0
+"""Longest time for a server that could not be asked to be seen to start again."""
 TELL_SECONDS = 10.0
 """Longest time to wait for a server to hear that its job is over."""
 
@@ -87,12 +85,15 @@ class ServerTasks:
         name = secrets.token_hex(4)
         self._root = folder.under(f"servers/{name}")
         places = [ServerPlace(self._root.under(str(index))) for index in range(len(parts.bounds))]
-        setups = _setups(parts, places)
+        setups = setups_of(parts, places)
+        if resume is None:
+            for setup in setups[1:]:
+                access.do(clear, setup.options.snapshots)
         self._seals = [Seal(setup.token, f"{name}/{index}") for index, setup in enumerate(setups)]
         self._story.keep_secret(
             [text for setup in setups for text in (setup.token.hex(), repr(setup.token)[2:-1])]
         )
-        self.addresses = tuple(map(_address_of, setups, places, parts.sizes))
+        self.addresses = tuple(map(address_of, setups, places, parts.sizes))
         self._places = places
         self._stack = ExitStack()
         tasks = []
@@ -124,10 +125,7 @@ class ServerTasks:
 
     def client(self) -> Mailbox | Group:
         """Return the driver's conversation with the servers."""
-        mailboxes = [
-            Mailbox(address, seal, self._access.carry, line, self._options.give_up, self._check)
-            for address, seal, line in zip(self.addresses, self._seals, self._lines, strict=True)
-        ]
+        mailboxes = self._mailboxes(self._options.give_up, self._check)
         return mailboxes[0] if len(mailboxes) == 1 else Group(self.addresses, clients=mailboxes)
 
     def revive(self, since: int, seconds: float = 0.0) -> bool:
@@ -144,11 +142,20 @@ class ServerTasks:
         if not seconds:
             return False
         self._since[0] = since
-        present = self._access.do(_epochs, self._places)
-        lost = [index for index, line in enumerate(self._lines) if present[index] != line.epoch]
+        deadline = time.monotonic() + max(seconds, LOST_SECONDS)
+        while not (lost := self._lost()):
+            self._check()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
         for index in lost:
             self._find(index)
-        return bool(lost)
+        return True
+
+    def _lost(self) -> list[int]:
+        """Return the servers in whose place another one is, or is about to be."""
+        present = self._access.do(_epochs, self._places)
+        return [index for index, line in enumerate(self._lines) if present[index] != line.epoch]
 
     def stop(self, reason: str) -> None:
         """Answer the next request of every worker with the end of the job. The driver may continue to ask."""
@@ -158,20 +165,25 @@ class ServerTasks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._stage.wait(0.0):
-            self._tell_all(END, "The job has ended.")
-        self._stage.cancel(self._exit_seconds)
+        heard = not self._stage.wait(0.0) and self._tell_all(END, "The job has ended.")
+        self._stage.cancel(self._exit_seconds if heard else 0.0)
         self._leave_nothing()
 
     def _leave_nothing(self) -> None:
         with self._stack:
             self._access.do(_remove, self._root)
 
-    def _tell_all(self, what: bytes, reason: str) -> None:
-        with ThreadPoolExecutor(len(self.addresses)) as pool:
-            for address, seal, line in zip(self.addresses, self._seals, self._lines, strict=True):
-                mailbox = Mailbox(address, seal, self._access.carry, line, TELL_SECONDS, self._check)
-                pool.submit(mailbox.tell, what, reason, TELL_SECONDS)
+    def _tell_all(self, what: bytes, reason: str) -> bool:
+        """Tell all servers; return whether all have heard it."""
+        mailboxes = self._mailboxes(TELL_SECONDS, lambda: None)
+        with ThreadPoolExecutor(len(mailboxes)) as pool:
+            return all(pool.map(lambda mailbox: mailbox.tell(what, reason, TELL_SECONDS), mailboxes))
+
+    def _mailboxes(self, patience: float, look: Callable[[], None]) -> list[Mailbox]:
+        return [
+            Mailbox(address, seal, self._access.carry, line, patience, look)
+            for address, seal, line in zip(self.addresses, self._seals, self._lines, strict=True)
+        ]
 
     def _find(self, index: int) -> None:
         """Wait until a server is up, and let the next requests go to it."""
@@ -216,56 +228,6 @@ class ServerTasks:
 
     def _tell(self, what: str, level: int = logging.INFO) -> None:
         self._story.tell(what, level, __name__)
-
-
-def _setups(parts: ServerParts, places: Sequence[ServerPlace]) -> list[ServerSetup]:
-    """Return the settings of each server, as it gets them on its executor."""
-    options = parts.setup.options
-    tls = make_tls() if options.tls is True else options.tls
-    setups: list[ServerSetup] = []
-    for index, place in enumerate(places):
-        snapshots = options.snapshots
-        if snapshots is not None and snapshots.address is None:
-            snapshots = _snapshots_at(place, snapshots)
-        elif snapshots is not None and index:
-            snapshots = replace(snapshots, address=f"{str(snapshots.address).rstrip('/')}/server-{index}")
-        part = parts.setup_of(index)
-        setups.append(
-            replace(
-                part,
-                host="127.0.0.1",
-                bind=options.bind or "0.0.0.0",
-                options=replace(options, tls=tls, snapshots=snapshots),
-                token=secrets.token_bytes(TOKEN_BYTES),
-            )
-        )
-    if setups[0].leads:
-        leader = _address_of(setups[0], places[0], parts.sizes[0])
-        setups[1:] = [replace(setup, leader=leader) for setup in setups[1:]]
-    return setups
-
-
-def _snapshots_at(place: ServerPlace, snapshots: SnapshotOptions) -> SnapshotOptions:
-    folder = place.folder.under("snapshots")
-    return replace(snapshots, address=folder.address, storage_options=folder.storage_options)
-
-
-def _address_of(setup: ServerSetup, place: ServerPlace, size: int) -> ServerAddress:
-    options, tls = setup.options, setup.options.tls
-    return ServerAddress(
-        "",
-        0,
-        setup.token,
-        size,
-        checksum=options.checksum,
-        tls=None if isinstance(tls, bool) else tls.client,
-        pin=b"" if isinstance(tls, bool) else fingerprint_of(tls.server()),
-        packing=packing_for(setup.center, setup.compression, size),
-        timeout=options.timeout,
-        dtype=setup.center.dtype,
-        layout=setup.center.layout,
-        place=place,
-    )
 
 
 def _serving(tasks: Sequence[ServerTask]):  # type: ignore[no-untyped-def]  # pyspark's own type is private

@@ -7,7 +7,8 @@ import platform
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -15,7 +16,8 @@ import pyarrow as pa
 from distkeras.cluster.delivery import deliver, localized
 from distkeras.cluster.stage import Stage
 from distkeras.wire import mailbox
-from distkeras.wire.mailbox import CHUNK_BYTES, Carried
+from distkeras.wire.mailbox import Carried, Errand
+from distkeras.wire.mailbox_files import CHUNK_BYTES
 from distkeras.wire.shared_folder import SharedFolder
 
 if TYPE_CHECKING:
@@ -53,15 +55,7 @@ class Access(Protocol):
     def do(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return what `function` returns there."""
 
-    def carry(
-        self,
-        folder: SharedFolder,
-        epoch: int,
-        number: int,
-        files: Sequence[bytes],
-        seconds: float,
-        look: Callable[[], None],
-    ) -> Carried:
+    def carry(self, errand: Errand, seconds: float, look: Callable[[], None]) -> Carried:
         """Put a request into a mailbox, and wait for its reply, as `mailbox.carry`."""
 
 
@@ -82,17 +76,9 @@ class Direct:
         """Return what `function` returns."""
         return function(*arguments)
 
-    def carry(
-        self,
-        folder: SharedFolder,
-        epoch: int,
-        number: int,
-        files: Sequence[bytes],
-        seconds: float,
-        look: Callable[[], None],
-    ) -> Carried:
+    def carry(self, errand: Errand, seconds: float, look: Callable[[], None]) -> Carried:
         """As `mailbox.carry`."""
-        return mailbox.carry(folder, epoch, number, files, seconds, look)
+        return mailbox.carry(errand, seconds, look)
 
 
 class Courier:
@@ -119,25 +105,17 @@ class Courier:
             (result,) = in_tasks(self._spark, _opened(call), 1)
         return result  # type: ignore[no-any-return]
 
-    def carry(
-        self,
-        folder: SharedFolder,
-        epoch: int,
-        number: int,
-        files: Sequence[bytes],
-        seconds: float,
-        look: Callable[[], None],
-    ) -> Carried:
+    def carry(self, errand: Errand, seconds: float, look: Callable[[], None]) -> Carried:
         """As `mailbox.carry`, by as many jobs as it takes."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
             limit = max(0.0, min(left, COURIER_SECONDS))
-            carried = self.do(mailbox.carry, folder, epoch, number, files, limit)
-            if carried.files or carried.epoch != epoch or left <= 0:
+            carried = self.do(mailbox.carry, errand, limit)
+            if carried.files or carried.epoch != errand.epoch or left <= 0:
                 return carried
             look()
-            files = ()  # They are there.
+            errand = replace(errand, files=())  # They are there.
 
 
 def in_tasks(spark: SparkSession, function: Callable[[int], Any], count: int) -> list[Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from distkeras.center.answers import Done
 from distkeras.center.requests import Fetch, Keep, Order, Poll, Pull, Write
-from distkeras.wire import frames, mailbox
+from distkeras.wire import frames, mailbox_files
 from distkeras.wire.client import Client, JobStopped, ServerAddress, ServerLost
-from distkeras.wire.mailbox import END, ERROR, REQUEST, STOP, Forged, Seal
+from distkeras.wire.mailbox_files import END, ERROR, REQUEST, STOP, Forged, Seal
 from distkeras.wire.shared_folder import SharedFolder
 
 DRIVERS = (Poll, Pull, Order, Keep, Write, Fetch)
@@ -45,8 +45,9 @@ class MailboxAnswers:
     ) -> None:
         self._folder, self._epoch, self._seal = folder, epoch, seal
         self._client, self._address, self._stop = client, address, stop
-        self._largest = mailbox.largest_frame(address.size, address.dtype)
+        self._largest = mailbox_files.largest_frame(address.size, address.dtype)
         self._number = self._written = 0
+        self._warned_of = ""
         self.ended = False
 
     def answer_next(self) -> bool:
@@ -56,26 +57,28 @@ class MailboxAnswers:
             OSError: the folder cannot be read or written to.
         """
         name = f"{self._epoch}/request-{self._number + 1}"
-        files = mailbox.take(self._folder, name)
+        files = mailbox_files.take(self._folder, name, self._largest)
         if files is None:
             return False
         try:
-            what, data = mailbox.from_files(self._seal, name, files, self._largest)
+            what, data = mailbox_files.from_files(self._seal, name, files, self._largest)
             reply = self._reply(what, data)
         except (Forged, frames.FrameError) as error:
-            logger.warning("A file in the mailbox of the server is not answered: %s", error)
+            if name != self._warned_of:  # The driver's own takes its place when it comes.
+                logger.warning("A file in the mailbox of the server is not answered: %s", error)
+                self._warned_of = name
             return False
         self._number += 1
         self._write(*reply)
-        mailbox.clear(self._folder, name, len(files))
+        mailbox_files.clear(self._folder, name, len(files))
         return True
 
     def _write(self, what: bytes, data: bytes) -> None:
         name = f"{self._epoch}/reply-{self._number}"
-        files = mailbox.to_files(self._seal, name, what, data)
-        mailbox.put(self._folder, name, files)
+        files = mailbox_files.to_files(self._seal, name, what, data)
+        mailbox_files.put(self._folder, name, files)
         # The driver has read the reply before, or it had not sent another request.
-        mailbox.clear(self._folder, f"{self._epoch}/reply-{self._number - 1}", self._written)
+        mailbox_files.clear(self._folder, f"{self._epoch}/reply-{self._number - 1}", self._written)
         self._written = len(files)
 
     def _reply(self, what: bytes, data: bytearray) -> tuple[bytes, bytes]:
@@ -83,8 +86,8 @@ class MailboxAnswers:
         if what in (STOP, END):
             self.ended |= what == END
             self._stop(data.decode())
-            return REQUEST, mailbox.frame_of(Done(), address.dtype)
-        request = mailbox.message_of(
+            return REQUEST, mailbox_files.frame_of(Done(), address.dtype)
+        request = mailbox_files.message_of(
             data, frames.REQUESTS, frames.MAX_REQUEST_TEXT, address.size, address.dtype
         )
         if not isinstance(request, DRIVERS):
@@ -95,4 +98,4 @@ class MailboxAnswers:
             answer = frames.Stopped(str(stopped))
         except ServerLost as lost:  # Its process has ended, or is about to.
             return ERROR, str(lost).encode()
-        return REQUEST, mailbox.frame_of(answer, address.dtype)
+        return REQUEST, mailbox_files.frame_of(answer, address.dtype)

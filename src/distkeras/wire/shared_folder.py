@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -97,6 +98,10 @@ class SharedFolder:
         target = f"{path}/{name}"
         fs.invalidate_cache(target.rpartition("/")[0])
         try:
+            if self.is_local:
+                # NFS remembers for half a minute that a file did not exist, but asks anew about a folder that
+                # is opened.
+                os.scandir(target.rpartition("/")[0]).close()
             with fs.open(target, "rb") as file:
                 data: bytes = file.read(largest + 1)
         except FileNotFoundError:

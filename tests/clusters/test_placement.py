@@ -1,0 +1,57 @@
+"""Parameter servers on executors: where nothing reaches the driver, and where an executor is lost."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from checking import TRAIN, check
+
+
+@contextmanager
+def hidden(folder, host):
+    """A folder that `host` does not share with the others."""
+    subprocess.run([*host.prefix, "mount", "-t", "tmpfs", "none", str(folder)], check=True, timeout=10)
+    try:
+        yield
+    finally:
+        subprocess.run([*host.prefix, "umount", str(folder)], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("trainer", ["DOWNPOUR", pytest.param("LocalSGD", marks=pytest.mark.slow)])
+def test_a_client_that_no_executor_reaches_and_that_shares_no_folder_with_them_trains(
+    namespaces, far_standalone, connect_server, submit, tmp_path, trainer
+):
+    settings = {"spark.cores.max": "4", "spark.executor.cores": "2"}
+    server = connect_server(far_standalone.url, host=namespaces["master"], settings=settings)
+    for executor in ("executor-a", "executor-b"):
+        namespaces.close(None, executor, "driver")
+        namespaces.close(None, "driver", executor)
+    with hidden(tmp_path, namespaces["driver"]):
+        script = (TRAIN, trainer, "--placement", "auto", "--shared", tmp_path)
+        output = submit(*script, to=server, host=namespaces["driver"])
+    check(output, trainer)
+    assert f"{trainer}: servers on executors" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_server_goes_on_elsewhere_when_its_executor_is_killed(start_standalone, start, tmp_path):
+    cluster = start_standalone(settings={"spark.cores.max": "3", "spark.executor.cores": "1"})
+    script = (TRAIN, "DOWNPOUR", "--placement", "executors", "--shared", tmp_path, "--pause", 0.02)
+    training = start(*script, to=cluster)
+    training.program.wait_for("training", 120)
+    (executor,) = [jvm for jvm in cluster.executors() if any(map(_serves, jvm.children(recursive=True)))]
+    executor.kill()
+    output = training.succeeded(150)
+    check(output, "DOWNPOUR")
+    assert "DOWNPOUR: servers on executors, started again 1" in output
+
+
+def _serves(process: psutil.Process) -> bool:
+    try:
+        return "distkeras.wire" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
