@@ -161,6 +161,11 @@ class CenterConfig:
         return epoch
 
     @property
+    def least_workers(self) -> int:
+        """Number of workers with which the training begins."""
+        return self.num_workers if self.elastic is None else self.elastic.min_workers
+
+    @property
     def num_fragments(self) -> int:
         """Number of fragments that workers exchange in turn."""
         return 1 if self.fragments is None else len(self.fragments)

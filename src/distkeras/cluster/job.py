@@ -276,11 +276,6 @@ class Job:
             self.last.clear()
             logger.info("The last center is lost with the server: %s", lost)
 
-    def _begins_with(self) -> int:
-        """Return how many workers there are at the start, at least."""
-        center = self.task.center
-        return center.num_workers if center.elastic is None else center.elastic.min_workers
-
     def _started(self, spark: SparkSession, threads: int) -> tuple[Servers | ServerTasks, Placed]:
         """Start the servers, and check whether the executors can train."""
         # Besides its optimizer a worker may send the velocities of its momentum, and its weights.
@@ -303,7 +298,7 @@ class Job:
             story=self.story,
             check=partial(
                 check_executors,
-                *(spark, self.backend, threads, self._begins_with(), self.options.give_up),
+                *(spark, self.backend, threads, self.task.center.least_workers, self.options.give_up),
                 packages_of_job(self.task, self.model),
             ),
         )
