@@ -83,10 +83,14 @@ class WorkerJoined:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLeft:
-    """A worker has committed its last window."""
+    """A worker has committed its last window, or if it `rests`, the last one of an epoch.
+
+    A worker that rests is a share of the rows in an elastic training, which another process trains on later.
+    """
 
     worker: int
     timestamp: float
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import pytest
 
 from distkeras.algorithms import DOWNPOUR, LocalSGD
 from distkeras.center import Center, CenterConfig, restore_snapshot, take_snapshot
+from distkeras.center.elastic import Elastic
 from distkeras.center.requests import Beat, Exchange, Join, Leave
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.watch import Watch, WorkerError
@@ -103,18 +104,20 @@ class Scripted:
 
     Args:
         steps: what happens at which second.
+        elastic: how many workers may train at once.
     """
 
     error = None
     rows = ()
 
-    def __init__(self, steps):
+    def __init__(self, steps, elastic=None):
         self.now = 0.0
         self.steps = steps
+        self.config = CenterConfig(DOWNPOUR(), 2, elastic=elastic)
         self.center = self.new()
 
     def new(self):
-        return Center(CenterConfig(DOWNPOUR(), 2), np.zeros(4, np.float32), clock=lambda: self.now)
+        return Center(self.config, np.zeros(4, np.float32), clock=lambda: self.now)
 
     def wait(self, seconds):
         return self.now >= 5000
@@ -135,7 +138,8 @@ class Scripted:
         restore_snapshot(self.center, snapshot, self.center.event_log.next)
 
     def watch(self):
-        return Watch(self, self, self, 2, lambda event: None, clock=lambda: self.now)
+        options = {"clock": lambda: self.now, "center": self.config}
+        return Watch(self, self, self, 2, lambda event: None, **options)
 
 
 def train(world):
@@ -180,3 +184,15 @@ def test_a_worker_that_leaves_is_missed_no_more():
 
     steps = {10: train, 50: lambda world: world.center.mark_lost(1, 31.0), 90: leave}
     assert Scripted(steps).watch().run() == 1
+
+
+def test_an_elastic_training_misses_workers_but_no_share_that_was_lost_with_one():
+    def lose(world):
+        world.center.mark_lost(1, 31.0)
+
+    with pytest.raises(WorkerError, match=r"workers \[0, 1\] had not finished"):
+        Scripted({10: train, 50: lose}, Elastic(1, 2)).watch().run()
+    with pytest.raises(WorkerError, match="min_workers=2"):
+        Scripted({10: train, 50: lose}, Elastic(2, 2)).watch().run()
+    with pytest.raises(WorkerError, match="min_workers=1"):
+        Scripted({}, Elastic(1, 2)).watch().run()

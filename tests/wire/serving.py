@@ -42,6 +42,7 @@ def serving(
     codec=None,
     epoch_rows=None,
     until=None,
+    elastic=None,
     **options,
 ):
     """Yield a server, its center, and its address."""
@@ -57,6 +58,7 @@ def serving(
         fragments=fragments,
         epoch_rows=epoch_rows,
         until=until,
+        elastic=elastic,
     )
     if fragments is not None:
         options["packing"] = packing_for(config, codec, size)

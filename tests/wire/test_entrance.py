@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import pytest
 from serving import TOKEN, commit, serving
 
 from distkeras.center import ProtocolError
 from distkeras.center.answers import NotYet, Place
+from distkeras.center.elastic import Elastic
 from distkeras.center.orders import NO_ORDERS
-from distkeras.center.requests import Beat, Join, Leave, MayJoin, Order
+from distkeras.center.requests import Beat, Join, Leave, MayJoin, Order, Poll
+from distkeras.events import Window, WorkerJoined, WorkerLeft
 from distkeras.wire.admission import Admission, Caller
 from distkeras.wire.client import Client, JobStopped, Replaced
 
@@ -33,7 +36,7 @@ def test_a_copy_waits_for_the_process_that_trains_and_goes_on_where_it_was_lost(
             assert isinstance(copy.call(MayJoin(0, 8)), NotYet)
         wait_until(lambda: isinstance(copy.call(MayJoin(0, 8)), Place))
         place = copy.call(MayJoin(0, 8))  # The same when the answer was lost.
-        assert (place.epoch, place.step, place.ended) == (0, 1, False)
+        assert (place.epoch, place.step, place.left) == (0, 1, False)
         assert copy.call(Join(0, 1, place.ticket)).sequence == 1
 
 
@@ -75,10 +78,10 @@ def test_after_the_last_window_or_an_order_to_stop_nothing_is_left_to_train():
             original.call(Join(0))
             original.call(Leave(0))
         wait_until(lambda: isinstance(copy.call(MayJoin(0, 8)), Place))
-        assert copy.call(MayJoin(0, 8)).ended
-        assert not copy.call(MayJoin(1, 8)).ended
+        assert copy.call(MayJoin(0, 8)).left
+        assert not copy.call(MayJoin(1, 8)).left
         copy.call(Order(NO_ORDERS._replace(stop=True)))
-        assert copy.call(MayJoin(1, 8)).ended
+        assert copy.call(MayJoin(1, 8)).stopped
 
 
 def test_a_waiting_process_learns_that_the_job_has_ended():
@@ -111,3 +114,32 @@ def test_an_unknown_worker_is_no_worker():
         for worker in (-1, 2):
             with pytest.raises(ProtocolError):
                 server._entrance.answer(caller, MayJoin(worker))
+
+
+def test_an_elastic_training_begins_with_its_least_and_never_has_more_than_its_most():
+    with serving(num_workers=8, elastic=Elastic(2, 2)) as (_, _, address), ExitStack() as stack:
+        first, second, third = (stack.enter_context(Client(address)) for _ in range(3))
+        assert first.call(MayJoin(0)).reason == "1 of 2 workers are there"
+        assert isinstance(second.call(MayJoin(5)), Place)
+        assert isinstance(first.call(MayJoin(0)), Place)
+        assert third.call(MayJoin(2)).reason == "2 workers train, the most that may"
+        second.end()  # Its executor is gone.
+        wait_until(lambda: isinstance(third.call(MayJoin(2)), Place))
+
+
+def test_a_share_that_rests_is_not_missed_and_goes_on_without_a_snapshot_before():
+    with serving(num_workers=4, elastic=Elastic(1, 1), heartbeat=0.2) as (_, center, address):
+        with Client(address) as client:
+            client.call(Join(0, 0, client.call(MayJoin(0, 3)).ticket))
+            client.call(commit(0, 1))
+            client.call(Leave(0, rests=True))
+        time.sleep(0.5)
+        with Client(address) as client:
+            wait_until(lambda: isinstance(client.call(MayJoin(0, 4)), Place))
+            place = client.call(MayJoin(0, 4))
+            assert (place.epoch, place.step, place.left, place.stopped) == (0, 1, True, False)
+            assert client.call(Join(0, 0, place.ticket)).sequence == 1
+            events = client.call(Poll()).events
+    assert [type(event) for event in events] == [WorkerJoined, Window, WorkerLeft, WorkerJoined]
+    assert events[2].rests
+    assert center.num_updates == 1

@@ -184,13 +184,15 @@ class Place:
         epoch: epoch of the worker's next minibatch.
         step: index of the next minibatch in that epoch.
         ticket: with which to join: larger than that of each process before.
-        ended: whether nothing is left to train: the worker has left, or an order to stop is in force.
+        left: whether the worker has committed its last window, or if it rests, the last one of an epoch.
+        stopped: whether an order to stop is in force.
     """
 
     epoch: int
     step: int
     ticket: int = 0
-    ended: bool = False
+    left: bool = False
+    stopped: bool = False
 
 
 Reply = (

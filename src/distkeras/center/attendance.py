@@ -73,7 +73,7 @@ class Attendance:
         # The predecessor's message in an open round got no answer: the replacement repeats that window.
         self._rounds.withdraw(worker)
         record.joined, record.lost, record.missed, record.refused = True, False, False, 0
-        record.left = False
+        record.left = record.rests = False
         center = self.center_for(request)
         if self._num_fragments == 1:  # The place of several is not that of one of them.
             now = self._event_log.clock()
@@ -81,26 +81,38 @@ class Attendance:
         return [*late, (worker, Joined(center, record.sequence, record.epoch, record.step))]
 
     def leave(self, request: Leave, record: WorkerRecord) -> list[Answer]:
-        """Let a worker go that has committed its last window; rounds no longer wait for it."""
+        """Let a worker go that has committed its last window, or rests; rounds no longer wait for it."""
         worker = request.worker
         if self._finite.failure is not None:
             return [(worker, Refused(self._finite.failure))]
-        if not record.left:
+        if not (record.left or (record.rests and request.rests)):
             # The worker joined a server that has been killed since, and may have to train again.
             if not record.joined:
                 return [(worker, Rejoin())]
-            record.joined, record.left = False, True
+            record.joined, record.left, record.rests = False, not request.rests, request.rests
             self._rounds.withdraw(worker)
             self._decisions.forget(worker)
             self._vector.forget(worker)
-            self._report(WorkerLeft(worker, self._event_log.clock()))
-            if all(each.left for each in self._records):  # The driver reads the center next.
-                self._finite.check(self._event_log)
-                if self._fragment == self._num_fragments - 1:  # It is the last one that they leave.
-                    self._event_log.add(
-                        *self._epochs.left(self._decisions.commits, self._event_log.num_updates)
-                    )
+            self._report(WorkerLeft(worker, self._event_log.clock(), request.rests))
+            self._end_if_all_left()
         return [(worker, Done()), *self._rounds.close()]
+
+    def let_absent_leave(self) -> None:
+        """Count the shares that no process trains as left: the driver has ordered to stop."""
+        for worker, record in self._records.by_worker.items():
+            with record.lock:
+                if not (record.joined or record.left):
+                    record.left, record.rests = True, False
+                    self._report(WorkerLeft(worker, self._event_log.clock()))
+        self._end_if_all_left()
+
+    def _end_if_all_left(self) -> None:
+        """Look at the center, which the driver reads next, if every worker has left."""
+        if not all(each.left for each in self._records):
+            return
+        self._finite.check(self._event_log)
+        if self._fragment == self._num_fragments - 1:  # It is the last one that they leave.
+            self._event_log.add(*self._epochs.left(self._decisions.commits, self._event_log.num_updates))
 
     def lose(self, worker: int, silence: float, record: WorkerRecord) -> bool:
         """Record that `worker` has sent nothing for `silence` seconds; return whether that is new."""

@@ -22,7 +22,18 @@ from distkeras.center.ledger import WorkerRecord
 from distkeras.center.records import Records
 from distkeras.center.reports import Reports
 from distkeras.center.request_log import RequestLog
-from distkeras.center.requests import Beat, Dismiss, Exchange, Fail, Join, Leave, MayJoin, Report, Request
+from distkeras.center.requests import (
+    Beat,
+    Dismiss,
+    Exchange,
+    Fail,
+    Join,
+    Leave,
+    MayJoin,
+    Order,
+    Report,
+    Request,
+)
 from distkeras.center.rounds import Rounds
 from distkeras.center.sharded import Sharded
 from distkeras.center.snapshot import CenterState, SnapshotError
@@ -88,10 +99,11 @@ class Center:
         self.size, self.dtype, self.shards = self._vector.size, self._vector.dtype, self._vector.shards
         self._epochs = Epochs(config, self.event_log.clock, first_worker) if epochs is None else epochs
         self._reports = Reports() if reports is None else reports
-        self._decisions = Decisions(config, self._epochs, request_log)
-        self.finite = Finite(self._vector)
         together = self.algorithm.synchronous
         self._records = Records(self.workers, together, self._reports, self._report, self.event_log.clock)
+        training = (lambda: self.num_workers) if config.elastic is None else self._records.training
+        self._decisions = Decisions(config, self._epochs, request_log, training)
+        self.finite = Finite(self._vector)
         by_worker = self._records.by_worker
         self._orders = StandingOrders(self.algorithm, by_worker, self._decisions.kept)
         self._holding = Holding(
@@ -256,6 +268,12 @@ class Center:
                     return [*again, *self._holding.dismiss()]
             case Report():
                 return self._take_report(request)
+            case Order():
+                answers = self._for_driver.handle(request)
+                orders = self._orders.orders
+                if self.config.elastic is not None and orders is not None and orders.stop:
+                    self._attendance.let_absent_leave()
+                return answers
             case MayJoin():
                 return [(request.worker, self._place(request.worker))]
             case _:
@@ -317,7 +335,7 @@ class Center:
         record, orders = self._records.of(worker), self._orders.orders
         with record.lock:
             stopped = orders is not None and orders.stop
-            return Place(record.epoch, record.step, ended=record.left or stopped)
+            return Place(record.epoch, record.step, left=record.left or record.rests, stopped=stopped)
 
     def _exchange(self, request: Exchange, record: WorkerRecord) -> list[Answer]:
         check_exchange(request, self.size, self.fragment)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from distkeras.algorithms import Algorithm
 from distkeras.center.bad_updates import RAISE, BadUpdates
+from distkeras.center.elastic import Elastic, check_elastic
 from distkeras.center.fragments import Fragments
 from distkeras.center.layout import tensors_in, trainable_in
 
@@ -34,14 +35,18 @@ class CenterConfig:
         epoch_rows: rows of one epoch of the center, of all workers together. A tuple: the rows of the first
             epochs, after which they begin again. `None`: the center counts no epochs.
         member_rows: rows of the epochs of each member of an ensemble, in place of `epoch_rows`.
+        elastic: how many workers may train at once where they come and go: the workers of the ledger are then
+            shares of the rows, and the algorithm's number of workers is that of those that train. `None` for
+            workers that are there from beginning to end.
         until: number of rows from which the center holds answers back, before the first order: see
             `distkeras.center.orders.Orders`. `None` for never.
 
     Raises:
         ValueError: there is no worker; the quorum is not in 1..num_workers, or is for an asynchronous
             algorithm; the grace is negative, or has no quorum; the overlap or the fragments do not fit the
-            algorithm's window; `epoch_rows` or `until` is less than 1; or answers of fragments, or those to
-            workers that overlap their windows, are to be held back.
+            algorithm's window; `epoch_rows` or `until` is less than 1; answers of fragments, or those to
+            workers that overlap their windows, are to be held back; or workers come and go, and the algorithm
+            needs a fixed number of them.
     """
 
     algorithm: Algorithm
@@ -60,6 +65,7 @@ class CenterConfig:
     epoch_rows: int | tuple[int, ...] | None = None
     member_rows: tuple[tuple[int, ...], ...] = ()
     until: int | None = None
+    elastic: Elastic | None = None
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -75,6 +81,8 @@ class CenterConfig:
         self._check_grace()
         self._check_window()
         self._check_epochs()
+        if self.elastic is not None:
+            check_elastic(self.algorithm)
         object.__setattr__(self, "algorithm", self.algorithm.for_workers(self.num_workers))
 
     def _check_grace(self) -> None:
@@ -151,6 +159,11 @@ class CenterConfig:
         while samples >= self.epoch_end(epoch):
             epoch += 1
         return epoch
+
+    @property
+    def least_workers(self) -> int:
+        """Number of workers with which the training begins."""
+        return self.num_workers if self.elastic is None else self.elastic.min_workers
 
     @property
     def num_fragments(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -77,7 +77,13 @@ class Decisions:
         kept: copies of the center that are wanted, and those that have been made.
     """
 
-    def __init__(self, config: CenterConfig, epochs: Epochs, log: RequestLog | None = None) -> None:
+    def __init__(
+        self,
+        config: CenterConfig,
+        epochs: Epochs,
+        log: RequestLog | None = None,
+        training: Callable[[], int] | None = None,
+    ) -> None:
         self.log = log
         self._epochs = epochs
         self.kept = Kept()
@@ -86,7 +92,7 @@ class Decisions:
         self._given: LogEntry | None = None
         self._round: Commit | None = None  # The round that the current request has closed.
         self._algorithm = config.algorithm
-        self._num_workers = config.num_workers
+        self._training = training or (lambda: config.num_workers)
         # If exchanges overlap whole windows, a worker's message is based on the center of one exchange
         # earlier, and on its own last window, which it did not have to receive.
         self._windows_ahead = 2 if config.overlap is True else 1
@@ -172,9 +178,7 @@ class Decisions:
         with self._lock:
             held = self._held[worker]
             staleness = self._updates - held.popleft()
-            commit = self._decide(
-                worker, staleness, request.num_steps, request.num_samples, self._num_workers
-            )
+            commit = self._decide(worker, staleness, request.num_steps, request.num_samples, self._training())
             behind = (commit.staleness,)
             self._log(request, commit)
             if held and commit.verdict is TAKE:

@@ -119,7 +119,7 @@ class Fragmented(Outer):
             case MayJoin():
                 replies = [reply for member in self.members for _, reply in member.handle(request)]
                 places = [reply for reply in replies if isinstance(reply, Place)]
-                earliest = min(places, key=lambda place: (place.ended, place.epoch, place.step))
+                earliest = min(places, key=lambda place: (place.left, place.epoch, place.step))
                 return [(request.worker, earliest)]
             case Pull():
                 return [(DRIVER, Pulled(self.snapshot(), self.event_log.num_updates))]

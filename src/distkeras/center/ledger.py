@@ -11,7 +11,7 @@ from distkeras.center.reports import Reports
 from distkeras.center.requests import Exchange
 from distkeras.events import Reported, Window
 
-_SAVED = ("sequence", "epoch", "step", "samples", "left")
+_SAVED = ("sequence", "epoch", "step", "samples", "left", "rests")
 
 DECAY = 0.8
 """Weight of the windows so far at the next one, in the average of a worker's speed: about 5 windows count."""
@@ -31,6 +31,7 @@ class WorkerRecord:
         step: index of the next minibatch in that epoch.
         samples: rows in all its commits.
         left: whether the worker has committed its last window.
+        rests: whether the worker has committed the last window of an epoch, and goes on later.
         timed: minibatch steps in the windows whose time is known, and their seconds; recent ones weigh most.
         joined: whether the worker has joined this server process.
         lost: whether the worker has sent nothing for too long.
@@ -45,6 +46,7 @@ class WorkerRecord:
     step: int = 0
     samples: int = 0
     left: bool = False
+    rests: bool = False
     timed: tuple[float, float] = (0.0, 0.0)
     joined: bool = False
     lost: bool = False
@@ -101,7 +103,7 @@ class WorkerRecord:
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a snapshot's record; the worker has to join again."""
         for name in _SAVED:
-            setattr(self, name, saved[name])
+            setattr(self, name, saved.get(name, False))  # Older snapshots have no `rests`.
         steps, seconds = saved.get("timed", (0.0, 0.0))  # Snapshots of version 1 have no times.
         self.timed = steps, seconds
-        self.missed = not self.left
+        self.missed = not (self.left or self.rests)

@@ -68,8 +68,16 @@ class Records:
                 self._report(WorkerBack(worker, self._clock()))
 
     def expected(self) -> list[int]:
-        """Return the workers that have committed at least one window but have not left."""
-        return [worker for worker, record in self.by_worker.items() if record.sequence and not record.left]
+        """Return the workers that have committed at least one window but have not left, nor rest."""
+        return [
+            worker
+            for worker, record in self.by_worker.items()
+            if record.sequence and not (record.left or record.rests)
+        ]
+
+    def training(self) -> int:
+        """Return how many workers train now, at least 1."""
+        return max(1, sum(record.joined and not record.lost for record in self))
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -101,10 +101,12 @@ class Leave:
     Attributes:
         worker: its index.
         call: as in `Join`.
+        rests: whether another process will go on later, with the next epoch.
     """
 
     worker: int
     call: int = 0
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,27 +17,30 @@ from distkeras.algorithms import Vector
 from distkeras.center.answers import Pulled
 from distkeras.center.requests import Pull
 from distkeras.cluster.delivery import delivered
+from distkeras.cluster.elastic import ElasticStage, stored
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.pickled_modules import packages_of_job
 from distkeras.cluster.placement import Placed, Placement, Shared
 from distkeras.cluster.placing import Placing
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.process import Process, ServerFailed
+from distkeras.cluster.resources import Resources, threads_of
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.settings import allocates_dynamically
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import GRACE_SECONDS, Stage
 from distkeras.cluster.story import Story
 from distkeras.cluster.task_status import task_statuses
-from distkeras.cluster.watch import Limits, Watch, WorkerError
+from distkeras.cluster.watch import Limits, Running, Watch, WorkerError
 from distkeras.cluster.watching import Watching
-from distkeras.cluster.worker_stage import worker_stage
+from distkeras.cluster.worker_stage import elastic_stage, worker_stage
 from distkeras.wire.client import ServerLost
 from distkeras.wire.log import level_of_driver
 from distkeras.worker.final_state import FinalState, final_states_of
 from distkeras.worker.task import Envelope
 
 if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame, SparkSession
 
     from distkeras.cluster.server_tasks import ServerTasks
@@ -92,6 +95,7 @@ class Job:
         last: gets the last center, or centers, if the job ends with an error.
         placement: where the servers are to run.
         shared: what servers on executors share; `None` if they cannot be there.
+        resources: what each worker gets from Spark; `None` for the application's settings.
     """
 
     task: Task
@@ -109,6 +113,7 @@ class Job:
     last: list[Vector] = field(default_factory=list)
     placement: Placement = field(default_factory=Placement)
     shared: Shared | None = None
+    resources: Resources | None = None
 
     def run(self, conduct: Callable[[Watching], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -158,10 +163,16 @@ class Job:
         together = center.algorithm.synchronous
         # Spark refuses a barrier stage with dynamic allocation. Without one, a lost worker is replaced alone.
         barrier = together and not allocates_dynamically(spark)
-        slots = check_slots(spark, center.num_workers, together=together)
-        threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
+        profile = None if self.resources is None else self.resources.profile(spark)
+        check = partial(check_slots, spark, center.num_workers, together=together, profile=profile)
+        slots = None if center.elastic is not None else check()
+        threads = threads_of(spark, self.resources)
         started, placed = self._started(spark, threads)
-        with started as servers, delivered(spark, self.model) as model:
+        with (
+            started as servers,
+            stored(self.frame, self.task) as frame,
+            delivered(spark, self.model) as model,
+        ):
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),
                 model=model,
@@ -171,23 +182,16 @@ class Job:
                 threads=threads,
                 beat=self.options.heartbeat / 3,
                 log_level=level_of_driver(),
-                copies=_speculates(spark) and not barrier,  # A barrier stage gets none.
+                # A barrier stage gets no copies of its tasks.
+                asks=center.elastic is not None or (_speculates(spark) and not barrier),
             )
-            tell = partial(self.story.tell, level=logging.WARNING, name=__name__)
-            stage = worker_stage(
-                self.frame,
-                envelope,
-                barrier=barrier,
-                tell=tell,
-                # With an executor its slots are lost, until another one has come.
-                before_again=partial(check_slots, spark, center.num_workers, together=together),
-            )
+            stage = self._stage(frame, envelope, profile, barrier, check)
             limits = Limits(
                 give_up=self.options.give_up,
                 start=self.options.start,
                 together=together,
                 slots=slots,
-                tasks=partial(task_statuses, spark, stage.tag),
+                tasks=partial(task_statuses, spark, stage.tag) if isinstance(stage, Stage) else lambda: None,
             )
             stage.start()
             try:
@@ -199,6 +203,21 @@ class Job:
                 _end(stage, servers, error)
                 raise
 
+    def _stage(
+        self,
+        frame: DataFrame,
+        envelope: Envelope,
+        profile: ResourceProfile | None,
+        barrier: bool,
+        check: Callable[[], object],
+    ) -> Stage | ElasticStage:
+        """Return what runs the workers; it has not started."""
+        tell = partial(self.story.tell, level=logging.WARNING, name=__name__)
+        if self.task.center.elastic is not None:
+            return elastic_stage(frame, envelope, self.task.num_epoch, tell=tell, profile=profile)
+        # With an executor its slots are lost, until another one has come: `check` waits for them.
+        return worker_stage(frame, envelope, barrier=barrier, tell=tell, before_again=check, profile=profile)
+
     def _patience(self, placed: Placed) -> float:
         """Return how long workers wait for a server: for one on an executor, until Spark has replaced it."""
         options = self.options
@@ -206,7 +225,7 @@ class Job:
 
     def _watched(
         self,
-        stage: Stage,
+        stage: Stage | ElasticStage,
         servers: Servers | ServerTasks,
         client: Client | Group | Mailbox,
         limits: Limits,
@@ -225,6 +244,7 @@ class Job:
             settable_rate=self.model.settable_rate,
             center=self.task.center,
             pause=servers.pause,
+            on_stop=stage.start_no_more,
         )
         watching.start(watch)
         try:
@@ -238,7 +258,7 @@ class Job:
         watching.end()
         return self._outcome(watch, watching.num_updates, stage)
 
-    def _outcome(self, watch: Watch, num_updates: int | None, stage: Stage) -> Outcome:
+    def _outcome(self, watch: Watch, num_updates: int | None, stage: Running) -> Outcome:
         # In place of the first center: the driver may lack memory for another vector of the model's size.
         for member, center in enumerate(np.atleast_2d(self.initial)):
             pulled: Pulled = watch.ask(Pull(member))
@@ -278,14 +298,14 @@ class Job:
             story=self.story,
             check=partial(
                 check_executors,
-                *(spark, self.backend, threads, self.task.center.num_workers, self.options.give_up),
+                *(spark, self.backend, threads, self.task.center.least_workers, self.options.give_up),
                 packages_of_job(self.task, self.model),
             ),
         )
         return placing.start(self.placement, self.shared)
 
 
-def _end(stage: Stage, servers: Servers | ServerTasks, error: BaseException | None) -> None:
+def _end(stage: Stage | ElasticStage, servers: Servers | ServerTasks, error: BaseException | None) -> None:
     servers.stop("The driver ended the job" + ("" if error is None else f": {type(error).__name__}"))
     stage.cancel(GRACE_SECONDS)  # Workers that received the stop may end by themselves.
 

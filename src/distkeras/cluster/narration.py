@@ -105,7 +105,7 @@ def _of_worker(
             retried = f", attempt {event.attempt}" if event.attempt else ""
             return logging.INFO, f"{worker} joined{retried}: it trains from {at}."
         case WorkerLeft():
-            return logging.INFO, f"{worker} has ended{place}."
+            return logging.INFO, f"{worker} {'rests' if event.rests else 'has ended'}{place}."
         case WorkerLost():
             return logging.WARNING, f"{worker} sent no heartbeat for {event.silence:.0f} s{place}."
         case WorkerBack():

@@ -103,7 +103,7 @@ class Placing:
         """
         servers = self._start_processes()
         try:
-            check_reachable(self.spark, servers.addresses, self.setup.center.num_workers)
+            check_reachable(self.spark, servers.addresses, self.setup.center.least_workers)
         except BaseException:
             with servers:
                 raise
@@ -136,9 +136,9 @@ class Placing:
         options = replace(self.setup.options, snapshots=shared.snapshots)
         parts = ServerParts(self.num_servers, replace(self.setup, options=options), self.initial.shape[-1])
         self.check()
-        access = find_access(self.spark, shared.folder, center.num_workers + self.num_servers)
+        access = find_access(self.spark, shared.folder, center.least_workers + self.num_servers)
         check_room(
-            *(self.spark, center.num_workers, len(parts.bounds), access.slots),
+            *(self.spark, center.least_workers, len(parts.bounds), access.slots),
             together=center.algorithm.synchronous,
         )
         servers = ServerTasks(
@@ -148,7 +148,7 @@ class Placing:
             story=self.story,
         )
         try:
-            check_reached(self.spark, servers, center.num_workers)
+            check_reached(self.spark, servers, center.least_workers)
         except BaseException:
             with servers:
                 raise

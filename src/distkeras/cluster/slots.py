@@ -15,6 +15,7 @@ from distkeras.cluster.settings import allocates_dynamically, is_local
 from distkeras.cluster.stage import Stage
 
 if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
 
 REGISTRATION_SECONDS = 30.0
@@ -37,7 +38,9 @@ class NotEnoughSlots(ValueError):
     """A synchronous algorithm needs all its workers at once, and the cluster has fewer slots."""
 
 
-def count_slots(spark: SparkSession, wanted: int | None = None) -> int:
+def count_slots(
+    spark: SparkSession, wanted: int | None = None, profile: ResourceProfile | None = None
+) -> int:
     """Return the number of tasks that the cluster can run at once now.
 
     Over Spark Connect, which has no such number, short tasks find out how many of them run at once: the
@@ -47,11 +50,12 @@ def count_slots(spark: SparkSession, wanted: int | None = None) -> int:
     Args:
         spark: the session.
         wanted: the number of slots that is needed; `None` for as many as there are.
+        profile: what Spark gives each task; `None` for the application's settings.
     """
     if not is_remote():
-        if allocates_dynamically(spark):
+        if allocates_dynamically(spark) and profile is None:
             _probed(spark, wanted or 1)
-        return registered_slots(spark)
+        return registered_slots(spark, profile)
     if wanted is not None:
         return _probed(spark, wanted)
     tasks = 4
@@ -60,15 +64,33 @@ def count_slots(spark: SparkSession, wanted: int | None = None) -> int:
     return found
 
 
-def registered_slots(spark: SparkSession) -> int:
-    """Return the number of tasks that the known executors can run at once. Not over Spark Connect."""
+def registered_slots(spark: SparkSession, profile: ResourceProfile | None = None) -> int:
+    """Return the number of tasks that the known executors can run at once. Not over Spark Connect.
+
+    Args:
+        spark: the session.
+        profile: what Spark gives each task; `None` for the application's settings.
+    """
     context = spark.sparkContext._jsc.sc()
-    profile = context.resourceProfileManager().defaultResourceProfile()
-    return int(context.maxNumConcurrentTasks(profile))
+    manager = context.resourceProfileManager()
+    if profile is None:
+        asked = manager.defaultResourceProfile()
+    else:
+        asked = profile._java_resource_profile
+        manager.addResourceProfile(asked)  # Else Spark knows it only with its first stage.
+    return int(context.maxNumConcurrentTasks(asked))
 
 
-def check_slots(spark: SparkSession, num_workers: int, *, together: bool) -> int | None:
+def check_slots(
+    spark: SparkSession, num_workers: int, *, together: bool, profile: ResourceProfile | None = None
+) -> int | None:
     """Refuse workers that must run at once where they cannot; warn where others run one after another.
+
+    Args:
+        spark: the session.
+        num_workers: number of workers.
+        together: whether they must run at once.
+        profile: what Spark gives each task; `None` for the application's settings.
 
     Returns:
         The number of slots; `None` if it is not known: over Spark Connect, or with dynamic allocation, for
@@ -81,7 +103,7 @@ def check_slots(spark: SparkSession, num_workers: int, *, together: bool) -> int
     if not together:
         if is_remote() or dynamic:
             return None
-        slots = registered_slots(spark)
+        slots = registered_slots(spark, profile)
         if slots < num_workers:
             logger.warning(
                 "%d workers share %d task slots: some start when others have finished. "
@@ -90,7 +112,9 @@ def check_slots(spark: SparkSession, num_workers: int, *, together: bool) -> int
                 slots,
             )
         return slots
-    slots = wait_for_slots(spark, num_workers)
+    if profile is not None and (is_remote() or dynamic):
+        return None  # Only tasks with the profile could tell. A worker that never starts has a deadline.
+    slots = wait_for_slots(spark, num_workers, profile)
     if slots < num_workers:
         raise NotEnoughSlots(
             f"A synchronous algorithm needs {num_workers} task slots at once, one per worker. Received: a "
@@ -100,7 +124,7 @@ def check_slots(spark: SparkSession, num_workers: int, *, together: bool) -> int
     return slots
 
 
-def wait_for_slots(spark: SparkSession, wanted: int) -> int:
+def wait_for_slots(spark: SparkSession, wanted: int, profile: ResourceProfile | None = None) -> int:
     """Return the number of slots as soon as there are so many as `wanted`, or after a limit.
 
     Executors register one after another, and with dynamic allocation they come for tasks that wait: so it
@@ -108,7 +132,7 @@ def wait_for_slots(spark: SparkSession, wanted: int) -> int:
     """
     limit = ALLOCATION_SECONDS if allocates_dynamically(spark) else REGISTRATION_SECONDS
     deadline = time.monotonic() + (0.0 if is_local(spark) else limit)
-    while (slots := count_slots(spark, wanted)) < wanted and time.monotonic() < deadline:
+    while (slots := count_slots(spark, wanted, profile)) < wanted and time.monotonic() < deadline:
         time.sleep(0.2)
     return slots
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyspark import InheritableThread
+from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.settings import tries_once
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
 
 GRACE_SECONDS = 5.0
+GROUP = "spark.jobGroup.id"
 LOCAL_RUNS = 4
 """Spark's default number of attempts per task, for the master local[N], which makes only one."""
 
@@ -65,6 +67,7 @@ class Stage:
         self.error: BaseException | None = None
         self._frame = frame
         self._spark = frame.sparkSession
+        self._group: str | None = None
         self.tag = f"distkeras-{uuid.uuid4()}"
         self._before_again = before_again
         self._runs, self._lost = _runs_of(self._spark, barrier)
@@ -96,6 +99,22 @@ class Stage:
             raise self.error
         return self.rows
 
+    def start_no_more(self) -> None:
+        """Do nothing: all workers have been submitted."""
+
+    def waiting_tasks(self) -> int | None:
+        """Return how many tasks of the job wait for a slot; `None` if Spark does not tell, or not yet."""
+        if is_remote() or self._group is None:
+            return None
+        tracker = self._spark.sparkContext.statusTracker()
+        jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(self._group)]
+        own = {stage for job in jobs if job is not None for stage in job.stageIds}
+        active = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds() if stage in own]
+        known = [stage for stage in active if stage is not None]
+        if not known:
+            return None
+        return sum(int(stage.numTasks - stage.numActiveTasks - stage.numCompletedTasks) for stage in known)
+
     def cancel(self, grace: float = 0.0) -> None:
         """Let Spark end the job if it has not ended by itself after `grace` seconds."""
         self._runs = 0
@@ -106,11 +125,22 @@ class Stage:
     def _run(self) -> None:
         try:
             self._spark.addTag(self.tag)
+            self._group = self._own_group()
             self.rows = self._collect()
         except BaseException as error:
             self.error = error
         finally:
             self._ended.set()
+
+    def _own_group(self) -> str | None:
+        """Return the job group of this thread: the user's, or else one of its own."""
+        if is_remote():
+            return None
+        context = self._spark.sparkContext
+        given = context.getLocalProperty(GROUP)
+        if given is None:
+            context.setLocalProperty(GROUP, self.tag)
+        return str(given or self.tag)
 
     def _collect(self) -> list[Row]:
         frame = self._frame

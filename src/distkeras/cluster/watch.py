@@ -15,6 +15,7 @@ from distkeras.center.orders import NO_ORDERS
 from distkeras.center.requests import Poll, Pull, Request
 from distkeras.cluster.deadlines import Deadlines, Limits, WorkerError, python_traceback
 from distkeras.cluster.pace import Pace
+from distkeras.cluster.presence import Presence
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.story import Story
 from distkeras.cluster.wishes import Wishes
@@ -76,6 +77,7 @@ class Watch:
         settable_rate: whether the workers' optimizer has a learning rate that can be ordered.
         center: settings of the center; default: one that never holds answers back, and no ensemble.
         pause: least seconds between two polls of the events.
+        on_stop: called when the workers are ordered to stop.
     """
 
     def __init__(
@@ -91,7 +93,9 @@ class Watch:
         settable_rate: bool = True,
         center: CenterConfig | None = None,
         pause: float = 0.0,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_stop = on_stop
         self._story = story or Story()
         self._stage = stage
         self._pause = pause
@@ -103,6 +107,12 @@ class Watch:
         self._deadlines = Deadlines(num_workers, limits or Limits(), clock, self._story.tell)
         self._settable_rate = settable_rate
         members = 0 if center is None or not center.independent else center.num_workers
+        elastic = None if center is None else center.elastic
+        self._presence = (
+            None
+            if elastic is None
+            else Presence(elastic.min_workers, num_workers, (limits or Limits()).give_up, started=clock())
+        )
         self._until = None if center is None else center.until
         self._wishes, self._pace = Wishes(members), Pace(members)
         self._polled = clock()
@@ -130,7 +140,7 @@ class Watch:
             more = len(polled.events) >= MAX_PAGE or (ended and bool(polled.events))
             for event in polled.events:
                 self._take(event)
-            self._deadlines.check()
+            self._check_deadlines()
             if self._ending.is_set():
                 return polled.num_updates
         if self._stage.error is not None:
@@ -166,6 +176,8 @@ class Watch:
                 "ordered: compile the model with a number, or order another `step` of the schedule. "
                 f"Received: learning_rate={changes['learning_rate']!r}"
             )
+        if changes.get("stop"):
+            self._on_stop()
         self._wishes.order(changes, member)
         self._send_if_free()
 
@@ -244,9 +256,17 @@ class Watch:
         untils = {self._until if until is None else until for until in self._wishes.untils}
         return max(self._pause, self._pace.seconds(untils, now - before))
 
+    def _check_deadlines(self) -> None:
+        if self._presence is None:
+            self._deadlines.check()
+        elif (complaint := self._presence.complaint(self._clock())) is not None:
+            raise WorkerError(complaint)  # No share is missed: one that was lost waits for a slot.
+
     def _take(self, event: Event) -> None:
         self._story.take(event)
         self._pace.take(event)
+        if self._presence is not None:
+            self._presence.take(event, self._clock())
         match event:
             case Window() | WorkerJoined():
                 self._deadlines.heard(event.worker)
@@ -259,7 +279,8 @@ class Watch:
             case CenterFailed():
                 raise ServerFailed(event.error)
             case WorkerLeft():
-                self._deadlines.left(event.worker)
+                if not event.rests:
+                    self._deadlines.left(event.worker)
             case ServerRestored():
                 self._deadlines.restored(event.left)
         self._on_event(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from distkeras.cluster.delivery import localized
+from distkeras.cluster.elastic import ElasticStage
 from distkeras.cluster.shipping import carried
 from distkeras.cluster.stage import Stage
 from distkeras.worker import task as worker_task
 from distkeras.worker.final_state import SCHEMA
 
 if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame
 
     from distkeras.worker.task import Envelope
@@ -28,6 +31,7 @@ def worker_stage(
     barrier: bool,
     tell: Callable[[str], None],
     before_again: Callable[[], object] = lambda: None,
+    profile: ResourceProfile | None = None,
 ) -> Stage:
     """Return the stage that trains on every partition of `frame`: partition i is worker i.
 
@@ -40,12 +44,41 @@ def worker_stage(
         barrier: start all workers together, and restart all when one is lost.
         tell: as in `Stage`.
         before_again: as in `Stage`.
+        profile: what Spark gives each task; `None` for the application's settings.
 
     Returns:
         A stage that has not started; `worker.final_state` reads its rows.
     """
-    trained = frame.mapInArrow(carried(_partition_function(envelope)), SCHEMA, barrier=barrier)
+    function = carried(_partition_function(envelope))
+    trained = frame.mapInArrow(function, SCHEMA, barrier=barrier, profile=profile)
     return Stage(trained, tell, barrier=barrier, before_again=before_again)
+
+
+def elastic_stage(
+    frame: DataFrame,
+    envelope: Envelope,
+    num_epoch: int,
+    *,
+    profile: ResourceProfile | None,
+    tell: Callable[[str], None],
+) -> ElasticStage:
+    """Return the jobs that train on every partition of `frame`, which is a share: one for each epoch.
+
+    Args:
+        frame: the prepared rows, one partition per share; stored, since every job reads them.
+        envelope: as for `worker_stage`.
+        num_epoch: number of epochs.
+        profile: as for `worker_stage`.
+        tell: as in `Stage`.
+    """
+
+    training = uuid.uuid4().hex
+
+    def stage_of(epoch: int) -> Stage:
+        function = _partition_function(envelope, until=epoch + 1, training=training)
+        return Stage(frame.mapInArrow(carried(function), SCHEMA, profile=profile), tell)
+
+    return ElasticStage(frame.sparkSession, stage_of, num_epoch)
 
 
 def gpus_of(context: TaskContext) -> tuple[str, ...]:
@@ -54,12 +87,16 @@ def gpus_of(context: TaskContext) -> tuple[str, ...]:
     return () if given is None else tuple(given.addresses)
 
 
-def _partition_function(envelope: Envelope):  # type: ignore[no-untyped-def]  # pyspark's own type is private
+def _partition_function(  # type: ignore[no-untyped-def]  # pyspark's own type is private
+    envelope: Envelope, until: int | None = None, training: str = ""
+):
     def train_partition(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         context = TaskContext.get()
         worker = context.partitionId()
         # A restarted stage counts its attempts from 0 again, while each task number is used once.
-        start = worker_task.Start(worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context))
+        start = worker_task.Start(
+            worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context), until, training
+        )
         yield from worker_task.run(
             replace(envelope, model=localized(envelope.model)), start, batches
         ).batches(worker)

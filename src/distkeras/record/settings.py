@@ -9,6 +9,7 @@ from typing import Any
 from distkeras.algorithms import REGISTRY, Algorithm
 from distkeras.center.bad_updates import BadUpdates
 from distkeras.center.config import CenterConfig
+from distkeras.center.elastic import Elastic
 from distkeras.center.fragments import Fragments
 from distkeras.center.independent import Independent
 from distkeras.center.making import AnyCenter
@@ -24,12 +25,13 @@ def settings_of(center: AnyCenter, shape: Sequence[int]) -> dict[str, Any]:
     own = {
         field.name: getattr(config, field.name)
         for field in fields(config)
-        if field.name not in ("algorithm", "bad_updates", "fragments")
+        if field.name not in ("algorithm", "bad_updates", "fragments", "elastic")
     }
     return own | {
         "algorithm": _describe(config.algorithm),
         "bad_updates": asdict(config.bad_updates),
         "fragments": None if config.fragments is None else config.fragments.parts,
+        "elastic": None if config.elastic is None else asdict(config.elastic),
         "independent": isinstance(center, Independent),
         "num_shards": max(len(member.shards) for member in center.members),
         "shape": list(shape),
@@ -55,6 +57,8 @@ def config_of(settings: dict[str, Any], algorithm: Algorithm | None) -> CenterCo
         known["fragments"] = Fragments(tuple(tuple((low, high) for low, high in part) for part in parts))
     try:
         known["bad_updates"] = BadUpdates(**settings["bad_updates"])
+        if (elastic := known.get("elastic")) is not None:
+            known["elastic"] = Elastic(**elastic)
         known["tensors"] = tuple(settings["tensors"])
         if isinstance(known.get("epoch_rows"), list):
             known["epoch_rows"] = tuple(known["epoch_rows"])

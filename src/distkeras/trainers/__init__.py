@@ -5,6 +5,7 @@ from distkeras.center import BadUpdates
 from distkeras.cluster.job import WorkerError
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.placement import Placement
+from distkeras.cluster.resources import Resources
 from distkeras.cluster.server import ServerFailed
 from distkeras.cluster.story import Transition
 from distkeras.lifecycle import StopWhen, TrainingResult
@@ -43,6 +44,7 @@ __all__ = [
     "History",
     "Padding",
     "Placement",
+    "Resources",
     "RunOptions",
     "ServerFailed",
     "ServerOptions",

@@ -13,12 +13,14 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center import BadUpdates, CenterConfig, bad_updates, fragments_of
+from distkeras.center.elastic import check_elastic
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.placement import Placement
 from distkeras.cluster.probe import check_python
+from distkeras.cluster.resources import Resources
 from distkeras.cluster.story import Story, Transition
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.cluster.validate import Names, Weights
@@ -29,6 +31,7 @@ from distkeras.removed_names import Count, WithoutOldNames, named_arguments
 from distkeras.runs.models import with_snapshot
 from distkeras.trainers.checking import check
 from distkeras.trainers.checks import (
+    at_once,
     check_choice,
     check_codec,
     check_fragments,
@@ -36,8 +39,10 @@ from distkeras.trainers.checks import (
     check_optimizer,
     check_overlap,
     check_positive_integer,
+    check_resources,
     check_servers,
     check_tensors,
+    elastic_of,
     levels_to_user,
 )
 from distkeras.trainers.exclusive import one_at_a_time
@@ -104,6 +109,9 @@ class Trainer(WithoutOldNames):
         on_lost_worker: Literal["wait", "proceed"] = "wait",
         server: ServerOptions | None = None,
         server_placement: str | Placement = "driver",
+        resources: Resources | None = None,
+        min_workers: int | None = None,
+        max_workers: int | None = None,
         verbose: int | str = "auto",
     ) -> None:
         check_kinds(keras_model, algorithm)
@@ -115,6 +123,12 @@ class Trainer(WithoutOldNames):
         ):
             check_positive_integer(name, value)
         # Checks the arguments before any data is read.
+        self.elastic = elastic_of(min_workers, max_workers, num_workers)
+        check_resources(resources)
+        self.resources = resources
+        if self.elastic is not None:  # The workers of the ledger are shares.
+            check_elastic(algorithm)
+            num_workers = self.elastic.num_shares
         overlap = check_overlap(overlap)
         CenterConfig(algorithm, num_workers, quorum=quorum, grace=grace, overlap=overlap)
         check_choice("schedule_steps", schedule_steps, ("training", "local"))
@@ -157,7 +171,7 @@ class Trainer(WithoutOldNames):
         check_fragments(self._fragments, algorithm, num_workers, overlap, num_parameter_servers)
         self._loss_names = loss_names(keras_model, loss)
         self._compiled = describe_compiled(keras_model, worker_optimizer, loss, loss_weights)
-        check_optimizer(keras_model, worker_optimizer, algorithm, num_workers)
+        check_optimizer(keras_model, worker_optimizer, algorithm, at_once(self))
         self._history = History()
         self._story = Story()
         self._num_updates = 0

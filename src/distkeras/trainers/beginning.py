@@ -18,7 +18,7 @@ from distkeras.lifecycle.live_model import LiveModel, Logs
 from distkeras.lifecycle.plan import Plan, Stop
 from distkeras.model.optimizer import set_values
 from distkeras.model.variables import value_of
-from distkeras.trainers.checks import warn_of_rate
+from distkeras.trainers.checks import at_once, warn_of_rate
 from distkeras.worker.epochs import EpochPlan
 from distkeras.worker.settings import rows_of_epochs
 
@@ -240,7 +240,7 @@ class Beginning:
         self._keeping.epoch(member, conductor, epoch, logs, ended)
 
     def _warn_of_rate(self, rate: float) -> None:
-        warn_of_rate(self._trainer.algorithm, self._trainer.num_workers, rate)
+        warn_of_rate(self._trainer.algorithm, at_once(self._trainer), rate)
 
     def _rows_of(self, rows: tuple[int, ...]) -> tuple[int, ...]:
         """Return the rows of the epochs of a center whose workers have `rows`; one if all are alike."""

@@ -11,7 +11,9 @@ import keras
 from distkeras.algorithms import Algorithm
 from distkeras.algorithms.stability import warn_if_unstable
 from distkeras.center import BadUpdates, CenterConfig, Fragments
+from distkeras.center.elastic import Elastic
 from distkeras.center.layout import Layout
+from distkeras.cluster.resources import Resources
 from distkeras.model.kinds import is_model
 from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
 from distkeras.wire.codecs import Codec
@@ -67,6 +69,45 @@ def check_tensors(num_servers: int, algorithm: Algorithm, layout: Layout) -> Non
         raise ValueError(
             f"{algorithm.name} needs every tensor on one parameter server, and the model has {num_tensors} "
             f"trainable tensors. Received: num_parameter_servers={num_servers}"
+        )
+
+
+def elastic_of(
+    min_workers: int | None, max_workers: int | None, num_workers: int, default: int = 2
+) -> Elastic | None:
+    """Return how many workers may train at once; `None` for a fixed number.
+
+    Raises:
+        ValueError: a number is out of range, or a fixed number is given as well.
+    """
+    if max_workers is None:
+        if min_workers is not None:
+            raise ValueError(
+                f"`min_workers` needs `max_workers`: workers come and go between the two. "
+                f"Received: min_workers={min_workers}, max_workers=None"
+            )
+        return None
+    elastic = Elastic(1 if min_workers is None else min_workers, max_workers)
+    if num_workers != default:
+        raise ValueError(
+            "Expected either `num_workers` or `max_workers`: a fixed number of workers, or one that changes. "
+            f"Received: num_workers={num_workers}, max_workers={max_workers}"
+        )
+    return elastic
+
+
+def at_once(trainer: Any) -> int:
+    """Return how many workers of a trainer may train at one time."""
+    elastic: Elastic | None = trainer.elastic
+    return int(trainer.num_workers) if elastic is None else elastic.max_workers
+
+
+def check_resources(resources: object) -> None:
+    """Raise TypeError unless `resources` are `Resources` or None."""
+    if not isinstance(resources, Resources | None):
+        raise TypeError(
+            "`resources` must be a distkeras.Resources, such as Resources(cores=4, gpus=1), or None for the "
+            f"application's settings. Received: resources={resources!r}"
         )
 
 

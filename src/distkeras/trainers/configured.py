@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 
     from distkeras.algorithms import Algorithm
     from distkeras.center import BadUpdates, Fragments
+    from distkeras.center.elastic import Elastic
     from distkeras.cluster.arrays import Roles
     from distkeras.cluster.data import Prepared
     from distkeras.cluster.options import ServerOptions
     from distkeras.cluster.placement import Placement
+    from distkeras.cluster.resources import Resources
     from distkeras.cluster.story import Story
     from distkeras.cluster.validate import Names, Weights
     from distkeras.trainers.given import GivenModel
@@ -47,6 +49,8 @@ class Configured(Protocol):
     on_lost_worker: Any
     server: ServerOptions
     server_placement: Placement
+    resources: Resources | None
+    elastic: Elastic | None
     verbose: int | str
     _seeded: bool
     _given: GivenModel

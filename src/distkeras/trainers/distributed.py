@@ -92,6 +92,11 @@ class DistributedTrainer(Trainer):
             must reach the driver; "auto" for the driver where the executors reach it, else for executors.
             Servers on executors need a folder that all executors share: by default the run directory; a
             `distkeras.Placement` names another. See docs/server_placement.md.
+        resources: cores, memory and GPUs of the workers, where they differ from the application's settings:
+            `Resources(cores=4, gpus=1)`. See docs/elastic.md.
+        min_workers: with `max_workers`: workers that must be there before any of them trains. Default: 1.
+        max_workers: most workers that train at one time, in place of `num_workers`: workers start as Spark
+            has slots for them, and leave as executors go. For asynchronous algorithms. See docs/elastic.md.
         verbose: 0 for silent, 1 for a progress bar, "auto" for a bar in a terminal or a notebook.
 
     Raises:

@@ -36,6 +36,8 @@ MAY_CHANGE = {
     "metrics": "they do not influence the training",
     "on_bad_update": "a training that a bad update ended may resume and skip the update",
     "on_lost_worker": "the workers that are present decide the action",
+    "resources": "they decide where and how fast the workers run",
+    "min_workers": "the workers that are there decide nothing but the order of the commits",
     "server": "a new process may run on another machine, with other limits",
     "server_placement": "the servers compute the same wherever they run",
     "verbose": "it only decides the output",

@@ -85,6 +85,7 @@ class JobPlan:
             resume=self.keeping.start.next,
             compression=trainer.compression,
             story=trainer._story,
+            resources=trainer.resources,
             **further,
         )
 
@@ -128,6 +129,7 @@ class JobPlan:
             epoch_rows=self.begun.rows,
             member_rows=self.begun.member_rows,
             until=min(plan.until(0, 0) for plan in first) if first else None,
+            elastic=trainer.elastic,
         )
 
     def _epochs(self) -> EpochPlan:

@@ -114,6 +114,8 @@ class Validating:
         reason = None
         if validation.steps is not None:
             reason = f"they evaluate all rows: validation_steps={validation.steps}"
+        elif self._trainer.elastic is not None:
+            reason = "a share of the rows has no worker for most of the time: max_workers is given"
         elif self._members > 1:
             reason = "each is the only worker of its member"
         if validation.on == "workers" and reason is not None:

@@ -54,6 +54,7 @@ class Admission:
         self._owners: dict[int, bytes] = {}  # sessions, by worker
         self._replaced: set[bytes] = set()
         self._beating: dict[bytes, int] = {}  # workers, by session
+        self._asking: dict[bytes, int] = {}  # workers, by session of a process that waits
         self._tickets: defaultdict[int, int] = defaultdict(int)  # of the last process, by worker
         self._stopped: frames.Stopped | None = None
 
@@ -78,6 +79,7 @@ class Admission:
             if self._newest.get(caller.session) is caller:
                 del self._newest[caller.session]
                 self._beating.pop(caller.session, None)
+                self._asking.pop(caller.session, None)
 
     def hear(self, caller: Caller, worker: int, ticket: int) -> frames.Stopped | None:
         """Return why a heartbeat of the process with `ticket` does not count; `None` if it does."""
@@ -96,6 +98,19 @@ class Admission:
 
     def _acting(self) -> dict[bytes, int]:
         return self._beating | {session: worker for worker, session in self._owners.items()}
+
+    def present(self, caller: Caller, worker: int) -> tuple[set[int], set[int]]:
+        """Return for which workers processes with a connection act, and for which others wait to.
+
+        Args:
+            caller: a connection of a process that waits from now on.
+            worker: the worker as which it would train.
+        """
+        with self._lock:
+            self._asking[caller.session] = worker
+            known = self._newest.keys() - self._replaced
+            acting = {acts for session, acts in self._acting().items() if session in known}
+            return acting, {waits for session, waits in self._asking.items() if session in known}
 
     def take_over(
         self, caller: Caller, worker: int, ticket: int, *, heard: bool, expected: bool
@@ -124,6 +139,7 @@ class Admission:
             self._replaced |= others  # They may come back.
             self._owners[worker] = caller.session
             self._beating[caller.session] = worker
+            self._asking.pop(caller.session, None)
             self._tickets[worker] = max(ticket, self._tickets[worker] + 1)
             return self._tickets[worker]
 

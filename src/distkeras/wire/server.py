@@ -133,7 +133,8 @@ class Server:
         expected = {worker for member in center.members for worker in member.expected()}
         for worker in expected:
             self._failures.heard(worker)
-        self._entrance = Entrance(center, self._admission, self._failures, expected)
+        elastic = center.members[0].config.elastic
+        self._entrance = Entrance(center, self._admission, self._failures, expected, elastic)
 
     def serve(self) -> None:
         """Accept connections until `close`."""
@@ -284,9 +285,11 @@ class Server:
         """Make sure of what nobody can repeat, before the `reply` is sent."""
         if not isinstance(request, Leave | Write) or not isinstance(reply, Done):
             return
-        self._save()  # After its process has ended, nothing can repeat a worker's windows.
         if isinstance(request, Leave):
             self._failures.forget(request.worker)
+            if request.rests:  # Another process goes on where the snapshot ends.
+                return
+        self._save()  # After its process has ended, nothing can repeat a worker's windows.
 
     def _save(self) -> None:
         """Wait until a snapshot of everything so far is written, if snapshots are on."""

@@ -47,6 +47,7 @@ class CachedReplica:
             each with its initial value.
         state: the optimizer's variables, including those that the training adds, with their initial values.
         fixed: weights that should not change, with their initial checksums.
+        training: name of the only training that uses it, task after task; "" for any.
     """
 
     key: Key
@@ -56,6 +57,14 @@ class CachedReplica:
     local: dict[str, tuple[Cell, Array]]
     state: list[tuple[Cell, Array]]
     fixed: dict[str, tuple[Cell, int]]
+    training: str = ""
+
+    def go_on(self) -> None:
+        """Keep the optimizer's state, integers and seeds, for the next task of the same training."""
+        vars(self).pop("changed", None)
+        self.replica.sync()
+        self.replica.model.reset_metrics()
+        self.replica.load()
 
     def reset(self, worker: int) -> None:
         """Reset everything except the center's weights to the state of a new replica."""
@@ -171,7 +180,7 @@ _torch_seed: list[int] = []
 
 @contextmanager
 def replica_from_cache(
-    spec: ModelSpec, worker: int, momentum: float, steps: ScheduleSteps | None = None
+    spec: ModelSpec, worker: int, momentum: float, steps: ScheduleSteps | None = None, *, training: str = ""
 ) -> Iterator[CachedReplica]:
     """Yield a replica in the state of a new process; its weights are zero or old and come from the center.
 
@@ -184,17 +193,25 @@ def replica_from_cache(
         worker: index of the worker, which determines its seeds.
         momentum: Nesterov momentum of the algorithm, 0 for none.
         steps: how a step counts for the schedules.
+        training: name of the training. If the cached replica is of the same one, it goes on with its
+            optimizer; "" for a new optimizer.
     """
     steps = steps or ScheduleSteps()
     key = (_digest(spec), momentum, steps)
     cached = _cache.pop() if _cache else None
-    if cached is not None and cached.key == key:
+    if cached is not None and (cached.key, cached.training) == (key, training):
         spec.process.apply()
-        cached.reset(worker)
+        if training:
+            cached.go_on()
+        else:
+            cached.reset(worker)
     else:
         cached = None  # Free its memory before the next replica allocates its own.
-        cached = _make(key, spec, worker, momentum)
+        cached = _make(key, spec, worker, momentum, training)
     yield cached
+    if training:  # Hidden state of the user's code goes on as well, in this training alone.
+        _cache.append(cached)
+        return
     own = cloudpickle.loads(spec.saved.custom_objects) or not _is_of_keras(cloudpickle.loads(spec.compiled))
     if not own and not cached.changed:
         _cache.append(cached)
@@ -207,7 +224,7 @@ def _digest(spec: ModelSpec) -> str:
     return digest_of_all(spec.saved.digest.encode(), spec.compiled, repr(texts).encode(), *arrays)
 
 
-def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> CachedReplica:
+def _make(key: Key, spec: ModelSpec, worker: int, momentum: float, training: str) -> CachedReplica:
     if _keys_made:
         keras.utils.clear_session()  # It takes 0.25 s, and is not needed in a new process.
         release_freed_memory()
@@ -226,7 +243,7 @@ def _make(key: Key, spec: ModelSpec, worker: int, momentum: float) -> CachedRepl
     _reseed(model, worker)
     replica.load()
     fixed = {path: (others[path], digest_of_value(others[path])) for path in sorted(frozen)}
-    return CachedReplica(key, replica, position, optimizer, local, state, fixed)
+    return CachedReplica(key, replica, position, optimizer, local, state, fixed, training)
 
 
 def _reseed(model: keras.Model, worker: int) -> None:

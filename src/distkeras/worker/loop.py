@@ -64,6 +64,7 @@ class Loop:
         fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
         plan: where windows end.
         with_states: send the states of the metrics with each window, for the center's epochs.
+        rests: leave for another process that will go on with the next epoch.
         on_start: receives the worker's place before training starts, and again after the worker has joined
             anew; it returns the local state that it has taken up, or none. Windows after that state are
             repeated.
@@ -86,6 +87,7 @@ class Loop:
         fragments: Fragments | None = None,
         plan: EpochPlan = EpochPlan(),  # noqa: B008 (frozen)
         with_states: bool = False,
+        rests: bool = False,
         on_start: Callable[[Joined], LocalState | None] = lambda joined: None,
         on_orders: Callable[[Orders, int, int], None] = lambda orders, epoch, step: None,
         on_commit: Callable[[Window, Vector], None] = lambda window, local: None,
@@ -93,6 +95,7 @@ class Loop:
     ) -> None:
         self._plan = plan
         self._with_states = with_states
+        self._rests = rests
         self._on_start = on_start
         self._on_orders = on_orders
         self._on_commit = on_commit
@@ -171,7 +174,8 @@ class Loop:
         self._land()
         if self._pending is not None:
             self._pending.result()
-        if isinstance(self._call(Leave(self._worker)), Rejoin):
+        rests = self._rests and not self._orders.stop
+        if isinstance(self._call(Leave(self._worker, rests=rests)), Rejoin):
             raise UnknownToServer
 
     def _repeated(self, state: LocalState, joined: Joined) -> Sequence[Sums]:

@@ -82,7 +82,10 @@ class Task:
         """Return the number of steps of `fit` on all rows per step of the worker."""
         if not self.schedules_follow_training or self.rows[worker] == 0:
             return 1.0
-        return self._steps(sum(self.rows)) / max(1, self.steps_per_pass(worker))
+        own = self.steps_per_pass(worker)
+        if self.center.elastic is not None:  # One replica trains many shares, and its steps count alike.
+            own = max(self._steps(rows) for rows in self.rows)
+        return self._steps(sum(self.rows)) / max(1, own)
 
     def _steps(self, num_rows: int) -> int:
         return num_rows // self.batch_size if self.drop_remainder else -(-num_rows // self.batch_size)

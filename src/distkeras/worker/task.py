@@ -7,6 +7,7 @@ import os
 import pickle
 import platform
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.memory import keep_freed_memory
 from distkeras.worker.payload import Openable
 from distkeras.worker.settings import Task as Task
-from distkeras.worker.turn import let_result_arrive, wait_for_turn
+from distkeras.worker.turn import is_over, let_result_arrive, wait_for_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ class Envelope:
         threads: cores that the worker may use.
         beat: seconds between two heartbeats.
         log_level: least level of the library's messages that go to the driver's log.
-        copies: whether Spark may run copies of a task, which wait until the process that trains is lost.
+        asks: whether a process asks before it joins, since another one may train as the same worker.
     """
 
     task: bytes
@@ -67,7 +68,7 @@ class Envelope:
     threads: int
     beat: float
     log_level: int = logging.WARNING
-    copies: bool = False
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,17 @@ class Start:
         attempt: 0 for the first such process of a stage, higher for its replacements.
         ticket: larger for a process that started later.
         gpus: addresses of the GPUs that Spark gave it.
+        until: epoch before which it ends; `None` for the end of the training.
+        training: name of the training, in which processes go on with the optimizer that they have; "" if each
+            begins with that of the driver.
     """
 
     worker: int
     attempt: int
     ticket: int
     gpus: tuple[str, ...] = ()
+    until: int | None = None
+    training: str = ""
 
 
 def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> FinalState:
@@ -109,16 +115,14 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
     try:
         # Without a connection to the server, for example without a certificate, only Spark reports the error.
         with connect(envelope.servers, patience=envelope.patience) as client:
-            if envelope.copies:
-                place = wait_for_turn(client, start.worker, start.ticket)
-                if place.ended:
-                    let_result_arrive()
-                    return FinalState()
-                start = replace(start, ticket=place.ticket)
+            turn = _wait_for_turn(client, start) if envelope.asks else start
+            if turn is None:
+                deque(batches, maxlen=0)  # Spark ends a Python worker that leaves rows unread.
+                return FinalState()
             # The first word, before rows are read: a port that is closed to this machine shows at once.
             for each in client.clients:
-                each.call(Beat(start.worker, start.ticket))
-            return _run_on(client, envelope, start, batches)
+                each.call(Beat(turn.worker, turn.ticket))
+            return _run_on(client, envelope, turn, batches)
     except ServerLost as lost:
         logger.info("Worker %d, attempt %d, ends: %s", start.worker, start.attempt, lost)
         # Spark's error reaches the driver as text alone: it has to say whose it is, and from where.
@@ -134,6 +138,18 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
         return FinalState()  # The driver knows the reason.
     except Exception:
         return FinalState(traceback.format_exc())
+
+
+def _wait_for_turn(client: Client | Group, start: Start) -> Start | None:
+    """Wait until this process may join, and return its start; `None` if nothing is left for it to train."""
+    place = wait_for_turn(client, start.worker, start.ticket)
+    if place.stopped:
+        return None
+    if not is_over(place, start.until):
+        return replace(start, ticket=place.ticket)
+    if start.attempt:  # It may be a copy of a task that has trained.
+        let_result_arrive()
+    return None
 
 
 def _run_on(
@@ -177,13 +193,15 @@ def _train(
     from distkeras.worker.reports import Reports
     from distkeras.worker.validation_share import split_off
 
-    worker = start.worker
+    worker, until = start.worker, task.num_epoch if start.until is None else start.until
     validation, batches = split_off(batches, task.validation, worker)
     steps = ScheduleSteps(task.scale_of(worker))
     with (
         validation,
         _feed(task, worker, batches) as feed,
-        replica_from_cache(model, worker, task.center.algorithm.inner_momentum, steps) as cached,
+        replica_from_cache(
+            model, worker, task.center.algorithm.inner_momentum, steps, training=start.training
+        ) as cached,
     ):
         keep_freed_memory(4 * cached.replica.layout.size)
         reports = Reports(
@@ -214,11 +232,12 @@ def _train(
             task.center.algorithm,
             client.call,
             worker=worker,
-            num_epoch=task.num_epoch,
+            num_epoch=until,
             overlap=task.center.overlap,
             fragments=task.center.fragments,
             plan=task.epochs,
             with_states=task.center.epoch_rows is not None,
+            rests=until < task.num_epoch,
             on_start=begin,
             on_orders=obey,
             on_commit=reports.commit,

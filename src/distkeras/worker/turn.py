@@ -41,6 +41,19 @@ def wait_for_turn(
     return place
 
 
+def is_over(place: Place, until: int | None) -> bool:
+    """Return whether a process that ends before epoch `until` has nothing left to do at `place`.
+
+    Args:
+        place: where the worker is.
+        until: the epoch; `None` for the end of the training, which the worker knows by having left.
+    """
+    if until is None:
+        return False
+    reached = place.epoch >= until
+    return reached and (place.left or (place.epoch, place.step) > (until, 0))
+
+
 def let_result_arrive(sleep: Callable[[float], None] = time.sleep) -> None:
     """Wait until Spark ends this task: the process that has trained returns more than this one could."""
     sleep(RESULT_SECONDS)
