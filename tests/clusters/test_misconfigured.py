@@ -123,3 +123,12 @@ def test_the_doctor_examines_a_standalone_cluster(standalone):
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert "0 to mend" in done.stdout, done.stdout + done.stderr
     assert "all executors reach" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.limit(400)
+def test_distkeras_is_sent_to_a_connect_server_without_it(connect_server, submit, bare_python):
+    server = connect_server(environment={"PYSPARK_PYTHON": str(bare_python)})
+    output = submit(SCRIPT.with_name("train_script.py"), "--host", "127.0.0.1", to=server, limit=300)
+    assert "Sending distkeras" in output
+    assert "every window once True" in output
