@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from checking import TRAIN, check
 
 SCRIPT = Path(__file__).parent / "misconfigured_script.py"
 
@@ -132,6 +133,6 @@ def test_the_doctor_examines_a_standalone_cluster(standalone):
 @pytest.mark.limit(400)
 def test_distkeras_is_sent_to_a_connect_server_without_it(connect_server, submit, bare_python):
     server = connect_server(environment={"PYSPARK_PYTHON": str(bare_python)})
-    output = submit(SCRIPT.with_name("train_script.py"), "--host", "127.0.0.1", to=server, limit=300)
+    output = submit(TRAIN, "DOWNPOUR", "--host", "127.0.0.1", to=server, limit=380)
     assert "Sending distkeras" in output
-    assert "every window once True" in output
+    check(output, "DOWNPOUR")
