@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from checking import TRAIN, check
 
 SCRIPT = Path(__file__).parent / "misconfigured_script.py"
 
@@ -62,17 +63,20 @@ def test_each_fault_has_a_message_and_the_session_trains_afterwards(standalone, 
 
 @pytest.mark.slow
 @pytest.mark.limit(400)
-def test_distkeras_is_sent_to_executors_without_it_and_is_refused_where_it_may_not(
-    standalone, submit, bare_python
-):
+def test_distkeras_is_sent_to_executors_without_it(standalone, submit, bare_python):
     python = python_of_executors(bare_python)
-    output = submit(SCRIPT, "as it should be", "diagnosis", to=standalone, settings=python, limit=200)
+    output = submit(SCRIPT, "as it should be", "diagnosis", to=standalone, settings=python, limit=380)
     assert "Sending distkeras" in output
-    assert "no distkeras in" in output
+    assert "has no distkeras in" in output
     assert told(output, "as it should be") == "trained"
     assert "0 to mend" in told(output, "diagnosis")
-    refused = python | {"spark.distkeras.ship": "false"}
-    output = submit(SCRIPT, "as it should be", to=standalone, settings=refused, limit=190)
+
+
+@pytest.mark.slow
+@pytest.mark.limit(400)
+def test_executors_without_distkeras_are_refused_where_it_may_not_be_sent(standalone, submit, bare_python):
+    settings = python_of_executors(bare_python) | {"spark.distkeras.ship": "false"}
+    output = submit(SCRIPT, "as it should be", to=standalone, settings=settings, limit=380)
     assert "ExecutorsNotReady: Expected distkeras" in told(output, "as it should be")
 
 
@@ -89,7 +93,7 @@ def test_distkeras_is_sent_to_executors_without_it_and_is_refused_where_it_may_n
     ids=["no-python", "memory-checked", "memory", "wrong-setting"],
 )
 def test_a_session_whose_executors_cannot_train_says_why(standalone, submit, settings, name, text):
-    output = submit(SCRIPT, name, to=standalone, settings=settings, limit=190)
+    output = submit(SCRIPT, name, to=standalone, settings=settings, limit=380)
     assert text in told(output, name), output
 
 
@@ -123,3 +127,12 @@ def test_the_doctor_examines_a_standalone_cluster(standalone):
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert "0 to mend" in done.stdout, done.stdout + done.stderr
     assert "all executors reach" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.limit(400)
+def test_distkeras_is_sent_to_a_connect_server_without_it(connect_server, submit, bare_python):
+    server = connect_server(environment={"PYSPARK_PYTHON": str(bare_python)})
+    output = submit(TRAIN, "DOWNPOUR", "--host", "127.0.0.1", to=server, limit=380)
+    assert "Sending distkeras" in output
+    check(output, "DOWNPOUR")

@@ -188,3 +188,16 @@ def test_the_command_starts_without_spark_and_keras():
     command = [sys.executable, "-m", "distkeras", "--version"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert distkeras.__version__ in told
+
+
+def test_the_memory_of_a_saved_model_is_known_to_the_command(tmp_path):
+    import keras
+
+    from distkeras.command.doctor import wanted_by
+
+    model = keras.Sequential([keras.Input((1000,)), keras.layers.Dense(1000)])
+    model.save(tmp_path / "model.keras")
+    wanted = wanted_by("jax", 3, None, str(tmp_path / "model.keras"))
+    assert wanted.num_workers == 3
+    assert wanted.worker_bytes["weights"] == 4 * 1001 * 1000
+    assert wanted_by("jax", 3, None, None).worker_bytes == {}

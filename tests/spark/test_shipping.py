@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cloudpickle
 import keras
@@ -13,6 +14,7 @@ import regex
 import distkeras
 from distkeras.algorithms import ADAG
 from distkeras.cluster import executor_side, probe
+from distkeras.cluster.executor_facts import ExecutorFacts
 from distkeras.cluster.executor_side import digest_of, sources_of
 from distkeras.cluster.pickled_modules import packages_of
 from distkeras.cluster.probe import ExecutorsNotReady, ask, check_python
@@ -89,6 +91,17 @@ def test_executors_with_another_distkeras_are_refused_where_it_may_not_be_sent(s
             may_ship(spark)
     finally:
         spark.conf.unset("spark.distkeras.ship")
+
+
+def test_a_daemon_that_has_imported_another_distkeras_is_named():
+    chosen = {"spark.python.daemon.module": "distkeras.worker.daemon"}
+    session = SimpleNamespace(conf=SimpleNamespace(get=lambda name, default: chosen.get(name, default)))
+    nothing = ("", "", "")
+    facts = ExecutorFacts(
+        *("host-b", "1", "/bin/python", "3.11", {}, (), nothing, 1, (0, 0), {}, (0, 0), None, 0.0, 0.0)
+    )
+    with pytest.raises(ExecutorsNotReady, match=r"no distkeras in /bin.*without `spark\.python\.daemon"):
+        probe._send(session, facts)
 
 
 def test_a_task_says_what_its_executor_is_like(spark):

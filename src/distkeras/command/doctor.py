@@ -142,6 +142,6 @@ def wanted_by(backend: str, workers: int, host: str | None, model: str | None) -
     from distkeras.trainers.checking import wanted_by as wanted_by_trainer
 
     loaded = keras.saving.load_model(model)
-    if loaded.optimizer is None:
+    if not loaded.compiled:
         loaded.compile("sgd", "mse")
     return wanted_by_trainer(ADAG(loaded, num_workers=workers, server=options), None)
