@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +19,14 @@ import numpy as np
 import psutil
 import pytest
 
-from distkeras.algorithms import DOWNPOUR, Algorithm
+from distkeras.algorithms import DOWNPOUR, Algorithm, LocalSGD
 from distkeras.center import CenterConfig
 from distkeras.center.requests import Exchange, Join
 from distkeras.cluster import server as cluster_server
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.process import Process
 from distkeras.cluster.server import ServerFailed, ServerProcess, ServerSetup, launched
-from distkeras.wire.client import Client
+from distkeras.wire.client import Client, ServerLost
 from distkeras.wire.store import SnapshotOptions, Store, seconds_to_write
 
 SIZE = 4
@@ -271,3 +274,22 @@ def test_a_larger_center_has_more_time_for_its_last_snapshot():
     assert seconds_to_write(400_000_000) == 260
     with serve(DOWNPOUR()) as temporary:
         assert temporary._job.exit_seconds == 5  # Its snapshots end with it.
+
+
+def test_the_end_of_a_server_that_may_move_is_not_the_end_of_the_job():
+    setup = ServerSetup(CenterConfig(LocalSGD(1), 9), moves=True)
+    with ServerProcess(setup, np.zeros(SIZE, np.float32)) as server, ThreadPoolExecutor(8) as pool:
+
+        def wait_in_a_round(worker):
+            with Client(server.address, patience=0.2) as client:
+                client.call(Join(worker))
+                joined.release()
+                client.call(Exchange(worker, 1, 1, 1, 0, 1, np.ones(SIZE, np.float32)))
+
+        joined = threading.Semaphore(0)
+        waiting = [pool.submit(wait_in_a_round, worker) for worker in range(8)]
+        for _ in waiting:
+            joined.acquire()
+        time.sleep(0.05)
+        server.close()
+        assert {type(each.exception()) for each in waiting} == {ServerLost}

@@ -118,7 +118,7 @@ def test_a_server_goes_on_when_its_process_or_its_whole_task_is_killed(spark, tm
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
-    def drive():
+    def kill_both():
         windows_after(5)
         (process,) = server_processes()
         process.send_signal(signal.SIGKILL)
@@ -130,7 +130,12 @@ def test_a_server_goes_on_when_its_process_or_its_whole_task_is_killed(spark, tm
         task.send_signal(signal.SIGKILL)
         killed.append(task.pid)
         windows_after(len(trainer.get_history()) + 50)
-        trainer.stop()
+
+    def drive():
+        try:
+            kill_both()
+        finally:
+            trainer.stop()
 
     thread = threading.Thread(target=drive)
     thread.start()

@@ -72,6 +72,7 @@ class ServerSetup:
         leader: address of the first server, for those that follow it.
         report_bytes: size of the local states of all workers that send theirs.
         token: the job's secret; empty for a new one.
+        moves: as in `ServerJob`.
     """
 
     center: CenterConfig
@@ -85,6 +86,7 @@ class ServerSetup:
     leader: ServerAddress | None = None
     report_bytes: int = 0
     token: bytes = field(default=b"", repr=False)
+    moves: bool = False
 
     @property
     def record(self) -> str | None:
@@ -158,6 +160,7 @@ class ServerProcess:
             record=setup.record,
             leads=setup.leads,
             leader=setup.leader,
+            moves=setup.moves,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True, resumes=False)

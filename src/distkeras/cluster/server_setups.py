@@ -38,6 +38,7 @@ def setups_of(parts: ServerParts, places: Sequence[ServerPlace]) -> list[ServerS
                 bind=options.bind or "0.0.0.0",
                 options=replace(options, tls=tls, snapshots=snapshots),
                 token=secrets.token_bytes(TOKEN_BYTES),
+                moves=True,
             )
         )
     if setups[0].leads:

@@ -122,9 +122,13 @@ class _Serving:
             raise ServerFailed("The parameter server's task was lost, and there are no snapshots of it.")
         since = self._begin() if again else task.resume
         with ServerProcess(task.setup, initial, resume=since, again=again) as process:
-            while not self._serve(process):
-                self._lease.take(0, self._lease.epoch)
-                process.revive(self._begin())
+            try:
+                while not self._serve(process):
+                    self._lease.take(0, self._lease.epoch)
+                    process.revive(self._begin())
+            except _Abandoned as silent:
+                process.stop(str(silent))  # Else the workers would look for the next server.
+                raise
         return ""
 
     def _begin(self) -> int:

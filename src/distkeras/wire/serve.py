@@ -90,6 +90,8 @@ class ServerJob:
         record: file for the record of all requests; `None` for no record.
         leads: whether other servers of the job follow this one.
         leader: address of the server that this one follows; `None` for none.
+        moves: whether the server may be started again elsewhere. Its end alone is then not that of the job:
+            workers whose connection is cut look for the next one.
     """
 
     config: CenterConfig
@@ -115,6 +117,7 @@ class ServerJob:
     record: str | None = None
     leads: bool = False
     leader: ServerAddress | None = None
+    moves: bool = False
 
     @property
     def packing(self) -> AnyPacking | None:
@@ -292,7 +295,8 @@ def main() -> None:
     # A line is the reason for which the job ends for the workers. The end of the stream ends the process.
     for line in stream:
         server.stop(line.decode().strip())
-    server.close()
+    if not job.moves:  # Else the process's end cuts the connections.
+        server.close()
     if writer is not None:
         if not job.temporary:  # So that a resumed training loses nothing.
             writer.write_now()
