@@ -104,6 +104,19 @@ def test_over_spark_connect_short_tasks_find_out_the_number_of_slots(spark, monk
     assert check_slots(spark, 9, together=False) is None
 
 
+def test_with_dynamic_allocation_tasks_that_wait_let_executors_come(spark, monkeypatch):
+    """What Spark itself does is tried in tests/clusters."""
+    registered, stages = iter([0, 3, 3]), []
+    monkeypatch.setattr(slots, "allocates_dynamically", lambda _: True)
+    monkeypatch.setattr(slots, "registered_slots", lambda _: next(registered))
+    monkeypatch.setattr(slots, "ALLOCATION_HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(slots, "Stage", lambda frame: stages.append(frame) or Stage(frame))
+    assert check_slots(spark, 3, together=True) == 3
+    assert [frame.count() for frame in stages] == [3]
+    assert count_slots(spark, 3) == 3
+    assert len(stages) == 1  # There are enough of them.
+
+
 def test_an_executor_that_cannot_reach_a_server_is_named_with_the_address(spark, monkeypatch):
     monkeypatch.setattr(reach, "is_local", lambda _: False)
     port = int(spark.conf.get("spark.driver.port"))  # Something listens there.

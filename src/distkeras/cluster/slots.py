@@ -27,6 +27,9 @@ ALLOCATION_SECONDS = 120.0
 HOLD_SECONDS = 1.0
 """Seconds for which a probing task holds its slot: those beside it have started by then."""
 
+ALLOCATION_HOLD_SECONDS = 5.0
+"""The same with dynamic allocation, which withdraws its requests for executors when no tasks wait."""
+
 MORE_EXECUTORS = ", or raise `spark.dynamicAllocation.maxExecutors`"
 
 ANSWER = "executor string, begin double, end double"
@@ -45,7 +48,7 @@ def count_slots(
 
     Over Spark Connect, which has no such number, short tasks find out how many of them run at once: the
     result is the number of slots that nobody else uses, at most `wanted`. With dynamic allocation such tasks
-    also let executors come.
+    let executors come, if there are too few.
 
     Args:
         spark: the session.
@@ -53,9 +56,12 @@ def count_slots(
         profile: what Spark gives each task; `None` for the application's settings.
     """
     if not is_remote():
-        if allocates_dynamically(spark) and profile is None:
-            _probed(spark, wanted or 1)
-        return registered_slots(spark, profile)
+        registered = registered_slots(spark, profile)
+        # Executors of a profile come for tasks of that profile alone.
+        if registered >= (wanted or 1) or profile is not None or not allocates_dynamically(spark):
+            return registered
+        _probed(spark, wanted or 1)
+        return registered_slots(spark)
     if wanted is not None:
         return _probed(spark, wanted)
     tasks = 4
@@ -145,9 +151,12 @@ def _how_found(dynamic: bool) -> str:
 
 def _probed(spark: SparkSession, num_tasks: int) -> int:
     """Return how many of `num_tasks` short tasks ran at once; 0 if they did not end in time."""
-    ask = F.udf(_holder(HOLD_SECONDS), ANSWER, useArrow=False).asNondeterministic()
+    dynamic = allocates_dynamically(spark)
+    hold = _holder(ALLOCATION_HOLD_SECONDS if dynamic else HOLD_SECONDS)
+    ask = F.udf(hold, ANSWER, useArrow=False).asNondeterministic()
     tasks = spark.range(0, num_tasks, 1, num_tasks)
-    rows = Stage(tasks.select(ask("id").alias("answer")).select("answer.*")).result(REGISTRATION_SECONDS)
+    stage = Stage(tasks.select(ask("id").alias("answer")).select("answer.*"))
+    rows = stage.result(ALLOCATION_SECONDS if dynamic else REGISTRATION_SECONDS)
     return at_once((row.executor, row.begin, row.end) for row in rows or ())
 
 
