@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 import distkeras
 from distkeras import predictors
 from distkeras.cluster import job
+from distkeras.cluster.arrays import Roles
 from distkeras.cluster.evaluation import evaluate
 from distkeras.predictors import ModelPredictor, predict_udf
 from distkeras.worker import payload
@@ -93,6 +94,6 @@ def test_a_model_in_many_pieces_predicts_by_the_same_files_however_often(rows, m
     found = rows.select(score(F.col("features")).alias("score")).collect()
     np.testing.assert_allclose([row.score for row in found], expected, rtol=1e-5, atol=1e-6)
     assert files().keys() - before.keys() == new
-    losses = evaluate(model, rows, features_col="features", label_col="label")
+    losses = evaluate(model, rows, Roles("features"))
     np.testing.assert_allclose(losses["loss"], np.mean((expected - X.sum(axis=1)) ** 2), rtol=1e-4)
     assert files().keys() - before.keys() == new

@@ -300,7 +300,7 @@ def test_validation_fills_up_as_the_training_does(sentences: Any) -> None:
     model = tagger(None)
     model.compile("sgd", "sparse_categorical_crossentropy")
     feeding = Feeding(pad_to=Padding(to=12, mask="mask"))
-    found = evaluate(model, sentences, features_col="words", label_col="tags", feeding=feeding)
+    found = evaluate(model, sentences, Roles("words", "tags"), feeding=feeding)
     x, y = Padding(to=12).stack(SENTENCES), Padding(to=12).stack(TAGS)
     own = (np.arange(12) < np.array([len(words) for words in SENTENCES])[:, None]).astype(np.float32)
     expected = model.evaluate([x, own], y, sample_weight=own, batch_size=256, verbose=0)

@@ -209,3 +209,31 @@ def test_a_run_that_was_stopped_from_outside_goes_on(data, tmp_path):
     assert (first.result.reason, first.result.epochs) == ("stop", 2)
     train(second, data, tmp_path)
     assert (second.result.reason, second.get_history().epoch) == ("finished", [0, 1, 2, 3])
+
+
+@pytest.mark.usefixtures("spark")
+def test_members_of_an_ensemble_go_on_each_where_it_was(data, tmp_path):
+    def train_members(*others):
+        made = distkeras.EnsembleTrainer(
+            trainer().keras_model, num_ensembles=2, data="all", num_epoch=4, batch_size=8, seed=1
+        )
+        # Nothing is an improvement, so that the first member ends with its second epoch.
+        ends = keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=1)
+        members = made.train(
+            data, callbacks=lambda member: [*others] if member else [ends], run=tmp_path, resume="auto"
+        )
+        return made, members
+
+    with pytest.raises(RuntimeError, match="the driver dies"):
+        train_members(Dies(1))
+    resumed, members = train_members()
+    run = load_run(tmp_path)
+    assert [session["source"] for session in run.facts["sessions"]][1:] == ["snapshot"]
+    assert [[each.epoch for each in run.records(member)] for member in (0, 1)] == [[0, 1], [0, 1, 2, 3]]
+    rows = [sum(each.samples for each in run.windows() if each.worker == member) for member in (0, 1)]
+    assert rows == [2 * ROWS, 4 * ROWS]
+    again, returned = train_members(Dies(1))  # It is over.
+    assert again.result == replace(resumed.result, seconds=again.result.seconds)
+    for one, other in zip(members, returned, strict=True):
+        np.testing.assert_array_equal(one.get_weights()[0], other.get_weights()[0])
+    assert not np.array_equal(members[0].get_weights()[0], members[1].get_weights()[0])

@@ -15,7 +15,6 @@ from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.delivery import delivered, localized
 from distkeras.cluster.shipping import carried
-from distkeras.cluster.validate import Names, Weights
 from distkeras.model.losses import loss_names
 from distkeras.model.process import backend_name
 from distkeras.model.spec import serialize_model
@@ -42,15 +41,12 @@ OnMinibatch: TypeAlias = "Callable[[int, dict[str, float]], bool]"
 def evaluate(
     model: keras.Model,
     dataframe: DataFrame,
+    roles: Roles,
     *,
-    features_col: Names,
-    label_col: Names | None,
-    sample_weight_col: Weights = None,
     num_partitions: int = 1,
     batch_size: int = 256,
     feeding: Feeding = Feeding(),  # noqa: B008 (frozen)
     custom_objects: Mapping[str, Any] | None = None,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
     on_minibatch: OnMinibatch | None = None,
 ) -> dict[str, float]:
     """Return the loss and the compiled metrics by name, as `model.evaluate` would compute them on all rows.
@@ -58,14 +54,11 @@ def evaluate(
     Args:
         model: a compiled model.
         dataframe: the rows.
-        features_col: as in `DistributedTrainer`.
-        label_col: as in `DistributedTrainer`.
-        sample_weight_col: as in `DistributedTrainer`.
+        roles: its columns.
         num_partitions: number of Spark tasks; at most the number of rows.
         batch_size: rows of a minibatch, unless the model fixes the batch size.
         feeding: options that make minibatches from rows; all rows are used.
         custom_objects: as in `DistributedTrainer`.
-        shapes: shape of one row, for columns of flattened rows.
         on_minibatch: receives loss and metrics up to and with each minibatch, in order, once all rows are
             evaluated. If it returns False, the evaluation ends with that minibatch.
 
@@ -77,7 +70,7 @@ def evaluate(
     batch_size = fixed_batch(inputs) or batch_size
     prepared = prepare(
         dataframe,
-        Roles(features_col, label_col, sample_weight_col, shapes or {}),
+        roles,
         inputs=inputs,
         outputs=outputs,
         loss=loss_names(model, None),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distkeras.center.orders import FOREVER
 from distkeras.cluster.watch import WorkerError
 from distkeras.events import CenterKept, EpochEnded, Event, ServerRestored
-from distkeras.lifecycle.control import MemberControl
+from distkeras.lifecycle.control import Control
 
 if TYPE_CHECKING:
     from distkeras.cluster.watching import Watching
@@ -45,7 +45,7 @@ class Conducting:
         """
         several = len(self._conductors) > 1
         for member, conductor in enumerate(self._conductors):
-            conductor.start(MemberControl(watching, member if several else None))
+            conductor.start(Control(watching, member if several else None))
         try:
             for event in watching.events():
                 if event is not None:

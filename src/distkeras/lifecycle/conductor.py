@@ -25,9 +25,10 @@ from distkeras.worker.metric_states import add_states
 if TYPE_CHECKING:
     from distkeras.algorithms import Vector
     from distkeras.lifecycle.callbacks import Callbacks
+    from distkeras.lifecycle.control import Control
     from distkeras.lifecycle.judge import Judge
     from distkeras.lifecycle.live_model import LiveModel, Logs
-    from distkeras.lifecycle.plan import Control, Plan, Stop
+    from distkeras.lifecycle.plan import Plan, Stop
     from distkeras.lifecycle.stop_when import StopWhen
     from distkeras.worker.final_state import FinalState
 

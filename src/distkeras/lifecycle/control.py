@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from distkeras.cluster.watching import Watching
 
 
-class MemberControl:
+class Control:
     """Gives the orders of one model to its workers.
 
     Args:

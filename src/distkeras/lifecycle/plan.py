@@ -1,39 +1,11 @@
-"""The epochs of one model's training, the running job, and the reason to end: what a conductor works with."""
+"""The epochs of one model's training, and the reason to end: what a conductor works with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
 
 from distkeras.center.orders import FOREVER
 from distkeras.lifecycle.result import Reason
-
-if TYPE_CHECKING:
-    from distkeras.algorithms import Vector
-    from distkeras.center.requests import Kind
-    from distkeras.worker.final_state import FinalState
-
-
-class Control(Protocol):
-    """The running job, as one model's conductor sees it."""
-
-    def order(self, **changes: Any) -> None:
-        """Change the orders in force for the workers of the model."""
-
-    def keep(self, samples: int) -> None:
-        """Ask for a copy of the center as it will be with `samples` rows."""
-
-    def pull(self, kept: int = 0) -> Vector:
-        """Return the center, or its copy for `kept` rows, in memory of the caller's own."""
-
-    def write(self, center: Vector) -> None:
-        """Put `center` in place of the center while all workers wait."""
-
-    def report(self, worker: int, kind: Kind, tag: int) -> bytes | None:
-        """Return what `worker` has reported; `None` if the center has it no longer."""
-
-    def state_of(self, worker: int, tag: int) -> FinalState | None:
-        """Return the local state that `worker` has reported with its commit `tag`, if there is one."""
 
 
 @dataclass(frozen=True)

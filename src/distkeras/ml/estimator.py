@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.algorithms import Algorithm
+from distkeras.cluster.arrays import Roles
 from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.names import Table
 from distkeras.cluster.validate import Names
@@ -191,9 +192,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
             results = evaluate(
                 trained,
                 validation,
-                features_col=trainer.features_col,
-                label_col=trainer.label_col,
-                sample_weight_col=trainer.sample_weight_col,
+                Roles(trainer.features_col, trainer.label_col, trainer.sample_weight_col),
                 num_partitions=trainer.num_workers,
                 batch_size=max(256, trainer.batch_size),
                 feeding=trainer.feeding,

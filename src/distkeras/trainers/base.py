@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
@@ -56,7 +55,7 @@ from distkeras.wire.compression import check_compressible
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import PadTo
-from distkeras.worker.signature import Specs, check_strings, model_signature
+from distkeras.worker.signature import check_strings, model_signature
 
 if TYPE_CHECKING:
     import os
@@ -242,10 +241,7 @@ class Trainer(WithoutOldNames):
             return evaluate(
                 model,
                 frame,
-                features_col=roles.features_col,
-                label_col=roles.label_col,
-                sample_weight_col=roles.sample_weight_col,
-                shapes=roles.shapes,
+                roles,
                 num_partitions=self.num_workers,
                 batch_size=batch_size or max(256, self.batch_size),
                 feeding=self.feeding,
@@ -323,6 +319,24 @@ class Trainer(WithoutOldNames):
     def _prepare(
         self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int, *, with_content: bool
     ) -> Prepared:
+        """Prepare rows to train on."""
+        return self._prepare_rows(
+            frame,
+            roles,
+            num_partitions,
+            feeding=self.feeding,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            class_weight=self.class_weight,
+            barrier=self.algorithm.synchronous,
+            with_content=with_content,
+        )
+
+    def _prepare_rows(
+        self, frame: DataFrame, roles: Roles, num_partitions: int, *, feeding: Feeding, **further: Any
+    ) -> Prepared:
+        """Prepare rows for the model; `further` are the other arguments of `prepare`."""
         inputs, outputs = model_signature(self.keras_model)
         check_strings(inputs)
         return prepare(
@@ -332,34 +346,8 @@ class Trainer(WithoutOldNames):
             outputs=outputs,
             loss=self._loss_names,
             num_workers=num_partitions,
-            shuffle=shuffle,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            class_weight=self.class_weight,
-            barrier=self.algorithm.synchronous,
-            feeding=self.feeding,
-            with_content=with_content,
-        )
-
-    def _prepare_validation(
-        self,
-        frame: DataFrame,
-        roles: Roles,
-        inputs: Specs,
-        outputs: Specs,
-        num_partitions: int,
-        batch_size: int,
-    ) -> Prepared:
-        """Prepare rows to validate on: without class weights, which belong to the training."""
-        return prepare(
-            frame,
-            roles,
-            inputs=inputs,
-            outputs=outputs,
-            loss=self._loss_names,
-            num_workers=num_partitions,
-            batch_size=batch_size,
-            feeding=replace(self.feeding, drop_remainder=False),
+            feeding=feeding,
+            **further,
         )
 
     def get_training_time(self) -> float:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from distkeras.trainers.history import History
     from distkeras.wire.codecs import Codec
     from distkeras.worker.feeding import Feeding
-    from distkeras.worker.signature import Specs
 
 
 class Configured(Protocol):
@@ -64,12 +63,6 @@ class Configured(Protocol):
         self, frame: DataFrame, roles: Roles, shuffle: bool, num_partitions: int, *, with_content: bool
     ) -> Prepared: ...
 
-    def _prepare_validation(
-        self,
-        frame: DataFrame,
-        roles: Roles,
-        inputs: Specs,
-        outputs: Specs,
-        num_partitions: int,
-        batch_size: int,
+    def _prepare_rows(
+        self, frame: DataFrame, roles: Roles, num_partitions: int, *, feeding: Feeding, **further: Any
     ) -> Prepared: ...

@@ -94,10 +94,7 @@ def evaluate(
             logs = evaluate_frame(
                 model,
                 frame,
-                features_col=roles.features_col,
-                label_col=roles.label_col,
-                sample_weight_col=roles.sample_weight_col,
-                shapes=roles.shapes,
+                roles,
                 num_partitions=num_workers,
                 batch_size=size,
                 feeding=Feeding(preprocess, pad_to, not_finite="warn"),

@@ -126,7 +126,7 @@ class Training:
             )
             given, validating = self._worker_rows(prepared, held, stack, aside)
             settings = trainer._settings(self._shuffle, sum(given.rows))
-            settings["data"] = given.frame.schema.simpleString()
+            settings["columns"] = given.frame.schema.simpleString()
             if prepared.content is not None:
                 settings["digest of the rows"] = prepared.content
             begun = self._begun

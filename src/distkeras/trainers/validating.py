@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -103,9 +104,13 @@ class Validating:
 
     def _prepare(self, num_partitions: int) -> Prepared:
         trainer = self._trainer
-        inputs, outputs = model_signature(trainer.keras_model)
-        return trainer._prepare_validation(
-            self._frame, self._roles, inputs, outputs, num_partitions, self._batch_size
+        # Without class weights, which belong to the training.
+        return trainer._prepare_rows(
+            self._frame,
+            self._roles,
+            num_partitions,
+            feeding=replace(trainer.feeding, drop_remainder=False),
+            batch_size=self._batch_size,
         )
 
     def _place(self) -> str:
