@@ -74,7 +74,7 @@ def train(spark, name, arguments):
     try:
         trainer.train(spark.createDataFrame(rows).repartition(arguments.workers))
     except Exception as error:
-        print(f"{name} ended with {type(error).__name__}: {error}", flush=True)
+        print(f"{name} ended with {type(error).__name__}: {error}\n-- end of the error", flush=True)
         return
     history = trainer.get_history()
     own = [[window.iteration for window in history if window.worker == i] for i in range(arguments.workers)]

@@ -93,7 +93,9 @@ def test_a_port_that_closes_in_the_middle_ends_the_training_with_the_workers_own
     namespaces.close(PORT, "executor-b", "driver")
     output = script.succeeded(250)
     assert f"{name} ended with WorkerError: Worker " in output, output[-6000:]
-    told = output.partition("ended with WorkerError")[2]
+    told, end, _ = output.partition("ended with WorkerError")[2].partition("-- end of the error")
+    assert end
     assert told.count("ServerLost: Worker") == 1, told
     assert f"The parameter server at driver:{PORT} could not be reached for 2 s" in told
+    assert "org.apache.spark" not in told
     check_lives(output)

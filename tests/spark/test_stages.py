@@ -108,7 +108,7 @@ def test_with_dynamic_allocation_tasks_that_wait_let_executors_come(spark, monke
     """What Spark itself does is tried in tests/clusters."""
     registered, stages = iter([0, 3, 3]), []
     monkeypatch.setattr(slots, "allocates_dynamically", lambda _: True)
-    monkeypatch.setattr(slots, "registered_slots", lambda _: next(registered))
+    monkeypatch.setattr(slots, "registered_slots", lambda *_: next(registered))
     monkeypatch.setattr(slots, "ALLOCATION_HOLD_SECONDS", 0.0)
     monkeypatch.setattr(slots, "Stage", lambda frame: stages.append(frame) or Stage(frame))
     assert check_slots(spark, 3, together=True) == 3
