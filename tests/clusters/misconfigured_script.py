@@ -46,7 +46,7 @@ def train(spark, name, rows):
         return make_trainer(server=ServerOptions(give_up=BRIEF)).train(rows)
     if name == "host without a name":
         return make_trainer(server=ServerOptions("no-such-host.invalid", bind="127.0.0.1")).train(rows)
-    if name == "silent host":  # Addresses of this network are routed nowhere.
+    if name == "another host":  # No machine has an address of this network.
         return make_trainer(server=ServerOptions("198.51.100.1", bind="127.0.0.1")).train(rows)
     if name == "bound elsewhere":
         return make_trainer(server=ServerOptions("127.0.0.1", bind="198.51.100.1")).train(rows)

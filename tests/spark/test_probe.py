@@ -84,4 +84,7 @@ def test_executors_that_do_not_answer_are_given_up_and_their_tasks_ended(spark, 
     monkeypatch.setattr(probe, "_ready", {})
     with pytest.raises(ExecutorsNotReady, match=r"within 0 s\. Received: no answer"):
         check_executors(spark, "jax", 1, 2, limit=0.0)
+    monkeypatch.setattr(probe, "_is_own_python", lambda _: False)
+    with pytest.raises(ExecutorsNotReady, match=r"on an executor within 0 s\. Received: no answer"):
+        check_python(spark, "jax", limit=0.0)
     assert list(spark.sparkContext.statusTracker().getActiveJobsIds()) == []

@@ -78,14 +78,16 @@ def check_executors(
             _ready[key] = num_workers
 
 
-def check_python(spark: SparkSession, backend: str) -> None:
+def check_python(spark: SparkSession, backend: str, limit: float | None = None) -> None:
     """Check whether an executor's Python has the required packages, if it is not the driver's Python.
 
-    It runs once for a Spark application and a backend. If no executor answers within `ANSWER_SECONDS`, later
-    jobs report any fault.
+    It runs once for a Spark application and a backend.
+
     Args:
         spark: the session.
         backend: Keras backend.
+        limit: seconds to wait for an executor. Default: if none answers within `ANSWER_SECONDS`, later jobs
+            report any fault.
 
     Raises:
         ExecutorsNotReady: as `check_executors`.
@@ -95,7 +97,13 @@ def check_python(spark: SparkSession, backend: str) -> None:
     key = (spark.conf.get("spark.app.id", "") or "", backend)
     with _lock:
         if key not in _ready:
-            ask_ready(spark, backend, 1, ANSWER_SECONDS)
+            answered = ask_ready(spark, backend, 1, ANSWER_SECONDS if limit is None else limit)
+            if not answered and limit is not None:
+                raise ExecutorsNotReady(
+                    f"Expected a short task to run on an executor within {limit:.0f} s. Received: no answer. "
+                    "Spark has started no executor, or all are busy: see its web page. "
+                    "ServerOptions(give_up=...) allows for more time."
+                )
             _ready[key] = 0
 
 
@@ -178,7 +186,7 @@ def ask(
     stage = Stage(spark.range(0, num_tasks, 1, num_tasks).select(udf("id").alias("answer")))
     stage.start()
     try:
-        ended = stage.wait(limit)
+        ended = stage.wait(min(limit, threading.TIMEOUT_MAX))
     finally:
         stage.cancel()
     if not ended:

@@ -12,11 +12,10 @@ import numpy as np
 from distkeras.center import CenterConfig
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.pickled_modules import packages_of_columns, packages_of_model
-from distkeras.cluster.probe import ExecutorsNotReady, check_python
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.server_parts import ServerParts
 from distkeras.cluster.tables import TrainingData, as_frame
-from distkeras.doctor.checkup import examine
+from distkeras.doctor.checkup import check_executors, examine
 from distkeras.doctor.diagnosis import Diagnosis, Finding
 from distkeras.doctor.wanted import Wanted
 from distkeras.runs.check import why_not_writable
@@ -51,12 +50,13 @@ def check(
         frame, roles = stack.enter_context(as_frame(data, roles, trainer.num_workers))
         spark = frame.sparkSession
         prepared = None
+        # Without executors the rows could not be read, and Spark would wait for ever.
+        facts, faults = check_executors(spark, wanted_by(trainer, None), limit)
+        if not facts:
+            return Diagnosis((*found, *faults))
         try:
-            check_python(spark, keras.backend.backend())
             prepared = trainer._prepare(frame, roles, shuffle, trainer.num_workers, with_content=False)
             found.append(Finding("ok", "data", f"{prepared.num_rows} rows fit the model"))
-        except ExecutorsNotReady:
-            pass  # `examine` asks again, and says it.
         except (ValueError, TypeError) as error:
             found.append(Finding("error", "data", str(error)))
         found += examine(spark, wanted_by(trainer, prepared), limit)

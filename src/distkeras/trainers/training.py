@@ -120,7 +120,7 @@ class Training:
                 data, held = split_rows(data, self._around.split, trainer.seed)
             frame, roles = stack.enter_context(as_frame(data, roles, num_partitions))
             # Check Python before the first job: evaluating the rows may already run Python code.
-            check_python(frame.sparkSession, keras.backend.backend())
+            check_python(frame.sparkSession, keras.backend.backend(), trainer.server.give_up)
             prepared = trainer._prepare(
                 frame, roles, self._shuffle, num_partitions, with_content=server.resumable
             )
