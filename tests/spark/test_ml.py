@@ -108,6 +108,8 @@ def test_a_copy_has_params_of_its_own():
         ("model", "model.keras", "Expected a Keras model"),
         ("compression", "int9", "Did you mean 'int8'"),
         ("server", "here", "ServerOptions"),
+        ("resources", 4, "Resources"),
+        ("maxWorkers", 0, "positive integer"),
         ("featuresCol", ["a", 1], "a list of columns"),
         ("featuresCol", 5, "a list of columns"),
         ("classWeight", [1.0, 2.0], "by class index"),

@@ -21,7 +21,7 @@ from pyspark.ml.tuning import (
     TrainValidationSplitModel,
 )
 
-from distkeras import ServerOptions
+from distkeras import Resources, ServerOptions
 from distkeras.algorithms import DOWNPOUR, REGISTRY, Algorithm, LocalSGD, Ringmaster
 from distkeras.ml import (
     KerasClassificationModel,
@@ -111,6 +111,9 @@ def test_an_estimator_keeps_model_and_params(cls, df, tmp_path):
         featuresCol=["features"],
         compression=TopK(density=0.25),
         server=ServerOptions(ports=(7000, 7001)),
+        minWorkers=2,
+        maxWorkers=3,
+        resources=Resources(cores=2),
         numWorkers=3,
         classWeight={0: 1.0, 1: 2.5},
         customObjects={"Doubled": Own.Doubled, "network": network},
@@ -123,6 +126,8 @@ def test_an_estimator_keeps_model_and_params(cls, df, tmp_path):
     assert loaded.getCompression() == TopK(density=0.25)
     assert loaded.getLoss()(np.zeros((1, 1)), np.full((1, 1), 10.0)) == pytest.approx(0.7 * (10 - 0.35))
     assert loaded.getServer() == ServerOptions(ports=(7000, 7001))
+    assert (loaded.getMinWorkers(), loaded.getMaxWorkers()) == (2, 3)
+    assert loaded.getResources() == Resources(cores=2)
     assert loaded.getWorkerOptimizer().get_config() == estimator.getWorkerOptimizer().get_config()
     assert loaded.getMetrics()[1].name == "error"
     assert loaded.getCustomObjects() == {"Doubled": Own.Doubled, "network": network}

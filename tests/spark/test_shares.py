@@ -101,3 +101,13 @@ def test_what_needs_the_same_workers_throughout_is_refused_by_name(spark):
         make_trainer(resources=distkeras.Resources()).train(rows)
     with pytest.raises(TypeError, match="Received: resources"):
         make_trainer(resources={"cores": 1})
+
+
+def test_fit_takes_workers_that_come_and_go(spark):
+    model = counting_model()
+    ids, labels = np.arange(ROWS)[:, None], np.full((ROWS, 1), 1000.0)
+    history = distkeras.fit(model, ids, labels, batch_size=10, epochs=2, max_workers=1, verbose=0)
+    assert epochs_of_rows(model) == [2] * ROWS
+    assert len(history.history["loss"]) == 2
+    with pytest.raises(ValueError, match="Received: steps_per_epoch=3, max_workers=1"):
+        distkeras.fit(model, ids, labels, max_workers=1, steps_per_epoch=3)

@@ -12,6 +12,7 @@ from pyspark.ml.param.shared import TypeConverters
 from distkeras import algorithms
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.placement import Placement
+from distkeras.cluster.resources import Resources
 from distkeras.lifecycle import StopWhen
 from distkeras.ml.names import check_optimizer_name
 from distkeras.ml.serialization import Serialized, custom_object, serialized
@@ -39,6 +40,9 @@ OPTIONS = {
     "overlap": "overlap",
     "server": "server",
     "serverPlacement": "server_placement",
+    "minWorkers": "min_workers",
+    "maxWorkers": "max_workers",
+    "resources": "resources",
     "verbose": "verbose",
     "customObjects": "custom_objects",
 }
@@ -203,6 +207,12 @@ def to_placement(value: Any) -> Any:
         return serialized(value)
     Placement.of(value)
     return value if isinstance(value, str) else serialized(value)
+
+
+def to_resources(value: Any) -> Any:
+    if not isinstance(value, Resources | Serialized | dict):
+        raise TypeError(f"Expected distkeras.Resources. Received: {value!r}")
+    return serialized(value)
 
 
 def to_preprocess(value: Any) -> Any:

@@ -26,7 +26,7 @@ from distkeras.ml.params import PredictionParams, TrainingParams, accessors, cus
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import Training
-from distkeras.trainers import DistributedTrainer, Placement, ServerOptions
+from distkeras.trainers import DistributedTrainer, Placement, Resources, ServerOptions
 from distkeras.transformers.base import value_of
 from distkeras.wire.codecs import Codec
 from distkeras.worker.metric_states import named_values
@@ -81,6 +81,9 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         overlap: as in `DistributedTrainer`.
         server: as in `DistributedTrainer`.
         serverPlacement: as `server_placement` in `DistributedTrainer`.
+        minWorkers: as `min_workers` in `DistributedTrainer`.
+        maxWorkers: as `max_workers` in `DistributedTrainer`; in place of `numWorkers`.
+        resources: as in `DistributedTrainer`.
         verbose: 0 or False for silent, 1 or True for a progress bar, "auto" for a bar in a terminal or a
             notebook.
         customObjects: classes and functions of the model that are not registered with Keras, by name. They
@@ -142,6 +145,9 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         overlap: bool | int | None = None,
         server: ServerOptions | None = None,
         serverPlacement: str | Placement | None = None,
+        minWorkers: int | None = None,
+        maxWorkers: int | None = None,
+        resources: Resources | None = None,
         verbose: bool | int | str | None = None,
         customObjects: Mapping[str, Any] | None = None,
         trainerOptions: Mapping[str, Any] | None = None,

@@ -39,6 +39,7 @@ from distkeras.ml.converters import (
     to_place,
     to_placement,
     to_preprocess,
+    to_resources,
     to_resume,
     to_server,
     to_share,
@@ -202,6 +203,15 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         "serverPlacement",
         "where the parameter servers run: driver, executors, auto, or a Placement",
         to_placement,
+    )
+    minWorkers: Param[int] = _param(
+        "minWorkers", "workers that must be there before an elastic training begins", positive_integer
+    )
+    maxWorkers: Param[int] = _param(
+        "maxWorkers", "most workers at one time, which come and go; in place of numWorkers", positive_integer
+    )
+    resources: Param[Any] = _param(
+        "resources", "cores, memory and GPUs of the workers: Resources", to_resources
     )
     verbose: Param[Any] = _param(
         "verbose", "0: silent; 1: a progress bar; auto: a bar in a terminal or a notebook", to_verbose

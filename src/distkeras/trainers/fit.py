@@ -124,7 +124,8 @@ def fit(
         validation_batch_size: rows in a minibatch of the validation. Default: `batch_size`.
         validation_freq: validate every so many epochs, or after the epochs with these numbers, from 1.
         algorithm: the distributed optimizer. Default: `recommended(num_workers)`, which is logged.
-        num_workers: number of replicas. Default: as many as Spark has task slots.
+        num_workers: number of replicas. Default: as many as Spark has task slots. With `max_workers`, among
+            the options, workers come and go instead.
         global_batch_size: rows in the minibatches of all workers together; in place of `batch_size`.
         stop: when to stop.
         run: address of a directory for checkpoints, events and snapshots.
@@ -149,8 +150,13 @@ def fit(
     """
     _check(model, options)
     level = _verbosity(verbose)
-    workers = _num_workers(x, num_workers)
-    rule = _algorithm(algorithm, workers, level)
+    most_workers = options.get("max_workers")
+    if most_workers is None:
+        workers = _num_workers(x, num_workers)
+        options["num_workers"] = workers
+    else:  # They come and go.
+        workers = _most_workers(most_workers, num_workers, steps_per_epoch)
+    rule = _algorithm(algorithm, workers, level, elastic=most_workers is not None)
     epochs = _capped(epochs)
     if epochs <= initial_epoch:
         return _untrained(model, callbacks, epochs, level)
@@ -161,14 +167,20 @@ def fit(
     with folders(2) as (for_training, for_validation):
         whole = whole_executions(model, steps)
         most = None if whole is None else whole * (epochs - initial_epoch) * workers
-        data = data_of(x, y, sample_weight, folder=for_training, steps=most, one_file=workers == 1)
+        data = data_of(
+            x,
+            y,
+            sample_weight,
+            folder=for_training,
+            steps=most,
+            one_file=workers == 1 and most_workers is None,
+        )
         split = 0.0 if validation_data is not None else validation_split
         rows = None if data.num_rows is None else math.floor(data.num_rows * (1 - split))
         size = _batch_size(batch_size, global_batch_size, workers, data, rows, steps)
         build(model, data.first)
         trainer = DistributedTrainer(
             *(model, rule),
-            num_workers=workers,
             batch_size=size,
             num_epoch=epochs,
             class_weight=class_weight,
@@ -236,11 +248,25 @@ def _num_workers(x: Any, given: int | None) -> int:
     return max(1, slots_for(x))
 
 
-def _algorithm(given: Algorithm | None, workers: int, verbose: int | str) -> Algorithm:
+def _most_workers(most: int, num_workers: int | None, steps_per_epoch: int | None) -> int:
+    """Return `max_workers`; refuse what does not go with it."""
+    check_positive_integer("max_workers", most)
+    for name, value in (("num_workers", num_workers), ("steps_per_epoch", steps_per_epoch)):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` counts for a fixed number of workers, and with `max_workers` they come and go. "
+                f"Received: {name}={value!r}, max_workers={most!r}"
+            )
+    return most
+
+
+def _algorithm(
+    given: Algorithm | None, workers: int, verbose: int | str, *, elastic: bool = False
+) -> Algorithm:
     """Return the given algorithm, or the recommended one with a word about it."""
     if given is not None:
         return given
-    rule = recommended(workers)
+    rule = recommended(max(workers, 2) if elastic else workers)
     word = (
         f"{workers} worker{'s' if workers > 1 else ''}, {rule!r}: the algorithm that is recommended for so "
         "many. `algorithm=` and `num_workers=` choose others."
