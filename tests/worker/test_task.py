@@ -8,14 +8,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from distkeras.algorithms import DOWNPOUR
+from distkeras.center import CenterConfig, make_center
 from distkeras.center.requests import Join
-from distkeras.wire.client import JobStopped, Replaced, ServerAddress
+from distkeras.wire.client import JobStopped, Replaced, ServerAddress, ServerLost
 from distkeras.wire.handshake import GREETING, NONCE_BYTES, SESSION_BYTES
+from distkeras.wire.server import Server
 from distkeras.worker import task
 from distkeras.worker.environment import _keep_compiled
 from distkeras.worker.final_state import FinalState
@@ -67,13 +72,28 @@ def run_task(monkeypatch, train, *servers):
     return task.run(envelope, task.Start(0, 0, 0), iter(()))
 
 
+@contextmanager
+def serving():
+    """Yield a server and its address."""
+    center = make_center(CenterConfig(DOWNPOUR(), 1), np.zeros(4, np.float32), clock=time.time)
+    server = Server(center, b"t" * 32, "127.0.0.1")
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield server, ServerAddress("127.0.0.1", server.port, b"t" * 32, 4)
+    finally:
+        server.close()
+        thread.join(5)
+
+
 def run(monkeypatch, told):
     """Run a task whose training ends by what the server said."""
 
     def train(client):
         raise told
 
-    return run_task(monkeypatch, train, ServerAddress("nowhere", 0, b"t" * 32, 4))
+    with serving() as (_, address):
+        return run_task(monkeypatch, train, address)
 
 
 @contextmanager
@@ -105,17 +125,17 @@ def join(client):
     client.call(Join(0))
 
 
-def fail(client):
-    raise LookupError("a bug of the layer")
-
-
 @pytest.mark.parametrize("num_servers", [1, 2])
-@pytest.mark.parametrize("train", [join, fail])
-def test_a_server_that_is_not_that_of_the_job_is_an_error_once(monkeypatch, train, num_servers):
+def test_a_server_that_is_not_that_of_the_job_is_an_error_once(monkeypatch, num_servers):
     """Returned as a row: if it were raised, Spark would try the same again."""
     with impostor() as address:
-        error = run_task(monkeypatch, train, *[address] * num_servers).error
-    assert ("LookupError: a bug of the layer" if train is fail else "AuthenticationError: Expected") in error
+        error = run_task(monkeypatch, join, *[address] * num_servers).error
+    assert "AuthenticationError: Expected" in error
+
+
+def test_a_server_that_cannot_be_reached_fails_the_task_for_spark_to_try_elsewhere(monkeypatch):
+    with pytest.raises(ServerLost, match=r"Worker 0 on .*127\.0\.0\.1:1 could not be reached"):
+        run_task(monkeypatch, join, ServerAddress("127.0.0.1", 1, b"t" * 32, 4))
 
 
 def test_a_certificate_that_is_missing_is_an_error_once(monkeypatch):
@@ -124,8 +144,13 @@ def test_a_certificate_that_is_missing_is_an_error_once(monkeypatch):
 
 
 def test_an_error_that_the_server_cannot_be_told_is_an_error_once(monkeypatch):
-    address = ServerAddress("127.0.0.1", 1, b"t" * 32, 4)
-    assert "LookupError: a bug of the layer" in run_task(monkeypatch, fail, address).error
+    with serving() as (server, address):
+
+        def fail(client):
+            server.close()
+            raise LookupError("a bug of the layer")
+
+        assert "LookupError: a bug of the layer" in run_task(monkeypatch, fail, address).error
 
 
 def test_a_task_of_a_job_that_is_over_ends_without_an_error(monkeypatch):
