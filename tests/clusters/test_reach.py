@@ -45,6 +45,7 @@ def test_a_synchronous_rule_trains_with_dynamic_allocation_also_when_a_worker_is
     check_lives(output)
 
 
+@pytest.mark.slow
 def test_a_barrier_stage_that_lost_a_worker_is_submitted_again(standalone, start):
     script = start(SCRIPT, "LocalSGD", "--pause", 0.03, to=standalone)
     wait_until_it_trains(script)

@@ -78,6 +78,7 @@ def kill_a_python_worker(cluster):
     max(workers, key=lambda process: process.memory_info().rss).kill()
 
 
+@pytest.mark.slow
 def test_trains_in_an_environment_that_travels_as_an_archive(standalone, submit, tmp_path):
     archive = archived_environment(tmp_path)
     settings = {"spark.archives": f"{archive}#travelled", "spark.pyspark.python": "./travelled/bin/python"}
