@@ -101,6 +101,7 @@ def _run_once(
             "KERAS_SUITE_REPORT": str(report),
             "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            "OMP_NUM_THREADS": "1",  # PyTorch's threads would wait for each other, and for Spark's.
         }
         if cases is not None:
             (folder / "cases").write_text("\n".join(cases))

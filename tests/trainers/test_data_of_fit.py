@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -174,6 +177,20 @@ def test_a_model_is_built_from_the_first_rows_for_minibatches_of_any_size(tmp_pa
     unlabelled.compile("sgd", "mse")
     build(unlabelled, data_of(X, folder=tmp_path).first, labelled=False)
     assert unlabelled.input_shape == (None, 2)
+
+
+def test_pytorch_which_has_no_open_batch_size_fixes_none_in_a_model_that_is_built():
+    code = """
+import keras, numpy
+from distkeras.trainers.data_of_fit import build
+model = keras.Sequential([keras.layers.Dense(3)])
+model.compile("sgd", "mse")
+build(model, (numpy.ones((4, 2), "float32"), numpy.ones((4, 3), "float32"), None))
+print(model.input_shape)
+"""
+    environment = os.environ | {"KERAS_BACKEND": "torch"}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ended.stdout.splitlines()[-1:] == ["(None, 2)"], ended.stderr
 
 
 def test_a_data_loader_is_a_dataset(tmp_path):

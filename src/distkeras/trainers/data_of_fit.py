@@ -245,6 +245,9 @@ def build(model: Any, first: Batch | None, *, labelled: bool = True) -> None:
     """
     if first is None or (model.built and all(layer.built for layer in model._flatten_layers())):
         return
+    if isinstance(model, keras.Sequential) and not model.built and hasattr(first[0], "shape"):
+        # PyTorch has no open batch size: what is built below would fix the one that Keras makes up.
+        model.build((None, *first[0].shape[1:]))
     if model.compiled and labelled:
         model._symbolic_build(data_batch=keras.tree.map_structure(symbolic, first))
     else:
