@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from distkeras.worker.compilable import compilable
+
 if TYPE_CHECKING:
     import keras
 
@@ -70,7 +72,8 @@ def states_over(
             if number == 1:  # The first minibatch may have made the metrics.
                 lasting = lasting_in(model)
             empty_metrics(model, lasting)  # Newer versions of Keras reset in `test_on_batch`, too.
-            logs = model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight, return_dict=True)
+            batch = compilable(model, (minibatch.x, minibatch.y, minibatch.sample_weight))
+            logs = model.test_on_batch(*batch, return_dict=True)
             own = [np.array(value_of(variable), np.float64) for variable in model.metrics_variables]
             seen(own, logs)
             sums = [one + other for one, other in zip(sums, own, strict=True)] if sums else own

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from distkeras.worker.compilable import compilable
 from distkeras.worker.environment import prepare_process
 from distkeras.worker.inputs import Inputs
 from distkeras.worker.minibatch import Tensors
@@ -137,7 +138,7 @@ class Predictor:
         padded = self._padded(num_rows)
         if padded > num_rows:
             x = map_leaves(lambda rows: _filled(rows, padded), x)
-        members = [keras.tree.flatten(model.predict_on_batch(x)) for model in self._models]
+        members = [keras.tree.flatten(model.predict_on_batch(compilable(model, x))) for model in self._models]
         outputs = [_mean([np.asarray(output) for output in each]) for each in zip(*members, strict=True)]
         return [output[:num_rows] for output in outputs]
 

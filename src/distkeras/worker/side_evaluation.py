@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from distkeras.worker.compilable import compilable
 from distkeras.worker.environment import prepare_process
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ def evaluated(model: keras.Model, minibatches: Sequence[Minibatch]) -> list[dict
     found = []
     with testing(model), _without_resets(model):
         for minibatch in minibatches:
-            logs = model.test_on_batch(minibatch.x, minibatch.y, minibatch.sample_weight, return_dict=True)
+            batch = compilable(model, (minibatch.x, minibatch.y, minibatch.sample_weight))
+            logs = model.test_on_batch(*batch, return_dict=True)
             found.append(
                 {
                     name: value if isinstance(value, float) else keras.ops.convert_to_numpy(value)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from distkeras.algorithms import Vector
+from distkeras.worker.compilable import compilable
 from distkeras.worker.metric_states import Sums
 from distkeras.worker.replica import Replica, Steps
 from distkeras.worker.step_buffer import Batch
@@ -84,7 +85,7 @@ class TorchReplica(Replica):
         return None  # An eager step is no faster in a sequence of steps.
 
     def _step(self, batch: Batch) -> dict[str, Any]:
-        logs: dict[str, Any] = self._train_step(batch)
+        logs: dict[str, Any] = self._train_step(compilable(self.model, batch))
         return logs
 
     def _fetch(self, logs: dict[str, Any]) -> dict[str, Any]:
