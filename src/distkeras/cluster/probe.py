@@ -9,14 +9,12 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
-
 import distkeras
 from distkeras.cluster import executor_side
 from distkeras.cluster.executor_facts import ExecutorFacts, facts_of
 from distkeras.cluster.settings import is_local, python_of_executors
 from distkeras.cluster.shipping import SHIP, may_ship, own_digest, ship
-from distkeras.cluster.stage import Stage
+from distkeras.cluster.stage import Stage, short_tasks
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -178,27 +176,20 @@ def ask(
     }
     answer = executor_side.ask
 
-    def answered(_: int) -> str:
-        return answer(question)
+    def answered(_: int) -> tuple[str]:
+        return (answer(question),)
 
-    # Pickled rows: the only form of Spark's data that needs no pyarrow in the executors' Python.
-    udf = F.udf(answered, "string", useArrow=False).asNondeterministic()
-    stage = Stage(spark.range(0, num_tasks, 1, num_tasks).select(udf("id").alias("answer")))
-    stage.start()
+    stage = Stage(short_tasks(spark, answered, "facts string", num_tasks))
     try:
-        ended = stage.wait(min(limit, threading.TIMEOUT_MAX))
-    finally:
-        stage.cancel()
-    if not ended:
-        return []
-    if stage.error is not None:
-        unusable = _unusable(str(stage.error), python_of_executors(spark))
+        rows = stage.result(min(limit, threading.TIMEOUT_MAX)) or []
+    except Exception as error:
+        unusable = _unusable(str(error), python_of_executors(spark))
         if unusable is None:
-            raise stage.error
+            raise
         raise ExecutorsNotReady(
             f"Expected a Python {_VERSION} on the executors. {_mend(unusable, backend)}"
-        ) from stage.error
-    return [facts_of(row.answer) for row in stage.rows]
+        ) from error
+    return [facts_of(row.facts) for row in rows]
 
 
 def _is_own_python(spark: SparkSession) -> bool:

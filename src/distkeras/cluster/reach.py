@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql.utils import is_remote
 
+import distkeras.cluster.shipping  # noqa: F401 (it lets functions of `executor_side` travel by value)
+from distkeras.cluster import executor_side
 from distkeras.cluster.settings import is_local
-from distkeras.cluster.stage import Stage
+from distkeras.cluster.stage import Stage, short_tasks
 from distkeras.wire.reachability import connector
 
 if TYPE_CHECKING:
@@ -112,9 +113,7 @@ def known_executors(spark: SparkSession) -> set[str]:
 
 def _ask(spark: SparkSession, addresses: Sequence[Address], num_tasks: int, limit: float) -> list[Any]:
     attempts = connector([(each.host, each.port) for each in addresses], CONNECT_SECONDS)
-    ask = F.udf(_asker(attempts), ANSWER, useArrow=False).asNondeterministic()
-    tasks = spark.range(0, num_tasks, 1, num_tasks)
-    return Stage(tasks.select(ask("id").alias("answer")).select("answer.*")).result(limit) or []
+    return Stage(short_tasks(spark, _asker(attempts), ANSWER, num_tasks)).result(limit) or []
 
 
 def _refuse_faults(rows: Sequence[Any], addresses: Sequence[Address]) -> None:
@@ -131,20 +130,13 @@ def _refuse_faults(rows: Sequence[Any], addresses: Sequence[Address]) -> None:
 
 def _asker(attempts: Callable[[], list[str]]) -> Callable[[int], tuple[str, str, list[str]]]:
     # A nested function travels by value, so it runs where this package is not installed.
+    executor_id = executor_side.executor_id
+
     def ask(_: int) -> tuple[str, str, list[str]]:
-        import os
         import platform
 
-        # PySpark does not say which executor this is. The JVM from which this process descends does.
-        process, executor = os.getpid(), "An executor"
-        while process > 1 and os.path.exists(f"/proc/{process}/cmdline"):
-            with open(f"/proc/{process}/cmdline", "rb") as file:
-                words = file.read().split(b"\0")
-            if b"--executor-id" in words:
-                executor = f"Executor {words[words.index(b'--executor-id') + 1].decode()}"
-                break
-            with open(f"/proc/{process}/stat") as stat:
-                process = int(stat.read().rpartition(")")[2].split()[1])
+        known = executor_id()
+        executor = "An executor" if known in ("", "driver") else f"Executor {known}"
         return executor, platform.node(), attempts()
 
     return ask

@@ -169,5 +169,5 @@ class _Serving:
         if silence > self._task.abandoned:
             raise _Abandoned(
                 f"The driver has asked nothing for {silence:.0f} s, and the parameter server ends after its "
-                "last snapshot. ServerOptions(abandoned=...) allows for more time."
+                "last snapshot. Placement(abandoned=...) allows for more time."
             )

@@ -125,18 +125,8 @@ def in_tasks(spark: SparkSession, function: Callable[[int], Any], count: int) ->
         Exception: what it raises in one of them; or Spark's error.
     """
     frame = spark.range(0, count, 1, count).mapInArrow(_answering(function), "task int, data binary")
-    stage = Stage(frame)
-    stage.start()
-    try:
-        while not stage.wait(1.0):
-            pass
-    except BaseException:
-        stage.cancel()
-        raise
-    if stage.error is not None:
-        raise stage.error
     pieces: dict[int, bytearray] = {}
-    for row in stage.rows:
+    for row in Stage(frame).result(threading.TIMEOUT_MAX) or []:
         pieces.setdefault(row.task, bytearray()).extend(row.data)
     results = []
     for task in sorted(pieces):

@@ -8,11 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.settings import allocates_dynamically, is_local
-from distkeras.cluster.stage import Stage
+from distkeras.cluster.stage import Stage, short_tasks
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -153,9 +152,7 @@ def _probed(spark: SparkSession, num_tasks: int) -> int:
     """Return how many of `num_tasks` short tasks ran at once; 0 if they did not end in time."""
     dynamic = allocates_dynamically(spark)
     hold = _holder(ALLOCATION_HOLD_SECONDS if dynamic else HOLD_SECONDS)
-    ask = F.udf(hold, ANSWER, useArrow=False).asNondeterministic()
-    tasks = spark.range(0, num_tasks, 1, num_tasks)
-    stage = Stage(tasks.select(ask("id").alias("answer")).select("answer.*"))
+    stage = Stage(short_tasks(spark, hold, ANSWER, num_tasks))
     rows = stage.result(ALLOCATION_SECONDS if dynamic else REGISTRATION_SECONDS)
     return at_once((row.executor, row.begin, row.end) for row in rows or ())
 

@@ -6,9 +6,10 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark import InheritableThread
+from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.batches import limited_batches
@@ -34,6 +35,23 @@ ends the whole application, seen with Spark 4.3. It refuses a job's last stage w
 """
 
 logger = logging.getLogger(__name__)
+
+
+def short_tasks(
+    spark: SparkSession, function: Callable[[int], tuple[Any, ...]], answer: str, num_tasks: int
+) -> DataFrame:
+    """Return what `function` returns for 0 to `num_tasks` - 1, a row each, every one in a task of its own.
+
+    Rows are pickled: the only form of Spark's data that needs no pyarrow in the executors' Python.
+
+    Args:
+        spark: the session.
+        function: one that travels by value runs also where this package is not installed.
+        answer: names and types of what it returns, such as "host string, seconds double".
+        num_tasks: number of tasks.
+    """
+    udf = F.udf(function, answer, useArrow=False).asNondeterministic()
+    return spark.range(0, num_tasks, 1, num_tasks).select(udf("id").alias("answer")).select("answer.*")
 
 
 class Stage:

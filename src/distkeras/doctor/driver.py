@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -12,6 +11,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from distkeras.cluster import executor_side
 from distkeras.doctor.diagnosis import Finding
 from distkeras.wire.reachability import connector
 
@@ -75,12 +75,7 @@ def check_packages(backend: str) -> list[Finding]:
 
 def version_of(name: str) -> str:
     """Return the version of an installed package, or of its build for processors alone."""
-    for distribution in (name, f"{name}-cpu"):
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "of unknown version"
+    return executor_side.version_of(name) or "of unknown version"
 
 
 def check_address(address: str) -> Finding:

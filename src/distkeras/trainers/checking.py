@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from distkeras.center import CenterConfig
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.pickled_modules import packages_of_columns, packages_of_model
 from distkeras.cluster.server import ServerSetup
@@ -19,6 +18,7 @@ from distkeras.doctor.checkup import check_executors, examine
 from distkeras.doctor.diagnosis import Diagnosis, Finding
 from distkeras.doctor.wanted import Wanted
 from distkeras.runs.check import why_not_writable
+from distkeras.trainers.jobs import center_of
 
 if TYPE_CHECKING:
     import os
@@ -75,18 +75,7 @@ def wanted_by(trainer: Configured, prepared: Prepared | None) -> Wanted:
     """Return what a training wants of a cluster; `prepared` is None if the data does not fit."""
     spec, backend = trainer._given.spec, keras.backend.backend()
     layout, dtype = spec.layout, np.dtype(spec.layout.dtype)
-    center = CenterConfig(
-        trainer.algorithm,
-        trainer.num_workers,
-        num_trainable=layout.num_trainable,
-        quorum=trainer.quorum,
-        grace=trainer.grace,
-        overlap=trainer.overlap,
-        bad_updates=trainer.on_bad_update,
-        dtype=layout.dtype,
-        tensors=layout.tensors,
-        fragments=trainer._fragments,
-    )
+    center = center_of(trainer, layout, dtype=layout.dtype)
     # What is more than `memory` allows is a finding.
     options = replace(trainer.server, memory=None)
     setup = ServerSetup(center, options=options, compression=trainer.compression)

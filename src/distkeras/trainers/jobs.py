@@ -18,12 +18,37 @@ from distkeras.worker.task import Task
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from distkeras.center.layout import Layout
     from distkeras.lifecycle.around import Around
     from distkeras.lifecycle.keeping import Keeping
     from distkeras.trainers.beginning import Beginning
     from distkeras.trainers.configured import Configured
     from distkeras.worker.columns import Columns
     from distkeras.worker.validation_share import ValidationShare
+
+
+def center_of(trainer: Configured, weights: Layout, **further: Any) -> CenterConfig:
+    """Return the settings of a trainer's center; `further` are those that belong to one training.
+
+    Args:
+        trainer: the trainer.
+        weights: where the model's weights lie in the center.
+        **further: further attributes.
+    """
+    return CenterConfig(
+        trainer.algorithm,
+        trainer.num_workers,
+        num_trainable=weights.num_trainable,
+        quorum=trainer.quorum,
+        grace=trainer.grace,
+        overlap=trainer.overlap,
+        bad_updates=trainer.on_bad_update,
+        without_lost=trainer.on_lost_worker == "proceed",
+        tensors=weights.tensors,
+        fragments=trainer._fragments,
+        elastic=trainer.elastic,
+        **further,
+    )
 
 
 @dataclass(frozen=True)
@@ -110,26 +135,17 @@ class JobPlan:
 
     def center(self, initial: Vector) -> CenterConfig:
         """Return what the servers have to know."""
-        trainer, spec = self.trainer, self.begun.given.spec
+        spec = self.begun.given.spec
         first = [conductor.plan for conductor in self.begun.conductors if conductor.plan.holds]
-        return CenterConfig(
-            trainer.algorithm,
-            trainer.num_workers,
-            num_trainable=spec.layout.num_trainable,
-            quorum=trainer.quorum,
-            grace=trainer.grace,
-            overlap=trainer.overlap,
-            bad_updates=trainer.on_bad_update,
-            without_lost=trainer.on_lost_worker == "proceed",
+        return center_of(
+            self.trainer,
+            spec.layout,
             independent=self.independent,
             dtype=initial.dtype.name,
             layout=spec.fingerprint,
-            tensors=spec.layout.tensors,
-            fragments=trainer._fragments,
             epoch_rows=self.begun.rows,
             member_rows=self.begun.member_rows,
             until=min(plan.until(0, 0) for plan in first) if first else None,
-            elastic=trainer.elastic,
         )
 
     def _epochs(self) -> EpochPlan:
