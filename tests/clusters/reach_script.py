@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import SparkSession
 from pyspark.util import is_remote_only
+from slow_model import slow_class
 
 import distkeras
 
@@ -27,19 +28,7 @@ ROWS = 1200
 
 def make_model(pause):
     """Return a model whose steps take at least `pause` seconds, and the class that pickles it."""
-
-    class Slow(keras.Model):
-        def train_step(self, *arguments):
-            import jax
-
-            def wait():
-                import time
-
-                time.sleep(pause)
-
-            jax.debug.callback(wait)
-            return super().train_step(*arguments)
-
+    Slow = slow_class(pause)
     inputs = keras.Input((4,))
     return Slow(inputs, keras.layers.Dense(1)(inputs)), {"Slow": Slow}
 

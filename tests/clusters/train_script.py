@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import SparkSession
 from pyspark.util import is_remote_only
+from slow_model import slow_class
 
 import distkeras
 
@@ -33,19 +34,7 @@ def make_rows():
 
 def make_model(pause):
     """Return the model, the same in every process, whose steps take at least `pause` seconds."""
-
-    class Slow(keras.Model):
-        def train_step(self, *arguments):
-            import jax
-
-            def wait():
-                import time
-
-                time.sleep(pause)
-
-            jax.debug.callback(wait)
-            return super().train_step(*arguments)
-
+    Slow = slow_class(pause)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4,))
     outputs = keras.layers.Dense(1, activation="sigmoid")(inputs)
