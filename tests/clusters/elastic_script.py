@@ -17,13 +17,14 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 import distkeras
 
 ROWS = 400
 
 
-def make_trainer(pause, folder, **options):
+def make_trainer(pause, folder, rule=distkeras.DOWNPOUR, **options):
     """Each step adds one to the weights of its rows; worker 1 pauses after each minibatch, or all do."""
     network = keras.Sequential(
         [keras.Input((1,), dtype="int32"), keras.layers.Embedding(ROWS, 1, "zeros"), keras.layers.Flatten()]
@@ -41,14 +42,15 @@ def make_trainer(pause, folder, **options):
             time.sleep(pause(context.partitionId()))
         return columns["id"][:, None], columns["label"][:, None]
 
-    return distkeras.DOWNPOUR(
+    host = "127.0.0.1" if is_remote() else None  # Spark Connect does not know it.
+    return rule(
         network,
         features_col="id",
         batch_size=10,
         communication_window=2,
         preprocess=preprocess,
         seed=0,
-        server=distkeras.ServerOptions(heartbeat=10.0),
+        server=distkeras.ServerOptions(heartbeat=10.0, host=host),
         **options,
     )
 
@@ -57,8 +59,8 @@ def rows_of(spark):
     return spark.range(0, ROWS, 1, 4).selectExpr("id", "1000.0 AS label")
 
 
-def train(spark, trainer, epochs):
-    """Train, tell of the progress, and print whether every row was trained so many times."""
+def train(spark, trainer, expected):
+    """Train, tell of the progress, and print whether the weight of every row has become `expected`."""
     running = threading.Event()
 
     def tell():
@@ -71,7 +73,7 @@ def train(spark, trainer, epochs):
     finally:
         running.set()
     counted = model.get_weights()[0].ravel().tolist()
-    print("every row once an epoch", counted == [epochs] * ROWS, flush=True)
+    print("every row once an epoch", counted == [expected] * ROWS, flush=True)
     return trainer
 
 
@@ -101,14 +103,25 @@ def kill_the_original(folder, logs, copies, kills):
         print("the original is killed", flush=True)
 
 
-def resources(spark, folder, gpus):
+def resources(spark, folder, gpus, rule=distkeras.DOWNPOUR):
     cores, gpus = 2, int(gpus)
     own = (
         distkeras.Resources(cores=cores, gpus=gpus, executor_cores=2) if gpus else distkeras.Resources(cores)
     )
-    train(spark, make_trainer(lambda worker: 0.0, folder, num_workers=2, resources=own), 1)
+    share = 1 if rule is distkeras.DOWNPOUR else 0.5  # The mean of two workers, of which one has the row.
+    train(spark, make_trainer(lambda worker: 0.0, folder, rule, num_workers=2, resources=own), share)
     for note in folder.glob("?-*"):
         print("note", note.read_text(), flush=True)
+
+
+def together(spark, folder, gpus):
+    """As `resources`, by a synchronous rule."""
+    resources(spark, folder, gpus, distkeras.LocalSGD)
+
+
+def few(spark, folder):
+    """Elastic training where no executor comes or goes."""
+    train(spark, make_trainer(lambda worker: 0.0, folder, min_workers=1, max_workers=2, num_epoch=2), 2)
 
 
 def elastic(spark, folder):
@@ -126,9 +139,8 @@ def main():
     spark = SparkSession.builder.getOrCreate()
     folder, *further = sys.argv[2:]
     paths = [Path(each) if os.path.isdir(each) else each for each in further]
-    {"speculation": speculation, "resources": resources, "elastic": elastic}[sys.argv[1]](
-        spark, Path(folder), *paths
-    )
+    what = {each.__name__: each for each in (speculation, resources, together, few, elastic)}
+    what[sys.argv[1]](spark, Path(folder), *paths)
     spark.stop()
 
 

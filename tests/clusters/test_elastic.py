@@ -69,6 +69,26 @@ def test_the_training_gets_executors_with_gpus_of_its_own(start_standalone, subm
     assert "gpus []" not in output
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["resources", "together", "few"])
+def test_resources_and_elastic_workers_work_over_spark_connect(
+    standalone, connect_server, submit, tmp_path, what
+):
+    server = connect_server(standalone.url, settings={"spark.executor.cores": "2", "spark.cores.max": "4"})
+    output = submit(SCRIPT, what, tmp_path, *(() if what == "few" else (0,)), to=server)
+    assert "every row once an epoch True" in output
+    if what != "few":
+        assert output.count("note 2 cores, gpus []") == 2
+
+
+@pytest.mark.slow
+def test_workers_of_a_synchronous_rule_get_the_cores_that_are_asked_for(standalone, submit, tmp_path):
+    settings = {"spark.executor.cores": "2", "spark.cores.max": "4"}
+    output = submit(SCRIPT, "together", tmp_path, 0, to=standalone, settings=settings)
+    assert "every row once an epoch True" in output
+    assert output.count("note 2 cores, gpus []") == 2
+
+
 @pytest.mark.limit(500)
 def test_workers_come_and_go_and_no_row_is_lost_or_doubled(start_standalone, start, tmp_path):
     cluster = start_standalone(workers_on=(Host(),), cores=1, settings={"spark.decommission.enabled": "true"})

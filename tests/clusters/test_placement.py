@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from contextlib import contextmanager
 
@@ -48,6 +50,36 @@ def test_a_server_goes_on_elsewhere_when_its_executor_is_killed(start_standalone
     output = training.succeeded(150)
     check(output, "DOWNPOUR")
     assert "DOWNPOUR: servers on executors, started again 1" in output
+
+
+@pytest.mark.slow
+def test_two_servers_run_on_two_executors(start_standalone, submit, tmp_path):
+    cluster = start_standalone(settings={"spark.cores.max": "4", "spark.executor.cores": "2"})
+    script = (TRAIN, "DOWNPOUR", "--placement", "executors", "--shared", tmp_path, "--servers", 2)
+    output = submit(*script, to=cluster)
+    check(output, "DOWNPOUR")
+    assert "DOWNPOUR: 2 parameter servers run on 2 executors." in output
+
+
+@pytest.mark.slow
+def test_ctrl_c_with_the_server_on_an_executor_gives_the_model_and_leaves_nothing(
+    start_standalone, connect_server, start, tmp_path
+):
+    cluster = start_standalone(settings={"spark.cores.max": "4", "spark.executor.cores": "2"})
+    server = connect_server(cluster.url, settings={"spark.cores.max": "4", "spark.executor.cores": "2"})
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    script = (TRAIN, "DOWNPOUR", "--placement", "executors", "--shared", shared, "--pause", 0.02)
+    training = start(*script, "--epochs", 1000, to=server)
+    training.program.wait_for("training", 120)
+    os.kill(training.program.pid, signal.SIGINT)
+    output = training.succeeded(60)
+    assert "DOWNPOUR: ended by interrupt" in output
+    assert "session lives True" in output
+    assert list(shared.iterdir()) == []
+    assert not any(
+        map(_serves, (each for jvm in cluster.executors() for each in jvm.children(recursive=True)))
+    )
 
 
 def _serves(process: psutil.Process) -> bool:

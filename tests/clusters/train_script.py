@@ -57,6 +57,7 @@ def train(spark, name, arguments):
         communication_window=5,
         num_epoch=arguments.epochs,
         num_workers=arguments.workers,
+        num_parameter_servers=arguments.servers,
         custom_objects=custom_objects,
         server=server,
         server_placement=distkeras.Placement(arguments.placement, shared=arguments.shared),
@@ -69,8 +70,12 @@ def train(spark, name, arguments):
     once = all(own == list(range(len(own))) for own in windows)
     samples = sum(window.samples for window in trainer.get_history())
     print(f"{name}: accuracy {right.mean():.3f}")
+    print(f"{name}: ended by {trainer.result.reason}")
     print(f"{name}: every window once", once and samples == ROWS * arguments.epochs)
     again = sum("is started again" in each.text for each in trainer.get_transitions())
+    for told in trainer.get_transitions():
+        if "parameter servers run on" in told.text:
+            print(f"{name}: {told.text}")
     print(f"{name}: servers on {trainer.result.server_placement}, started again {again}")
 
 
@@ -87,6 +92,7 @@ def main():
     parser.add_argument("trainers", nargs="+")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of each step")
     parser.add_argument("--host", help="of the parameter server, where Spark does not know it")
     parser.add_argument("--ports", type=int, nargs="+")

@@ -10,9 +10,10 @@ import sys
 import keras
 import pytest
 
-from distkeras import ADAG, LocalSGD
+from distkeras import ADAG, EnsembleTrainer, LocalSGD, SingleTrainer
 from distkeras.cluster import probe
 from distkeras.doctor import NotReady
+from distkeras.trainers.checking import wanted_by
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,13 @@ def test_a_streaming_frame_is_a_finding(spark, model):
     stream = spark.readStream.format("rate").load().selectExpr("value AS features", "value AS label")
     (finding,) = ADAG(model, "sgd", "mse").check(stream).errors
     assert "Expected a batch DataFrame. Received: a streaming one" in finding.what
+
+
+def test_an_ensemble_needs_memory_for_a_center_of_each_member():
+    wide = keras.Sequential([keras.Input((1000,)), keras.layers.Dense(1000)])
+    (one,) = wanted_by(SingleTrainer(wide, "sgd", "mse"), None).server_bytes
+    (five,) = wanted_by(EnsembleTrainer(wide, "sgd", "mse", num_ensembles=5), None).server_bytes
+    assert sum(five.values()) > sum(one.values()) + 4 * 1000 * 1001 * 4
 
 
 def test_the_command_says_what_to_mend_and_ends_with_1(tmp_path):

@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql.utils import is_remote
+
 from distkeras.cluster.settings import is_local
 
 if TYPE_CHECKING:
-    from pyspark.resource import ResourceProfile
+    from pyspark.resource import ExecutorResourceRequests, ResourceProfile
     from pyspark.sql import SparkSession
 
 EXECUTORS = ("executor_cores", "executor_memory", "executor_overhead", "gpu_script", "gpu_vendor")
@@ -99,15 +101,27 @@ class Resources:
         Raises:
             ValueError: as for `check`.
         """
-        from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
+        from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
         self.check(spark)
         tasks = TaskResourceRequests().cpus(self.cores)
         if self.gpus:
             tasks = tasks.resource("gpu", self.gpus)
         builder = ResourceProfileBuilder().require(tasks)
-        if not is_dynamic(spark):
-            return builder.build
+        if is_dynamic(spark):
+            builder = builder.require(self._of_executors(spark))
+        profile = builder.build
+        if is_remote():
+            # The client registers a profile with the thread's active session, at its first use: that of a
+            # stage is in a thread that has none.
+            type(spark)._set_default_and_active_session(spark)
+            _ = profile.id
+        return profile
+
+    def _of_executors(self, spark: SparkSession) -> ExecutorResourceRequests:
+        """Return what is asked of the executors that Spark starts for the stage."""
+        from pyspark.resource import ExecutorResourceRequests
+
         # Spark takes the cores of the tasks for those of an executor if there is no request.
         cores = self.executor_cores or int(spark.conf.get("spark.executor.cores", "0") or 0) or self.cores
         executors = ExecutorResourceRequests().cores(max(cores, self.cores))
@@ -117,7 +131,7 @@ class Resources:
             executors = executors.memoryOverhead(self.executor_overhead)
         if self.gpus:
             executors = executors.resource("gpu", *self._gpus_of_executor(spark, max(cores, self.cores)))
-        return builder.require(executors).build
+        return executors
 
     def _gpus_of_executor(self, spark: SparkSession, cores: int) -> tuple[Any, ...]:
         """Return how many GPUs an executor has, the program that finds them, and their vendor."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from distkeras.cluster.delivery import delivered, localized
+from distkeras.cluster.executor_side import executor_id
 from distkeras.cluster.process import ServerFailed
 from distkeras.cluster.server_parts import ServerParts
 from distkeras.cluster.server_setups import address_of, clear, setups_of
@@ -116,12 +117,14 @@ class ServerTasks:
         )
         self._stage.start()
         try:
-            for index in range(len(tasks)):
-                self._find(index)
+            found = [self._find(index) for index in range(len(tasks))]
         except BaseException:
             self._stage.cancel()
             self._leave_nothing()
             raise
+        if len(found) > 1:  # Spark gives the tasks of a job to its executors in turn.
+            executors = {location.executor for location in found}
+            self._tell(f"{len(found)} parameter servers run on {len(executors)} executors.")
 
     def client(self) -> Mailbox | Group:
         """Return the driver's conversation with the servers."""
@@ -185,8 +188,8 @@ class ServerTasks:
             for address, seal, line in zip(self.addresses, self._seals, self._lines, strict=True)
         ]
 
-    def _find(self, index: int) -> None:
-        """Wait until a server is up, and let the next requests go to it."""
+    def _find(self, index: int) -> Location:
+        """Wait until a server is up, let the next requests go to it, and return where it is."""
         line, place = self._lines[index], self._places[index]
         begun = line.epoch
         deadline = time.monotonic() + self._options.give_up
@@ -207,6 +210,7 @@ class ServerTasks:
         with line.lock:
             line.epoch, line.number = epoch, 0
         self._tell(f"Parameter server {index} is up, for the {_nth(epoch)} time: {location}.")
+        return location
 
     def _begin(self, index: int, epoch: int) -> None:
         name = f"{epoch}/{BEGIN}"
@@ -235,7 +239,7 @@ def _serving(tasks: Sequence[ServerTask]):  # type: ignore[no-untyped-def]  # py
         for _ in batches:
             pass
         task = tasks[TaskContext.get().partitionId()]
-        error = run(task, localized(task.initial).open(), "")
+        error = run(task, localized(task.initial).open(), executor_id())
         yield pa.RecordBatch.from_pydict({"error": [error]})
 
     return serve

@@ -74,6 +74,8 @@ class Trainer(WithoutOldNames):
 
     compared: ClassVar[tuple[str, ...]] = ()
     """Further attributes of a trainer that must be equal in a resumed training."""
+    independent: ClassVar[bool] = False
+    """Whether each worker trains a model of its own, as in an ensemble."""
 
     @named_arguments
     def __init__(
@@ -193,7 +195,6 @@ class Trainer(WithoutOldNames):
         arrange: Arrange | None = None,
         *,
         resume: Resume = False,
-        independent: bool = False,
     ) -> list[keras.Model]:
         """Train on `data` and return the trained model, or those of all members of an ensemble.
 
@@ -205,7 +206,6 @@ class Trainer(WithoutOldNames):
                 center per worker.
             arrange: splits the prepared rows into the workers' partitions; returns them and their row counts.
             resume: as in `DistributedTrainer.train`.
-            independent: whether each worker trains a model of its own, as in an ensemble.
         """
         if not isinstance(shuffle, bool):
             raise TypeError(
@@ -214,7 +214,7 @@ class Trainer(WithoutOldNames):
             )
         started = time.monotonic()
         self._history, self._story, self._num_updates, self._result = History(), Story(), 0, None
-        self._training = Training(self, around, shuffle, initial, arrange, resume, independent=independent)
+        self._training = Training(self, around, shuffle, initial, arrange, resume)
         models, self._num_updates = self._training.run(data)
         self._training_time = time.monotonic() - started
         self._result = self._training.result(self._training_time)

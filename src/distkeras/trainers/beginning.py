@@ -41,7 +41,6 @@ class Beginning:
         around: what goes around the training.
         keeping: what the training keeps.
         stop: the reason to end the whole training.
-        independent: whether each worker trains a model of its own.
 
     Attributes:
         given: the model that the training begins with.
@@ -53,14 +52,11 @@ class Beginning:
         num_epoch: number of epochs that the center trains.
     """
 
-    def __init__(
-        self, trainer: Configured, around: Around, keeping: Keeping, stop: Stop, *, independent: bool
-    ) -> None:
+    def __init__(self, trainer: Configured, around: Around, keeping: Keeping, stop: Stop) -> None:
         self._trainer = trainer
         self._around = around
         self._keeping = keeping
         self._stop = stop
-        self._is_independent = independent
         self.given: GivenModel = trainer._given
         self.models: list[keras.Model] = []
         self.conductors: list[Conductor] = []
@@ -97,17 +93,17 @@ class Beginning:
             return center
         self._make_models(center, prepared)
         for member, model in enumerate(self.models):
-            own = rows[member : member + 1] if self._is_independent else rows
+            own = rows[member : member + 1] if self._trainer.independent else rows
             self.conductors.append(self._conductor(member, model, prepared, own, validating))
         self._begin_callbacks()
-        if not self._is_independent:
+        if not self._trainer.independent:
             return self.given.first_vector()
         return np.stack([conductor.live.vector() for conductor in self.conductors])
 
     def take_final(self, run: Run) -> None:
         """Take the models and the history of a run that has ended, in place of a training."""
         trainer, history = self._trainer, self._trainer._history
-        members = range(trainer.num_workers) if self._is_independent else range(1)
+        members = range(trainer.num_workers) if trainer.independent else range(1)
         for window in run.windows():
             history.append(window)
         for record in run.records(0 if len(members) > 1 else None):
@@ -127,7 +123,7 @@ class Beginning:
         """Decide what the training goes on from, and put the earlier sessions of its run into the history."""
         trainer, keeping, history = self._trainer, self._keeping, self._trainer._history
         self.rows = self._rows_of(rows)
-        self.member_rows = tuple(self._rows_of((own,)) for own in rows) if self._is_independent else ()
+        self.member_rows = tuple(self._rows_of((own,)) for own in rows) if trainer.independent else ()
         start = keeping.decide(interrupted, settings, trainer.algorithm, self.member_rows or (self.rows,))
         self.first = self._around.initial_epoch if keeping.base is None else keeping.base
         self.num_epoch = trainer.num_epoch - self.first
@@ -143,7 +139,7 @@ class Beginning:
             self.models = [self._trainer.keras_model]
         else:
             self.models = [self.given.trained(each) for each in np.atleast_2d(center)]
-        if not self._is_independent:
+        if not self._trainer.independent:
             self.given = self.given.following(self.models[0])
         if self._keeping.start.source == "checkpoint":
             self._take_checkpoint(self._keeping.start.epochs[0] - 1, prepared)
@@ -196,7 +192,7 @@ class Beginning:
             callbacks,
             self._plan(member, callbacks, rows),
             # Of one model it is the same, so that a Ctrl-C in a callback counts before the next epoch begins.
-            Stop() if self._is_independent else self._stop,
+            Stop() if self._trainer.independent else self._stop,
             judge=None if validating is None else validating.judge_of(model),
             stop_when=around.stop,
             on_epoch=lambda epoch, logs, ended: self._closed(member, conductor, epoch, logs, ended),

@@ -57,6 +57,9 @@ class Configured(Protocol):
     _history: History
     _story: Story
 
+    @property
+    def independent(self) -> bool: ...
+
     def _settings(self, shuffle: bool, num_rows: int) -> dict[str, Any]: ...
 
     def _prepare(

@@ -59,6 +59,7 @@ class EnsembleTrainer(Trainer):
     """
 
     compared = ("data",)
+    independent = True
 
     @named_arguments
     def __init__(
@@ -128,7 +129,7 @@ class EnsembleTrainer(Trainer):
             stop=stop,
             run=run,
         )
-        return self._run(dataframe, shuffle, around, self._initial, arrange, resume=resume, independent=True)
+        return self._run(dataframe, shuffle, around, self._initial, arrange, resume=resume)
 
     def evaluate(
         self,

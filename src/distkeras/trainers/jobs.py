@@ -47,6 +47,7 @@ def center_of(trainer: Configured, weights: Layout, **further: Any) -> CenterCon
         tensors=weights.tensors,
         fragments=trainer._fragments,
         elastic=trainer.elastic,
+        independent=trainer.independent,
         **further,
     )
 
@@ -80,7 +81,6 @@ class JobPlan:
         keeping: what the training keeps.
         begun: its beginning.
         data: the rows.
-        independent: whether each worker trains a model of its own.
     """
 
     trainer: Configured
@@ -88,7 +88,6 @@ class JobPlan:
     keeping: Keeping
     begun: Beginning
     data: WorkerRows
-    independent: bool
 
     def job(self, initial: Vector, settings: Mapping[str, Any], **further: Any) -> Job:
         """Return the job.
@@ -140,7 +139,6 @@ class JobPlan:
         return center_of(
             self.trainer,
             spec.layout,
-            independent=self.independent,
             dtype=initial.dtype.name,
             layout=spec.fingerprint,
             epoch_rows=self.begun.rows,
@@ -159,7 +157,7 @@ class JobPlan:
             state="commits" if by_steps else "seconds" if self._is_resumable_exactly else state,
             # Keras calls the methods for batches once for so many steps.
             longest_window=self.trainer.keras_model.steps_per_execution if by_steps else None,
-            within_pass=self.trainer.num_workers == 1 or self.independent,
+            within_pass=self.trainer.num_workers == 1 or self.trainer.independent,
         )
 
     @property

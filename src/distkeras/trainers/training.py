@@ -58,7 +58,6 @@ class Training:
         initial: returns the first center, shape (size,); or one for each member, shape (members, size).
         arrange: splits the prepared rows into the workers' partitions; returns them and their row counts.
         resume: as in `DistributedTrainer.train`.
-        independent: whether each worker trains a model of its own.
 
     Attributes:
         models: the models that the training has left; before, those that callbacks see, if there are any.
@@ -78,8 +77,6 @@ class Training:
         initial: Callable[[], Vector],
         arrange: Arrange | None,
         resume: Resume,
-        *,
-        independent: bool,
     ) -> None:
         self._trainer = trainer
         self._around = around.for_metrics(trainer._given.metrics)
@@ -87,7 +84,6 @@ class Training:
         self._initial = initial
         self._arrange = arrange
         self._resume = resume
-        self._is_independent = independent
         self._ended: list[EpochEnded] = []
         self._ended_before: TrainingResult | None = None
         self.models: list[keras.Model] = []
@@ -137,7 +133,7 @@ class Training:
             if begun.num_epoch < 1:  # A callback has moved `initial_epoch` to the end.
                 outcome = Outcome(initial, 0)
             else:
-                plan = JobPlan(trainer, self._around, self._keeping, begun, given, self._is_independent)
+                plan = JobPlan(trainer, self._around, self._keeping, begun, given)
                 servers = {"options": server, "placement": placement, "shared": shared}
                 job = plan.job(initial, settings, launched=processes, last=self.last, **servers)
                 outcome = self._train(job)
@@ -182,9 +178,7 @@ class Training:
 
     def _take_keeping(self, keeping: Keeping) -> None:
         self._keeping = keeping
-        self._begun = Beginning(
-            self._trainer, self._around, keeping, self.stop, independent=self._is_independent
-        )
+        self._begun = Beginning(self._trainer, self._around, keeping, self.stop)
 
     def _has_ended(self) -> bool:
         """Take the models and the history of a run that is over; return whether it is."""
@@ -231,7 +225,7 @@ class Training:
             check_full(rows, trainer.batch_size)
         if self._around.validation is None:
             return WorkerRows(frame, rows, prepared.columns, self._shuffle), None
-        members = trainer.num_workers if self._is_independent else 1
+        members = trainer.num_workers if trainer.independent else 1
         validating = Validating(trainer, self._around.validation, held, members, stack, aside)
         validating.begin(self._begun.given.spec)
         frame, share = validating.added_to(frame)
