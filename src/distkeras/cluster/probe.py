@@ -128,14 +128,16 @@ def ask_ready(
 
     Raises:
         ExecutorsNotReady: as `check_executors`.
+        ValueError: `spark.distkeras.ship` is neither true nor false.
     """
+    allowed = may_ship(spark)  # A wrong setting is told also where nothing needs to be sent.
     modules = list(dict.fromkeys([*NEEDED, backend, *sorted(further)]))
     asked = (backend, modules, prepare)
     found = ask(spark, *asked, num_tasks=num_tasks, limit=limit)
     _check_modules(found, modules, backend)
     other = None if _is_own_python(spark) else _other(found)
     if other is not None:
-        _send(spark, other)
+        _send(spark, other, allowed)
         found = ask(spark, *asked, num_tasks=num_tasks, limit=limit)
         other = _other(found)
     if other is not None:
@@ -211,7 +213,7 @@ def _check_modules(found: list[ExecutorFacts], modules: list[str], backend: str)
             raise ExecutorsNotReady(text)
 
 
-def _send(spark: SparkSession, other: ExecutorFacts) -> None:
+def _send(spark: SparkSession, other: ExecutorFacts, allowed: bool) -> None:
     """Send distkeras to the executors, of which one is `other`.
 
     Raises:
@@ -220,7 +222,7 @@ def _send(spark: SparkSession, other: ExecutorFacts) -> None:
     daemon = str(spark.conf.get("spark.python.daemon.module", "") or "")
     expected = f"Expected distkeras {distkeras.__version__}, with the driver's code, on {other.place}. "
     received = f"Received: {_package(other)}. "
-    if not may_ship(spark):
+    if not allowed:
         raise ExecutorsNotReady(
             f"{expected}{received}Install it there, or let the driver send its own: {SHIP}=true. "
             f"Received: {SHIP}=false"
