@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 __all__ = [
     "CenterFailed",
@@ -16,16 +16,78 @@ __all__ = [
     "RoundClosed",
     "RoundOpened",
     "ServerRestored",
+    "ServerStatus",
     "SnapshotFailed",
     "SnapshotWritten",
+    "Timing",
     "UpdateRefused",
     "Window",
+    "WorkerAbout",
     "WorkerBack",
     "WorkerFailed",
     "WorkerJoined",
     "WorkerLeft",
     "WorkerLost",
+    "WorkerPhase",
 ]
+
+Phase = Literal["starting", "importing", "loading", "waiting", "compiling", "training"]
+"""What a process does as a worker: it has started, imports Keras and the task, loads the model, waits for its
+place and its rows, compiles the first step, trains."""
+
+
+# A tuple, as it is made for every window: a frozen dataclass takes five times as long.
+class Timing(NamedTuple):
+    """Where a worker's time went since its last commit, in seconds, and what its connections carried.
+
+    A window's own exchange ends after its commit: it is in the timing of the next window.
+
+    Attributes:
+        computing: in the steps of the window, and in the read of its weights and metrics at its end. Backends
+            compute while the thread that trains goes on; what it then waits for their results is in here.
+        waiting: for rows.
+        exchanging: in the exchange before this window: from the message to the use of the reply. If exchanges
+            overlap training, only what the thread that trains waited for them.
+        blocked: the part of `exchanging` in which the server held the answer back: until a round was
+            complete, or the driver had decided.
+        bytes_out: bytes of the frames that were sent. Vectors in memory that worker and server share count
+            as if they were sent.
+        bytes_in: bytes of the frames that arrived, likewise.
+        resends: requests that were sent again, because their answer had not come.
+    """
+
+    computing: float = 0.0
+    waiting: float = 0.0
+    exchanging: float = 0.0
+    blocked: float = 0.0
+    bytes_out: int = 0
+    bytes_in: int = 0
+    resends: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAbout:
+    """The process that trains as a worker.
+
+    Attributes:
+        host: name of its machine.
+        pid: its process id.
+        executor: id of its Spark executor; "" if it is unknown.
+        backend: Keras's backend.
+        device: what it computes on, such as "cpu" or the name of a GPU.
+        cores: cores that it may use.
+        rows: rows of its partition; `None` if they are unknown.
+        memory: bytes of memory that it takes when it joins.
+    """
+
+    host: str = ""
+    pid: int = 0
+    executor: str = ""
+    backend: str = ""
+    device: str = ""
+    cores: int = 0
+    rows: int | None = None
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +108,7 @@ class Window:
             was taken is an update of the center.
         fragment: index of the fragment of the weights that was exchanged; each has numbers of its own. At the
             end of a training the windows of the last fragments may have no steps.
+        timing: where the worker's time went; `None` if it was not measured.
     """
 
     worker: int
@@ -59,6 +122,7 @@ class Window:
     number: int = 0
     verdict: Literal["take", "buffer", "discard"] = "take"
     fragment: int = 0
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +136,25 @@ class WorkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerJoined:
-    """A worker asked for the center, for its first attempt or a later one that resumes at (epoch, step)."""
+    """A worker asked for the center, for its first attempt or a later one that resumes at (epoch, step).
+
+    `about` is its process; `None` if it did not say.
+    """
 
     worker: int
     attempt: int
     epoch: int
     step: int
+    timestamp: float
+    about: WorkerAbout | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPhase:
+    """A process that trains as a worker, or is about to, has begun something else."""
+
+    worker: int
+    phase: Phase
     timestamp: float
 
 
@@ -299,6 +376,41 @@ class EventsDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """How a server does, about once a second. Numbers that are unknown are NaN.
+
+    Attributes:
+        server: index of the server, 0 unless the center is spread over several.
+        memory: bytes of memory that its process takes.
+        cpu: seconds of processor time that it has used since its start.
+        connections: open connections.
+        exchanges: commits that it has handled since its start.
+        exchange_seconds: seconds that it took for these in the center, without the network.
+        apply_p50: median of these seconds, of one commit, since the last status.
+        apply_p99: their 99th percentile.
+        bytes_out: bytes of the frames that it has sent since its start.
+        bytes_in: bytes of the frames that have arrived.
+        center_norm: Euclidean norm of the center, or of this server's part of it.
+        message_norm: that of a message that came in lately.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    server: int
+    memory: int
+    cpu: float
+    connections: int
+    exchanges: int
+    exchange_seconds: float
+    apply_p50: float
+    apply_p99: float
+    bytes_out: int
+    bytes_in: int
+    center_norm: float
+    message_norm: float
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
 class CenterFailed:
     """The server cannot continue, and the job ends; `error` is the reason."""
 
@@ -313,6 +425,7 @@ Event = (
     | WorkerLeft
     | WorkerLost
     | WorkerBack
+    | WorkerPhase
     | CenterKept
     | EpochEnded
     | Reported
@@ -323,6 +436,7 @@ Event = (
     | RoundOpened
     | RoundClosed
     | EventsDropped
+    | ServerStatus
     | CenterFailed
     | UpdateRefused
 )

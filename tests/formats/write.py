@@ -77,6 +77,9 @@ def all_messages() -> list[Any]:
         Orders: Orders(3, True, 0.5, 4, 5, 6, 7, 8),
     }
     known[Orders | None] = known[Orders]
+    known[events.Timing | None] = events.Timing(0.5, 0.25, 0.125, 0.0, 4096, 2048, 1)
+    known[events.WorkerAbout | None] = events.WorkerAbout("host", 7, "1", "jax", "cpu", 2, 300, 2**20)
+    known[events.Phase | None] = "training"
 
     def value(kind: Any) -> Any:
         if typing.get_origin(kind) is typing.Literal:

@@ -32,6 +32,7 @@ from distkeras.events import (
     RoundClosed,
     RoundOpened,
     ServerRestored,
+    ServerStatus,
     SnapshotFailed,
     SnapshotWritten,
     UpdateRefused,
@@ -41,6 +42,7 @@ from distkeras.events import (
     WorkerJoined,
     WorkerLeft,
     WorkerLost,
+    WorkerPhase,
 )
 from distkeras.wire.store import SnapshotOptions
 
@@ -63,6 +65,7 @@ TOLD = [
         "Worker 1 sent no heartbeat for 31 s after window 40, epoch 2.",
     ),
     (WorkerBack(0, 7.0), "WARNING", "Worker 0 is back."),
+    (WorkerPhase(0, "compiling", 7.0), "DEBUG", "Worker 0 is compiling."),
     (
         WorkerFailed(1, "Traceback ...\n  a line\nKeyError: 'x'\nA note.\n", 7.0),
         "ERROR",
@@ -128,7 +131,10 @@ def test_every_event_is_told_in_a_sentence(event, level, text):
 
 
 def test_no_kind_of_event_has_no_words():
-    assert {type(event) for event, _, _ in TOLD} == set(typing.get_args(events.Event)) - {Window}
+    assert {type(event) for event, _, _ in TOLD} == set(typing.get_args(events.Event)) - {
+        Window,
+        ServerStatus,
+    }
 
 
 def test_the_last_thousand_are_kept_and_each_is_logged_once(caplog):

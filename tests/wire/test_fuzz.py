@@ -134,7 +134,7 @@ def test_any_text_is_a_message_or_refused(kind, value):
 @settings(deadline=None)
 @given(st.data())
 def test_a_field_of_any_other_value_is_refused_or_of_its_type(data):
-    fields = [1, 0, 0, "", 0, True]
+    fields = [1, 0, 0, "", 0, True, None]
     fields[data.draw(st.sampled_from([0, 1]))] = value = data.draw(values)
     good = type(value) is int and value < 2**63
     try:

@@ -46,6 +46,7 @@ class Exchanged:
         sequence: number of the commit.
         fragment: index of the fragment that was exchanged.
         orders: the orders in force; `None` for no orders.
+        held: seconds for which the answer was held back: for a round to be complete, or the driver to decide.
     """
 
     reply: Vector
@@ -54,6 +55,7 @@ class Exchanged:
     sequence: int = 0
     fragment: int = 0
     orders: Orders | None = None
+    held: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

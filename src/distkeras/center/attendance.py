@@ -77,7 +77,8 @@ class Attendance:
         center = self.center_for(request)
         if self._num_fragments == 1:  # The place of several is not that of one of them.
             now = self._event_log.clock()
-            self._report(WorkerJoined(worker, request.attempt, record.epoch, record.step, now))
+            place = record.epoch, record.step
+            self._report(WorkerJoined(worker, request.attempt, *place, now, request.about))
         return [*late, (worker, Joined(center, record.sequence, record.epoch, record.step))]
 
     def leave(self, request: Leave, record: WorkerRecord) -> list[Answer]:

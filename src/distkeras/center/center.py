@@ -256,7 +256,7 @@ class Center:
             case Exchange() | Join() | Leave():
                 return self._in_order(request)
             case Beat():
-                self._records.hear(request.worker, self._records.of(request.worker))
+                self._records.beat(request)
                 return [(request.worker, Done())]
             case Fail():
                 self._records.of(request.worker)

@@ -6,6 +6,9 @@ import math
 
 from distkeras.center.requests import MAX_STATES, Exchange
 
+MAX_TIMING = 2.0**62
+"""Larger seconds or bytes are not measured."""
+
 
 class ProtocolError(Exception):
     """A request that no worker of this job sends: unknown worker, wrong sequence number or wrong size."""
@@ -32,3 +35,5 @@ def check_exchange(request: Exchange, size: int, fragment: int) -> None:
         raise ProtocolError(
             f"Expected the time of a window, at least 0 and finite. Received: seconds={request.seconds}"
         )
+    if request.timing is not None and not all(0 <= each < MAX_TIMING for each in request.timing):
+        raise ProtocolError(f"Expected finite numbers of at least 0. Received: {request.timing}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from distkeras.center.answers import MAX_PAGE, MAX_PAGE_BYTES, Polled
-from distkeras.events import Event, EventsDropped, RoundClosed, ServerRestored, Window
+from distkeras.events import Event, EventsDropped, RoundClosed, ServerRestored, Window, WorkerJoined
 
 MAX_BYTES, RESERVED_BYTES = 64 * 2**20, 16 * 2**20
 """Memory for unread events, and additional memory for those other than windows."""
@@ -109,4 +109,6 @@ def size_of(event: Event) -> int:
     if isinstance(event, RoundClosed):
         return EVENT_BYTES + METRIC_BYTES * (len(event.workers) + len(event.without))
     text: str = getattr(event, "error", "") or getattr(event, "reason", "")
+    if isinstance(event, WorkerJoined) and (about := event.about) is not None:
+        text = "".join((about.host, about.executor, about.backend, about.device))
     return EVENT_BYTES + CHARACTER_BYTES * len(text)

@@ -176,9 +176,9 @@ class Fragmented(Outer):
         if len(joined) < len(own):
             return [(request.worker, own[0]), *others]  # All refuse the same layout.
         place = _earliest(joined)
-        self.event_log.add(
-            WorkerJoined(request.worker, request.attempt, place.epoch, place.step, self.event_log.clock())
-        )
+        now = self.event_log.clock()
+        joined_at = request.worker, request.attempt, place.epoch, place.step, now
+        self.event_log.add(WorkerJoined(*joined_at, request.about))
         center = self.fragments.whole([reply.center for reply in joined])
         return [(request.worker, replace(place, center=center)), *others]
 

@@ -9,7 +9,7 @@ from typing import Any
 from distkeras.algorithms import TAKE, Commit
 from distkeras.center.reports import Reports
 from distkeras.center.requests import Exchange
-from distkeras.events import Reported, Window
+from distkeras.events import Phase, Reported, Window
 
 _SAVED = ("sequence", "epoch", "step", "samples", "left", "rests")
 
@@ -37,6 +37,7 @@ class WorkerRecord:
         lost: whether the worker has sent nothing for too long.
         missed: whether the worker's next message is to be reported: it was lost, or the server restarted.
         refused: number of consecutive refused windows up to the last one.
+        phase: what its process does, as far as it has said.
     """
 
     lock: threading.RLock
@@ -52,6 +53,7 @@ class WorkerRecord:
     lost: bool = False
     missed: bool = False
     refused: int = 0
+    phase: Phase | None = None
 
     @property
     def speed(self) -> float:
@@ -93,6 +95,7 @@ class WorkerRecord:
             commit.number,
             verdict,
             request.fragment,
+            request.timing,
         )
         return (window, *reported)
 

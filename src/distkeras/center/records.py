@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from distkeras.center.checks import ProtocolError
 from distkeras.center.ledger import WorkerRecord
 from distkeras.center.reports import Reports
-from distkeras.events import Event, WorkerBack
+from distkeras.center.requests import Beat
+from distkeras.events import Event, WorkerBack, WorkerPhase
 
 
 class Records:
@@ -66,6 +67,21 @@ class Records:
             if record.missed:
                 record.lost = record.missed = False
                 self._report(WorkerBack(worker, self._clock()))
+
+    def beat(self, beat: Beat) -> None:
+        """Record a heartbeat, and what its process does.
+
+        Raises:
+            ProtocolError: the center has no such worker.
+        """
+        record = self.of(beat.worker)
+        self.hear(beat.worker, record)
+        if beat.phase in (None, record.phase):  # The usual case takes no lock, as in `hear`.
+            return
+        with record.lock:
+            if beat.phase is not None and beat.phase != record.phase:
+                record.phase = beat.phase
+                self._report(WorkerPhase(beat.worker, beat.phase, self._clock()))
 
     def expected(self) -> list[int]:
         """Return the workers that have committed at least one window but have not left, nor rest."""

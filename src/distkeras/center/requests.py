@@ -7,6 +7,7 @@ from typing import Literal
 
 from distkeras.algorithms import Vector
 from distkeras.center.orders import Orders
+from distkeras.events import Phase, Timing, WorkerAbout
 
 DRIVER = -1
 """The `worker` of senders that are not workers."""
@@ -36,6 +37,7 @@ class Join:
         call: number of the request among those of its worker, larger for a later one; the same if it is sent
             again. 0 where there is one server.
         waits: whether the answer may be held back until the driver has decided; else it says so with `held`.
+        about: the process; `None` if it does not say.
     """
 
     worker: int
@@ -44,6 +46,7 @@ class Join:
     layout: str = ""
     call: int = 0
     waits: bool = True
+    about: WorkerAbout | None = None
 
 
 # Not frozen, as the others are: that takes five times as long to make, a twentieth of a small exchange.
@@ -69,6 +72,7 @@ class Exchange:
         window_samples: rows since the worker's last commit of any fragment; `None` for `num_samples`.
         states: states of Keras's metrics over the window, little-endian float64: the center adds them up by
             epoch. At most `MAX_STATES` bytes; empty for none.
+        timing: where the worker's time went since its last commit; `None` if it was not measured.
     """
 
     worker: int
@@ -86,6 +90,7 @@ class Exchange:
     window_steps: int | None = None
     window_samples: int | None = None
     states: bytes = b""
+    timing: Timing | None = None
 
     @property
     def window(self) -> tuple[int, int]:
@@ -116,10 +121,12 @@ class Beat:
     Attributes:
         worker: its index.
         ticket: as in `Join`.
+        phase: what the process does now; `None` if it does not say.
     """
 
     worker: int
     ticket: int = 0
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,6 +246,10 @@ def _event(name: str, fields: dict[str, Any]) -> events.Event:
     cls: Any = _EVENTS[name]
     if cls is events.EpochEnded:
         fields = fields | {"states": base64.b64decode(fields["states"])}
+    if (timing := fields.get("timing")) is not None:
+        fields = fields | {"timing": events.Timing(*timing)}
+    if (about := fields.get("about")) is not None:
+        fields = fields | {"about": events.WorkerAbout(**about)}
     event: events.Event = cls(**fields)
     return event
 

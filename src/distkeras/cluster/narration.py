@@ -25,6 +25,7 @@ from distkeras.events import (
     WorkerJoined,
     WorkerLeft,
     WorkerLost,
+    WorkerPhase,
 )
 
 MAX_NAMED = 8
@@ -53,7 +54,7 @@ def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
     """Return the log level and the text for `event`.
 
     Args:
-        event: any event but a `Window`, of which there are too many.
+        event: any event but a `Window` or a `ServerStatus`, of which there are too many.
         progress: progress of the workers that have committed windows.
     """
     match event:
@@ -63,6 +64,8 @@ def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
             return _of_round(event)
         case SnapshotWritten() | SnapshotFailed() | RecordFailed() | ServerRestored():
             return _of_storage(event)
+        case WorkerPhase():
+            return logging.DEBUG, f"Worker {event.worker} is {event.phase}."
         case CenterKept():
             return logging.DEBUG, (
                 f"The server keeps a copy of the center at {event.samples} rows, after commit {event.number}."
@@ -83,7 +86,7 @@ def describe(event: Event, progress: Mapping[int, Progress]) -> tuple[int, str]:
                 f"Window {event.iteration} of worker {event.worker}, epoch {event.epoch}, was refused: "
                 f"{event.reason}"
             )
-    raise TypeError(f"Expected an event other than a window. Received: {event!r}")
+    raise TypeError(f"Expected an event other than a window or a status. Received: {event!r}")
 
 
 def _of_epoch(event: EpochEnded) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from distkeras.cluster.narration import Progress, describe
-from distkeras.events import Event, ServerRestored, Window
+from distkeras.events import Event, ServerRestored, ServerStatus, Window
 from distkeras.wire.redaction import Redaction
 
 MAX_TRANSITIONS = 1000
@@ -66,7 +66,9 @@ class Story:
         self._add(time.time(), text, level, name)
 
     def take(self, event: Event) -> None:
-        """Log the sentence for `event`, and keep it; a window is not a transition."""
+        """Log the sentence for `event`, and keep it; a window or a status is not a transition."""
+        if isinstance(event, ServerStatus):
+            return
         if isinstance(event, Window):
             self._progress[event.worker] = Progress(event.iteration + 1, event.epoch)
             return

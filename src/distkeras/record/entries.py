@@ -42,6 +42,7 @@ from distkeras.center.requests import (
     Report,
     Write,
 )
+from distkeras.events import Timing, WorkerAbout
 
 MAGIC = b"DKRECORD"
 VERSION = 1
@@ -178,6 +179,8 @@ class RecordWriter:
             fields["states"] = base64.b64encode(fields["states"]).decode()
         if isinstance(request, Report):
             fields["report"] = fields.pop("kind")
+        if isinstance(request, Join) and request.about is not None:
+            fields["about"] = asdict(request.about)
         if given is not None:
             fields["given"] = list(asdict(given).values())
         self._append({"kind": "step", "time": time, "type": type(request).__name__, **fields}, vector)
@@ -292,6 +295,10 @@ def _step(number: int, text: dict[str, Any], vector: Vector) -> Step:
         text["orders"] = Orders(*text["orders"])
     if cls is Exchange:
         text["states"] = base64.b64decode(text.get("states", ""))
+        if (timing := text.get("timing")) is not None:
+            text["timing"] = Timing(*timing)
+    if cls is Join and text.get("about") is not None:
+        text["about"] = WorkerAbout(**text["about"])
     if cls is Report:
         text |= {"kind": text.pop("report"), "data": b""}
     if cls in _VECTORS:

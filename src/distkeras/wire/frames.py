@@ -35,7 +35,7 @@ from distkeras.center.answers import MAX_PAGE_BYTES
 from distkeras.center.requests import MAX_STATES
 
 MAGIC = b"DKF"
-VERSION = 5
+VERSION = 6
 HEADER = struct.Struct("!3sBBBIQI")
 CHECKSUM = struct.Struct("!I")
 _NO_CHECKSUM = bytes(CHECKSUM.size)
