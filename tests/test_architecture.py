@@ -29,8 +29,8 @@ ALLOWED = {
     "command": {"doctor", "wire", "cluster", "trainers", "__version__"},
     "__main__": {"command"},
     "class_archive": {"cluster", "jvm"},
-    "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "runs"},
-    "monitor": {"events"},
+    "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "monitor", "runs"},
+    "monitor": {"events", "runs", "wire"},
     "simulation": {"algorithms", "center", "record", "events", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
     "trainers": {
@@ -64,6 +64,7 @@ ALLOWED = {
         "cluster",
         "trainers",
         "lifecycle",
+        "monitor",
         "predictors",
         "transformers",
         "moved",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
 from distkeras.lifecycle.stop_when import StopWhen
+from distkeras.monitor.monitors import Monitor
 from distkeras.runs import RunOptions
 
 if TYPE_CHECKING:
     import os
 
 Where = Literal["auto", "driver", "workers"]
+RUNS = "distkeras-runs"
+"""Folder of the runs that monitors need and nobody has named."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Around:
         steps_per_epoch: minibatches of each worker in an epoch; `None` for a pass over its rows.
         verbose: 0 for silent; 1 or 2 for Keras's progress bar or lines, beside `callbacks`.
         in_place: whether the given model itself is trained.
+        monitors: those that show the training.
 
     Raises:
         TypeError, ValueError: a setting is not of its kind, or out of range.
@@ -88,6 +93,7 @@ class Around:
     steps_per_epoch: int | None = None
     verbose: int = 0
     in_place: bool = False
+    monitors: tuple[Monitor, ...] = ()
 
     def __post_init__(self) -> None:
         _check_callbacks(self.callbacks)
@@ -118,12 +124,27 @@ class Around:
             run = replace(run, checkpoints=run.checkpoints.for_metrics(given))
         return replace(self, run=run, stop=None if self.stop is None else self.stop.for_metrics(given))
 
+    def for_monitors(self, rule: str) -> Around:
+        """Return the same with a run for monitors that need one, named after the `rule` and the time."""
+        if self.run is not None or not any(each.needs_run for each in self.monitors):
+            return self
+        address = f"{RUNS}/{rule}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+        return replace(self, run=RunOptions(address, checkpoints=None))
+
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing around the training that sees it before its end."""
         return (
             self.callbacks is None or (isinstance(self.callbacks, list | tuple) and not self.callbacks)
-        ) and not (self.validation or self.split or self.stop or self.run or self.in_place or self.verbose)
+        ) and not (
+            self.validation
+            or self.split
+            or self.stop
+            or self.run
+            or self.in_place
+            or self.verbose
+            or self.monitors
+        )
 
 
 def _check_count(name: str, value: object) -> None:

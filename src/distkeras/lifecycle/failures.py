@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,18 @@ from distkeras.runs import WriteFailed
 
 if TYPE_CHECKING:
     from distkeras.runs import Run
+    from distkeras.runs.event_files import Written
 
 
 class Failures:
-    """What a store has refused. The first failure warns, and each is an event of the run."""
+    """What a store has refused. The first failure warns, and each is an event of the run.
 
-    def __init__(self) -> None:
+    Args:
+        write: receives the events.
+    """
+
+    def __init__(self, write: Callable[[Written], object]) -> None:
+        self._write = write
         self._all: list[str] = []
         self._open: dict[tuple[str, int], tuple[str, OSError]] = {}
 
@@ -51,7 +57,7 @@ class Failures:
                 )
             self._all.append(text)
             self._open[kind, member] = text, error
-            run.write(WriteFailed(text, time.time()))
+            self._write(WriteFailed(text, time.time()))
         else:
             self._open.pop((kind, member), None)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,20 +15,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 
 from distkeras.cluster.resume import Interrupted, Start, find_interrupted, start_of, whole_epochs
-from distkeras.events import EpochEnded, ServerRestored
+from distkeras.events import EpochEnded, ServerRestored, Window
 from distkeras.lifecycle.callback_state import CallbackStates
 from distkeras.lifecycle.failures import Failures
 from distkeras.lifecycle.result import BY_ITSELF
-from distkeras.runs import EpochRecord, Run, RunOptions
+from distkeras.monitor.running import Monitors
+from distkeras.runs import EpochRecord, Run, RunOptions, RunResumed
 from distkeras.runs.counted import Seen
+from distkeras.runs.event_files import Written, without_secrets
+from distkeras.runs.notes import Notes
+from distkeras.wire.redaction import without_secrets as hidden_anywhere
 
 if TYPE_CHECKING:
     from distkeras.algorithms import Algorithm
     from distkeras.cluster.options import ServerOptions
-    from distkeras.events import Event, Window
     from distkeras.lifecycle.conductor import Conductor
     from distkeras.lifecycle.live_model import Logs
     from distkeras.lifecycle.result import TrainingResult
+    from distkeras.monitor.monitors import TrainingFacts
     from distkeras.wire.store import SnapshotOptions
 
 logger = logging.getLogger(__name__)
@@ -42,36 +48,43 @@ class Keeping:
     Args:
         run: the run; `None` for none.
         resume: as in `DistributedTrainer.train`.
+        monitors: those that get the events.
 
     Attributes:
         start: what the training begins with; known after `decide`.
     """
 
-    def __init__(self, run: Run | None, resume: Resume) -> None:
+    def __init__(self, run: Run | None, resume: Resume, monitors: Monitors | None = None) -> None:
         self.run = run
+        self._monitors = monitors or Monitors()
         self.start = Start()
         self._resume = bool(resume) if run is None else run.resumed
         self._states: dict[int, CallbackStates] = {}
         self._records: dict[int, EpochRecord | None] = {}
         self._members = 1
         self._seen = Seen()
-        self._failures = Failures()
+        self._failures = Failures(self.write)
         self._unwritten: dict[int, list[partial[None]]] = {}  # Records, by member.
 
     @classmethod
     @contextmanager
-    def opened(cls, run: str | os.PathLike[str] | RunOptions | None, resume: Resume) -> Iterator[Keeping]:
-        """Take the run of a training for a `with` block.
+    def opened(
+        cls, run: str | os.PathLike[str] | RunOptions | None, resume: Resume, monitors: Monitors | None = None
+    ) -> Iterator[Keeping]:
+        """Take the run of a training for a `with` block, after which the monitors have ended.
 
         Raises:
             ValueError: as for `Run.open`.
         """
         options = RunOptions.of(run)
-        if options is None:
-            yield cls(None, resume)
-            return
-        with Run.open(options, resume) as taken:
-            yield cls(taken, resume)
+        with nullcontext() if options is None else Run.open(options, resume) as taken:
+            keeping = cls(taken, resume, monitors)
+            try:
+                yield keeping
+            except BaseException as error:
+                text = "".join(traceback.format_exception_only(error)).strip()
+                keeping._monitors.end({"reason": "error", "error": keeping.hidden(text)})
+                raise
 
     def server(self, options: ServerOptions) -> ServerOptions:
         """Return the options of the parameter server, with its snapshots in the run."""
@@ -221,13 +234,35 @@ class Keeping:
             source = self.start.source
             epochs = first if source == "start" else min(self.start.epochs)
             self.run.begin(settings, facts=facts, model=model, epochs=epochs, source=source)
+            if source != "start":
+                self._monitors.write(RunResumed(epochs, source, time.time()))
 
-    def write(self, event: Event) -> None:
-        """Write an event to the run."""
+    def show(self, training: TrainingFacts) -> None:
+        """Let the monitors begin."""
+        self._monitors.begin(training)
+
+    @property
+    def notes(self) -> Notes:
+        """What monitors keep for the next session."""
+        return Notes() if self.run is None else self.run.notes
+
+    def hidden(self, text: str) -> str:
+        """Return `text` without secrets."""
+        return hidden_anywhere(text) if self.run is None else self.run.hidden(text)
+
+    def write(self, event: Written) -> bool:
+        """Write an event to the run, and pass it to the monitors if it is new; return whether it is.
+
+        The run gets every window, also one that a resumed driver gets once more.
+        """
         if isinstance(event, ServerRestored):
             self._seen.roll_back(event)
         if self.run is not None:
             self.run.write(event)
+        is_new = not isinstance(event, Window) or self._seen.is_new(event)
+        if is_new:
+            self._monitors.write(without_secrets(event, self.hidden))
+        return is_new
 
     def epoch(
         self, member: int, conductor: Conductor, epoch: int, logs: Logs, ended: EpochEnded | None
@@ -257,10 +292,6 @@ class Keeping:
         elif self.start.source == "checkpoint":
             yield from self.run.windows(until=self.start.epochs[0])
 
-    def is_new(self, window: Window) -> bool:
-        """Return whether `window` comes for the first time."""
-        return self._seen.is_new(window)
-
     def records(self) -> list[EpochRecord]:
         """Return the records of the earlier sessions that count."""
         return [] if self.run is None else self.run.records(self._key(0))
@@ -284,6 +315,7 @@ class Keeping:
         if self.run is not None:
             self.run.finish(vars(result), models)
             self._failures.raise_last(self.run)
+        self._monitors.end({**vars(result), "models": list(models)})
 
     def _key(self, member: int) -> int | None:
         return member if self._members > 1 else None

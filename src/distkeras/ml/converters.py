@@ -16,6 +16,7 @@ from distkeras.cluster.resources import Resources
 from distkeras.lifecycle import StopWhen
 from distkeras.ml.names import check_optimizer_name
 from distkeras.ml.serialization import Serialized, custom_object, serialized
+from distkeras.monitor.monitors import monitors_of
 from distkeras.transformers.base import finite
 from distkeras.wire import codecs
 from distkeras.worker.feeding import Feeding
@@ -55,6 +56,7 @@ AROUND = {
     "stepsPerEpoch": "steps_per_epoch",
     "run": "run",
     "resume": "resume",
+    "monitor": "monitor",
 }
 """The Params that are passed to `DistributedTrainer.train` directly, with the names of its arguments."""
 
@@ -85,6 +87,29 @@ def to_callbacks(value: Any) -> Any:
                 f"Received: {value!r}"
             )
     return Callbacks({"callbacks": [type(each).__name__ for each in listed]}, listed)
+
+
+class Monitors(Serialized):
+    """Monitors as the value of a Param: names can be saved, objects cannot."""
+
+    def _made(self) -> Any:
+        if self["objects"]:
+            raise ValueError(
+                "Monitors that are objects are not saved with an estimator: set `monitor` again. "
+                f"Received: saved monitors {self['objects']}"
+            )
+        return self["monitors"]
+
+
+def to_monitor(value: Any) -> Any:
+    """Param converter: a name, a `distkeras.monitor.Monitor`, or a list of these."""
+    if isinstance(value, Mapping):
+        return value if isinstance(value, Serialized) else Monitors(dict(value))
+    listed = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    monitors_of(listed)
+    names = [each for each in listed if isinstance(each, str)]
+    objects = [type(each).__name__ for each in listed if not isinstance(each, str)]
+    return Monitors({"monitors": names, "objects": objects}, listed)
 
 
 def to_stop(value: Any) -> dict[str, Any]:

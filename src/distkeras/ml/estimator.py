@@ -26,6 +26,7 @@ from distkeras.ml.params import PredictionParams, TrainingParams, accessors, cus
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import Training
+from distkeras.monitor.monitors import Given
 from distkeras.trainers import DistributedTrainer, Placement, Resources, ServerOptions
 from distkeras.transformers.base import value_of
 from distkeras.wire.codecs import Codec
@@ -66,6 +67,8 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         stop: `distkeras.StopWhen`, or a dict of its arguments.
         run: address of a directory for events and checkpoints.
         resume: whether to go on with the run at that address: True, False or "auto".
+        monitor: what shows the training, as in `DistributedTrainer.train`. Names are saved with the
+            estimator. Objects are the same for every `fit`, so for several at once give names.
         stepsPerEpoch: minibatches of a worker in an epoch.
         numWorkers: number of replicas; each is one Spark task. Default: 2.
         batchSize: rows in a minibatch of one worker. Default: 32.
@@ -131,6 +134,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         stop: StopWhen | Mapping[str, Any] | None = None,
         run: str | None = None,
         resume: bool | str | None = None,
+        monitor: Given = None,
         stepsPerEpoch: int | None = None,
         numWorkers: int | None = None,
         batchSize: int | None = None,
@@ -242,7 +246,9 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
     def _around(self) -> dict[str, Any]:
         """Return the arguments of `DistributedTrainer.train` for what goes around the training."""
         options = {
-            argument: self.getOrDefault(name) for name, argument in AROUND.items() if self.isDefined(name)
+            argument: deserialized(self.getOrDefault(name))
+            for name, argument in AROUND.items()
+            if self.isDefined(name)
         }
         if self.isDefined("stop"):
             options["stop"] = StopWhen(**self.getOrDefault("stop"))

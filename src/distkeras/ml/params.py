@@ -31,6 +31,7 @@ from distkeras.ml.converters import (
     to_form,
     to_metrics,
     to_model,
+    to_monitor,
     to_names,
     to_optimizer,
     to_options,
@@ -178,6 +179,11 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
     )
     resume: Param[Any] = _param(
         "resume", 'whether to go on with the run at that address: True, False or "auto"', to_resume
+    )
+    monitor: Param[Any] = _param(
+        "monitor",
+        "what shows the training: a name such as tensorboard, a distkeras.monitor.Monitor, or a list of them",
+        to_monitor,
     )
     stepsPerEpoch: Param[int] = _param(
         "stepsPerEpoch", "minibatches of a worker in an epoch; unset: a pass over its rows", positive_integer

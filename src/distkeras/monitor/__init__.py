@@ -1,3 +1,7 @@
-"""Displays of a running training."""
+"""Displays of a running training, and what takes its events elsewhere."""
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from distkeras.monitor.monitors import Monitor, TrainingFacts
+
+__all__ = ["Monitor", "TrainingFacts"]

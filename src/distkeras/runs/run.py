@@ -33,6 +33,7 @@ from distkeras.runs.event_files import EventWriter, RunResumed, Written, read_ev
 from distkeras.runs.facts import FACTS, MODEL, RESULT, SNAPSHOTS, VERSION, final_of, json_of, read_facts
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
 from distkeras.runs.mirror import SnapshotMirror, remote_snapshots
+from distkeras.runs.notes import Notes
 from distkeras.runs.options import RunOptions
 from distkeras.runs.records import EpochRecord, EpochRecords
 from distkeras.runs.settings import plain, this_process
@@ -60,6 +61,7 @@ class Run:
         resumed: whether there is something to go on with.
         ended: whether that has ended.
         options: where the run is, and what it keeps.
+        notes: what monitors keep in it.
     """
 
     def __init__(self, options: RunOptions, folder: Folder, facts: dict[str, Any] | None) -> None:
@@ -67,6 +69,7 @@ class Run:
         self.resumed = facts is not None
         self.ended = facts is not None and folder.exists(RESULT)
         self.options, self._folder, self._facts = options, folder, facts or {}
+        self.notes = Notes(folder)
         self._hide = hiding(options.address, options.storage_options)
         self._lease = Lease(folder.fs, folder.path, self.id)
         self._lease.take(0, 0)

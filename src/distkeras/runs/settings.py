@@ -7,17 +7,17 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
-from distkeras.wire.redaction import HIDDEN, Redaction
+from distkeras.wire.redaction import HIDDEN
 
 _SECRET = re.compile(r"secret|passw|token|credential|storage_options|\bkey\b|_key\b|\bkey_", re.IGNORECASE)
 _PACKAGES = ("distkeras", "keras", "pyspark", "numpy", "jax", "tensorflow", "torch")
 
 
-def plain(value: Any, hide: Redaction) -> Any:
+def plain(value: Any, hide: Callable[[str], str]) -> Any:
     """Return `value` as JSON for people to read: objects become dicts of their fields, or their names.
 
     Values whose names say that they are secret are hidden, and so are secrets in texts.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distkeras.cluster.tables import rows_up_to
 from distkeras.lifecycle.around import Around, around_of
+from distkeras.monitor.monitors import Given, monitors_of
 from distkeras.trainers.base import Trainer
 from distkeras.trainers.given import GivenModel
 
@@ -133,6 +134,8 @@ class DistributedTrainer(Trainer):
         stop: StopWhen | None = None,
         run: str | os.PathLike[str] | RunOptions | None = None,
         steps_per_epoch: int | None = None,
+        monitor: Given = None,
+        dashboard: bool = False,
     ) -> keras.Model:
         """Train on `dataframe` and return a new, compiled Keras model as `fit` would leave it.
 
@@ -172,6 +175,9 @@ class DistributedTrainer(Trainer):
             stop: conditions to end the training, such as `StopWhen(val_accuracy=0.98, minutes=30)`.
             run: address of a run directory for settings, events and checkpoints, or its `RunOptions`.
             steps_per_epoch: minibatches of each worker in an epoch. Default: one pass over its rows.
+            monitor: what shows the training: a name such as "tensorboard", a `distkeras.monitor.Monitor`, or
+                a list of these. See docs/monitoring.md.
+            dashboard: the same as "dashboard" among the monitors.
 
         Raises:
             ValueError, TypeError: `dataframe` holds no data, or does not fit the model, the loss or the
@@ -196,6 +202,7 @@ class DistributedTrainer(Trainer):
             stop=stop,
             run=run,
             steps_per_epoch=steps_per_epoch,
+            monitors=monitors_of(monitor, dashboard),
         )
         (model,) = self._run(dataframe, shuffle, around, self._given.first_vector, resume=resume)
         return model

@@ -14,6 +14,7 @@ from distkeras.cluster.partitions import copy_to_all
 from distkeras.lifecycle.around import around_of
 from distkeras.model.process import ONE_AT_A_TIME
 from distkeras.model.variables import tree_of, value_of
+from distkeras.monitor.monitors import Given, monitors_of
 from distkeras.removed_names import named_arguments
 from distkeras.trainers.base import Trainer
 from distkeras.trainers.checks import check_positive_integer
@@ -97,6 +98,8 @@ class EnsembleTrainer(Trainer):
         callbacks: Any = None,
         stop: StopWhen | None = None,
         run: str | os.PathLike[str] | RunOptions | None = None,
+        monitor: Given = None,
+        dashboard: bool = False,
     ) -> list[keras.Model]:
         """Train all members on `dataframe` and return them: new, compiled Keras models.
 
@@ -113,6 +116,8 @@ class EnsembleTrainer(Trainer):
                 of its member.
             stop: as in `DistributedTrainer.train`, for each member.
             run: as in `DistributedTrainer.train`.
+            monitor: as in `DistributedTrainer.train`.
+            dashboard: as in `DistributedTrainer.train`.
 
         Raises:
             ValueError, TypeError, WorkerError: as `DistributedTrainer.train`.
@@ -128,6 +133,7 @@ class EnsembleTrainer(Trainer):
             callbacks=callbacks,
             stop=stop,
             run=run,
+            monitors=monitors_of(monitor, dashboard),
         )
         return self._run(dataframe, shuffle, around, self._initial, arrange, resume=resume)
 

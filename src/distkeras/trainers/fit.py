@@ -15,6 +15,7 @@ import keras
 from distkeras.algorithms import DOWNPOUR, Algorithm, DynSGD, Sequential
 from distkeras.cluster.tables import slots_for
 from distkeras.lifecycle import Around, Validation
+from distkeras.monitor.monitors import Given, monitors_of
 from distkeras.trainers.checks import check_model, check_positive_integer
 from distkeras.trainers.data_of_fit import (
     Data,
@@ -93,6 +94,8 @@ def fit(
     run: str | os.PathLike[str] | RunOptions | None = None,
     resume: bool | Literal["auto"] = False,
     validate_on: Literal["auto", "driver", "workers"] = "auto",
+    monitor: Given = None,
+    dashboard: bool = False,
     **options: Any,
 ) -> keras.callbacks.History:
     """Train `model` in place on Spark, as `keras.Model.fit` does in one process.
@@ -131,6 +134,8 @@ def fit(
         run: address of a directory for checkpoints, events and snapshots.
         resume: go on with the run at that address: True, False, or "auto" if there is one.
         validate_on: where to validate: in a process beside this one, or on the workers.
+        monitor: what shows the training, as in `DistributedTrainer.train`.
+        dashboard: the same as "dashboard" among the monitors.
         **options: further arguments of `DistributedTrainer`, such as `features_col`, `label_col`, `seed`,
             `compression` or `server`.
 
@@ -149,6 +154,7 @@ def fit(
         ```
     """
     _check(model, options)
+    monitors = monitors_of(monitor, dashboard)
     level = _verbosity(verbose)
     most_workers = options.get("max_workers")
     if most_workers is None:
@@ -207,6 +213,7 @@ def fit(
             initial_epoch=initial_epoch,
             steps_per_epoch=_steps(whole, rows, size, workers),
             verbose=level,
+            monitors=monitors,
         )
         shuffled = bool(shuffle) and not data.in_order
         return trainer.train_in_place(data.rows, around, shuffle=shuffled, resume=resume)

@@ -32,9 +32,11 @@ from distkeras.lifecycle.result import TrainingResult
 from distkeras.lifecycle.validation import SideProcess, launched_side
 from distkeras.model.variables import value_of
 from distkeras.monitor.progress import ProgressBar
+from distkeras.monitor.running import Monitors
 from distkeras.runs import RunOptions
 from distkeras.trainers.beginning import Beginning
 from distkeras.trainers.jobs import JobPlan, WorkerRows
+from distkeras.trainers.shown import shown_of
 from distkeras.trainers.validating import Validating
 from distkeras.worker.final_state import FinalState
 from distkeras.worker.signature import model_signature
@@ -79,7 +81,7 @@ class Training:
         resume: Resume,
     ) -> None:
         self._trainer = trainer
-        self._around = around.for_metrics(trainer._given.metrics)
+        self._around = around.for_metrics(trainer._given.metrics).for_monitors(trainer.algorithm.name)
         self._shuffle = shuffle
         self._initial = initial
         self._arrange = arrange
@@ -101,7 +103,9 @@ class Training:
         num_partitions = trainer.num_workers if self._arrange is None else 1
         roles = Roles(trainer.features_col, trainer.label_col, trainer.sample_weight_col)
         with ExitStack() as stack:
-            self._take_keeping(stack.enter_context(Keeping.opened(self._around.run, self._resume)))
+            monitors = Monitors(self._around.monitors)
+            keeping = Keeping.opened(self._around.run, self._resume, monitors)
+            self._take_keeping(stack.enter_context(keeping))
             if self._has_ended():
                 return self.models, 0
             server = self._keeping.server(trainer.server)
@@ -130,6 +134,7 @@ class Training:
             self.models = begun.models
             facts = {"trainer": type(trainer).__name__, "server": trainer.server}
             self._keeping.begin(settings, facts, next(iter(self.models), None), begun.first)
+            self._keeping.show(shown_of(trainer, self._keeping, begun, settings, facts))
             if begun.num_epoch < 1:  # A callback has moved `initial_epoch` to the end.
                 outcome = Outcome(initial, 0)
             else:
@@ -245,10 +250,10 @@ class Training:
 
     def _take(self, event: Event, bar: ProgressBar) -> None:
         history = self._trainer._history
-        self._keeping.write(event)
+        is_new = self._keeping.write(event)
         bar(event)
         # The last commits of fragments may have no steps.
-        if isinstance(event, Window) and self._keeping.is_new(event) and event.steps:
+        if isinstance(event, Window) and is_new and event.steps:
             history.append(event)
         if isinstance(event, EpochEnded):
             self._ended.append(event)

@@ -1,0 +1,113 @@
+"""Monitors of real trainings: they learn what the history has, and none of their troubles ends anything."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import distkeras
+from distkeras.algorithms import ADAG
+from distkeras.events import Window, WorkerJoined, WorkerLeft
+from distkeras.ml import KerasEstimator
+from distkeras.monitor import Monitor
+from distkeras.runs import RunOptions, RunResumed
+
+DRAW = np.random.default_rng(0)
+X = DRAW.normal(size=(96, 3)).astype("float32")
+Y = X.sum(1, keepdims=True)
+
+
+def small_model():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse", metrics=["mae"])
+    return model
+
+
+class Recording(Monitor):
+    def __init__(self):
+        self.facts, self.results, self.events = [], [], []
+
+    def begin(self, training):
+        self.facts.append(training)
+        self.kept = training.notes.get("recording")
+        training.notes.put("recording", {"times": self.kept.get("times", 0) + 1})
+
+    def take(self, events):
+        self.events += events
+
+    def end(self, result):
+        self.results.append(result)
+
+
+class Failing(Monitor):
+    def take(self, events):
+        raise RuntimeError("this monitor fails")
+
+
+class Hanging(Monitor):
+    patience = 0.05
+
+    def begin(self, training):
+        threading.Event().wait()
+
+    def take(self, events):
+        raise AssertionError("It has not begun.")
+
+
+def test_monitors_see_what_the_history_has_beside_one_that_fails_and_one_that_hangs(spark, tmp_path):
+    recording, run = Recording(), RunOptions(str(tmp_path / "run-7"), storage_options={"auto_mkdir": True})
+    monitors = [recording, Failing(), Hanging()]
+    trainer = distkeras.DistributedTrainer(
+        small_model(), ADAG(communication_window=2), num_workers=2, batch_size=8, num_epoch=2
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        model = trainer.train((X, Y), run=run, monitor=monitors)
+    texts = [str(warning.message) for warning in caught if "monitor" in str(warning.message)]
+    assert len(texts) == 2, texts
+    assert any("Failing has failed" in text and "this monitor fails" in text for text in texts)
+    assert any("Hanging has not ended" in text for text in texts)
+    windows = [event for event in recording.events if isinstance(event, Window) and event.steps]
+    assert windows == list(trainer.get_history())
+    assert {WorkerJoined, WorkerLeft} <= {type(event) for event in recording.events}
+    (facts,), (result,) = recording.facts, recording.results
+    assert (facts.title, facts.name, facts.rule) == ("DistributedTrainer, 2 workers", "run-7", "ADAG")
+    assert (facts.num_workers, facts.rows, facts.epochs, facts.members) == (2, len(X), 2, 1)
+    assert facts.target == 2 * len(X) == sum(window.samples for window in windows)
+    assert (facts.settings["batch_size"], facts.settings["trainer"]) == (8, "DistributedTrainer")
+    assert (result["reason"], result["epochs"], result["models"]) == ("finished", 2, [model])
+
+    trainer.num_epoch = 3
+    again = Recording()
+    trainer.train((X, Y), run=run, resume="auto", monitor=again)
+    assert again.kept == {"times": 1}  # What the monitor of the first session has put.
+    assert again.facts[0].is_resumed
+    assert any(isinstance(event, RunResumed) for event in again.events)
+    assert again.facts[0].target == 3 * len(X)
+
+
+def test_fit_and_an_estimator_take_monitors_and_a_training_with_an_error_tells_them(spark):
+    recording = Recording()
+    model = small_model()
+    distkeras.fit(model, X, Y, num_workers=1, verbose=0, monitor=[recording])
+    assert recording.results[0]["models"] == [model]
+    with pytest.raises(ValueError, match="Expected the name of a monitor"):
+        distkeras.fit(model, X, Y, num_workers=1, monitor="tensorbord")
+    estimator = KerasEstimator(model=small_model(), numWorkers=1, monitor=[recording])
+    frame = spark.createDataFrame([(row.tolist(), float(y)) for row, (y,) in zip(X, Y, strict=True)])
+    estimator.fit(frame.toDF("features", "label"))
+    assert len(recording.facts) == len(recording.results) == 2
+
+    class Ends(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise LookupError("a callback, at https://me:hunter22@host")
+
+    with pytest.raises(LookupError):
+        distkeras.fit(model, X, Y, num_workers=1, verbose=0, monitor=recording, callbacks=[Ends()])
+    assert recording.results[2]["reason"] == "error"
+    assert recording.results[2]["error"] == "LookupError: a callback, at https://***@host"
