@@ -1,6 +1,6 @@
 """Simulation with a virtual clock: the same algorithms and center, hundreds of workers in one process."""
 
-from distkeras.simulation.conditions import Failures, Network, Outages
+from distkeras.simulation.conditions import Failures, Network, Outages, Seconds
 from distkeras.simulation.keras_problem import KerasProblem
 from distkeras.simulation.problem import Problem, Quadratic, Replica
 from distkeras.simulation.result import Result
@@ -20,6 +20,7 @@ __all__ = [
     "Quadratic",
     "Replica",
     "Result",
+    "Seconds",
     "StepTime",
     "simulate",
 ]

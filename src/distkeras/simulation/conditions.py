@@ -7,32 +7,98 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
+class Seconds:
+    """Virtual seconds between two evaluations of the center, in place of a number of commits.
+
+    Args:
+        seconds: positive and finite.
+
+    Raises:
+        ValueError: they are not.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"`seconds` must be positive and finite. Received: seconds={self.seconds!r}")
+
+
+@dataclass(frozen=True)
+class Length:
+    """When a simulation ends: with the first of these.
+
+    Args:
+        num_commits: commits to the center, or rounds of a synchronous algorithm; `None` for no limit.
+        until: virtual seconds.
+        num_epoch: epochs of every worker's share; `None` for shares without end.
+        elastic: whether workers train shares of a queue, instead of one share each.
+
+    Raises:
+        ValueError: a number is out of range, none is given, or `elastic` has no `num_epoch`.
+    """
+
+    num_commits: int | None = None
+    until: float = math.inf
+    num_epoch: int | None = None
+    elastic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_commits", "num_epoch"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        if not self.until > 0:
+            raise ValueError(f"`until` must be positive (virtual seconds). Received: until={self.until!r}")
+        if self.num_commits is None and self.num_epoch is None and math.isinf(self.until):
+            raise ValueError("Expected `num_commits`, `num_epoch` or `until`: else the run has no end.")
+        if self.elastic and self.num_epoch is None:
+            raise ValueError("`elastic` needs `num_epoch`: shares without end are never taken over.")
+
+
+@dataclass(frozen=True)
 class Network:
     """The network, with `latency + bytes / bandwidth` seconds in each direction, and the server.
 
-    The server handles one message at a time, first come first served. Each worker has its own link.
+    The server handles one message at a time, first come first served. Several servers have equal parts of the
+    vector, and work on the parts of a message at once. Each worker has its own link.
 
     Args:
         latency: seconds in one direction.
         bandwidth: bytes per second of a worker's link, in each direction.
-        service: seconds for which the server handles a message.
+        service: seconds for which a server handles a message, whatever its size.
+        throughput: bytes of messages per second that one server handles; they add to `service`.
+        servers: number of servers.
+        frames: whether the bytes of a message include its header and text, as on the wire, once for each
+            server. Without them they are those of the vector.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     latency: float = 0.0
     bandwidth: float = math.inf
     service: float = 0.0
+    throughput: float = math.inf
+    servers: int = 1
+    frames: bool = False
 
     def __post_init__(self) -> None:
         for name in ("latency", "service"):
             _seconds(name, getattr(self, name))
-        if not self.bandwidth > 0:
-            raise ValueError(
-                f"`bandwidth` must be positive (bytes per second). Received: bandwidth={self.bandwidth!r}"
-            )
+        for name in ("bandwidth", "throughput"):
+            if not (value := getattr(self, name)) > 0:
+                raise ValueError(f"`{name}` must be positive (bytes per second). Received: {name}={value!r}")
+        if isinstance(self.servers, bool) or not isinstance(self.servers, int) or self.servers < 1:
+            raise ValueError(f"`servers` must be a positive integer. Received: servers={self.servers!r}")
 
     def transfer(self, num_bytes: int) -> float:
         """Return the seconds for `num_bytes` in one direction."""
         return self.latency + num_bytes / self.bandwidth
+
+    def handling(self, num_bytes: int) -> float:
+        """Return the seconds for which the servers handle a message of `num_bytes`."""
+        return self.service + num_bytes / self.servers / self.throughput
 
 
 @dataclass(frozen=True)

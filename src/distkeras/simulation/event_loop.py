@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from distkeras.algorithms import Vector
-from distkeras.center import Center, CenterConfig, Fragmented, restore_snapshot, take_snapshot
-from distkeras.center.answers import Answer, Exchanged, Joined, Polled, Refused, Rejoin, Reply
+from distkeras.center import Center, CenterConfig, Fragmented
+from distkeras.center.answers import Answer, Done, Exchanged, Joined, Refused, Rejoin, Reply
 from distkeras.center.fragments import Behind
-from distkeras.center.requests import DRIVER, Exchange, Join, Poll
-from distkeras.events import Event
-from distkeras.record import Recorded
-from distkeras.simulation.conditions import Failures, Network, Outages
+from distkeras.center.requests import DRIVER, Join, Leave
+from distkeras.simulation.accidents import Accidents
+from distkeras.simulation.conditions import Length
 from distkeras.simulation.exchanges import Exchanges
-from distkeras.simulation.outages import Moment, Schedule
+from distkeras.simulation.links import Links
+from distkeras.simulation.outages import Moment
 from distkeras.simulation.problem import Problem, Replica
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
+from distkeras.simulation.server import Server
+from distkeras.simulation.server_queue import ServerQueue
+from distkeras.simulation.shares import Shares
 from distkeras.simulation.state import Arrival, Inner, VirtualClock, Worker
-from distkeras.simulation.step_time import WindowTime
 from distkeras.simulation.transit import Transit
 
 POLL_EVERY = 1024
@@ -37,111 +37,120 @@ class Simulation:
     them in between.
 
     Attributes:
-        make_center: makes the first center, and the center of a restarted server before it is restored.
+        server: the process of the server.
         config: settings of the center.
-        outages: frequencies of process failures.
-        schedule: times of process failures.
-        record: file for every request, in order, for `distkeras.record.replay`; `None` for no record.
-        on_event: receives every event of the center; `None` for nobody.
+        links: the workers' connections.
+        queue: the server's queue.
+        shares: what the workers train.
+        accidents: what befalls workers.
+        diverged: whether the center has refused a message.
     """
 
-    make_center: Callable[[], Center | Fragmented]
+    server: Server
     clock: VirtualClock
     problem: Problem
     inner: Inner
-    window_time: WindowTime
-    network: Network
-    failures: Failures
-    faults: np.random.Generator
-    outages: Outages
-    schedule: Schedule
+    accidents: Accidents
+    links: Links
+    queue: ServerQueue
+    shares: Shares
     recorder: Recorder
     config: CenterConfig
     diverged: bool = False
-    record: str | None = None
-    on_event: Callable[[Event], None] | None = None
 
     def __post_init__(self) -> None:
-        self._recorded: Recorded | None = None
-        self._begin(self.make_center())
-        self._snapshot = take_snapshot(self.center, {})
-        self._seen = 0
-        self._workers: list[Worker] = []
-        self._transit = Transit(self.network, [member.size for member in self.center.members])
-        self._server_free = 0.0
+        self.outages, self.schedule = self.accidents.outages, self.accidents.schedule
+        self._workers: dict[int, Worker] = {}
+        self._active: set[int] = set()  # Workers that have not left.
+        self._idle: list[int] = []  # Machines of an elastic training without a share.
+        self._transit = Transit()
         self._exchanges = Exchanges(self.problem, self.config)
         self._num_fragments = self.config.num_fragments
         self._joined: tuple[int, Vector] | None = None
 
-    def commits(self, num_commits: int, until: float = math.inf) -> Iterator[None]:
-        """Run, and yield after each commit, until there are `num_commits` or the center refuses one.
+    def commits(self, length: Length, num_machines: int) -> Iterator[None]:
+        """Run, and yield after each commit, until the run ends or the center refuses a commit.
 
         Args:
-            num_commits: number of commits; repeated ones count once.
-            until: virtual seconds after which the run ends in any case.
+            length: when the run ends. Repeated commits count once.
+            num_machines: number of machines, one for each worker unless the training is elastic.
         """
         self.recorder.evaluate(self.center.snapshot())
-        for worker in range(self.center.num_workers):
-            self._workers.append(self._start(worker))
-            self._begin_window(worker, 0.0)
+        for machine in range(num_machines):
+            self._take_share(machine, 0.0)
         for moment in Moment:
             self._expect(moment, 0.0)
-        while self.center.num_commits < num_commits and not self.diverged:
+        most, until = length.num_commits or math.inf, length.until
+        while self.center.num_commits < most and self._active and not self.diverged:
             version = self.center.num_commits
-            if (due := self._grace_before_next()) is not None:
-                if due > until:
-                    break
-                self.clock.now = due
-                self._take(DRIVER, version, self.look())
-            else:
-                time, worker, arrival = self._transit.pop()
-                if isinstance(arrival, Moment):
-                    if time > until:
-                        break
-                    self._happen(arrival, time)
-                    continue
-                # First come, first served: a message waits for earlier ones.
-                served = max(time, self._server_free) + self.network.service
-                if served > until:
-                    break
-                self.clock.now = self._server_free = served
-                self._arrive(worker, arrival)
+            if not self._step(until):
+                break
             if self.center.num_commits > version:
                 if self.center.num_commits % POLL_EVERY == 0:
-                    self._drop_events()
+                    self.server.read_events()
                 yield
+        if math.isfinite(until) and not self.diverged and self.center.num_commits < most and self._active:
+            self._evaluate_before(math.nextafter(until, math.inf))
         self.recorder.evaluate(self.center.snapshot())
+
+    def _step(self, until: float) -> bool:
+        """Handle what happens next, and return `True`; `False` if it happens after `until`."""
+        if (due := self._grace_before_next()) is not None:
+            if due > until:
+                return False
+            self._go_on_to(due)
+            self._take(DRIVER, self.center.num_commits, self.server.look())
+            return True
+        time, worker, arrival = self._transit.pop()
+        if isinstance(arrival, Moment):
+            if time > until:
+                return False
+            self._evaluate_before(time)
+            self._happen(arrival, time)
+            return True
+        num_bytes = self._bytes_of(worker, arrival)
+        if self.queue.done(time, num_bytes) > until:
+            return False
+        self._go_on_to(self.queue.handle(time, num_bytes))
+        self._arrive(worker, arrival)
+        return True
+
+    def _go_on_to(self, time: float) -> None:
+        """Let the clock go on to `time`."""
+        self._evaluate_before(time)
+        self.clock.now = time
+
+    def _evaluate_before(self, time: float) -> None:
+        """Evaluate the center at the even times before `time`."""
+        while self.recorder.next_look < time:
+            self.recorder.look(self.center.snapshot)
+
+    def _bytes_of(self, worker: int, arrival: Arrival) -> int:
+        """Return the bytes for which the server handles a message that arrives."""
+        if arrival is Arrival.COMMIT or arrival is Arrival.DUPLICATE:
+            ahead = 1 if arrival is Arrival.COMMIT else 0
+            return self.links.commit_bytes(worker, self._workers[worker].sequence + ahead)
+        return self.links.join_bytes if arrival is Arrival.LEAVE else self.links.joined_bytes
+
+    @property
+    def center(self) -> Center | Fragmented:
+        """The center of the server's present process."""
+        return self.server.center
 
     def result(self) -> Result:
         """Return the trajectory so far."""
-        return self.recorder.result(self.center.algorithm, self.center.num_workers, self.diverged)
+        center = self.center
+        return self.recorder.result(center.algorithm, center.num_workers, self.diverged, self.queue)
 
     def _grace_before_next(self) -> float | None:
         """Return when the grace of the open round is over, if that is before the next message is handled."""
         due = self.center.due
         if due is None or (first := self._transit.next()) is None:
             return due
-        time, arrival = first
+        time, worker, arrival = first
         if not isinstance(arrival, Moment):
-            time = max(time, self._server_free) + self.network.service
+            time = self.queue.done(time, self._bytes_of(worker, arrival))
         return due if due <= time else None
-
-    def _begin(self, center: Center | Fragmented, restart: bool = False) -> None:
-        """Use a new `center` from now on."""
-        self.center, self.handle, self.look = center, center.handle, center.look
-        if self.record is not None:
-            self._end_record()
-            self._recorded = Recorded(center, self.record, restart=restart)
-            self.handle, self.look = self._recorded.handle, self._recorded.look
-
-    def close(self) -> None:
-        """Read the last events, and end the record, if there is one."""
-        self._drop_events()
-        self._end_record()
-
-    def _end_record(self) -> None:
-        if self._recorded is not None:
-            self._recorded.close()
 
     def _expect(self, moment: Moment, now: float) -> None:
         self._transit.push(self.schedule.next(moment, now), DRIVER, moment)
@@ -150,7 +159,7 @@ class Simulation:
         """Handle an event of the whole job."""
         match moment:
             case Moment.SNAPSHOT:
-                self._snapshot = take_snapshot(self.center, {})
+                self.server.take_snapshot()
             case Moment.SERVER_FAILS:
                 self._restore(time + self.outages.server_restart)
             case Moment.JOB_FAILS:
@@ -161,31 +170,29 @@ class Simulation:
 
     def _restore(self, up: float) -> None:
         """Restart the server at `up` from its last snapshot; workers that wait for it send again."""
-        self._drop_events()
-        center = self.make_center()
-        restore_snapshot(center, self._snapshot, self._seen)
-        self._begin(center, restart=True)
-        self._snapshot = take_snapshot(self.center, {})  # The center now owns the old one's arrays.
+        self.server.restart()
         self.recorder.roll_back(self.center.num_commits, self.center.snapshot())
         self._joined = None
-        self._server_free = max(self._server_free, up)
+        self.queue.free = max(self.queue.free, up)
         under_way = self._transit.workers()
-        for worker in range(self.center.num_workers):
+        for worker in sorted(self._active):
             if worker not in under_way:  # Its message was in an open round, which is lost.
-                self._transit.push(up + self._transfer_of(worker), worker, Arrival.DUPLICATE)
+                self._send_again(worker, up)
 
     def _stop(self, up: float) -> None:
         """Stop all workers; they join again at `up`."""
         self._transit.drop_messages()
-        for worker in range(self.center.num_workers):
-            self._transit.push(up + self.network.latency, worker, Arrival.JOIN)
+        for worker in sorted(self._active):
+            self._send_word(worker, up)
         self.recorder.num_stopped += 1
 
-    def _start(self, worker: int, attempt: int = 0) -> Worker:
-        """Join the center as a new process of `worker`."""
-        [(_, joined)] = self.handle(Join(worker, attempt))
+    def _start(self, worker: int, attempt: int = 0, again: bool = False) -> Worker:
+        """Join the center as a new process of `worker`, or with a new connection of it (`again`)."""
+        self.links.connect(worker, again)
+        [(_, joined)] = self.server.handle(Join(worker, attempt))
         if not isinstance(joined, Joined):
             raise TypeError(f"Expected Joined. Received: {joined!r}")
+        self.links.join(worker, joined)
         version = self.center.num_commits
         if self._joined is None or self._joined[0] != version:
             joined.center.flags.writeable = False
@@ -222,32 +229,31 @@ class Simulation:
             now: start of the window.
             reply: arrival of the reply to the previous window, which the worker needs to send this one.
         """
-        failures, state = self.failures, self._workers[worker]
-        failed = None
+        state = self._workers[worker]
         state.window = self._exchanges.next_steps(state)
-        seconds = self.window_time(worker, state.window)
-        if failures.straggle and self.faults.random() < failures.straggle:
-            seconds *= failures.slowdown
-        if failures.crash and self.faults.random() < failures.crash:
-            failed = now + seconds * self.faults.random() + failures.restart
-        elif (dead := self.schedule.failure_of(worker, now, now + seconds)) is not None:
-            failed = dead + self.outages.worker_restart
+        machine = self.shares.machine(worker)
+        if (left := self.shares.left(worker, state.step)) is not None:
+            state.window = min(state.window, left)
+            if left == 0:
+                self._send_word(worker, now, Arrival.LEAVE)
+                return
+        seconds, failed = self.accidents.window(machine, now, state.window)
         if failed is not None:
-            self._transit.push(failed + self.network.latency, worker, Arrival.JOIN)
+            self._send_word(worker, failed)
         else:
             # The steps that the worker trains without the reply, and then those for which it needs it.
             early = seconds * state.trained / state.window if self._exchanges.late else seconds
             needs_it = max(now + early, now if reply is None else reply)
             state.sent_at, state.seconds = needs_it + (seconds - early), seconds
-            self._transit.push(state.sent_at + self._transfer_of(worker, 1), worker, Arrival.COMMIT)
+            num_bytes = self.links.commit_bytes(worker, state.sequence + 1)
+            self._transit.push(state.sent_at + self.links.seconds(num_bytes), worker, Arrival.COMMIT)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
-        if arrival is Arrival.JOIN:
-            self.recorder.num_crashes += 1
-            self.recorder.bytes_received += 4 * self.center.size
-            self.schedule.started(worker, self.clock.now)
-            self._workers[worker] = self._start(worker, self._workers[worker].attempt + 1)
-            self._begin_window(worker, self.clock.now + self._transit.whole)
+        if arrival is Arrival.JOIN or arrival is Arrival.TAKE:
+            self._join(worker, replaces=arrival is Arrival.JOIN)
+            return
+        if arrival is Arrival.LEAVE:
+            self._leave(worker)
             return
         state = self._workers[worker]
         if arrival is Arrival.DUPLICATE:
@@ -256,17 +262,63 @@ class Simulation:
             self._exchanges.train(worker, state)
         if state.sent is None:
             raise RuntimeError(f"Worker {worker} has nothing to send.")
-        self.recorder.bytes_sent += state.sent.message.nbytes
-        self._exchange(state.sent)
+        request, num_bytes = self.links.send(state.sent)
+        if request is not state.sent:
+            state.message = state.sent.message  # What the center decodes.
+        self.recorder.bytes_sent += num_bytes
+        self._take(worker, self.center.num_commits, self.server.handle(request))
 
-    def _transfer_of(self, worker: int, ahead: int = 0) -> float:
-        """Return the transfer time of a worker's last message, or of the one `ahead` of it."""
-        return self._transit.seconds(self._workers[worker].sequence + ahead)
+    def _join(self, worker: int, replaces: bool) -> None:
+        """Let a process train as a worker: it replaces one that has failed, or takes a share of the queue."""
+        self.recorder.bytes_sent += self.links.join_bytes
+        self.recorder.bytes_received += self.links.joined_bytes
+        if replaces:
+            self.recorder.num_crashes += 1
+            self.schedule.started(self.shares.machine(worker), self.clock.now)
+        self._workers[worker] = self._start(worker, self._attempts(worker))
+        self._begin_window(worker, self.clock.now + self.links.seconds(self.links.joined_bytes))
 
-    def _exchange(self, request: Exchange) -> None:
-        """Pass a commit to the center, record the result, and send the answers back."""
+    def _leave(self, worker: int) -> None:
+        """Let a worker go whose share has run out; its machine may take the next one."""
         version = self.center.num_commits
-        self._take(request.worker, version, self.handle(request))
+        answers = self.server.handle(Leave(worker, rests=self.shares.rests(worker)))
+        if not any(isinstance(answer, Rejoin) for to, answer in answers if to == worker):
+            self._active.discard(worker)
+            if math.isfinite(self.outages.server):  # A server confirms it only after a snapshot.
+                self.server.take_snapshot()
+            self._idle.append(self.shares.give_back(worker))
+        self._take(worker, version, answers)
+        idle, self._idle = self._idle, []
+        for machine in idle:
+            self._take_share(machine, self.clock.now + self.links.seconds(self.links.join_bytes))
+
+    def _take_share(self, machine: int, now: float) -> None:
+        """Let a machine without a share train the next one."""
+        worker = self.shares.take(machine)
+        if worker is None:
+            self._idle.append(machine)
+            return
+        self._active.add(worker)
+        if now == 0.0:  # All are there when the run begins.
+            self._workers[worker] = self._start(worker)
+            self._begin_window(worker, now)
+        else:
+            self._send_word(worker, now, Arrival.TAKE)
+
+    def _attempts(self, worker: int) -> int:
+        """Return how many processes have trained as a worker."""
+        before = self._workers.get(worker)
+        return 0 if before is None else before.attempt + 1
+
+    def _send_word(self, worker: int, now: float, arrival: Arrival = Arrival.JOIN) -> None:
+        """Send a message without a vector."""
+        self._transit.push(now + self.links.seconds(self.links.join_bytes), worker, arrival)
+
+    def _send_again(self, worker: int, now: float) -> None:
+        """Send a worker's last commit once more, over a new connection."""
+        self.links.connect(worker, again=True)
+        num_bytes = self.links.commit_bytes(worker, self._workers[worker].sequence)
+        self._transit.push(now + self.links.seconds(num_bytes), worker, Arrival.DUPLICATE)
 
     def _take(self, sender: int, version: int, answers: list[Answer]) -> None:
         """Record a commit since `version`, and send the `answers` to the workers."""
@@ -285,30 +337,24 @@ class Simulation:
             return
         if isinstance(answer, Rejoin):  # The server has restarted and does not know it: its window is lost.
             before = self._workers[worker]
-            self._workers[worker] = self._start(worker, before.attempt)
+            self._workers[worker] = self._start(worker, before.attempt, again=True)
             self._workers[worker].replica = before.replica  # The process is still alive.
-            self._begin_window(worker, self.clock.now + 2 * self._transit.whole)
+            self._begin_window(worker, self.clock.now + 2 * self.links.seconds(self.links.joined_bytes))
+            return
+        if isinstance(answer, Done):  # It has left.
             return
         if not isinstance(answer, Exchanged):
             raise TypeError(f"Expected Exchanged. Received: {answer!r}")
-        lost = self.failures.lost_reply
-        if lost and self.faults.random() < lost:
-            self._transit.push(
-                self.clock.now + self.failures.timeout + self._transfer_of(worker), worker, Arrival.DUPLICATE
-            )
+        again = self.accidents.lost_reply(self.shares.machine(worker), self.clock.now)
+        if again is not None:
+            self._send_again(worker, again)
             return
-        if self.schedule.is_cut(worker, self.clock.now):
-            self._transit.push(
-                self.clock.now + self.outages.cut_restart + self._transfer_of(worker),
-                worker,
-                Arrival.DUPLICATE,
-            )
-            return
-        self.recorder.bytes_received += answer.reply.nbytes
+        answer, num_bytes = self.links.receive(worker, answer)
+        self.recorder.bytes_received += num_bytes
         state = self._workers[worker]
         start = state.local
         self._exchanges.take_up(state, answer)
-        received = self.clock.now + self._transfer_of(worker)
+        received = self.clock.now + self.links.seconds(num_bytes)
         state.weights = start if self.config.overlap is True and start is not None else state.adopted
         if self.config.overlap:
             self._begin_window(worker, state.sent_at, received)
@@ -317,16 +363,3 @@ class Simulation:
             state.next_window = self._length(answer)
             self._begin_window(worker, received)
         state.local = state.message = state.sent = None
-
-    def _drop_events(self) -> None:
-        """Read the center's events, so that it drops them."""
-        more, on_event = True, self.on_event
-        while more:
-            [(_, polled)] = self.handle(Poll(self._seen))
-            if not isinstance(polled, Polled):
-                raise TypeError(f"Expected Polled. Received: {polled!r}")
-            self._seen, more = polled.next, False
-            if on_event is not None:
-                more = bool(polled.events)
-                for event in polled.events:
-                    on_event(event)

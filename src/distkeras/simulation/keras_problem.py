@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from distkeras.algorithms import Vector
 from distkeras.center import Layout
+from distkeras.simulation.batch_size import BatchSize
 from distkeras.simulation.gradients import differentiable
+from distkeras.simulation.partition import Partition, Rows
 from distkeras.simulation.problem import Replica
 
 Array = npt.NDArray[Any]
@@ -23,8 +25,9 @@ EVALUATE_ROWS = 2048
 class KerasProblem:
     """A Keras model that each worker trains on its share of rows, by gradient descent or a Keras optimizer.
 
-    Worker i of N trains rows i, i + N, i + 2N ..., shuffled again each epoch; a minibatch may span two
-    epochs. A worker that fails loses its place in the data, its optimizer's state and its window.
+    Worker i of N trains rows i, i + N, i + 2N ..., or a share with labels of its own, shuffled again each
+    epoch; a minibatch may span two epochs. A worker that fails loses its place in the data, its optimizer's
+    state and its window.
 
     Memory: besides the simulator's vector per worker, its velocity (for algorithms with momentum) or its
     optimizer's variables. On TensorFlow and PyTorch all workers use the model in turn, so its own weights are
@@ -35,15 +38,21 @@ class KerasProblem:
         x: inputs, shape (rows, ...).
         y: targets, shape (rows, ...).
         loss: a Keras loss or its name.
-        batch_size: rows per minibatch.
+        batch_size: rows per minibatch; 32 by default.
+        global_batch_size: rows of the minibatches of all workers together, in place of `batch_size`: each of
+            N workers has `global_batch_size // N` in its own.
         optimizer: a Keras optimizer or its name; `simulate` then ignores its `learning_rate`. Gradient
             descent by default.
         validation: `(x, y)` for evaluations of the center; the training data by default.
         metrics: Keras metrics or their names (of the classes, in snake case: not the shorthand "accuracy"),
             computed over the validation data.
+        partition: what the rows are divided by: `"rows"` for shares that are alike, `"labels"` for shares
+            that differ in labels and size, see `Partition`.
+        alpha: for `"labels"`, the concentration of the Dirichlet distribution: the smaller, the more the
+            shares differ.
 
     Raises:
-        ValueError: the model is not built, or arrays have different lengths.
+        ValueError: the model is not built, arrays have different lengths, or a number is out of range.
 
     Example:
         >>> problem = KerasProblem(model, x, y, loss="sparse_categorical_crossentropy",
@@ -59,10 +68,13 @@ class KerasProblem:
         y: Array,
         *,
         loss: Any,
-        batch_size: int = 32,
+        batch_size: int | None = None,
+        global_batch_size: int | None = None,
         optimizer: Any = None,
         validation: tuple[Array, Array] | None = None,
         metrics: Sequence[Any] = (),
+        partition: Literal["rows", "labels"] = "rows",
+        alpha: float = 1.0,
     ) -> None:
         import keras
 
@@ -70,9 +82,9 @@ class KerasProblem:
             raise ValueError(f"Build the model first, for example with `keras.Input`. Received: {model!r}")
         self._x, self._y = _same_length("x", x, y)
         self._validation = _same_length("validation", *(validation or (x, y)))
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size!r}")
-        self._batch_size = batch_size
+        self._batch = BatchSize(batch_size, global_batch_size)
+        self._partition = Partition(partition, alpha)
+        self._shares: dict[int, list[Rows]] = {}
         if optimizer is not None:
             given = keras.optimizers.get(optimizer)
             optimizer = type(given).from_config(given.get_config())
@@ -104,7 +116,11 @@ class KerasProblem:
 
     def steps_per_epoch(self, num_workers: int) -> int:
         """Return the number of minibatches in a worker's share of the rows."""
-        return math.ceil(len(self._x) / num_workers / self._batch_size)
+        return math.ceil(len(self._x) / num_workers / self._batch.of(num_workers))
+
+    def steps_of_share(self, worker: int, num_workers: int) -> int:
+        """Return the number of minibatches in the share of one worker."""
+        return math.ceil(self._share(worker, num_workers).size / self._batch.of(num_workers))
 
     def load(self, weights: Vector) -> None:
         """Write the weights of a center into the model."""
@@ -133,7 +149,7 @@ class KerasProblem:
             self._step(weights[:split], gradient, replica)
             weights[split:] = statistics
         memory["local"] = local
-        return weights, num_steps * self._batch_size
+        return weights, num_steps * self._batch.of(replica.num_workers)
 
     def evaluate(self, weights: Vector) -> dict[str, float]:
         """Return the loss (without regularizers) and the metrics on the validation data."""
@@ -163,17 +179,21 @@ class KerasProblem:
         else:
             trainable -= replica.learning_rate * gradient
 
-    def _rows(self, replica: Replica) -> npt.NDArray[np.intp]:
+    def _rows(self, replica: Replica) -> Rows:
         """Return the next minibatch of the worker's share."""
-        memory = replica.memory
-        rows: npt.NDArray[np.intp] = memory.get("rows", np.zeros(0, np.intp))
-        while rows.size < self._batch_size:
-            share = np.arange(replica.worker, len(self._x), replica.num_workers)
-            if not share.size:
-                raise ValueError(f"{len(self._x)} rows are too few for {replica.num_workers} workers.")
+        memory, size = replica.memory, self._batch.of(replica.num_workers)
+        rows: Rows = memory.get("rows", np.zeros(0, np.intp))
+        while rows.size < size:
+            share = self._share(replica.worker, replica.num_workers)
             rows = np.concatenate((rows, replica.rng.permutation(share)))
-        memory["rows"] = rows[self._batch_size :]
-        return rows[: self._batch_size]
+        memory["rows"] = rows[size:]
+        return rows[:size]
+
+    def _share(self, worker: int, num_workers: int) -> Rows:
+        """Return the rows of a worker."""
+        if num_workers not in self._shares:
+            self._shares[num_workers] = self._partition.shares(self._y, num_workers)
+        return self._shares[num_workers][worker]
 
 
 def _same_length(name: str, x: Array, y: Array) -> tuple[Array, Array]:

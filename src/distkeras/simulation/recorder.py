@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
+from distkeras.simulation.conditions import Length, Seconds
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.result import Result
+from distkeras.simulation.server_queue import ServerQueue
 
 KEEP_BYTES = 2**30
 """Most memory for kept centers, in bytes."""
@@ -21,8 +24,8 @@ class Recorder:
 
     Args:
         problem: evaluates the center.
-        num_commits: largest number of commits.
-        evaluate_every: commits between two evaluations.
+        length: when the run ends.
+        evaluate_every: commits or virtual seconds between two evaluations.
         keep_centers: whether to keep every evaluated center, not only the last.
 
     Attributes:
@@ -35,20 +38,22 @@ class Recorder:
     def __init__(
         self,
         problem: Problem,
-        num_commits: int,
-        evaluate_every: int,
+        length: Length,
+        evaluate_every: int | Seconds,
         keep_centers: bool,
     ) -> None:
-        rows = 1 + -(-num_commits // evaluate_every)
-        num_bytes = rows * problem.initial.nbytes
-        if keep_centers and num_bytes > KEEP_BYTES:
+        most = _most_evaluations(length, evaluate_every)
+        num_bytes = most * problem.initial.nbytes
+        if keep_centers and not num_bytes <= KEEP_BYTES:
             raise ValueError(
-                f"{rows} centers would take {num_bytes / 2**30:.1f} GiB: pass a larger `evaluate_every`, or "
-                f"keep_centers=False. Received: evaluate_every={evaluate_every}, num_commits={num_commits}"
+                f"{most} centers would take {num_bytes / 2**30:.1f} GiB: pass a larger `evaluate_every`, or "
+                f"keep_centers=False. Received: evaluate_every={evaluate_every}, "
+                f"num_commits={length.num_commits}"
             )
         self._problem = problem
-        self._num_commits = num_commits
-        self._evaluate_every = evaluate_every
+        self._num_commits = length.num_commits
+        self._every_commits = None if isinstance(evaluate_every, Seconds) else evaluate_every
+        self._every_seconds = evaluate_every.seconds if isinstance(evaluate_every, Seconds) else math.inf
         self._keep_centers = keep_centers
         self.tell: Tell = lambda *_: None
         self._times = [0.0]
@@ -56,8 +61,10 @@ class Recorder:
         self._workers: list[int] = []
         self._staleness: list[int] = []
         self._versions: list[int] = []
+        self._evaluated: list[float] = []
         self._centers: list[Vector] = []
         self._reports: list[dict[str, float]] = []
+        self._looks = 1
         self.bytes_sent = 0
         self.bytes_received = 0
         self.num_crashes = 0
@@ -72,19 +79,40 @@ class Recorder:
         self._workers.append(worker)
         self._staleness.append(staleness)
         version = len(self._workers)
-        return version % self._evaluate_every == 0 or version == self._num_commits
+        if self._every_commits is not None and version % self._every_commits == 0:
+            return True
+        return version == self._num_commits
+
+    @property
+    def next_look(self) -> float:
+        """The virtual time of the next evaluation at an even time; infinity for none."""
+        return self._looks * self._every_seconds
+
+    def look(self, read: Callable[[], Vector]) -> None:
+        """Record the metrics of the center, which `read` returns, at `next_look`."""
+        time, self._looks = self.next_look, self._looks + 1
+        if self._versions[-1] != len(self._workers):
+            self._evaluate(read(), time)
+        else:  # The center is the same.
+            self._note(self._centers[-1], self._reports[-1], time)
 
     def evaluate(self, center: Vector) -> None:
         """Record the problem's metrics of `center`, the last version, unless they are recorded already."""
-        version = len(self._workers)
-        if self._versions and self._versions[-1] == version:
-            return
+        if not self._versions or self._versions[-1] != len(self._workers):
+            self._evaluate(center, self._times[-1])
+
+    def _evaluate(self, center: Vector, time: float) -> None:
+        self._note(center, self._problem.evaluate(center), time)
+
+    def _note(self, center: Vector, report: dict[str, float], time: float) -> None:
         if not self._keep_centers:
             self._centers.clear()
+        version = len(self._workers)
         self._centers.append(center)
         self._versions.append(version)
-        self._reports.append(self._problem.evaluate(center))
-        self.tell(self._samples[-1], version, self._reports[-1], self._times[-1])
+        self._reports.append(report)
+        self._evaluated.append(time)
+        self.tell(self._samples[-1], version, report, time)
 
     def roll_back(self, version: int, center: Vector) -> None:
         """Drop what came after `version`, whose center is `center`; it will be trained again."""
@@ -93,13 +121,14 @@ class Recorder:
         while self._versions and self._versions[-1] > version:
             self._versions.pop()
             self._reports.pop()
+            self._evaluated.pop()
             if self._centers:  # Without `keep_centers` there is only the last one.
                 self._centers.pop()
         self.num_restored += 1
         self.evaluate(center)
 
-    def result(self, algorithm: Algorithm, num_workers: int, diverged: bool) -> Result:
-        """Return the recorded trajectory."""
+    def result(self, algorithm: Algorithm, num_workers: int, diverged: bool, queue: ServerQueue) -> Result:
+        """Return the recorded trajectory, and how busy the server was."""
         metrics = {
             name: np.array([report[name] for report in self._reports], np.float64)
             for name in self._reports[0]
@@ -112,6 +141,7 @@ class Recorder:
             workers=np.array(self._workers, np.int64),
             staleness=np.array(self._staleness, np.int64),
             versions=np.array(self._versions, np.int64),
+            evaluated=np.array(self._evaluated, np.float64),
             centers=np.stack(self._centers),
             losses=metrics.pop("loss"),
             metrics=metrics,
@@ -121,5 +151,15 @@ class Recorder:
             num_duplicates=self.num_duplicates,
             num_restored=self.num_restored,
             num_stopped=self.num_stopped,
+            server_seconds=queue.busy,
+            waiting_seconds=queue.waiting,
+            num_messages=queue.num_messages,
             diverged=diverged,
         )
+
+
+def _most_evaluations(length: Length, evaluate_every: int | Seconds) -> float:
+    """Return how many evaluations there are at most; infinity if that is not known before the run."""
+    if isinstance(evaluate_every, Seconds):
+        return 2 + length.until // evaluate_every.seconds
+    return math.inf if length.num_commits is None else 1 + -(-length.num_commits // evaluate_every)

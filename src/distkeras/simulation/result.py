@@ -22,16 +22,19 @@ class Result:
     """The history of a center over n commits (a synchronous round is one commit), evaluated E times.
 
     With `evaluate_every=1`, E = n + 1, and row k of `centers` is the center after k commits. A diverged run
-    ends at its last finite message: its n is smaller than `num_commits`.
+    ends at its last finite message: its n is smaller than `num_commits`. With evaluations at even times, the
+    same version may be evaluated several times.
 
     Attributes:
         algorithm: the algorithm.
         num_workers: workers of the job.
         times: virtual seconds at which each version of the center was made, shape (n + 1,); the first is 0.
         samples: rows behind each version, shape (n + 1,).
-        workers: the committing workers, shape (n,); -1 for a synchronous round.
+        workers: the committing workers, shape (n,); -1 for a synchronous round. In an elastic training, the
+            shares.
         staleness: staleness of each commit, shape (n,); for a round, of its oldest message.
         versions: the commits after which the center was evaluated, shape (E,).
+        evaluated: virtual seconds of the evaluations, shape (E,).
         centers: the evaluated centers, shape (E, d); without `keep_centers` only the last, shape (1, d).
         losses: losses of the evaluated centers, shape (E,).
         metrics: other metrics of the evaluated centers, by name, each of shape (E,).
@@ -41,6 +44,9 @@ class Result:
         num_duplicates: duplicate commits, which were answered but not applied.
         num_restored: times that the server failed and restarted from a snapshot.
         num_stopped: times that the whole job, or all its workers together, failed.
+        server_seconds: virtual seconds for which the server handled messages.
+        waiting_seconds: virtual seconds for which messages waited for the server, all together.
+        num_messages: messages that the server handled.
         diverged: whether the center refused a message for NaN or infinity, which ends the run.
     """
 
@@ -51,6 +57,7 @@ class Result:
     workers: Integers
     staleness: Integers
     versions: Integers
+    evaluated: Floats
     centers: npt.NDArray[np.float32]
     losses: Floats
     metrics: dict[str, Floats]
@@ -60,7 +67,20 @@ class Result:
     num_duplicates: int
     num_restored: int
     num_stopped: int
+    server_seconds: float
+    waiting_seconds: float
+    num_messages: int
     diverged: bool
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the time to the last commit for which the server handled messages; 0 without commits."""
+        return self.server_seconds / self.times[-1] if self.times[-1] else 0.0
+
+    @property
+    def mean_wait(self) -> float:
+        """Mean virtual seconds for which a message waited for the server."""
+        return self.waiting_seconds / max(1, self.num_messages)
 
     @property
     def num_commits(self) -> int:
@@ -85,7 +105,8 @@ class Result:
         frame["worker"] = pd.Series(self.workers, index=commits, dtype="Int64")
         frame["staleness"] = pd.Series(self.staleness, index=commits, dtype="Int64")
         for name, values in {"loss": self.losses, **self.metrics}.items():
-            frame[name] = pd.Series(values, index=self.versions)
+            by_version = pd.Series(values, index=self.versions)
+            frame[name] = by_version[~by_version.index.duplicated()]
         return frame.rename_axis("commit").reset_index()
 
     def plot(self) -> Any:
@@ -97,10 +118,10 @@ class Result:
         figure = Figure(figsize=(12, 3.5), layout="constrained")
         by_time, by_samples, histogram = figure.subplots(1, 3)
         for axes, along, label in (
-            (by_time, self.times, "virtual time [s]"),
-            (by_samples, self.samples, "samples"),
+            (by_time, self.evaluated, "virtual time [s]"),
+            (by_samples, self.samples[self.versions], "samples"),
         ):
-            axes.plot(along[self.versions], self.losses)
+            axes.plot(along, self.losses)
             axes.set(xlabel=label, ylabel="loss")
             if np.all(self.losses > 0):
                 axes.set_yscale("log")

@@ -40,7 +40,7 @@ def kept(
         written.begin(
             {**settings, "algorithm": rule, "num_workers": config.num_workers}, facts={"simulation": True}
         )
-        simulation.on_event = written.write
+        simulation.server.on_event = written.write
         simulation.recorder.tell = lambda *facts: written.write(CenterEvaluated(*facts))
         yield
         reason = "diverged" if simulation.diverged else "finished"

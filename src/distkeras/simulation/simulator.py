@@ -12,16 +12,24 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig, Fragmented, Layout, fragments_of, shard_bounds
+from distkeras.center.elastic import Elastic
 from distkeras.runs import RunOptions
-from distkeras.simulation.conditions import Failures, Network, Outages
+from distkeras.simulation.accidents import Accidents
+from distkeras.simulation.conditions import Failures, Length, Network, Outages, Seconds
 from distkeras.simulation.event_loop import Simulation
+from distkeras.simulation.links import Links
 from distkeras.simulation.outages import Schedule
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
 from distkeras.simulation.run import kept
+from distkeras.simulation.server import Server
+from distkeras.simulation.server_queue import ServerQueue
+from distkeras.simulation.shares import Shares
 from distkeras.simulation.state import Inner, VirtualClock
 from distkeras.simulation.step_time import Gamma, StepTime
+from distkeras.wire import codecs
+from distkeras.wire.codecs import Codec
 
 
 def simulate(
@@ -29,18 +37,21 @@ def simulate(
     problem: Problem,
     *,
     num_workers: int,
-    num_commits: int,
+    num_commits: int | None = None,
     learning_rate: float | None = None,
     step_time: StepTime | None = None,
     network: Network | None = None,
     failures: Failures | None = None,
     outages: Outages | None = None,
     until: float = math.inf,
+    num_epoch: int | None = None,
+    elastic: bool = False,
+    compression: str | Codec | None = None,
     quorum: int | None = None,
     grace: float = 0.0,
     overlap: bool | int = False,
     num_shards: int | None = None,
-    evaluate_every: int = 1,
+    evaluate_every: int | Seconds = 1,
     keep_centers: bool = True,
     seed: int = 0,
     progress: bool = False,
@@ -61,21 +72,31 @@ def simulate(
         algorithm: the algorithm. Its `communication_window` counts steps; `None` is one epoch of the problem.
         problem: the problem to train.
         num_workers: simulated workers, all alive from time 0.
-        num_commits: commits to the center, or rounds of a synchronous algorithm.
+        num_commits: commits to the center, or rounds of a synchronous algorithm, after which the run ends;
+            `None` for `until` or `num_epoch` alone.
         learning_rate: learning rate of the inner optimizer, which is gradient descent unless the problem has
             its own. By default the algorithm's `learning_rate` if it has one, else 0.01.
         step_time: seconds per step; `Gamma()` by default, a homogeneous cluster with 1 second per step.
-        network: latency, bandwidth and service time of the server; all 0 or unlimited by default.
+        network: latency, bandwidth, and service time and number of the servers; all 0 or unlimited, and one
+            server, by default.
         failures: crashes, stragglers and lost replies, by window; none by default.
         outages: failing processes and lost connections, by time; none by default.
-        until: virtual seconds after which the run ends even before `num_commits`.
+        until: virtual seconds after which the run ends in any case.
+        num_epoch: epochs of each worker's share, after which it leaves, as on Spark; the run ends when all
+            have left. `None` for shares without end.
+        elastic: whether the rows lie in four shares for each worker, of which a worker takes the next one
+            when it has trained one for an epoch, as in an elastic training on Spark. Needs `num_epoch`; the
+            shares are then the workers that `problem` sees.
+        compression: codec of the messages, or its name, as of a trainer: messages lose and take as many bytes
+            as on the wire. `None` for none.
         quorum: messages that complete a synchronous round; those of all workers by default.
         grace: virtual seconds for which a round stays open after its quorum; by default 0.
         overlap: steps that a worker trains while a message is exchanged, fewer than its window has; `True`
             for the whole next window. By default it waits for the reply.
         num_shards: shards of the center; chosen by size by default, and by tensor for algorithms that need
             tensors.
-        evaluate_every: commits between two evaluations of the center; always includes the first and last.
+        evaluate_every: commits between two evaluations of the center, or `Seconds`; always includes the first
+            and last version.
         keep_centers: whether to keep every evaluated center, not only the last.
         seed: seed of all random generators.
         progress: whether to show a progress bar.
@@ -88,8 +109,8 @@ def simulate(
 
     Raises:
         FileExistsError: the file `record` exists.
-        ValueError: a number is out of range, the kept centers would take more than 1 GiB, or the address
-            holds a run.
+        ValueError: a number is out of range, the run has no end, the kept centers would take more than 1 GiB,
+            the algorithm does not fit `compression`, `elastic` or `num_epoch`, or the address holds a run.
 
     Example:
         >>> from distkeras.algorithms import DOWNPOUR
@@ -99,20 +120,23 @@ def simulate(
         >>> result.centers.ravel().tolist(), result.times.tolist()
         ([1.0, 0.5, 0.25], [0.0, 1.0, 2.0])
     """
-    _check_counts(num_workers=num_workers, num_commits=num_commits, evaluate_every=evaluate_every)
+    _check_counts(num_workers=num_workers)
+    if not isinstance(evaluate_every, Seconds):
+        _check_counts(evaluate_every=evaluate_every)
+    length = Length(num_commits, until, num_epoch, elastic)
     if learning_rate is None:
         learning_rate = getattr(algorithm, "learning_rate", 0.01)
     if not 0 <= learning_rate < float("inf"):
         raise ValueError(
             f"`learning_rate` must be at least 0 and finite. Received: learning_rate={learning_rate!r}"
         )
-    recorder = Recorder(problem, num_commits, evaluate_every, keep_centers)
-    if not until > 0:
-        raise ValueError(f"`until` must be positive (virtual seconds). Received: until={until!r}")
+    recorder = Recorder(problem, length, evaluate_every, keep_centers)
     clock = VirtualClock()
+    workers = Elastic(num_workers, num_workers) if elastic else None
     config = CenterConfig(
         algorithm,
-        num_workers,
+        num_workers if workers is None else workers.num_shares,
+        elastic=workers,
         num_trainable=problem.num_trainable,
         quorum=quorum,
         grace=grace,
@@ -122,28 +146,34 @@ def simulate(
     )
     if record is not None and os.path.exists(record):
         raise FileExistsError(f"Expected a new file: a record holds one run. Received: record={record!r}")
+    _check_shares(length, config)
     kind = Center if config.fragments is None else Fragmented
     inner = Inner(
         learning_rate=learning_rate,
         momentum=algorithm.inner_momentum,
-        window=algorithm.communication_window or problem.steps_per_epoch(num_workers),
+        window=algorithm.communication_window or problem.steps_per_epoch(config.num_workers),
         seed=seed,
     )
     chance, faults, failing = (np.random.default_rng((seed, stream)) for stream in (0, 1, 3))
     outages = outages or Outages()
+    network = network or Network()
+    make_center = partial(kind, config, problem.initial, clock=clock, num_shards=num_shards)
     simulation = Simulation(
-        make_center=partial(kind, config, problem.initial, clock=clock, num_shards=num_shards),
-        record=record,
+        server=Server(make_center, record),
         clock=clock,
         problem=problem,
         inner=inner,
-        window_time=(step_time or Gamma()).windows(num_workers, chance),
-        network=network or Network(),
-        failures=failures or Failures(),
-        outages=outages,
-        schedule=Schedule(outages, num_workers, failing),
+        accidents=Accidents(
+            window_time=(step_time or Gamma()).windows(num_workers, chance),
+            failures=failures or Failures(),
+            outages=outages,
+            schedule=Schedule(outages, num_workers, failing),
+            chance=faults,
+        ),
+        links=Links(network, config, problem.initial.size, codecs.get(compression)),
+        queue=ServerQueue(network),
+        shares=Shares(problem, config, num_epoch),
         config=config,
-        faults=faults,
         recorder=recorder,
     )
     settings = {"num_commits": num_commits, "learning_rate": learning_rate, "seed": seed, "quorum": quorum}
@@ -153,9 +183,9 @@ def simulate(
         _bar(algorithm, num_commits, progress) as advance,
         np.errstate(over="ignore", invalid="ignore"),
     ):
-        for _ in simulation.commits(num_commits, until):
+        for _ in simulation.commits(length, num_workers):
             advance()
-        simulation.close()
+        simulation.server.close()
         return simulation.result()
 
 
@@ -169,6 +199,16 @@ def _layout_of(problem: Problem, algorithm: Algorithm) -> Layout:
     return Layout(trainable, (("statistics", (size - num_trainable,)),) if size > num_trainable else ())
 
 
+def _check_shares(length: Length, config: CenterConfig) -> None:
+    """Raise ValueError if shares are to run out where windows overlap their exchanges."""
+    if length.num_epoch is not None and (config.overlap or config.fragments is not None):
+        raise ValueError(
+            "Shares that run out (`num_epoch`) are simulated without overlap and fragments only: end the run "
+            f"with `num_commits` or `until`. Received: num_epoch={length.num_epoch}, "
+            f"overlap={config.overlap!r}, fragments={config.num_fragments}"
+        )
+
+
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -176,7 +216,7 @@ def _check_counts(**counts: int) -> None:
 
 
 @contextmanager
-def _bar(algorithm: Algorithm, num_commits: int, show: bool) -> Iterator[Callable[[], None]]:
+def _bar(algorithm: Algorithm, num_commits: int | None, show: bool) -> Iterator[Callable[[], None]]:
     """Yield the function to call after each commit."""
     if not show:
         yield lambda: None

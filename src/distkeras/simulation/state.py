@@ -17,6 +17,8 @@ class Arrival(Enum):
     COMMIT = "commit"
     DUPLICATE = "duplicate"
     JOIN = "join"
+    TAKE = "take"
+    LEAVE = "leave"
 
 
 @dataclass

@@ -1,0 +1,58 @@
+"""What befalls single workers of a simulation: the time of a window, failures in it, and lost replies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distkeras.simulation.conditions import Failures, Outages
+from distkeras.simulation.outages import Schedule
+from distkeras.simulation.step_time import WindowTime
+
+
+@dataclass
+class Accidents:
+    """Draws the time of each window and what goes wrong in it.
+
+    Attributes:
+        window_time: seconds of a machine's steps.
+        failures: failures of windows, each with its own probability.
+        outages: recovery times of processes.
+        schedule: times of process failures.
+        chance: random generator of `failures`.
+    """
+
+    window_time: WindowTime
+    failures: Failures
+    outages: Outages
+    schedule: Schedule
+    chance: np.random.Generator
+
+    def window(self, machine: int, now: float, num_steps: int) -> tuple[float, float | None]:
+        """Return the seconds of a window that begins now, and when a machine that fails in it starts again.
+
+        Args:
+            machine: index of the machine.
+            now: start of the window.
+            num_steps: steps of the window.
+
+        Returns:
+            The seconds, and the time of the restart; `None` if it does not fail.
+        """
+        failures = self.failures
+        seconds = self.window_time(machine, num_steps)
+        if failures.straggle and self.chance.random() < failures.straggle:
+            seconds *= failures.slowdown
+        if failures.crash and self.chance.random() < failures.crash:
+            return seconds, now + seconds * self.chance.random() + failures.restart
+        if (dead := self.schedule.failure_of(machine, now, now + seconds)) is not None:
+            return seconds, dead + self.outages.worker_restart
+        return seconds, None
+
+    def lost_reply(self, machine: int, now: float) -> float | None:
+        """Return when a machine sends its commit again because the reply is lost; `None` if it is not."""
+        lost = self.failures.lost_reply
+        if lost and self.chance.random() < lost:
+            return now + self.failures.timeout
+        return now + self.outages.cut_restart if self.schedule.is_cut(machine, now) else None
