@@ -22,9 +22,9 @@ from distkeras.lifecycle.result import BY_ITSELF
 from distkeras.monitor.running import Monitors
 from distkeras.runs import EpochRecord, Run, RunOptions, RunResumed
 from distkeras.runs.counted import Seen
-from distkeras.runs.event_files import Written, without_secrets
+from distkeras.runs.event_files import Written
 from distkeras.runs.notes import Notes
-from distkeras.wire.redaction import without_secrets as hidden_anywhere
+from distkeras.wire.redaction import without_secrets
 
 if TYPE_CHECKING:
     from distkeras.algorithms import Algorithm
@@ -248,7 +248,7 @@ class Keeping:
 
     def hidden(self, text: str) -> str:
         """Return `text` without secrets."""
-        return hidden_anywhere(text) if self.run is None else self.run.hidden(text)
+        return without_secrets(text) if self.run is None else self.run.hidden(text)
 
     def write(self, event: Written) -> bool:
         """Write an event to the run, and pass it to the monitors if it is new; return whether it is.
@@ -261,7 +261,7 @@ class Keeping:
             self.run.write(event)
         is_new = not isinstance(event, Window) or self._seen.is_new(event)
         if is_new:
-            self._monitors.write(without_secrets(event, self.hidden))
+            self._monitors.write(self._without_secrets(event))
         return is_new
 
     def epoch(
@@ -319,3 +319,8 @@ class Keeping:
 
     def _key(self, member: int) -> int | None:
         return member if self._members > 1 else None
+
+    def _without_secrets(self, event: Written) -> Written:
+        found = {name: text for name in ("error", "reason") if (text := getattr(event, name, ""))}
+        hidden = {name: self.hidden(text) for name, text in found.items()}
+        return replace(event, **hidden) if hidden else event  # type: ignore[arg-type]

@@ -87,14 +87,6 @@ _LINE = msgspec.json.Decoder(tuple[str, msgspec.Raw])
 _DECODERS = {name: msgspec.json.Decoder(cls) for name, cls in _CLASSES.items()}
 
 
-def without_secrets(event: Written, hide: Callable[[str], str]) -> Written:
-    """Return `event` with texts from which `hide` has removed secrets."""
-    if type(event) not in _WITH_TEXT:
-        return event
-    texts = {name: hide(text) for name in ("error", "reason") if (text := getattr(event, name, ""))}
-    return replace(event, **texts)  # type: ignore[arg-type]  # Of a kind that has them.
-
-
 def encode(event: Written, hide: Callable[[str], str] = str) -> bytes:
     """Return `event` as a line.
 
@@ -102,7 +94,9 @@ def encode(event: Written, hide: Callable[[str], str] = str) -> bytes:
         event: the event.
         hide: removes secrets from texts.
     """
-    event = without_secrets(event, hide)
+    if type(event) in _WITH_TEXT:
+        texts = {name: hide(text) for name in ("error", "reason") if (text := getattr(event, name, ""))}
+        event = replace(event, **texts)  # type: ignore[arg-type]  # Of a kind that has them.
     if not _is_finite(event):  # JSON has no such numbers: they are texts in the file.
         return _ENCODER.encode((type(event).__name__, _without_special(asdict(event)))) + b"\n"
     return _ENCODER.encode((type(event).__name__, event)) + b"\n"
