@@ -184,7 +184,7 @@ def test_a_new_file_begins_at_a_size_and_a_half_line_of_a_killed_driver_is_left_
     names = sorted((tmp_path / "events").iterdir())
     assert [name.name for name in names][:2] == ["00001.jsonl", "00002.jsonl"]
     with names[-1].open("ab") as file:
-        file.write(files.encode(window(5))[:-7])
+        file.write(files.EVENTS.encode(window(5))[:-7])
     with Run.open(str(tmp_path), True) as second:
         second.write(window(5))
     assert [each.iteration for each in load_run(str(tmp_path)).windows()] == [0, 1, 2, 3, 4, 5]
@@ -197,7 +197,7 @@ def test_events_of_later_releases_are_passed_over(tmp_path):
     with begun(str(tmp_path)) as run:
         run.write(window(0))
     with (tmp_path / "events" / "00001.jsonl").open("ab") as file:
-        file.write(b'["FlyingStarted",{"height":3}]\n' + files.encode(window(1)))
+        file.write(b'["FlyingStarted",{"height":3}]\n' + files.EVENTS.encode(window(1)))
     assert len(list(load_run(str(tmp_path)).events())) == 2
 
 

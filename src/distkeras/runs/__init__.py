@@ -7,6 +7,7 @@ from distkeras.runs.loaded import LoadedRun, load_run
 from distkeras.runs.models import load_model, save_model
 from distkeras.runs.options import RunOptions
 from distkeras.runs.records import EpochRecord
+from distkeras.runs.rollup import Epoch, Second, Totals, WorkerSecond
 from distkeras.runs.run import Run
 
 __all__ = [
@@ -14,12 +15,16 @@ __all__ = [
     "Checkpoint",
     "CheckpointIndex",
     "Checkpoints",
+    "Epoch",
     "EpochRecord",
     "LoadedRun",
     "Run",
     "RunError",
     "RunOptions",
     "RunResumed",
+    "Second",
+    "Totals",
+    "WorkerSecond",
     "WriteFailed",
     "load_model",
     "load_run",

@@ -95,10 +95,13 @@ def counted_windows(read: Callable[[], Iterable[Written]], seen: Seen | None = N
 def _limits(events: Iterable[Written]) -> Iterator[Limits]:
     """Yield the limits at the start, and then those after each roll-back."""
     ends: dict[int, int] = {}
+    base = 0  # Epochs before the first row of the present center: it counts its own from 0.
     backs: list[tuple[ServerRestored | RunResumed, dict[int, int]]] = []
     for event in events:
         if isinstance(event, EpochEnded):
-            ends[event.epoch] = event.number
+            ends[base + event.epoch] = event.number
+        if isinstance(event, RunResumed) and event.source == "checkpoint":
+            base = event.epochs
         if isinstance(event, ServerRestored | RunResumed):
             backs.append((event, dict(ends)))
     found = [Limits()]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
-import math
-import re
 import threading
 import time
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
-from typing import IO, Any
-
-import msgspec
+from dataclasses import dataclass
+from typing import IO
 
 from distkeras.events import Event
-from distkeras.runs.folder import Folder, RunError
+from distkeras.runs.folder import Folder
+from distkeras.runs.lines import Lines, Tail, file_of, numbers_in
 from distkeras.wire.redaction import Redaction
 
 logger = logging.getLogger(__name__)
@@ -27,8 +23,6 @@ MAX_BYTES = 64 * 2**20
 """Size after which a new file begins."""
 SEGMENT_SECONDS = 5.0
 """Seconds between two files on a store that cannot append."""
-_NAME = re.compile(r"(\d{5,})\.jsonl")
-_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +32,8 @@ class RunResumed:
     Attributes:
         epochs: whole epochs that the center has behind it.
         source: "snapshot": a `ServerRestored` follows and says which windows count. "checkpoint": the windows
-            of the first `epochs` epochs count, and workers begin anew after them.
+            of the first `epochs` epochs count, and workers begin anew after them; of none, if there was no
+            checkpoint.
         timestamp: seconds since the Unix epoch.
     """
 
@@ -80,69 +75,13 @@ class WriteFailed:
 
 
 Written = Event | RunResumed | CenterEvaluated | WriteFailed
-_CLASSES = {cls.__name__: cls for cls in typing.get_args(Written)}
-_WITH_TEXT = {cls for cls in _CLASSES.values() if {"error", "reason"} & {field.name for field in fields(cls)}}
-_ENCODER = msgspec.json.Encoder()
-_LINE = msgspec.json.Decoder(tuple[str, msgspec.Raw])
-_DECODERS = {name: msgspec.json.Decoder(cls) for name, cls in _CLASSES.items()}
-
-
-def encode(event: Written, hide: Callable[[str], str] = str) -> bytes:
-    """Return `event` as a line.
-
-    Args:
-        event: the event.
-        hide: removes secrets from texts.
-    """
-    if type(event) in _WITH_TEXT:
-        texts = {name: hide(text) for name in ("error", "reason") if (text := getattr(event, name, ""))}
-        event = replace(event, **texts)  # type: ignore[arg-type]  # Of a kind that has them.
-    if not _is_finite(event):  # JSON has no such numbers: they are texts in the file.
-        return _ENCODER.encode((type(event).__name__, _without_special(asdict(event)))) + b"\n"
-    return _ENCODER.encode((type(event).__name__, event)) + b"\n"
-
-
-def decode(line: bytes) -> Written | None:
-    """Return the event in a line; `None` for a kind that this release does not know.
-
-    Raises:
-        RunError: the line is no event.
-    """
-    try:
-        name, raw = _LINE.decode(line)
-        if name not in _DECODERS:
-            return None
-        with contextlib.suppress(msgspec.ValidationError):
-            return _DECODERS[name].decode(raw)  # type: ignore[no-any-return]
-        return msgspec.convert(_with_special(msgspec.json.decode(raw)), _CLASSES[name])  # type: ignore[no-any-return]
-    except msgspec.MsgspecError as error:
-        raise RunError(f"Expected an event on each line. Received: {line[:100]!r}: {error}") from error
-
-
-def _is_finite(event: Written) -> bool:
-    for name in event.__dataclass_fields__:
-        value = getattr(event, name)
-        if isinstance(value, float) and not math.isfinite(value):
-            return False
-        if isinstance(value, dict) and not all(map(math.isfinite, value.values())):
-            return False
-    return True
-
-
-def _without_special(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_special(part) for name, part in value.items()}
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _with_special(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _with_special(part) for name, part in value.items()}
-    return _SPECIAL.get(value, value) if isinstance(value, str) else value
+EVENTS = Lines(typing.get_args(Written))
 
 
 class EventWriter:
-    """Writes events. It never writes to a file of an earlier writer, which may end in half a line.
+    """Writes events, or what is made of them, to the files of a folder.
+
+    It never writes to a file of an earlier writer, which may end in half a line.
 
     A line is in the file when `write` returns, where the store can append. Elsewhere a thread writes a file
     of the lines so far every `seconds`. If that fails, they are tried again with the next ones, and a warning
@@ -154,6 +93,8 @@ class EventWriter:
         hide: removes secrets from texts.
         max_bytes: size after which a new file begins.
         seconds: seconds between two files, or two checks.
+        name: name of the folder of the files.
+        lines: makes the lines.
     """
 
     def __init__(
@@ -163,10 +104,13 @@ class EventWriter:
         hide: Redaction,
         max_bytes: int = MAX_BYTES,
         seconds: float = SEGMENT_SECONDS,
+        name: str = FOLDER,
+        lines: Lines = EVENTS,
     ) -> None:
         self._folder, self._check, self._hide = folder, check, hide
         self._max_bytes, self._seconds = max_bytes, seconds
-        self._number = max(numbers_in(folder), default=0)
+        self._name, self._encode = name, lines.encode
+        self._number = max(numbers_in(folder, name), default=0)
         self._file: IO[bytes] | None = None
         self._bytes = 0
         self._checked = time.monotonic()
@@ -177,13 +121,13 @@ class EventWriter:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def write(self, event: Written) -> None:
+    def write(self, event: object) -> None:
         """Write an event.
 
         Raises:
             Fenced: another driver has taken the run.
         """
-        line = encode(event, self._hide)
+        line = self._encode(event, self._hide)
         with self._lock:
             self._raise_error()
             self._lines.append(line)
@@ -251,7 +195,7 @@ class EventWriter:
                 self._file.close()
             name = self._next_name()
             self._number += 1
-            self._folder.fs.makedirs(self._folder.of(FOLDER), exist_ok=True)
+            self._folder.fs.makedirs(self._folder.of(self._name), exist_ok=True)
             # Unbuffered: bytes handed to the system outlive a killed process.
             self._file = open(self._folder.of(name), "xb", buffering=0)  # noqa: SIM115 (closed by `close`)
             self._bytes, self._checked = 0, now
@@ -263,7 +207,7 @@ class EventWriter:
         self._bytes += len(line)
 
     def _next_name(self) -> str:
-        return f"{FOLDER}/{self._number + 1:05d}.jsonl"
+        return file_of(self._name, self._number + 1)
 
     def _write_segments(self) -> None:
         while not self._closing.wait(self._seconds):
@@ -276,17 +220,13 @@ class EventWriter:
                 return
 
     def _tell(self, error: OSError) -> None:
-        logger.warning("The events cannot be written, and are tried again: %s", self._hide(str(error)))
+        logger.warning(
+            "The %s cannot be written, and are tried again: %s", self._name, self._hide(str(error))
+        )
 
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
-
-
-def numbers_in(folder: Folder) -> list[int]:
-    """Return the numbers of the files of events, in order."""
-    found = map(_NAME.fullmatch, folder.names(FOLDER))
-    return sorted(int(match[1]) for match in found if match is not None)
 
 
 def read_events(folder: Folder) -> Iterator[Written]:
@@ -297,8 +237,7 @@ def read_events(folder: Folder) -> Iterator[Written]:
     Raises:
         RunError: a file is damaged.
     """
-    for number in numbers_in(folder):
-        with folder.reading(f"{FOLDER}/{number:05d}.jsonl") as path, path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n") and (event := decode(line)) is not None:
-                    yield event
+    for _, line in Tail(folder, FOLDER).new():
+        event: Written | None = EVENTS.decode(line)
+        if event is not None:
+            yield event

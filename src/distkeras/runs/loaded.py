@@ -15,6 +15,8 @@ from distkeras.runs.facts import MODEL, RESULT, SNAPSHOTS, final_of, json_of, re
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
 from distkeras.runs.models import with_snapshot
 from distkeras.runs.records import EpochRecord, read_records
+from distkeras.runs.rollup import Rolled
+from distkeras.runs.rollup_reader import read_rollups
 from distkeras.wire.lease import find_holder
 
 if TYPE_CHECKING:
@@ -96,6 +98,10 @@ class LoadedRun:
     def windows(self) -> Iterator[Window]:
         """Yield the windows that count: without those that a restored server or a resumed driver repeated."""
         return counted_windows(self.events)
+
+    def rollups(self) -> Iterator[Rolled]:
+        """Yield the windows added up by second, the epochs, and every rare event, in order."""
+        return read_rollups(self._folder)
 
     def model(
         self,

@@ -3,6 +3,7 @@
 run.json        format, settings, sessions: each driver that wrote here, with its machine and versions
 model.keras     the model as it was given: with it a snapshot opens as a model
 events/         every event, in order, one a line: `[name, fields]`
+rollups/        the same by second and by epoch
 epochs/         one record an epoch: logs, and the state of callbacks and driver
 checkpoints/    models as Keras saves them, and their index
 snapshots/      the parameter servers' own
@@ -36,6 +37,8 @@ from distkeras.runs.mirror import SnapshotMirror, remote_snapshots
 from distkeras.runs.notes import Notes
 from distkeras.runs.options import RunOptions
 from distkeras.runs.records import EpochRecord, EpochRecords
+from distkeras.runs.rollup_reader import ROLLED_UP
+from distkeras.runs.rollup_writer import RollupWriter
 from distkeras.runs.settings import plain, this_process
 from distkeras.wire.lease import Holder, Lease, find_holder
 from distkeras.wire.store import SnapshotOptions
@@ -78,6 +81,7 @@ class Run:
         self._records: dict[int | None, EpochRecords] = {}
         self._checkpoints: dict[int | None, CheckpointFolder] = {}
         self._events = EventWriter(folder, self._lease.check, self._hide)
+        self._rollups = RollupWriter(folder, self._lease.check, self._hide)
         self._mirror: SnapshotMirror | None = None
 
     @classmethod
@@ -186,14 +190,26 @@ class Run:
             "id": self._facts.get("id", self.id),
             "settings": dict(settings),
             "sessions": [*sessions, session],
+            ROLLED_UP: True,
         }
         if model is not None and not self._folder.exists(MODEL):
             with self._folder.writing(MODEL) as path:
                 model.save(path)
         self._folder.write(FACTS, json.dumps(self._facts, indent=1).encode())
         self._folder.remove(RESULT)
-        if source != "start":
-            self._events.write(RunResumed(epochs, source, time.time()))
+        self._rollups.begin(self._facts["sessions"][0]["began"])
+        if self.resumed:
+            what = (0, "checkpoint") if source == "start" else (epochs, source)
+            self._go_on(RunResumed(*what, time.time()))
+
+    def _go_on(self, resumed: RunResumed) -> None:
+        """Tell that this driver goes on with the run, after what earlier drivers have written."""
+        self._rollups.catch_up(chain(read_events(self._folder), [resumed]))
+        self._events.write(resumed)
+
+    def roll_by(self, seconds: float) -> None:
+        """Set the width of the first rollups, before the first event; one second by default."""
+        self._rollups.roll_by(seconds)
 
     def _remove_snapshots(self) -> None:
         if self._mirror is not None:
@@ -218,7 +234,9 @@ class Run:
         Raises:
             Fenced: another driver has taken the run.
         """
-        self._events.write(event)
+        with self._lock:  # So that both have one order.
+            self._events.write(event)
+            self._rollups.write(event)
         if isinstance(event, SnapshotWritten):
             if self._mirror is not None:
                 self._mirror.copy_soon()
@@ -252,7 +270,8 @@ class Run:
         with self._lock:
             self._events.flush()
             self._lease.check()
-            self._records_of(member).add(epoch, logs, state, samples)
+            record = self._records_of(member).add(epoch, logs, state, samples)
+            self._rollups.close_epoch(record)
 
     def records(self, member: int | None = None) -> list[EpochRecord]:
         """Return the records of the epochs, in order."""
@@ -370,6 +389,7 @@ class Run:
             stack.callback(self._lease.release)
             if self._mirror is not None:
                 stack.callback(self._mirror.close)
+            stack.callback(self._rollups.close)
             stack.callback(self._events.close)
 
     def __enter__(self) -> Run:
