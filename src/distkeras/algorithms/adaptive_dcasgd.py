@@ -18,8 +18,8 @@ class AdaptiveDCASGD(Algorithm):
     """DCASGD with a strength of compensation for each weight: `c <- c - eta (g + lambda_t g^2 (c - b))`.
 
     `lambda_t = lambda_0 / sqrt(M + 1e-7)` with the mean square `M <- m M + (1 - m) g^2` and `g = -d / eta`:
-    the paper's DC-ASGD-a. So the compensation does not grow with the square of the gradients, nor with that of
-    the window: `lambda_0 |g|` stands for the curvature.
+    the paper's DC-ASGD-a. So the compensation does not grow with the square of the gradients, nor with that
+    of the window: `lambda_0 |g|` stands for the curvature.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker; 1 in the paper.
@@ -27,8 +27,8 @@ class AdaptiveDCASGD(Algorithm):
         lambda_0: strength of the compensation, at least 0; 0 gives `DOWNPOUR`.
         decay: decay `m` of the mean square, in [0, 1).
 
-    Reference: Zheng et al. 2017, section 5 (DC-ASGD-a). The default of `lambda_0` is ours: at 1, quadratics of
-    curvature 1 diverge.
+    Reference: Zheng et al. 2017, section 5 (DC-ASGD-a). The default of `lambda_0` is ours: at 1, quadratics
+    of curvature 1 diverge.
     """
 
     communication_window: int | None = 1
