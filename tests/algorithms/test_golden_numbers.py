@@ -15,22 +15,32 @@ from distkeras.algorithms import (
     EAMSGD,
     EASGD,
     REGISTRY,
+    AdagradDOWNPOUR,
     AdaptiveADAG,
+    AdaptiveDCASGD,
+    Algorithm,
     Averaging,
+    DecoupledDiLoCo,
     DelayedNesterov,
     DiLoCo,
     DyLU,
     DynSGD,
+    EagerDiLoCo,
     FedAdam,
     FedBuff,
     GapAware,
     LocalSGD,
+    RescaledASGD,
+    RingleaderASGD,
     Ringmaster,
     Sequential,
     SlowMo,
+    SparseLoCo,
     StreamingDiLoCo,
     TrimmedMean,
 )
+from distkeras.wire.codecs import TopK
+from distkeras.wire.compression import packing_of
 
 A, B = 0, 1
 
@@ -91,6 +101,13 @@ def test_dynsgd_divides_by_staleness_plus_one():
     check(job, 11 / 6 + 1)
     commit(job, 0, 1.0 + 1.0)  # it holds 1.0, and three commits came since
     check(job, 17 / 6 + 1 / 4, a=37 / 12)
+
+
+@pytest.mark.parametrize("rule", [AEASGD, EAMSGD])
+def test_elastic_averaging_divides_nine_tenths_by_the_workers(rule):
+    job = Job(rule(), [1.0], 3)
+    commit(job, A, 3.0)
+    check(job, 1.6, a=2.4)  # E = 0.3 (3 - 1)
 
 
 @pytest.mark.parametrize("rule", [AEASGD, EAMSGD])
@@ -182,8 +199,8 @@ def test_fedadam():
 def test_fedadam_first_moves_by_one_tenth_over_the_root_of_one_hundredth():
     job = Job(FedAdam(), [1.0])
     commit(job, A, 3.0)
-    # By the defaults, whatever D: 0.1 * 0.1 D / sqrt(0.01 D^2) = 0.1.
-    check(job, 1.1)
+    # By the defaults, whatever D but for epsilon: 0.1 * 0.1 D / (sqrt(0.01 D^2) + 0.001), about 0.1.
+    check(job, 1 + 0.02 / ((0.99e-6 + 0.04) ** 0.5 + 0.001))
 
 
 def test_delayed_nesterov():
@@ -283,6 +300,177 @@ def test_streaming_diloco_mixes_the_center_into_what_the_worker_has_trained():
     commit(job, B, 5.5)
     # Deltas from the center, 1 and 0, not from where the workers began; m = 0.75 + 0.5.
     check(job, 5.5 + 2 * (0.5 + 0.5 * 1.25), a=0.25 * 6.5 + 0.75 * 7.75, b=0.25 * 5.5 + 0.75 * 7.75)
+
+
+def test_adagrad_at_the_server_gives_every_weight_a_rate_that_falls():
+    job = Job(AdagradDOWNPOUR(outer_learning_rate=0.5), [1.0, 1.0], 2)
+    commit(job, A, [4.0, 1.0])  # S = (9, 0): 0.5 * 3 / 3; where nothing came, nothing moves
+    check(job, [1.5, 1.0], a=[1.5, 1.0])
+    commit(job, B, [5.0, 0.0])  # S = (9 + 16, 1): 0.5 * 4 / 5, 0.5 * -1 / 1
+    check(job, [1.9, 0.5], b=[1.9, 0.5])
+
+
+def test_adaptive_dcasgd_divides_the_compensation_by_the_usual_gradient():
+    job = Job(AdaptiveDCASGD(learning_rate=0.5, lambda_0=0.1, decay=0.75), [1.0], 2)
+    commit(job, A, 3.0)  # g = -4, M = 0.25 * 16 = 4; the center has not moved
+    check(job, 3.0, a=3.0)
+    commit(job, B, 0.0)  # g = 2, M = 0.75 * 4 + 0.25 * 4 = 4: lambda = 0.1 / 2, g + 0.05 * 4 * (3 - 1) = 2.4
+    check(job, 3 - 0.5 * 2.4, b=1.8)
+
+
+def test_rescaled_asgd_weighs_by_the_commits_from_one_of_a_worker_to_its_next():
+    job = Job(RescaledASGD(), [0.0], 2)
+    commit(job, A, 1.0)  # first commits: (tau + 1) / N
+    check(job, 1 / 2)
+    commit(job, A, job.anchor[A] + 1)  # 1 commit from one of A to the next: 1 / 2
+    check(job, 1.0)
+    commit(job, A, job.anchor[A] + 1)
+    check(job, 1.5)
+    commit(job, B, 1.0)  # tau = 3: 4 / 2
+    check(job, 3.5)
+    commit(job, A, job.anchor[A] + 1)  # number 5, its first 1, 3 of its commits before: 4 / 3 / 2
+    check(job, 3.5 + 2 / 3)
+    commit(job, B, job.anchor[B] + 3)  # number 6, its first 4: 2 / 1 / 2
+    check(job, 3.5 + 2 / 3 + 3)
+
+
+def test_rescaled_asgd_is_downpour_from_the_second_turn_on_if_workers_commit_in_turn():
+    ours, theirs = Job(RescaledASGD(), [0.0], 3), Job(DOWNPOUR(1), [0.0], 3)
+    moves = []
+    for job in (ours, theirs):
+        for turn in range(4):
+            for worker in job.workers:
+                before = job.weights
+                commit(job, worker, job.anchor[worker] + turn + worker)
+                moves.append(job.weights - before)
+    np.testing.assert_allclose(moves[3:12], moves[15:24], rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(moves[:3]), [0, 1 * 2 / 3, 2], rtol=1e-6)
+
+
+def test_ringleader_steps_by_the_mean_of_the_workers_means():
+    job = Job(RingleaderASGD(), [0.0], 2)
+    commit(job, A, 1.0)
+    commit(job, A, job.anchor[A] + 3)
+    check(job, 0.0, a=0.0)  # B has no entry yet
+    commit(job, B, 2.0)
+    check(job, (4 / 2 + 2 / 1) / 2, b=2.0)
+    assert job.staleness[B] == 0
+    commit(job, B, job.anchor[B] + 9)  # B has had its step: it goes into the next table
+    check(job, 2.0, b=2.0)
+    commit(job, A, job.anchor[A] + 5)  # enters the table before its step: ((1 + 3 + 5) / 3 + 2) / 2
+    check(job, 4.5, a=4.5)
+    assert job.staleness[A] == 1
+    commit(job, B, job.anchor[B] + 1)  # the table has only B's 9 and 1
+    check(job, 4.5)
+    commit(job, A, job.anchor[A] + 1)
+    check(job, 4.5 + ((9 + 1) / 2 + 1) / 2)
+
+
+def test_sparseloco_sends_the_largest_and_lets_the_residual_fade():
+    """With its codec, of one value in four, as in the worker's and the server's end of a connection."""
+    rule = SparseLoCo(residual_decay=0.5)
+    packing = packing_of(rule, TopK(density=0.25), 4, 4)
+    residual, data = np.zeros(4, np.float32), np.empty(packing.num_bytes, np.uint8)
+    job, sent = Job(rule, [0.0, 0.0, 0.0, 0.0]), []
+    for delta in ([-4, -2, -1, 0], [-1, -1, -1, 0], [-1, -1, -1, -3]):
+        message = np.array(delta, np.float32)
+        packing.encode_with_feedback(message, residual, data)
+        sent.append(message.tolist())
+        commit(job, A, job.anchor[A] + message)
+    assert sent == [[-4, 0, 0, 0], [0, -2, 0, 0], [0, 0, 0, -3]]
+    np.testing.assert_array_equal(residual, [-1.5, -1, -1.75, 0])
+    check(job, [-4.0, -2.0, 0.0, -3.0])
+
+
+def test_sparseloco_adds_the_mean_times_its_rate():
+    job = Job(SparseLoCo(outer_learning_rate=0.5), [1.0], 2)
+    commit(job, A, 3.0)
+    commit(job, B, 5.0)
+    check(job, 1 + 0.5 * 3, a=2.5, b=2.5)
+
+
+def averaged(messages, weights, rule=None):
+    rule = DecoupledDiLoCo() if rule is None else rule
+    weights = np.array(weights, np.float32) / np.sum(weights, dtype=np.float32)
+    return rule.combine([np.array(message, np.float32) for message in messages], weights)
+
+
+def check_radial_directional(rule):
+    np.testing.assert_allclose(averaged([[2, 0], [0, 2]], [1, 1], rule), [2**0.5, 2**0.5], rtol=1e-6)
+    mean = averaged([[3, 4], [0, 10]], [3, 1], rule)
+    np.testing.assert_allclose(mean, [2.92430, 5.52367], rtol=1e-5)
+    assert np.linalg.norm(mean) == pytest.approx((3 * 5 + 10) / 4)
+
+
+def test_decoupled_diloco_averages_lengths_and_directions():
+    check_radial_directional(DecoupledDiLoCo())
+    np.testing.assert_allclose(averaged([[1, 2], [1, 2]], [1, 5]), [1, 2], rtol=1e-6)  # equal: the plain mean
+    np.testing.assert_allclose(averaged([[3, 0], [-1, 0]], [1, 1]), [1, 0], rtol=1e-6)  # directions cancel
+    np.testing.assert_allclose(
+        averaged([[0, 0], [0, 4]], [1, 1]), [0, 2], rtol=1e-6
+    )  # no direction: length 0
+    np.testing.assert_array_equal(averaged([[0, 0], [0, 0]], [1, 1]), [0, 0])
+
+
+class PlainMean(DecoupledDiLoCo):
+    def combine(self, messages, weights):
+        return Algorithm.combine(self, messages, weights)
+
+
+class WithoutLength(DecoupledDiLoCo):
+    """The mean direction times the length of the mean."""
+
+    def combine(self, messages, weights):
+        plain = np.linalg.norm(Algorithm.combine(self, [each.copy() for each in messages], weights))
+        mean = super().combine(messages, weights)
+        return mean * plain / np.linalg.norm(mean)
+
+
+class EqualWeights(DecoupledDiLoCo):
+    def combine(self, messages, weights):
+        return super().combine(messages, np.full_like(weights, 1 / len(weights)))
+
+
+@pytest.mark.parametrize("fault", [PlainMean, WithoutLength, EqualWeights])
+def test_planted_fault_in_radial_directional_averaging_is_found(fault):
+    with pytest.raises(AssertionError):
+        check_radial_directional(fault())
+
+
+def test_decoupled_diloco_weighs_by_rows_times_rows_a_step():
+    assert DecoupledDiLoCo().weight(100, 10) == 1000
+    rule = DecoupledDiLoCo(outer_learning_rate=1.0, outer_momentum=0.0)
+    job = Job(rule, [0.0, 0.0], 2, tensors=(1, 1))
+    commit(job, A, [4.0, 1.0], num_samples=30, num_steps=10)  # 90
+    commit(job, B, [8.0, 1.0], num_samples=10, num_steps=10)  # 10
+    check(job, [(90 * 4 + 10 * 8) / 100, 1.0])  # each tensor of its own
+
+
+def test_eager_diloco_steps_by_the_round_before_with_its_own_fresh_part():
+    job = Job(EagerDiLoCo(outer_learning_rate=1.0, outer_momentum=0.0), [0.0], 2)
+    commit(job, A, 2.0)
+    commit(job, B, 4.0)
+    check(job, 3.0, a=1.0, b=2.0)  # before the first round: only the own part
+    commit(job, A, job.anchor[A] + 6)
+    commit(job, B, job.anchor[B] + 4)
+    # The mean of (2, 4) with 6 in place of 2, from where A was: 1 + 3 + (6 - 2) / 2 = 1 + 5.
+    check(job, 8.0, a=6.0, b=2.0 + 3.0)
+
+
+def test_eager_diloco_has_the_steps_of_the_paper():
+    """The outer optimizer of the paper, in each worker, on `mean d(t-1) + (d_i(t) - d_i(t-1)) / N`."""
+    rule, (rate, beta) = EagerDiLoCo(), (0.7, 0.9)
+    job, random = Job(rule, [1.0], 3), np.random.default_rng(5)
+    weights, momenta, last = [1.0] * 3, [0.0] * 3, [0.0] * 3
+    for _ in range(6):
+        deltas = random.normal(size=3).tolist()
+        for worker in job.workers:
+            commit(job, worker, job.anchor[worker] + np.float32(deltas[worker]))
+            gradient = sum(last) / 3 + (deltas[worker] - last[worker]) / 3
+            momenta[worker] = beta * momenta[worker] + gradient
+            weights[worker] += rate * (beta * momenta[worker] + gradient)
+        last = deltas
+        np.testing.assert_allclose([float(local[0]) for local in job.local], weights, rtol=1e-4, atol=1e-5)
 
 
 def test_every_rule_has_its_golden_numbers():

@@ -24,16 +24,23 @@ from distkeras.algorithms import (
     EASGD,
     REGISTRY,
     AdaptiveADAG,
+    AdaptiveDCASGD,
     Algorithm,
     Averaging,
     Commit,
+    DecoupledDiLoCo,
     DelayedNesterov,
     DiLoCo,
     DynSGD,
+    EagerDiLoCo,
     GapAware,
     LocalSGD,
+    RescaledASGD,
+    RingleaderASGD,
     Ringmaster,
     SlowMo,
+    SparseLoCo,
+    StreamingDiLoCo,
     get,
 )
 from distkeras.center.requests import Leave
@@ -70,7 +77,7 @@ def test_commit_returns_a_new_array_and_leaves_local_and_anchor_as_they_were(rul
 @RULES
 def test_apply_answers_one_float32_an_element_and_leaves_a_finite_center(rule):
     rule, center = rule.for_workers(3), START.copy()
-    state = rule.init(center)
+    state = rule.init_with(center, 3)
     for staleness in (0, 1, 7):
         reply = rule.apply(center, 0.1 * START, some_commit(center, staleness=staleness), state)
         assert np.isfinite(center).all()
@@ -89,7 +96,7 @@ def test_weights_stay_finite_after_many_stale_commits(rule):
 @RULES
 def test_state_is_arrays_that_keep_their_shape_and_type(rule):
     rule, center = rule.for_workers(3), START.copy()
-    state = rule.init(center)
+    state = rule.init_with(center, 3)
     before = {name: (array.shape, array.dtype) for name, array in state.items()}
     for _ in range(4):
         rule.apply(center, 0.1 * START, some_commit(center), state)
@@ -113,7 +120,9 @@ def test_rule_travels_by_pickle(rule, module):
     assert pickle.loads(module.dumps(rule)) == rule
 
 
-@RULES
+@pytest.mark.parametrize(
+    "rule", [rule() for rule in REGISTRY.values() if not rule.needs_tensors], ids=lambda rule: rule.name
+)
 @pytest.mark.parametrize("num_shards", [2, 7])
 def test_shards_do_not_change_a_bit(rule, num_shards):
     whole = wander(Job(rule, START, 3, num_shards=1))
@@ -161,7 +170,7 @@ def test_statistics_are_averaged_whatever_the_rule(rule):
     job.round()
     # In turn: 10 + (20 - 10) / 2 = 15, then 15 + (40 - 15) / 2 = 27.5. In a round: (20 + 40) / 2.
     # A message that is only buffered moves no statistics: 10 + (40 - 10) / 2.
-    expected = 25.0 if rule.name == "FedBuff" else 27.5
+    expected = 25.0 if rule.name in ("FedBuff", "RingleaderASGD") else 27.5
     assert job.weights[2] == (30.0 if rule.synchronous else expected)
     assert bits(job.weights[:2]) == bits(np.array([1, 2], np.float32))
 
@@ -214,7 +223,18 @@ def test_docstring_names_every_hyper_parameter_and_the_paper(rule):
 @RULES
 def test_rule_has_at_most_twenty_lines(rule):
     tree = ast.parse(textwrap.dedent(inspect.getsource(type(rule))))
-    methods = {"init", "commit", "decide", "combine", "apply", "adopt"}
+    methods = {
+        "init",
+        "init_with",
+        "commit",
+        "commit_with",
+        "decide",
+        "decide_with",
+        "combine",
+        "apply",
+        "adopt",
+    }
+    methods |= {"adopt_with", "weight"}
     rules = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in methods]
     lines = [n for rule in rules for n in ast.walk(rule) if isinstance(n, ast.stmt) and n is not rule]
     assert len(lines) <= 20
@@ -227,6 +247,11 @@ def test_rule_has_at_most_twenty_lines(rule):
         (SlowMo, {"outer_momentum": 1}),
         (AEASGD, {"rho": math.inf}),
         (AEASGD, {"rho": 0}),
+        (AEASGD, {"alpha": 0}),
+        (EAMSGD, {"alpha": 1.5}),
+        (EagerDiLoCo, {"share": 0.0}),
+        (SparseLoCo, {"residual_decay": 1.1}),
+        (AdaptiveDCASGD, {"decay": 1.0}),
         (AdaptiveADAG, {"gamma": 0.0}),
         (EASGD, {"alpha": 0.0}),
         (EASGD, {"alpha": 1.1}),
@@ -245,6 +270,9 @@ def test_bound_that_does_not_belong_to_the_interval_is_refused(rule, values):
         (EAMSGD, {"momentum": 0}),
         (EASGD, {"alpha": 1}),
         (AEASGD, {"rho": 1, "learning_rate": 1}),
+        (AEASGD, {"alpha": 1}),
+        (SparseLoCo, {"residual_decay": 0}),
+        (AdaptiveDCASGD, {"lambda_0": 0}),
         (AdaptiveADAG, {"gamma": math.inf}),
         (DCASGD, {"lambda_": 0}),
         (Ringmaster, {"delay_threshold": 1}),
@@ -256,7 +284,67 @@ def test_bound_that_belongs_to_the_interval_is_taken(rule, values):
 
 def test_moving_rate_beyond_one_is_refused_with_both_factors():
     with pytest.raises(ValueError, match=r"learning_rate=0\.5, rho=5\.0"):
-        AEASGD(learning_rate=0.5)
+        AEASGD(learning_rate=0.5, rho=5.0)
+    with pytest.raises(ValueError, match=r"give one of the two.*alpha=0\.3, learning_rate=0\.1, rho=5\.0"):
+        AEASGD(alpha=0.3, rho=5.0)
+
+
+@pytest.mark.parametrize("rule", [AEASGD, EAMSGD])
+def test_rho_is_another_way_to_give_the_moving_rate(rule):
+    assert rule(rho=5.0).alpha == rule(alpha=0.5).alpha == 0.5
+    assert dataclasses.replace(rule(rho=5.0), communication_window=3).alpha == 0.5
+
+
+def check_exchange_leaves(rule, num_workers, alpha):
+    """An exchange leaves `1 - 2 alpha` of the distance between worker and center."""
+    job = Job(rule, [3.0], num_workers)
+    job.local[0] = np.array([-5.0], np.float32)
+    job.exchange(0)
+    np.testing.assert_allclose(job.local[0] - job.weights, (1 - 2 * alpha) * -8.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_workers", [2, 4, 9])
+def test_an_elastic_exchange_leaves_part_of_the_distance_by_default_with_nine_tenths_over_the_workers(
+    num_workers,
+):
+    for rule in (AEASGD(), EAMSGD()):
+        check_exchange_leaves(rule, num_workers, 0.9 / num_workers)
+    check_exchange_leaves(AEASGD(alpha=0.2), num_workers, 0.2)
+
+
+class ForceOfOne(AEASGD):
+    """The default for one worker, whatever their number."""
+
+    def apply(self, center, message, commit, state):
+        return super().apply(center, message, dataclasses.replace(commit, num_workers=1), state)
+
+
+def test_planted_fault_in_the_default_moving_rate_is_found():
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check_exchange_leaves(ForceOfOne(), 4, 0.9 / 4)
+
+
+def test_eager_diloco_without_share_says_how_to_get_it():
+    with pytest.raises(ValueError, match="for_workers"):
+        EagerDiLoCo().adopt_with(START, START, START, {})
+    assert EagerDiLoCo().for_workers(4).share == 0.25
+    assert EagerDiLoCo(share=0.1).for_workers(4).share == 0.1
+
+
+def test_ringmaster_takes_the_threshold_of_the_theory():
+    assert Ringmaster(1, variance=5.0, accuracy=0.5).threshold(3) == 10
+    assert Ringmaster(1, variance=5.1, accuracy=0.5).threshold(3) == 11
+    assert Ringmaster(1, variance=0.0, accuracy=0.5).threshold(3) == 1
+    assert Ringmaster(delay_threshold=7).threshold(3) == 7
+    assert Ringmaster().threshold(3) == 6
+    for wrong in (
+        {"variance": 1.0},
+        {"accuracy": 1.0},
+        {"variance": 1.0, "accuracy": 1.0},
+        {"communication_window": 1, "variance": 1.0, "accuracy": 1.0, "delay_threshold": 3},
+    ):
+        with pytest.raises(ValueError, match=r"windows of one step.*Received: Ringmaster\("):
+            Ringmaster(**wrong)
 
 
 def test_easgd_without_alpha_says_how_to_get_it():
@@ -285,7 +373,7 @@ def test_rule_is_found_by_its_name_in_any_case(rule):
 def test_misspelt_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"Did you mean 'DynSGD'\? Received: algorithm='dymsgd'"):
         get("dymsgd")
-    with pytest.raises(ValueError, match=r"Known: ADAG, AdaptiveADAG"):
+    with pytest.raises(ValueError, match=r"Known: ADAG, AdagradDOWNPOUR"):
         get("xxxxxxxxxxxxxxxx")
     with pytest.raises(TypeError, match="Received: algorithm=5"):
         get(5)
@@ -302,7 +390,13 @@ ALONE = [
     DiLoCo(outer_learning_rate=1.0, outer_momentum=0.0),
     Ringmaster(),
     DCASGD(),
+    AdaptiveDCASGD(),
     GapAware(),
+    RescaledASGD(),
+    RingleaderASGD(),
+    SparseLoCo(),
+    DecoupledDiLoCo(outer_learning_rate=1.0, outer_momentum=0.0),
+    EagerDiLoCo(outer_learning_rate=1.0, outer_momentum=0.0),
     get("Sequential"),
 ]
 
@@ -344,6 +438,13 @@ def test_one_worker_that_commits_every_step_equals_sequential_training(rule):
         (DCASGD(lambda_=0.0), DOWNPOUR(), 4, 2),
         (GapAware(learning_rate=math.inf), DOWNPOUR(), 4, 2),
         (EAMSGD(), AEASGD(), 4, 2),
+        (AdaptiveDCASGD(lambda_0=0.0), DOWNPOUR(), 4, 2),
+        (AEASGD(), AEASGD(alpha=0.9 / 4), 4, 2),
+        (SparseLoCo(), LocalSGD(), 4, 2),
+        (RingleaderASGD(), DOWNPOUR(), 1, 2),
+        (RescaledASGD(), DOWNPOUR(), 1, 2),
+        (DecoupledDiLoCo(), DiLoCo(), 1, 2),
+        (StreamingDiLoCo(outer_learning_rate=0.7, alpha=0), DiLoCo(), 4, 2),
     ],
     ids=lambda value: value.name if isinstance(value, Algorithm) else str(value),
 )

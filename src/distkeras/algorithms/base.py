@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -17,6 +17,10 @@ Vector = npt.NDArray[np.float32]
 
 State = dict[str, npt.NDArray[Any]]
 """Arrays by name: an algorithm's state on the server besides the center, or the memory of a worker."""
+
+
+Memory = dict[str, Any]
+"""Plain JSON by name: what an algorithm's decisions remember."""
 
 
 class Verdict(StrEnum):
@@ -109,6 +113,9 @@ class Algorithm:
     needs_tensors: ClassVar[bool] = False
     """Make each trainable tensor of the model one shard, so that `combine` and `apply` see it whole."""
 
+    fair: ClassVar[bool] = False
+    """An asynchronous algorithm by which workers of unequal speed have an equal part in the center."""
+
     anchor_at_reply: ClassVar[bool] = False
     """The worker's next anchor is the reply; `False` for what `adopt` returns."""
 
@@ -167,6 +174,10 @@ class Algorithm:
         """Return the server's state for a shard that starts at `center`. Default: no state."""
         return {}
 
+    def init_with(self, center: Vector, num_workers: int) -> State:
+        """As `init`, with the number of workers, for state with a row per worker. Default: `init`."""
+        return self.init(center)
+
     def commit(self, local: Vector, anchor: Vector, num_steps: int) -> Vector:
         """Return a worker's message after `num_steps` steps, as a new array, which the wire may overwrite.
 
@@ -191,6 +202,20 @@ class Algorithm:
         """
         return Verdict.TAKE
 
+    def decide_with(self, commit: Commit, memory: Memory, training: Collection[int]) -> Verdict:
+        """As `decide`, with a memory for decisions, which the method may change. Default: `decide`.
+
+        Args:
+            commit: as for `decide`.
+            memory: empty at first; plain JSON by name, which snapshots hold.
+            training: the workers that have not left.
+        """
+        return self.decide(commit)
+
+    def weight(self, num_samples: int, num_steps: int) -> float:
+        """Return the weight of a message in a synchronous round: its samples, or 1 if not `weighted`."""
+        return num_samples if self.weighted else 1
+
     def combine(self, messages: Sequence[Vector], weights: Vector) -> Vector:
         """Return the mean message of a synchronous round, which goes to `apply`. Once per shard.
 
@@ -198,7 +223,7 @@ class Algorithm:
 
         Args:
             messages: one or more, in the order of the workers' indices.
-            weights: one per message, by its samples or all equal (see `weighted`); their sum is 1.
+            weights: one per message, in proportion to `weight`; their sum is 1.
         """
         return weighted_mean(messages, weights)
 

@@ -17,6 +17,10 @@ class DelayedNesterov(Algorithm):
     With `g = -d` and `buffer <- buffer + g`: `c <- c - eps (cc beta m + g / n)`; with every n-th commit first
     `m <- beta m + buffer / n`, then `c <- c - eps ((1 - cc n + cc) beta m + g / n)` and `buffer <- 0`.
 
+    With n = 1 it is sequential Nesterov on stale deltas, which many workers make diverge: from `m` and four
+    times the same `g`, the center moves by `-eps (12.1441 g + 2.78559 m)` at beta 0.9, against
+    `-eps (1.9 g + 0.81 m)` with n = 4.
+
     The failure of a worker does not stop the others: n counts commits, whichever workers send them.
 
     Args:

@@ -26,9 +26,10 @@ class EAMSGD(Elastic):
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker.
-        rho: stiffness of the spring; smaller explores more.
-        learning_rate: used only for the moving rate `alpha = learning_rate * rho`, which must lie in (0, 1].
-            In the paper it is the inner optimizer's `eta`: set both to the same number.
+        rho: stiffness of the spring, another way to give `alpha = learning_rate * rho`.
+        learning_rate: learning rate of the inner optimizer, for `rho` only.
+        alpha: moving rate, in (0, 1]: the part of the distance between worker and center that an exchange
+            moves each of them. Default: 0.9 over the number of workers, as in the paper's experiments.
         momentum: momentum of the inner Nesterov step, in [0, 1).
 
     Reference: Zhang et al. 2015, Deep Learning with Elastic Averaging SGD.

@@ -23,7 +23,8 @@ class FedAdam(Algorithm):
         outer_learning_rate: `eta`, above 0: approximate movement of each weight in a round.
         beta_1: decay of the mean, in [0, 1).
         beta_2: decay of the mean square, in [0, 1).
-        epsilon: the paper's degree of adaptivity `tau`, above 0.
+        epsilon: the paper's degree of adaptivity `tau`, above 0; its authors recommend 1e-3. A smaller one
+            lets weights whose deltas are tiny move as far as all others.
 
     Reference: Reddi et al. 2021, algorithm 2.
     """
@@ -32,7 +33,7 @@ class FedAdam(Algorithm):
     outer_learning_rate: float = 0.1
     beta_1: float = 0.9
     beta_2: float = 0.99
-    epsilon: float = 1e-9
+    epsilon: float = 1e-3
 
     synchronous: ClassVar[bool] = True
 

@@ -32,3 +32,12 @@ def check_interval(algorithm: Any, field: str, interval: str, *, integer: bool =
         raise ValueError(
             f"`{field}` of {type(algorithm).__name__} must lie in {interval}. Received: {field}={value!r}"
         )
+
+
+def check_pattern(algorithm: Any) -> None:
+    """Raise ValueError unless `algorithm.fragment_pattern` is "strided" or "sequential"."""
+    if algorithm.fragment_pattern not in ("strided", "sequential"):
+        raise ValueError(
+            f'`fragment_pattern` of {type(algorithm).__name__} must be "strided" or "sequential". '
+            f"Received: fragment_pattern={algorithm.fragment_pattern!r}"
+        )

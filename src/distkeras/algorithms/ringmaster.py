@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from distkeras.algorithms.base import DISCARD, TAKE, Algorithm, Commit, State, Vector, Verdict
@@ -15,24 +16,53 @@ class Ringmaster(Algorithm):
     In both cases the worker continues from the center. A discarded commit does not count: it makes no other
     worker staler, so the server cannot discard every commit for ever. A worker that stalls loses its window.
 
+    The paper's threshold is `R = max(1, ceil(sigma^2 / eps))` with the variance `sigma^2` of a minibatch's
+    gradient and the target `eps` of the squared norm of the gradient, for windows of one step. Give
+    `variance` and `accuracy` for it.
+
+    Departure from the paper: its algorithm 5 also stops a worker at once where its delay reaches R. Here the
+    worker ends its window, whose delta is then discarded.
+
     Args:
-        communication_window: minibatch steps between two exchanges of one worker.
+        communication_window: minibatch steps between two exchanges of one worker; 1 in the paper.
         delay_threshold: `R`, in commits, at least 1; by default twice the number of workers, so that only
             stragglers lose windows (the mean staleness is one less than the number of workers).
+        variance: `sigma^2`, at least 0, with `accuracy` in place of `delay_threshold`.
+        accuracy: `eps`, above 0.
 
     Reference: Maranjyan et al. 2025 (2501.16168), algorithm 4.
     """
 
     communication_window: int | None = 5
     delay_threshold: float | None = None
+    variance: float | None = None
+    accuracy: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.delay_threshold is not None:
-            check_interval(self, "delay_threshold", "[1, inf]")
+        for field, interval in (
+            ("delay_threshold", "[1, inf]"),
+            ("variance", "[0, inf)"),
+            ("accuracy", "(0, inf)"),
+        ):
+            if getattr(self, field) is not None:
+                check_interval(self, field, interval)
+        given = [self.variance is not None, self.accuracy is not None]
+        fits = all(given) and self.delay_threshold is None and self.communication_window == 1
+        if any(given) and not fits:
+            raise ValueError(
+                "`variance` and `accuracy` of Ringmaster together give the threshold of windows of one step. "
+                f"Give both, `communication_window=1`, and no `delay_threshold`. Received: {self!r}"
+            )
+
+    def threshold(self, num_workers: int) -> float:
+        """Return `R`, the staleness from which a commit of one of `num_workers` is discarded."""
+        if self.variance is not None and self.accuracy is not None:
+            return max(1, math.ceil(self.variance / self.accuracy))
+        return self.delay_threshold or 2 * num_workers
 
     def decide(self, commit: Commit) -> Verdict:
-        return DISCARD if commit.staleness >= (self.delay_threshold or 2 * commit.num_workers) else TAKE
+        return DISCARD if commit.staleness >= self.threshold(commit.num_workers) else TAKE
 
     def apply(self, center: Vector, message: Vector, commit: Commit, state: State) -> Vector:
         center += message

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from distkeras.algorithms.base import Algorithm, Commit, State, Vector
-from distkeras.algorithms.intervals import check_interval
+from distkeras.algorithms.intervals import check_interval, check_pattern
 from distkeras.algorithms.nesterov import outer_nesterov
 
 
@@ -54,11 +54,7 @@ class StreamingDiLoCo(Algorithm):
         check_interval(self, "alpha", "[0, 1]")
         if self.fragments is not None:
             check_interval(self, "fragments", "[1, inf)", integer=True)
-        if self.fragment_pattern not in ("strided", "sequential"):
-            raise ValueError(
-                '`fragment_pattern` of StreamingDiLoCo must be "strided" or "sequential". '
-                f"Received: fragment_pattern={self.fragment_pattern!r}"
-            )
+        check_pattern(self)
 
     def init(self, center: Vector) -> State:
         return {"momentum": np.zeros_like(center)}

@@ -102,7 +102,8 @@ class Center:
         together = self.algorithm.synchronous
         self._records = Records(self.workers, together, self._reports, self._report, self.event_log.clock)
         training = (lambda: self.num_workers) if config.elastic is None else self._records.training
-        self._decisions = Decisions(config, self._epochs, request_log, training)
+        present = self._records.present if config.elastic is None else self._records.training_now
+        self._decisions = Decisions(config, self._epochs, request_log, training, present)
         self.finite = Finite(self._vector)
         by_worker = self._records.by_worker
         self._orders = StandingOrders(self.algorithm, by_worker, self._decisions.kept)

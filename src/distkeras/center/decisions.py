@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from distkeras.algorithms import BUFFER, TAKE, Commit, Vector, Verdict
+from distkeras.algorithms import BUFFER, TAKE, Algorithm, Commit, Memory, Vector, Verdict
 from distkeras.center.answers import WAITS, LogEntry
 from distkeras.center.config import CenterConfig
 from distkeras.center.epochs import Epochs
@@ -53,12 +54,14 @@ class Counts:
         updates: messages taken: the version of the center.
         buffered: messages buffered since the last one that was taken.
         samples: rows in all messages.
+        memory: what the algorithm's decisions remember, plain JSON.
     """
 
     commits: int = 0
     updates: int = 0
     buffered: int = 0
     samples: int = 0
+    memory: Memory = field(default_factory=dict)
 
 
 class Decisions:
@@ -68,6 +71,8 @@ class Decisions:
         config: settings of the center.
         epochs: adds up what the windows report.
         log: log of the requests, for other servers of the job; `None` if there are none.
+        training: returns the number of workers, for the algorithm.
+        present: returns the workers that have not left.
 
     Attributes:
         commits: messages decided so far; a round counts once.
@@ -83,6 +88,7 @@ class Decisions:
         epochs: Epochs,
         log: RequestLog | None = None,
         training: Callable[[], int] | None = None,
+        present: Callable[[], Collection[int]] | None = None,
     ) -> None:
         self.log = log
         self._epochs = epochs
@@ -93,6 +99,9 @@ class Decisions:
         self._round: Commit | None = None  # The round that the current request has closed.
         self._algorithm = config.algorithm
         self._training = training or (lambda: config.num_workers)
+        self._present = present or (lambda: range(config.num_workers))
+        self._remembers = type(config.algorithm).decide_with is not Algorithm.decide_with
+        self._memory: Memory = {}
         # If exchanges overlap whole windows, a worker's message is based on the center of one exchange
         # earlier, and on its own last window, which it did not have to receive.
         self._windows_ahead = 2 if config.overlap is True else 1
@@ -106,13 +115,14 @@ class Decisions:
     def counts(self) -> Counts:
         """The counts so far."""
         with self._lock:
-            return Counts(self.commits, self._updates, self._buffered, self.samples)
+            memory = copy.deepcopy(self._memory)
+            return Counts(self.commits, self._updates, self._buffered, self.samples, memory)
 
     def restore(self, counts: Counts) -> None:
         """Continue from the `counts` in a snapshot."""
         with self._lock:
             self.commits, self._updates, self._buffered = counts.commits, counts.updates, counts.buffered
-            self.samples = counts.samples
+            self.samples, self._memory = counts.samples, copy.deepcopy(counts.memory)
 
     def read(self) -> int:
         """Return the turn of a read of the whole center."""
@@ -244,7 +254,10 @@ class Decisions:
         if self._marks:
             self.kept.make_room()
         if given is None:
-            verdict = self._algorithm.decide(commit)
+            if self._remembers:
+                verdict = self._algorithm.decide_with(commit, self._memory, self._present())
+            else:
+                verdict = self._algorithm.decide(commit)
             if verdict is not TAKE:
                 verdict = Verdict(verdict)
                 commit = replace(commit, verdict=verdict)

@@ -93,7 +93,15 @@ class Records:
 
     def training(self) -> int:
         """Return how many workers train now, at least 1."""
-        return max(1, sum(record.joined and not record.lost for record in self))
+        return max(1, len(self.training_now()))
+
+    def training_now(self) -> list[int]:
+        """Return the workers that train now."""
+        return [worker for worker, record in self.by_worker.items() if record.joined and not record.lost]
+
+    def present(self) -> list[int]:
+        """Return the workers that have neither left nor are lost, those that are still to join included."""
+        return [worker for worker, record in self.by_worker.items() if not (record.left or record.lost)]
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from distkeras.algorithms import Vector
+from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.answers import Answer, Exchanged
 from distkeras.center.bad_updates import ErrorsNoted
 from distkeras.center.config import CenterConfig
@@ -92,7 +92,7 @@ class Rounds:
         workers = [message.worker for message in messages]
         decision = self._decisions.close_round(messages)
         with ErrorsNoted() as noted:
-            weights = weights_of(messages, self._config.algorithm.weighted)
+            weights = weights_of(messages, self._config.algorithm)
             vectors = [message.message for message in messages]
             reply, copy = self._vector.exchange_round(vectors, weights, workers, decision)
         log = self._event_log
@@ -156,10 +156,10 @@ class Rounds:
         return len(training) - len(lost), lost
 
 
-def weights_of(messages: Sequence[Exchange], weighted: bool) -> Vector:
-    """Return the weights of a round's messages, by samples or all equal. Their sum is 1."""
-    samples = [message.num_samples if weighted else 1 for message in messages]
-    weights = np.array(samples, messages[0].message.dtype)
+def weights_of(messages: Sequence[Exchange], algorithm: Algorithm) -> Vector:
+    """Return the weights of a round's messages, by samples, all equal, or as the algorithm says; sum 1."""
+    own = [algorithm.weight(message.num_samples, message.num_steps) for message in messages]
+    weights = np.array(own, messages[0].message.dtype)
     if not weights.any():  # No message has samples: weigh all alike.
         weights[:] = 1
     weights /= weights.sum()

@@ -41,7 +41,7 @@ class Shard:
         self._split, self._has_statistics = num_trainable, num_trainable < center.size
         self._read_only = self._trainable.view()
         self._read_only.flags.writeable = False
-        self.state: State = self.algorithm.init(self._trainable)
+        self.state: State = self.algorithm.init_with(self._trainable, config.num_workers)
         # Some algorithms start with an infinity on purpose, such as the best loss so far.
         self._checked = frozenset(name for name, value in self.state.items() if _has_finite_numbers(value))
         self._windows_ahead = 2 if config.overlap is True else 1

@@ -53,7 +53,7 @@ class CenterState:
 
     center: Vector
     states: list[State]
-    counts: dict[str, int]
+    counts: dict[str, Any]
     workers: list[dict[str, Any]]
     orders: Orders | None = None
     epochs: dict[str, Any] | None = None

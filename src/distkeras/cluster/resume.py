@@ -144,7 +144,7 @@ def start_of(
         return Start(epochs=(0,) * members)
     resumed = run is not None and run.resumed
     last = run.checkpoints().last if run is not None and resumed and members == 1 else None
-    stateless = not algorithm.init(np.zeros(1, np.float32))
+    stateless = not algorithm.init_with(np.zeros(1, np.float32), 1)
     changes = earlier.check(settings, other_workers=last is not None and stateless)
     base = run.base if run is not None and resumed else 0
     if interrupted is not None and not changes.workers:

@@ -89,12 +89,16 @@ def check_memory(memory: int, need: dict[str, int]) -> None:
 
 
 def _state_bytes(config: CenterConfig, size: int) -> int:
-    """Return the bytes of the algorithm's state: arrays are as long as the center, or of a fixed size."""
+    """Return the bytes of the algorithm's state.
+
+    An array has one or more rows as long as the center, such as one per worker, or a fixed size.
+    """
     elements = config.trainable_of(size)
     sample: Vector = np.zeros(min(SAMPLE, max(elements, 1)), config.dtype)
-    arrays = [np.asarray(value) for value in config.algorithm.init(sample).values()]
-    grow = sum(array.nbytes for array in arrays if array.size >= sample.size)
-    fixed = sum(array.nbytes for array in arrays if array.size < sample.size)
+    state = config.algorithm.init_with(sample, config.num_workers)
+    arrays = [np.asarray(value) for value in state.values()]
+    grow = sum(array.nbytes for array in arrays if array.shape[-1:] == sample.shape)
+    fixed = sum(array.nbytes for array in arrays if array.shape[-1:] != sample.shape)
     return grow * elements // sample.size + fixed
 
 
