@@ -121,8 +121,8 @@ class Whole(algorithms.LocalSGD):
 def test_a_rule_that_needs_tensors_has_at_most_a_server_for_each():
     made = distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=2)
     around, keeping = Around(), Keeping(None, False)
-    begun = Beginning(made, around, keeping, Stop(), independent=False)
-    plan = JobPlan(made, around, keeping, begun, None, independent=False)
+    begun = Beginning(made, around, keeping, Stop())
+    plan = JobPlan(made, around, keeping, begun, None)
     assert plan.center(np.zeros(15, np.float32)).whole_tensors(15) == (12, 3)
     with pytest.raises(ValueError, match=r"Whole needs .* 2 trainable tensors.*num_parameter_servers=3"):
         distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=3)

@@ -57,6 +57,6 @@ class Speeds:
             f"Worker {fast} trains {speeds[fast]:.3g} minibatches a second, worker {slow} "
             f"{speeds[slow]:.3g}, and with {self._algorithm.name} a worker's part in the model grows with "
             "its speed. That does no harm where all workers have the same kind of rows. Where they do not, "
-            "for example labels by machine, shuffle the rows (`train(shuffle=True)`), or choose RescaledASGD, "
+            "such as labels by machine, shuffle the rows (`train(shuffle=True)`), or choose RescaledASGD, "
             "RingleaderASGD or a synchronous algorithm. See docs/algorithms.md, Fairness."
         )
