@@ -4,20 +4,38 @@ import numpy as np
 import pytest
 from driving import Job, transition_matrix
 
-from distkeras.algorithms import ADAG, AEASGD, DOWNPOUR, EASGD, DynSGD, FedAdam, Sequential, get
+from distkeras.algorithms import (
+    ADAG,
+    AEASGD,
+    DCASGD,
+    DOWNPOUR,
+    EASGD,
+    AdaptiveDCASGD,
+    DynSGD,
+    FedAdam,
+    GapAware,
+    RescaledASGD,
+    Ringmaster,
+    Sequential,
+    get,
+    window_by_speed,
+)
 from distkeras.algorithms.stability import (
     aeasgd_limit,
     aeasgd_matrix,
     commit_gain,
+    delay_limit,
     easgd_limit,
     easgd_matrix,
     easgd_window_limit,
+    round_robin_delay,
     round_robin_limit,
     round_robin_matrix,
     spectral_radius,
     warn_if_unstable,
     window_decay,
 )
+from distkeras.simulation import Constant, Quadratic, simulate
 
 
 def unit(size):
@@ -336,6 +354,69 @@ class ForceReversed(AEASGD):
 def test_planted_fault_in_aeasgd_is_found(fault):
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         check_aeasgd(elastic(0.5, fault), 3, 0.1)
+
+
+# Overlap, and rules that are DOWNPOUR at worst.
+
+
+@pytest.mark.parametrize(("num_workers", "measured"), [(2, 0.9998), (4, 0.2778), (10, 0.0889)])
+def test_workers_that_overlap_whole_windows_are_stable_below_the_limit_of_twice_the_delay(
+    num_workers, measured
+):
+    def shrinks(rate):
+        result = simulate(
+            DOWNPOUR(1),
+            Quadratic(),
+            num_workers=num_workers,
+            num_commits=150 * num_workers,
+            learning_rate=rate,
+            step_time=Constant(),
+            overlap=True,
+            evaluate_every=num_workers,
+        )
+        path = np.abs(result.centers.ravel())
+        return not result.diverged and path[-40:].max() < path[40:80].max()
+
+    safe = delay_limit(round_robin_delay(DOWNPOUR(1), num_workers, True))
+    assert safe <= measured
+    assert shrinks(0.97 * safe)
+    assert shrinks(0.97 * measured)
+    assert not shrinks(1.05 * measured)
+
+
+@pytest.mark.parametrize("rule", [Ringmaster(5), DCASGD(5), AdaptiveDCASGD(5), GapAware(5), RescaledASGD(5)])
+def test_rules_that_are_downpour_at_worst_have_its_gain(rule):
+    assert commit_gain(rule, 10, 0.1) == commit_gain(DOWNPOUR(5), 10, 0.1)
+    assert f"{rule.name}(" in warn_if_unstable(rule, 10, 0.1)
+
+
+def test_ringmaster_is_as_stale_as_its_threshold_lets_it_be():
+    assert round_robin_delay(Ringmaster(5), 10) == 9
+    assert round_robin_delay(Ringmaster(5, delay_threshold=3), 10) == 2
+    assert warn_if_unstable(Ringmaster(5, delay_threshold=3), 10, 0.1) is None
+
+
+class ByWorker(ADAG):
+    def window(self, worker, speeds):
+        return window_by_speed(self.communication_window, worker, speeds)
+
+
+def test_windows_by_worker_are_judged_by_the_worst_of_them():
+    assert commit_gain(ByWorker(10), 20, 0.1) == pytest.approx(0.1)
+    assert warn_if_unstable(ADAG(10), 20, 0.1) is None
+    assert "ByWorker(" in warn_if_unstable(ByWorker(10), 20, 0.1)
+
+
+def test_dynsgd_divides_by_the_delay_of_overlap():
+    assert commit_gain(DynSGD(5), 10, 0.1, True) == pytest.approx(commit_gain(DOWNPOUR(5), 1, 0.1) / 19)
+
+
+def test_warning_of_overlap_names_waiting_as_a_choice():
+    assert warn_if_unstable(DOWNPOUR(5), 4, 0.1, overlap=3) is None
+    message = warn_if_unstable(DOWNPOUR(5), 4, 0.1, overlap=True)
+    assert "that overlap their windows (0.241)" in message
+    assert "`overlap=False`" in message
+    assert "at most 2 workers" in message
 
 
 # The warning.

@@ -6,6 +6,7 @@ import inspect
 import pickle
 import threading
 import warnings
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import distkeras
 from distkeras import algorithms
 from distkeras.center import BadUpdates
+from distkeras.events import Timing, Window
 from distkeras.lifecycle.around import Around
 from distkeras.lifecycle.keeping import Keeping
 from distkeras.lifecycle.plan import Stop
@@ -21,6 +23,7 @@ from distkeras.model.losses import loss_names
 from distkeras.trainers import UnstableWarning
 from distkeras.trainers.beginning import Beginning
 from distkeras.trainers.jobs import JobPlan
+from distkeras.trainers.unfair import Speeds
 from distkeras.wire.codecs import Int8, TopK
 
 
@@ -118,8 +121,8 @@ class Whole(algorithms.LocalSGD):
 def test_a_rule_that_needs_tensors_has_at_most_a_server_for_each():
     made = distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=2)
     around, keeping = Around(), Keeping(None, False)
-    begun = Beginning(made, around, keeping, Stop(), independent=False)
-    plan = JobPlan(made, around, keeping, begun, None, independent=False)
+    begun = Beginning(made, around, keeping, Stop())
+    plan = JobPlan(made, around, keeping, begun, None)
     assert plan.center(np.zeros(15, np.float32)).whole_tensors(15) == (12, 3)
     with pytest.raises(ValueError, match=r"Whole needs .* 2 trainable tensors.*num_parameter_servers=3"):
         distkeras.DistributedTrainer(model(3), Whole(), "sgd", "mse", num_parameter_servers=3)
@@ -144,6 +147,55 @@ def test_compression_of_an_unknown_name_or_of_a_rule_that_would_lose_by_it_is_re
 def test_parameters_in_the_unstable_region_are_warned_of():
     with pytest.warns(UnstableWarning, match="DOWNPOUR.*unstable with 20 workers"):
         distkeras.DOWNPOUR(model(), keras.optimizers.SGD(0.1), "mse", num_workers=20, communication_window=10)
+
+
+def test_overlap_doubles_the_delay_that_the_warning_counts():
+    options = {"num_workers": 4, "communication_window": 5}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnstableWarning)
+        distkeras.DOWNPOUR(model(), keras.optimizers.SGD(0.1), "mse", overlap=2, **options)
+    with pytest.warns(UnstableWarning, match="that overlap their windows.*`overlap=False`"):
+        distkeras.DOWNPOUR(model(), keras.optimizers.SGD(0.1), "mse", overlap=True, **options)
+
+
+def windows_of(seconds, count):
+    """Windows of two steps of workers that take so many seconds for each."""
+    return [
+        Window(worker, 0, iteration, 2, 64, {}, 0, 0.0, timing=Timing(computing=each, waiting=0.5 * each))
+        for iteration in range(count)
+        for worker, each in enumerate(seconds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "quorum", "seconds", "count", "warned"),
+    [
+        (algorithms.DynSGD(), None, (0.1, 0.3, 0.1), 11, True),
+        (algorithms.DynSGD(), None, (0.1, 0.3, 0.1), 10, False),  # the first window does not count
+        (algorithms.DynSGD(), None, (0.1, 0.19, 0.1), 40, False),
+        (algorithms.DynSGD(), None, (0.1,), 40, False),
+        (algorithms.RescaledASGD(), None, (0.1, 0.3, 0.1), 40, False),
+        (algorithms.LocalSGD(), None, (0.1, 0.3, 0.1), 40, False),
+        (algorithms.LocalSGD(), 2, (0.1, 0.3, 0.1), 40, True),
+    ],
+)
+def test_unequal_speeds_and_an_unfair_rule_are_told_once(rule, quorum, seconds, count, warned):
+    speeds = Speeds(rule, quorum)
+    for window in windows_of(seconds, count):
+        speeds.take(window)
+    said = speeds.warning()
+    assert (said is not None) == warned
+    assert speeds.warning() is None
+    if warned:
+        assert "Worker 0 trains 13.3 minibatches a second, worker 1 4.44" in said
+        assert rule.name in said
+
+
+def test_windows_without_times_tell_no_speeds():
+    speeds = Speeds(algorithms.DynSGD(), None)
+    for window in windows_of((0.1, 0.3), 40):
+        speeds.take(replace(window, timing=None))
+    assert speeds.warning() is None
 
 
 def test_the_warning_points_at_the_line_of_the_user():

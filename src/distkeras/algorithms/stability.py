@@ -13,10 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from distkeras.algorithms.adag import ADAG
+from distkeras.algorithms.adaptive_dcasgd import AdaptiveDCASGD
 from distkeras.algorithms.base import Algorithm
+from distkeras.algorithms.dcasgd import DCASGD
 from distkeras.algorithms.downpour import DOWNPOUR
 from distkeras.algorithms.dynsgd import DynSGD
 from distkeras.algorithms.easgd import EASGD
+from distkeras.algorithms.gap_aware import GapAware
+from distkeras.algorithms.rescaled_asgd import RescaledASGD
+from distkeras.algorithms.ringmaster import Ringmaster
 
 Matrix = npt.NDArray[np.float64]
 
@@ -26,27 +31,51 @@ def window_decay(rate: float, num_steps: int | None) -> float:
     return 0.0 if num_steps is None else (1 - rate) ** num_steps
 
 
-def commit_gain(algorithm: Algorithm, num_workers: int, rate: float) -> float | None:
+def commit_gain(
+    algorithm: Algorithm, num_workers: int, rate: float, overlap: bool | int = False
+) -> float | None:
     """Return the share of the distance to the optimum that one commit adds when workers commit in turn.
 
-    `k = 1 - (1 - rate)^H` for DOWNPOUR, `k / H` for ADAG, `k / num_workers` for DynSGD (whose staleness is
-    then `num_workers - 1`); `None` for other algorithms.
+    `k = 1 - (1 - rate)^H` for DOWNPOUR and those that are DOWNPOUR at worst or at equal speeds (Ringmaster,
+    DCASGD, AdaptiveDCASGD, GapAware, RescaledASGD); `k / H` for ADAG; `k / (D + 1)` for DynSGD, with the
+    delay D; `None` for other algorithms.
+
+    A rule that chooses windows by worker is taken by its worst: `communication_window` is its longest one,
+    and the shortest has one step, by which ADAG adds most.
     """
     window = algorithm.communication_window
+    chooses = type(algorithm).window is not Algorithm.window
     gain = 1 - window_decay(rate, window)
     match algorithm:
-        case DOWNPOUR():
+        case DOWNPOUR() | Ringmaster() | DCASGD() | AdaptiveDCASGD() | GapAware() | RescaledASGD():
             return gain
         case ADAG():
-            return 0.0 if window is None else gain / window
+            return rate if chooses else 0.0 if window is None else gain / window
         case DynSGD():
-            return gain / num_workers
+            return gain / (round_robin_delay(algorithm, num_workers, overlap) + 1)
     return None
+
+
+def round_robin_delay(algorithm: Algorithm, num_workers: int, overlap: bool | int = False) -> int:
+    """Return the staleness of workers that commit in turn.
+
+    `N - 1`; `2 N - 2` if whole windows overlap, so that a message is based on the center of one exchange
+    earlier. Ringmaster takes nothing as stale as its threshold.
+    """
+    delay = 2 * num_workers - 2 if overlap is True else num_workers - 1
+    if isinstance(algorithm, Ringmaster):
+        return int(min(delay, algorithm.threshold(num_workers) - 1))
+    return delay
+
+
+def delay_limit(delay: int) -> float:
+    """Return the gain above which commits of staleness `delay` diverge: `2 sin(pi / (2 (2 delay + 1)))`."""
+    return 2 * math.sin(math.pi / (2 * (2 * delay + 1)))
 
 
 def round_robin_limit(num_workers: int) -> float:
     """Return the gain above which workers that commit in turn diverge: `2 sin(pi / (2 (2 N - 1)))`."""
-    return 2 * math.sin(math.pi / (2 * (2 * num_workers - 1)))
+    return delay_limit(num_workers - 1)
 
 
 def easgd_limit(num_workers: int, rate: float) -> float:
@@ -111,7 +140,11 @@ def spectral_radius(matrix: Matrix) -> float:
 
 
 def warn_if_unstable(
-    algorithm: Algorithm, num_workers: int, learning_rate: float, curvature: float = 1.0
+    algorithm: Algorithm,
+    num_workers: int,
+    learning_rate: float,
+    curvature: float = 1.0,
+    overlap: bool | int = False,
 ) -> str | None:
     """Return a message if the algorithm is known to diverge; `None` if it is stable or nothing is known.
 
@@ -125,6 +158,7 @@ def warn_if_unstable(
         num_workers: workers of the job.
         learning_rate: learning rate of the inner optimizer, above 0.
         curvature: the largest expected curvature of the loss.
+        overlap: whether whole windows overlap, which doubles the staleness; steps of a window change nothing.
     """
     rate = learning_rate * curvature
     if rate >= 2:
@@ -134,13 +168,16 @@ def warn_if_unstable(
         )
     if isinstance(algorithm, EASGD):
         return _warn_of_elastic(algorithm, num_workers, rate)
-    gain, limit = commit_gain(algorithm, num_workers, rate), round_robin_limit(num_workers)
+    gain = commit_gain(algorithm, num_workers, rate, overlap)
+    limit = delay_limit(round_robin_delay(algorithm, num_workers, overlap))
     if gain is None or gain <= limit:
         return None
+    overlapping = " that overlap their windows" if overlap is True else ""
     return (
         f"{algorithm!r} is unstable with {num_workers} workers at learning_rate * curvature = {rate:.3g}: "
         f"a commit adds {gain:.3g} of the distance to the optimum, {gain / limit:.2f} times the limit for "
-        f"workers that commit in turn ({limit:.3g}). Use {_stable_choices(algorithm, num_workers, rate)}."
+        f"workers that commit in turn{overlapping} ({limit:.3g}). "
+        f"Use {_stable_choices(algorithm, num_workers, rate, overlap)}."
     )
 
 
@@ -155,17 +192,21 @@ def _warn_of_elastic(algorithm: EASGD, num_workers: int, rate: float) -> str | N
     )
 
 
-def _stable_choices(algorithm: Algorithm, num_workers: int, rate: float) -> str:
+def _stable_choices(algorithm: Algorithm, num_workers: int, rate: float, overlap: bool | int) -> str:
     """Return the algorithms and the number of workers that are stable where `algorithm` is not."""
-    window, limit = algorithm.communication_window, round_robin_limit(num_workers)
+    window = algorithm.communication_window
+
+    def of_limit(rule: Algorithm, workers: int, overlap: bool | int = overlap) -> float:
+        gain = commit_gain(rule, workers, rate, overlap)
+        return math.inf if gain is None else gain / delay_limit(round_robin_delay(rule, workers, overlap))
+
     choices = ["AEASGD (stable with any number of workers)"]
-    for stable in (DynSGD(window), ADAG(window)):
-        gain = commit_gain(stable, num_workers, rate)
-        if gain is not None and gain <= limit:
-            choices.append(f"{stable.name} ({gain / limit:.2f} times)")
+    if overlap is True and of_limit(algorithm, num_workers, False) <= 1:
+        choices.append("`overlap=False`")
+    others = ((rule.name, of_limit(rule, num_workers)) for rule in (DynSGD(window), ADAG(window)))
+    choices += [f"{name} ({times:.2f} times)" for name, times in others if times <= 1]
     for fewer in range(num_workers - 1, 0, -1):
-        gain = commit_gain(algorithm, fewer, rate)
-        if gain is not None and gain <= round_robin_limit(fewer):
+        if of_limit(algorithm, fewer) <= 1:
             choices.append(f"at most {fewer} {'worker' if fewer == 1 else 'workers'}")
             break
     return ", ".join([*choices, "or a lower learning rate"])

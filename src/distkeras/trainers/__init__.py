@@ -22,6 +22,7 @@ from distkeras.trainers.history import Averaged, History
 from distkeras.trainers.judging import evaluate, predict
 from distkeras.trainers.named import NamedTrainer, trainer_of
 from distkeras.trainers.single import SingleTrainer
+from distkeras.trainers.unfair import UnfairWarning
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import TLS
 from distkeras.worker.padding import Padding
@@ -54,6 +55,7 @@ __all__ = [
     "Trainer",
     "TrainingResult",
     "Transition",
+    "UnfairWarning",
     "UnstableWarning",
     "WorkerError",
     "evaluate",

@@ -172,7 +172,7 @@ class Trainer(WithoutOldNames):
         check_fragments(self._fragments, algorithm, num_workers, overlap, num_parameter_servers)
         self._loss_names = loss_names(keras_model, loss)
         self._compiled = describe_compiled(keras_model, worker_optimizer, loss, loss_weights)
-        check_optimizer(keras_model, worker_optimizer, algorithm, at_once(self))
+        check_optimizer(keras_model, worker_optimizer, algorithm, at_once(self), overlap)
         self._history = History()
         self._story = Story()
         self._num_updates = 0

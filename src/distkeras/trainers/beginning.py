@@ -236,7 +236,8 @@ class Beginning:
         self._keeping.epoch(member, conductor, epoch, logs, ended)
 
     def _warn_of_rate(self, rate: float) -> None:
-        warn_of_rate(self._trainer.algorithm, at_once(self._trainer), rate)
+        trainer = self._trainer
+        warn_of_rate(trainer.algorithm, at_once(trainer), rate, trainer.overlap)
 
     def _rows_of(self, rows: tuple[int, ...]) -> tuple[int, ...]:
         """Return the rows of the epochs of a center whose workers have `rows`; one if all are alike."""

@@ -155,6 +155,7 @@ def check_optimizer(
     worker_optimizer: str | keras.optimizers.Optimizer | None,
     algorithm: Algorithm,
     num_workers: int,
+    overlap: bool | int = False,
 ) -> None:
     """Refuse an optimizer whose momentum would be applied twice; warn about one that will hardly learn.
 
@@ -171,16 +172,16 @@ def check_optimizer(
         warnings.warn(changed, ChangedDefaultWarning, stacklevel=levels_to_user())
     rate = optimizer.get_config().get("learning_rate") if optimizer is not None else None
     if isinstance(rate, float | int):  # A schedule has no single rate.
-        warn_of_rate(algorithm, num_workers, float(rate))
+        warn_of_rate(algorithm, num_workers, float(rate), overlap)
 
 
-def warn_of_rate(algorithm: Algorithm, num_workers: int, rate: float) -> None:
+def warn_of_rate(algorithm: Algorithm, num_workers: int, rate: float, overlap: bool | int = False) -> None:
     """Warn if training diverges at the learning `rate`, by the theory of the algorithm.
 
     Warns:
         UnstableWarning: as `DistributedTrainer`.
     """
-    warning = warn_if_unstable(algorithm, num_workers, rate)
+    warning = warn_if_unstable(algorithm, num_workers, rate, overlap=overlap)
     if warning is not None:
         warnings.warn(warning, UnstableWarning, stacklevel=levels_to_user())
 

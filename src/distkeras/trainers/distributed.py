@@ -108,6 +108,8 @@ class DistributedTrainer(Trainer):
 
     Warns:
         UnstableWarning: by the theory of the algorithm, training diverges at these parameters.
+        UnfairWarning: from `train`: some workers are at least twice as fast as others, and the algorithm
+            gives the fast ones a larger part in the model.
         ChangedDefaultWarning: `worker_optimizer` is only a name, and the defaults of that optimizer now learn
             much more slowly than in Keras 1.
 

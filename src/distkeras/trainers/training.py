@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -35,8 +36,10 @@ from distkeras.monitor.progress import ProgressBar
 from distkeras.monitor.running import Monitors
 from distkeras.runs import RunOptions
 from distkeras.trainers.beginning import Beginning
+from distkeras.trainers.checks import levels_to_user
 from distkeras.trainers.jobs import JobPlan, WorkerRows
 from distkeras.trainers.shown import shown_of
+from distkeras.trainers.unfair import Speeds, UnfairWarning
 from distkeras.trainers.validating import Validating
 from distkeras.worker.final_state import FinalState
 from distkeras.worker.signature import model_signature
@@ -81,6 +84,7 @@ class Training:
         resume: Resume,
     ) -> None:
         self._trainer = trainer
+        self._speeds = Speeds(trainer.algorithm, trainer.quorum)
         self._around = around.for_metrics(trainer._given.metrics).for_monitors(trainer.algorithm.name)
         self._shuffle = shuffle
         self._initial = initial
@@ -255,8 +259,11 @@ class Training:
         # The last commits of fragments may have no steps.
         if isinstance(event, Window) and is_new and event.steps:
             history.append(event)
+            self._speeds.take(event)
         if isinstance(event, EpochEnded):
             self._ended.append(event)
+            if (said := self._speeds.warning()) is not None:
+                warnings.warn(said, UnfairWarning, stacklevel=levels_to_user())
         if isinstance(event, ServerRestored):
             history.roll_back(event.commits)
 
