@@ -243,7 +243,13 @@ class Simulation:
         else:
             # The steps that the worker trains without the reply, and then those for which it needs it.
             early = seconds * state.trained / state.window if self._exchanges.late else seconds
-            needs_it = max(now + early, now if reply is None else reply)
+            needs_it = now + early
+            if reply is not None and reply >= needs_it:
+                account = state.account
+                account.exchanging, needs_it = reply - needs_it, reply
+                account.blocked = min(account.blocked, account.exchanging)
+            elif reply is not None:
+                state.account.blocked = 0.0
             state.sent_at, state.seconds = needs_it + (seconds - early), seconds
             num_bytes = self.links.commit_bytes(worker, state.sequence + 1)
             self._transit.push(state.sent_at + self.links.seconds(num_bytes), worker, Arrival.COMMIT)
@@ -252,9 +258,12 @@ class Simulation:
         if arrival is Arrival.COMMIT:
             state = self._workers[worker]
             self._exchanges.train(worker, state)
+            if state.sent is not None and self.server.on_event is not None:
+                state.sent.timing = state.account.close(state.seconds)
         elif arrival is Arrival.DUPLICATE:
             state = self._workers[worker]
             self.recorder.num_duplicates += 1
+            state.account.resends += 1
         elif arrival is Arrival.LEAVE:
             self._leave(worker)
             return
@@ -267,6 +276,8 @@ class Simulation:
         if request is not state.sent:
             state.message = state.sent.message  # What the center decodes.
         self.recorder.bytes_sent += num_bytes
+        state.account.bytes_out += num_bytes
+        state.account.handled = self.clock.now
         self._take(worker, self.server.center.num_commits, self.server.handle(request))
 
     def _join(self, worker: int, replaces: bool) -> None:
@@ -347,15 +358,19 @@ class Simulation:
         answer, num_bytes = self.links.receive(worker, answer)
         self.recorder.bytes_received += num_bytes
         state = self._workers[worker]
+        account = state.account
+        account.bytes_in += num_bytes
         start = state.local
         self._exchanges.take_up(state, answer)
         received = self.clock.now + self.links.seconds(num_bytes)
         state.weights = start if self.config.overlap is True and start is not None else state.adopted
+        account.blocked = self.clock.now - account.handled
         if self.config.overlap:
             self._begin_window(worker, state.sent_at, received)
             state.next_window = self._length(answer)  # The next one began before this answer.
         else:
             state.next_window = self._length(answer)
+            account.exchanging = received - state.sent_at
             self._begin_window(worker, received)
         state.local = state.message = state.sent = None
 
