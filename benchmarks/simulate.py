@@ -1,20 +1,29 @@
 """Speed of the simulator: commits a second on the 1-d quadratic, and memory a worker on an MLP. JSON out.
 
-python benchmarks/simulate.py [--num-commits 20000]
+python benchmarks/simulate.py [--num-commits 20000] [--jobs 2]
+
+`quadratic_commits_per_second` is that of one process; `center_alone` is how many commits the center handles
+without a simulation, which no simulation can exceed. With `--jobs`, as many processes simulate a seed each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
 import time
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from distkeras.algorithms import AEASGD, DOWNPOUR, Algorithm, GapAware, LocalSGD, Vector
+from distkeras.center import Center, CenterConfig
+from distkeras.center.bad_updates import errors_noted_here
+from distkeras.center.requests import Exchange, Join
 from distkeras.simulation import Exponential, Quadratic, Replica, simulate
 
 MLP_WEIGHTS = 784 * 500 + 500 + 500 * 500 + 500 + 500 * 10 + 10
@@ -44,7 +53,7 @@ class Idle:
         return {"loss": 0.0}
 
 
-def commits_per_second(num_workers: int, num_commits: int) -> float:
+def commits_per_second(num_workers: int, num_commits: int, seed: int = 0) -> float:
     """Measure one run of DOWNPOUR with a window of 1, everything recorded."""
     began = time.perf_counter()
     simulate(
@@ -54,8 +63,32 @@ def commits_per_second(num_workers: int, num_commits: int) -> float:
         num_commits=num_commits,
         learning_rate=0.3 / num_workers,
         step_time=Exponential(),
+        seed=seed,
     )
     return num_commits / (time.perf_counter() - began)
+
+
+def center_alone(num_workers: int, num_commits: int) -> float:
+    """Measure the commits of the same rule to a center without a simulation around it."""
+    config = CenterConfig(DOWNPOUR(communication_window=1), num_workers)
+    center = Center(config, np.ones(1, np.float32), clock=lambda: 0.0)
+    for worker in range(num_workers):
+        center.handle(Join(worker))
+    with errors_noted_here():
+        began = time.perf_counter()
+        for number in range(num_commits):
+            sequence, worker = divmod(number, num_workers)
+            center.handle(Exchange(worker, sequence + 1, 1, 1, 0, 1, np.zeros(1, np.float32)))
+        return num_commits / (time.perf_counter() - began)
+
+
+def side_by_side(jobs: int, num_commits: int) -> float:
+    """Measure `jobs` seeds of 64 workers in as many processes, all commits together."""
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(commits_per_second, [8] * jobs, [1000] * jobs))  # import and warm
+        began = time.perf_counter()
+        list(pool.map(commits_per_second, [64] * jobs, [num_commits] * jobs, range(jobs)))
+        return jobs * num_commits / (time.perf_counter() - began)
 
 
 def megabytes_per_worker(algorithm: Algorithm, few: int = 8, many: int = 40) -> float:
@@ -82,7 +115,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num-commits", type=int, default=20_000)
-    num_commits: int = parser.parse_args().num_commits
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one seed each")
+    options = parser.parse_args()
+    num_commits: int = options.num_commits
     commits_per_second(8, 1000)  # warm the caches
     report = {
         "python": platform.python_version(),
@@ -91,6 +126,11 @@ def main() -> None:
         "quadratic_commits_per_second": {
             num_workers: round(commits_per_second(num_workers, num_commits))
             for num_workers in (1, 8, 64, 1024)
+        },
+        "center_alone_commits_per_second": round(center_alone(64, num_commits)),
+        "side_by_side": {
+            "jobs": options.jobs,
+            "commits_per_second": round(side_by_side(options.jobs, num_commits)),
         },
         "mlp_megabytes": round(4 * MLP_WEIGHTS / 1e6, 2),
         "mlp_megabytes_per_worker": {

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
-from distkeras.algorithms import ADAG
+from distkeras.algorithms import ADAG, LocalSGD
 from distkeras.events import ServerRestored, Window
 from distkeras.runs import CenterEvaluated, load_run
-from distkeras.simulation import Constant, Outages, Quadratic, simulate
+from distkeras.simulation import (
+    Constant,
+    Exponential,
+    Failures,
+    Heterogeneous,
+    Network,
+    Outages,
+    Quadratic,
+    simulate,
+)
 
 
 def simulated(run, **options):
@@ -50,3 +60,50 @@ def test_windows_that_a_simulated_server_has_lost_do_not_count(tmp_path):
     assert kinds[ServerRestored] == result.num_restored > 0
     assert kinds[Window] > 1500
     assert len(list(run.windows())) == result.num_commits == 1500
+
+
+@pytest.mark.parametrize("overlap", [False, True, 2])
+def test_the_virtual_time_of_a_worker_is_in_its_windows_and_the_bytes_of_all_in_the_result(overlap, tmp_path):
+    network = Network(latency=0.3, bandwidth=100.0, frames=True)
+    result = simulate(
+        ADAG(communication_window=5),
+        Quadratic(curvature=np.ones(8)),
+        num_workers=3,
+        num_commits=60,
+        learning_rate=0.01,
+        step_time=Exponential(),
+        network=network,
+        overlap=overlap,
+        run=tmp_path / "run",
+    )
+    windows = list(load_run(tmp_path / "run").windows())
+    for worker in range(3):
+        own = [window for window in windows if window.worker == worker]
+        frame = own[1].timing.bytes_out
+        spent = sum(window.timing.computing + window.timing.exchanging for window in own)
+        # Before its last message it has trained, or waited for replies, all the time.
+        expected = own[-1].timestamp - network.transfer(frame)
+        assert spent == pytest.approx(expected) if not overlap else spent <= expected + 1e-9
+        assert all(window.timing.blocked == 0.0 for window in own)
+    # A window tells of the messages before its own.
+    assert sum(window.timing.bytes_out for window in windows) == result.bytes_sent - 3 * frame
+
+
+def test_a_fast_worker_of_a_round_is_blocked_until_the_slowest_has_sent(tmp_path):
+    simulate(
+        LocalSGD(communication_window=4),
+        Quadratic(),
+        num_workers=4,
+        num_commits=20,
+        learning_rate=0.01,
+        step_time=Heterogeneous(),
+        network=Network(latency=0.1),
+        failures=Failures(lost_reply=0.05, timeout=1.0),
+        run=tmp_path / "run",
+    )
+    windows = [window for window in load_run(tmp_path / "run").windows() if window.iteration > 0]
+    blocked = [window.timing.blocked for window in windows]
+    assert sum(wait == 0.0 for wait in blocked) >= 19  # The last of every round.
+    assert max(blocked) > 1.0
+    assert all(0 <= window.timing.blocked <= window.timing.exchanging for window in windows)
+    assert sum(window.timing.resends for window in windows) > 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
@@ -107,6 +108,18 @@ def note_errors_in_this_thread() -> None:
     _thread.noted = []
     np.seterr(**_CALLED)
     np.seterrcall(_noting(_thread.noted))
+
+
+@contextlib.contextmanager
+def errors_noted_here() -> Iterator[None]:
+    """Make `ErrorsNoted` free in this thread, in a `with` block, as `note_errors_in_this_thread` does."""
+    before: list[str] | None = getattr(_thread, "noted", None)
+    _thread.noted = []
+    try:
+        with np.errstate(**_CALLED, call=_noting(_thread.noted)):
+            yield
+    finally:
+        _thread.noted = before
 
 
 _CALLED: dict[Literal["over", "invalid", "divide"], Literal["call"]] = {

@@ -81,25 +81,26 @@ class Simulation:
         for moment in Moment:
             self._expect(moment, 0.0)
         most, until = length.num_commits or math.inf, length.until
-        while self.center.num_commits < most and self._active and not self.diverged:
-            version = self.center.num_commits
+        version = 0
+        while version < most and self._active and not self.diverged:
             if not self._step(until):
+                self._evaluate_before(math.nextafter(until, math.inf))
                 break
-            if self.center.num_commits > version:
-                if self.center.num_commits % POLL_EVERY == 0:
+            before, version = version, self.server.center.num_commits
+            if version > before:
+                if version % POLL_EVERY == 0:
                     self.server.read_events()
                 yield
-        if math.isfinite(until) and not self.diverged and self.center.num_commits < most and self._active:
-            self._evaluate_before(math.nextafter(until, math.inf))
         self.recorder.evaluate(self.center.snapshot())
 
     def _step(self, until: float) -> bool:
         """Handle what happens next, and return `True`; `False` if it happens after `until`."""
-        if (due := self._grace_before_next()) is not None:
+        if self.server.center.due is not None and (due := self._grace_before_next()) is not None:
             if due > until:
                 return False
-            self._go_on_to(due)
-            self._take(DRIVER, self.center.num_commits, self.server.look())
+            self._evaluate_before(due)
+            self.clock.now = due
+            self._take(DRIVER, self.server.center.num_commits, self.server.look())
             return True
         time, worker, arrival = self._transit.pop()
         if isinstance(arrival, Moment):
@@ -109,16 +110,14 @@ class Simulation:
             self._happen(arrival, time)
             return True
         num_bytes = self._bytes_of(worker, arrival)
-        if self.queue.done(time, num_bytes) > until:
+        done = self.queue.done(time, num_bytes)
+        if done > until:
             return False
-        self._go_on_to(self.queue.handle(time, num_bytes))
+        self.queue.take(time, num_bytes, done)
+        self._evaluate_before(done)
+        self.clock.now = done
         self._arrive(worker, arrival)
         return True
-
-    def _go_on_to(self, time: float) -> None:
-        """Let the clock go on to `time`."""
-        self._evaluate_before(time)
-        self.clock.now = time
 
     def _evaluate_before(self, time: float) -> None:
         """Evaluate the center at the even times before `time`."""
@@ -127,9 +126,10 @@ class Simulation:
 
     def _bytes_of(self, worker: int, arrival: Arrival) -> int:
         """Return the bytes for which the server handles a message that arrives."""
-        if arrival is Arrival.COMMIT or arrival is Arrival.DUPLICATE:
-            ahead = 1 if arrival is Arrival.COMMIT else 0
-            return self.links.commit_bytes(worker, self._workers[worker].sequence + ahead)
+        if arrival is Arrival.COMMIT:
+            return self.links.commit_bytes(worker, self._workers[worker].sequence + 1)
+        if arrival is Arrival.DUPLICATE:
+            return self.links.commit_bytes(worker, self._workers[worker].sequence)
         return self.links.join_bytes if arrival is Arrival.LEAVE else self.links.joined_bytes
 
     @property
@@ -243,30 +243,42 @@ class Simulation:
         else:
             # The steps that the worker trains without the reply, and then those for which it needs it.
             early = seconds * state.trained / state.window if self._exchanges.late else seconds
-            needs_it = max(now + early, now if reply is None else reply)
+            needs_it = now + early
+            if reply is not None and reply >= needs_it:
+                account = state.account
+                account.exchanging, needs_it = reply - needs_it, reply
+                account.blocked = min(account.blocked, account.exchanging)
+            elif reply is not None:
+                state.account.blocked = 0.0
             state.sent_at, state.seconds = needs_it + (seconds - early), seconds
             num_bytes = self.links.commit_bytes(worker, state.sequence + 1)
             self._transit.push(state.sent_at + self.links.seconds(num_bytes), worker, Arrival.COMMIT)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
-        if arrival is Arrival.JOIN or arrival is Arrival.TAKE:
-            self._join(worker, replaces=arrival is Arrival.JOIN)
-            return
-        if arrival is Arrival.LEAVE:
+        if arrival is Arrival.COMMIT:
+            state = self._workers[worker]
+            self._exchanges.train(worker, state)
+            if state.sent is not None and self.server.on_event is not None:
+                state.sent.timing = state.account.close(state.seconds)
+        elif arrival is Arrival.DUPLICATE:
+            state = self._workers[worker]
+            self.recorder.num_duplicates += 1
+            state.account.resends += 1
+        elif arrival is Arrival.LEAVE:
             self._leave(worker)
             return
-        state = self._workers[worker]
-        if arrival is Arrival.DUPLICATE:
-            self.recorder.num_duplicates += 1
         else:
-            self._exchanges.train(worker, state)
+            self._join(worker, replaces=arrival is Arrival.JOIN)
+            return
         if state.sent is None:
             raise RuntimeError(f"Worker {worker} has nothing to send.")
         request, num_bytes = self.links.send(state.sent)
         if request is not state.sent:
             state.message = state.sent.message  # What the center decodes.
         self.recorder.bytes_sent += num_bytes
-        self._take(worker, self.center.num_commits, self.server.handle(request))
+        state.account.bytes_out += num_bytes
+        state.account.handled = self.clock.now
+        self._take(worker, self.server.center.num_commits, self.server.handle(request))
 
     def _join(self, worker: int, replaces: bool) -> None:
         """Let a process train as a worker: it replaces one that has failed, or takes a share of the queue."""
@@ -322,29 +334,23 @@ class Simulation:
 
     def _take(self, sender: int, version: int, answers: list[Answer]) -> None:
         """Record a commit since `version`, and send the `answers` to the workers."""
-        if self.center.num_commits > version:
-            told = [answer.staleness for _, answer in answers if isinstance(answer, Exchanged)]
-            samples = sum(self._workers[worker].samples for worker, _ in answers)
-            committer = DRIVER if self.center.algorithm.synchronous else sender
-            if self.recorder.add(self.clock.now, samples, committer, max(told)):
-                self.recorder.evaluate(self.center.snapshot())
+        center = self.server.center
+        if center.num_commits > version:
+            samples = staleness = 0
+            for worker, answer in answers:
+                samples += self._workers[worker].samples
+                if isinstance(answer, Exchanged) and answer.staleness > staleness:
+                    staleness = answer.staleness
+            committer = DRIVER if center.algorithm.synchronous else sender
+            if self.recorder.add(self.clock.now, samples, committer, staleness):
+                self.recorder.evaluate(center.snapshot())
         for worker, answer in answers:
             self._receive(worker, answer)
 
     def _receive(self, worker: int, answer: Reply) -> None:
-        if isinstance(answer, Refused):
-            self.diverged = True
-            return
-        if isinstance(answer, Rejoin):  # The server has restarted and does not know it: its window is lost.
-            before = self._workers[worker]
-            self._workers[worker] = self._start(worker, before.attempt, again=True)
-            self._workers[worker].replica = before.replica  # The process is still alive.
-            self._begin_window(worker, self.clock.now + 2 * self.links.seconds(self.links.joined_bytes))
-            return
-        if isinstance(answer, Done):  # It has left.
-            return
         if not isinstance(answer, Exchanged):
-            raise TypeError(f"Expected Exchanged. Received: {answer!r}")
+            self._receive_other(worker, answer)
+            return
         again = self.accidents.lost_reply(self.shares.machine(worker), self.clock.now)
         if again is not None:
             self._send_again(worker, again)
@@ -352,14 +358,30 @@ class Simulation:
         answer, num_bytes = self.links.receive(worker, answer)
         self.recorder.bytes_received += num_bytes
         state = self._workers[worker]
+        account = state.account
+        account.bytes_in += num_bytes
         start = state.local
         self._exchanges.take_up(state, answer)
         received = self.clock.now + self.links.seconds(num_bytes)
         state.weights = start if self.config.overlap is True and start is not None else state.adopted
+        account.blocked = self.clock.now - account.handled
         if self.config.overlap:
             self._begin_window(worker, state.sent_at, received)
             state.next_window = self._length(answer)  # The next one began before this answer.
         else:
             state.next_window = self._length(answer)
+            account.exchanging = received - state.sent_at
             self._begin_window(worker, received)
         state.local = state.message = state.sent = None
+
+    def _receive_other(self, worker: int, answer: Reply) -> None:
+        """Receive an answer to a commit that was not applied, or to a worker that has left."""
+        if isinstance(answer, Refused):
+            self.diverged = True
+        elif isinstance(answer, Rejoin):  # The server has restarted and does not know it: its window is lost.
+            before = self._workers[worker]
+            self._workers[worker] = self._start(worker, before.attempt, again=True)
+            self._workers[worker].replica = before.replica  # The process is still alive.
+            self._begin_window(worker, self.clock.now + 2 * self.links.seconds(self.links.joined_bytes))
+        elif not isinstance(answer, Done):
+            raise TypeError(f"Expected Exchanged. Received: {answer!r}")

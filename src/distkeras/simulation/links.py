@@ -98,8 +98,9 @@ class Links:
 
     def commit_bytes(self, worker: int, sequence: int) -> int:
         """Return the bytes of a worker's commit of that number, if it is sent now."""
-        fragment = (sequence - 1) % len(self._plain)
-        num_bytes = self._plain[fragment]
+        plain = self._plain
+        fragment = (sequence - 1) % len(plain)
+        num_bytes = plain[fragment]
         if self._packing is not None:
             _, theirs = self._ends[worker]
             forms = theirs.forms((frames.UNCODED, num_bytes)).get(Exchange, ())

@@ -29,6 +29,7 @@ class Recorder:
         keep_centers: whether to keep every evaluated center, not only the last.
 
     Attributes:
+        next_look: virtual time of the next evaluation at an even time; infinity for none.
         tell: receives rows, updates, metrics and time of each evaluated center.
 
     Raises:
@@ -64,7 +65,7 @@ class Recorder:
         self._evaluated: list[float] = []
         self._centers: list[Vector] = []
         self._reports: list[dict[str, float]] = []
-        self._looks = 1
+        self._looks, self.next_look = 1, self._every_seconds
         self.bytes_sent = 0
         self.bytes_received = 0
         self.num_crashes = 0
@@ -83,14 +84,10 @@ class Recorder:
             return True
         return version == self._num_commits
 
-    @property
-    def next_look(self) -> float:
-        """The virtual time of the next evaluation at an even time; infinity for none."""
-        return self._looks * self._every_seconds
-
     def look(self, read: Callable[[], Vector]) -> None:
         """Record the metrics of the center, which `read` returns, at `next_look`."""
         time, self._looks = self.next_look, self._looks + 1
+        self.next_look = self._looks * self._every_seconds
         if self._versions[-1] != len(self._workers):
             self._evaluate(read(), time)
         else:  # The center is the same.

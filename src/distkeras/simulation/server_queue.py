@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from distkeras.simulation.conditions import Network
@@ -28,14 +29,20 @@ class ServerQueue:
     waiting: float = 0.0
     num_messages: int = 0
 
+    def __post_init__(self) -> None:
+        network = self.network
+        # Most networks have no throughput to divide by.
+        self._fixed = network.service if math.isinf(network.throughput) else None
+
     def done(self, arrived: float, num_bytes: int) -> float:
         """Return when the server would have handled a message of `num_bytes` that has `arrived`."""
-        return max(arrived, self.free) + self.network.handling(num_bytes)
+        seconds = self.network.handling(num_bytes) if self._fixed is None else self._fixed
+        return (arrived if arrived > self.free else self.free) + seconds
 
-    def handle(self, arrived: float, num_bytes: int) -> float:
-        """Handle the message; return when that is done."""
-        self.waiting += max(0.0, self.free - arrived)
-        self.busy += self.network.handling(num_bytes)
-        self.free = self.done(arrived, num_bytes)
+    def take(self, arrived: float, num_bytes: int, done: float) -> None:
+        """Handle the message, which is `done` then."""
+        if self.free > arrived:
+            self.waiting += self.free - arrived
+        self.busy += self.network.handling(num_bytes) if self._fixed is None else self._fixed
+        self.free = done
         self.num_messages += 1
-        return self.free

@@ -12,6 +12,7 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig, Fragmented, Layout, fragments_of, shard_bounds
+from distkeras.center.bad_updates import errors_noted_here
 from distkeras.center.elastic import Elastic
 from distkeras.runs import RunOptions
 from distkeras.simulation.accidents import Accidents
@@ -181,7 +182,7 @@ def simulate(
     with (
         kept(run, config, settings, simulation),
         _bar(algorithm, num_commits, progress) as advance,
-        np.errstate(over="ignore", invalid="ignore"),
+        errors_noted_here(),
     ):
         for _ in simulation.commits(length, num_workers):
             advance()

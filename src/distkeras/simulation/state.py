@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from distkeras.algorithms import State, Vector
 from distkeras.center.fragments import Behind
 from distkeras.center.requests import Exchange
+from distkeras.events import Timing
 from distkeras.simulation.problem import Replica
 
 
@@ -43,6 +44,33 @@ class Inner:
 
 
 @dataclass(slots=True)
+class Account:
+    """Where a worker's virtual time went since its last commit, and what its connection carried.
+
+    Attributes:
+        handled: when the server had handled its last commit.
+        exchanging: seconds in which it could not train because of the exchange before.
+        blocked: those of them in which the server held the answer back.
+    """
+
+    handled: float = 0.0
+    exchanging: float = 0.0
+    blocked: float = 0.0
+    bytes_out: int = 0
+    bytes_in: int = 0
+    resends: int = 0
+
+    def close(self, computing: float) -> Timing:
+        """Return the timing of a window that has trained for so many seconds, and begin the next account."""
+        timing = Timing(
+            computing, 0.0, self.exchanging, self.blocked, self.bytes_out, self.bytes_in, self.resends
+        )
+        self.exchanging = self.blocked = 0.0
+        self.bytes_out = self.bytes_in = self.resends = 0
+        return timing
+
+
+@dataclass(slots=True)
 class Worker:
     """One simulated worker. Workers may share vectors.
 
@@ -57,6 +85,7 @@ class Worker:
         window: steps from the last commit to the next.
         trained: those of them that were trained during the exchange before.
         samples: rows of its window so far.
+        account: its time and bytes since the last commit.
     """
 
     weights: Vector
@@ -77,3 +106,4 @@ class Worker:
     samples: int = 0
     attempt: int = 0
     trained: int = 0
+    account: Account = field(default_factory=Account)
