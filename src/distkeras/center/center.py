@@ -19,6 +19,7 @@ from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
 from distkeras.center.holding import Holding
 from distkeras.center.ledger import WorkerRecord
+from distkeras.center.norms import Norms
 from distkeras.center.records import Records
 from distkeras.center.reports import Reports
 from distkeras.center.request_log import RequestLog
@@ -71,6 +72,7 @@ class Center:
         dtype: data type of the center.
         shards: its shards.
         request_log: the order of the requests, for other servers of the job; `None` if there are none.
+        norms: measures messages now and then.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Center:
         self.algorithm, self.num_workers = config.algorithm, config.num_workers
         self.workers = range(first_worker, first_worker + config.num_workers)
         self.request_log = request_log
+        self.norms = Norms()
         self._vector = Sharded(config, initial, num_shards)
         self.size, self.dtype, self.shards = self._vector.size, self._vector.dtype, self._vector.shards
         self._epochs = Epochs(config, self.event_log.clock, first_worker) if epochs is None else epochs
@@ -153,6 +156,7 @@ class Center:
             self._vector,
             self.finite,
             self.event_log,
+            self.norms,
             fragment,
             num_fragments,
         )
@@ -322,6 +326,14 @@ class Center:
         """Return a copy of the center, from which `worker` starts."""
         with self._records.of(worker).lock:
             return self._attendance.center_for(Join(worker))
+
+    def norm(self) -> float:
+        """Return the Euclidean norm of the center, which may change meanwhile: no commit waits for it."""
+        return self._vector.norm()
+
+    def learns(self, beat: Beat) -> bool:
+        """Return whether a heartbeat tells anything that the center does not know."""
+        return self._records.learns(beat)
 
     def misses(self, worker: int) -> bool:
         """Return whether the next message of `worker` reports it as back after a loss or a server restart."""

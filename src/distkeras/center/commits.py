@@ -10,6 +10,7 @@ from distkeras.center.decisions import Decisions
 from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
 from distkeras.center.ledger import WorkerRecord
+from distkeras.center.norms import Norms
 from distkeras.center.requests import Exchange
 from distkeras.center.rounds import Rounds
 from distkeras.center.sharded import Sharded
@@ -26,6 +27,7 @@ class Commits:
         vector: the center.
         finite: checks the center after a message.
         event_log: receives the events.
+        norms: sees each message that is not refused.
         fragment: index of the fragment that this is the center of.
         num_fragments: number of fragments, which workers commit in turn.
     """
@@ -38,6 +40,7 @@ class Commits:
         vector: Sharded,
         finite: Finite,
         event_log: EventLog,
+        norms: Norms,
         fragment: int,
         num_fragments: int,
     ) -> None:
@@ -47,6 +50,7 @@ class Commits:
         self._vector = vector
         self._finite = finite
         self._event_log = event_log
+        self._norms = norms
         self._fragment, self._num_fragments = fragment, num_fragments
 
     def handle(self, request: Exchange, record: WorkerRecord) -> list[Answer]:
@@ -73,6 +77,7 @@ class Commits:
         reason = self._config.bad_updates.reason_to_refuse(request.message, request.metrics)
         if reason is not None:
             return [(request.worker, self._refuse(request, record, reason))]
+        self._norms.see(request.message)
         if self._config.algorithm.synchronous:
             return self._rounds.add(request)
         return self._apply(request, record)

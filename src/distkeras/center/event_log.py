@@ -8,19 +8,31 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from distkeras.center.answers import MAX_PAGE, MAX_PAGE_BYTES, Polled
-from distkeras.events import Event, EventsDropped, RoundClosed, ServerRestored, Window, WorkerJoined
+from distkeras.events import (
+    Event,
+    EventsDropped,
+    RoundClosed,
+    ServerRestored,
+    ServerStatus,
+    Window,
+    WorkerJoined,
+)
 
 MAX_BYTES, RESERVED_BYTES = 64 * 2**20, 16 * 2**20
 """Memory for unread events, and additional memory for those other than windows."""
 EVENT_BYTES, METRIC_BYTES, CHARACTER_BYTES = 500, 100, 4
 
 
+_FREQUENT = (Window, ServerStatus)
+"""Events that are dropped first."""
+
+
 @dataclass
 class EventLog:
     """The events that the driver has not read. Reading drops those before.
 
-    A driver may pause for hours. If the log is full, it drops windows first, and the driver receives the
-    number of dropped events.
+    A driver may pause for hours. If the log is full, it drops windows and statuses first, and the driver
+    receives the number of dropped events.
     """
 
     clock: Callable[[], float]
@@ -44,6 +56,11 @@ class EventLog:
             self.changes += len(events)
             for event in events:
                 self._append(event)
+
+    def add_status(self, status: ServerStatus) -> None:
+        """Append how the server does. That is no change of the center."""
+        with self._lock:
+            self._append(status)
 
     def touch(self) -> None:
         """Count a change that no event tells of, so that the next snapshot is not left out."""
@@ -81,7 +98,7 @@ class EventLog:
 
     def _append(self, event: Event) -> None:
         size = size_of(event)
-        if self._bytes + size > MAX_BYTES + (0 if isinstance(event, Window) else RESERVED_BYTES):
+        if self._bytes + size > MAX_BYTES + (0 if isinstance(event, _FREQUENT) else RESERVED_BYTES):
             self._dropped += 1
             return
         self._events.append(event)

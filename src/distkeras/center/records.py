@@ -75,13 +75,18 @@ class Records:
             ProtocolError: the center has no such worker.
         """
         record = self.of(beat.worker)
-        self.hear(beat.worker, record)
-        if beat.phase in (None, record.phase):  # The usual case takes no lock, as in `hear`.
+        if not self.learns(beat):  # The usual case takes no lock, as in `hear`.
             return
+        self.hear(beat.worker, record)
         with record.lock:
             if beat.phase is not None and beat.phase != record.phase:
                 record.phase = beat.phase
                 self._report(WorkerPhase(beat.worker, beat.phase, self._clock()))
+
+    def learns(self, beat: Beat) -> bool:
+        """Return whether a heartbeat tells anything new: that its worker is alive, or what it does."""
+        record = self.of(beat.worker)
+        return record.missed or beat.phase not in (None, record.phase)
 
     def expected(self) -> list[int]:
         """Return the workers that have committed at least one window but have not left, nor rest."""

@@ -10,6 +10,7 @@ from distkeras.algorithms import State, Vector
 from distkeras.center.config import CenterConfig
 from distkeras.center.decisions import Decision
 from distkeras.center.layout import shard_bounds, tensor_bounds
+from distkeras.center.norms import norm_of
 from distkeras.center.shard import Shard
 from distkeras.center.snapshot import SnapshotError
 
@@ -80,6 +81,10 @@ class Sharded:
         """
         reply = np.empty_like(self._vector)
         return reply, self._change(decision, reply, Shard.exchange_round, messages, weights, workers)
+
+    def norm(self) -> float:
+        """Return the Euclidean norm of the vector; its shards may change meanwhile."""
+        return norm_of(self._vector)
 
     def not_finite(self) -> str | None:
         """Return what is not finite in the center or the algorithm's state; `None` if nothing is."""

@@ -161,6 +161,7 @@ class ServerProcess:
             leads=setup.leads,
             leader=setup.leader,
             moves=setup.moves,
+            index=setup.index,
         )
         port = self._start()
         self._job = replace(self._job, ports=(port,), restore=True, resumes=False)

@@ -12,6 +12,7 @@ from pyspark import TaskContext
 
 from distkeras.cluster.delivery import localized
 from distkeras.cluster.elastic import ElasticStage
+from distkeras.cluster.executor_side import executor_id
 from distkeras.cluster.shipping import carried
 from distkeras.cluster.stage import Stage
 from distkeras.worker import task as worker_task
@@ -95,7 +96,13 @@ def _partition_function(  # type: ignore[no-untyped-def]  # pyspark's own type i
         worker = context.partitionId()
         # A restarted stage counts its attempts from 0 again, while each task number is used once.
         start = worker_task.Start(
-            worker, context.attemptNumber(), context.taskAttemptId(), gpus_of(context), until, training
+            worker,
+            context.attemptNumber(),
+            context.taskAttemptId(),
+            gpus_of(context),
+            until,
+            training,
+            executor_id(),
         )
         yield from worker_task.run(
             replace(envelope, model=localized(envelope.model)), start, batches

@@ -69,7 +69,7 @@ class Recorded(Outer):
         """As for `Center.handle`."""
         if isinstance(request, Poll | Follow | Fetch | MayJoin):
             return self.center.handle(request)
-        if isinstance(request, Beat) and not self._misses(request.worker):
+        if isinstance(request, Beat) and not self._learns(request):
             return [(request.worker, Done())]  # It changes nothing, and should not wait for an exchange.
         with self._lock:
             return self._handle(request, lambda: self.center.handle(request))
@@ -108,8 +108,8 @@ class Recorded(Outer):
                 self._writer.close()
                 self._writer = None
 
-    def _misses(self, worker: int) -> bool:
-        return any(member.misses(worker) for member in self.members if worker in member.workers)
+    def _learns(self, beat: Beat) -> bool:
+        return any(member.learns(beat) for member in self.members if beat.worker in member.workers)
 
     def _handle(self, request: Recordable, handle: Callable[[], list[Answer]]) -> list[Answer]:
         time = self._time = self.event_log.clock()

@@ -194,11 +194,11 @@ class Rollup:
         rolled: list[Rolled] = [*bucket.statuses.values()]
         if bucket.workers:
             rolled.append(bucket.second(self.totals.samples))
-            self._buckets += 1
-            self._entries += len(bucket.workers)
-            if self._buckets >= MOST_BUCKETS or self._entries >= MOST_ENTRIES:
-                self._seconds *= 2
-                self._buckets = self._entries = 0
+        self._buckets += 1
+        self._entries += len(bucket.workers)
+        if self._buckets >= MOST_BUCKETS or self._entries >= MOST_ENTRIES:
+            self._seconds *= 2
+            self._buckets = self._entries = 0
         return rolled
 
     def _add_window(self, window: Window) -> list[Rolled]:

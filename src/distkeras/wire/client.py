@@ -53,6 +53,7 @@ from distkeras.wire.connection import Connection
 from distkeras.wire.fragment_compression import AnyPacking, compression_of
 from distkeras.wire.handshake import SESSION_BYTES, TIMEOUT, AuthenticationError, Handshake
 from distkeras.wire.server_place import ServerPlace
+from distkeras.wire.traffic import Traffic
 
 CONNECT_SECONDS = 10.0
 CANDIDATE_SECONDS = 3.0
@@ -131,6 +132,10 @@ class Client:
         sleep: replaced in tests.
         buffer: receives vectors that arrive by TCP, shape (size,); a new buffer by default.
         session: session of another client of this process, which this client replaces; a new one by default.
+        traffic: counts of that client, which go on; new ones by default.
+
+    Attributes:
+        traffic: what its connections have carried.
     """
 
     def __init__(
@@ -142,7 +147,9 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         buffer: Vector | None = None,
         session: bytes | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
+        self.traffic = Traffic() if traffic is None else traffic
         self._address = address
         self._patience = patience
         self._timeout = timeout
@@ -179,7 +186,7 @@ class Client:
         with self._in_use:
             return self._call(request)
 
-    def beat(self, beat: Beat, timeout: float) -> None:
+    def beat(self, beat: Beat, timeout: float) -> bool:
         """Send a heartbeat, from another thread than the calls, unless a call is in progress.
 
         Bytes that move during a call count as heartbeats, and the server knows who waits for it.
@@ -189,12 +196,15 @@ class Client:
             timeout: seconds for the reply; then the connection is closed, and the next beat or call opens a
                 new one.
 
+        Returns:
+            Whether it was sent.
+
         Raises:
             JobStopped, Replaced, AuthenticationError: as for `call`.
             ServerLost: the heartbeat did not arrive.
         """
         if not self._in_use.acquire(blocking=False):
-            return
+            return False
         try:
             if self._ended:
                 raise ServerLost("This client was closed, or another client replaced it.")
@@ -210,6 +220,7 @@ class Client:
         finally:
             self._in_use.release()
         _check_stopped(reply)
+        return True
 
     def _call(self, request: Request) -> Any:
         deadline: float | None = None  # Starts at the first failure, not at the start of a long wait.
@@ -221,6 +232,7 @@ class Client:
                 raise
             except (OSError, frames.FrameError) as error:
                 reached = self._connection is not None
+                self.traffic.resends += reached
                 self.close()
                 if self._ended:
                     raise JobStopped("This client was closed, or another client replaced it.") from error
@@ -283,7 +295,13 @@ class Client:
     def successor(self) -> Client:
         """Return a client for the same worker, and end this one. Its call may be in progress in a thread."""
         self._ended = True
-        return Client(self._address, patience=self._patience, timeout=self._timeout, session=self._session)
+        return Client(
+            self._address,
+            patience=self._patience,
+            timeout=self._timeout,
+            session=self._session,
+            traffic=self.traffic,
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -347,6 +365,7 @@ class Client:
                 self._compression,
                 address.checksum,
                 address.dtype,
+                self.traffic,
             )
             if sock.family == socket.AF_UNIX:
                 connection.shared = shared_memory.accept(sock, address.size, address.dtype)

@@ -17,6 +17,7 @@ from distkeras.wire.codecs import CodecError
 from distkeras.wire.event_loop import Steps, T
 from distkeras.wire.fragment_compression import AnyCompression
 from distkeras.wire.stream import NOTHING, SMALL_BYTES, Rest, Stream
+from distkeras.wire.traffic import Traffic
 
 
 class Arriving(NamedTuple):
@@ -49,12 +50,14 @@ class Connection:
         compression: this end's compression; `None` for none.
         checksum: whether frames sent and received have checksums.
         dtype: data type of the vectors.
+        traffic: counts the frames; new counts by default.
 
     Attributes:
         stream: the bytes of the connection.
         shared: the vector of every frame in either direction, if both sides are on one machine; otherwise
             `None`, and vectors follow their frames.
         repeats: type of the frames that `arrived` can receive, that of the last one; `None` for none.
+        traffic: what the connection has carried.
     """
 
     def __init__(
@@ -65,8 +68,10 @@ class Connection:
         compression: AnyCompression | None = None,
         checksum: bool = False,
         dtype: str = "float32",
+        traffic: Traffic | None = None,
     ) -> None:
         self.stream = Stream(sock)
+        self.traffic = Traffic() if traffic is None else traffic
         self._dtype = dtype
         self._kinds = kinds
         self._max_text = max_text
@@ -117,6 +122,7 @@ class Connection:
         """
         encoded = None if self._compression is None else self._compression.pack(message)
         head, vector = frames.encode(message, self._checksum, encoded, self._dtype)
+        self.traffic.sent += len(head) + (0 if vector is None else vector.nbytes)
         shared = self.shared
         if vector is None or vector is shared:
             return self.stream.send(head, NOTHING)
@@ -154,6 +160,7 @@ class Connection:
             stream.ahead = start[:count] + bytes(data[: max(in_place, 0)])
             return None
         stream.moved += in_place
+        self.traffic.received += len(head) + num_bytes
         text = start[frames.HEADER.size : end]
         whole = in_place == num_bytes or self.shared is not None
         if whole and not self._checksum and np.little_endian:
@@ -181,6 +188,7 @@ class Connection:
         start, end = frames.HEADER.size, frames.HEADER.size + text_length
         whole = end + frames.padding_of(text_length)
         yield from stream.looking_ahead(whole)
+        self.traffic.received += whole + num_bytes
         text, padding = stream.ahead[start:end], stream.ahead[end:whole]
         stream.ahead = stream.ahead[whole:]
         if padding.count(0) != len(padding):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import Vector
-from distkeras.center.answers import Reply
+from distkeras.center.answers import Exchanged, Reply
 from distkeras.center.requests import Exchange, Follow, Join, Leave, Order, Pull, Request, Write, sender_of
 from distkeras.wire import frames
 from distkeras.wire.admission import Caller
@@ -18,6 +18,7 @@ from distkeras.wire.connection import Arriving, Connection
 from distkeras.wire.connection_log import ConnectionLog
 from distkeras.wire.event_loop import IDLE, PARK, THREAD, EventLoop, Steps, Task
 from distkeras.wire.staging import Lease, Staging
+from distkeras.wire.traffic import Traffic
 
 LARGE_BYTES = 2**18
 """Bytes of a vector from which on a connection has a thread: in the event loop all others would wait."""
@@ -85,6 +86,11 @@ class Conversation:
         self._hung_up = self._waits_for_room = False
         self._seen = 0
 
+    @property
+    def traffic(self) -> Traffic:
+        """What the connection has carried."""
+        return self._connection.traffic
+
     def start(self, done: Callable[[Exception | None], None]) -> None:
         """Answer requests from now on; `done` is called at the end with the exception that ended it."""
         connection, shared = self._connection, self._shared
@@ -143,7 +149,10 @@ class Conversation:
             reply = self._answer(request)
             if reply is None:
                 self._give_back()  # The center holds the answer back, in memory of its own.
+                waited = time.monotonic()
                 reply = yield from self._wait_for_reply(type(request))
+                if type(reply) is Exchanged:
+                    reply.held = time.monotonic() - waited
             if type(request) in _LONG:
                 self._shared.let_go(request, reply)
             if self._lease is not None:

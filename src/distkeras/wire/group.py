@@ -30,8 +30,9 @@ from distkeras.center.requests import (
     Request,
     Write,
 )
-from distkeras.events import CenterFailed, RecordFailed, SnapshotFailed, WorkerFailed
+from distkeras.events import CenterFailed, RecordFailed, ServerStatus, SnapshotFailed, WorkerFailed
 from distkeras.wire.client import Client, ServerAddress
+from distkeras.wire.traffic import Traffic
 
 if TYPE_CHECKING:
     from distkeras.wire.mailbox import Mailbox
@@ -56,7 +57,7 @@ class Group:
 
     The first server leads: it decides on every message, and the others handle theirs in its order (see
     `distkeras.center.follower`). The job uses its events, its count of updates, its orders and its view of
-    the workers. Of the other servers' events, only failures count.
+    the workers. Of the other servers' events, only failures count, and how they do.
 
     Args:
         addresses: the servers, in the order of their parts.
@@ -93,6 +94,11 @@ class Group:
     def addresses(self) -> tuple[ServerAddress, ...]:
         """The addresses of the servers, in the order of their parts."""
         return self._addresses
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the connections to all servers have carried."""
+        return Traffic.sum_of(client.traffic for client in self._clients)
 
     def call(self, request: Request) -> Any:
         """Send `request` to all servers that need it, in parallel, and return one reply.
@@ -193,7 +199,8 @@ class Group:
         centers = [_center_in(reply) for reply in replies]
         if all(center is None for center in centers):
             whole = self._whole([reply.reply for reply in replies])
-            return Exchanged(whole, replies[0].staleness, orders=replies[0].orders)
+            first = replies[0]
+            return Exchanged(whole, first.staleness, orders=first.orders, held=first.held)
         # Some servers did not apply it and answered with the center: the worker restarts from it.
         missing = [Pull(request.worker) if center is None else None for center in centers]
         pulled = self._all(missing)
@@ -228,7 +235,7 @@ class Group:
             event
             for reply in replies[1:]
             for event in reply.events
-            if isinstance(event, WorkerFailed | SnapshotFailed | RecordFailed | CenterFailed)
+            if isinstance(event, WorkerFailed | SnapshotFailed | RecordFailed | CenterFailed | ServerStatus)
         ]
         return replace(replies[0], events=[*replies[0].events, *failures])
 

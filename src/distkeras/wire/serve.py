@@ -92,6 +92,7 @@ class ServerJob:
         leader: address of the server that this one follows; `None` for none.
         moves: whether the server may be started again elsewhere. Its end alone is then not that of the job:
             workers whose connection is cut look for the next one.
+        index: index of the server in the job.
     """
 
     config: CenterConfig
@@ -118,6 +119,7 @@ class ServerJob:
     leads: bool = False
     leader: ServerAddress | None = None
     moves: bool = False
+    index: int = 0
 
     @property
     def packing(self) -> AnyPacking | None:
@@ -284,6 +286,7 @@ def main() -> None:
         heartbeat=job.heartbeat,
         timeout=job.timeout,
         leader=job.leader,
+        index=job.index,
     )
     gc.freeze()  # What is there now stays: collections need not look at it, for a tenth of a second each.
     threading.Thread(target=server.serve, name=f"{THREADS}accept", daemon=True).start()

@@ -44,6 +44,8 @@ from distkeras.wire.handshake import TIMEOUT, Handshake
 from distkeras.wire.reception import Reception
 from distkeras.wire.snapshot_writer import SnapshotWriter
 from distkeras.wire.staging import LEAST_RATE, Staging
+from distkeras.wire.status import StatusWatch
+from distkeras.wire.traffic import Traffic
 
 MAX_CONNECTIONS = 1024
 logger = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class Server:
         timeout: seconds after which a machine that acknowledges nothing counts as gone.
         leader: the first server of the job, whose order a `Follower` follows; `None` for that server.
         staging: bytes for vectors on their way; by default 48 MiB and room for one vector.
+        index: index of the server in the job.
 
     Raises:
         OSError: no port is free, or the local name is taken.
@@ -94,6 +97,7 @@ class Server:
         timeout: float = TIMEOUT,
         leader: ServerAddress | None = None,
         staging: int | None = None,
+        index: int = 0,
     ) -> None:
         self._center = center
         self._snapshots = snapshots
@@ -105,8 +109,10 @@ class Server:
         self.port = self._reception.port
         self._admission = Admission(max_connections)
         self._open: set[Handshake | Conversation] = set()
+        self._ended = Traffic()  # Of the connections that are closed.
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._status = StatusWatch(center, index, self._traffic)
         self._following: Following | None = None
         if isinstance(center, Follower) and leader is not None:
             self._following = Following(center, leader, self._deliver_to_others)
@@ -140,6 +146,7 @@ class Server:
         """Accept connections until `close`."""
         thread("loop", self._loop.run).start()
         thread("silence", self._watch_silence).start()
+        thread("status", self._status.run).start()
         if self._following is not None:
             thread("following", self._follow, self._following).start()
             self._following.begun.wait(LONGEST_WAIT)  # So that the first requests are in order as well.
@@ -158,6 +165,7 @@ class Server:
         if self._following is not None:
             self._following.end()
         self._grace.close()
+        self._status.close()
         self._reception.close()
         with self._lock:
             still_open = list(self._open)
@@ -222,7 +230,9 @@ class Server:
             elif error is not None:
                 self._log_end(peer, error)
             self._admission.leave(conversation.caller)
-            self._remove(conversation)
+            with self._lock:
+                self._open.discard(conversation)
+                self._ended = Traffic.sum_of((self._ended, connection.traffic))
             conversation.close()
             if isinstance(center, Follower):
                 for worker in conversation.workers - {DRIVER}:
@@ -238,6 +248,13 @@ class Server:
         self._remove(handshake)
         conversation.start(done)
         return True
+
+    def _traffic(self) -> tuple[Traffic, int]:
+        """Return what all connections have carried so far, and the number of those that are open."""
+        with self._lock:
+            conversations = [each for each in self._open if isinstance(each, Conversation)]
+            counts = [self._ended, *(each.traffic for each in conversations)]
+            return Traffic.sum_of(counts), len(conversations)
 
     def _follow(self, following: Following) -> None:
         """Handle requests in the order of the first server."""
@@ -269,12 +286,15 @@ class Server:
             # A server that restarts later may not forget what the driver has decided about: workers would
             # train those windows again, under orders that followed from them.
             self._save()
+        started = time.perf_counter()
         try:
             answers = self._center.handle(request)
         except ProtocolError:
             raise
         except Exception as error:
             return self._fail(error, type(request).__name__, worker, caller)
+        if type(request) is Exchange:
+            self._status.applied(time.perf_counter() - started)
         reply = self._deliver(answers, caller, worker)
         if reply is None and self._snapshots is not None and any(each.holds for each in self._center.members):
             # The driver's next order waits for it. Until then it validates, and the workers wait.

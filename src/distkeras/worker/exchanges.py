@@ -15,6 +15,8 @@ from distkeras.center.fragments import Behind, Fragments
 from distkeras.center.orders import NO_ORDERS
 from distkeras.center.requests import Exchange
 from distkeras.center.worker_side import WorkerSide
+from distkeras.events import Timing
+from distkeras.worker.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +51,7 @@ class Window:
         next_step: index of the next minibatch in its epoch.
         started: when its training began, in seconds of a monotonic clock.
         seconds: time for training it; 0 for a process's first window, which compiles the step.
+        timing: where the time went since the last commit; set when it ends.
     """
 
     sequence: int
@@ -62,6 +65,7 @@ class Window:
     next_step: int = 0
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
+    timing: Timing | None = None
 
 
 class Exchanges:
@@ -74,6 +78,7 @@ class Exchanges:
         worker: index of this worker.
         num_trainable: number of leading elements of the vector that the algorithm updates.
         fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
+        watch: is told for how long the server has held answers back.
 
     Attributes:
         anchor: the weights from which the algorithm counts the worker's progress, shape (size,).
@@ -87,7 +92,9 @@ class Exchanges:
         worker: int,
         num_trainable: int,
         fragments: Fragments | None = None,
+        watch: Stopwatch | None = None,
     ) -> None:
+        self._watch = Stopwatch() if watch is None else watch
         self._side = WorkerSide(algorithm, num_trainable, fragments)
         self._call = call
         self._worker = worker
@@ -141,12 +148,15 @@ class Exchanges:
             window_steps=window.steps,
             window_samples=window.samples,
             states=window.states,
+            timing=window.timing,
         )
 
     def ask(self, request: Exchange) -> Reply:
         """Send `request` and return the reply."""
         started = time.monotonic() if self._told else 0.0
         reply: Reply = self._call(request)
+        if isinstance(reply, Exchanged):
+            self._watch.held += reply.held
         if self._told:
             self._tell(request, reply, time.monotonic() - started)
         return reply

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from dataclasses import replace
 
 from distkeras.center.requests import Beat
+from distkeras.events import Phase
 from distkeras.wire.client import Client, JobStopped, ServerLost
 from distkeras.wire.group import Group
 
 REPLY_BEATS = 3
 """A reply may take this many intervals; then the connection is opened again."""
+
+UNTOLD_SECONDS = 0.5
+"""Seconds until the server is told again what the worker does, if it could not be told at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,18 +36,45 @@ class Heartbeat:
     """
 
     def __init__(self, client: Client | Group, worker: int, seconds: float, ticket: int = 0) -> None:
+        self._client = client
         self._beat = Beat(worker, ticket)
         self._seconds = seconds
         self._ended = threading.Event()
+        self._untold = threading.Event()  # The phase has changed, and the first server does not know it.
         self._threads = [
             threading.Thread(target=self._run, args=(client, index), name="distkeras-heartbeat", daemon=True)
             for index in range(len(client.clients))
         ]
 
+    def tell(self, phase: Phase) -> None:
+        """Tell the first server what the worker does now: at once, or after the exchange that is under way.
+
+        A server that cannot be reached, or that has stopped the job, is for the next request.
+        """
+        self._beat = replace(self._beat, phase=phase)
+        self._untold.set()
+        with contextlib.suppress(JobStopped, ServerLost):
+            self._send(self._client, 0)
+
+    def _send(self, client: Client | Group, index: int) -> None:
+        beat = self._beat
+        told = client.clients[index].beat(beat, REPLY_BEATS * self._seconds)
+        if told and index == 0 and beat is self._beat:
+            self._untold.clear()
+
+    def _wait(self, index: int) -> bool:
+        """Wait for the next heartbeat; return whether they have ended."""
+        if index:
+            return self._ended.wait(self._seconds)
+        if self._untold.is_set():  # It could not be told at once.
+            return self._ended.wait(min(UNTOLD_SECONDS, self._seconds))
+        self._untold.wait(self._seconds)
+        return self._ended.is_set()
+
     def _run(self, client: Client | Group, index: int) -> None:
-        while not self._ended.wait(self._seconds):
+        while not self._wait(index):
             try:
-                client.clients[index].beat(self._beat, REPLY_BEATS * self._seconds)
+                self._send(client, index)
             except JobStopped as stopped:  # The worker's own next request gets the same reply.
                 logger.debug("No more heartbeats of worker %d: %s", self._beat.worker, stopped)
                 return
@@ -57,5 +90,6 @@ class Heartbeat:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self._untold.set()  # It wakes the first thread.
         for thread in self._threads:
             thread.join(1.0)

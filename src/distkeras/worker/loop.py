@@ -21,6 +21,8 @@ from distkeras.worker.epochs import EpochPlan
 from distkeras.worker.exchanges import Exchanges, UnknownToServer, Window
 from distkeras.worker.exchanges import TrainingDiverged as TrainingDiverged
 from distkeras.worker.metric_states import packed
+from distkeras.worker.step_buffer import MAX_STEPS
+from distkeras.worker.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from distkeras.center.answers import Reply
     from distkeras.center.requests import Exchange, Request
+    from distkeras.events import Phase, WorkerAbout
     from distkeras.worker.epochs import Passes
     from distkeras.worker.local_state import LocalState
     from distkeras.worker.metric_states import Sums
@@ -72,6 +75,9 @@ class Loop:
             step of the next minibatch.
         on_commit: receives each window before it is committed, and its weights.
         on_exchanged: receives, after each exchange without overlap, whether it has changed the weights.
+        on_phase: receives what the worker does, when it begins to compile the first step, and after that.
+        about: the process, for the center; `None` to say nothing.
+        watch: measures where the time goes; by default, without the connections to the center.
     """
 
     def __init__(
@@ -92,6 +98,9 @@ class Loop:
         on_orders: Callable[[Orders, int, int], None] = lambda orders, epoch, step: None,
         on_commit: Callable[[Window, Vector], None] = lambda window, local: None,
         on_exchanged: Callable[[bool], None] = lambda moved: None,
+        on_phase: Callable[[Phase], None] = lambda phase: None,
+        about: WorkerAbout | None = None,
+        watch: Stopwatch | None = None,
     ) -> None:
         self._plan = plan
         self._with_states = with_states
@@ -100,6 +109,9 @@ class Loop:
         self._on_orders = on_orders
         self._on_commit = on_commit
         self._on_exchanged = on_exchanged
+        self._on_phase = on_phase
+        self._about = about
+        self._watch = Stopwatch() if watch is None else watch
         self._trained = 0
         self._replica = replica
         self._feed = feed
@@ -107,7 +119,9 @@ class Loop:
         self._call = call
         self._worker = worker
         self._num_epoch = num_epoch
-        self._exchanges = Exchanges(algorithm, call, worker, replica.layout.num_trainable, fragments)
+        self._exchanges = Exchanges(
+            algorithm, call, worker, replica.layout.num_trainable, fragments, self._watch
+        )
         self._late = 0 if isinstance(overlap, bool) else overlap
         self._window = Window(1)
         self._orders = NO_ORDERS
@@ -133,7 +147,7 @@ class Loop:
         try:
             while not finished:
                 layout = self._replica.layout.fingerprint
-                joined = self._call(Join(self._worker, attempt, ticket, layout))
+                joined = self._call(Join(self._worker, attempt, ticket, layout, about=self._about))
                 if isinstance(joined, Refused):
                     raise ValueError(f"The server does not serve worker {self._worker}: {joined.reason}.")
                 try:
@@ -159,6 +173,7 @@ class Loop:
         self._place = joined.epoch, joined.epoch, joined.step
         self._replica.write(joined.center)
         self._orders, self._exchanges.orders = NO_ORDERS, joined.orders or NO_ORDERS
+        self._watch.skip()
         self._obey(joined.epoch, joined.step)
         for epoch in range(joined.epoch, self._num_epoch):
             if self._orders.stop:
@@ -216,16 +231,27 @@ class Loop:
             self._window = Window(self._window.sequence + 1)
 
     def _train(self, batch: Minibatch) -> None:
+        if not self._trained:
+            self._on_phase("compiling")
         self._replica.train(batch.x, batch.y, batch.sample_weight)
         self._trained += 1
+        if self._trained == MAX_STEPS + 1:  # The first ones may have waited to be trained together.
+            self._on_phase("training")
         self._window.steps += 1
         self._window.samples += batch.num_samples
 
     def _run_epoch(self, epoch: int, first: int) -> None:
-        step = first
-        for batch in self._feed.epoch(epoch, first):
+        step, watch = first, self._watch
+        batches = iter(self._feed.epoch(epoch, first))
+        watch.skip()
+        while True:
+            batch = next(batches, None)
+            watch.waited()
+            if batch is None:
+                break
             self._train(batch)
             step += 1
+            watch.computed()
             if self._window.steps == self._late:
                 self._land()
             if self._window.steps == self._length:
@@ -246,10 +272,12 @@ class Loop:
 
     def _obey(self, epoch: int, step: int) -> None:
         """Take up the last answer's orders between two windows, in the thread that trains."""
+        self._watch.exchanged()
         before, self._orders = self._orders, self._exchanges.orders
         # A copy of the center that is to be evaluated may come, or go, after the order.
         if (self._orders.number, self._orders.evaluate) != (before.number, before.evaluate):
             self._on_orders(self._orders, epoch, step)
+            self._watch.skip()  # The driver may have asked for an evaluation.
 
     def _commit(self, epoch: int, next_epoch: int, next_step: int) -> None:
         """Exchange the window that ended in `epoch`; the next minibatch is `next_step` of `next_epoch`."""
@@ -258,11 +286,15 @@ class Loop:
         self._measure(window)
         self._exchanges.end(window)
         window.epoch, window.next_epoch, window.next_step = epoch, next_epoch, next_step
-        local = self._replica.read()
+        local = self._replica.read()  # The backend has computed all steps when this returns.
+        self._watch.computed()
+        if self._trained == window.steps <= MAX_STEPS:
+            self._on_phase("training")
         if self._trained > window.steps:
             window.seconds = time.monotonic() - window.started
         self._on_commit(window, local)
         if self._sender is None:
+            window.timing = self._watch.take()
             adopted = self._exchanges.exchange(window, local)
             self._on_exchanged(adopted is not local)
             if adopted is not local or self._exchanges.num_fragments > 1:
@@ -270,6 +302,7 @@ class Loop:
             self._obey(next_epoch, next_step)
         elif self._late:
             self._obey(next_epoch, next_step)
+            window.timing = self._watch.take()
             request = self._exchanges.request(window, local)
             self._under_way = request, self._sender.submit(self._exchanges.ask, request)
         else:
@@ -278,6 +311,7 @@ class Loop:
                     local += change
                 self._replica.write(local)
             self._obey(next_epoch, next_step)
+            window.timing = self._watch.take()
             start = self._next_start(local)
             self._pending = self._sender.submit(self._exchange_in_background, window, local, start)
         self._window = Window(window.sequence + 1)
@@ -320,4 +354,7 @@ class Loop:
         if self._under_way is None:
             return
         (request, reply), self._under_way = self._under_way, None
-        self._replica.write(self._exchanges.take_up(request, reply.result(), self._replica.read()))
+        local = self._replica.read()
+        self._watch.computed()
+        self._replica.write(self._exchanges.take_up(request, reply.result(), local))
+        self._watch.exchanged()

@@ -19,6 +19,7 @@ from distkeras.wire.client import Client, JobStopped, Replaced, ServerAddress, S
 from distkeras.wire.group import Group, connect
 from distkeras.wire.handshake import AuthenticationError
 from distkeras.wire.log import follow_driver_in_worker
+from distkeras.worker.about import about_this_process
 from distkeras.worker.environment import prepare_process
 from distkeras.worker.epochs import EpochFeed
 from distkeras.worker.final_state import FinalState
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from distkeras.center.answers import Joined
     from distkeras.center.orders import Orders
-    from distkeras.model.spec import ModelSpec
+    from distkeras.events import Phase
     from distkeras.worker.cached_replica import CachedReplica
     from distkeras.worker.feed import Feed
     from distkeras.worker.local_state import LocalState
@@ -83,6 +84,7 @@ class Start:
         until: epoch before which it ends; `None` for the end of the training.
         training: name of the training, in which processes go on with the optimizer that they have; "" if each
             begins with that of the driver.
+        executor: id of its Spark executor; "" if it is unknown.
     """
 
     worker: int
@@ -91,6 +93,7 @@ class Start:
     gpus: tuple[str, ...] = ()
     until: int | None = None
     training: str = ""
+    executor: str = ""
 
 
 def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> FinalState:
@@ -121,7 +124,7 @@ def run(envelope: Envelope, start: Start, batches: Iterator[pa.RecordBatch]) -> 
                 return FinalState()
             # The first word, before rows are read: a port that is closed to this machine shows at once.
             for each in client.clients:
-                each.call(Beat(turn.worker, turn.ticket))
+                each.call(Beat(turn.worker, turn.ticket, "starting"))
             return _run_on(client, envelope, turn, batches)
     except ServerLost as lost:
         logger.info("Worker %d, attempt %d, ends: %s", start.worker, start.attempt, lost)
@@ -158,12 +161,13 @@ def _run_on(
     """Train as `run` does, over this connection to the server."""
     from distkeras.worker.arrivals import SourceLost
 
-    with Heartbeat(client, start.worker, envelope.beat, start.ticket):
+    with Heartbeat(client, start.worker, envelope.beat, start.ticket) as heartbeat:
         try:
+            heartbeat.tell("importing")
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
             task: Task = pickle.loads(envelope.task)
-            further = partial(connect, envelope.servers, patience=envelope.patience)
-            state = _train(task, envelope.model.open(), start, batches, client, further)
+            heartbeat.tell("loading")
+            state = _train(task, envelope, start, batches, client, heartbeat.tell)
             logger.info("Worker %d has ended.", start.worker)
             return state
         except (JobStopped, SourceLost, ServerLost):
@@ -179,18 +183,28 @@ def _run_on(
 
 def _train(
     task: Task,
-    model: ModelSpec,
+    envelope: Envelope,
     start: Start,
     batches: Iterator[pa.RecordBatch],
     client: Client | Group,
-    further: Callable[[], Client | Group],
+    tell: Callable[[Phase], None],
 ) -> FinalState:
-    """Train; `further` opens another connection to the center."""
+    """Train.
+
+    Args:
+        task: what to train on the rows.
+        envelope: the model, and how to reach the center.
+        start: the process.
+        batches: the rows.
+        client: the connection to the center.
+        tell: receives what the worker does now.
+    """
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.model.schedule import ScheduleSteps
     from distkeras.worker.cached_replica import replica_from_cache
     from distkeras.worker.loop import Loop
     from distkeras.worker.reports import Reports
+    from distkeras.worker.stopwatch import Stopwatch
     from distkeras.worker.validation_share import split_off
 
     worker, until = start.worker, task.num_epoch if start.until is None else start.until
@@ -200,7 +214,11 @@ def _train(
         validation,
         _feed(task, worker, batches) as feed,
         replica_from_cache(
-            model, worker, task.center.algorithm.inner_momentum, steps, training=start.training
+            envelope.model.open(),
+            worker,
+            task.center.algorithm.inner_momentum,
+            steps,
+            training=start.training,
         ) as cached,
     ):
         keep_freed_memory(4 * cached.replica.layout.size)
@@ -211,7 +229,7 @@ def _train(
             state_at=task.epochs.state,
             place=partial(task.place, worker),
             ended_by=partial(task.epochs.ended_by, a_pass=task.steps_per_pass(worker)),
-            connect=further,
+            connect=partial(connect, envelope.servers, patience=envelope.patience),
             evaluate=None if task.validation is None else partial(validation.evaluate, cached.replica),
             sends_state=worker in task.state_of,
         )
@@ -242,7 +260,11 @@ def _train(
             on_orders=obey,
             on_commit=reports.commit,
             on_exchanged=reports.exchanged,
+            on_phase=tell,
+            about=about_this_process(envelope.backend, envelope.threads, start.executor, task.rows[worker]),
+            watch=Stopwatch(lambda: client.traffic),
         )
+        tell("waiting")
         trained = loop.run(start.attempt, start.ticket)
         return _final_state(cached, task, worker) if trained or reports.restored else FinalState()
 
