@@ -31,7 +31,7 @@ ALLOWED = {
     "class_archive": {"cluster", "jvm"},
     "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "monitor", "runs"},
     "monitor": {"events", "runs", "wire"},
-    "simulation": {"algorithms", "center", "record", "events", "runs"},
+    "simulation": {"algorithms", "center", "record", "wire", "events", "monitor", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
     "trainers": {
         "algorithms",

@@ -25,13 +25,14 @@ class TrainingFacts:
         name: name of the run for labels and folders: the last part of its address, or the rule and the time.
         rule: name of the algorithm.
         num_workers: number of workers.
-        rows: rows of an epoch, of all workers together.
-        epochs: number of epochs at whose end the training ends, counted with those before `first_epoch`.
+        rows: rows of an epoch, of all workers together; 0 in a simulation.
+        epochs: number of epochs at whose end the training ends, with those before `first_epoch`; 0 in a
+            simulation.
         settings: all settings, plain JSON: those of the trainer, the rule, the data, the server.
         run: address of the run directory; `None` for none.
         first_epoch: number of the first epoch of the center: 0, or more in a training that goes on.
         behind: rows of the epochs before that. The rows of the center since then are those of its windows.
-        target: rows with which the training ends, those before `first_epoch` included.
+        target: rows with which the training ends, with those before `first_epoch`; 0 if that is not known.
         members: number of models: more than 1 for an ensemble, where worker i trains member i.
         is_resumed: whether the run has an earlier session.
         source: what the training goes on from: "start", "snapshot" or "checkpoint". After a snapshot, a
