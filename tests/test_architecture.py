@@ -31,7 +31,7 @@ ALLOWED = {
     "class_archive": {"cluster", "jvm"},
     "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "monitor", "runs"},
     "monitor": {"events", "runs", "wire"},
-    "simulation": {"algorithms", "center", "record", "wire", "events", "runs"},
+    "simulation": {"algorithms", "center", "record", "wire", "events", "monitor", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
     "trainers": {
         "algorithms",
@@ -100,6 +100,9 @@ LIBRARIES = {
     },
     "socket": {"wire"},
     "numba": {"wire"},
+    "tensorboardX": {"monitor"},
+    "mlflow": {"monitor"},
+    "prometheus_client": {"monitor"},
 }
 
 

@@ -48,6 +48,7 @@ def links(path):
         ("docs/data.md", 2),
         ("docs/fit.md", 3),
         ("docs/models.md", 1),
+        ("docs/monitoring.md", 1),
         ("docs/runs.md", 3),
         ("docs/server_placement.md", 1),
         ("docs/simulator.md", 5),

@@ -9,6 +9,7 @@ import pytest
 
 from distkeras.algorithms import ADAG, LocalSGD
 from distkeras.events import ServerRestored, Window
+from distkeras.monitor import Monitor
 from distkeras.runs import CenterEvaluated, load_run
 from distkeras.simulation import (
     Constant,
@@ -107,3 +108,29 @@ def test_a_fast_worker_of_a_round_is_blocked_until_the_slowest_has_sent(tmp_path
     assert max(blocked) > 1.0
     assert all(0 <= window.timing.blocked <= window.timing.exchanging for window in windows)
     assert sum(window.timing.resends for window in windows) > 0
+
+
+class Recording(Monitor):
+    def begin(self, training):
+        self.facts, self.events = training, []
+
+    def take(self, events):
+        self.events += events
+
+    def end(self, result):
+        self.result = result
+
+
+def test_monitors_of_a_simulation_get_the_events_of_its_run(tmp_path):
+    recording = Recording()
+    result = simulated(tmp_path / "run", monitor=recording)
+    assert [each for each in recording.events if type(each) is Window] == list(
+        load_run(tmp_path / "run").windows()
+    )
+    evaluated = [event for event in recording.events if isinstance(event, CenterEvaluated)]
+    assert [event.metrics["loss"] for event in evaluated] == result.losses.tolist()
+    assert (recording.facts.name, recording.facts.num_workers) == ("run", 3)
+    assert recording.result["reason"] == "finished"
+    alone = Recording()
+    simulated(None, monitor=[alone])
+    assert alone.events == recording.events

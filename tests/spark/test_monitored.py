@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
+from types import ModuleType
+from urllib.request import urlopen
 
 import keras
 import numpy as np
@@ -13,8 +16,8 @@ import distkeras
 from distkeras.algorithms import ADAG
 from distkeras.events import Window, WorkerJoined, WorkerLeft
 from distkeras.ml import KerasEstimator
-from distkeras.monitor import Monitor
-from distkeras.runs import RunOptions, RunResumed
+from distkeras.monitor import MLflow, Monitor, Prometheus, TensorBoard
+from distkeras.runs import Epoch, RunOptions, RunResumed
 
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(96, 3)).astype("float32")
@@ -59,15 +62,62 @@ class Hanging(Monitor):
         raise AssertionError("It has not begun.")
 
 
-def test_monitors_see_what_the_history_has_beside_one_that_fails_and_one_that_hangs(spark, tmp_path):
-    recording, run = Recording(), RunOptions(str(tmp_path / "run-7"), storage_options={"auto_mkdir": True})
-    monitors = [recording, Failing(), Hanging()]
+class Scraped(Prometheus):
+    """Scrapes itself at the end of the training."""
+
+    def end(self, result):
+        for rolled in self._rollup.flush():
+            self._gauges.add(rolled)
+        with urlopen(self.address) as answer:
+            self.text = answer.read().decode()
+        super().end(result)
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder), {"scalars": 0})
+    found.Reload()
+    return {
+        name: [(each.step, each.value) for each in found.Scalars(name)] for name in found.Tags()["scalars"]
+    }
+
+
+def store_in(folder):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client.create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
+    return client.tracking_uri
+
+
+def sum_over_rows(points):
+    """Return the sum of a mean's points, each of which is over the rows since the point before."""
+    steps = [0, *(step for step, _ in points)]
+    return sum(value * (step - before) for (step, value), before in zip(points, steps, strict=False))
+
+
+def run_files(folder):
+    return [path for path in (folder / "run-7").rglob("*.json*") if path.is_file()]
+
+
+def test_monitors_see_what_the_history_has_beside_one_that_fails_and_one_that_hangs(
+    spark, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setitem(
+        sys.modules, "tensorboard.compat.notf", ModuleType("notf")
+    )  # No TensorFlow is needed.
+    options = {"auto_mkdir": True, "password": "hunter2222"}
+    recording, run = Recording(), RunOptions(str(tmp_path / "run-7"), storage_options=options)
+    flow, scraped = MLflow(store_in(tmp_path), experiment="tests"), Scraped(port=0)
+    monitors = [recording, Failing(), Hanging(), "tensorboard", flow, scraped]
     trainer = distkeras.DistributedTrainer(
         small_model(), ADAG(communication_window=2), num_workers=2, batch_size=8, num_epoch=2
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
-        model = trainer.train((X, Y), run=run, monitor=monitors)
+        model = trainer.train((X, Y), run=run, validation_data=(X, Y), monitor=monitors)
     texts = [str(warning.message) for warning in caught if "monitor" in str(warning.message)]
     assert len(texts) == 2, texts
     assert any("Failing has failed" in text and "this monitor fails" in text for text in texts)
@@ -81,14 +131,30 @@ def test_monitors_see_what_the_history_has_beside_one_that_fails_and_one_that_ha
     assert facts.target == 2 * len(X) == sum(window.samples for window in windows)
     assert (facts.settings["batch_size"], facts.settings["trainer"]) == (8, "DistributedTrainer")
     assert (result["reason"], result["epochs"], result["models"]) == ("finished", 2, [model])
+    (epoch,) = (event for event in recording.events if isinstance(event, Epoch) and event.epoch == 1)
+    assert epoch.logs["val_loss"] == trainer.get_history().history["val_loss"][1]
+    assert "hunter2222" not in repr(facts) + "".join(path.read_text() for path in run_files(tmp_path))
+
+    curve = scalars(tmp_path / "run-7" / "tensorboard" / "center")
+    total = sum(window.metrics["loss"] * window.samples for window in windows)
+    assert sum_over_rows(curve["loss"]) == pytest.approx(total, rel=1e-5)
+    assert curve["val_loss"][-1] == (2 * len(X), pytest.approx(epoch.logs["val_loss"], rel=1e-6))
+    stored = flow._client.get_metric_history(flow.run_id, "loss")
+    assert sum_over_rows([(each.step, each.value) for each in stored]) == pytest.approx(total)
+    assert [path.path for path in flow._client.list_artifacts(flow.run_id, "model")] == ["model/model.keras"]
+    rows = [line for line in scraped.text.splitlines() if line.startswith("distkeras_worker_rows_total")]
+    assert sum(float(line.split()[-1]) for line in rows) == 2 * len(X)
 
     trainer.num_epoch = 3
     again = Recording()
-    trainer.train((X, Y), run=run, resume="auto", monitor=again)
+    trainer.train((X, Y), run=run, resume="auto", monitor=[again, TensorBoard()])
     assert again.kept == {"times": 1}  # What the monitor of the first session has put.
     assert again.facts[0].is_resumed
     assert any(isinstance(event, RunResumed) for event in again.events)
     assert again.facts[0].target == 3 * len(X)
+    longer = scalars(tmp_path / "run-7" / "tensorboard" / "center")["loss"]
+    assert longer[: len(curve["loss"])] == curve["loss"]
+    assert longer[-1][0] == 3 * len(X)
 
 
 def test_fit_and_an_estimator_take_monitors_and_a_training_with_an_error_tells_them(spark):

@@ -24,6 +24,7 @@ from distkeras.runs import EpochRecord, Run, RunOptions, RunResumed
 from distkeras.runs.counted import Seen
 from distkeras.runs.event_files import Written
 from distkeras.runs.notes import Notes
+from distkeras.runs.rollup import Epoch
 from distkeras.wire.redaction import without_secrets
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Keeping:
     def __init__(self, run: Run | None, resume: Resume, monitors: Monitors | None = None) -> None:
         self.run = run
         self._monitors = monitors or Monitors()
+        self._behind, self._began = 0, time.time()
         self.start = Start()
         self._resume = bool(resume) if run is None else run.resumed
         self._states: dict[int, CallbackStates] = {}
@@ -239,6 +241,7 @@ class Keeping:
 
     def show(self, training: TrainingFacts) -> None:
         """Let the monitors begin."""
+        self._behind, self._began = training.behind, time.time()
         self._monitors.begin(training)
 
     @property
@@ -268,6 +271,9 @@ class Keeping:
         self, member: int, conductor: Conductor, epoch: int, logs: Logs, ended: EpochEnded | None
     ) -> None:
         """Write the record of an epoch that is closed, before workers train beyond it."""
+        samples, now = 0 if ended is None else self._behind + ended.samples, time.time()
+        closed = Epoch(epoch, dict(logs), samples, now - self._began, now, self._key(member))
+        self._monitors.write(closed)
         if self.run is None:
             return
         state = {

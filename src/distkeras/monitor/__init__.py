@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from distkeras.monitor.curves import Curves, Point
+from distkeras.monitor.mlflow import MLflow
 from distkeras.monitor.monitors import Monitor, TrainingFacts
+from distkeras.monitor.prometheus import Prometheus
+from distkeras.monitor.tensorboard import TensorBoard
 
-__all__ = ["Monitor", "TrainingFacts"]
+__all__ = ["Curves", "MLflow", "Monitor", "Point", "Prometheus", "TensorBoard", "TrainingFacts"]

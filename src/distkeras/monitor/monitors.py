@@ -10,6 +10,10 @@ from typing import Any, ClassVar
 
 from distkeras.runs.event_files import Written
 from distkeras.runs.notes import Notes
+from distkeras.runs.rollup import Epoch
+
+Shown = Written | Epoch
+"""What monitors take: every event of a run, and the epochs that the driver has closed, with their logs."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +25,18 @@ class TrainingFacts:
         name: name of the run for labels and folders: the last part of its address, or the rule and the time.
         rule: name of the algorithm.
         num_workers: number of workers.
-        rows: rows of an epoch, of all workers together.
-        epochs: number of epochs at whose end the training ends, counted with those before `first_epoch`.
+        rows: rows of an epoch, of all workers together; 0 in a simulation.
+        epochs: number of epochs at whose end the training ends, with those before `first_epoch`; 0 in a
+            simulation.
         settings: all settings, plain JSON: those of the trainer, the rule, the data, the server.
         run: address of the run directory; `None` for none.
         first_epoch: number of the first epoch of the center: 0, or more in a training that goes on.
         behind: rows of the epochs before that. The rows of the center since then are those of its windows.
-        target: rows with which the training ends, those before `first_epoch` included.
+        target: rows with which the training ends, with those before `first_epoch`; 0 if that is not known.
         members: number of models: more than 1 for an ensemble, where worker i trains member i.
-        is_resumed: whether an earlier session of this run was monitored or trained.
+        is_resumed: whether the run has an earlier session.
+        source: what the training goes on from: "start", "snapshot" or "checkpoint". After a snapshot, a
+            `ServerRestored` says how far the center is.
         notes: what monitors keep for the next session of the run; it is forgotten without a run.
     """
 
@@ -46,6 +53,7 @@ class TrainingFacts:
     target: int = 0
     members: int = 1
     is_resumed: bool = False
+    source: str = "start"
     notes: Notes = field(default_factory=Notes, compare=False)
 
 
@@ -67,12 +75,12 @@ class Monitor(ABC):
         """Learn what is trained, before the first event."""
 
     @abstractmethod
-    def take(self, events: Sequence[Written]) -> None:
+    def take(self, events: Sequence[Shown]) -> None:
         """Take the events since the last call, about once a second, in the order of the center.
 
-        They are those of `distkeras.events`, and of `distkeras.runs`. After a `ServerRestored` its windows do
-        not count that came after the snapshot, and they come again. An `EventsDropped` stands for events that
-        are missing.
+        They are those of `distkeras.events` and of `distkeras.runs`; an `Epoch` has the logs of an epoch.
+        After a `ServerRestored` the windows do not count that the server does not have, and they come again.
+        An `EventsDropped` stands for events that are missing.
         """
 
     def end(self, result: Mapping[str, Any]) -> None:  # noqa: B027
@@ -84,7 +92,7 @@ class Monitor(ABC):
         """
 
 
-NAMES: dict[str, str] = {}
+NAMES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "prometheus": "Prometheus"}
 """The classes of this package that have a name as `monitor=`, made without arguments."""
 
 Given = str | Monitor | Sequence[str | Monitor] | None

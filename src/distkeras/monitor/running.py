@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distkeras.events import EventsDropped
-from distkeras.monitor.monitors import Monitor, TrainingFacts
-from distkeras.runs.event_files import Written
+from distkeras.monitor.monitors import Monitor, Shown, TrainingFacts
 from distkeras.wire.redaction import without_secrets
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class Monitors:
         for each in self._followed:
             each.start(training)
 
-    def write(self, event: Written) -> None:
+    def write(self, event: Shown) -> None:
         """Pass an event to all of them. Any thread may call this."""
         for each in self._followed:
             each.add(event)
@@ -81,7 +80,7 @@ class _Followed:
         self._monitor = monitor
         self._every = every
         self._most = most
-        self._events: deque[Written] = deque()
+        self._events: deque[Shown] = deque()
         self._dropped = 0
         self._lock = threading.Lock()  # Held for moments only: a slow monitor does not hold it.
         self._is_off = self._has_told = False
@@ -109,7 +108,7 @@ class _Followed:
         )
         self._thread.start()
 
-    def add(self, event: Written) -> None:
+    def add(self, event: Shown) -> None:
         if self._is_off:
             return
         with self._lock:

@@ -14,6 +14,7 @@ from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig, Fragmented, Layout, fragments_of, shard_bounds
 from distkeras.center.bad_updates import errors_noted_here
 from distkeras.center.elastic import Elastic
+from distkeras.monitor.monitors import Given, monitors_of
 from distkeras.runs import RunOptions
 from distkeras.simulation.accidents import Accidents
 from distkeras.simulation.conditions import Failures, Length, Network, Outages, Seconds
@@ -27,6 +28,7 @@ from distkeras.simulation.run import kept
 from distkeras.simulation.server import Server
 from distkeras.simulation.server_queue import ServerQueue
 from distkeras.simulation.shares import Shares
+from distkeras.simulation.shown import shown
 from distkeras.simulation.state import Inner, VirtualClock
 from distkeras.simulation.step_time import Gamma, StepTime
 from distkeras.wire import codecs
@@ -58,6 +60,7 @@ def simulate(
     progress: bool = False,
     record: str | None = None,
     run: str | os.PathLike[str] | RunOptions | None = None,
+    monitor: Given = None,
 ) -> Result:
     """Train `problem` with `num_workers` simulated workers until the center has `num_commits` commits.
 
@@ -104,6 +107,8 @@ def simulate(
         record: a new file for every request, in order, for `distkeras.record.replay`; `None` for no record.
         run: a new run directory for settings, events and evaluations, as a training writes it: its address on
             any filesystem, or `RunOptions`. Times in it are virtual seconds. `None` for no run.
+        monitor: what shows the simulation, in virtual seconds: a name such as "tensorboard", a
+            `distkeras.monitor.Monitor`, or a list of these.
 
     Returns:
         The trajectory.
@@ -125,6 +130,7 @@ def simulate(
     if not isinstance(evaluate_every, Seconds):
         _check_counts(evaluate_every=evaluate_every)
     length = Length(num_commits, until, num_epoch, elastic)
+    monitors = monitors_of(monitor)
     if learning_rate is None:
         learning_rate = getattr(algorithm, "learning_rate", 0.01)
     if not 0 <= learning_rate < float("inf"):
@@ -181,6 +187,7 @@ def simulate(
     # A diverging run overflows before the center refuses it: this is a result, not worth a warning.
     with (
         kept(run, config, settings, simulation),
+        shown(monitors, RunOptions.of(run), config, settings, simulation),
         _bar(algorithm, num_commits, progress) as advance,
         errors_noted_here(),
     ):

@@ -51,5 +51,6 @@ def shown_of(
         target=behind + plan.end_of(begun.num_epoch - 1),
         members=max(1, len(begun.member_rows)),
         is_resumed=run is not None and run.resumed,
+        source=keeping.start.source,
         notes=keeping.notes,
     )

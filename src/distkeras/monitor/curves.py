@@ -1,0 +1,162 @@
+"""The curves of a training over the rows of its center, for monitors that draw them elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from distkeras.events import ServerStatus, Timing, Window
+from distkeras.monitor.monitors import TrainingFacts
+from distkeras.runs.event_files import CenterEvaluated, Written
+from distkeras.runs.rollup import Epoch, Rolled, Rollup, Second
+
+SHARES = ("computing", "waiting", "exchanging", "blocked")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Values of some curves at one place.
+
+    Attributes:
+        worker: index of the worker, or in an ensemble of the member; `None` for the center.
+        samples: rows of the center, over the whole run.
+        timestamp: seconds since the Unix epoch; in a simulation, virtual seconds.
+        values: the values by name, all finite or NaN.
+    """
+
+    worker: int | None
+    samples: int
+    timestamp: float
+    values: Mapping[str, float]
+
+
+class Curves:
+    """Makes points of the events of a training: one a second of the center and of each worker, and the rare.
+
+    Of a second: the means of the metrics over its rows, `rows_per_second`, the mean `staleness`, and how a
+    worker's time was shared, such as `share/computing`, with `bytes_per_second/out` and `/in`. Of an epoch:
+    its logs, as `epoch/loss` and `val_loss`. Of a server: `server-0/memory_bytes` and so on.
+
+    Args:
+        training: the training.
+    """
+
+    def __init__(self, training: TrainingFacts) -> None:
+        self._behind = training.behind
+        self._rollup = Rollup()
+        self._sums: dict[int, _Sum] = {}
+
+    @property
+    def samples(self) -> int:
+        """Rows of the center so far, over the whole run."""
+        return self._behind + self._rollup.totals.samples
+
+    def add(self, event: Written | Epoch) -> Iterator[Point]:
+        """Yield the points that are complete with `event`."""
+        if isinstance(event, Epoch):
+            yield self._epoch(event)
+            return
+        for rolled in self._rollup.add(event):
+            yield from self._points(rolled)
+        if isinstance(event, Window):
+            self._sums.setdefault(event.worker, _Sum()).add(event)
+
+    def flush(self) -> Iterator[Point]:
+        """Yield the points of what is left, at the end."""
+        for rolled in self._rollup.flush():
+            yield from self._points(rolled)
+
+    def _points(self, rolled: Rolled) -> Iterator[Point]:
+        if isinstance(rolled, Second):
+            yield from self._second(rolled)
+        elif isinstance(rolled, ServerStatus):
+            yield Point(None, self.samples, rolled.timestamp, _of_server(rolled))
+        elif isinstance(rolled, CenterEvaluated):
+            values = {f"val_{name}": value for name, value in rolled.metrics.items()}
+            yield Point(None, self._behind + rolled.samples, rolled.timestamp, values)
+
+    def _second(self, second: Second) -> Iterator[Point]:
+        sums, self._sums = self._sums, {}
+        samples, end = self._behind + second.samples, second.start + second.seconds
+        center = _Sum()
+        for worker in sorted(sums):
+            yield Point(worker, samples, end, sums[worker].values(second.seconds))
+            center.join(sums[worker])
+        yield Point(None, samples, end, center.values(second.seconds))
+
+    def _epoch(self, epoch: Epoch) -> Point:
+        values = {
+            name if name.startswith("val_") else f"epoch/{name}": float(value)
+            for name, value in epoch.logs.items()
+        }
+        return Point(epoch.member, epoch.samples or self.samples, epoch.timestamp, values)
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Windows added up."""
+
+    rows: int = 0
+    windows: int = 0
+    staleness: int = 0
+    metrics: dict[str, tuple[float, int]] = field(default_factory=dict)
+    timing: list[float] | None = None
+
+    def add(self, window: Window) -> None:
+        self.rows += window.samples
+        self.windows += 1
+        self.staleness += window.staleness
+        for name, value in window.metrics.items():
+            self._add_metric(name, value * window.samples, window.samples)
+        self._add_timing(window.timing)
+
+    def join(self, other: _Sum) -> None:
+        self.rows += other.rows
+        self.windows += other.windows
+        self.staleness += other.staleness
+        for name, (total, rows) in other.metrics.items():
+            self._add_metric(name, total, rows)
+        self._add_timing(other.timing)
+
+    def values(self, seconds: float) -> dict[str, float]:
+        """Return means, shares and rates of what came in so many seconds."""
+        found = {name: total / rows for name, (total, rows) in self.metrics.items() if rows}
+        found |= {
+            "rows_per_second": self.rows / seconds,
+            "staleness": self.staleness / max(1, self.windows),
+        }
+        if self.timing is None:
+            return found
+        timing = dict(zip(Timing._fields, self.timing, strict=True))
+        together = timing["computing"] + timing["waiting"] + timing["exchanging"]
+        if together > 0:
+            found |= {f"share/{name}": timing[name] / together for name in SHARES}
+        found["bytes_per_second/out"] = timing["bytes_out"] / seconds
+        found["bytes_per_second/in"] = timing["bytes_in"] / seconds
+        return found
+
+    def _add_metric(self, name: str, total: float, rows: int) -> None:
+        before, weight = self.metrics.get(name, (0.0, 0))
+        self.metrics[name] = before + total, weight + rows
+
+    def _add_timing(self, timing: Timing | list[float] | None) -> None:
+        if timing is not None:
+            before = self.timing or [0.0] * len(timing)
+            self.timing = [old + new for old, new in zip(before, timing, strict=True)]
+
+
+def _of_server(status: ServerStatus) -> dict[str, float]:
+    values = {
+        "memory_bytes": status.memory,
+        "connections": status.connections,
+        "apply_seconds_p50": status.apply_p50,
+        "apply_seconds_p99": status.apply_p99,
+        "center_norm": status.center_norm,
+        "message_norm": status.message_norm,
+    }
+    return {
+        f"server-{status.server}/{name}": float(value)
+        for name, value in values.items()
+        if math.isfinite(value)
+    }
