@@ -16,9 +16,11 @@ from distkeras.algorithms import Algorithm
 from distkeras.center import Fragments, Layout
 from distkeras.wire.client import JobStopped, ServerAddress
 from distkeras.wire.group import connect
+from distkeras.worker.about import about_this_process
 from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch
+from distkeras.worker.stopwatch import Stopwatch
 
 SIZE = 64
 
@@ -83,8 +85,9 @@ def main() -> None:
     work, worker, attempt = pickle.load(sys.stdin.buffer)
     with (
         connect(work.addresses, patience=work.patience) as client,
-        Heartbeat(client, worker, work.beat),
+        Heartbeat(client, worker, work.beat) as heartbeat,
     ):
+        heartbeat.tell("starting")
         replica = CountingReplica(work.pause)
         loop = Loop(
             replica,
@@ -96,6 +99,9 @@ def main() -> None:
             on_orders=replica.obey,
             overlap=work.overlap,
             fragments=work.fragments,
+            on_phase=heartbeat.tell,
+            about=about_this_process("numpy", 1, "", work.num_batches),
+            watch=Stopwatch(lambda: client.traffic),
         )
         try:
             loop.run(attempt)

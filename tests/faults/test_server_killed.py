@@ -15,6 +15,7 @@ from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerFailed
 from distkeras.events import ServerRestored
 from distkeras.record import replay
+from distkeras.runs.rollup import Rollup
 from distkeras.wire.store import SnapshotOptions
 
 
@@ -37,6 +38,12 @@ def test_a_killed_server_goes_on_from_its_last_snapshot(snapshots, tmp_path):
     (restored,) = [event for event in job.events if isinstance(event, ServerRestored)]
     assert (sum(restored.commits) > 0) == (snapshots.commits is not None)
     assert job.num_updates == len(job.history)
+    rollup = Rollup()
+    for event in job.events:
+        rollup.add(event)
+    rows = sum(window.samples for window in job.history)
+    assert (rollup.totals.updates, rollup.totals.samples) == (job.num_updates, rows)
+    assert rollup.totals.windows == len(job.history)
     assert not Path(job.server._folder).exists()
 
 

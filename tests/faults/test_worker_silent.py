@@ -17,7 +17,7 @@ from distkeras.center.elastic import Elastic
 from distkeras.center.requests import Beat, Exchange, Join, Leave
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.watch import Watch, WorkerError
-from distkeras.events import WorkerBack, WorkerJoined, WorkerLost
+from distkeras.events import WorkerBack, WorkerJoined, WorkerLost, WorkerPhase
 
 SOON = ServerOptions(heartbeat=1.5)
 
@@ -47,7 +47,11 @@ def test_a_killed_worker_is_replaced_and_no_window_is_lost_or_doubled():
 
     job = bare.run(fault)
     bare.check(job, 120)
-    assert [e.attempt for e in job.events if isinstance(e, WorkerJoined) and e.worker == 1] == [0, 1]
+    joined = [e for e in job.events if isinstance(e, WorkerJoined) and e.worker == 1]
+    assert [e.attempt for e in joined] == [0, 1]
+    assert joined[0].about.pid != joined[1].about.pid
+    phases = [e.phase for e in job.events if isinstance(e, WorkerPhase) and e.worker == 1]
+    assert phases == ["starting", "compiling", "training"] * 2
 
 
 def test_a_worker_that_stands_still_is_reported_and_goes_on_when_it_can():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from distkeras.algorithms import ADAG, LocalSGD
 from distkeras.events import ServerRestored, Window
 from distkeras.monitor import Monitor
-from distkeras.runs import CenterEvaluated, load_run
+from distkeras.runs import CenterEvaluated, Second, Totals, load_run
 from distkeras.simulation import (
     Constant,
     Exponential,
@@ -21,6 +22,14 @@ from distkeras.simulation import (
     Quadratic,
     simulate,
 )
+
+
+def rolled_up(run):
+    """Return the totals of a run, and its buckets."""
+    totals, rolled = Totals(), list(run.rollups())
+    for each in rolled:
+        totals.take(each)
+    return totals, [each for each in rolled if isinstance(each, Second)]
 
 
 def simulated(run, **options):
@@ -49,6 +58,10 @@ def test_a_simulation_is_read_from_its_run_and_is_the_same_as_without_one(tmp_pa
     evaluated = [event for event in run.events() if isinstance(event, CenterEvaluated)]
     assert [event.num_updates for event in evaluated] == result.versions.tolist()
     assert [event.metrics["loss"] for event in evaluated] == result.losses.tolist()
+    totals, seconds = rolled_up(run)
+    assert (totals.windows, totals.samples) == (1500, result.samples[-1])
+    assert len({each.start for each in seconds}) > 300
+    assert math.log2(seconds[0].seconds).is_integer()  # The same virtual times give the same buckets.
     with pytest.raises(ValueError, match="a run that has ended"):
         simulated(tmp_path / "run")
 
@@ -61,6 +74,25 @@ def test_windows_that_a_simulated_server_has_lost_do_not_count(tmp_path):
     assert kinds[ServerRestored] == result.num_restored > 0
     assert kinds[Window] > 1500
     assert len(list(run.windows())) == result.num_commits == 1500
+    totals, seconds = rolled_up(run)
+    assert (totals.windows, totals.updates, totals.samples) == (1500, 1500, result.samples[-1])
+    assert sum(each.windows for each in seconds) == kinds[Window]
+
+
+@pytest.mark.parametrize("step", [1e-6, 1.0, 1e6])
+def test_the_rollups_of_a_simulation_are_as_many_whatever_a_virtual_second_is(step, tmp_path):
+    simulate(
+        ADAG(communication_window=1),
+        Quadratic(),
+        num_workers=1,
+        num_commits=6000,
+        learning_rate=0.01,
+        step_time=Constant(step),
+        run=tmp_path / "run",
+    )
+    totals, seconds = rolled_up(load_run(tmp_path / "run"))
+    assert totals.windows == 6000
+    assert 1000 < len(seconds) < 2100
 
 
 @pytest.mark.parametrize("overlap", [False, True, 2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,7 @@ class Job:
         placement: where the servers are to run.
         shared: what servers on executors share; `None` if they cannot be there.
         resources: what each worker gets from Spark; `None` for the application's settings.
+        on_servers: receives, once the servers run, where that is.
     """
 
     task: Task
@@ -114,6 +115,7 @@ class Job:
     placement: Placement = field(default_factory=Placement)
     shared: Shared | None = None
     resources: Resources | None = None
+    on_servers: Callable[[Mapping[str, Any]], None] = lambda facts: None
 
     def run(self, conduct: Callable[[Watching], None]) -> Outcome:
         """Train to the end and return the last center, or centers.
@@ -173,6 +175,8 @@ class Job:
             stored(self.frame, self.task) as frame,
             delivered(spark, self.model) as model,
         ):
+            addresses = [str(address) for address in servers.addresses]
+            self.on_servers({"placed": placed, "addresses": addresses, "cores_per_worker": threads})
             envelope = Envelope(
                 task=cloudpickle.dumps(self.task),
                 model=model,

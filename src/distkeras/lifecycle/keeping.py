@@ -239,6 +239,15 @@ class Keeping:
             if source != "start":
                 self._monitors.write(RunResumed(epochs, source, time.time()))
 
+    def add_facts(self, facts: Mapping[str, Any]) -> None:
+        """Write to the run what has become known of the training since it began."""
+        if self.run is None:
+            return
+        try:
+            self.run.add_facts(facts)
+        except OSError as error:  # The training goes on without them.
+            logger.warning("The run lacks facts of this training: %s", self.run.hidden(str(error)))
+
     def show(self, training: TrainingFacts) -> None:
         """Let the monitors begin."""
         self._behind, self._began = training.behind, time.time()

@@ -202,6 +202,19 @@ class Run:
             what = (0, "checkpoint") if source == "start" else (epochs, source)
             self._go_on(RunResumed(*what, time.time()))
 
+    def add_facts(self, facts: Mapping[str, Any]) -> None:
+        """Add to the facts of this session what was not known at its beginning.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: the run cannot be written to.
+        """
+        with self._lock:
+            self._lease.check()
+            session = self._facts["sessions"][-1]
+            session["facts"] = {**session["facts"], **plain(facts, self._hide)}
+            self._folder.write(FACTS, json.dumps(self._facts, indent=1).encode())
+
     def _go_on(self, resumed: RunResumed) -> None:
         """Tell that this driver goes on with the run, after what earlier drivers have written."""
         self._rollups.catch_up(chain(read_events(self._folder), [resumed]))

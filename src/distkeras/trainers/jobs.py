@@ -110,6 +110,7 @@ class JobPlan:
             compression=trainer.compression,
             story=trainer._story,
             resources=trainer.resources,
+            on_servers=self.keeping.add_facts,
             **further,
         )
 

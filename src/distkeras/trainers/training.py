@@ -38,6 +38,7 @@ from distkeras.runs import RunOptions
 from distkeras.trainers.beginning import Beginning
 from distkeras.trainers.checks import levels_to_user
 from distkeras.trainers.jobs import JobPlan, WorkerRows
+from distkeras.trainers.run_facts import facts_of
 from distkeras.trainers.shown import shown_of
 from distkeras.trainers.unfair import Speeds, UnfairWarning
 from distkeras.trainers.validating import Validating
@@ -136,7 +137,7 @@ class Training:
             begun = self._begun
             initial = begun.run(prepared, given.rows, settings, interrupted, self._initial, validating)
             self.models = begun.models
-            facts = {"trainer": type(trainer).__name__, "server": trainer.server}
+            facts = facts_of(trainer, begun, given, initial)
             self._keeping.begin(settings, facts, next(iter(self.models), None), begun.first)
             self._keeping.show(shown_of(trainer, self._keeping, begun, settings, facts))
             if begun.num_epoch < 1:  # A callback has moved `initial_epoch` to the end.

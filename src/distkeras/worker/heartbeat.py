@@ -52,15 +52,19 @@ class Heartbeat:
         A server that cannot be reached, or that has stopped the job, is for the next request.
         """
         self._beat = replace(self._beat, phase=phase)
-        self._untold.set()
+        told = False
         with contextlib.suppress(JobStopped, ServerLost):
-            self._send(self._client, 0)
+            told = self._send(self._client, 0)
+        if not told:
+            self._untold.set()
 
-    def _send(self, client: Client | Group, index: int) -> None:
+    def _send(self, client: Client | Group, index: int) -> bool:
+        """Send a heartbeat, unless a request is under way; return whether it was sent."""
         beat = self._beat
         told = client.clients[index].beat(beat, REPLY_BEATS * self._seconds)
         if told and index == 0 and beat is self._beat:
             self._untold.clear()
+        return told
 
     def _wait(self, index: int) -> bool:
         """Wait for the next heartbeat; return whether they have ended."""
