@@ -29,6 +29,7 @@ from distkeras.algorithms import (
     FedAdam,
     FedBuff,
     GapAware,
+    HALoS,
     LocalSGD,
     RescaledASGD,
     RingleaderASGD,
@@ -471,6 +472,16 @@ def test_eager_diloco_has_the_steps_of_the_paper():
             weights[worker] += rate * (beta * momenta[worker] + gradient)
         last = deltas
         np.testing.assert_allclose([float(local[0]) for local in job.local], weights, rtol=1e-4, atol=1e-5)
+
+
+def test_halos_merges_the_center_into_what_the_worker_has():
+    job = Job(HALoS(outer_learning_rate=0.5, outer_momentum=0.8, period=2, alpha=0.25), [1.0], 2)
+    commit(job, A, 3.0)  # g = -2: c = 1 + 0.5 (2 / 2), x = 0.75 * 3 + 0.25 * 1.5
+    check(job, 1.5, a=2.625)
+    commit(job, B, 5.0)  # buffer -6, m = -3: c = 1.5 + 0.5 (0.8 * 3 + 4 / 2), x = 0.75 * 5 + 0.25 * 3.7
+    check(job, 3.7, b=4.675)
+    commit(job, A, 3.625)  # what it has moved since the merge: c = 3.7 + 0.5 * 1 / 2
+    check(job, 3.95, a=0.75 * 3.625 + 0.25 * 3.95)
 
 
 def test_every_rule_has_its_golden_numbers():

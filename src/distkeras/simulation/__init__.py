@@ -3,6 +3,7 @@
 from distkeras.simulation.conditions import Failures, Network, Outages, Seconds
 from distkeras.simulation.keras_problem import KerasProblem
 from distkeras.simulation.problem import Problem, Quadratic, Replica
+from distkeras.simulation.regions import Regions
 from distkeras.simulation.result import Result
 from distkeras.simulation.simulator import simulate
 from distkeras.simulation.step_time import Constant, Exponential, Gamma, Heterogeneous, StepTime
@@ -18,6 +19,7 @@ __all__ = [
     "Outages",
     "Problem",
     "Quadratic",
+    "Regions",
     "Replica",
     "Result",
     "Seconds",
