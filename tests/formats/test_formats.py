@@ -14,7 +14,7 @@ import write
 
 from distkeras.center import restore_snapshot
 from distkeras.center.snapshot import read, read_facts
-from distkeras.runs import Run, load_run
+from distkeras.runs import Epoch, Run, Totals, load_run
 from distkeras.wire import frames
 from distkeras.wire.lease import Holder, find_holder
 
@@ -53,6 +53,7 @@ def test_a_run_of_an_earlier_release_is_read_and_gone_on_with(release, tmp_path)
     assert [session["source"] for session in found.facts["sessions"]] == ["start", "snapshot"]
     assert found.facts["sessions"][0]["result"] == {"reason": "finished"}
     assert [window.iteration for window in found.windows()] == [0, 1, 2]
+    rolled = list(found.rollups())  # Made of its events: it has none.
     first, second = found.records()
     assert (first.logs["loss"], math.isnan(first.logs["val_loss"]), second.samples) == (0.5, True, 48)
     [[name, state]] = first.state["callbacks"]
@@ -63,6 +64,15 @@ def test_a_run_of_an_earlier_release_is_read_and_gone_on_with(release, tmp_path)
         assert run.roll_back(1).epoch == 0
         run.epoch(1, {"loss": 0.125})
     assert load_run(tmp_path / "run").history["loss"] == [0.5, 0.125]
+    again = list(load_run(tmp_path / "run").rollups())
+    for each in (rolled, again):
+        totals = Totals()
+        for part in each:
+            totals.take(part)
+        assert (totals.windows, totals.updates, totals.samples) == (3, 3, 24)
+    assert [part.logs["loss"] for part in rolled if isinstance(part, Epoch)] == [0.5, 0.25]
+    assert [part.logs["loss"] for part in again if isinstance(part, Epoch)] == [0.5, 0.25, 0.125]
+    assert [part.samples for part in rolled if isinstance(part, Epoch)] == [24, 48]
 
 
 def test_a_lease_of_a_later_release_says_what_to_do(tmp_path):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from distkeras.events import Window
+from distkeras.events import Timing, Window
 from distkeras.trainers import History
 
 
@@ -72,3 +73,11 @@ def test_windows_without_a_metric_do_not_count_for_it():
 def test_windows_that_a_restored_server_does_not_have_are_dropped(history):
     history.roll_back([1, 1, 0])
     assert [(window.worker, window.iteration) for window in history] == [(0, 0), (1, 0)]
+
+
+def test_a_table_has_a_column_for_each_field_of_the_timing():
+    measured = replace(window(0, 0, 1.0), timing=Timing(computing=0.5, bytes_out=96))
+    table = History([measured, window(1, 0, 2.0)]).to_pandas()
+    assert "timing" not in table
+    assert (table["computing"][0], table["bytes_out"][0], table["loss"][0]) == (0.5, 96, 1.0)
+    assert table["computing"].isna().tolist() == [False, True]

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -166,6 +166,14 @@ def read_records(folder: Folder, member: int | None) -> list[EpochRecord]:
             facts["logs"] = {name: float(value) for name, value in facts["logs"].items()}
             found.append(EpochRecord(**facts, member=member, packed=packed, folder=folder))
     return sorted(found, key=lambda record: record.epoch)
+
+
+def every_record(folder: Folder) -> Iterator[EpochRecord]:
+    """Yield the records of a run, or those of all members of an ensemble."""
+    names = folder.names(FOLDER)
+    members = [int(name.removeprefix("member-")) for name in names if name.startswith("member-")]
+    for member in (None, *sorted(members)):
+        yield from read_records(folder, member)
 
 
 def _folder_of(member: int | None) -> str:

@@ -24,6 +24,7 @@ from distkeras.events import (
 from distkeras.runs.counted import Seen
 from distkeras.runs.event_files import RunResumed, Written
 from distkeras.runs.lines import Lines
+from distkeras.runs.records import EpochRecord
 
 FOLDER = "rollups"
 MOST_BUCKETS, MOST_ENTRIES = 2_000, 2**17
@@ -141,6 +142,13 @@ class Totals:
     def of_center(self, samples: int) -> int:
         """Return the rows over the whole run, of a center that has `samples` since it began."""
         return self._base[0] + samples
+
+
+def epoch_of(record: EpochRecord, totals: Totals, began: float) -> Epoch:
+    """Return what rollups have of the record of an epoch, in a run whose first driver `began` then."""
+    samples = totals.of_center(record.samples) if record.samples else 0
+    seconds, logs = record.timestamp - began, dict(record.logs)
+    return Epoch(record.epoch, logs, samples, seconds, record.timestamp, record.member)
 
 
 class Rollup:

@@ -10,8 +10,8 @@ from distkeras.runs.event_files import EVENTS
 from distkeras.runs.facts import read_facts
 from distkeras.runs.folder import Folder, RunError
 from distkeras.runs.lines import Lines, Tail
-from distkeras.runs.records import read_records
-from distkeras.runs.rollup import ROLLUPS, Epoch, Rolled, Rollup
+from distkeras.runs.records import every_record
+from distkeras.runs.rollup import ROLLUPS, Epoch, Rolled, Rollup, epoch_of
 
 ROLLED_UP = "rollups"
 """The name in `run.json` that says whether the run has rollups."""
@@ -75,16 +75,10 @@ class RollupReader:
 
     def _new_epochs(self, own: Rollup) -> Iterator[Epoch]:
         """Yield the epochs whose records are new, of a run without rollups."""
-        names = self._folder.names("epochs")
-        members = [int(name.removeprefix("member-")) for name in names if name.startswith("member-")]
-        for member in (None, *members):
-            for record in read_records(self._folder, member):
-                if (member, record.epoch) not in self._epochs:
-                    self._epochs.add((member, record.epoch))
-                    samples, seconds = own.totals.of_center(record.samples), record.timestamp - self._began
-                    yield Epoch(
-                        record.epoch, dict(record.logs), samples, seconds, record.timestamp, record.member
-                    )
+        for record in every_record(self._folder):
+            if (record.member, record.epoch) not in self._epochs:
+                self._epochs.add((record.member, record.epoch))
+                yield epoch_of(record, own.totals, self._began)
 
 
 def read_rollups(folder: Folder) -> Iterator[Rolled]:

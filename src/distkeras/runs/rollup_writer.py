@@ -9,8 +9,8 @@ from distkeras.runs import rollup
 from distkeras.runs.event_files import EventWriter, Written
 from distkeras.runs.folder import Folder
 from distkeras.runs.lines import Tail
-from distkeras.runs.records import EpochRecord
-from distkeras.runs.rollup import ROLLUPS, Epoch, Rollup
+from distkeras.runs.records import EpochRecord, every_record
+from distkeras.runs.rollup import ROLLUPS, Epoch, Rollup, epoch_of
 from distkeras.wire.lease import Fenced
 from distkeras.wire.redaction import Redaction
 
@@ -43,15 +43,22 @@ class RollupWriter:
 
         The same events give the same rollups: what is there already is not written again.
         """
-        written = 0
+        written, epochs = 0, set()
         for _, line in Tail(self._folder, rollup.FOLDER).new():
-            written += not isinstance(ROLLUPS.decode(line), Epoch)
+            rolled = ROLLUPS.decode(line)
+            if isinstance(rolled, Epoch):
+                epochs.add((rolled.member, rolled.epoch))
+            else:
+                written += 1
         for event in events:
             for rolled in self._rollup.add(event):
                 if written:
                     written -= 1
                 else:
                     self._writer.write(rolled)
+        for record in every_record(self._folder):
+            if (record.member, record.epoch) not in epochs:
+                self.close_epoch(record)
 
     def write(self, event: Written) -> None:
         """Add an event, and write what is complete.
@@ -68,10 +75,7 @@ class RollupWriter:
         Raises:
             Fenced: another driver has taken the run.
         """
-        samples = self._rollup.totals.of_center(record.samples) if record.samples else 0
-        seconds = record.timestamp - self._began
-        logs, member = dict(record.logs), record.member
-        self._writer.write(Epoch(record.epoch, logs, samples, seconds, record.timestamp, member))
+        self._writer.write(epoch_of(record, self._rollup.totals, self._began))
 
     def close(self) -> None:
         """Write all that has come, and end the thread of the writer."""

@@ -89,14 +89,17 @@ class History(list[Window]):
         return [_average(iteration, groups[iteration]) for iteration in sorted(groups)]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a table: one row per window, one column per field and metric; `time` in seconds from 0."""
+        """Return a table: one row per window, one column per field and metric; `time` in seconds from 0.
+
+        The fields of `timing` are columns of their own.
+        """
         import pandas as pd
 
         rows = []
         for window in self:
             row = asdict(window)
-            metrics = row.pop("metrics")
-            rows.append({**row, **metrics})
+            metrics, timing = row.pop("metrics"), row.pop("timing")
+            rows.append({**row, **({} if timing is None else timing._asdict()), **metrics})
         table = pd.DataFrame(rows)
         if len(table):
             table.insert(0, "time", table["timestamp"] - table["timestamp"].min())
