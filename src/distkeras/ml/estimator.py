@@ -16,6 +16,7 @@ from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.algorithms import Algorithm
 from distkeras.cluster.arrays import Roles
+from distkeras.cluster.description import described
 from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.names import Table
 from distkeras.cluster.validate import Names
@@ -226,7 +227,9 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         held = F.coalesce(F.col(path), F.lit(False))
         train, validation = (table.named(table.frame.where(rows)) for rows in (~held, held))
         for rows, purpose, where in ((validation, "validate with", "no"), (train, "train on", "every")):
-            if rows.isEmpty():
+            with described(rows.sparkSession, "looks for rows to train on and to validate with"):
+                is_empty = rows.isEmpty()
+            if is_empty:
                 raise ValueError(
                     f"Expected some rows to {purpose}. Received: `validationIndicatorCol`={name!r} is true "
                     f"in {where} row."

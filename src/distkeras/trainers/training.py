@@ -14,6 +14,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full
+from distkeras.cluster.description import about
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.placement import Placed
 from distkeras.cluster.probe import check_python
@@ -39,6 +40,7 @@ from distkeras.trainers.beginning import Beginning
 from distkeras.trainers.checks import levels_to_user
 from distkeras.trainers.jobs import JobPlan, WorkerRows
 from distkeras.trainers.shown import shown_of
+from distkeras.trainers.titles import title_of
 from distkeras.trainers.unfair import Speeds, UnfairWarning
 from distkeras.trainers.validating import Validating
 from distkeras.worker.final_state import FinalState
@@ -112,6 +114,8 @@ class Training:
             self._take_keeping(stack.enter_context(keeping))
             if self._has_ended():
                 return self.models, 0
+            run = None if self._keeping.run is None else self._keeping.run.address
+            stack.enter_context(about(title_of(trainer, independent=self._is_independent, run=run)))
             server = self._keeping.server(trainer.server)
             interrupted = self._keeping.find(server)
             seed = self._keeping.seed(interrupted)
