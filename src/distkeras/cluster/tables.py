@@ -96,7 +96,7 @@ def rows_up_to(data: TrainingData, count: int) -> int:
     if not isinstance(data, DataFrame):
         return count
     with described(data.sparkSession, "counts the first rows"):
-        return data.limit(count).count()
+        return int(data.limit(count).count())
 
 
 def parquet_of(session: SparkSession, address: str) -> DataFrame:
