@@ -88,8 +88,8 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         minWorkers: as `min_workers` in `DistributedTrainer`.
         maxWorkers: as `max_workers` in `DistributedTrainer`; in place of `numWorkers`.
         resources: as in `DistributedTrainer`.
-        verbose: 0 or False for silent, 1 or True for a progress bar, "auto" for a bar in a terminal or a
-            notebook.
+        verbose: 0 or False for silent, 1 or True for a progress bar, 2 for a line an epoch, "auto" for a bar
+            in a terminal or a notebook.
         customObjects: classes and functions of the model that are not registered with Keras, by name. They
             are saved as the name of the module that defines them.
         trainerOptions: further arguments of `DistributedTrainer`, by name.

@@ -27,6 +27,7 @@ from distkeras.cluster.validate import Names, Weights
 from distkeras.lifecycle.around import Around
 from distkeras.lifecycle.result import TrainingResult
 from distkeras.model.losses import loss_names
+from distkeras.monitor.progress import checked_verbose
 from distkeras.removed_names import Count, WithoutOldNames, named_arguments
 from distkeras.runs.models import with_snapshot
 from distkeras.trainers.checking import check
@@ -163,7 +164,7 @@ class Trainer(WithoutOldNames):
         self.on_lost_worker = on_lost_worker
         self.server = server or ServerOptions()
         self.server_placement = Placement.of(server_placement)
-        self.verbose = verbose
+        self.verbose = checked_verbose(verbose)
         self.custom_objects = custom_objects
         self._given = GivenModel(
             keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape

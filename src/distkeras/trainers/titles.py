@@ -14,15 +14,14 @@ def name_of(trainer: Configured) -> str:
     return trainer.algorithm.name if name == "DistributedTrainer" else name
 
 
-def title_of(trainer: Configured, *, independent: bool = False, run: str | None = None) -> str:
+def title_of(trainer: Configured, run: str | None = None) -> str:
     """Return rule, workers and run of a training, such as "ADAG, 8 workers, run s3://bucket/runs/7".
 
     Args:
         trainer: the trainer.
-        independent: whether each worker trains a model of its own.
         run: address of the run directory, without secrets; `None` for none.
     """
-    count, kind = trainer.num_workers, "member" if independent else "worker"
+    count, kind = trainer.num_workers, "member" if trainer.independent else "worker"
     number = f"{count} {kind}{'s' if count > 1 else ''}"
     if trainer.elastic is not None:
         number = f"{trainer.elastic.min_workers} to {trainer.elastic.max_workers} workers"
