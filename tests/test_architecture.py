@@ -31,7 +31,8 @@ ALLOWED = {
     "class_archive": {"cluster", "jvm"},
     "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "monitor", "runs"},
     "monitor": {"events", "runs", "wire"},
-    "simulation": {"algorithms", "center", "record", "wire", "events", "runs"},
+    "plots": {"events", "runs"},
+    "simulation": {"algorithms", "center", "record", "wire", "events", "plots", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
     "trainers": {
         "algorithms",
@@ -43,6 +44,7 @@ ALLOWED = {
         "doctor",
         "lifecycle",
         "monitor",
+        "plots",
         "runs",
         "predictors",
         "events",
