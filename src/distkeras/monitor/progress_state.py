@@ -93,6 +93,11 @@ class Model:
                 self._weights[name] = weight
         self._is_over = self.rows >= self.end_of(self.epoch)
 
+    def close(self, logs: Mapping[str, float]) -> None:
+        """Take Keras's own metrics of the epoch that has ended, unless windows of the next one have come."""
+        if self._is_over:
+            self.logs = {name: logs.get(name, mean) for name, mean in self.logs.items()}
+
     def go_on(self) -> None:
         """Go to the epoch that the rows belong to."""
         while self.epoch + 1 < self.num_epoch and self.rows >= self.end_of(self.epoch):
@@ -177,6 +182,7 @@ class Progress:
         """Take the logs of an epoch that the driver has closed."""
         model = self._model_of(member)
         model.validated = {name: value for name, value in logs.items() if name.startswith("val_")}
+        model.close(logs)
 
     def logs(self, member: int) -> dict[str, float]:
         """Return the means of the metrics over the epoch that has ended last, or is under way."""
