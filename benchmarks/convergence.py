@@ -31,6 +31,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 import numpy as np
 
 from distkeras.algorithms import REGISTRY
+from distkeras.plots.style import charts, legend, line_style, save
 from distkeras.simulation import Gamma, KerasProblem, simulate
 
 ROOT = Path(__file__).parents[1]
@@ -178,16 +179,15 @@ def markdown(outcomes: list[Outcome]) -> str:
 
 def draw(outcomes: list[Outcome], path: Path) -> None:
     """Draw one plot a rule: accuracy against workers, a line a window, a band from worst to best seed."""
-    from matplotlib.figure import Figure
-
     table = curves(outcomes)
     rules = sorted({outcome.rule for outcome in outcomes}, key=RULES.index)
     columns = min(5, len(rules))
     rows = math.ceil(len(rules) / columns)
-    figure = Figure(figsize=(3 * columns, 2.8 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    title = f"MNIST, MLP 784-64-10, after {outcomes[0].samples:,} samples in all (simulated)"
+    figure, by_row = charts(rows, columns, title, width=3, sharex=True, sharey=True)
+    grid = [axes for row in by_row for axes in row]
     for axes, rule in zip(grid, rules, strict=False):
-        for window in windows_of(rule):
+        for number, window in enumerate(windows_of(rule)):
             curve = table[rule, window]
             workers = sorted(curve)
             default = window == windows_of(rule)[0]
@@ -197,6 +197,7 @@ def draw(outcomes: list[Outcome], path: Path) -> None:
                 marker=".",
                 linewidth=2 if default else 1,
                 label=f"H = {window}" + (" (default)" if default else ""),
+                **line_style(number),
             )
             low, high = ([pick(curve[count]) for count in workers] for pick in (min, max))
             axes.fill_between(workers, low, high, color=line.get_color(), alpha=0.15)
@@ -204,16 +205,12 @@ def draw(outcomes: list[Outcome], path: Path) -> None:
         axes.set_xticks(sorted({outcome.num_workers for outcome in outcomes}))
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set(title=rule, ylim=(0, 100))
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small", loc="lower left")
+        legend(axes, loc="lower left")
     for axes in grid[len(rules) :]:
         axes.set_visible(False)
-    samples = outcomes[0].samples
     figure.supxlabel("workers N")
     figure.supylabel("test accuracy [%]")
-    figure.suptitle(f"MNIST, MLP 784-64-10, after {samples:,} samples in all (simulated)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from rich.table import Table
 
 import distkeras
 from distkeras.cluster.session import local_session
+from distkeras.plots.style import charts, legend, line_style, save
 
 DATA = Path(__file__).parent / "data"
 
@@ -158,22 +159,18 @@ def show(outcomes: list[Outcome]) -> None:
 
 def plot(outcomes: list[Outcome], path: Path) -> None:
     """Plot loss and accuracy against time, one line per trainer."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    for index, metric in enumerate(("loss", "accuracy"), start=1):
-        axes = figure.add_subplot(1, 2, index)
-        for outcome in outcomes:
+    figure, [row] = charts(1, 2, width=5.5, height=4)
+    for axes, metric in zip(row, ("loss", "accuracy"), strict=True):
+        for number, outcome in enumerate(outcomes):
             table = outcome.history.to_pandas().sort_values("time")
             smooth = table[metric].rolling(max(1, len(table) // 40), min_periods=1).mean()
             workers = f"{outcome.workers} worker{'s' if outcome.workers > 1 else ''}"
-            axes.plot(table["time"], smooth, linewidth=1.2, label=f"{outcome.name}, {workers}")
+            axes.plot(table["time"], smooth, label=f"{outcome.name}, {workers}", **line_style(number))
         axes.set_yscale("log" if metric == "loss" else "linear")
         axes.set_xlabel("seconds since the first commit")
         axes.set_ylabel(f"training {metric}")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small" if len(outcomes) > 6 else None)
-    figure.savefig(path, dpi=120)
+        legend(axes)
+    save(figure, path)
 
 
 def main() -> None:

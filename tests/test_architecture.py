@@ -31,7 +31,8 @@ ALLOWED = {
     "class_archive": {"cluster", "jvm"},
     "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "monitor", "runs"},
     "monitor": {"events", "runs", "wire"},
-    "simulation": {"algorithms", "center", "record", "wire", "events", "monitor", "runs"},
+    "plots": {"events", "runs"},
+    "simulation": {"algorithms", "center", "record", "wire", "events", "monitor", "plots", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
     "trainers": {
         "algorithms",
@@ -43,6 +44,7 @@ ALLOWED = {
         "doctor",
         "lifecycle",
         "monitor",
+        "plots",
         "runs",
         "predictors",
         "events",
@@ -53,7 +55,7 @@ ALLOWED = {
     "accessors": set(),
     "transformers": {"accessors", "cluster", "removed_names"},
     "evaluators": {"accessors", "cluster", "removed_names"},
-    "utils": {"events", "removed_names", "trainers"},
+    "utils": {"cluster", "events", "removed_names", "trainers"},
     "predictors": {"cluster", "removed_names", "model", "worker"},
     "ml": {
         "accessors",
@@ -186,6 +188,39 @@ def test_nothing_on_the_wire_is_unpickled_or_evaluated(path):
     modules = {name.split(".")[0] for name in imports_of(path)}
     assert not names & {"eval", "exec", "compile", "__import__"}
     assert not modules & {"pickle", "cloudpickle", "marshal", "shelve", "dill", "joblib"}
+
+
+ACTIONS = {"collect", "toArrow", "toPandas", "count", "first", "isEmpty", "parquet"}
+"""Methods of DataFrames and readers that run a Spark job."""
+
+
+def undescribed_actions(node):
+    """Yield the calls that run a Spark job, and are not in a `with described(...)`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.With) and any("described(" in ast.unparse(each) for each in child.items):
+            continue
+        if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
+            plain = not child.args or child.func.attr == "parquet"
+            if child.func.attr in ACTIONS and plain and ast.unparse(child.func.value) != "gc":
+                yield ast.unparse(child)
+        yield from undescribed_actions(child)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in files() if package_of(path) in LIBRARIES["pyspark"] - {"runs", "jvm", "class_archive"}],
+    ids=lambda path: str(path.relative_to(SOURCE)),
+)
+def test_spark_jobs_say_in_sparks_web_pages_what_they_are_for(path):
+    allowed = {
+        # In methods that run in such a block.
+        "cluster/stage.py": ["frame.collect()"],
+        "evaluators.py": ["dataset.agg(F.avg(F.coalesce(right, F.lit(False)).cast('double'))).first()"],
+        "command/doctor.py": ["session.range(1).count()"],  # In a session of the command's own.
+    }
+    assert [*undescribed_actions(ast.parse(path.read_text()))] == allowed.get(
+        str(path.relative_to(SOURCE)), []
+    )
 
 
 def test_importing_the_package_imports_neither_keras_nor_pyspark_nor_a_backend():

@@ -24,6 +24,7 @@ _SUBPACKAGES = (
     "ml",
     "model",
     "monitor",
+    "plots",
     "predictors",
     "record",
     "runs",
@@ -35,7 +36,7 @@ _SUBPACKAGES = (
     "worker",
 )
 
-_FUNCTIONS = ("evaluate", "fit", "load_model", "load_run", "merge", "predict", "save_model")
+_FUNCTIONS = ("compare", "evaluate", "fit", "load_model", "load_run", "merge", "predict", "save_model")
 
 if ModuleFinder not in sys.meta_path:
     sys.meta_path.append(ModuleFinder)

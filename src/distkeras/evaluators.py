@@ -22,6 +22,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.accessors import accessors
+from distkeras.cluster.description import described
 from distkeras.cluster.source import Source, source_of
 from distkeras.cluster.validate import find
 from distkeras.removed_names import missing
@@ -56,11 +57,12 @@ class ColumnEvaluator(_SavedEvaluator, HasLabelCol, HasPredictionCol):  # type: 
         fields = {field.name: field for field in dataset.schema.fields}
         label = source_of(find(self.getLabelCol(), fields, "label_col"))
         prediction = source_of(find(self.getPredictionCol(), fields, "prediction_col"))
-        if dataset.isEmpty():
-            raise ValueError(
-                f"{type(self).__name__}: expected rows to evaluate. Received: an empty DataFrame"
-            )
-        return self._score(dataset, label, prediction)
+        with described(dataset.sparkSession, f"evaluates by {type(self).__name__}"):
+            if dataset.isEmpty():
+                raise ValueError(
+                    f"{type(self).__name__}: expected rows to evaluate. Received: an empty DataFrame"
+                )
+            return self._score(dataset, label, prediction)
 
     def _number(self, source: Source) -> Column:
         """Return the column as a double.

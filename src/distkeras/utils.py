@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
+from distkeras.cluster.description import described
 from distkeras.removed_names import missing
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def precache(dataset: DataFrame, num_workers: int) -> DataFrame:
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
         raise ValueError(f"`num_workers` must be a positive integer. Received: num_workers={num_workers!r}")
     cached = dataset.repartition(num_workers).cache()
-    cached.count()
+    with described(dataset.sparkSession, "computes and caches rows"):
+        cached.count()
     return cached
 
 

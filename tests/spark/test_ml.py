@@ -118,7 +118,7 @@ def test_a_copy_has_params_of_its_own():
         ("metrics", "accuracy", "list or a dict of metrics"),
         ("workerOptimizer", "nosuch", "has no optimizer of this name. Known: .*sgd"),
         ("workerOptimizer", "adagrat", "Did you mean 'adagrad'"),
-        ("verbose", 2, '0, 1 or "auto"'),
+        ("verbose", 3, '0, 1, 2 or "auto"'),
         ("customObjects", ["Layer"], "by name"),
         ("customObjects", {"Layer": "Layer"}, "a class or a function as 'Layer'"),
         ("trainerOptions", {"custom_objects": {}}, "as the Param 'customObjects'"),

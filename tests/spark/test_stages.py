@@ -35,7 +35,7 @@ def test_a_stage_behind_a_shuffle_runs_again_when_it_has_lost_a_process(spark, t
     shuffled = spark.range(0, 20, 1, 2).repartition(2, "id")
     told = []
     frame = dying_once(shuffled, str(tmp_path / "once"), barrier=barrier)
-    rows = Stage(frame, told.append, barrier=barrier).result(60)
+    rows = Stage(frame, "tests", told.append, barrier=barrier).result(60)
     assert sorted(row.id for row in rows) == list(range(20))
     assert told == ["A worker was lost, and all workers restart."]
 
@@ -57,12 +57,12 @@ def test_a_barrier_stage_runs_again_as_often_as_spark_would_restart_it(spark, mo
             )
 
     monkeypatch.setattr("distkeras.cluster.stage.tries_once", lambda _: False)
-    stage = Stage(Frame(), lambda _: None, barrier=True, before_again=lambda: before.append(1))
+    stage = Stage(Frame(), "tests", lambda _: None, barrier=True, before_again=lambda: before.append(1))
     with pytest.raises(RuntimeError, match="Could not recover"):
         stage.result(60)
     assert (len(runs), len(before)) == (4, 3)
     with pytest.raises(RuntimeError, match="Could not recover"):
-        Stage(Frame(), lambda _: None).result(60)
+        Stage(Frame(), "tests", lambda _: None).result(60)
     assert len(runs) == 5
 
 
@@ -71,7 +71,7 @@ def test_spark_says_where_each_task_of_a_stage_runs(spark):
         time.sleep(3)
         yield from batches
 
-    stage = Stage(spark.range(0, 2, 1, 2).mapInArrow(hold, "id long"))
+    stage = Stage(spark.range(0, 2, 1, 2).mapInArrow(hold, "id long"), "tests")
     stage.start()
     deadline = time.monotonic() + 30
     while len(running := [t for t in task_statuses(spark, stage.tag) if t.status == "RUNNING"]) < 2:
@@ -110,7 +110,7 @@ def test_with_dynamic_allocation_tasks_that_wait_let_executors_come(spark, monke
     monkeypatch.setattr(slots, "allocates_dynamically", lambda _: True)
     monkeypatch.setattr(slots, "registered_slots", lambda *_: next(registered))
     monkeypatch.setattr(slots, "ALLOCATION_HOLD_SECONDS", 0.0)
-    monkeypatch.setattr(slots, "Stage", lambda frame: stages.append(frame) or Stage(frame))
+    monkeypatch.setattr(slots, "Stage", lambda frame, what: stages.append(frame) or Stage(frame, what))
     assert check_slots(spark, 3, together=True) == 3
     assert [frame.count() for frame in stages] == [3]
     assert count_slots(spark, 3) == 3

@@ -57,12 +57,17 @@ def test_the_table_of_no_windows_is_empty():
     assert len(History().to_pandas()) == 0
 
 
-def test_the_plot_has_a_line_a_worker_and_axes_a_metric(history):
-    figure = history.plot()
-    (axes,) = figure.axes
-    assert len(axes.lines) == 3
-    assert axes.get_ylabel() == "loss"
-    assert "seconds" in axes.get_xlabel()
+def test_the_plot_has_the_mean_and_a_line_a_worker_against_time_and_the_validation(history):
+    history.add_epoch(0, {"loss": 2.0, "val_loss": 3.0})
+    by_time, by_samples = history.plot().axes  # No bytes were measured.
+    assert [line.get_label() for line in by_time.lines][-2:] == ["all workers", "validation"]
+    assert len(by_time.lines) == 3 + 2
+    assert list(by_time.lines[1].get_ydata()) == [2.0, 1.5]  # The running mean of worker 1.
+    assert list(by_samples.lines[0].get_xdata()) == [30, 40, 50, 60]
+    assert list(by_samples.lines[1].get_ydata()) == [3.0]
+    assert by_time.get_ylabel() == "loss"
+    assert "seconds" in by_time.get_xlabel()
+    assert "rows" in by_samples.get_xlabel()
 
 
 def test_windows_without_a_metric_do_not_count_for_it():

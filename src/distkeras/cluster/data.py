@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from distkeras.cluster import padded, partitions, validate
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.content import content_of, content_question
+from distkeras.cluster.description import described
 from distkeras.cluster.facts import ROW, Facts, facts, questions
 from distkeras.cluster.names import Table
 from distkeras.cluster.partitions import LOGGER
@@ -265,7 +266,8 @@ def _examine(
         sources = {source.path: source for use in uses for source in use.sources}
         aggregates.append(content_question(list(sources.values())))
     index = F.spark_partition_id().alias("partition")
-    rows = frame.groupBy(index).agg(*aggregates).collect()
+    with described(frame.sparkSession, "counts and checks the rows"):
+        rows = frame.groupBy(index).agg(*aggregates).collect()
     faulty = [place for place in first if any(row[f"{place}_faulty"] for row in rows)]
     closer = _examine_closely(frame, {place: first[place] for place in faulty}) if faulty else {}
     found = {place: facts(source, f"{place}_", rows, closer) for place, (source, _) in first.items()}
@@ -285,7 +287,8 @@ def _examine_closely(frame: DataFrame, faulty: Mapping[int, tuple[Source, Use]])
         for place, (source, use) in faulty.items()
         for name, answer in questions(source, use.expected, closely=True).items()
     ]
-    rows = numbered.groupBy(F.spark_partition_id().alias("partition")).agg(*aggregates).collect()
+    with described(frame.sparkSession, "finds the faults of the rows"):
+        rows = numbered.groupBy(F.spark_partition_id().alias("partition")).agg(*aggregates).collect()
     return {row["partition"]: row for row in rows}
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from distkeras.cluster.description import described
 from distkeras.cluster.source import Source
 from distkeras.cluster.validate import Names, Weights
 from distkeras.worker.columns import RAW, Column, Columns
@@ -63,7 +64,8 @@ def try_out(
     """
     names = [f"c{index}" for index in range(len(sources))]
     casts = [source.cast(RAW).alias(name) for source, name in zip(sources, names, strict=True)]
-    table: pa.Table = df.select(*casts).limit(ROWS).toArrow().combine_chunks()
+    with described(df.sparkSession, "tries `preprocess` on some rows"):
+        table: pa.Table = df.select(*casts).limit(ROWS).toArrow().combine_chunks()
     given = tuple(source.name for source in sources)
     preprocess = Preprocess.of(function, given, inputs)
     if table.num_rows == 0:

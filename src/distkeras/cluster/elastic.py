@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from distkeras.cluster.description import described
 from distkeras.cluster.stage import Stage
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ def stored(frame: DataFrame, task: Task) -> Iterator[DataFrame]:
         return
     frame.persist()
     try:
-        frame.count()
+        with described(frame.sparkSession, "stores the rows"):
+            frame.count()
         yield frame
     finally:
         frame.unpersist()
@@ -63,7 +66,13 @@ class ElasticStage:
         self._running: deque[Stage] = deque()
         self._last = threading.Event()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="distkeras-elastic", daemon=True)
+        self._thread = threading.Thread(
+            # Its jobs are for what the caller's are.
+            target=contextvars.copy_context().run,
+            args=(self._run,),
+            name="distkeras-elastic",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Submit the first job to Spark."""

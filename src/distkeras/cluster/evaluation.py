@@ -14,6 +14,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.delivery import delivered, localized
+from distkeras.cluster.description import described
 from distkeras.cluster.shipping import carried
 from distkeras.model.losses import loss_names
 from distkeras.model.process import backend_name
@@ -65,7 +66,8 @@ def evaluate(
     Raises:
         ValueError, TypeError: the data does not fit the model, or there are no rows.
     """
-    some = dataframe.limit(num_partitions).count()
+    with described(dataframe.sparkSession, "counts the first rows"):
+        some = dataframe.limit(num_partitions).count()
     inputs, outputs = model_signature(model)
     batch_size = fixed_batch(inputs) or batch_size
     prepared = prepare(
@@ -107,7 +109,11 @@ def evaluate_prepared(
         batch_size,
         each=on_minibatch is not None,
     )
-    with limited_batches(spark), delivered(spark, evaluation) as payload:
+    with (
+        described(spark, "evaluates the model"),
+        limited_batches(spark),
+        delivered(spark, evaluation) as payload,
+    ):
         sealed = EvaluationTask(payload, backend_name(), threads)
         rows = prepared.frame.mapInArrow(carried(_partition_function(sealed)), "states string").collect()
     found: list[Evaluated] = [json.loads(row.states) for row in rows]

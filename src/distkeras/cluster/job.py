@@ -30,7 +30,7 @@ from distkeras.cluster.settings import allocates_dynamically
 from distkeras.cluster.slots import check_slots
 from distkeras.cluster.stage import GRACE_SECONDS, Stage
 from distkeras.cluster.story import Story
-from distkeras.cluster.task_status import task_statuses
+from distkeras.cluster.task_status import task_statuses, tasks_without_slot
 from distkeras.cluster.watch import Limits, Running, Watch, WorkerError
 from distkeras.cluster.watching import Watching
 from distkeras.cluster.worker_stage import elastic_stage, worker_stage
@@ -236,7 +236,11 @@ class Job:
         conduct: Callable[[Watching], None],
     ) -> Outcome:
         """Let `conduct` read the events of the workers to their end, and return the outcome."""
-        watching = Watching()
+        spark = self.frame.sparkSession
+        watching = Watching(
+            # Of an elastic training, most shares have no slot for most of the time.
+            partial(tasks_without_slot, spark, stage.tag) if isinstance(stage, Stage) else lambda: None
+        )
         watch = Watch(
             stage,
             servers,

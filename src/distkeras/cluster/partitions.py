@@ -11,6 +11,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql.utils import is_remote
 
+from distkeras.cluster.description import described
+
 LOGGER = logging.getLogger("distkeras.cluster")
 
 _ROW, _WORKER, _TIMES = "__distkeras_row", "__distkeras_worker", "__distkeras_times"
@@ -99,7 +101,9 @@ def copy_to_all(frame: DataFrame, num_workers: int, seed: int | None) -> tuple[D
         below = itertools.accumulate(math.exp(-1) / math.factorial(times) for times in range(10))
         times = sum(((chance >= F.lit(bound)).cast("int") for bound in below), F.lit(0))
         copies = copies.withColumn(_TIMES, F.explode(F.array_repeat(F.lit(0), times))).drop(_TIMES)
-    counts = {row[_WORKER]: row["count"] for row in copies.groupBy(_WORKER).count().collect()}
+    with described(frame.sparkSession, "counts the rows of each worker"):
+        counted = copies.groupBy(_WORKER).count().collect()
+    counts = {row[_WORKER]: row["count"] for row in counted}
     keys = _partition_keys(frame, num_workers)
     dealt = copies.withColumn(_WORKER, _pick(keys, F.col(_WORKER))).repartition(num_workers, _WORKER)
     dealt = dealt.sortWithinPartitions(_ROW).drop(_ROW, _WORKER)
@@ -148,7 +152,8 @@ def _pick(values: list[int], index: Column) -> Column:
 def _partition_keys(frame: DataFrame, num_partitions: int) -> list[int]:
     """Return, for each partition, a number that Spark's hash partitioning assigns to it."""
     numbers = frame.sparkSession.range(64 * num_partitions)  # One is missing with probability exp(-64).
-    rows = numbers.select("id", F.pmod(F.hash("id"), F.lit(num_partitions)).alias("partition")).collect()
+    with described(frame.sparkSession, "numbers the partitions"):
+        rows = numbers.select("id", F.pmod(F.hash("id"), F.lit(num_partitions)).alias("partition")).collect()
     keys = {row["partition"]: row["id"] for row in rows}
     return [keys[index] for index in range(num_partitions)]
 

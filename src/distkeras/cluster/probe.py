@@ -181,7 +181,8 @@ def ask(
     def answered(_: int) -> tuple[str]:
         return (answer(question),)
 
-    stage = Stage(short_tasks(spark, answered, "facts string", num_tasks))
+    what = "asks the executors for their Python" if prepare is None else "lets the executors import Keras"
+    stage = Stage(short_tasks(spark, answered, "facts string", num_tasks), what)
     try:
         rows = stage.result(min(limit, threading.TIMEOUT_MAX)) or []
     except Exception as error:

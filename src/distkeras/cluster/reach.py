@@ -113,7 +113,8 @@ def known_executors(spark: SparkSession) -> set[str]:
 
 def _ask(spark: SparkSession, addresses: Sequence[Address], num_tasks: int, limit: float) -> list[Any]:
     attempts = connector([(each.host, each.port) for each in addresses], CONNECT_SECONDS)
-    return Stage(short_tasks(spark, _asker(attempts), ANSWER, num_tasks)).result(limit) or []
+    tasks = short_tasks(spark, _asker(attempts), ANSWER, num_tasks)
+    return Stage(tasks, "tries the way from executors to the parameter servers").result(limit) or []
 
 
 def _refuse_faults(rows: Sequence[Any], addresses: Sequence[Address]) -> None:

@@ -108,7 +108,11 @@ class ServerTasks:
                 )
             )
         frame = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(_serving(tasks), "error string")
-        self._stage = Stage(frame, lambda _: self._tell("The task of a parameter server was lost."))
+        self._stage = Stage(
+            frame,
+            "parameter servers",
+            lambda _: self._tell("The task of a parameter server was lost."),
+        )
         self._lines = [Line(0) for _ in tasks]
         self._since = [resume or 0, *[0] * (len(tasks) - 1)]
         self._tell(

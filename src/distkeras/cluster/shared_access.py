@@ -102,7 +102,7 @@ class Courier:
         """Return what `function` returns in a task; raise what it raises."""
         with self._lock:
             call = deliver(self._spark, (function, arguments))
-            (result,) = in_tasks(self._spark, _opened(call), 1)
+            (result,) = in_tasks(self._spark, "reads and writes the shared folder", _opened(call), 1)
         return result  # type: ignore[no-any-return]
 
     def carry(self, errand: Errand, seconds: float, look: Callable[[], None]) -> Carried:
@@ -118,15 +118,17 @@ class Courier:
             errand = replace(errand, files=())  # They are there.
 
 
-def in_tasks(spark: SparkSession, function: Callable[[int], Any], count: int) -> list[Any]:
+def in_tasks(spark: SparkSession, what: str, function: Callable[[int], Any], count: int) -> list[Any]:
     """Return what `function` returns for 0 to `count` - 1, each in a Spark task of its own.
+
+    `what` says what they do, for Spark's web pages.
 
     Raises:
         Exception: what it raises in one of them; or Spark's error.
     """
     frame = spark.range(0, count, 1, count).mapInArrow(_answering(function), "task int, data binary")
     pieces: dict[int, bytearray] = {}
-    for row in Stage(frame).result(threading.TIMEOUT_MAX) or []:
+    for row in Stage(frame, what).result(threading.TIMEOUT_MAX) or []:
         pieces.setdefault(row.task, bytearray()).extend(row.data)
     results = []
     for task in sorted(pieces):
@@ -187,7 +189,7 @@ def find_access(spark: SparkSession, folder: SharedFolder, num_tasks: int) -> Ac
         except ERRORS as error:
             raise NotShared(_text(folder, f"on an executor: {type(error).__name__}: {error}")) from error
         here = by_driver and sees_driver and check.read("executor") is not None
-        where = in_tasks(spark, _looking(check), num_tasks)
+        where = in_tasks(spark, "looks for the shared folder", _looking(check), num_tasks)
         courier.do(check.remove)
     finally:
         if by_driver:

@@ -152,7 +152,7 @@ def _probed(spark: SparkSession, num_tasks: int) -> int:
     """Return how many of `num_tasks` short tasks ran at once; 0 if they did not end in time."""
     dynamic = allocates_dynamically(spark)
     hold = _holder(ALLOCATION_HOLD_SECONDS if dynamic else HOLD_SECONDS)
-    stage = Stage(short_tasks(spark, hold, ANSWER, num_tasks))
+    stage = Stage(short_tasks(spark, hold, ANSWER, num_tasks), "counts the free task slots")
     rows = stage.result(ALLOCATION_SECONDS if dynamic else REGISTRATION_SECONDS)
     return at_once((row.executor, row.begin, row.end) for row in rows or ())
 

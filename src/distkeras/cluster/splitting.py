@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from distkeras.cluster.tables import TrainingData, session_for_data
+from distkeras.cluster.tables import TrainingData, parquet_of, session_for_data
 
 
 def split_rows(data: TrainingData, part: float, seed: int) -> tuple[TrainingData, TrainingData]:
@@ -29,7 +29,7 @@ def split_rows(data: TrainingData, part: float, seed: int) -> tuple[TrainingData
         TypeError: the number of rows is not known, as that of a stream.
     """
     if isinstance(data, str | os.PathLike):
-        data = session_for_data().read.parquet(os.fspath(data))
+        data = parquet_of(session_for_data(), os.fspath(data))
     if isinstance(data, DataFrame):
         train, held = data.randomSplit([1 - part, part], seed)
         return train, held

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.batches import limited_batches
+from distkeras.cluster.description import current_subject, described
 from distkeras.cluster.settings import tries_once
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Stage:
 
     Args:
         frame: the DataFrame.
+        what: what the job does, for Spark's web pages: see `described`.
         tell: receives a sentence when the job runs again.
         barrier: whether the frame ends with a barrier stage.
         before_again: called before the job runs again; its exception ends the stage.
@@ -75,12 +77,14 @@ class Stage:
     def __init__(
         self,
         frame: DataFrame,
+        what: str,
         tell: Callable[[str], None] = logger.warning,
         *,
         barrier: bool = False,
         before_again: Callable[[], object] = lambda: None,
     ) -> None:
         self._tell = tell
+        self._what, self._subject = what, current_subject()
         self.rows: list[Row] = []
         self.error: BaseException | None = None
         self._frame = frame
@@ -106,6 +110,7 @@ class Stage:
         Raises:
             Exception: the error that ended the job.
         """
+        self._subject.tell(self._what)
         self.start()
         try:
             ended = self.wait(limit)
@@ -144,7 +149,8 @@ class Stage:
         try:
             self._spark.addTag(self.tag)
             self._group = self._own_group()
-            self.rows = self._collect()
+            with described(self._spark, self._what, self._subject):
+                self.rows = self._collect()
         except BaseException as error:
             self.error = error
         finally:

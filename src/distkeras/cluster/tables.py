@@ -18,6 +18,7 @@ from pyarrow.interchange import from_dataframe
 from pyspark.sql import DataFrame, SparkSession
 
 from distkeras.cluster.arrays import BATCH_BYTES, ArrayTable, Roles, of_tuple
+from distkeras.cluster.description import described
 from distkeras.cluster.names import column_in_memory
 from distkeras.cluster.partitions import LOGGER
 from distkeras.cluster.session import local_session
@@ -57,11 +58,11 @@ def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tup
         yield data, roles
         return
     if isinstance(data, str | os.PathLike):
-        yield session_for_data().read.parquet(os.fspath(data)), roles
+        yield parquet_of(session_for_data(), os.fspath(data)), roles
         return
     session = session_for_data()
     if isinstance(data, Written) and is_local(session):
-        yield session.read.parquet(str(data.folder)).toDF(*data.names), data.roles
+        yield parquet_of(session, str(data.folder)).toDF(*data.names), data.roles
         return
     table, roles = _table_of(data, roles)
     if not is_local(session):
@@ -73,7 +74,7 @@ def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tup
     # In Spark's directory: Spark removes files that a killed driver leaves there.
     with tempfile.TemporaryDirectory(prefix="distkeras-", dir=session.sparkContext._temp_dir) as folder:
         _write(table, Path(folder), num_workers, session.sparkContext.defaultParallelism)
-        yield session.read.parquet(folder).toDF(*_names_of(table)), roles
+        yield parquet_of(session, folder).toDF(*_names_of(table)), roles
 
 
 def session_for_data() -> SparkSession:
@@ -92,7 +93,16 @@ def slots_for(data: TrainingData) -> int:
 
 def rows_up_to(data: TrainingData, count: int) -> int:
     """Return the number of rows of a DataFrame, at most `count`; `count` for other data, not read."""
-    return data.limit(count).count() if isinstance(data, DataFrame) else count
+    if not isinstance(data, DataFrame):
+        return count
+    with described(data.sparkSession, "counts the first rows"):
+        return int(data.limit(count).count())
+
+
+def parquet_of(session: SparkSession, address: str) -> DataFrame:
+    """Return the rows of Parquet files."""
+    with described(session, "reads the columns' names and types"):  # Spark runs a job for them.
+        return session.read.parquet(address)
 
 
 def _table_of(data: Any, roles: Roles) -> tuple[Table, Roles]:

@@ -42,6 +42,26 @@ class TaskStatus:
         return f"executor {self.executor} on {self.host}"
 
 
+def tasks_without_slot(spark: SparkSession, tag: str) -> int | None:
+    """Return how many tasks have never had a slot: of the last stage of the active job whose tags have `tag`.
+
+    Spark updates the counts of a stage late, those of its tasks at once.
+
+    Returns:
+        `None` over Spark Connect, and as long as that stage has not begun.
+    """
+    if is_remote():
+        return None
+    stages = _stages(spark, tag)
+    if not stages:
+        return None
+    store = spark.sparkContext._jsc.sc().statusStore()
+    last = store.lastStageAttempt(max(stages))
+    if last.status().toString() != "ACTIVE":
+        return None
+    return max(0, int(last.numTasks()) - int(store.taskCount(last.stageId(), last.attemptId())))
+
+
 def task_statuses(spark: SparkSession, tag: str) -> list[TaskStatus] | None:
     """Return the tasks of the last stage of the active job whose tags contain `tag`, in any order.
 
@@ -54,22 +74,26 @@ def task_statuses(spark: SparkSession, tag: str) -> list[TaskStatus] | None:
     """
     if is_remote():
         return None
-    context = spark.sparkContext._jsc.sc()
-    store = context.statusStore()
-    stages = [
-        int(stage)
-        for job in map(store.job, context.statusTracker().getActiveJobIds())
-        if tag in job.jobTags().mkString(" ")
-        for stage in str(job.stageIds().mkString(" ")).split()
-    ]
+    store = spark.sparkContext._jsc.sc().statusStore()
     found: list[TaskStatus] = []
-    if stages:
+    if stages := _stages(spark, tag):
         last = store.lastStageAttempt(max(stages))
         now = time.time()
         tasks = store.taskList(last.stageId(), last.attemptId(), MAX_TASKS).iterator()
         while tasks.hasNext():
             found.append(_status_of(tasks.next(), now))
     return found
+
+
+def _stages(spark: SparkSession, tag: str) -> list[int]:
+    """Return the stages of the active job whose tags contain `tag`."""
+    context = spark.sparkContext._jsc.sc()
+    return [
+        int(stage)
+        for job in map(context.statusStore().job, context.statusTracker().getActiveJobIds())
+        if tag in job.jobTags().mkString(" ")
+        for stage in str(job.stageIds().mkString(" ")).split()
+    ]
 
 
 def _status_of(task: Any, now: float) -> TaskStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from distkeras.algorithms import Vector
@@ -33,11 +33,15 @@ class _Ended:
 class Watching:
     """Runs a watch in a thread, hands its events to the caller's thread, and takes its requests.
 
+    Args:
+        waiting_tasks: returns how many workers wait for a task slot; `None` if Spark does not tell.
+
     Attributes:
         num_updates: number of commits that the center applied, after the end; `None` before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waiting_tasks: Callable[[], int | None] = lambda: None) -> None:
+        self.waiting_tasks = waiting_tasks
         self.num_updates: int | None = None
         self._events: queue.SimpleQueue[Event | _Ended | None] = queue.SimpleQueue()
         self._watch: Watch | None = None

@@ -52,7 +52,7 @@ def worker_stage(
     """
     function = carried(_partition_function(envelope))
     trained = frame.mapInArrow(function, SCHEMA, barrier=barrier, profile=profile)
-    return Stage(trained, tell, barrier=barrier, before_again=before_again)
+    return Stage(trained, "trains", tell, barrier=barrier, before_again=before_again)
 
 
 def elastic_stage(
@@ -77,7 +77,8 @@ def elastic_stage(
 
     def stage_of(epoch: int) -> Stage:
         function = _partition_function(envelope, until=epoch + 1, training=training)
-        return Stage(frame.mapInArrow(carried(function), SCHEMA, profile=profile), tell)
+        trained = frame.mapInArrow(carried(function), SCHEMA, profile=profile)
+        return Stage(trained, f"trains epoch {epoch + 1}", tell)
 
     return ElasticStage(frame.sparkSession, stage_of, num_epoch)
 

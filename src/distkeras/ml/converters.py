@@ -181,8 +181,8 @@ def to_optimizer(value: Any) -> Any:
 
 def to_verbose(value: Any) -> int | str:
     """Param converter: `verbose`, as trainers take it."""
-    if value not in (0, 1, "auto"):
-        raise ValueError(f'Expected 0, 1 or "auto", or True or False. Received: verbose={value!r}')
+    if value not in (0, 1, 2, "auto"):
+        raise ValueError(f'Expected 0, 1, 2 or "auto", or True or False. Received: verbose={value!r}')
     return "auto" if value == "auto" else int(value)
 
 

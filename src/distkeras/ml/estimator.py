@@ -16,6 +16,7 @@ from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.algorithms import Algorithm
 from distkeras.cluster.arrays import Roles
+from distkeras.cluster.description import described
 from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.names import Table
 from distkeras.cluster.validate import Names
@@ -87,8 +88,8 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         minWorkers: as `min_workers` in `DistributedTrainer`.
         maxWorkers: as `max_workers` in `DistributedTrainer`; in place of `numWorkers`.
         resources: as in `DistributedTrainer`.
-        verbose: 0 or False for silent, 1 or True for a progress bar, "auto" for a bar in a terminal or a
-            notebook.
+        verbose: 0 or False for silent, 1 or True for a progress bar, 2 for a line an epoch, "auto" for a bar
+            in a terminal or a notebook.
         customObjects: classes and functions of the model that are not registered with Keras, by name. They
             are saved as the name of the module that defines them.
         trainerOptions: further arguments of `DistributedTrainer`, by name.
@@ -226,7 +227,9 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         held = F.coalesce(F.col(path), F.lit(False))
         train, validation = (table.named(table.frame.where(rows)) for rows in (~held, held))
         for rows, purpose, where in ((validation, "validate with", "no"), (train, "train on", "every")):
-            if rows.isEmpty():
+            with described(rows.sparkSession, "looks for rows to train on and to validate with"):
+                is_empty = rows.isEmpty()
+            if is_empty:
                 raise ValueError(
                     f"Expected some rows to {purpose}. Received: `validationIndicatorCol`={name!r} is true "
                     f"in {where} row."

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.cluster.description import described
 from distkeras.cluster.names import Table
 
 ROW = 2**33
@@ -35,7 +36,8 @@ def check_whole(dataset: DataFrame, name: Any) -> None:
     numbered = table.frame.select(
         source.column.alias("label"), F.monotonically_increasing_id().alias("place")
     )
-    found = numbered.where("label % 1 != 0").first()
+    with described(dataset.sparkSession, "checks the labels"):
+        found = numbered.where("label % 1 != 0").first()
     if found is not None:
         partition, row = divmod(found.place, ROW)
         raise ValueError(

@@ -220,7 +220,9 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         "resources", "cores, memory and GPUs of the workers: Resources", to_resources
     )
     verbose: Param[Any] = _param(
-        "verbose", "0: silent; 1: a progress bar; auto: a bar in a terminal or a notebook", to_verbose
+        "verbose",
+        "0: silent; 1: a progress bar; 2: a line an epoch; auto: a bar in a terminal or a notebook",
+        to_verbose,
     )
     trainerOptions: Param[Any] = _param(
         "trainerOptions",

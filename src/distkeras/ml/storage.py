@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pyspark.sql.utils import is_remote
 
+from distkeras.cluster.description import described
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -130,7 +132,8 @@ class ConnectStorage:
         from pyspark.errors import AnalysisException
 
         try:
-            self._spark.read.format("binaryFile").load(address).isEmpty()
+            with described(self._spark, "looks for a saved model"):
+                self._spark.read.format("binaryFile").load(address).isEmpty()
         except AnalysisException:
             return False
         return True
@@ -147,7 +150,8 @@ class ConnectStorage:
 
     def download(self, address: str, local: Path) -> None:
         """Copy to a local file, of at most 2 GiB."""
-        (row,) = self._spark.read.format("binaryFile").load(address).select("content").collect()
+        with described(self._spark, "reads a saved model"):
+            (row,) = self._spark.read.format("binaryFile").load(address).select("content").collect()
         local.write_bytes(row.content)
 
 

@@ -15,6 +15,7 @@ from pyspark.ml.evaluation import (
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
+from distkeras.cluster.description import described
 from distkeras.cluster.names import Table
 from distkeras.cluster.source import quoted
 from distkeras.trainers import History
@@ -131,19 +132,25 @@ class Summary:
             given.append(F.col(quoted(columns.raw)).alias("raw"))
         return table.frame.select(*given)
 
+    def _score(self, evaluator: Any, rows: DataFrame) -> float:
+        with described(rows.sparkSession, f"measures {evaluator.getMetricName()} for a model's summary"):
+            return float(evaluator.evaluate(rows))
+
 
 class ClassificationSummary(Summary):
     """The metrics of a classifier. One pass over the rows counts them by label and prediction."""
 
     @cached_property
     def _counts(self) -> DataFrame:
-        counts = self._evaluated.groupBy("label", "prediction").agg(F.sum("weight").alias("weight")).collect()
+        groups = self._evaluated.groupBy("label", "prediction").agg(F.sum("weight").alias("weight"))
+        with described(self.predictions.sparkSession, "counts the predictions of a model's summary"):
+            counts = groups.collect()
         schema = "label double, prediction double, weight double"
         return self.predictions.sparkSession.createDataFrame([tuple(row) for row in counts], schema)
 
     def _measure(self, name: str, **params: Any) -> float:
         evaluator = MulticlassClassificationEvaluator(metricName=name, weightCol="weight", **params)
-        return float(evaluator.evaluate(self._counts))
+        return self._score(evaluator, self._counts)
 
     def _by_label(self, name: str, **params: Any) -> list[float]:
         return [self._measure(name, metricLabel=label, **params) for label in self.labels]
@@ -151,7 +158,8 @@ class ClassificationSummary(Summary):
     @cached_property
     def labels(self) -> list[float]:
         """The labels of the rows in ascending order, which is the order of all metrics by label."""
-        return sorted({row.label for row in self._counts.collect()})
+        with described(self.predictions.sparkSession, "reads the labels of a model's summary"):
+            return sorted({row.label for row in self._counts.collect()})
 
     @property
     def accuracy(self) -> float:
@@ -228,7 +236,7 @@ class ClassificationSummary(Summary):
         if not set(self.labels) <= {0.0, 1.0}:
             raise ValueError(f"`{name}` is for the classes 0 and 1. Received: labels={self.labels}")
         evaluator = BinaryClassificationEvaluator(rawPredictionCol="raw", weightCol="weight", metricName=name)
-        return float(evaluator.evaluate(self._evaluated))
+        return self._score(evaluator, self._evaluated)
 
 
 class RegressionSummary(Summary):
@@ -236,7 +244,7 @@ class RegressionSummary(Summary):
 
     def _measure(self, name: str) -> float:
         evaluator = RegressionEvaluator(labelCol="label", weightCol="weight", metricName=name)
-        return float(evaluator.evaluate(self._evaluated))
+        return self._score(evaluator, self._evaluated)
 
     @cached_property
     def r2(self) -> float:

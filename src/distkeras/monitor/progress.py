@@ -1,65 +1,142 @@
-"""A progress bar over the rows of a training."""
+"""The progress bar of a training."""
 
 from __future__ import annotations
 
-import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.text import Text
+from distkeras.events import EpochEnded, Event, Window
+from distkeras.monitor.progress_line import lines_of, logs_text, seconds_text
+from distkeras.monitor.progress_state import Aim, Progress
+from distkeras.monitor.screens import Render, screen_of_process
 
-from distkeras.events import Event, ServerRestored, Window
+LOOK_SECONDS = 1.0
+"""Seconds between two questions to Spark for tasks that wait, each of which takes some milliseconds."""
 
 
-class _Speed(ProgressColumn):
-    """Rows per second, over the last half minute."""
+def checked_verbose(verbose: int | str) -> int | str:
+    """Return how much a trainer shows.
 
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s", style="progress.data.speed")
+    Raises:
+        ValueError: it is neither 0, 1, 2 nor "auto".
+    """
+    if verbose != "auto" and verbose not in (0, 1, 2):
+        raise ValueError(f'`verbose` must be 0, 1, 2 or "auto". Received: verbose={verbose!r}')
+    return verbose if verbose == "auto" else int(verbose)
 
 
 class ProgressBar:
-    """Shows trained rows, rows per second and the loss of the last window, in a terminal or a notebook.
+    """Shows in one line how far a training is, and before that, what it waits for.
+
+    Of an ensemble each member has a line. Where there is neither a terminal nor a notebook, it prints a line
+    an epoch, unless `verbose` is "auto".
 
     Args:
-        title: title of the bar.
-        total: rows of the whole training: rows of the data times epochs.
-        show: whether to draw the bar; None to draw it only in a terminal (standard error) or a notebook.
+        title: of the training.
+        verbose: 0 for silent; 1 for a bar; 2 for a line an epoch; "auto" for a bar in a terminal or a
+            notebook.
+        only_waits: end with the first window, without a trace: something else shows the epochs.
+        clock: returns seconds from any origin.
     """
 
-    def __init__(self, title: str, total: int, show: bool | None = None) -> None:
-        visible = (sys.stderr.isatty() or "ipykernel" in sys.modules) if show is None else show
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("rows"),
-            _Speed(),
-            TextColumn("loss {task.fields[loss]}"),
-            TimeElapsedColumn(),
-            disable=not visible,
-        )
-        self._task = self._progress.add_task(title, total=total, loss="-")
-
-    def __call__(self, event: Event) -> None:
-        """Advance by the rows of a committed window; move back when a restored server repeats windows."""
-        if isinstance(event, Window):
-            loss = event.metrics.get("loss")
-            text = "-" if loss is None else f"{loss:.4f}"
-            self._progress.update(self._task, advance=event.samples, loss=text)
-        if isinstance(event, ServerRestored):
-            self._progress.update(self._task, completed=event.samples)
+    def __init__(
+        self,
+        title: str,
+        verbose: int | str = "auto",
+        *,
+        only_waits: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._title = title
+        self._only_waits = only_waits
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._progress = Progress(clock)
+        self._screen = screen_of_process() if verbose in (1, "auto") else None
+        self._prints = not only_waits and (verbose == 2 or (verbose == 1 and self._screen is None))
+        self._close: Callable[[Render], None] | None = None
+        self._closes_epochs = False
+        self._looked = clock() - LOOK_SECONDS
+        self._began: dict[int, float] = {}  # When the present epoch of each member began.
 
     def __enter__(self) -> ProgressBar:
-        self._progress.start()
+        if self._screen is not None:
+            self._close = self._screen.open(lambda width: self._lines(width, ended=False))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        close, self._close = self._close, None
+        if close is not None:
+            close(lambda width: [] if self._only_waits else self._lines(width, ended=True))
+
+    def waits(self, what: str) -> None:
+        """Show what the training waits for, as long as nothing trains."""
+        with self._lock:
+            self._progress.waits(what)
+
+    def begin(self, aim: Aim, *, closes_epochs: bool = False) -> None:
+        """Show what the training is to come to.
+
+        Args:
+            aim: its rows and epochs.
+            closes_epochs: whether `epoch` will be called for each epoch.
+        """
+        with self._lock:
+            self._progress.begin(aim)
+            self._closes_epochs = closes_epochs
+            self._began = dict.fromkeys(range(aim.members), self._clock())
+
+    def __call__(self, event: Event) -> None:
+        """Take an event, in the center's order."""
+        with self._lock:
+            self._progress.take(event)
+            if isinstance(event, EpochEnded) and not self._closes_epochs:
+                self._print(event.epoch, self._progress.logs(event.member), event.member)
+        if self._only_waits and isinstance(event, Window):
+            self.__exit__()
+
+    def epoch(self, epoch: int, logs: Mapping[str, float], member: int = 0) -> None:
+        """Take the logs of an epoch that the driver has closed.
+
+        Args:
+            epoch: its number, 0-based, counted from the first of the whole training.
+            logs: its logs, with those of the validation.
+            member: in an ensemble, the member.
+        """
+        with self._lock:
+            aim = self._progress.aim
+            if aim is not None:
+                self._progress.epoch(logs, member)
+                self._print(epoch - aim.first, logs, member)
+
+    def look(self, waiting_tasks: Callable[[], int | None]) -> None:
+        """Ask Spark for tasks that wait for a slot, about once a second until all workers train."""
+        now = self._clock()
+        if self._close is None or self._progress.all_train or now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        waiting = waiting_tasks()
+        with self._lock:
+            self._progress.lack_slots(waiting)
+
+    def _lines(self, width: int, *, ended: bool) -> list[str]:
+        with self._lock:
+            return lines_of(self._title, self._progress, width, ended=ended)
+
+    def _print(self, epoch: int, logs: Mapping[str, float], member: int) -> None:
+        """Print the line of an epoch, whose number is counted from the first of the center."""
+        aim = self._progress.aim
+        if not self._prints or aim is None:
+            return
+        now = self._clock()
+        seconds, self._began[member] = now - self._began.get(member, now), now
+        rows = aim.end_of(epoch) - (aim.end_of(epoch - 1) if epoch else 0)
+        number = f"epoch {aim.first + epoch + 1}/{aim.first + aim.num_epoch}"
+        parts = [
+            f"member {member}, {number}" if aim.members > 1 else number,
+            seconds_text(seconds),
+            f"{rows / seconds:,.0f} rows/s" if seconds > 0 else "",
+            logs_text(logs),
+        ]
+        print("  ".join(part for part in parts if part), flush=True)

@@ -111,23 +111,20 @@ class Result:
 
     def plot(self) -> Any:
         """Return a Matplotlib figure: loss against virtual time and against samples, and the staleness."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("`plot` needs Matplotlib: pip install 'distkeras[plot]'") from error
-        figure = Figure(figsize=(12, 3.5), layout="constrained")
-        by_time, by_samples, histogram = figure.subplots(1, 3)
+        from distkeras.plots.style import COLORS, charts
+
+        outcome = ", diverged" if self.diverged else ""
+        title = f"{self.algorithm.name}, {self.num_workers} workers{outcome}"
+        figure, [[by_time, by_samples, histogram]] = charts(1, 3, title)
         for axes, along, label in (
             (by_time, self.evaluated, "virtual time [s]"),
             (by_samples, self.samples[self.versions], "samples"),
         ):
-            axes.plot(along, self.losses)
+            axes.plot(along, self.losses, color=COLORS[0])
             axes.set(xlabel=label, ylabel="loss")
             if np.all(self.losses > 0):
                 axes.set_yscale("log")
         bins = np.arange(self.staleness.max(initial=0) + 2) - 0.5
-        histogram.hist(self.staleness, bins=bins)
+        histogram.hist(self.staleness, bins=bins.tolist(), color=COLORS[0])
         histogram.set(xlabel="staleness", ylabel="commits")
-        outcome = ", diverged" if self.diverged else ""
-        figure.suptitle(f"{self.algorithm.name}, {self.num_workers} workers{outcome}")
         return figure

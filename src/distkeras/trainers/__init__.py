@@ -9,6 +9,7 @@ from distkeras.cluster.resources import Resources
 from distkeras.cluster.server import ServerFailed
 from distkeras.cluster.story import Transition
 from distkeras.lifecycle import StopWhen, TrainingResult
+from distkeras.plots import compare
 from distkeras.removed_names import missing
 from distkeras.runs import Checkpoints, RunOptions, load_model, load_run, save_model
 from distkeras.trainers.averaging import AveragingTrainer
@@ -58,6 +59,7 @@ __all__ = [
     "UnfairWarning",
     "UnstableWarning",
     "WorkerError",
+    "compare",
     "evaluate",
     "fit",
     "load_model",

@@ -15,6 +15,7 @@ from distkeras.center import BadUpdates, CenterConfig, bad_updates, fragments_of
 from distkeras.center.elastic import check_elastic
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
+from distkeras.cluster.description import about
 from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.placement import Placement
@@ -26,6 +27,7 @@ from distkeras.cluster.validate import Names, Weights
 from distkeras.lifecycle.around import Around
 from distkeras.lifecycle.result import TrainingResult
 from distkeras.model.losses import loss_names
+from distkeras.monitor.progress import checked_verbose
 from distkeras.removed_names import Count, WithoutOldNames, named_arguments
 from distkeras.runs.models import with_snapshot
 from distkeras.trainers.checking import check
@@ -48,6 +50,7 @@ from distkeras.trainers.exclusive import one_at_a_time
 from distkeras.trainers.fingerprint import describe_compiled, settings_of
 from distkeras.trainers.given import GivenModel
 from distkeras.trainers.history import Averaged, History
+from distkeras.trainers.titles import name_of, title_of
 from distkeras.trainers.training import Training
 from distkeras.wire import codecs
 from distkeras.wire.codecs import Codec
@@ -161,7 +164,7 @@ class Trainer(WithoutOldNames):
         self.on_lost_worker = on_lost_worker
         self.server = server or ServerOptions()
         self.server_placement = Placement.of(server_placement)
-        self.verbose = verbose
+        self.verbose = checked_verbose(verbose)
         self.custom_objects = custom_objects
         self._given = GivenModel(
             keras_model, worker_optimizer, loss, metrics, loss_weights, custom_objects, input_shape
@@ -236,7 +239,10 @@ class Trainer(WithoutOldNames):
     def _evaluate(self, model: keras.Model, data: TrainingData, batch_size: int | None) -> dict[str, float]:
         """Return loss and metrics of `model` over the rows of `data`: see `DistributedTrainer.evaluate`."""
         roles = Roles(self.features_col, self.label_col, self.sample_weight_col)
-        with as_frame(data, roles, self.num_workers) as (frame, roles):
+        with (
+            about(f"{name_of(self)}, evaluation"),
+            as_frame(data, roles, self.num_workers) as (frame, roles),
+        ):
             check_python(frame.sparkSession, keras.backend.backend())
             return evaluate(
                 model,
@@ -274,7 +280,8 @@ class Trainer(WithoutOldNames):
             trainer.check(df).raise_if_bad()
             ```
         """
-        return check(self, dataframe, shuffle, run, limit)
+        with about(f"{title_of(self)}, check"):
+            return check(self, dataframe, shuffle, run, limit)
 
     def stop(self) -> None:
         """End the running training within a window, from another thread or from a callback.

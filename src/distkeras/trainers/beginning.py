@@ -41,6 +41,7 @@ class Beginning:
         around: what goes around the training.
         keeping: what the training keeps.
         stop: the reason to end the whole training.
+        on_epoch: receives the number, the logs and the member of each epoch that is closed.
 
     Attributes:
         given: the model that the training begins with.
@@ -52,8 +53,16 @@ class Beginning:
         num_epoch: number of epochs that the center trains.
     """
 
-    def __init__(self, trainer: Configured, around: Around, keeping: Keeping, stop: Stop) -> None:
+    def __init__(
+        self,
+        trainer: Configured,
+        around: Around,
+        keeping: Keeping,
+        stop: Stop,
+        on_epoch: Callable[[int, Logs, int], None] = lambda epoch, logs, member: None,
+    ) -> None:
         self._trainer = trainer
+        self._on_epoch = on_epoch
         self._around = around
         self._keeping = keeping
         self._stop = stop
@@ -234,6 +243,7 @@ class Beginning:
         if member == 0:
             self._trainer._history.add_epoch(epoch, logs)
         self._keeping.epoch(member, conductor, epoch, logs, ended)
+        self._on_epoch(epoch, logs, member)
 
     def _warn_of_rate(self, rate: float) -> None:
         trainer = self._trainer

@@ -98,7 +98,8 @@ class DistributedTrainer(Trainer):
         min_workers: with `max_workers`: workers that must be there before any of them trains. Default: 1.
         max_workers: most workers that train at one time, in place of `num_workers`: workers start as Spark
             has slots for them, and leave as executors go. For asynchronous algorithms. See docs/elastic.md.
-        verbose: 0 for silent, 1 for a progress bar, "auto" for a bar in a terminal or a notebook.
+        verbose: 0 for silent, 1 for a progress bar, 2 for a line an epoch, "auto" for a bar in a terminal or
+            a notebook. Where there is neither, 1 is a line an epoch.
 
     Raises:
         TypeError: `keras_model` is not a Keras model, or `algorithm` is not an algorithm.

@@ -106,30 +106,20 @@ class History(list[Window]):
         return table
 
     def plot(self, smooth: int = 10) -> Figure:
-        """Plot every metric against time, one line per worker.
+        """Return a picture of every metric against time, samples and bytes.
+
+        The bold line is the mean of all workers, dots are the validation at the ends of epochs, and against
+        time each of up to 12 workers has a thin line. `distkeras.compare` puts trainings side by side.
 
         Args:
-            smooth: number of windows in the running mean of each line.
+            smooth: number of windows in the running mean of a worker's line.
 
         Raises:
-            ImportError: matplotlib is missing (`pip install distkeras[plot]`).
+            ImportError: Matplotlib is missing (`pip install 'distkeras[plot]'`).
         """
-        from matplotlib.figure import Figure
+        from distkeras.plots.history import plot_history
 
-        table = self.to_pandas()
-        metrics = list(dict.fromkeys(name for window in self for name in window.metrics))
-        figure = Figure(figsize=(5.5 * max(1, len(metrics)), 4), layout="constrained")
-        for index, metric in enumerate(metrics, start=1):
-            axes = figure.add_subplot(1, len(metrics), index)
-            for worker, rows in table.groupby("worker"):
-                line = rows[metric].rolling(smooth, min_periods=1).mean()
-                axes.plot(rows["time"], line, linewidth=1.2, label=f"worker {worker}")
-            axes.set_xlabel("seconds since the first commit")
-            axes.set_ylabel(metric)
-            axes.grid(alpha=0.3)
-            if table["worker"].nunique() <= 12:
-                axes.legend()
-        return figure
+        return plot_history(self, smooth)
 
 
 def _average(iteration: int, windows: list[Window]) -> Averaged:

@@ -11,6 +11,7 @@ import keras
 import numpy.typing as npt
 
 from distkeras.cluster.arrays import Roles
+from distkeras.cluster.description import about, described
 from distkeras.cluster.evaluation import evaluate as evaluate_frame
 from distkeras.cluster.tables import as_frame
 from distkeras.cluster.validate import Names, Weights
@@ -78,7 +79,7 @@ def evaluate(
             f"Received: {model.name!r}, which is not compiled"
         )
     check_positive_integer("num_workers", num_workers)
-    with folders(1) as (folder,):
+    with folders(1) as (folder,), about(f"evaluation of {model.name!r}"):
         steps = whole_executions(model, steps)
         data = data_of(x, y, sample_weight, folder=folder, steps=steps, steps_argument="steps")
         size = batch_size or data.batch_size or 32
@@ -146,7 +147,7 @@ def predict(
     """
     check_model("model", model)
     check_positive_integer("num_workers", num_workers)
-    with folders(1) as (folder,):
+    with folders(1) as (folder,), about(f"prediction with {model.name!r}"):
         steps = whole_executions(model, steps)
         data = data_of(x, folder=folder, steps=steps, steps_argument="steps", one_file=num_workers == 1)
         size = batch_size or data.batch_size or 32
@@ -165,7 +166,8 @@ def predict(
                 pad_to=pad_to,
             )
             # One after another in the order of the partitions, as they are collected.
-            table = predictor.predict(frame.coalesce(num_workers)).select(*names).toArrow()
+            with described(frame.sparkSession, "computes the outputs"):
+                table = predictor.predict(frame.coalesce(num_workers)).select(*names).toArrow()
     columns = [from_arrow(table.column(name), spec.shape) for name, spec in zip(names, outputs, strict=True)]
     structure = _structure(model, data) if len(columns) > 1 else None
     num_rows = len(columns[0])

@@ -14,6 +14,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full
+from distkeras.cluster.description import about
 from distkeras.cluster.job import Job, Outcome
 from distkeras.cluster.placement import Placed
 from distkeras.cluster.probe import check_python
@@ -33,6 +34,7 @@ from distkeras.lifecycle.result import TrainingResult
 from distkeras.lifecycle.validation import SideProcess, launched_side
 from distkeras.model.variables import value_of
 from distkeras.monitor.progress import ProgressBar
+from distkeras.monitor.progress_state import Aim
 from distkeras.monitor.running import Monitors
 from distkeras.runs import RunOptions
 from distkeras.trainers.beginning import Beginning
@@ -40,6 +42,7 @@ from distkeras.trainers.checks import levels_to_user
 from distkeras.trainers.jobs import JobPlan, WorkerRows
 from distkeras.trainers.run_facts import facts_of
 from distkeras.trainers.shown import shown_of
+from distkeras.trainers.titles import title_of
 from distkeras.trainers.unfair import Speeds, UnfairWarning
 from distkeras.trainers.validating import Validating
 from distkeras.worker.final_state import FinalState
@@ -48,6 +51,7 @@ from distkeras.worker.signature import model_signature
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from distkeras.cluster.watching import Watching
     from distkeras.trainers.configured import Configured
     from distkeras.wire.store import SnapshotOptions
 
@@ -98,6 +102,8 @@ class Training:
         self.is_complete = False
         self.stop = Stop()
         self._placed = Placed()
+        title, in_fit = title_of(trainer), around.verbose == 1
+        self._bar = ProgressBar(title, "auto" if in_fit else trainer.verbose, only_waits=in_fit)
         self._take_keeping(Keeping(None, False))
 
     def run(self, data: TrainingData) -> tuple[list[keras.Model], int]:
@@ -113,6 +119,10 @@ class Training:
             self._take_keeping(stack.enter_context(keeping))
             if self._has_ended():
                 return self.models, 0
+            stack.enter_context(self._bar)
+            run = None if self._keeping.run is None else self._keeping.run.address
+            title = title_of(trainer, run)
+            stack.enter_context(about(title, self._bar.waits))
             server = self._keeping.server(trainer.server)
             interrupted = self._keeping.find(server)
             seed = self._keeping.seed(interrupted)
@@ -188,7 +198,7 @@ class Training:
 
     def _take_keeping(self, keeping: Keeping) -> None:
         self._keeping = keeping
-        self._begun = Beginning(self._trainer, self._around, keeping, self.stop)
+        self._begun = Beginning(self._trainer, self._around, keeping, self.stop, self._bar.epoch)
 
     def _has_ended(self) -> bool:
         """Take the models and the history of a run that is over; return whether it is."""
@@ -242,21 +252,28 @@ class Training:
         return WorkerRows(frame, rows, prepared.columns, self._shuffle, share), validating
 
     def _train(self, job: Job) -> Outcome:
-        trainer, begun = self._trainer, self._begun
-        show = None if trainer.verbose == "auto" else bool(trainer.verbose)
-        target = Plan(begun.rows, begun.num_epoch).end_of(begun.num_epoch - 1)
-        with ProgressBar(type(trainer).__name__, target, show=show) as bar:
-            conducting = Conducting(begun.conductors, self.stop, lambda event: self._take(event, bar))
-            with FirstInterrupt(self._interrupted):
-                return job.run(conducting)
+        begun, workers = self._begun, self._trainer.num_workers
+        rows = begun.member_rows[0] if self._trainer.independent else begun.rows
+        plan, members = Plan(rows, begun.num_epoch), workers if self._trainer.independent else 1
+        aim = Aim(plan.end_of, begun.num_epoch, begun.first, members, workers)
+        self._bar.begin(aim, closes_epochs=bool(begun.conductors))
+        self._bar.waits("starts the parameter server")
+
+        def look(watching: Watching) -> None:
+            self._bar.waits("starts the workers")
+            self._bar.look(watching.waiting_tasks)
+
+        conducting = Conducting(begun.conductors, self.stop, self._take, look)
+        with FirstInterrupt(self._interrupted):
+            return job.run(conducting)
 
     def _interrupted(self) -> None:
         self.stop.set("interrupt", "Ctrl-C was pressed; a second one ends it at once")
 
-    def _take(self, event: Event, bar: ProgressBar) -> None:
+    def _take(self, event: Event) -> None:
         history = self._trainer._history
         is_new = self._keeping.write(event)
-        bar(event)
+        self._bar(event)
         # The last commits of fragments may have no steps.
         if isinstance(event, Window) and is_new and event.steps:
             history.append(event)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
+import pyarrow as pa
 
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, with_validation
+from distkeras.cluster.description import described
 from distkeras.cluster.evaluation import evaluate_prepared
 from distkeras.cluster.tables import TrainingData, as_frame
 from distkeras.lifecycle.judge import Judge
@@ -76,13 +78,17 @@ class Validating:
             side = SideEvaluation(
                 spec,
                 self._prepared.columns,
-                self._prepared.frame.toArrow(),
+                self._rows(),
                 batch_size=self._batch_size,
                 steps=self._validation.steps,
                 backend=keras.backend.backend(),
                 launched=self._launched,
             )
             self._side = self._stack.enter_context(side)
+
+    def _rows(self) -> pa.Table:
+        with described(self._frame.sparkSession, "collects the rows of the validation"):
+            return self._prepared.frame.toArrow()
 
     def judge_of(self, model: keras.Model) -> Judge:
         """Return who judges `model`."""

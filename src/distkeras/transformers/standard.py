@@ -12,6 +12,7 @@ from pyspark.ml.stat import Summarizer
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
+from distkeras.cluster.description import described
 from distkeras.cluster.source import Source, source_of
 from distkeras.cluster.validate import find
 from distkeras.transformers.base import ParamsTransformer, as_kind, check_numbers, elementwise
@@ -65,7 +66,9 @@ class StandardTransformer(ParamsTransformer, HasInputCols):  # type: ignore[misc
             sources.append(source)
         if not sources:
             return dataset
-        found = dataset.agg(*(_statistics(source).alias(str(i)) for i, source in enumerate(sources))).first()
+        asked = [_statistics(source).alias(str(i)) for i, source in enumerate(sources)]
+        with described(dataset.sparkSession, "means and deviations for a StandardTransformer"):
+            found = dataset.agg(*asked).first()
         suffix = self._value("suffix")
         return dataset.withColumns(
             {
