@@ -27,14 +27,20 @@ class Conducting:
             training sees it before its end.
         stop: the reason to end the whole training, which anyone may set.
         on_event: receives every event first.
+        on_look: called after each event, and about every 50 ms.
     """
 
     def __init__(
-        self, conductors: Sequence[Conductor], stop: Stop, on_event: Callable[[Event], None]
+        self,
+        conductors: Sequence[Conductor],
+        stop: Stop,
+        on_event: Callable[[Event], None],
+        on_look: Callable[[Watching], None] = lambda watching: None,
     ) -> None:
         self._conductors = conductors
         self._stop = stop
         self._on_event = on_event
+        self._on_look = on_look
         self._ordered = False
 
     def __call__(self, watching: Watching) -> None:
@@ -61,6 +67,7 @@ class Conducting:
             conductor.finish()
 
     def _look(self, watching: Watching, *, idle: bool) -> None:
+        self._on_look(watching)
         if self._stop.reason is not None and not self._ordered:
             self._ordered = True
             for conductor in self._conductors:

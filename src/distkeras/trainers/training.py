@@ -29,6 +29,7 @@ from distkeras.lifecycle.interrupt import FirstInterrupt
 from distkeras.lifecycle.keeping import Keeping, Resume
 from distkeras.lifecycle.live_model import LiveModel
 from distkeras.lifecycle.plan import Plan, Stop
+from distkeras.lifecycle.requests import Requests
 from distkeras.lifecycle.result import TrainingResult
 from distkeras.lifecycle.validation import SideProcess, launched_side
 from distkeras.model.variables import value_of
@@ -48,6 +49,7 @@ from distkeras.worker.signature import model_signature
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from distkeras.cluster.watching import Watching
     from distkeras.trainers.configured import Configured
     from distkeras.wire.store import SnapshotOptions
 
@@ -246,9 +248,18 @@ class Training:
         show = None if trainer.verbose == "auto" else bool(trainer.verbose)
         target = Plan(begun.rows, begun.num_epoch).end_of(begun.num_epoch - 1)
         with ProgressBar(type(trainer).__name__, target, show=show) as bar:
-            conducting = Conducting(begun.conductors, self.stop, lambda event: self._take(event, bar))
-            with FirstInterrupt(self._interrupted):
+            requests = Requests(self._keeping.run, self.stop, self._save_asked)
+            conducting = Conducting(
+                begun.conductors, self.stop, lambda event: self._take(event, bar), requests
+            )
+            with FirstInterrupt(self._interrupted), requests:
                 return job.run(conducting)
+
+    def _save_asked(self, watching: Watching) -> str:
+        """Save the center as it is now, of each model, and return where."""
+        members = len(self._begun.conductors) if self._trainer.independent else 1
+        models = [self._begun.given.trained(watching.pull(member)) for member in range(members)]
+        return ", ".join(self._keeping.save_asked(models))
 
     def _interrupted(self) -> None:
         self.stop.set("interrupt", "Ctrl-C was pressed; a second one ends it at once")
