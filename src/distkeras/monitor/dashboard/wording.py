@@ -50,8 +50,9 @@ def _resumed(event: event_files.RunResumed) -> Said:
 
 
 def _written(event: events.SnapshotWritten) -> Said:
-    size = f"{event.num_bytes / 1e6:,.1f} MB"
-    return Said("note", f"Snapshot of {size} in {event.seconds:.2f} s, after {event.num_updates:,} updates")
+    size = event.num_bytes
+    shown = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+    return Said("note", f"Snapshot of {shown} in {event.seconds:.2f} s, after {event.num_updates:,} updates")
 
 
 def _evaluated(event: event_files.CenterEvaluated) -> Said:
