@@ -43,7 +43,9 @@ export class Head {
     this.figure("epoch", "Epoch", count(shownEpoch(head)), head.epochs ? `of ${count(head.epochs)}` : null,
       `${short(head.samples)} rows`);
     const virtual = about.simulation ? "virtual " : "";
-    this.figure("rate", `Rows a ${virtual}second`, short(head.rate), null, about.status === "running" ? "over the last seconds" : "at the end");
+    const runs = about.status === "running";
+    const rate = runs ? head.rate : head.samples / head.seconds;
+    this.figure("rate", `Rows a ${virtual}second`, short(rate), null, runs ? "over the last seconds" : "on average");
     const loss = head.metrics.loss ?? head.logs.loss;
     this.figure("loss", "Loss", metric(loss), null, "of the newest windows");
     const [name, value] = judged(head.logs);

@@ -3,13 +3,13 @@
 export const STATES = {
   training: { text: "training", color: "--calm", rank: 4 },
   lost: { text: "lost", color: "--red", rank: 1, shape: "ring" },
-  failed: { text: "failed", color: "--red", rank: 0, shape: "square" },
+  failed: { text: "failed", color: "--failed", rank: 0, shape: "square" },
   starting: { text: "starting", color: "--faint", rank: 2 },
-  importing: { text: "importing Keras", color: "--faint", rank: 2 },
+  importing: { text: "importing Keras", color: "--soft", rank: 2 },
   loading: { text: "loading the model", color: "--yellow", rank: 2 },
   waiting: { text: "waiting", color: "--grey", rank: 2 },
   compiling: { text: "compiling", color: "--orange", rank: 2 },
-  resting: { text: "resting", color: "--faint", rank: 5 },
+  resting: { text: "resting", color: "--sky", rank: 5 },
   done: { text: "finished", color: "--rest", rank: 6 },
 };
 

@@ -121,8 +121,8 @@ export class RunPage {
     const [low, middle, high] = bands;
     const series = !low ? [] : [
       { label: "median", values: middle, color: "--blue", width: 2 },
-      { label: "90 of 100 are slower", values: high, color: "--grey", width: 0.75 },
-      { label: "10 of 100 are slower", values: low, color: "--grey", width: 0.75 },
+      { label: "fastest tenth", values: high, color: "--grey", width: 0.75 },
+      { label: "slowest tenth", values: low, color: "--grey", width: 0.75 },
     ];
     Object.entries(named).forEach(([index, values], number) => {
       const place = number + (low ? 1 : 0);
