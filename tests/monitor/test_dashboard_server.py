@@ -64,6 +64,18 @@ def test_data_needs_the_token_and_the_page_itself_does_not(runs):
     assert client_of(runs, token=None).get("api/runs").status_code == 200
 
 
+def test_prometheus_reads_the_running_trainings_with_the_token(runs):
+    client = client_of(runs)
+    assert client.get("metrics").status_code == 401
+    answer = client.get("metrics", headers={"Authorization": "Bearer secret"})
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    rows = [line for line in lines if line.startswith("distkeras_worker_rows_total{")]
+    assert sum(float(line.split()[-1]) for line in rows) == SMALL.windows * SMALL.rows
+    assert all('run="deep/er/running"' in line for line in rows)  # The other one has ended.
+    assert client.get("metrics", headers=TOKEN).text == answer.text
+
+
 def test_a_foreign_name_is_refused_since_it_may_be_another_sites(runs):
     client = client_of(runs, token=None)
     for name in ("evil.example", "evil.example:8765", "127.0.0.1.evil.example", "10.0.0.5", ""):

@@ -20,8 +20,10 @@ from starlette.staticfiles import StaticFiles
 
 from distkeras import __version__
 from distkeras.monitor.dashboard.catalogue import Catalogue
+from distkeras.monitor.dashboard.exporting import MISSING, Exported
 from distkeras.monitor.dashboard.following import Followed
 from distkeras.monitor.dashboard.guard import Access, App, Guard
+from distkeras.monitor.prometheus import CONTENT_TYPE
 from distkeras.runs.control_files import REQUESTS, ControlFiles
 
 STATIC = Path(__file__).parent / "static"
@@ -41,7 +43,7 @@ class Page:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+        self._catalogue, self._exported = catalogue, Exported(catalogue)
         self._followed: dict[str, Followed] = {}
         self._lock = threading.Lock()
 
@@ -52,6 +54,7 @@ class Page:
             Route("/api/runs", self._runs),
             Route("/api/run", self._run),
             Route("/api/stream", self._stream),
+            Route("/metrics", self._metrics),
             Route("/api/request", self._request, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -98,6 +101,11 @@ class Page:
         except OSError as error:
             raise HTTPException(409, f"The run cannot be written to: {error}") from error
         return _answered({"asked": what})
+
+    async def _metrics(self, request: Request) -> Response:
+        if not Exported.is_possible():
+            raise HTTPException(501, MISSING)
+        return Response(await run_in_threadpool(self._exported.text), media_type=CONTENT_TYPE)
 
     def _answerer(self, request: Request) -> Callable[[str], dict[str, Any]]:
         name = request.query_params.get("id", "")

@@ -37,8 +37,8 @@ class Access:
     """Who may look at the page.
 
     Attributes:
-        token: what every request to the data must bring in the header `X-Distkeras-Token`; `None` for
-            nothing, which only a server that this machine alone reaches may have.
+        token: what every request for data must bring in the header `X-Distkeras-Token`; `None` for nothing,
+            which only a server that this machine alone reaches may have.
         host: the address that the server is bound to.
         names: further names by which browsers may reach it, such as those of a proxy; "*" for any.
 
@@ -116,8 +116,9 @@ class Guard:
                 f"This server does not go by the name {host!r}. Behind a proxy, start it with "
                 "--allow-host and the name in the browser's address bar."
             )
-        if "/api/" in path and access.token is not None:
-            given = headers.get(TOKEN, "")
+        if not _is_free(path) and access.token is not None:
+            # Prometheus, too, can send a token: as credentials of the kind "Bearer".
+            given = headers.get(TOKEN) or headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), access.token.encode()):
                 return 401, "Expected the token of the link that was printed. Received: another one, or none."
         if method not in ("GET", "HEAD"):
@@ -126,6 +127,11 @@ class Guard:
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return 403, "A page of another site may not change anything here."
         return None
+
+
+def _is_free(path: str) -> bool:
+    """Return whether a path is of the page itself, which has no data of a run."""
+    return path == "/" or path.startswith("/static/")
 
 
 async def _answer(send: Send, status: int, reason: str) -> None:
