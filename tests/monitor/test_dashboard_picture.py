@@ -45,7 +45,7 @@ def test_buckets_lose_nothing_when_their_width_doubles(numbers):
         buckets.add(index, "sum", value)
         buckets.add_in(index, "grid", np.array([value]), np.array([1.0]))
     assert buckets.sums("sum").sum() == sum(value for *_, value in numbers)
-    grid = buckets.grid("grid", 10)
+    grid = buckets.grid("grid", range(10))
     assert grid.sum(axis=0).tolist() == [sum(value == each for *_, value in numbers) for each in range(10)]
     assert buckets.width * buckets.count >= max(time for time, *_ in numbers)
 
@@ -151,6 +151,19 @@ def test_the_time_between_two_drivers_is_left_out():
     answer = picture.since("")
     assert picture.buckets.until < 10
     assert [entry["epoch"] for entry in answer["epochs"]] == [0]  # The other one does not count any more.
+
+
+def test_an_epoch_of_an_ensemble_has_the_logs_of_all_members():
+    picture = picture_of(
+        window(0, 0, 100.0),
+        Epoch(0, {"loss": 1.0}, 10, 1.0, 100.5, member=1),
+        Epoch(1, {"loss": 0.8}, 20, 2.0, 100.7, member=1),
+        Epoch(0, {"loss": 2.0}, 10, 1.0, 100.9, member=0),
+    )
+    assert [entry["logs"] for entry in picture.since("")["epochs"]] == [
+        {"loss, member 1": 1.0, "loss, member 0": 2.0},
+        {"loss, member 1": 0.8},
+    ]
 
 
 def test_a_lost_worker_and_its_replacement_are_seen():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -60,20 +62,20 @@ class Buckets:
             self._states[name] = np.full(self._most, np.nan)
         self._states[name][index] = value
 
-    def add_in(self, index: int, name: str, things: Things, values: Column) -> None:
+    def add_in(self, index: int, name: str, things: Things, values: npt.NDArray[np.float64]) -> None:
         """Add to some things of a grid.
 
         Args:
             index: the bucket.
             name: the grid.
             things: indices, each once, shape (n,).
-            values: what to add to each, shape (n,).
+            values: what to add to each, shape (n,) or (n, parts).
         """
         if not len(things):
             return
         grid, size = self._grids.get(name), int(things.max()) + 1
         if grid is None or size > grid.shape[1]:
-            wider = np.zeros((self._most, max(8, size + size // 2)), np.float32)
+            wider = np.zeros((self._most, max(8, size + size // 2), *values.shape[1:]), np.float32)
             if grid is not None:
                 wider[:, : grid.shape[1]] = grid
             self._grids[name] = grid = wider
@@ -89,13 +91,13 @@ class Buckets:
         column = self._states.get(name)
         return np.full(self.count - since, np.nan) if column is None else column[since : self.count]
 
-    def grid(self, name: str, things: int, since: int = 0) -> Grid:
-        """Return a grid from bucket `since` on, shape (count - since, things)."""
-        grid = self._grids.get(name)
-        found = np.zeros((self.count - since, things), np.float32)
+    def grid(self, name: str, things: Sequence[int], since: int = 0, parts: tuple[int, ...] = ()) -> Grid:
+        """Return some things of a grid from bucket `since` on, shape (count - since, things, *parts)."""
+        grid, wanted = self._grids.get(name), np.array(things, np.int64)
+        found = np.zeros((self.count - since, len(wanted), *parts), np.float32)
         if grid is not None:
-            width = min(things, grid.shape[1])
-            found[:, :width] = grid[since : self.count, :width]
+            known = wanted < grid.shape[1]
+            found[:, known] = grid[since : self.count, wanted[known]]
         return found
 
     def names(self, prefix: str) -> list[str]:

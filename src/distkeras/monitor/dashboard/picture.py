@@ -6,6 +6,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from distkeras.events import (
 )
 from distkeras.monitor.dashboard.buckets import MOST, Buckets
 from distkeras.monitor.dashboard.crew import ENDED, PARTS, Crew
+from distkeras.monitor.dashboard.figures import listed, plain, rates_of, span_of
 from distkeras.monitor.dashboard.servers import Servers
 from distkeras.monitor.dashboard.wording import said
 from distkeras.runs.event_files import CenterEvaluated, RunResumed
@@ -35,10 +37,11 @@ MOST_LINES = 2000
 MOST_NAMED = 16
 """Workers up to which each has its line; of more, the slowest do."""
 SLOWEST = 3
-RECENT = 10.0
-"""Seconds over which rates are taken: a window takes seconds, and a rate over less of them jumps."""
 SHARES = ("computing", "waiting", "exchanging", "blocked")
 STALENESS_GROUPS = 24
+EXCHANGING, BLOCKED = PARTS.index("exchanging"), PARTS.index("blocked")
+_KEPT = [PARTS.index(name) for name in ("rows", *SHARES)]
+"""What is kept of each worker over time, in this order."""
 
 
 class Picture:
@@ -83,7 +86,7 @@ class Picture:
             case ServerStatus():
                 self.servers.take(entry, self.buckets, self.buckets.at(time, self.buckets.width or 1.0))
             case CenterEvaluated():
-                values = {name: _plain(value) for name, value in entry.metrics.items()}
+                values = {name: plain(value) for name, value in entry.metrics.items()}
                 self._evaluated.append({"t": time, "samples": entry.samples, "logs": values})
             case EpochEnded():
                 self._ends[self.totals.of_center(entry.samples)] = time
@@ -122,16 +125,16 @@ class Picture:
 
     def _worked(self, index: int, time: float, workers: Mapping[str, Sequence[float]]) -> None:
         """Take what each worker has done in a second, all at once: a run may have a thousand of them."""
-        indices = np.array([*map(int, workers)], np.int64)
-        parts = np.array([*workers.values()], np.float64)
+        indices = np.fromiter(map(int, workers), np.int64, len(workers))
+        values = np.fromiter(chain.from_iterable(workers.values()), np.float64, len(workers) * len(PARTS))
+        parts = values.reshape(len(workers), len(PARTS))
         # What the server held back is a part of the exchange: here each second of a worker counts once.
-        parts[:, PARTS.index("exchanging")] -= parts[:, PARTS.index("blocked")]
+        parts[:, EXCHANGING] -= parts[:, BLOCKED]
         self.crew.worked(indices, time, parts)
-        for place, part in enumerate(PARTS):
-            if part in ("rows", *SHARES):
-                self.buckets.add_in(index, part, indices, parts[:, place])
-            elif part in ("bytes_out", "bytes_in"):
-                self.buckets.add(index, part, float(parts[:, place].sum()))
+        self.buckets.add_in(index, "work", indices, parts[:, _KEPT])
+        totals = parts.sum(axis=0)
+        for part in ("bytes_out", "bytes_in"):
+            self.buckets.add(index, part, float(totals[PARTS.index(part)]))
 
     def _event(self, event: Any, time: float) -> None:
         crew = self.crew
@@ -160,12 +163,19 @@ class Picture:
 
         They are of the center as it was when the epoch ended, which may be long before it was validated.
         """
-        time = self._ends.get(entry.samples, time)
-        kept = [each for each in self._epochs if each["epoch"] < entry.epoch]
-        if len(kept) < len(self._epochs):
-            self._resets += 1
-        logs = {name: _plain(value) for name, value in entry.logs.items()}
-        self._epochs = [*kept, {"epoch": entry.epoch, "t": time, "samples": entry.samples, "logs": logs}]
+        row = {"epoch": entry.epoch, "t": self._ends.get(entry.samples, time), "samples": entry.samples}
+        logs = {name: plain(value) for name, value in entry.logs.items()}
+        if entry.member is None:
+            kept = [each for each in self._epochs if each["epoch"] < entry.epoch]
+            self._resets += len(kept) < len(self._epochs)
+            self._epochs = [*kept, {**row, "logs": logs}]
+            return
+        # Members of an ensemble end their epochs each at its own time: an epoch has the logs of all of them.
+        rows = {each["epoch"]: each for each in self._epochs}
+        known = rows.setdefault(entry.epoch, {**row, "t": time, "logs": {}})
+        known["logs"] |= {f"{name}, member {entry.member}": value for name, value in logs.items()}
+        self._epochs = [rows[epoch] for epoch in sorted(rows)]
+        self._resets += 1
 
     def _roll_back(self, epochs: int) -> None:
         self._epochs = [each for each in self._epochs if each["epoch"] < epochs]
@@ -179,11 +189,11 @@ class Picture:
             epochs: number of epochs, if known.
         """
         buckets = self.buckets
-        rates = self._rates(buckets.sums("rows")[:, None], max(0, buckets.count - 1))
+        rates = rates_of(buckets, buckets.sums("rows")[:, None], max(0, buckets.count - 1))
         rate = float(rates[-1, 0]) if buckets.count else None
         total = rows * epochs if rows and epochs else None
         left = (total - self.totals.samples) / rate if total and rate else None
-        metrics = {name: _plain(values[-1]) for name, values in self._metrics(0).items() if len(values)}
+        metrics = {name: plain(values[-1]) for name, values in self._metrics(0).items() if len(values)}
         return {
             "samples": self.totals.samples,
             "total": total,
@@ -259,67 +269,30 @@ class Picture:
 
     def _columns(self, since: int) -> dict[str, Any]:
         buckets, indices = self.buckets, self.crew.indices()
-        size = indices[-1] + 1 if indices else 0
-        rows = self._rates(buckets.grid("rows", size)[:, indices], since)
-        spent = {part: buckets.grid(part, size, since)[:, indices] for part in SHARES}
+        work = buckets.grid("work", indices, parts=(len(_KEPT),))
+        rows = rates_of(buckets, work[..., 0], since)
+        spent = work[since:, :, 1:].sum(axis=1)
         places = {index: place for place, index in enumerate(indices)}
         bands = np.quantile(rows, (0.1, 0.5, 0.9), axis=1) if len(indices) > MOST_NAMED else ()
         return {
-            "rate": _listed(self._rates(buckets.sums("rows")[:, None], since)[:, 0], 1),
-            "samples": _listed(buckets.states("samples", since), 0),
-            "bytes_out": _listed(buckets.sums("bytes_out", since), 0),
-            "bytes_in": _listed(buckets.sums("bytes_in", since), 0),
-            "metrics": {name: _listed(values, None) for name, values in self._metrics(since).items()},
-            "shares": {part: _listed(values.sum(axis=1), 3) for part, values in spent.items()},
-            "staleness": buckets.grid("staleness", STALENESS_GROUPS, since).astype(int).tolist(),
-            "named": {str(index): _listed(rows[:, places[index]], 1) for index in self._named},
-            "bands": [_listed(band, 1) for band in bands],
+            "rate": listed(rates_of(buckets, buckets.sums("rows")[:, None], since)[:, 0], 1),
+            "samples": listed(buckets.states("samples", since), 0),
+            "bytes_out": listed(buckets.sums("bytes_out", since), 0),
+            "bytes_in": listed(buckets.sums("bytes_in", since), 0),
+            "metrics": {name: listed(values, None) for name, values in self._metrics(since).items()},
+            "shares": {part: listed(spent[:, place], 3) for place, part in enumerate(SHARES)},
+            "staleness": buckets.grid("staleness", range(STALENESS_GROUPS), since).astype(int).tolist(),
+            "named": {str(index): listed(rows[:, places[index]], 1) for index in self._named},
+            "bands": [listed(band, 1) for band in bands],
             "servers": self.servers.columns(buckets, since),
         }
-
-    @property
-    def _span(self) -> int:
-        """Buckets over which rates are taken."""
-        return max(1, round(RECENT / self.buckets.width)) if self.buckets.count else 1
-
-    def _rates(self, sums: npt.NDArray[Any], since: int) -> npt.NDArray[np.float64]:
-        """Return sums a second, each over the last seconds up to a bucket, from bucket `since` on.
-
-        Args:
-            sums: the sums of each bucket, shape (count, n).
-            since: the first bucket of the result, which has the shape (count - since, n).
-        """
-        first = max(0, since + 1 - self._span)
-        seconds = _trailing(self.buckets.seconds(first)[:, None], self._span)
-        rates: npt.NDArray[np.float64] = _trailing(sums[first:].astype(np.float64), self._span) / seconds
-        return rates[since - first :]
 
     def _recent(self, indices: list[int]) -> dict[str, list[Any]]:
         """Return each worker's rows a second, and where its time went, in the last seconds."""
         buckets = self.buckets
         if not buckets.count or not indices:
             return {}
-        since = max(0, buckets.count - self._span)
-        seconds, size = float(buckets.seconds(since).sum()), indices[-1] + 1
-        parts = {part: buckets.grid(part, size, since)[:, indices].sum(axis=0) for part in ("rows", *SHARES)}
-        rates = {"rate": _listed(parts.pop("rows") / seconds, 1)}
-        return rates | {part: _listed(values, 3) for part, values in parts.items()}
-
-
-def _trailing(values: npt.NDArray[np.float64], span: int) -> npt.NDArray[np.float64]:
-    """Return the sums of each row with the `span` - 1 rows before it."""
-    totals = np.cumsum(values, axis=0)
-    totals[span:] -= totals[:-span].copy()
-    return totals
-
-
-def _plain(value: float) -> float | str | None:
-    """Return a number as JSON can have it: not-a-number and infinity are texts, as in events."""
-    number = float(value)
-    return number if math.isfinite(number) else str(number)
-
-
-def _listed(values: npt.NDArray[Any], digits: int | None) -> list[float | None]:
-    """Return numbers as a list with `None` where there is none, rounded to `digits` after the point."""
-    rounded = values if digits is None else np.round(values.astype(np.float64), digits)
-    return [number if math.isfinite(number) else None for number in rounded.tolist()]
+        since = max(0, buckets.count - span_of(buckets))
+        work = buckets.grid("work", indices, since, (len(_KEPT),)).sum(axis=0)
+        rates = {"rate": listed(work[:, 0] / float(buckets.seconds(since).sum()), 1)}
+        return rates | {part: listed(work[:, place], 3) for place, part in enumerate(SHARES, start=1)}

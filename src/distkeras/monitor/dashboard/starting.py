@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from distkeras.monitor.dashboard.viewer import MISSING, ViewerOptions, link
-from distkeras.monitor.monitors import Monitor, TrainingFacts
-from distkeras.runs.event_files import Written
+from distkeras.monitor.monitors import Monitor, Shown, TrainingFacts
 from distkeras.runs.folder import Folder, find_filesystem
 
 START_SECONDS = 60.0
@@ -157,7 +156,7 @@ class Dashboard(Monitor):
         self.link = DashboardLink(_reached(options, viewer.port, run), training.title)
         _show(self.link)
 
-    def take(self, events: Sequence[Written]) -> None:
+    def take(self, events: Sequence[Shown]) -> None:
         """Do nothing: the page reads the run."""
 
     def _viewer(self, run: str) -> Viewer:
