@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-all test clusters clusters-quick parity parity-all keras-suite rounding soak lint types format benchmarks java clean
+.PHONY: demo demo-all test clusters clusters-quick parity parity-all keras-suite rounding soak lint types format benchmarks java chromium clean
 
 demo: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py
@@ -15,7 +15,7 @@ demo: $(VENV)/installed-demo java
 demo-all: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py --all
 
-test: $(VENV)/installed-dev java
+test: $(VENV)/installed-dev java chromium
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 # Every test has a limit of its own; these end what even that does not.
@@ -59,6 +59,9 @@ format: $(VENV)/installed-dev
 
 java:
 	@scripts/ensure-java
+
+chromium:
+	@scripts/ensure-chromium
 
 $(BIN)/python:
 	"$$(scripts/find-python)" -m venv $(VENV)

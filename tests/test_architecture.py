@@ -26,11 +26,11 @@ ALLOWED = {
     "jvm": set(),
     "cluster": {"algorithms", "center", "record", "wire", "model", "worker", "events", "jvm", "runs"},
     "doctor": {"algorithms", "center", "wire", "model", "worker", "cluster", "jvm"},
-    "command": {"doctor", "wire", "cluster", "trainers", "__version__"},
+    "command": {"doctor", "wire", "cluster", "monitor", "trainers", "__version__"},
     "__main__": {"command"},
     "class_archive": {"cluster", "jvm"},
     "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "monitor", "runs"},
-    "monitor": {"events", "runs", "wire"},
+    "monitor": {"events", "runs", "wire", "__version__"},
     "plots": {"events", "runs"},
     "simulation": {"algorithms", "center", "record", "wire", "events", "monitor", "plots", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
@@ -100,7 +100,9 @@ LIBRARIES = {
         "predictors",
         "utils",
     },
-    "socket": {"wire"},
+    "socket": {"monitor", "wire"},
+    "starlette": {"monitor"},
+    "uvicorn": {"monitor"},
     "numba": {"wire"},
     "tensorboardX": {"monitor"},
     "mlflow": {"monitor"},
@@ -180,6 +182,15 @@ def test_a_library_is_imported_only_where_it_belongs(library):
     assert users <= LIBRARIES[library]
 
 
+def test_web_libraries_are_imported_by_the_page_alone():
+    users = {
+        path.relative_to(SOURCE).parent
+        for path in files()
+        if {"starlette", "uvicorn", "anyio"} & {name.split(".")[0] for name in imports_of(path)}
+    }
+    assert users == {Path("monitor/dashboard")}
+
+
 @pytest.mark.parametrize("path", sorted((SOURCE / "wire").rglob("*.py")), ids=lambda path: path.name)
 def test_nothing_on_the_wire_is_unpickled_or_evaluated(path):
     if path.name == "serve.py":  # Reads the driver's own words from a pipe, before the port is open.
@@ -236,6 +247,14 @@ def test_importing_the_package_imports_neither_keras_nor_pyspark_nor_a_backend()
         "numba",
         "pandas",
     }
+
+
+def test_the_viewer_of_the_page_imports_neither_keras_nor_pyspark():
+    code = (
+        "import sys, distkeras.monitor.dashboard.app; print(*sorted(m for m in sys.modules if '.' not in m))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not set(loaded.split()) & {"keras", "pyspark", "jax", "tensorflow", "torch", "pandas", "pyarrow"}
 
 
 def test_the_server_process_imports_neither_keras_nor_pyspark():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import distkeras
+from distkeras.command.dashboard import dashboard
 from distkeras.command.doctor import doctor
 
 __all__ = ["main"]
@@ -16,4 +17,5 @@ def main() -> None:
     """Train Keras models on Apache Spark."""
 
 
+main.add_command(dashboard)
 main.add_command(doctor)

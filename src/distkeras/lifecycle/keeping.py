@@ -195,6 +195,12 @@ class Keeping:
             with self._failures.noted(self.run, f"the checkpoint of epoch {epoch}", "checkpoint", member):
                 self.run.checkpoint(epoch, logs, model, member=self._key(member))
 
+    def save_asked(self, models: Sequence[keras.Model]) -> list[str]:
+        """Save the models that a person has asked for in the middle of a training; return where."""
+        if self.run is None:
+            raise RuntimeError("There is no run.")
+        return [self.run.save_asked(model, self._key(member)) for member, model in enumerate(models)]
+
     def checkpoint(self, epoch: int, custom_objects: Mapping[str, Any] | None) -> keras.Model:
         """Return the model of a checkpoint."""
         if self.run is None:

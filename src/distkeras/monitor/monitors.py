@@ -92,7 +92,12 @@ class Monitor(ABC):
         """
 
 
-NAMES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "prometheus": "Prometheus"}
+NAMES = {
+    "dashboard": "Dashboard",
+    "tensorboard": "TensorBoard",
+    "mlflow": "MLflow",
+    "prometheus": "Prometheus",
+}
 """The classes of this package that have a name as `monitor=`, made without arguments."""
 
 Given = str | Monitor | Sequence[str | Monitor] | None

@@ -1,7 +1,7 @@
 """Run directories: what a training leaves behind, on any filesystem, to read and to go on with."""
 
 from distkeras.runs.checkpoints import Checkpoint, CheckpointIndex, Checkpoints
-from distkeras.runs.event_files import CenterEvaluated, RunResumed, WriteFailed
+from distkeras.runs.event_files import CenterEvaluated, RequestTaken, RunResumed, WriteFailed
 from distkeras.runs.folder import RunError
 from distkeras.runs.loaded import LoadedRun, load_run
 from distkeras.runs.models import load_model, save_model
@@ -18,6 +18,7 @@ __all__ = [
     "Epoch",
     "EpochRecord",
     "LoadedRun",
+    "RequestTaken",
     "Run",
     "RunError",
     "RunOptions",

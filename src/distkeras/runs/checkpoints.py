@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 VERSION = 1
 FOLDER = "checkpoints"
 INDEX = "index.json"
+ASKED = "asked-"
+"""In the names of checkpoints that a person has asked for; the time in UTC follows."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,20 @@ class CheckpointFolder:
         others = [entry for entry in self.index.entries if entry.epoch < epoch]
         self._change((*others, Checkpoint(epoch, file, plain, time.time())), options)
         return self.folder.of(f"{self.name}/{file}")
+
+    def add_asked(self, model: keras.Model) -> str:
+        """Save `model` for a person who wants it now, and return the name of the file.
+
+        It is not in the index, since no training goes on from the middle of an epoch; nothing removes it.
+        """
+        file = f"{ASKED}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.keras"
+        with self.folder.writing(f"{self.name}/{file}") as path:
+            model.save(path)
+        return file
+
+    def asked(self) -> list[str]:
+        """Return the names of the files that people have asked for, the newest last."""
+        return [name for name in self.folder.names(self.name) if name.startswith(ASKED)]
 
     def roll_back(self, epochs: int) -> None:
         """Remove the checkpoints of all but the first `epochs` epochs."""

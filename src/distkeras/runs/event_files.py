@@ -74,7 +74,22 @@ class WriteFailed:
     timestamp: float
 
 
-Written = Event | RunResumed | CenterEvaluated | WriteFailed
+@dataclass(frozen=True, slots=True)
+class RequestTaken:
+    """The driver has obeyed a request: see `distkeras.runs.control_files`.
+
+    Attributes:
+        request: "stop" or "checkpoint".
+        detail: what was done, in words; for a checkpoint, where it is.
+        timestamp: seconds since the Unix epoch.
+    """
+
+    request: str
+    detail: str
+    timestamp: float
+
+
+Written = Event | RunResumed | CenterEvaluated | RequestTaken | WriteFailed
 EVENTS = Lines(typing.get_args(Written))
 
 

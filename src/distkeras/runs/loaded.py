@@ -105,7 +105,7 @@ class LoadedRun:
 
     def model(
         self,
-        which: int | Literal["best", "last", "final", "snapshot", "initial"] = "best",
+        which: int | Literal["best", "last", "asked", "final", "snapshot", "initial"] = "best",
         *,
         member: int | None = None,
         **options: Any,
@@ -113,8 +113,9 @@ class LoadedRun:
         """Return a model of the run.
 
         Args:
-            which: "best" or "last" for that checkpoint, or the epoch of one, 0-based; "final" for the model
-                that the training has returned; "snapshot" for the center in the newest snapshot of the
+            which: "best" or "last" for that checkpoint, or the epoch of one, 0-based; "asked" for the newest
+                that a person has asked for, such as by a button of the page; "final" for the model that the
+                training has returned; "snapshot" for the center in the newest snapshot of the
                 parameter server, with a new optimizer; "initial" for the model as it was given.
             member: in an ensemble, the member.
             **options: `custom_objects`, `compile` and `safe_mode`, as `keras.saving.load_model` takes them.
@@ -133,11 +134,15 @@ class LoadedRun:
             address = f"{self._given.rstrip('/')}/{SNAPSHOTS}"
             return with_snapshot(model, address, member=member, storage_options=self._storage_options)
         folder = CheckpointFolder(self._folder, member=member)
+        if which == "asked":
+            asked = folder.asked()
+            return self._saved(f"{folder.name}/{asked[-1] if asked else 'asked-*.keras'}", options)
         named: dict[Any, Any] = {"best": folder.index.best, "last": folder.index.last}
         epoch = named.get(which, which)
         if isinstance(epoch, bool) or not isinstance(epoch, int):
             raise RunError(
-                'Expected "best", "last", "final", "snapshot", "initial" or the epoch of a checkpoint. '
+                'Expected "best", "last", "asked", "final", "snapshot", "initial" or the epoch of a '
+                "checkpoint. "
                 f"Received: which={which!r}; epochs with checkpoints: "
                 f"{[entry.epoch for entry in folder.index.entries]}"
             )

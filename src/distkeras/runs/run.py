@@ -8,6 +8,7 @@ epochs/         one record an epoch: logs, and the state of callbacks and driver
 checkpoints/    models as Keras saves them, and their index
 snapshots/      the parameter servers' own
 final.keras     the model that the training has returned
+control/        what people ask of the driver while it trains
 result.json     how the training ended; missing if it did not
 lease-*.json    the driver that may write
 """
@@ -29,8 +30,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from distkeras.events import SnapshotWritten, Window
 from distkeras.runs.check import not_writable
 from distkeras.runs.checkpoints import Checkpoint, CheckpointFolder, CheckpointIndex
+from distkeras.runs.control_files import ControlFiles, Request
 from distkeras.runs.counted import Seen, counted_windows
-from distkeras.runs.event_files import EventWriter, RunResumed, Written, read_events
+from distkeras.runs.event_files import EventWriter, RequestTaken, RunResumed, Written, read_events
 from distkeras.runs.facts import FACTS, MODEL, RESULT, SNAPSHOTS, VERSION, final_of, json_of, read_facts
 from distkeras.runs.folder import Folder, RunError, find_filesystem, hiding
 from distkeras.runs.mirror import SnapshotMirror, remote_snapshots
@@ -65,6 +67,7 @@ class Run:
         ended: whether that has ended.
         options: where the run is, and what it keeps.
         notes: what monitors keep in it.
+        control: what people ask of the driver.
     """
 
     def __init__(self, options: RunOptions, folder: Folder, facts: dict[str, Any] | None) -> None:
@@ -73,6 +76,7 @@ class Run:
         self.ended = facts is not None and folder.exists(RESULT)
         self.options, self._folder, self._facts = options, folder, facts or {}
         self.notes = Notes(folder)
+        self.control = ControlFiles(folder)
         self._hide = hiding(options.address, options.storage_options)
         self._lease = Lease(folder.fs, folder.path, self.id)
         self._lease.take(0, 0)
@@ -197,6 +201,8 @@ class Run:
                 model.save(path)
         self._folder.write(FACTS, json.dumps(self._facts, indent=1).encode())
         self._folder.remove(RESULT)
+        for request in self.control.asked():
+            self.control.remove(request)  # It was for an earlier driver.
         self._rollups.begin(self._facts["sessions"][0]["began"])
         if self.resumed:
             what = (0, "checkpoint") if source == "start" else (epochs, source)
@@ -332,6 +338,29 @@ class Run:
                 return None
             entry = kept.index.entry(epoch)
             return None if entry is None else self.address_of(entry, member)
+
+    def save_asked(self, model: keras.Model, member: int | None = None) -> str:
+        """Save `model` as a checkpoint between epochs, which a person has asked for; return its address.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: the run cannot be written to.
+            ValueError, TypeError: Keras cannot save the model.
+        """
+        with self._lock:
+            self._lease.check()
+            kept = self._checkpoints_of(member)
+            return f"{self.address.rstrip('/')}/{kept.name}/{kept.add_asked(model)}"
+
+    def obeyed(self, request: Request, detail: str) -> None:
+        """Remove a request, and write to the events what was done.
+
+        Raises:
+            Fenced: another driver has taken the run.
+            OSError: the request cannot be removed.
+        """
+        self.write(RequestTaken(request, self._hide(detail), time.time()))
+        self.control.remove(request)
 
     def address_of(self, entry: Checkpoint, member: int | None = None) -> str:
         """Return the address of a checkpoint, without secrets."""

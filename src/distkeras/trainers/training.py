@@ -30,6 +30,7 @@ from distkeras.lifecycle.interrupt import FirstInterrupt
 from distkeras.lifecycle.keeping import Keeping, Resume
 from distkeras.lifecycle.live_model import LiveModel
 from distkeras.lifecycle.plan import Plan, Stop
+from distkeras.lifecycle.requests import Requests
 from distkeras.lifecycle.result import TrainingResult
 from distkeras.lifecycle.validation import SideProcess, launched_side
 from distkeras.model.variables import value_of
@@ -258,14 +259,22 @@ class Training:
         aim = Aim(plan.end_of, begun.num_epoch, begun.first, members, workers)
         self._bar.begin(aim, closes_epochs=bool(begun.conductors))
         self._bar.waits("starts the parameter server")
+        requests = Requests(self._keeping.run, self.stop, self._save_asked)
 
         def look(watching: Watching) -> None:
             self._bar.waits("starts the workers")
             self._bar.look(watching.waiting_tasks)
+            requests(watching)
 
         conducting = Conducting(begun.conductors, self.stop, self._take, look)
-        with FirstInterrupt(self._interrupted):
+        with FirstInterrupt(self._interrupted), requests:
             return job.run(conducting)
+
+    def _save_asked(self, watching: Watching) -> str:
+        """Save the center as it is now, of each model, and return where."""
+        members = len(self._begun.conductors) if self._trainer.independent else 1
+        models = [self._begun.given.trained(watching.pull(member)) for member in range(members)]
+        return ", ".join(self._keeping.save_asked(models))
 
     def _interrupted(self) -> None:
         self.stop.set("interrupt", "Ctrl-C was pressed; a second one ends it at once")
