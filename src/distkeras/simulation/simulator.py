@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from functools import partial
 
 from distkeras.algorithms import Algorithm
@@ -174,7 +175,10 @@ def simulate(
         config=config,
         recorder=recorder,
     )
-    conditions = [repr(each) for each in (step_time, network, failures, outages, codec)]
+    conditions = [
+        repr(each) if is_dataclass(each) else type(each).__name__
+        for each in (step_time, network, failures, outages, *([] if codec is None else [codec]))
+    ]
     settings = {"learning_rate": learning_rate, "seed": seed, "quorum": quorum, "overlap": overlap}
     settings |= {"problem": type(problem).__name__, "conditions": conditions, **length.told}
     # A diverging run overflows before the center refuses it: this is a result, not worth a warning.
