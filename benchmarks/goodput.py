@@ -3,6 +3,8 @@
     python benchmarks/goodput.py [--learners 1024] [--hours 3] [--restart 60] [--seeds 3] [--out FILE]
         [--figure FILE]
 
+Schemes that `--out` holds with the same settings are not run again.
+
 Goodput is the share of the steps that count in the center, of those that learners without failures train in
 the same time. Learners fail on their own, at random times; one that fails loses its window, and its
 replacement trains after `--restart` seconds. The failures are those of a year's life of a chip, and 10 times
@@ -11,7 +13,8 @@ fewer to 10 times more: a learner of 1,172 chips fails every 7.5 hours.
 - Data-parallel: all learners step together, so that each failure stops all of them. They are simulated as one
   learner that fails as often as all of them.
 - In rounds (DiLoCo): all wait for the learner that has failed, and for its repeated window.
-- Decoupled: a round needs a quorum of the learners, and stays open for a grace. The others train on.
+- Decoupled: a round needs a quorum of the learners, and stays open for a grace. Learners train on while they
+  wait for its end; one that comes late waits for the next round.
 - Asynchronous: nobody waits for anybody.
 
 Reference: Douillard et al. 2026, Decoupled DiLoCo for Resilient Distributed Pre-training (2604.21428): 0.88
@@ -55,6 +58,7 @@ class Scheme:
         together: whether all learners are one, which fails with each of them.
         quorum: share of the learners that a round needs; `None` for all, or for no rounds.
         grace: seconds for which it stays open after the quorum.
+        overlap: steps that a learner trains while its message is exchanged.
     """
 
     name: str
@@ -63,17 +67,16 @@ class Scheme:
     together: bool = False
     quorum: float | None = None
     grace: float = 0.0
+    overlap: int = 0
 
     def algorithm(self) -> Algorithm:
         """Return the rule."""
         return REGISTRY[self.rule](communication_window=self.window)
 
 
-# Rounds of the rule itself where it has them, else DiLoCo's with a quorum.
-DECOUPLED = "DecoupledDiLoCo" if "DecoupledDiLoCo" in REGISTRY else "DiLoCo"
 SCHEMES = (
     Scheme("asynchronous", "DelayedNesterov"),
-    Scheme("decoupled", DECOUPLED, quorum=0.5, grace=5.0),
+    Scheme("decoupled", "DecoupledDiLoCo", quorum=0.5, grace=5.0, overlap=50),
     Scheme("rounds", "DiLoCo"),
     Scheme("data-parallel", "LocalSGD", window=1, together=True),
 )
@@ -112,6 +115,7 @@ def steps_of_a_learner(scheme: Scheme, learners: int, seconds: float, failing: O
         outages=failing,
         quorum=None if scheme.quorum is None else max(1, int(scheme.quorum * count)),
         grace=scheme.grace,
+        overlap=scheme.overlap,
         evaluate_every=10**9,
         keep_centers=False,
         seed=seed,
@@ -134,7 +138,12 @@ def goodputs(scheme: Scheme, options: argparse.Namespace) -> Iterator[dict[str, 
         failing = outages(scheme, factor, options)
         for seed in range(options.seeds):
             steps = steps_of_a_learner(scheme, options.learners, seconds, failing, seed)
-            yield {"scheme": scheme.name, "factor": factor, "seed": seed, "goodput": round(steps / calm, 4)}
+            yield {
+                "scheme": asdict(scheme),
+                "factor": factor,
+                "seed": seed,
+                "goodput": round(steps / calm, 4),
+            }
 
 
 def draw(rows: list[dict[str, Any]], learners: int, path: Path) -> None:
@@ -144,7 +153,7 @@ def draw(rows: list[dict[str, Any]], learners: int, path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for scheme in SCHEMES:
-        own = [row for row in rows if row["scheme"] == scheme.name]
+        own = [row for row in rows if row["scheme"] == asdict(scheme)]
         factors = sorted({row["factor"] for row in own})
         means = [
             statistics.mean(row["goodput"] for row in own if row["factor"] == factor) for factor in factors
@@ -170,26 +179,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "goodput.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "goodput.png")
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    print("| scheme | " + " | ".join(f"{factor:g} a year" for factor in FACTORS) + " |")
-    print("|---" * (len(FACTORS) + 1) + "|")
-    for scheme in SCHEMES:
-        found: dict[float, list[float]] = defaultdict(list)
-        for row in goodputs(scheme, options):
-            rows.append(row)
-            found[row["factor"]].append(row["goodput"])
-        means = " | ".join(f"{statistics.mean(each):.2f}" for each in found.values())
-        print(f"| {scheme.name} | {means} |", flush=True)
     settings = {
         "learners": options.learners,
         "hours": options.hours,
         "restart": options.restart,
+        "seeds": options.seeds,
         "chips": CHIPS,
     }
-    schemes = [asdict(scheme) for scheme in SCHEMES]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**settings, "schemes": schemes, "runs": rows}, indent=1) + "\n")
+    rows = earlier(options.out, settings)
+    print("| scheme | " + " | ".join(f"{factor:g} a year" for factor in FACTORS) + " |")
+    print("|---" * (len(FACTORS) + 1) + "|")
+    for scheme in SCHEMES:
+        own = [row for row in rows if row["scheme"] == asdict(scheme)]
+        if not own:
+            own = list(goodputs(scheme, options))
+            rows += own
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps({**settings, "runs": rows}, indent=1) + "\n")
+        found: dict[float, list[float]] = defaultdict(list)
+        for row in own:
+            found[row["factor"]].append(row["goodput"])
+        means = " | ".join(f"{statistics.mean(each):.2f}" for each in found.values())
+        print(f"| {scheme.name} | {means} |", flush=True)
     draw(rows, options.learners, options.figure)
+
+
+def earlier(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the runs of today's schemes that a file holds, if it has the same settings."""
+    if not path.exists():
+        return []
+    kept = json.loads(path.read_text())
+    runs: list[dict[str, Any]] = kept.pop("runs")
+    schemes = [asdict(scheme) for scheme in SCHEMES]
+    return [row for row in runs if row["scheme"] in schemes] if kept == settings else []
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from distkeras.simulation import (
     Outages,
     Quadratic,
     Seconds,
+    recorder,
     simulate,
 )
 from distkeras.simulation.shares import Shares
@@ -158,17 +159,21 @@ def test_evaluations_at_even_times_see_what_was_committed_until_then():
     assert every.evaluated.tolist() == every.times.tolist()
 
 
-def test_a_run_needs_an_end_and_kept_centers_a_limit():
+def test_a_run_needs_an_end_and_kept_centers_a_limit(monkeypatch):
     for options, words in (
         ({"num_epoch": None}, "no end"),
         ({"num_epoch": 0}, "num_epoch=0"),
         ({"num_epoch": None, "until": 5.0, "elastic": True}, "needs `num_epoch`"),
-        ({"keep_centers": True}, "keep_centers=False"),
         ({"overlap": True}, "without overlap"),
         ({"elastic": True, "rule": CountRounds(5)}, "is synchronous"),
     ):
         rule = options.pop("rule", CountSteps(5))
         with pytest.raises(ValueError, match=words):
             run(rule, **options)
+    monkeypatch.setattr(recorder, "KEEP_BYTES", 80)  # 20 centers of one weight.
+    assert run(CountSteps(5), keep_centers=True, evaluate_every=Seconds(5.0)).centers.shape == (9, 1)
+    for options in ({"evaluate_every": 1}, {"evaluate_every": Seconds(1.0)}):
+        with pytest.raises(ValueError, match=r"21 centers .* keep_centers=False"):
+            run(CountSteps(5), keep_centers=True, **options)
     with pytest.raises(ValueError, match=r"seconds=0\.0"):
         Seconds(0.0)

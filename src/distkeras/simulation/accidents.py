@@ -8,7 +8,7 @@ import numpy as np
 
 from distkeras.simulation.conditions import Failures, Outages
 from distkeras.simulation.outages import Schedule
-from distkeras.simulation.step_time import WindowTime
+from distkeras.simulation.step_time import StepTime, WindowTime
 
 
 @dataclass
@@ -28,6 +28,15 @@ class Accidents:
     outages: Outages
     schedule: Schedule
     chance: np.random.Generator
+
+    @classmethod
+    def drawn(
+        cls, num_machines: int, seed: int, step_time: StepTime, failures: Failures, outages: Outages
+    ) -> Accidents:
+        """Return what befalls so many machines under these conditions, drawn from the streams of `seed`."""
+        times, faults, failing = (np.random.default_rng((seed, stream)) for stream in (0, 1, 3))
+        schedule = Schedule(outages, num_machines, failing)
+        return cls(step_time.windows(num_machines, times), failures, outages, schedule, faults)
 
     def window(self, machine: int, now: float, num_steps: int) -> tuple[float, float | None]:
         """Return the seconds of a window that begins now, and when a machine that fails in it starts again.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Length:
             raise ValueError("Expected `num_commits`, `num_epoch` or `until`: else the run has no end.")
         if self.elastic and self.num_epoch is None:
             raise ValueError("`elastic` needs `num_epoch`: shares without end are never taken over.")
+
+    @property
+    def told(self) -> dict[str, int | float | bool | None]:
+        """The fields as plain JSON, which knows no infinity."""
+        return asdict(self) | {"until": None if math.isinf(self.until) else self.until}
 
 
 @dataclass(frozen=True)

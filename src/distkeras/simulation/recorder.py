@@ -33,7 +33,8 @@ class Recorder:
         tell: receives rows, updates, metrics and time of each evaluated center.
 
     Raises:
-        ValueError: the centers to keep would take more than `KEEP_BYTES`.
+        ValueError: the centers to keep would take more than `KEEP_BYTES`; where their number is not known
+            before the run, as soon as they do.
     """
 
     def __init__(
@@ -43,14 +44,9 @@ class Recorder:
         evaluate_every: int | Seconds,
         keep_centers: bool,
     ) -> None:
-        most = _most_evaluations(length, evaluate_every)
-        num_bytes = most * problem.initial.nbytes
-        if keep_centers and not num_bytes <= KEEP_BYTES:
-            raise ValueError(
-                f"{most} centers would take {num_bytes / 2**30:.1f} GiB: pass a larger `evaluate_every`, or "
-                f"keep_centers=False. Received: evaluate_every={evaluate_every}, "
-                f"num_commits={length.num_commits}"
-            )
+        self._evaluate_every, self._bytes = evaluate_every, problem.initial.nbytes
+        if keep_centers:
+            self._check_memory(_most_evaluations(length, evaluate_every))
         self._problem = problem
         self._num_commits = length.num_commits
         self._every_commits = None if isinstance(evaluate_every, Seconds) else evaluate_every
@@ -102,7 +98,9 @@ class Recorder:
         self._note(center, self._problem.evaluate(center), time)
 
     def _note(self, center: Vector, report: dict[str, float], time: float) -> None:
-        if not self._keep_centers:
+        if self._keep_centers:
+            self._check_memory(len(self._centers) + 1)
+        else:
             self._centers.clear()
         version = len(self._workers)
         self._centers.append(center)
@@ -110,6 +108,15 @@ class Recorder:
         self._reports.append(report)
         self._evaluated.append(time)
         self.tell(self._samples[-1], version, report, time)
+
+    def _check_memory(self, count: int) -> None:
+        """Raise ValueError if so many centers are too many to keep."""
+        if count * self._bytes > KEEP_BYTES:
+            raise ValueError(
+                f"{count} centers would take {count * self._bytes / 2**30:.1f} GiB: pass a larger "
+                "`evaluate_every`, or keep_centers=False. "
+                f"Received: evaluate_every={self._evaluate_every}"
+            )
 
     def roll_back(self, version: int, center: Vector) -> None:
         """Drop what came after `version`, whose center is `center`; it will be trained again."""
@@ -155,8 +162,8 @@ class Recorder:
         )
 
 
-def _most_evaluations(length: Length, evaluate_every: int | Seconds) -> float:
-    """Return how many evaluations there are at most; infinity if that is not known before the run."""
+def _most_evaluations(length: Length, evaluate_every: int | Seconds) -> int:
+    """Return how many evaluations there are at most; 0 if that is not known before the run."""
     if isinstance(evaluate_every, Seconds):
-        return 2 + length.until // evaluate_every.seconds
-    return math.inf if length.num_commits is None else 1 + -(-length.num_commits // evaluate_every)
+        return 0 if math.isinf(length.until) else 2 + int(length.until // evaluate_every.seconds)
+    return 0 if length.num_commits is None else 1 + -(-length.num_commits // evaluate_every)

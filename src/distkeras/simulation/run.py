@@ -31,7 +31,7 @@ def kept(
     Args:
         run: address or options of the run; `None` for no run.
         config: settings of the center.
-        settings: further settings, plain JSON; `num_commits` among them.
+        settings: further settings, plain JSON; those of the run's length among them.
         simulation: the simulation, before it begins.
 
     Raises:
@@ -45,7 +45,7 @@ def kept(
         written.begin(
             {**settings, "algorithm": rule, "num_workers": config.num_workers}, facts={"simulation": True}
         )
-        simulation.server.on_event = _rolled_up(written, simulation, settings["num_commits"])
+        simulation.server.on_event = _rolled_up(written, simulation, settings)
         simulation.recorder.tell = lambda *facts: written.write(CenterEvaluated(*facts))
         yield
         reason = "diverged" if simulation.diverged else "finished"
@@ -53,7 +53,7 @@ def kept(
         written.finish({"reason": reason, "num_updates": center.num_commits, "seconds": simulation.clock.now})
 
 
-def _rolled_up(written: Run, simulation: Simulation, num_commits: int) -> Callable[[Event], None]:
+def _rolled_up(written: Run, simulation: Simulation, settings: Mapping[str, Any]) -> Callable[[Event], None]:
     """Return what writes the events; at the first window it decides how long a bucket of the rollups is.
 
     A virtual second may be the time of a step, or that of the whole run. The first events come when many
@@ -65,9 +65,23 @@ def _rolled_up(written: Run, simulation: Simulation, num_commits: int) -> Callab
         nonlocal decided
         if isinstance(event, Window) and not decided:
             decided = True
-            done, now = simulation.center.num_commits, simulation.clock.now
-            if done and now > 0:
-                written.roll_by(2.0 ** math.ceil(math.log2(now / done * num_commits / BUCKETS)))
+            if (seconds := _seconds_in_all(simulation, settings)) is not None:
+                written.roll_by(2.0 ** math.ceil(math.log2(seconds / BUCKETS)))
         written.write(event)
 
     return write
+
+
+def _seconds_in_all(simulation: Simulation, settings: Mapping[str, Any]) -> float | None:
+    """Return about how many virtual seconds a run takes at its speed so far; `None` if that is not known."""
+    done, now = simulation.center.num_commits, simulation.clock.now
+    if not done or now <= 0:
+        return None
+    most: list[int | None] = [settings["num_commits"]]
+    if (steps := simulation.shares.steps_in_all) is not None:
+        together = simulation.config.num_workers if simulation.config.algorithm.synchronous else 1
+        most.append(max(1, steps // (simulation.inner.window * together)))
+    limits = [now / done * commits for commits in most if commits is not None]
+    if settings["until"] is not None:
+        limits.append(settings["until"])
+    return min(limits)

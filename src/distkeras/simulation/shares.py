@@ -36,6 +36,11 @@ class Shares:
         self._epoch = [0] * count
         self._taken: set[int] = set()
 
+    @property
+    def steps_in_all(self) -> int | None:
+        """Steps of all shares in all epochs; `None` for no end."""
+        return None if self._num_epoch is None else self._num_epoch * sum(self._steps)
+
     def machine(self, share: int) -> int:
         """Return the machine that trains a share, or did so last."""
         return self._machine[share]

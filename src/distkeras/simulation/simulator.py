@@ -6,9 +6,8 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from functools import partial
-
-import numpy as np
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig, Fragmented, Layout, fragments_of, shard_bounds
@@ -20,7 +19,6 @@ from distkeras.simulation.accidents import Accidents
 from distkeras.simulation.conditions import Failures, Length, Network, Outages, Seconds
 from distkeras.simulation.event_loop import Simulation
 from distkeras.simulation.links import Links
-from distkeras.simulation.outages import Schedule
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
@@ -161,29 +159,28 @@ def simulate(
         window=algorithm.communication_window or problem.steps_per_epoch(config.num_workers),
         seed=seed,
     )
-    chance, faults, failing = (np.random.default_rng((seed, stream)) for stream in (0, 1, 3))
-    outages = outages or Outages()
-    network = network or Network()
+    step_time, network = step_time or Gamma(), network or Network()
+    failures, outages = failures or Failures(), outages or Outages()
+    codec = codecs.get(compression)
     make_center = partial(kind, config, problem.initial, clock=clock, num_shards=num_shards)
     simulation = Simulation(
         server=Server(make_center, record),
         clock=clock,
         problem=problem,
         inner=inner,
-        accidents=Accidents(
-            window_time=(step_time or Gamma()).windows(num_workers, chance),
-            failures=failures or Failures(),
-            outages=outages,
-            schedule=Schedule(outages, num_workers, failing),
-            chance=faults,
-        ),
-        links=Links(network, config, problem.initial.size, codecs.get(compression)),
+        accidents=Accidents.drawn(num_workers, seed, step_time, failures, outages),
+        links=Links(network, config, problem.initial.size, codec),
         queue=ServerQueue(network),
         shares=Shares(problem, config, num_epoch),
         config=config,
         recorder=recorder,
     )
-    settings = {"num_commits": num_commits, "learning_rate": learning_rate, "seed": seed, "quorum": quorum}
+    conditions = [
+        repr(each) if is_dataclass(each) else type(each).__name__
+        for each in (step_time, network, failures, outages, *([] if codec is None else [codec]))
+    ]
+    settings = {"learning_rate": learning_rate, "seed": seed, "quorum": quorum, "overlap": overlap}
+    settings |= {"problem": type(problem).__name__, "conditions": conditions, **length.told}
     # A diverging run overflows before the center refuses it: this is a result, not worth a warning.
     with (
         kept(run, config, settings, simulation),

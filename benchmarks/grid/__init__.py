@@ -1,0 +1,1 @@
+"""The parts of `convergence.py`: cases, runs, and what is made of them."""

@@ -1,0 +1,206 @@
+"""The runs of `convergence.py`: the grid on which rules are tuned, and the runs at the chosen points."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from distkeras.algorithms import REGISTRY
+
+BASELINE = "DOWNPOUR"
+"""With one worker, it is plain gradient descent."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "SparseLoCo": {"compression": "chunktopk"},
+    "DecoupledDiLoCo": {"quorum": 0.75, "grace": 2.0},
+}
+"""Arguments of `simulate` that belong to a rule; `quorum` as a share of the workers."""
+
+
+CONDITIONS = (("gamma", "rows"), ("heterogeneous", "rows"), ("heterogeneous", "labels"))
+"""Machines and data: all alike, unequal machines, and skewed labels as well."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run to make.
+
+    Attributes:
+        rule: name of the algorithm.
+        window: steps between two exchanges.
+        batch_size: rows of a worker's minibatch.
+        rate: learning rate of the inner gradient descent.
+        num_workers: simulated workers.
+        samples: rows that are trained, of all workers together.
+        step_time: "gamma" for machines alike, "heterogeneous" for unequal ones.
+        partition: "rows" for shares alike, "labels" for skewed ones.
+        seed: random seed.
+    """
+
+    rule: str
+    window: int
+    batch_size: int
+    rate: float
+    num_workers: int
+    samples: int
+    step_time: str = "gamma"
+    partition: str = "rows"
+    seed: int = 0
+
+    @property
+    def num_commits(self) -> int:
+        """Commits, or rounds, in which these rows are trained."""
+        rows = self.batch_size * self.window
+        if REGISTRY[self.rule].synchronous:
+            rows *= self.num_workers
+        return max(1, -(-self.samples // rows))
+
+    @property
+    def point(self) -> tuple[float, int, int]:
+        """The point of the grid."""
+        return self.rate, self.batch_size, self.window
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that was made.
+
+    Attributes:
+        case: what was run.
+        accuracy: on the test set at the end; that of chance where it diverged.
+        diverged: whether it did.
+        staleness: commits by staleness: 0, 1, 2 to 3, 4 to 7, and so on.
+        curve: virtual seconds, rows, bytes and accuracy at each evaluation.
+        wall_seconds: how long it took.
+    """
+
+    case: Case
+    accuracy: float
+    diverged: bool
+    staleness: list[int]
+    curve: list[tuple[float, int, int, float]]
+    wall_seconds: float
+
+    @classmethod
+    def read(cls, row: dict[str, Any]) -> Outcome:
+        """Return the outcome that was written as `row`."""
+        curve = [(float(time), int(rows), int(size), float(hits)) for time, rows, size, hits in row["curve"]]
+        return cls(**row | {"case": Case(**row["case"]), "curve": curve})
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What `convergence.py` runs. Written into its results.
+
+    Attributes:
+        rules: names of the algorithms.
+        rates: learning rates.
+        batch_sizes: rows of a minibatch.
+        windows: steps between two exchanges.
+        tuned: numbers of workers for which each rule is tuned, with seed 0 on `tuning_samples` rows.
+        workers: numbers of workers that are run at the point of the nearest tuned number, where machines and
+            data are alike; otherwise those of `tuned`.
+        seeds: runs of each chosen point.
+        tuning_samples: rows of a run on the grid.
+        samples: rows of a run of a chosen point.
+        target_samples: rows of a run of the best rules.
+        best: how many of the best rules are run that long.
+    """
+
+    rules: tuple[str, ...] = field(
+        default_factory=lambda: tuple(name for name in REGISTRY if name != "Sequential")
+    )
+    rates: tuple[float, ...] = (0.02, 0.1, 0.3, 1.0)
+    batch_sizes: tuple[int, ...] = (8, 32)
+    windows: tuple[int, ...] = (1, 5, 25)
+    tuned: tuple[int, ...] = (64, 8, 256)
+    workers: tuple[int, ...] = (64, 8, 256, 16, 2, 4, 32, 128)
+    seeds: int = 3
+    tuning_samples: int = 60_000
+    samples: int = 240_000
+    target_samples: int = 600_000
+    best: int = 3
+
+    def tuning(self) -> Iterator[Case]:
+        """Yield every point of the grid, one worker first."""
+        for rate in self.rates:
+            for batch_size in self.batch_sizes:
+                yield Case(BASELINE, 1, batch_size, rate, 1, self.tuning_samples)
+        for num_workers in self.tuned:
+            for rule in self.rules:
+                for window in self.windows:
+                    for batch_size in self.batch_sizes:
+                        for rate in self.rates:
+                            yield Case(rule, window, batch_size, rate, num_workers, self.tuning_samples)
+
+    def chosen(self, outcomes: Iterable[Outcome]) -> Iterator[Case]:
+        """Yield the runs at each rule's best point, under each of `CONDITIONS`."""
+        best = self.best_points(outcomes)
+        if (BASELINE, 1) in best:
+            yield from self._seeds(replace(best[BASELINE, 1], samples=self.samples))
+        for step_time, partition in CONDITIONS:
+            counts = self.workers if (step_time, partition) == CONDITIONS[0] else self.tuned
+            for num_workers in counts:
+                nearest = min(
+                    self.tuned, key=lambda count: abs(count.bit_length() - num_workers.bit_length())
+                )
+                for rule in self.rules:
+                    if (case := best.get((rule, nearest))) is not None:
+                        here = replace(case, num_workers=num_workers, samples=self.samples)
+                        yield from self._seeds(replace(here, step_time=step_time, partition=partition))
+
+    def target(self, outcomes: Iterable[Outcome]) -> Iterator[Case]:
+        """Yield long runs of the best rules with 64 and 256 workers, and of one worker."""
+        outcomes = list(outcomes)
+        for (rule, count), case in self.best_points(outcomes).items():
+            leaders = self._leaders(outcomes, count)
+            if count == 1 or (count >= min(64, max(self.tuned)) and rule in leaders):
+                for step_time in ("gamma",) if count == 1 else ("gamma", "heterogeneous"):
+                    yield from self._seeds(replace(case, samples=self.target_samples, step_time=step_time))
+
+    def best_points(self, outcomes: Iterable[Outcome]) -> dict[tuple[str, int], Case]:
+        """Return each rule's best case of the grid, by number of workers."""
+        best: dict[tuple[str, int], Outcome] = {}
+        for outcome in outcomes:
+            case = outcome.case
+            key = case.rule, case.num_workers
+            tuned = case.samples == self.tuning_samples and (case.step_time, case.partition) == CONDITIONS[0]
+            if tuned and (key not in best or outcome.accuracy > best[key].accuracy):
+                best[key] = outcome
+        return {key: outcome.case for key, outcome in best.items()}
+
+    def _leaders(self, outcomes: list[Outcome], num_workers: int) -> list[str]:
+        """Return the best asynchronous rules at so many workers."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for outcome in outcomes:
+            case = outcome.case
+            if case.num_workers == num_workers and case.samples == self.samples and case.partition == "rows":
+                found[case.rule].append(outcome.accuracy)
+        rules = [rule for rule in found if not REGISTRY[rule].synchronous]
+        return sorted(rules, key=lambda rule: -sum(found[rule]) / len(found[rule]))[: self.best]
+
+    def _seeds(self, case: Case) -> Iterator[Case]:
+        for seed in range(self.seeds):
+            yield replace(case, seed=seed)
+
+
+QUICK = Grid(
+    rules=("DOWNPOUR", "DelayedNesterov", "LocalSGD"),
+    rates=(0.1, 0.3),
+    batch_sizes=(8,),
+    windows=(1, 5),
+    tuned=(8,),
+    workers=(8, 4),
+    seeds=1,
+    tuning_samples=3_000,
+    samples=6_000,
+    target_samples=12_000,
+    best=1,
+)
+"""A grid for a glance, and for a test that everything runs."""
+
+
+def settings_of(grid: Grid) -> dict[str, Any]:
+    """Return the grid as plain JSON."""
+    return asdict(grid)
