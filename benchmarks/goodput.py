@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from distkeras.algorithms import REGISTRY, Algorithm, Vector
+from distkeras.plots.style import charts, legend, line_style, save
 from distkeras.simulation import Constant, Network, Outages, Replica, simulate
 
 ROOT = Path(__file__).parents[1]
@@ -148,23 +149,17 @@ def goodputs(scheme: Scheme, options: argparse.Namespace) -> Iterator[dict[str, 
 
 def draw(rows: list[dict[str, Any]], learners: int, path: Path) -> None:
     """Draw goodput over the failures of a chip in a year."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for scheme in SCHEMES:
+    figure, [[axes]] = charts(1, 1, f"Goodput of {learners:,} learners (simulated)", width=6, height=3.6)
+    for number, scheme in enumerate(SCHEMES):
         own = [row for row in rows if row["scheme"] == asdict(scheme)]
         factors = sorted({row["factor"] for row in own})
         means = [
             statistics.mean(row["goodput"] for row in own if row["factor"] == factor) for factor in factors
         ]
-        axes.plot(factors, means, marker="o", label=scheme.name)
+        axes.plot(factors, means, marker="o", label=scheme.name, **line_style(number))
     axes.set(xscale="log", ylim=(0, 1.02), xlabel="failures of a chip in a year", ylabel="goodput")
-    axes.set_title(f"{learners:,} learners (simulated)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    legend(axes)
+    save(figure, path)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distkeras.algorithms import REGISTRY
+from distkeras.plots.style import INK, charts, legend, line_style, save
 from grid.cases import BASELINE, CONDITIONS, Case, Grid, Outcome
 from grid.tables import means
 
@@ -27,13 +28,21 @@ def draw_all(outcomes: list[Outcome], grid: Grid, folder: Path) -> list[Path]:
         "convergence_rates": rates(outcomes, grid),
         "convergence_staleness": staleness(outcomes, grid),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in drawn.items():
         if figure is not None:
             paths.append(folder / f"{name}.png")
-            figure.savefig(paths[-1], dpi=120)
+            save(figure, paths[-1])
     return paths
+
+
+def line_of(rule: str, grid: Grid) -> dict[str, Any]:
+    """Return label and style of a rule's line, the same in all figures."""
+    label = f"{rule} (rounds)" if REGISTRY[rule].synchronous else rule
+    return {"label": label, **line_style(grid.rules.index(rule))}
+
+
+ALONE: dict[str, Any] = {"label": "one worker", "color": INK, "linestyle": ":", "linewidth": 2.0}
 
 
 def leaders(outcomes: list[Outcome], grid: Grid, num_workers: int) -> list[str]:
@@ -48,29 +57,24 @@ def leaders(outcomes: list[Outcome], grid: Grid, num_workers: int) -> list[str]:
 
 def curves(outcomes: list[Outcome], grid: Grid) -> Any:
     """Return accuracy over virtual time, rows and bytes, a row of plots for each tuned number of workers."""
-    from matplotlib.figure import Figure
-
     found = means(outcomes, grid)
     counts = [count for count in sorted(grid.tuned) if leaders(outcomes, grid, count)]
     if not counts:
         return None
-    figure = Figure(figsize=(13, 3.6 * len(counts)), layout="constrained")
-    plots = figure.subplots(len(counts), len(AXES), squeeze=False, sharey=True)
+    figure, plots = charts(
+        len(counts), len(AXES), "Accuracy over time, rows and bytes", width=4.4, sharey=True
+    )
     for row, count in zip(plots, counts, strict=True):
-        shown = [(rule, count) for rule in leaders(outcomes, grid, count)] + [(BASELINE, 1)]
-        for rule, workers in shown:
+        lines = {(rule, count): line_of(rule, grid) for rule in leaders(outcomes, grid, count)}
+        for (rule, workers), style in {**lines, (BASELINE, 1): ALONE}.items():
             runs = found.get((rule, workers, *CONDITIONS[0]), [])
-            if runs:
-                points = mean_curve(runs)
-                style = "k--" if workers == 1 else "--" if REGISTRY[rule].synchronous else "-"
-                label = "one worker" if workers == 1 else rule
-                for axes, (_, column) in zip(row, AXES, strict=True):
-                    axes.plot([p[column] for p in points], [100 * p[3] for p in points], style, label=label)
+            points = mean_curve(runs) if runs else []
+            for axes, (_, column) in zip(row, AXES, strict=True):
+                axes.plot([p[column] for p in points], [100 * p[3] for p in points], **style)
         for axes, (name, _) in zip(row, AXES, strict=True):
             axes.set(xlabel=name, xscale="log", title=f"N = {count}")
-            axes.grid(alpha=0.3)
         row[0].set(ylabel="test accuracy [%]", ylim=(70, 99))
-        row[0].legend(fontsize="x-small")
+        legend(row[0])
     return figure
 
 
@@ -91,16 +95,13 @@ def time_to(runs: list[Outcome], threshold: float) -> float | None:
 
 def speed(outcomes: list[Outcome], grid: Grid) -> Any:
     """Return how much sooner N workers reach an accuracy than one, beside N times as fast."""
-    from matplotlib.figure import Figure
-
     found = means(outcomes, grid)
     alone = found.get((BASELINE, 1, *CONDITIONS[0]), [])
     threshold = next((each for each in THRESHOLDS if alone and time_to(alone, each) is not None), None)
     if threshold is None:
         return None
     base = time_to(alone, threshold) or math.nan
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure, [[axes]] = charts(1, 1, f"Time to {100 * threshold:g} % over one worker's", width=6, height=4.2)
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for (rule, count, *conditions), runs in sorted(found.items()):
         if (
@@ -111,21 +112,19 @@ def speed(outcomes: list[Outcome], grid: Grid) -> Any:
             lines[rule].append((count, base / time))
     best = sorted(lines, key=lambda rule: -max(ratio for _, ratio in lines[rule]))[:SHOWN]
     for rule in best:
-        axes.plot(
-            *zip(*sorted(lines[rule]), strict=True), "o--" if REGISTRY[rule].synchronous else "o-", label=rule
-        )
+        axes.plot(*zip(*sorted(lines[rule]), strict=True), marker="o", markersize=3.5, **line_of(rule, grid))
     counts = sorted({1, *grid.workers})
-    axes.plot(counts, counts, "k:", label="ideal")
-    axes.set(xscale="log", yscale="log", xlabel="workers N", ylabel=f"times sooner at {100 * threshold:g} %")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="x-small")
+    axes.plot(counts, counts, **ALONE | {"label": "ideal"})
+    axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="times sooner")
+    axes.set_xticks(counts, [str(count) for count in counts], minor=False)
+    axes.set_yticks(counts, [str(count) for count in counts], minor=False)
+    axes.minorticks_off()
+    legend(axes)
     return figure
 
 
 def rates(outcomes: list[Outcome], grid: Grid) -> Any:
     """Return the best accuracy over the learning rate, a plot for each tuned number of workers."""
-    from matplotlib.figure import Figure
-
     best: dict[tuple[int, str], dict[float, float]] = defaultdict(dict)
     for outcome in outcomes:
         case: Case = outcome.case
@@ -135,29 +134,25 @@ def rates(outcomes: list[Outcome], grid: Grid) -> Any:
     counts = sorted({count for count, _ in best})
     if not counts:
         return None
-    figure = Figure(figsize=(4.5 * len(counts), 4), layout="constrained")
-    for axes, count in zip(figure.subplots(1, len(counts), squeeze=False)[0], counts, strict=True):
-        ranked = sorted(
-            (rule for other, rule in best if other == count),
-            key=lambda rule: -max(best[count, rule].values()),
-        )
-        for rule in ranked[:SHOWN]:
-            style = ".--" if REGISTRY[rule].synchronous else ".-"
-            points = sorted(best[count, rule].items())
-            axes.plot([rate for rate, _ in points], [100 * hits for _, hits in points], style, label=rule)
-        axes.set(xscale="log", xlabel="learning rate", ylabel="test accuracy [%]", title=f"N = {count}")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small")
+    figure, [row] = charts(
+        1, len(counts), "Accuracy over the learning rate", width=4.4, height=3.6, sharey=True
+    )
+    for axes, count in zip(row, counts, strict=True):
+        found = {rule: line for (other, rule), line in best.items() if other == count}
+        for rule in sorted(found, key=lambda rule: -max(found[rule].values()))[:SHOWN]:
+            places, hits = zip(*sorted(found[rule].items()), strict=True)
+            axes.plot(places, [100 * hit for hit in hits], marker="o", markersize=3.5, **line_of(rule, grid))
+        axes.set(xscale="log", xlabel="learning rate", title=f"N = {count}")
+        legend(axes)
+    row[0].set(ylabel="test accuracy [%]")
     return figure
 
 
 def staleness(outcomes: list[Outcome], grid: Grid) -> Any:
     """Return the staleness of commits on equal and unequal machines, for the largest tuned number."""
-    from matplotlib.figure import Figure
-
     count = max(grid.tuned)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    title = f"Staleness of {count} workers, all asynchronous rules"
+    figure, [[axes]] = charts(1, 1, title, width=6, height=3.6)
     largest = 0
     for step_time, partition in CONDITIONS[:2]:
         totals: dict[int, int] = defaultdict(int)
@@ -173,12 +168,11 @@ def staleness(outcomes: list[Outcome], grid: Grid) -> Any:
         if totals:
             largest = max(largest, *totals)
             shares = [100 * totals[bits] / sum(totals.values()) for bits in sorted(totals)]
-            axes.step(sorted(totals), shares, where="mid", label=step_time)
+            axes.step(sorted(totals), shares, where="mid", label=f"{step_time} machines")
     if not largest:
         return None
     ticks = range(largest + 1)
     axes.set_xticks(list(ticks), [str(2**bits // 2) for bits in ticks])
-    axes.set(xlabel="staleness, from", ylabel="commits [%]", title=f"N = {count}, all asynchronous rules")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    axes.set(xlabel="staleness, from", ylabel="commits [%]")
+    legend(axes)
     return figure

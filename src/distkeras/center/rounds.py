@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ from distkeras.center.ledger import WorkerRecord
 from distkeras.center.requests import Exchange
 from distkeras.center.sharded import Sharded
 from distkeras.events import RoundClosed, RoundOpened
+
+_LEFT = operator.attrgetter("left")
 
 
 class Rounds:
@@ -107,7 +110,7 @@ class Rounds:
                 message, staleness, decision.commit, log.clock()
             )
         ]
-        closed = RoundClosed(log.num_updates, workers, *self._live(), log.clock())
+        closed = RoundClosed(log.num_updates, workers, self._num_live(), self._lost(), log.clock())
         log.add(*committed, closed, updates=decision.updates)
         if decision.kept or decision.ended:
             log.add(*self._decisions.boundaries(copy, decision, log.clock()))
@@ -129,11 +132,11 @@ class Rounds:
 
     def _is_complete(self) -> bool:
         """Return whether the round can close now. If only its grace is missing, note when that is over."""
-        grace, sent = self._config.grace, len(self.messages)
-        if not sent or sent < self._awaited():
+        grace, sent, live = self._config.grace, len(self.messages), self._num_live()
+        if not sent or sent < min(self._config.quorum or live, live):
             self.due = None
             return False
-        if sent >= self._live()[0]:
+        if sent >= live:
             return True
         if self._decisions.obeys:  # The first of several servers tells when a quorum is enough.
             return False
@@ -146,14 +149,22 @@ class Rounds:
 
     def _awaited(self) -> int:
         """Return how many messages complete a round with the current workers."""
-        live, _ = self._live()
+        live = self._num_live()
         return min(self._config.quorum or live, live)
 
-    def _live(self) -> tuple[int, list[int]]:
-        """Return how many workers a round counts, and which lost workers it leaves out."""
-        training = [(worker, record) for worker, record in self._records.items() if not record.left]
-        lost = [worker for worker, record in training if record.lost] if self._config.without_lost else []
-        return len(training) - len(lost), lost
+    def _num_live(self) -> int:
+        """Return how many workers a round counts."""
+        # Every message asks for it: of a thousand workers, a loop in Python would take longer than the rest.
+        left: int = sum(map(_LEFT, self._records.values()))
+        live = len(self._records) - left
+        return live - len(self._lost()) if self._config.without_lost else live
+
+    def _lost(self) -> list[int]:
+        """Return which lost workers a round leaves out."""
+        if not self._config.without_lost:
+            return []
+        records = self._records.items()
+        return [worker for worker, record in records if record.lost and not record.left]
 
 
 def weights_of(messages: Sequence[Exchange], algorithm: Algorithm) -> Vector:
