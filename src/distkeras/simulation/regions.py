@@ -155,6 +155,7 @@ class _Region:
             learning_rate=replica.learning_rate,
             momentum=replica.momentum,
             seed=(*replica.seed, index),
+            averaging=replica.averaging,
         )
         return _Worker(own, joined.center, joined.center, {})
 

@@ -156,6 +156,7 @@ def simulate(
     inner = Inner(
         learning_rate=learning_rate,
         momentum=algorithm.inner_momentum,
+        averaging=algorithm.inner_averaging,
         window=algorithm.communication_window or problem.steps_per_epoch(config.num_workers),
         seed=seed,
     )
