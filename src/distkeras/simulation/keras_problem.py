@@ -61,6 +61,9 @@ class KerasProblem:
         ...                   evaluate_every=50)
     """
 
+    averages = False
+    """It has no primal averaging (`GPA`)."""
+
     def __init__(
         self,
         model: Any,
@@ -128,11 +131,6 @@ class KerasProblem:
 
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
         """Train `num_steps` minibatches of the worker's share."""
-        if replica.averaging is not None:
-            raise ValueError(
-                "`KerasProblem` has no primal averaging: try GPA on a `Quadratic`, or on Spark. "
-                f"Received: averaging={replica.averaging!r}"
-            )
         if self._optimizer is not None and replica.momentum:
             raise ValueError(
                 "The algorithm adds Nesterov momentum of its own: leave out the problem's `optimizer`. "
