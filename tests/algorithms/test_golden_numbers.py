@@ -14,6 +14,7 @@ from distkeras.algorithms import (
     DOWNPOUR,
     EAMSGD,
     EASGD,
+    GPA,
     REGISTRY,
     AdagradDOWNPOUR,
     AdaptiveADAG,
@@ -40,6 +41,7 @@ from distkeras.algorithms import (
     StreamingDiLoCo,
     TrimmedMean,
 )
+from distkeras.simulation import Constant, Quadratic, simulate
 from distkeras.wire.codecs import TopK
 from distkeras.wire.compression import packing_of
 
@@ -482,6 +484,33 @@ def test_halos_merges_the_center_into_what_the_worker_has():
     check(job, 3.7, b=4.675)
     commit(job, A, 3.625)  # what it has moved since the merge: c = 3.7 + 0.5 * 1 / 2
     check(job, 3.95, a=0.75 * 3.625 + 0.25 * 3.95)
+
+
+def test_gpa_adds_the_mean_and_averages_in_the_worker():
+    job = Job(GPA(), [1.0], 2)
+    commit(job, A, 3.0)
+    commit(job, B, 7.0)
+    check(job, 5.0, a=5.0, b=5.0)
+    options = {"num_workers": 1, "num_commits": 3, "learning_rate": 0.5, "step_time": Constant()}
+    found = simulate(GPA(1, mu_x=0.5, mu_y=0.25), Quadratic(), **options).centers.ravel()
+    # y = z = x = 1: z = 0.5, x = 0.75. y = 0.25 * 0.75 + 0.75 * 0.5 = 0.5625: z = 0.21875, x = 0.484375.
+    # y = 0.25 * 0.484375 + 0.75 * 0.21875 = 0.28515625: z = 0.076171875, x = 0.2802734375.
+    np.testing.assert_allclose(found, [1, 0.75, 0.484375, 0.2802734375], rtol=1e-6)
+
+
+def test_gpa_with_sgd_is_nesterov_at_one_minus_mu_times_the_rate_and_sgd_without_mu_x():
+    problem, options = Quadratic((0.5, 1.0)), {"num_workers": 1, "num_commits": 30, "step_time": Constant()}
+    gpa = simulate(GPA(2, mu_x=0.8, mu_y=0.8), problem, learning_rate=0.5, **options)
+    # An exchange of alpha 1 with one worker: the center takes its weights; its velocity stays.
+    nesterov = simulate(Momentum(2), problem, learning_rate=0.1, **options)
+    np.testing.assert_allclose(gpa.centers, nesterov.centers, rtol=1e-4, atol=1e-6)
+    plain = simulate(LocalSGD(2), problem, learning_rate=0.1, **options)
+    averaged = simulate(GPA(2, mu_x=0.0, mu_y=0.3), problem, learning_rate=0.1, **options)
+    np.testing.assert_allclose(averaged.centers, plain.centers, rtol=1e-5)
+
+
+class Momentum(LocalSGD):
+    inner_momentum = 0.8
 
 
 def test_every_rule_has_its_golden_numbers():

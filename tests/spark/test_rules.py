@@ -15,6 +15,7 @@ RULES = {
     "AdaptiveDCASGD": {"learning_rate": 0.3},
     "DecoupledDiLoCo": {"fragments": 2, "quorum": 1, "grace": 60.0},
     "EagerDiLoCo": {},
+    "GPA": {"mu_x": 0.5, "mu_y": 0.5},
     "HALoS": {"outer_learning_rate": 1.0},
     "RescaledASGD": {},
     "RingleaderASGD": {},

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distkeras import AEASGD, EAMSGD, DistributedTrainer
+from distkeras import AEASGD, EAMSGD, GPA, DistributedTrainer
 from distkeras.algorithms import DOWNPOUR, REGISTRY
 from distkeras.model.weights import initial_vector
 
@@ -120,3 +120,10 @@ def test_workers_on_spark_take_the_step_of_the_paper(spark):
         weights = weights + velocity
     np.testing.assert_allclose(trained.get_weights()[0].ravel(), weights, rtol=1e-4, atol=1e-5)
     assert trainer.num_updates == 1
+
+
+def test_primal_averaging_takes_any_optimizer_that_steps_at_every_minibatch():
+    for optimizer in ("adam", keras.optimizers.SGD(0.1, momentum=0.9)):
+        assert GPA(make_model(), optimizer, "mse").algorithm.inner_averaging == (0.9, 0.9)
+    with pytest.raises(ValueError, match=r"GPA adds its own primal averaging.*gradient_accumulation_steps=4"):
+        GPA(make_model(), keras.optimizers.SGD(0.1, gradient_accumulation_steps=4), "mse")

@@ -13,10 +13,12 @@ from distkeras.center import Center, CenterConfig
 from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.model.weights import initial_vector
 from distkeras.simulation import KerasProblem, simulate
+from distkeras.worker.ahead import ahead_of
 from distkeras.worker.backends import make_replica
 from distkeras.worker.loop import Loop
 from distkeras.worker.minibatch import Minibatch
-from distkeras.worker.nesterov import Nesterov, add_momentum, nesterov_of
+from distkeras.worker.nesterov import Nesterov, add_momentum
+from distkeras.worker.primal_averaging import PrimalAveraging, add_averaging
 
 RATE, MOMENTUM = 0.05, 0.9
 
@@ -54,7 +56,7 @@ def slope(weights, x, y):
 def velocity_of(replica):
     replica.sync()
     return np.concatenate(
-        [np.ravel(keras.ops.convert_to_numpy(each)) for each in nesterov_of(replica.model).velocities]
+        [np.ravel(keras.ops.convert_to_numpy(each)) for each in ahead_of(replica.model).velocities]
     )
 
 
@@ -175,7 +177,7 @@ def test_the_learning_rate_is_that_of_the_given_optimizer():
 def test_no_momentum_leaves_the_optimizer_as_it_is():
     replica = looking_ahead(linear_model(), keras.optimizers.Adam(RATE), momentum=0.0)
     assert type(replica.model.optimizer).__name__ == "Adam"
-    assert nesterov_of(replica.model) is None
+    assert ahead_of(replica.model) is None
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 0.0, 1.0])
@@ -229,3 +231,55 @@ def test_one_worker_of_eamsgd_moves_the_center_as_in_the_simulator():
     assert center.num_updates == 4
     assert np.abs(center.snapshot() - initial).max() > 0.05
     np.testing.assert_allclose(center.snapshot(), simulated.center, rtol=1e-4, atol=1e-5)
+
+
+def averaged(model, optimizer, mu_x, mu_y):
+    copy = deserialize_model(serialize_model(model, optimizer, "mse"))
+    add_averaging(copy, (mu_x, mu_y))
+    return make_replica(copy)
+
+
+def test_primal_averaging_of_adam_follows_its_recursion_through_exchanges():
+    mu_x, mu_y = 0.8, 0.6
+    model = linear_model()
+    replica = averaged(model, keras.optimizers.Adam(RATE), mu_x, mu_y)
+    adam = make_replica(deserialize_model(serialize_model(model, keras.optimizers.Adam(RATE), "mse")))
+    x_weights, z = np.ones(3), np.ones(3)
+    for step, (x, y) in enumerate(minibatches(9)):
+        replica.train(x, y)
+        ahead = mu_y * x_weights + (1 - mu_y) * z
+        adam.write(ahead.astype(np.float32))
+        adam.train(x, y)
+        z = z + adam.read() - ahead
+        x_weights = mu_x * x_weights + (1 - mu_x) * z
+        np.testing.assert_allclose(replica.read(), x_weights, rtol=1e-4, atol=1e-5)
+        if step % 4 == 3:  # An exchange moves x, and z with it.
+            replica.write(replica.read() - np.float32(0.25))
+            x_weights, z = x_weights - 0.25, z - 0.25
+    assert np.abs(x_weights - z).max() > 0.01
+
+
+def test_primal_averaging_of_sgd_is_nesterov_at_one_minus_mu_times_the_rate():
+    model, mu = deep_model(), 0.9
+    ours = averaged(model, keras.optimizers.SGD(RATE / (1 - mu)), mu, mu)
+    theirs = looking_ahead(model, keras.optimizers.SGD(RATE), mu)
+    for x, y in minibatches(6):
+        ours.train(x, y)
+        theirs.train(x, y)
+    np.testing.assert_allclose(ours.read(), theirs.read(), rtol=1e-3, atol=1e-5)
+
+
+def test_primal_averaging_without_an_average_is_the_optimizer_itself():
+    model = deep_model()
+    ours = averaged(model, keras.optimizers.SGD(RATE), 0.0, 0.7)
+    plain = make_replica(deserialize_model(serialize_model(model, keras.optimizers.SGD(RATE), "mse")))
+    for x, y in minibatches(4):
+        ours.train(x, y)
+        plain.train(x, y)
+    np.testing.assert_allclose(ours.read(), plain.read(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("values", [(1.0, 0.5), (-0.1, 0.5), (0.5, 1.1)])
+def test_senseless_averaging_is_refused(values):
+    with pytest.raises(ValueError, match="`mu_x` must lie in"):
+        PrimalAveraging(keras.optimizers.SGD(RATE), *values)

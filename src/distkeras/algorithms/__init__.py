@@ -34,6 +34,7 @@ from distkeras.algorithms.fairness import is_fair as is_fair
 from distkeras.algorithms.fedadam import FedAdam as FedAdam
 from distkeras.algorithms.fedbuff import FedBuff as FedBuff
 from distkeras.algorithms.gap_aware import GapAware as GapAware
+from distkeras.algorithms.gpa import GPA as GPA
 from distkeras.algorithms.halos import HALoS as HALoS
 from distkeras.algorithms.local_sgd import LocalSGD as LocalSGD
 from distkeras.algorithms.rescaled_asgd import RescaledASGD as RescaledASGD

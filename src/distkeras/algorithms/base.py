@@ -141,6 +141,11 @@ class Algorithm:
         return 0.0
 
     @property
+    def inner_averaging(self) -> tuple[float, float] | None:
+        """Primal averaging around every worker's Keras optimizer, as `mu_x` and `mu_y`; `None` for none."""
+        return None
+
+    @property
     def residual_decay(self) -> float:
         """Factor in [0, 1] of what compression dropped of earlier messages, before the next one adds to it.
 

@@ -204,6 +204,7 @@ class Simulation:
             learning_rate=inner.learning_rate,
             momentum=inner.momentum,
             seed=(inner.seed, 2, worker, attempt),
+            averaging=inner.averaging,
         )
         # Workers that join at the same version share one copy of it.
         return Worker(

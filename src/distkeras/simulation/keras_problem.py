@@ -61,6 +61,9 @@ class KerasProblem:
         ...                   evaluate_every=50)
     """
 
+    averages = False
+    """It has no primal averaging (`GPA`)."""
+
     def __init__(
         self,
         model: Any,

@@ -25,6 +25,9 @@ class Replica:
         seed: seed of this process's random generator.
         memory: state that the problem keeps between windows (a velocity, a place in the data); lost when the
             worker fails.
+        averaging: `mu_x` and `mu_y` of primal averaging (`GPA`), with a step by the gradient at `y`:
+            `y = mu_y x + (1 - mu_y) z; z <- z - learning_rate grad f(y); x <- mu_x x + (1 - mu_x) z`. `None`
+            for none.
     """
 
     worker: int
@@ -33,6 +36,7 @@ class Replica:
     momentum: float
     seed: tuple[int, ...]
     memory: dict[str, Any] = field(default_factory=dict)
+    averaging: tuple[float, float] | None = None
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -118,14 +122,20 @@ class Quadratic:
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
         """Take `num_steps` gradient steps, one row each."""
         curvature, rate, momentum = self._curvature, replica.learning_rate, replica.momentum
+        averaging = replica.averaging
         for _ in range(num_steps):
-            velocity = replica.memory.get("velocity") if momentum else None
-            ahead: Vector = weights if velocity is None else weights + momentum * velocity
+            velocity = replica.memory.get("velocity") if momentum or averaging else None
+            part = momentum if averaging is None else 1 - averaging[1]
+            ahead: Vector = weights if velocity is None else weights + part * velocity
             gradient = curvature * ahead
             if self.noise:
                 gradient += self.noise * replica.rng.standard_normal(gradient.size, np.float32)
             step: Vector = -rate * gradient
-            if momentum:
+            if averaging is not None:  # The velocity is `z - x`.
+                distance = step if velocity is None else step + velocity
+                replica.memory["velocity"] = averaging[0] * distance
+                step = (1 - averaging[0]) * distance
+            elif momentum:
                 step = step if velocity is None else step + momentum * velocity
                 replica.memory["velocity"] = step
             weights = weights + step

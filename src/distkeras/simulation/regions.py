@@ -68,6 +68,11 @@ class Regions:
         """Number of leading elements that gradients move."""
         return self._problem.num_trainable
 
+    @property
+    def averages(self) -> bool:
+        """Whether the problem has primal averaging."""
+        return getattr(self._problem, "averages", True)
+
     def steps_per_epoch(self, num_workers: int) -> int:
         """Return the commits of a region in an epoch of its workers."""
         steps = self._problem.steps_per_epoch(num_workers * self._config.num_workers)
@@ -155,6 +160,7 @@ class _Region:
             learning_rate=replica.learning_rate,
             momentum=replica.momentum,
             seed=(*replica.seed, index),
+            averaging=replica.averaging,
         )
         return _Worker(own, joined.center, joined.center, {})
 

@@ -41,6 +41,7 @@ class Inner:
     momentum: float
     window: int
     seed: int
+    averaging: tuple[float, float] | None = None
 
 
 @dataclass(slots=True)

@@ -26,9 +26,13 @@ from distkeras.worker.backends import make_replica
 from distkeras.worker.local_state import LocalState
 from distkeras.worker.memory import release_freed_memory
 from distkeras.worker.nesterov import add_momentum
+from distkeras.worker.primal_averaging import add_averaging
 from distkeras.worker.replica import Replica
 
-Key = tuple[str, float, ScheduleSteps]
+Inner = float | tuple[float, float]
+"""What an algorithm adds to the optimizer: Nesterov momentum, 0 for none; or `mu_x, mu_y` of averaging."""
+
+Key = tuple[str, Inner, ScheduleSteps]
 
 GENERATOR = "generator"
 """Name of the state of PyTorch's own generator of random numbers."""
@@ -180,7 +184,7 @@ _torch_seed: list[int] = []
 
 @contextmanager
 def replica_from_cache(
-    spec: ModelSpec, worker: int, momentum: float, steps: ScheduleSteps | None = None, *, training: str = ""
+    spec: ModelSpec, worker: int, inner: Inner, steps: ScheduleSteps | None = None, *, training: str = ""
 ) -> Iterator[CachedReplica]:
     """Yield a replica in the state of a new process; its weights are zero or old and come from the center.
 
@@ -191,13 +195,13 @@ def replica_from_cache(
     Args:
         spec: the model.
         worker: index of the worker, which determines its seeds.
-        momentum: Nesterov momentum of the algorithm, 0 for none.
+        inner: what the algorithm adds to the optimizer.
         steps: how a step counts for the schedules.
         training: name of the training. If the cached replica is of the same one, it goes on with its
             optimizer; "" for a new optimizer.
     """
     steps = steps or ScheduleSteps()
-    key = (_digest(spec), momentum, steps)
+    key = (_digest(spec), inner, steps)
     cached = _cache.pop() if _cache else None
     if cached is not None and (cached.key, cached.training) == (key, training):
         spec.process.apply()
@@ -207,7 +211,7 @@ def replica_from_cache(
             cached.reset(worker)
     else:
         cached = None  # Free its memory before the next replica allocates its own.
-        cached = _make(key, spec, worker, momentum, training)
+        cached = _make(key, spec, worker, inner, training)
     yield cached
     if training:  # Hidden state of the user's code goes on as well, in this training alone.
         _cache.append(cached)
@@ -224,7 +228,7 @@ def _digest(spec: ModelSpec) -> str:
     return digest_of_all(spec.saved.digest.encode(), spec.compiled, repr(texts).encode(), *arrays)
 
 
-def _make(key: Key, spec: ModelSpec, worker: int, momentum: float, training: str) -> CachedReplica:
+def _make(key: Key, spec: ModelSpec, worker: int, inner: Inner, training: str) -> CachedReplica:
     if _keys_made:
         keras.utils.clear_session()  # It takes 0.25 s, and is not needed in a new process.
         release_freed_memory()
@@ -235,7 +239,10 @@ def _make(key: Key, spec: ModelSpec, worker: int, momentum: float, training: str
     moving = {id(cell) for cell in cells_of(model, spec.layout)}
     others = {path: cell for path, cell in tree_of(model).variables.items() if id(cell) not in moving}
     frozen = {path for path, cell in others.items() if is_float(cell)}
-    add_momentum(model, momentum)
+    if isinstance(inner, tuple):
+        add_averaging(model, inner)
+    else:
+        add_momentum(model, inner)
     replica = make_replica(model)
     local = {path: (cell, compact(cell)) for path, cell in others.items() if path not in frozen}
     of_optimizer = model.optimizer.variables if model.optimizer is not None else []

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, final
 
 import keras
-from keras import ops
 
 from distkeras.algorithms import Algorithm
+from distkeras.worker.ahead import Ahead, add_ahead
 
 OWN_MOMENTUM = ("momentum", "beta_1", "adam_beta_1")
 """Names of momentum in Keras optimizers: SGD and RMSprop, the family of Adam and Lion, Muon."""
 
 
 @final
-class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not typed
+class Nesterov(Ahead):
     """A Keras optimizer with Nesterov momentum: `v <- momentum v - eta grad f(x + momentum v); x <- x + v`.
 
     The variables hold `y = x + momentum v`, the point where the gradient is computed, so that any
@@ -42,47 +42,11 @@ class Nesterov(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is no
     def __init__(self, inner_optimizer: keras.optimizers.Optimizer, momentum: float) -> None:
         if not 0 < momentum < 1:
             raise ValueError(f"`momentum` must lie in (0, 1). Received: momentum={momentum!r}")
-        super().__init__(learning_rate=0.0)  # Keras requires one; the inner optimizer's is used.
-        self.inner_optimizer = inner_optimizer
-        self.momentum = momentum
-        self.velocities: list[keras.Variable] = []
+        super().__init__(inner_optimizer, momentum)
 
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        if not self.inner_optimizer.built:
-            self.inner_optimizer.build(variables)
-        self.velocities = [self.add_variable_from_reference(each, name="velocity") for each in variables]
-        super().build(variables)
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        return [*super().variables, *self.inner_optimizer.variables]
-
-    @property
-    def iterations(self) -> Any:
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self) -> Any:
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.inner_optimizer.learning_rate = learning_rate
-
-    def scale_loss(self, loss: Any) -> Any:
-        return self.inner_optimizer.scale_loss(loss)
-
-    def apply(
-        self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
+    def step(
+        self, variables: list[keras.Variable], before: list[Any], velocities: list[keras.Variable]
     ) -> None:
-        if len(grads) == 0:
-            return
-        variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
-        if not self.built:
-            self.build(variables)
-        velocities = [self.velocities[self._get_variable_index(each)] for each in variables]
-        before = [ops.copy(each) for each in variables]
-        self.inner_optimizer.apply(grads, variables)
         step = _step_on_torch if keras.backend.backend() == "torch" else _step
         step(variables, before, velocities, self.momentum)
 
@@ -117,37 +81,24 @@ def add_momentum(model: keras.Model, momentum: float) -> None:
         model: compiled.
         momentum: in [0, 1).
     """
-    if momentum == 0:
-        return
-    optimizer = model.optimizer
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        # Inside the wrapper: a step that it skips for infinite gradients must not change the velocity.
-        nesterov = Nesterov(optimizer.inner_optimizer, momentum)
-        if optimizer.built:
-            nesterov.build(model.trainable_variables)
-        optimizer.inner_optimizer = nesterov
-    else:
-        model.optimizer = Nesterov(optimizer, momentum)
-
-
-def nesterov_of(model: keras.Model) -> Nesterov | None:
-    """Return the `Nesterov` that `add_momentum` has added to `model`, or None."""
-    optimizer = model.optimizer
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    return optimizer if isinstance(optimizer, Nesterov) else None
+    if momentum:
+        add_ahead(model, lambda optimizer: Nesterov(optimizer, momentum))
 
 
 def check_no_momentum(optimizer: keras.optimizers.Optimizer | None, algorithm: Algorithm) -> None:
-    """Reject an optimizer to which `algorithm` cannot add its `inner_momentum`.
+    """Reject an optimizer to which `algorithm` cannot add its `inner_momentum` or `inner_averaging`.
 
     Raises:
         ValueError: the algorithm has inner momentum, and the optimizer, or one that it wraps, has its own
-            momentum or accumulates gradients; or there is no optimizer.
+            momentum; or the algorithm has one of the two, and the optimizer accumulates gradients, or there
+            is none.
     """
-    if algorithm.inner_momentum == 0:
+    averages = algorithm.inner_averaging is not None
+    if algorithm.inner_momentum == 0 and not averages:
         return
     brings = f"{algorithm.name} adds its own Nesterov momentum (momentum={algorithm.inner_momentum})"
+    if averages:
+        brings = f"{algorithm.name} adds its own primal averaging (mu_x, mu_y = {algorithm.inner_averaging})"
     if optimizer is None:
         raise ValueError(
             f"{brings} to the model's `optimizer`, and this model has none: compile it with one. "
@@ -156,7 +107,7 @@ def check_no_momentum(optimizer: keras.optimizers.Optimizer | None, algorithm: A
     settings = dict(_settings(optimizer.get_config()))
     name = type(optimizer).__name__
     for key in OWN_MOMENTUM:
-        if settings.get(key):
+        if settings.get(key) and not averages:
             raise ValueError(
                 f"{brings}, so the Keras optimizer must have none: momentum would be applied twice. Give an "
                 "optimizer without momentum, such as keras.optimizers.SGD(learning_rate=0.1), or choose "

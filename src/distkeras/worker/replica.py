@@ -12,9 +12,9 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.model.variables import value_of
 from distkeras.model.weights import cells_of, layout_of, set_vector
+from distkeras.worker.ahead import ahead_of
 from distkeras.worker.metric_states import Sums, empty_metrics, lasting_in, named_values, states_over
 from distkeras.worker.minibatch import Minibatch
-from distkeras.worker.nesterov import nesterov_of
 from distkeras.worker.step_buffer import Batch, Form, StepBuffer, form_of, leaves_of
 
 Arrays = Any
@@ -28,9 +28,9 @@ Keras's logs of the last one, still on the device."""
 class Replica(ABC):
     """A compiled Keras model that trains by Keras's own `train_step`, in a bare loop.
 
-    The optimizer's state stays in the replica: `write` replaces only the weights. With
-    `nesterov.add_momentum` the model's variables are ahead of the weights by `momentum * velocity`; `read`
-    and `write` use the weights.
+    The optimizer's state stays in the replica: `write` replaces only the weights. With `add_momentum` or
+    `add_averaging` the model's variables are ahead of the weights by `momentum * velocity`; `read` and
+    `write` use the weights.
 
     If a call of a compiled step costs as much as a small model's arithmetic, minibatches wait until one call
     can train several of them, each by the same `train_step`. Any request for results trains the waiting
@@ -72,9 +72,9 @@ class Replica(ABC):
             model.optimizer.build(model.trainable_variables)
         self.layout = layout_of(model)
         self._cells = cells_of(model, self.layout)
-        nesterov = nesterov_of(model)
-        self._momentum = nesterov.momentum if nesterov else 0.0
-        self._velocities: list[keras.Variable] = list(nesterov.velocities) if nesterov else []
+        ahead = ahead_of(model)
+        self._momentum = ahead.momentum if ahead else 0.0
+        self._velocities: list[keras.Variable] = list(ahead.velocities) if ahead else []
 
     def train(self, x: Arrays, y: Arrays = None, sample_weight: Arrays = None) -> None:
         """Train one minibatch, now or later: at the latest by the next `metrics`, `read`, `write` or `sync`.

@@ -209,14 +209,14 @@ def _train(
 
     worker, until = start.worker, task.num_epoch if start.until is None else start.until
     validation, batches = split_off(batches, task.validation, worker)
-    steps = ScheduleSteps(task.scale_of(worker))
+    steps, algorithm = ScheduleSteps(task.scale_of(worker)), task.center.algorithm
     with (
         validation,
         _feed(task, worker, batches) as feed,
         replica_from_cache(
             envelope.model.open(),
             worker,
-            task.center.algorithm.inner_momentum,
+            algorithm.inner_averaging or algorithm.inner_momentum,
             steps,
             training=start.training,
         ) as cached,
