@@ -158,6 +158,19 @@ def test_a_driver_that_goes_on_writes_what_the_killed_one_had_not_come_to_write(
     assert own.totals.windows == len(list(load_run(address).windows())) == 10
 
 
+def test_a_driver_that_has_lost_its_run_leaves_its_last_bucket_to_the_next_one(address):
+    first = Run.open(address)
+    first.begin({})
+    first.write(window(0, 1.5))
+    first.epoch(0, {"loss": 0.5})
+    with Run.open(address, resume=True) as second:
+        first.close()
+        second.begin({}, source="snapshot")
+    rolled = list(load_run(address).rollups())
+    assert [each.rows for each in rolled if isinstance(each, Second)] == [8]
+    assert [each.logs for each in rolled if isinstance(each, Epoch)] == [{"loss": 0.5}]
+
+
 def test_a_run_that_begins_anew_forgets_what_came_before():
     again = [window(0, 1.5), window(1, 1.5), RunResumed(0, "checkpoint", 2.0), window(0, 3.0)]
     totals = Totals()

@@ -79,9 +79,9 @@ class RollupWriter:
 
     def close(self) -> None:
         """Write all that has come, and end the thread of the writer."""
-        try:
-            with contextlib.suppress(Fenced):  # The driver that has taken the run catches up.
+        with contextlib.suppress(Fenced):  # The driver that has taken the run catches up.
+            try:
                 for rolled in self._rollup.flush():
                     self._writer.write(rolled)
-        finally:
-            self._writer.close()
+            finally:
+                self._writer.close()

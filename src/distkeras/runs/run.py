@@ -81,6 +81,7 @@ class Run:
         self._lease = Lease(folder.fs, folder.path, self.id)
         self._lease.take(0, 0)
         self._lock = threading.RLock()
+        self._order = threading.Lock()  # So that events and rollups have one order; a checkpoint takes long.
         self._kept = 2
         self._records: dict[int | None, EpochRecords] = {}
         self._checkpoints: dict[int | None, CheckpointFolder] = {}
@@ -253,7 +254,7 @@ class Run:
         Raises:
             Fenced: another driver has taken the run.
         """
-        with self._lock:  # So that both have one order.
+        with self._order:
             self._events.write(event)
             self._rollups.write(event)
         if isinstance(event, SnapshotWritten):
@@ -290,7 +291,8 @@ class Run:
             self._events.flush()
             self._lease.check()
             record = self._records_of(member).add(epoch, logs, state, samples)
-            self._rollups.close_epoch(record)
+            with self._order:
+                self._rollups.close_epoch(record)
 
     def records(self, member: int | None = None) -> list[EpochRecord]:
         """Return the records of the epochs, in order."""

@@ -112,7 +112,7 @@ class Loop:
         self._on_phase = on_phase
         self._about = about
         self._watch = Stopwatch() if watch is None else watch
-        self._trained = 0
+        self._trained, self._is_compiling = 0, False
         self._replica = replica
         self._feed = feed
         self._algorithm = algorithm
@@ -232,13 +232,19 @@ class Loop:
 
     def _train(self, batch: Minibatch) -> None:
         if not self._trained:
+            self._is_compiling = True
             self._on_phase("compiling")
         self._replica.train(batch.x, batch.y, batch.sample_weight)
         self._trained += 1
         if self._trained == MAX_STEPS + 1:  # The first ones may have waited to be trained together.
-            self._on_phase("training")
+            self._end_compiling()
         self._window.steps += 1
         self._window.samples += batch.num_samples
+
+    def _end_compiling(self) -> None:
+        if self._is_compiling:
+            self._is_compiling = False
+            self._on_phase("training")
 
     def _run_epoch(self, epoch: int, first: int) -> None:
         step, watch = first, self._watch
@@ -288,8 +294,7 @@ class Loop:
         window.epoch, window.next_epoch, window.next_step = epoch, next_epoch, next_step
         local = self._replica.read()  # The backend has computed all steps when this returns.
         self._watch.computed()
-        if self._trained == window.steps <= MAX_STEPS:
-            self._on_phase("training")
+        self._end_compiling()
         if self._trained > window.steps:
             window.seconds = time.monotonic() - window.started
         self._on_commit(window, local)
