@@ -13,7 +13,7 @@ from distkeras.algorithms import ADAG
 from distkeras.events import ServerRestored, Timing, Window
 from distkeras.lifecycle import TrainingResult
 from distkeras.plots.curves import Point, curves_of
-from distkeras.plots.style import COLORS, charts, line_style
+from distkeras.plots.style import COLORS, charts, line_style, styled
 from distkeras.runs import Run, RunResumed
 from distkeras.simulation import Quadratic, simulate
 from distkeras.trainers import History
@@ -164,7 +164,8 @@ def test_something_else_is_refused_with_what_is_expected():
 def test_no_two_lines_of_a_picture_look_alike():
     styles = [tuple(line_style(number).items()) for number in range(4 * len(COLORS))]
     assert len(set(map(str, styles))) == len(styles)
-    figure, [[axes]] = charts(1, 1, "a title")
+    with styled():
+        figure, [[axes]] = charts(1, 1, "a title")
     assert not axes.spines["top"].get_visible()
     assert figure.get_suptitle() == "a title"
     assert math.isclose(figure.get_size_inches()[0], 3.6)
