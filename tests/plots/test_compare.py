@@ -124,10 +124,12 @@ def test_trainings_are_compared_by_the_validation_they_have_in_common(address):
     assert [line.get_label() for line in loss.axes[0].lines] == ["training 1", "training 2"]
 
 
-def test_a_simulation_is_compared_with_a_training():
+def test_a_simulation_and_its_run_are_compared_with_a_training(address):
     result = simulate(
-        *(ADAG(5), Quadratic(noise=0.1)), num_workers=2, num_commits=20, learning_rate=0.05, seed=0
+        *(ADAG(5), Quadratic(noise=0.1)), num_workers=2, num_commits=20, learning_rate=0.05, run=address
     )
+    for along in ("time", "samples"):
+        assert curves_of(address).along("loss", along) == curves_of(result).along("loss", along)
     curves = curves_of(result)
     assert curves.points["loss"][-1] == Point(
         float(result.evaluated[-1]),
