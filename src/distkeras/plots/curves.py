@@ -203,8 +203,9 @@ def _of_run(run: LoadedRun) -> Curves:
 def _take_finely(collector: _Collector, run: LoadedRun, rollups: Sequence[Rolled]) -> None:
     """Take the windows of a short run that count, in finer buckets than its rollups have, and the epochs."""
     last = {(each.member, each.epoch): each for each in rollups if isinstance(each, Epoch)}
-    evaluated = [each for each in rollups if isinstance(each, CenterEvaluated)]
-    epochs = deque(sorted([*last.values(), *evaluated], key=lambda epoch: epoch.samples))
+    known: list[Epoch | CenterEvaluated] = [*last.values()]
+    known += [each for each in rollups if isinstance(each, CenterEvaluated)]
+    epochs = deque(sorted(known, key=lambda each: each.samples))
     sessions = deque(each.timestamp for each in rollups if isinstance(each, RunResumed))
     for second in windows_in_buckets(list(run.windows())):
         while epochs and epochs[0].samples <= collector.samples:
