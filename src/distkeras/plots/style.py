@@ -76,7 +76,9 @@ def styled() -> Iterator[None]:
 def charts(
     rows: int, columns: int, title: str = "", *, width: float = WIDTH, height: float = HEIGHT, **shared: Any
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure of `rows` times `columns` charts, and the charts by row. Call it in `styled`.
+    """Return a figure of `rows` times `columns` charts, and the charts by row.
+
+    Titles of charts and legends have the style if they are set in `styled`, too.
 
     Args:
         rows: number of rows.
@@ -85,15 +87,27 @@ def charts(
         width: inches of a chart.
         height: inches of a chart.
         **shared: `sharex` and `sharey`, as for `Figure.subplots`.
-    """
-    from matplotlib.figure import Figure  # Not pyplot: it keeps every figure, and chooses a window system.
 
+    Raises:
+        ImportError: Matplotlib is missing.
+    """
     size = width * columns, height * rows + (0.3 if title else 0)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, **shared)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left")
+    with styled():
+        from matplotlib.figure import (
+            Figure,
+        )  # Not pyplot: it keeps every figure, and chooses a window system.
+
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, **shared)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left")
     return figure, [list(row) for row in grid]
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """Put a legend into a chart, in the style."""
+    with styled():
+        axes.legend(**options)
 
 
 def line_style(number: int) -> dict[str, Any]:
