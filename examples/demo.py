@@ -25,7 +25,7 @@ from rich.table import Table
 
 import distkeras
 from distkeras.cluster.session import local_session
-from distkeras.plots.style import charts, legend, line_style, save
+from distkeras.plots.style import charts, line_style, save, styled
 
 DATA = Path(__file__).parent / "data"
 
@@ -159,6 +159,11 @@ def show(outcomes: list[Outcome]) -> None:
 
 def plot(outcomes: list[Outcome], path: Path) -> None:
     """Plot loss and accuracy against time, one line per trainer."""
+    with styled():
+        save(_drawn(outcomes), path)
+
+
+def _drawn(outcomes: list[Outcome]) -> Any:
     figure, [row] = charts(1, 2, width=5.5, height=4)
     for axes, metric in zip(row, ("loss", "accuracy"), strict=True):
         for number, outcome in enumerate(outcomes):
@@ -169,8 +174,8 @@ def plot(outcomes: list[Outcome], path: Path) -> None:
         axes.set_yscale("log" if metric == "loss" else "linear")
         axes.set_xlabel("seconds since the first commit")
         axes.set_ylabel(f"training {metric}")
-        legend(axes)
-    save(figure, path)
+        axes.legend()
+    return figure
 
 
 def main() -> None:

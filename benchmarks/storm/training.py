@@ -158,26 +158,25 @@ def make_step(config: Config) -> Callable[[Mapping[str, Any]], Any]:
     return step
 
 
-class Journal:
-    """Appends to the files of the run; replaces the trainer's progress bar, which is told of every event."""
+def journal_in(folder: str) -> type:
+    """Return the class of a progress bar that shows nothing, and appends every event to a file of the run.
 
-    def __init__(self, folder: str) -> None:
-        self._events: IO[str] = open(Path(folder, "events.jsonl"), "a", buffering=1)  # noqa: SIM115
+    Not a monitor: those get the events up to a second later, when this process may have been killed.
+    """
+    from distkeras.monitor.progress import ProgressBar
 
-    def bar(self, *arguments: Any, **options: Any) -> Journal:
-        """Return itself, in place of a bar."""
-        return self
+    class Journal(ProgressBar):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__("journal", 0)
+            self._events: IO[str] = open(Path(folder, "events.jsonl"), "a", buffering=1)  # noqa: SIM115
 
-    def __enter__(self) -> Journal:
-        return self
+        def __call__(self, event: Any) -> None:
+            super().__call__(event)
+            record = asdict(event)
+            record.pop("metrics", None)
+            self._events.write(json.dumps({"kind": type(event).__name__, **record}, default=str) + "\n")
 
-    def __exit__(self, *_: object) -> None:
-        self._events.flush()
-
-    def __call__(self, event: Any) -> None:
-        record = asdict(event)
-        record.pop("metrics", None)
-        self._events.write(json.dumps({"kind": type(event).__name__, **record}) + "\n")
+    return Journal
 
 
 def sample_counts(folder: str, addresses: tuple[Any, ...]) -> None:
@@ -215,9 +214,7 @@ def train(config: Config) -> dict[str, Any]:
         import distkeras
         from distkeras.cluster import job
         from distkeras.cluster.servers import Servers
-        from distkeras.trainers import base
-
-        journal = Journal(config.folder)
+        from distkeras.trainers import training
 
         def watched_servers(*arguments: Any, **options: Any) -> Servers:
             servers = Servers(*arguments, **options)
@@ -225,8 +222,7 @@ def train(config: Config) -> dict[str, Any]:
             threading.Thread(target=sample_counts, args=sampled, daemon=True).start()
             return servers
 
-        # The trainer has no place where a stranger may listen.
-        vars(base)["ProgressBar"] = journal.bar
+        vars(training)["ProgressBar"] = journal_in(config.folder)
         vars(job)["Servers"] = watched_servers
         model, custom_objects = make_model()
         trainer = distkeras.DistributedTrainer(

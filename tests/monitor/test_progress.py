@@ -51,8 +51,8 @@ def epoch_ended(epoch, member=0):
     return EpochEnded(epoch, 0, 0, 0, 0, b"", 0, 0.0, member, True, NOW)
 
 
-def aim(rows=100, num_epoch=4, **further):
-    return Aim(lambda epoch: rows * (epoch + 1), num_epoch, **further)
+def aim(rows=100, num_epoch=4, members=1, **further):
+    return Aim((lambda epoch: rows * (epoch + 1),) * members, num_epoch, **further)
 
 
 @pytest.fixture
@@ -133,7 +133,8 @@ def test_a_restored_server_takes_rows_and_epochs_back(progress, clock):
     for iteration in range(8, 20):
         progress.take(window(0, iteration))
     assert "epoch 2/2" in text(progress)
-    assert "100%" in text(progress, ended=True)
+    assert text(progress).endswith("completes the model")
+    assert text(progress, ended=True).endswith("in 12 s")
 
 
 def test_a_resumed_training_counts_from_where_it_goes_on(progress, clock):

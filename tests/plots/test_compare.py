@@ -13,7 +13,7 @@ from distkeras.algorithms import ADAG
 from distkeras.events import ServerRestored, Timing, Window
 from distkeras.lifecycle import TrainingResult
 from distkeras.plots.curves import Point, curves_of
-from distkeras.plots.style import COLORS, charts, line_style
+from distkeras.plots.style import COLORS, charts, line_style, styled
 from distkeras.runs import Run, RunResumed
 from distkeras.simulation import Quadratic, simulate
 from distkeras.trainers import History
@@ -124,10 +124,12 @@ def test_trainings_are_compared_by_the_validation_they_have_in_common(address):
     assert [line.get_label() for line in loss.axes[0].lines] == ["training 1", "training 2"]
 
 
-def test_a_simulation_is_compared_with_a_training():
+def test_a_simulation_and_its_run_are_compared_with_a_training(address):
     result = simulate(
-        *(ADAG(5), Quadratic(noise=0.1)), num_workers=2, num_commits=20, learning_rate=0.05, seed=0
+        *(ADAG(5), Quadratic(noise=0.1)), num_workers=2, num_commits=20, learning_rate=0.05, run=address
     )
+    for along in ("time", "samples"):
+        assert curves_of(address).along("loss", along) == curves_of(result).along("loss", along)
     curves = curves_of(result)
     assert curves.points["loss"][-1] == Point(
         float(result.evaluated[-1]),
@@ -164,7 +166,8 @@ def test_something_else_is_refused_with_what_is_expected():
 def test_no_two_lines_of_a_picture_look_alike():
     styles = [tuple(line_style(number).items()) for number in range(4 * len(COLORS))]
     assert len(set(map(str, styles))) == len(styles)
-    figure, [[axes]] = charts(1, 1, "a title")
+    with styled():
+        figure, [[axes]] = charts(1, 1, "a title")
     assert not axes.spines["top"].get_visible()
     assert figure.get_suptitle() == "a title"
     assert math.isclose(figure.get_size_inches()[0], 3.6)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import sys
+import urllib.request
 
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
@@ -37,12 +40,30 @@ def make_model():
     )
 
 
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def job_tags(port):
+    """Yield the tags of all jobs, as Spark's REST API says them."""
+
+    def asked(what):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/{what}", timeout=30) as answer:
+            return json.load(answer)
+
+    (application,) = asked("applications")
+    for job in asked(f"applications/{application['id']}/jobs"):
+        yield from job["jobTags"]
+
+
 def main():
     payload.CHUNK_BYTES = 2**17
-    folder = sys.argv[1]
+    folder, port = sys.argv[1], free_port()
     spark = (
         SparkSession.builder.remote("local[2]")
-        .config("spark.ui.enabled", "false")
+        .config("spark.ui.port", str(port))
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.connect.grpc.maxInboundMessageSize", str(LARGEST_MESSAGE))
@@ -67,6 +88,11 @@ def main():
         seed=0,
     )
     model = Pipeline(stages=[scaler, classifier]).fit(df)
+    print(
+        "tagged",
+        any("distkeras LocalSGD - 2 workers: trains" in tag for tag in job_tags(port)),
+        spark.getTags(),
+    )
     predicted = model.transform(df)
     accuracy = MulticlassClassificationEvaluator(metricName="accuracy").evaluate(predicted)
     print("accuracy", accuracy, model.stages[1].validation_metrics["accuracy"])

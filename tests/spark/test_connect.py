@@ -26,6 +26,7 @@ def test_a_pipeline_trains_predicts_and_is_saved_on_spark_connect(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert "same True" in done.stdout
+    assert "tagged True set()" in done.stdout
     assert "row True True" in done.stdout
     assert "evaluated True" in done.stdout
     assert "refused True" in done.stdout

@@ -58,11 +58,11 @@ def test_in_a_terminal_a_training_says_what_it_waits_for_and_how_it_goes(df, mon
     shown = in_terminal(lambda: trainer.train(df, validation_data=df))
     lines = re.split(r"[\r\n]+", shown)
     waits = [line for line in lines if line.startswith("ADAG, 2 workers  ") and "epoch" not in line]
-    assert any(re.fullmatch(r"ADAG, 2 workers  counts and checks the rows, \d+ s", line) for line in waits)
+    assert any("  counts and checks the rows, " in line for line in waits)
     last = [line for line in lines if "epoch" in line][-1]
     assert re.fullmatch(
-        r"ADAG, 2 workers  epoch 2/2  ━+  100%  loss 0\.\d{4}  accuracy \d\.\d{4}  val_loss 0\.\d{4}  "
-        r"val_accuracy \d\.\d{4}  in \d+ s",
+        r"ADAG, 2 workers  epoch 2/2  ━+  100%  loss \d\.\d{4}  accuracy \d\.\d{4}  val_loss \d\.\d{4}  "
+        r"val_accuracy \d\.\d{4}  in [\d:]+( s)?",
         last,
     )
     history = trainer.get_history().history
@@ -83,7 +83,7 @@ def test_in_a_file_each_epoch_of_each_member_has_a_line(df, capsys):
         "member 1, epoch 1/2",
         "member 1, epoch 2/2",
     ]
-    assert all(re.search(r" rows/s  (.*  )?loss 0\.\d{4}", line) for line in lines)
+    assert all(re.search(r" rows/s  (.*  )?loss \d\.\d{4}", line) for line in lines)
 
 
 def test_a_resumed_training_has_the_lines_of_its_own_epochs(df, capsys, tmp_path):

@@ -85,7 +85,7 @@ class ProgressBar:
         with self._lock:
             self._progress.begin(aim)
             self._closes_epochs = closes_epochs
-            self._began = dict.fromkeys(range(aim.members), self._clock())
+            self._began = dict.fromkeys(range(len(aim.ends)), self._clock())
 
     def __call__(self, event: Event) -> None:
         """Take an event, in the center's order."""
@@ -112,10 +112,11 @@ class ProgressBar:
 
     def look(self, waiting_tasks: Callable[[], int | None]) -> None:
         """Ask Spark for tasks that wait for a slot, about once a second until all workers train."""
-        now = self._clock()
-        if self._close is None or self._progress.all_train or now - self._looked < LOOK_SECONDS:
+        if self._close is None or (now := self._clock()) - self._looked < LOOK_SECONDS:
             return
         self._looked = now
+        if self._progress.all_train:
+            return
         waiting = waiting_tasks()
         with self._lock:
             self._progress.lack_slots(waiting)
@@ -131,10 +132,11 @@ class ProgressBar:
             return
         now = self._clock()
         seconds, self._began[member] = now - self._began.get(member, now), now
-        rows = aim.end_of(epoch) - (aim.end_of(epoch - 1) if epoch else 0)
+        end_of = aim.ends[member]
+        rows = end_of(epoch) - (end_of(epoch - 1) if epoch else 0)
         number = f"epoch {aim.first + epoch + 1}/{aim.first + aim.num_epoch}"
         parts = [
-            f"member {member}, {number}" if aim.members > 1 else number,
+            f"member {member}, {number}" if len(aim.ends) > 1 else number,
             seconds_text(seconds),
             f"{rows / seconds:,.0f} rows/s" if seconds > 0 else "",
             logs_text(logs),

@@ -96,6 +96,8 @@ def _apart(logs: Mapping[str, float], loss: str) -> tuple[dict[str, float], dict
 def _time(progress: Progress, ended: bool) -> str:
     if ended:
         return f"in {seconds_text(progress.seconds)}"
+    if all(model.share == 1.0 for model in progress.models):
+        return "completes the model"  # The last validation, callbacks, and what the run keeps.
     left = progress.seconds_left
     return "" if left is None else f"{seconds_text(left)} left"
 

@@ -44,17 +44,16 @@ class Aim:
     """What a training is to come to.
 
     Attributes:
-        end_of: returns the rows of the center at the end of an epoch, counted from 0.
+        ends: for each model, of which each has a center of its own: returns the rows of the center at the end
+            of an epoch, counted from 0.
         num_epoch: number of epochs of the center.
         first: number of the first of them.
-        members: number of models: each has a center of its own.
         workers: number of workers.
     """
 
-    end_of: Callable[[int], int]
+    ends: tuple[Callable[[int], int], ...]
     num_epoch: int
     first: int = 0
-    members: int = 1
     workers: int = 1
 
 
@@ -63,7 +62,7 @@ class Model:
     """How far one model is.
 
     Attributes:
-        end_of: as in `Aim`.
+        end_of: one of the `ends` of `Aim`.
         num_epoch: as in `Aim`.
         rows: rows of the center.
         epoch: the epoch that it is in, counted from 0; the last one also after its end.
@@ -154,7 +153,7 @@ class Progress:
     def begin(self, aim: Aim) -> None:
         """Learn what the training is to come to."""
         self.aim = aim
-        self.models = [Model(aim.end_of, aim.num_epoch) for _ in range(aim.members)]
+        self.models = [Model(end_of, aim.num_epoch) for end_of in aim.ends]
 
     def take(self, event: Event) -> None:
         """Take an event, in the center's order."""

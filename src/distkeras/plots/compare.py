@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from distkeras.plots.curves import LABELS, Along, Curves, curves_of
-from distkeras.plots.style import charts, legend, line_style
+from distkeras.plots.style import charts, line_style, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,11 @@ def compare(
                 f"Expected trainings with the metric {metric!r}. Received: {curves.label!r}, which has "
                 f"{', '.join(curves.points) or 'none'}"
             )
+    with styled():
+        return _drawn(found, metric)
+
+
+def _drawn(found: Sequence[Curves], metric: str) -> Figure:
     alongs = alongs_of(found, metric)
     figure, [row] = charts(1, len(alongs), metric)
     for axes, along in zip(row, alongs, strict=True):
@@ -62,10 +67,10 @@ def compare(
             draw(axes, curves, metric, along, label=curves.label, **line_style(number))
         label_axes(axes, along)
     if len(found) <= INSIDE:
-        legend(row[0])
+        row[0].legend()
     else:
         handles, names = row[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        figure.legend(handles, names, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -84,9 +89,10 @@ def draw(axes: Axes, curves: Curves, metric: str, along: Along, **style: Any) ->
 
 def label_axes(axes: Axes, along: Along) -> None:
     """Say what runs along the lower edge, with units such as k, M and G."""
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_xlabel(LABELS[along])
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     if along != "time":
         axes.xaxis.set_major_formatter(EngFormatter(unit="B" if along == "bytes" else "", sep=" "))
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from distkeras.events import ServerRestored, Window
 from distkeras.runs import LoadedRun, RunResumed
+from distkeras.runs.event_files import CenterEvaluated
 from distkeras.runs.rollup import Epoch, Rolled, Rollup, Second, Totals
 
 Along = Literal["time", "samples", "bytes"]
@@ -120,6 +121,7 @@ class _Collector:
         self.curves = Curves(label)
         self._totals = Totals()
         self._bytes = 0
+        self._of_center: set[str] = set()  # Metrics of the center itself.
         self._origin: float | None = None  # The time of the first commit, later for what was no training.
         self._end = 0.0
 
@@ -130,6 +132,9 @@ class _Collector:
             return
         if isinstance(rolled, Epoch):
             self._epoch(rolled)
+            return
+        if isinstance(rolled, CenterEvaluated):
+            self._evaluated(rolled)
             return
         self._totals.take(rolled)
         if isinstance(rolled, ServerRestored | RunResumed):
@@ -155,12 +160,24 @@ class _Collector:
         self._end = max(self._end, second.start + second.seconds)
         self._bytes += sum(worker.bytes_out + worker.bytes_in for worker in second.workers.values())
         for name, value in second.metrics.items():
+            if name in self._of_center:
+                continue
             self._add(name, second.start + second.seconds, self._totals.samples, value, second.rows)
 
     def _epoch(self, epoch: Epoch) -> None:
         for name, value in epoch.logs.items():
             if name.startswith("val_") and not epoch.member:
                 self._add(name, epoch.timestamp, epoch.samples or self._totals.samples, value)
+
+    def _evaluated(self, event: CenterEvaluated) -> None:
+        """Take an evaluation of a simulation: it says more than the windows of its workers."""
+        if self._origin is None:
+            self._origin = event.timestamp
+        for name, value in event.metrics.items():
+            if name not in self._of_center:
+                self.curves.points.pop(name, None)
+                self._of_center.add(name)
+            self._add(name, event.timestamp, event.samples, value)
 
     def _add(self, name: str, timestamp: float, samples: int, value: float, rows: int = 1) -> None:
         time = 0.0 if self._origin is None else max(0.0, timestamp - self._origin)
@@ -186,14 +203,16 @@ def _of_run(run: LoadedRun) -> Curves:
 def _take_finely(collector: _Collector, run: LoadedRun, rollups: Sequence[Rolled]) -> None:
     """Take the windows of a short run that count, in finer buckets than its rollups have, and the epochs."""
     last = {(each.member, each.epoch): each for each in rollups if isinstance(each, Epoch)}
-    epochs = deque(sorted(last.values(), key=lambda epoch: epoch.samples))
+    known: list[Epoch | CenterEvaluated] = [*last.values()]
+    known += [each for each in rollups if isinstance(each, CenterEvaluated)]
+    epochs = deque(sorted(known, key=lambda each: each.samples))
     sessions = deque(each.timestamp for each in rollups if isinstance(each, RunResumed))
     for second in windows_in_buckets(list(run.windows())):
+        while epochs and epochs[0].samples <= collector.samples:
+            collector.take(epochs.popleft())
         while sessions and sessions[0] <= second.start:
             collector.go_on(sessions.popleft())
         collector.take(second)
-        while epochs and epochs[0].samples <= collector.samples:
-            collector.take(epochs.popleft())
     for epoch in epochs:
         collector.take(epoch)
 

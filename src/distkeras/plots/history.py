@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from distkeras.events import Window
 from distkeras.plots.compare import alongs_of, draw, label_axes
 from distkeras.plots.curves import curves_of
-from distkeras.plots.style import COLORS, MUTED, charts, legend
+from distkeras.plots.style import COLORS, MUTED, charts, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +28,11 @@ def plot_history(history: Any, smooth: int = 10) -> Figure:
         history: from `get_history`.
         smooth: number of windows in the running mean of a worker's line.
     """
+    with styled():
+        return _drawn(history, smooth)
+
+
+def _drawn(history: Any, smooth: int) -> Figure:
     curves = curves_of(history)
     names = [name for name in curves.points if not name.startswith("val_")]
     alongs = alongs_of([curves], names[0] if names else "loss")
@@ -43,7 +48,7 @@ def plot_history(history: Any, smooth: int = 10) -> Figure:
             label_axes(axes, along)
         row[0].set_ylabel(name)
         if len(row[0].lines) > 1:
-            legend(row[0])
+            row[0].legend()
     return figure
 
 

@@ -6,7 +6,8 @@ more lines than colours, dashes change too, so that no two lines look the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ SETTINGS: Mapping[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "figure.titlesize": 11,
+    "figure.labelsize": 9,
+    "figure.labelweight": "normal",
     "figure.titleweight": "bold",
     "figure.facecolor": "white",
     "savefig.dpi": 120,
@@ -55,10 +58,27 @@ WIDTH, HEIGHT = 3.6, 2.8
 """Inches of one chart."""
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the style in a `with` block.
+
+    Raises:
+        ImportError: Matplotlib is missing.
+    """
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise ImportError("Pictures need Matplotlib: pip install 'distkeras[plot]'") from error
+    with rc_context(dict(SETTINGS)):
+        yield
+
+
 def charts(
     rows: int, columns: int, title: str = "", *, width: float = WIDTH, height: float = HEIGHT, **shared: Any
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure of `rows` times `columns` charts in the style, and the charts by row.
+    """Return a figure of `rows` times `columns` charts, and the charts by row.
+
+    Titles of charts and legends have the style if they are set in `styled`, too.
 
     Args:
         rows: number of rows.
@@ -71,20 +91,23 @@ def charts(
     Raises:
         ImportError: Matplotlib is missing.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("Pictures need Matplotlib: pip install 'distkeras[plot]'") from error
-    # Not pyplot: it would keep every figure, and choose a window system.
-    with rc_context(dict(SETTINGS)):
-        figure = Figure(
-            figsize=(width * columns, height * rows + (0.3 if title else 0)), layout="constrained"
-        )
+    size = width * columns, height * rows + (0.3 if title else 0)
+    with styled():
+        from matplotlib.figure import (
+            Figure,
+        )  # Not pyplot: it keeps every figure, and chooses a window system.
+
+        figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, **shared)
         if title:
             figure.suptitle(title, x=0.01, ha="left")
     return figure, [list(row) for row in grid]
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """Put a legend into a chart, in the style."""
+    with styled():
+        axes.legend(**options)
 
 
 def line_style(number: int) -> dict[str, Any]:
@@ -93,18 +116,7 @@ def line_style(number: int) -> dict[str, Any]:
     return {"color": COLORS[number % len(COLORS)], "linestyle": dashes}
 
 
-def legend(axes: Axes, **options: Any) -> None:
-    """Put a legend into a chart, in the style."""
-    from matplotlib import rc_context
-
-    with rc_context(dict(SETTINGS)):
-        axes.legend(**options)
-
-
 def save(figure: Figure, path: Path | str) -> None:
     """Save a figure, in folders that are made as needed."""
-    from matplotlib import rc_context
-
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with rc_context(dict(SETTINGS)):
-        figure.savefig(path, dpi=SETTINGS["savefig.dpi"])
+    figure.savefig(path, dpi=SETTINGS["savefig.dpi"], pil_kwargs={"optimize": True})

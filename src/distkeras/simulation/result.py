@@ -111,6 +111,12 @@ class Result:
 
     def plot(self) -> Any:
         """Return a Matplotlib figure: loss against virtual time and against samples, and the staleness."""
+        from distkeras.plots.style import styled
+
+        with styled():
+            return self._drawn()
+
+    def _drawn(self) -> Any:
         from distkeras.plots.style import COLORS, charts
 
         outcome = ", diverged" if self.diverged else ""

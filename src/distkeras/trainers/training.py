@@ -253,10 +253,10 @@ class Training:
         return WorkerRows(frame, rows, prepared.columns, self._shuffle, share), validating
 
     def _train(self, job: Job) -> Outcome:
-        begun, workers = self._begun, self._trainer.num_workers
-        rows = begun.member_rows[0] if self._trainer.independent else begun.rows
-        plan, members = Plan(rows, begun.num_epoch), workers if self._trainer.independent else 1
-        aim = Aim(plan.end_of, begun.num_epoch, begun.first, members, workers)
+        begun = self._begun
+        plans = [Plan(rows, begun.num_epoch) for rows in begun.member_rows or (begun.rows,)]
+        ends = tuple(plan.end_of for plan in plans)
+        aim = Aim(ends, begun.num_epoch, begun.first, self._trainer.num_workers)
         self._bar.begin(aim, closes_epochs=bool(begun.conductors))
         self._bar.waits("starts the parameter server")
         requests = Requests(self._keeping.run, self.stop, self._save_asked)
