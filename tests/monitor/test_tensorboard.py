@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import ModuleType
 
@@ -9,7 +10,7 @@ import pytest
 from events_of import START, facts, windows
 
 from distkeras.events import ServerRestored, ServerStatus
-from distkeras.monitor import TensorBoard
+from distkeras.monitor import TensorBoard, event_file
 from distkeras.runs import CenterEvaluated, RunResumed
 from distkeras.runs.folder import Folder, find_filesystem
 from distkeras.runs.notes import Notes
@@ -26,7 +27,7 @@ def read(monkeypatch):
     def scalars(folder):
         found = EventAccumulator(str(folder), {"scalars": 0})
         found.Reload()
-        read.texts = found.Tags()["tensors"]
+        scalars.texts = found.Tags()["tensors"]
         return {
             name: [(each.step, each.value) for each in found.Scalars(name)]
             for name in found.Tags()["scalars"]
@@ -46,7 +47,7 @@ def test_curves_are_means_by_second_over_the_rows_of_the_center(tmp_path, read):
     board.take([CenterEvaluated(200, 20, {"loss": 0.6}, START + 5.3)])
     board.end({"reason": "finished"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["center", "worker-0", "worker-1"]
-    center, worker = read(tmp_path / "center"), read(tmp_path / "worker-1")
+    worker, center = read(tmp_path / "worker-1"), read(tmp_path / "center")
     assert [step for step, _ in center["loss"]] == [40, 80, 120, 160, 200]
     for second, (_, value) in enumerate(center["loss"]):
         own = [window.metrics["loss"] for window in seen[4 * second : 4 * second + 4]]
@@ -64,9 +65,11 @@ def test_curves_are_means_by_second_over_the_rows_of_the_center(tmp_path, read):
     assert center["server-0/memory_bytes"] == [(200, 10**6)]
     assert "server-0/message_norm" not in center  # It was unknown.
     assert board._files == {}
+    assert read.texts == ["settings"]
 
 
 def test_points_after_a_restart_of_the_server_are_dropped_and_drawn_again(tmp_path, read):
+    (tmp_path / "worker-of-mine").mkdir()
     board = TensorBoard(tmp_path)
     board.begin(facts())
     again = windows(8, 16, loss=lambda number: 100.0, start=START + 10)
@@ -76,6 +79,22 @@ def test_points_after_a_restart_of_the_server_are_dropped_and_drawn_again(tmp_pa
         loss = read(tmp_path / name)["loss"]
         assert [step for step, _ in loss] == [40, 80, 120, 160]
         assert [value == 100.0 for _, value in loss] == [False, False, True, True]
+    assert list((tmp_path / "worker-of-mine").iterdir()) == []
+
+
+def test_members_of_an_ensemble_have_steps_of_their_own_rows(tmp_path, read):
+    board = TensorBoard(tmp_path)
+    board.begin(facts(members=2))
+    seen = windows(0, 16)
+    back = ServerRestored([4, 4], [False, False], 80, 8, START + 5)
+    board.take(
+        [*seen, back, *windows(8, 12, start=START + 10), Epoch(1, {"loss": 0.5}, 60, 9.0, START, member=1)]
+    )
+    board.end({"reason": "finished"})
+    assert [step for step, _ in read(tmp_path / "center")["loss"]] == [40, 80, 120]
+    worker = read(tmp_path / "worker-1")
+    assert [step for step, _ in worker["loss"]] == [20, 40, 60]
+    assert worker["epoch/loss"] == [(60, 0.5)]
 
 
 @pytest.mark.parametrize("source", ["snapshot", "checkpoint"])
@@ -123,4 +142,15 @@ def test_the_folder_lies_in_a_local_run_and_else_here_and_many_workers_get_none(
 def test_without_the_package_the_training_does_not_begin(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r"distkeras\[tensorboard\]"):
-        TensorBoard()
+        event_file.parts.__wrapped__()
+
+
+def test_writing_imports_neither_pytorch_nor_tensorflow_nor_tensorboardx_as_a_whole(tmp_path):
+    code = (
+        "import sys; from distkeras.monitor.event_file import EventFile; from pathlib import Path\n"
+        "file = EventFile(Path(sys.argv[1])); file.scalars({'loss': 1.0}, 5, 1.0); file.close()\n"
+        "print({'torch', 'tensorflow', 'keras', 'tensorboardX'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from distkeras.events import ServerStatus, Timing, Window
+from distkeras.events import EpochEnded, ServerRestored, ServerStatus, Timing, Window
 from distkeras.monitor.monitors import TrainingFacts
 from distkeras.runs.event_files import CenterEvaluated, Written
 from distkeras.runs.rollup import Epoch, Rolled, Rollup, Second
@@ -20,7 +20,7 @@ class Point:
 
     Attributes:
         worker: index of the worker, or in an ensemble of the member; `None` for the center.
-        samples: rows of the center, over the whole run.
+        samples: rows of the center, over the whole run; in an ensemble, of the member alone for its points.
         timestamp: seconds since the Unix epoch; in a simulation, virtual seconds.
         values: the values by name, all finite or NaN.
     """
@@ -46,10 +46,13 @@ class Curves:
         self._behind = training.behind
         self._rollup = Rollup()
         self._sums: dict[int, _Sum] = {}
+        members = training.members if training.members > 1 else 0
+        self._own = dict.fromkeys(range(members), training.behind // max(1, members))  # Rows of each member.
 
-    @property
-    def samples(self) -> int:
-        """Rows of the center so far, over the whole run."""
+    def samples(self, worker: int | None = None) -> int:
+        """Return the rows of the center so far, over the whole run; in an ensemble, those of a member."""
+        if worker in self._own:
+            return self._own[worker]
         return self._behind + self._rollup.totals.samples
 
     def add(self, event: Written | Epoch) -> Iterator[Point]:
@@ -61,6 +64,14 @@ class Curves:
             yield from self._points(rolled)
         if isinstance(event, Window):
             self._sums.setdefault(event.worker, _Sum()).add(event)
+            if event.worker in self._own:
+                self._own[event.worker] += event.samples
+        elif isinstance(event, ServerRestored):
+            # Exact for windows of one length. The ends of epochs say the rest.
+            commits = max(1, sum(event.commits))
+            self._own = {worker: event.samples * event.commits[worker] // commits for worker in self._own}
+        elif isinstance(event, EpochEnded) and event.member in self._own:
+            self._own[event.member] = self._behind // len(self._own) + event.samples
 
     def flush(self) -> Iterator[Point]:
         """Yield the points of what is left, at the end."""
@@ -71,7 +82,7 @@ class Curves:
         if isinstance(rolled, Second):
             yield from self._second(rolled)
         elif isinstance(rolled, ServerStatus):
-            yield Point(None, self.samples, rolled.timestamp, _of_server(rolled))
+            yield Point(None, self.samples(), rolled.timestamp, _of_server(rolled))
         elif isinstance(rolled, CenterEvaluated):
             values = {f"val_{name}": value for name, value in rolled.metrics.items()}
             yield Point(None, self._behind + rolled.samples, rolled.timestamp, values)
@@ -81,7 +92,7 @@ class Curves:
         samples, end = self._behind + second.samples, second.start + second.seconds
         center = _Sum()
         for worker in sorted(sums):
-            yield Point(worker, samples, end, sums[worker].values(second.seconds))
+            yield Point(worker, self._own.get(worker, samples), end, sums[worker].values(second.seconds))
             center.join(sums[worker])
         yield Point(None, samples, end, center.values(second.seconds))
 
@@ -90,7 +101,7 @@ class Curves:
             name if name.startswith("val_") else f"epoch/{name}": float(value)
             for name, value in epoch.logs.items()
         }
-        return Point(epoch.member, epoch.samples or self.samples, epoch.timestamp, values)
+        return Point(epoch.member, epoch.samples or self.samples(epoch.member), epoch.timestamp, values)
 
 
 @dataclass(slots=True)

@@ -1,25 +1,21 @@
-"""TensorBoard: event files of a training, written by tensorboardX."""
+"""TensorBoard: the curves of a training as event files."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from itertools import count
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distkeras.events import ServerRestored
 from distkeras.monitor.curves import Curves, Point
+from distkeras.monitor.event_file import EventFile, parts
 from distkeras.monitor.monitors import Monitor, Shown, TrainingFacts
 
-if TYPE_CHECKING:
-    from tensorboardX.event_file_writer import EventsWriter
-
 MOST_WORKERS = 64
-_number = count()
+_OURS = re.compile(r"center|worker-\d+")
 
 
 class TensorBoard(Monitor):
@@ -45,32 +41,26 @@ class TensorBoard(Monitor):
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, workers: int = MOST_WORKERS) -> None:
-        if find_spec("tensorboardX") is None:
-            raise ImportError(
-                "TensorBoard's files are written by tensorboardX: pip install 'distkeras[tensorboard]'"
-            )
         if type(workers) is not int or workers < 0:
             raise ValueError(f"`workers` must be an integer from 0. Received: workers={workers!r}")
+        parts()  # Here, before the training, where an error is seen.
         self._given = None if folder is None else Path(folder)
         self._most_workers = workers
-        self._files: dict[str, EventsWriter] = {}
+        self._files: dict[str, EventFile] = {}
 
     def begin(self, training: TrainingFacts) -> None:
         """Open the file of the center, with the settings as a text."""
-        from tensorboardX.summary import text
-
         self._curves, self._files = Curves(training), {}
-        self._purged: int | None = None
-        self._folder = self._given or self._folder_of(training)
+        self._folder = self._given or _folder_of(training)
         training.notes.put("tensorboard", {"folder": str(self._folder)})
         # What an earlier session has drawn of the epochs that are trained again does not count. One that
         # goes on from a snapshot learns from the server how far it is.
         self._knows_place = training.source != "snapshot"
         if training.is_resumed and self._knows_place:
-            self._purge()
+            self._drop()
         settings = json.dumps(training.settings, indent=1, default=str)
         code = "\n".join(f"    {line}" for line in settings.splitlines())  # As Markdown has it.
-        self._add("center", text("settings", f"{training.title}\n\n{code}"), 0, time.time())
+        self._file("center").text("settings", f"{training.title}\n\n{code}")
         self._flush()
 
     def take(self, events: Sequence[Shown]) -> None:
@@ -79,7 +69,7 @@ class TensorBoard(Monitor):
             self._draw(self._curves.add(event))
             if isinstance(event, ServerRestored):
                 self._knows_place = True
-                self._purge()
+                self._drop()
         self._flush()
 
     def end(self, result: Mapping[str, Any]) -> None:
@@ -89,59 +79,32 @@ class TensorBoard(Monitor):
             file.close()
         self._files = {}
 
-    def _folder_of(self, training: TrainingFacts) -> Path:
-        known = training.notes.get("tensorboard").get("folder")
-        if known is not None:
-            return Path(known)
-        if training.run is not None and "://" not in training.run:
-            return Path(training.run) / "tensorboard"
-        return Path("tensorboard") / training.name
-
-    def _draw(self, points: Any) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary
-
+    def _draw(self, points: Iterable[Point]) -> None:
         for point in points:
             if self._knows_place and point.values and (point.worker or 0) < self._most_workers:
-                values = [Summary.Value(tag=name, simple_value=value) for name, value in point.values.items()]
-                self._add(_name_of(point), Summary(value=values), point.samples, point.timestamp)
+                name = "center" if point.worker is None else f"worker-{point.worker}"
+                self._file(name).scalars(point.values, point.samples, point.timestamp)
 
-    def _add(self, name: str, summary: Any, step: int, timestamp: float) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
-        self._file(name).write_event(Event(summary=summary, step=step, wall_time=timestamp))
-
-    def _purge(self) -> None:
+    def _drop(self) -> None:
         """Let TensorBoard drop the points after the rows that the center has now."""
-        self._purged = self._curves.samples + 1
-        for name in [path.name for path in self._folder.glob("*") if path.is_dir()]:
-            if name not in self._files:
-                self._file(name)
-            else:
-                self._begin_again(self._files[name])
+        for name in [path.name for path in self._folder.glob("*") if _OURS.fullmatch(path.name)]:
+            worker = None if name == "center" else int(name.removeprefix("worker-"))
+            self._file(name).drop(self._curves.samples(worker) + 1)
 
-    def _file(self, name: str) -> EventsWriter:
-        from tensorboardX.event_file_writer import EventsWriter
-
+    def _file(self, name: str) -> EventFile:
         if name not in self._files:
-            folder = self._folder / name
-            folder.mkdir(parents=True, exist_ok=True)
-            # TensorBoard reads files in the order of their names, which have the time in seconds.
-            self._files[name] = EventsWriter(str(folder / "events"), f".{os.getpid()}.{next(_number):06d}")
-            if self._purged is not None:
-                self._begin_again(self._files[name])
+            self._files[name] = EventFile(self._folder / name)
         return self._files[name]
-
-    def _begin_again(self, file: EventsWriter) -> None:
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-        file.write_event(
-            Event(step=self._purged, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
-        )
 
     def _flush(self) -> None:
         for file in self._files.values():
             file.flush()
 
 
-def _name_of(point: Point) -> str:
-    return "center" if point.worker is None else f"worker-{point.worker}"
+def _folder_of(training: TrainingFacts) -> Path:
+    known = training.notes.get("tensorboard").get("folder")
+    if known is not None:
+        return Path(known)
+    if training.run is not None and "://" not in training.run:
+        return Path(training.run) / "tensorboard"
+    return Path("tensorboard") / training.name
