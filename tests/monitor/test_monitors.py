@@ -168,8 +168,9 @@ def test_what_is_no_monitor_is_refused_before_anything_begins():
     for given, kind, message in (
         (Recording, TypeError, "make an instance"),
         (7, TypeError, "must be a name"),
-        ("tensorbord", ValueError, "Expected the name of a monitor"),
+        ("tensorbord", ValueError, "Expected the name of a monitor: .*'tensorboard'"),
         ([recording, recording], ValueError, "once for a training"),
+        (["tensorboard", "tensorboard"], ValueError, "once for a training"),
     ):
         with pytest.raises(kind, match=message):
             monitors_of(given)

@@ -83,14 +83,6 @@ def scalars(folder):
     }
 
 
-def store_in(folder):
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    client.create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
-    return client.tracking_uri
-
-
 def sum_over_rows(points):
     """Return the sum of a mean's points, each of which is over the rows since the point before."""
     steps = [0, *(step for step, _ in points)]
@@ -110,14 +102,18 @@ def test_monitors_see_what_the_history_has_beside_one_that_fails_and_one_that_ha
     )  # No TensorFlow is needed.
     options = {"auto_mkdir": True, "password": "hunter2222"}
     recording, run = Recording(), RunOptions(str(tmp_path / "run-7"), storage_options=options)
-    flow, scraped = MLflow(store_in(tmp_path), experiment="tests"), Scraped(port=0)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # Making one in SQLite takes seconds.
+    flow, scraped = MLflow((tmp_path / "mlflow").as_uri()), Scraped(port=0)
     monitors = [recording, Failing(), Hanging(), "tensorboard", flow, scraped]
     trainer = distkeras.DistributedTrainer(
         small_model(), ADAG(communication_window=2), num_workers=2, batch_size=8, num_epoch=2
     )
+    held = {"validation_data": (X, Y), "validate_on": "workers"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
-        model = trainer.train((X, Y), run=run, validation_data=(X, Y), monitor=monitors)
+        model = trainer.train(
+            (X, Y), run=run, validation_data=(X, Y), validate_on="workers", monitor=monitors
+        )
     texts = [str(warning.message) for warning in caught if "monitor" in str(warning.message)]
     assert len(texts) == 2, texts
     assert any("Failing has failed" in text and "this monitor fails" in text for text in texts)
@@ -147,7 +143,7 @@ def test_monitors_see_what_the_history_has_beside_one_that_fails_and_one_that_ha
 
     trainer.num_epoch = 3
     again = Recording()
-    trainer.train((X, Y), run=run, resume="auto", monitor=[again, TensorBoard()])
+    trainer.train((X, Y), run=run, resume="auto", monitor=[again, TensorBoard()], **held)
     assert again.kept == {"times": 1}  # What the monitor of the first session has put.
     assert again.facts[0].is_resumed
     assert any(isinstance(event, RunResumed) for event in again.events)
@@ -157,17 +153,21 @@ def test_monitors_see_what_the_history_has_beside_one_that_fails_and_one_that_ha
     assert longer[-1][0] == 3 * len(X)
 
 
-def test_fit_and_an_estimator_take_monitors_and_a_training_with_an_error_tells_them(spark):
-    recording = Recording()
-    model = small_model()
-    distkeras.fit(model, X, Y, num_workers=1, verbose=0, monitor=[recording])
-    assert recording.results[0]["models"] == [model]
+def test_fit_and_an_estimator_take_monitors_and_a_training_with_an_error_tells_them(spark, tmp_path):
+    recording, model = Recording(), small_model()
     with pytest.raises(ValueError, match="Expected the name of a monitor"):
         distkeras.fit(model, X, Y, num_workers=1, monitor="tensorbord")
     estimator = KerasEstimator(model=small_model(), numWorkers=1, monitor=[recording])
     frame = spark.createDataFrame([(row.tolist(), float(y)) for row, (y,) in zip(X, Y, strict=True)])
     estimator.fit(frame.toDF("features", "label"))
-    assert len(recording.facts) == len(recording.results) == 2
+    assert recording.results[0]["reason"] == "finished"
+    estimator.write().overwrite().save(str(tmp_path / "object"))
+    with pytest.raises(ValueError, match=r"set `monitor` again.*Recording"):
+        KerasEstimator.load(str(tmp_path / "object")).getMonitor()
+    estimator.setMonitor("prometheus").save(str(tmp_path / "name"))
+    assert KerasEstimator.load(str(tmp_path / "name")).getMonitor() == ["prometheus"]
+    with pytest.raises(TypeError, match="must be a name"):
+        estimator.setMonitor(7)
 
     class Ends(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -175,5 +175,5 @@ def test_fit_and_an_estimator_take_monitors_and_a_training_with_an_error_tells_t
 
     with pytest.raises(LookupError):
         distkeras.fit(model, X, Y, num_workers=1, verbose=0, monitor=recording, callbacks=[Ends()])
-    assert recording.results[2]["reason"] == "error"
-    assert recording.results[2]["error"] == "LookupError: a callback, at https://***@host"
+    assert recording.results[1]["reason"] == "error"
+    assert recording.results[1]["error"] == "LookupError: a callback, at https://***@host"

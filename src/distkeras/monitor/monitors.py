@@ -117,7 +117,7 @@ def monitors_of(given: Given, dashboard: bool = False) -> tuple[Monitor, ...]:
     if dashboard and "dashboard" not in listed:
         listed.append("dashboard")
     found = tuple(_monitor_of(each) for each in listed)
-    if len({id(each) for each in found}) < len(found):
+    if len({each if isinstance(each, str) else id(each) for each in listed}) < len(listed):
         raise ValueError(f"A monitor can be given once for a training. Received: monitor={given!r}")
     return found
 
