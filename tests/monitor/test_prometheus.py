@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
@@ -110,6 +111,12 @@ def test_the_board_for_grafana_asks_for_names_that_are_exported():
     assert len(board["panels"]) >= 8
     assert len(names) >= 15
     assert names <= exported
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    table = page.partition("### Prometheus")[2].partition("\n### ")[0]
+    assert {*re.findall(r"`(distkeras_\w+)`", table)} == exported - {
+        "distkeras_metric_accuracy",
+        "distkeras_staleness_count",
+    }
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
