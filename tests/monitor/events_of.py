@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distkeras.events import Timing, Window
+from distkeras.events import EpochEnded, Timing, Window
 from distkeras.monitor import TrainingFacts
 
 START = 1_000_000.0
@@ -13,6 +13,11 @@ def facts(**further):
     settings = {"num_epoch": 3, "rule": {"name": "ADAG", "communication_window": 5}, "columns": "x" * 600}
     given = {"num_workers": 2, "rows": 400, "epochs": 3, "target": 1200, "settings": settings}
     return TrainingFacts("ADAG, 2 workers", "run-7", "ADAG", **given | further)
+
+
+def ended(epoch, samples, timestamp, member=0):
+    """Return the end of an epoch of the center, with so many rows."""
+    return EpochEnded(epoch, samples, 0, 0, 1, b"", 1, 0.0, member, True, timestamp)
 
 
 def windows(first, last, *, seconds=0.25, loss=lambda number: 1.0 / (1 + number), start=START):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from contextlib import contextmanager
 
 import pytest
 
@@ -17,6 +18,16 @@ FACTS = TrainingFacts("ADAG, 2 workers", "runs-7", "ADAG", num_workers=2, rows=1
 
 def window(number, worker=0, **further):
     return Window(worker, 0, number, 1, 10, {"loss": 1.0}, 0, 100.0 + number, number=number + 1, **further)
+
+
+@contextmanager
+def told():
+    """Collect the texts of the warnings, of all threads."""
+    texts = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield texts
+        texts += [str(warning.message) for warning in caught]
 
 
 class Recording(Monitor):
@@ -88,13 +99,12 @@ def test_a_monitor_gets_every_event_in_order_between_beginning_and_end():
 def test_a_monitor_that_fails_warns_once_and_disturbs_nobody(where):
     failing, recording = Failing(where), Recording()
     monitors = Monitors([failing, recording], every=0.001)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with told() as texts:
         monitors.begin(FACTS)
         for number in range(10):
             monitors.write(window(number))
         monitors.end({"reason": "finished"})
-    (text,) = (str(warning.message) for warning in caught)
+    (text,) = texts
     assert f"The monitor Failing has failed and shows nothing more: OSError: {where} of https" in text
     assert "hunter22" not in text
     assert len(recording.events) == 10
@@ -111,6 +121,19 @@ def test_a_failure_ends_nothing_where_warnings_are_errors(caplog):
         monitors.end({"reason": "finished"})
     assert "Failing has failed" in caplog.text
     assert recording.events == [window(0)]
+
+
+def test_a_monitor_that_exits_warns_too():
+    class Exiting(Recording):
+        def take(self, events):
+            raise SystemExit(3)
+
+    monitors = Monitors([Exiting()], every=0.001)
+    with told() as texts:
+        monitors.begin(FACTS)
+        monitors.write(window(0))
+        monitors.end({"reason": "finished"})
+    assert "Exiting has failed and shows nothing more: SystemExit: 3" in texts[0]
 
 
 def test_the_training_does_not_wait_for_a_monitor_that_hangs():
@@ -135,9 +158,10 @@ def test_of_a_slow_monitor_the_oldest_events_are_dropped_and_counted():
     assert slow.started.wait(30)
     for number in range(1, 100):
         monitors.write(window(number))
-    slow.go_on.set()
-    with pytest.warns(RuntimeWarning, match="slower than the training: 89 events were dropped"):
+    with told() as texts:
+        slow.go_on.set()
         monitors.end({"reason": "finished"})
+    assert "slower than the training: 89 events were dropped" in texts[0]
     first, dropped, *rest = slow.taken
     assert (first, dropped.count) == (window(0), 89)
     assert isinstance(dropped, EventsDropped)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from events_of import START, TIMING, facts, windows
+from events_of import START, TIMING, ended, facts, windows
 from prometheus_client.parser import text_string_to_metric_families
 
 from distkeras.events import (
@@ -42,7 +43,9 @@ EVENTS = [
     WorkerLost(1, 30.0, START + 5.2),
     Epoch(0, {"loss": 0.5, "val_loss": 0.25}, 160, 4.0, START + 5.3),
     ServerRestored([4, 4], [False, False], 80, 8, START + 6),
-    *windows(8, 12, start=START + 10),
+    *windows(8, 10, start=START + 10),
+    ended(1, 100, START + 12.5),
+    *windows(10, 12, start=START + 10),
 ]
 
 
@@ -76,9 +79,10 @@ def test_a_scrape_of_the_driver_has_the_sums_of_the_events_and_the_same_as_that_
     assert found["distkeras_worker_exchange_seconds_total", "1"] == pytest.approx(10 * TIMING.exchanging)
     assert found["distkeras_worker_sent_bytes_total", "1"] == 10 * TIMING.bytes_out
     assert (found["distkeras_worker_state", "0"], found["distkeras_worker_state", "1"]) == (1, 2)
-    assert found["distkeras_metric_loss", None] == pytest.approx(sum(1 / (1 + n) for n in range(8, 12)) / 4)
+    assert found["distkeras_metric_loss", None] == pytest.approx(sum(1 / (1 + n) for n in range(10, 12)) / 2)
     assert found["distkeras_validation_loss", None] == 0.25
-    assert found["distkeras_center_epochs", None] == 1
+    assert found["distkeras_center_epochs", None] == 2
+    assert found["distkeras_rows_per_second", None] == 40.0
     assert found["distkeras_server_memory_bytes", None] == 2 * 10**6
     assert found["distkeras_server_apply_p99_seconds", None] == 1.02
     assert found["distkeras_center_norm", None] == 5.0
@@ -110,6 +114,12 @@ def test_the_board_for_grafana_asks_for_names_that_are_exported():
     assert len(board["panels"]) >= 8
     assert len(names) >= 15
     assert names <= exported
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    table = page.partition("### Prometheus")[2].partition("\n### ")[0]
+    assert {*re.findall(r"`(distkeras_\w+)`", table)} == exported - {
+        "distkeras_metric_accuracy",
+        "distkeras_staleness_count",
+    }
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 

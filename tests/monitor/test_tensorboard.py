@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 
 import pytest
-from events_of import START, facts, windows
+from events_of import START, ended, facts, windows
 
 from distkeras.events import ServerRestored, ServerStatus
 from distkeras.monitor import TensorBoard, event_file
@@ -42,7 +42,7 @@ def test_curves_are_means_by_second_over_the_rows_of_the_center(tmp_path, read):
     seen = windows(0, 20)  # Four windows a second, in five seconds.
     status = ServerStatus(0, 10**6, 1.0, 3, 20, 0.1, 0.01, 0.02, 5, 6, 2.5, float("nan"), START + 5)
     board.take(seen[:7])
-    board.take([*seen[7:], status])
+    board.take([ended(0, 70, seen[6].timestamp), *seen[7:], status])  # In the middle of a second.
     board.take([Epoch(0, {"loss": 0.5, "val_loss": 0.7}, 200, 5.0, START + 5.2)])
     board.take([CenterEvaluated(200, 20, {"loss": 0.6}, START + 5.3)])
     board.end({"reason": "finished"})
@@ -73,7 +73,8 @@ def test_points_after_a_restart_of_the_server_are_dropped_and_drawn_again(tmp_pa
     board = TensorBoard(tmp_path)
     board.begin(facts())
     again = windows(8, 16, loss=lambda number: 100.0, start=START + 10)
-    board.take([*windows(0, 16), ServerRestored([4, 4], [False, False], 80, 8, START + 5), *again])
+    board.take([*windows(0, 16), ended(0, 160, START + 3.9)])
+    board.take([ServerRestored([4, 4], [False, False], 80, 8, START + 5), *again])
     board.end({"reason": "finished"})
     for name in ("center", "worker-0", "worker-1"):
         loss = read(tmp_path / name)["loss"]

@@ -46,6 +46,8 @@ class Curves:
         self._behind = training.behind
         self._rollup = Rollup()
         self._sums: dict[int, _Sum] = {}
+        self._held: Second | None = None
+        self._held_sums: dict[int, _Sum] = {}
         members = training.members if training.members > 1 else 0
         self._own = dict.fromkeys(range(members), training.behind // max(1, members))  # Rows of each member.
 
@@ -61,12 +63,13 @@ class Curves:
             yield self._epoch(event)
             return
         for rolled in self._rollup.add(event):
-            yield from self._points(rolled)
+            yield from self._points(rolled, is_cut=isinstance(event, EpochEnded))
         if isinstance(event, Window):
             self._sums.setdefault(event.worker, _Sum()).add(event)
             if event.worker in self._own:
                 self._own[event.worker] += event.samples
         elif isinstance(event, ServerRestored):
+            yield from self._close()
             # Exact for windows of one length. The ends of epochs say the rest.
             commits = max(1, sum(event.commits))
             self._own = {worker: event.samples * event.commits[worker] // commits for worker in self._own}
@@ -77,18 +80,30 @@ class Curves:
         """Yield the points of what is left, at the end."""
         for rolled in self._rollup.flush():
             yield from self._points(rolled)
+        yield from self._close()
 
-    def _points(self, rolled: Rolled) -> Iterator[Point]:
+    def _points(self, rolled: Rolled, *, is_cut: bool = False) -> Iterator[Point]:
         if isinstance(rolled, Second):
-            yield from self._second(rolled)
+            # The end of an epoch cuts a second in two, which are one point.
+            if self._held is not None and self._held.start != rolled.start:
+                yield from self._close()
+            for worker, own in self._sums.items():
+                self._held_sums.setdefault(worker, _Sum()).join(own)
+            self._held, self._sums = rolled, {}
+            if not is_cut:
+                yield from self._close()
         elif isinstance(rolled, ServerStatus):
             yield Point(None, self.samples(), rolled.timestamp, _of_server(rolled))
         elif isinstance(rolled, CenterEvaluated):
             values = {f"val_{name}": value for name, value in rolled.metrics.items()}
             yield Point(None, self._behind + rolled.samples, rolled.timestamp, values)
 
-    def _second(self, second: Second) -> Iterator[Point]:
-        sums, self._sums = self._sums, {}
+    def _close(self) -> Iterator[Point]:
+        """Yield the points of the second that is held."""
+        second, sums = self._held, self._held_sums
+        self._held, self._held_sums = None, {}
+        if second is None:
+            return
         samples, end = self._behind + second.samples, second.start + second.seconds
         center = _Sum()
         for worker in sorted(sums):

@@ -95,7 +95,7 @@ class Gauges:
         self._servers: dict[int, ServerStatus] = {}
         self._snapshot: SnapshotWritten | None = None
         self._epochs = 0
-        self._rate = 0.0
+        self._rate, self._start = 0.0, -math.inf
 
     def add(self, rolled: Rolled) -> None:
         """Take a rollup."""
@@ -144,7 +144,9 @@ class Gauges:
         return [*bounds, ("+Inf", float(counts[-1]))]
 
     def _second(self, second: Second) -> None:
-        self._rate = second.rows / second.seconds
+        # The end of an epoch cuts a second in two.
+        before = self._rate if self._start == second.start else 0.0
+        self._rate, self._start = before + second.rows / second.seconds, second.start
         self._take_metrics(second.metrics, "metric")
         self._staleness += [0] * (len(second.staleness) - len(self._staleness))
         for place, count in enumerate(second.staleness):

@@ -139,7 +139,7 @@ class _Followed:
                 self._take()
             self._take()
             self._monitor.end(self._result)
-        except Exception as error:
+        except BaseException as error:  # Also a `sys.exit()`, which would end this thread without a word.
             self._is_off = True
             self._events.clear()
             last = without_secrets(traceback.format_exception_only(error)[-1].strip())
