@@ -62,7 +62,8 @@ class RingleaderASGD(Algorithm):
             return center
         if waiting[worker]:
             mean += change / state["entries"].astype(center.dtype)
-        else:  # It has completed the table.
+        else:  # It has completed the table. Who still waits has left before its step of the last one.
+            state["table"][waiting], counts[waiting] = 0, 0
             waiting[:] = counts > 0
             state["entries"][:] = waiting.sum()
             np.divide(state["table"].sum(axis=0), state["entries"][0], out=mean)
