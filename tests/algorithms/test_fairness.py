@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from driving import Job
 
 from distkeras.algorithms import REGISTRY, RescaledASGD, RingleaderASGD, is_fair
+from distkeras.center import restore_snapshot, take_snapshot
+from distkeras.center.requests import Leave
+from distkeras.center.snapshot import read
 from distkeras.simulation import Exponential, Quadratic, simulate
 
 FREQUENCIES = (10.0, 1.0)
@@ -96,6 +101,50 @@ class WholeTable(RingleaderASGD):
 def test_planted_fault_in_a_fair_rule_is_found(fault):
     with pytest.raises(AssertionError):
         check_fair(fault())
+
+
+def ringleader(num_workers):
+    job = Job(RingleaderASGD(), [0.0], num_workers)
+
+    def commit(worker, delta):
+        before = job.weights[0]
+        job.local[worker] = job.anchor[worker] + np.float32(delta)
+        job.exchange(worker)
+        return float(job.weights[0] - before)
+
+    return job, commit
+
+
+def test_ringleader_does_not_wait_for_a_worker_that_has_left():
+    job, commit = ringleader(3)
+    assert [commit(0, 1.0), commit(1, 3.0)] == [0, 0]
+    job.center.handle(Leave(2))
+    assert commit(0, 3.0) == 2.5  # the means are 2 and 3; the next commit completes the table
+    job.center.handle(Leave(1))  # before its step
+    assert commit(0, 7.0) == 7.0  # alone
+
+
+def test_ringleader_counts_the_replacement_of_a_worker_as_the_worker():
+    job, commit = ringleader(2)
+    assert commit(0, 4.0) == 0
+    job.join(0)
+    assert commit(0, 2.0) == 0
+    assert commit(1, 1.0) == 2.0  # (4 + 2) / 2 and 1
+
+
+def test_a_restored_ringleader_goes_on_in_the_middle_of_its_table():
+    (job, commit), (other, commit_other) = ringleader(3), ringleader(3)
+    for worker, delta in ((0, 1.0), (1, 2.0), (0, 5.0), (2, 3.0), (2, 8.0), (0, 2.0)):
+        commit(worker, delta)
+    file = io.BytesIO()
+    take_snapshot(job.center, {}).write(file)
+    restore_snapshot(other.center, read(io.BytesIO(file.getvalue())), 0)
+    for worker in other.workers:
+        other.join(worker)
+        other.sequence[worker] = job.sequence[worker]
+        other.local[worker], other.anchor[worker] = job.local[worker].copy(), job.anchor[worker].copy()
+    for worker, delta in ((0, 4.0), (1, 1.0), (2, 2.0), (1, 6.0), (0, 3.0)):
+        assert commit(worker, delta) == commit_other(worker, delta)
 
 
 @pytest.mark.parametrize("num_workers", [2, 5])

@@ -149,6 +149,14 @@ def test_parameters_in_the_unstable_region_are_warned_of():
         distkeras.DOWNPOUR(model(), keras.optimizers.SGD(0.1), "mse", num_workers=20, communication_window=10)
 
 
+def test_sparseloco_without_a_codec_is_warned_of():
+    with pytest.warns(UserWarning, match="SparseLoCo lets fade.*compression=None"):
+        distkeras.SparseLoCo(model(), keras.optimizers.SGD(0.1), "mse")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        distkeras.SparseLoCo(model(), keras.optimizers.SGD(0.1), "mse", compression="chunktopk")
+
+
 def test_overlap_doubles_the_delay_that_the_warning_counts():
     options = {"num_workers": 4, "communication_window": 5}
     with warnings.catch_warnings():

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distkeras.algorithms import DCASGD, DOWNPOUR, EASGD, DelayedNesterov, LocalSGD, StreamingDiLoCo
+from distkeras.algorithms import (
+    DCASGD,
+    DOWNPOUR,
+    EASGD,
+    DelayedNesterov,
+    LocalSGD,
+    RingleaderASGD,
+    StreamingDiLoCo,
+)
 from distkeras.center import CenterConfig, Fragments
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.server import ServerSetup
@@ -43,6 +51,7 @@ def test_what_needs_a_vector_for_each_worker_is_counted():
     assert vectors(LocalSGD(), 16, shared_memory=True) == 2 + 16 + 1  # The messages lie in shared memory.
     assert vectors(DOWNPOUR(), 16, follows=True) == 2 + 16 + 16
     assert vectors(DCASGD(), 16) >= 2 + 16
+    assert vectors(RingleaderASGD(), 16) == pytest.approx(2 + 16 + 1, abs=0.1)  # its table and its mean
     assert vectors(DOWNPOUR(), 16, compression=Int8()) > 2 + 16
 
 

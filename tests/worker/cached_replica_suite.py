@@ -212,7 +212,7 @@ def moves(replica, count):
 
 def test_an_ordered_learning_rate_holds_at_once_without_another_compilation():
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=1.0)
-    with replica_from_cache(linear(optimizer), 0, momentum=1e-6) as cached:
+    with replica_from_cache(linear(optimizer), 0, 1e-6) as cached:
         replica = cached.replica
         np.testing.assert_allclose(moves(replica, 2), [0.5, 0.5], rtol=1e-4)
         replica.metrics()

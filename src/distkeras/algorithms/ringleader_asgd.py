@@ -17,9 +17,9 @@ class RingleaderASGD(Algorithm):
 
     The server adds deltas to the table, `G_i <- G_i + d; n_i <- n_i + 1`, until every worker has an entry.
     Then each worker has one step, in the order in which they arrive: the first one is that of the delta
-    that has completed the table, and a delta enters the table before its step. What comes from a worker that
-    has had its step goes into the next table. So fast and slow workers have equal parts in the center, and
-    the staleness is at most `2 N - 2`.
+    that has completed the table, and a delta enters the table before its step (our reading). What comes from
+    a worker that has had its step goes into the next table. So fast and slow workers have equal parts in the
+    center, and the staleness is at most `2 N - 2`.
 
     Nobody waits: a worker whose delta was buffered continues from the center. The server does not wait for
     workers that have left or are lost. Deltas in an incomplete table at the end of the training have no
@@ -62,7 +62,8 @@ class RingleaderASGD(Algorithm):
             return center
         if waiting[worker]:
             mean += change / state["entries"].astype(center.dtype)
-        else:  # It has completed the table.
+        else:  # It has completed the table. Who still waits has left before its step of the last one.
+            state["table"][waiting], counts[waiting] = 0, 0
             waiting[:] = counts > 0
             state["entries"][:] = waiting.sum()
             np.divide(state["table"].sum(axis=0), state["entries"][0], out=mean)

@@ -15,11 +15,12 @@ class SparseLoCo(Algorithm):
 
     In the worker, as part of compression: `e <- beta e + d; m = Q(TopK(e)); e <- e - m`. The trainer's
     `compression=` is the codec Q(TopK): give `"chunktopk"`, 128 of each 4096 values in 2 bits, or
-    `ChunkTopK(density=0.02)`. Without compression nothing is dropped, `m = d`, and it is LocalSGD.
+    `ChunkTopK(density=0.02)`. Without compression nothing is dropped, `m = d`, and it is LocalSGD: a
+    trainer warns.
 
     Made for an adaptive inner optimizer (AdamW). The replacement of a worker starts with `e = 0`. A value in
-    2 bits is a sign and the mean of the larger or of the smaller half of the values that are sent; the paper
-    does not say how it chooses its levels.
+    2 bits is a sign and the mean of the larger or of the smaller half of the values that are sent: these
+    levels are our choice.
 
     Args:
         communication_window: minibatch steps between two rounds; 15 to 250 in the paper.

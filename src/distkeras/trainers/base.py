@@ -45,6 +45,7 @@ from distkeras.trainers.checks import (
     check_tensors,
     elastic_of,
     levels_to_user,
+    warn_without_codec,
 )
 from distkeras.trainers.exclusive import one_at_a_time
 from distkeras.trainers.fingerprint import describe_compiled, settings_of
@@ -144,6 +145,7 @@ class Trainer(WithoutOldNames):
         self.compression = codecs.get(compression)
         if self.compression is not None:
             check_compressible(algorithm.for_workers(num_workers))
+        warn_without_codec(algorithm, self.compression)
         if metrics is None and loss is not None and len(getattr(keras_model, "outputs", None) or [loss]) == 1:
             metrics = ["accuracy"]
         self.keras_model = keras_model

@@ -150,6 +150,17 @@ def check_codec(codec: Codec | None, layout: Layout) -> None:
         )
 
 
+def warn_without_codec(algorithm: Algorithm, codec: Codec | None) -> None:
+    """Warn of an algorithm whose residual fades where nothing leaves one: it is then another one."""
+    if codec is None and algorithm.residual_decay < 1:
+        warnings.warn(
+            f"{algorithm.name} lets fade what compression drops, and without compression nothing is dropped: "
+            'give `compression="chunktopk"`, or choose LocalSGD. Received: compression=None',
+            UserWarning,
+            stacklevel=levels_to_user(),
+        )
+
+
 def check_optimizer(
     model: keras.Model,
     worker_optimizer: str | keras.optimizers.Optimizer | None,
