@@ -142,18 +142,12 @@ def measure(windows: list[int], turns: int, rounds: int) -> Iterator[dict[str, A
         yield row
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--windows", default="1,5,32")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=8, help="commits of each worker")
-    options = parser.parse_args()
+def report(windows: list[int], turns: int, rounds: int) -> dict[str, Any]:
+    """Measure each window, with its machine."""
     import jax
     import keras
 
-    windows = [int(window) for window in options.windows.split(",")]
-    report = {
+    return {
         "python": platform.python_version(),
         "jax": jax.__version__,
         "keras": keras.__version__,
@@ -162,9 +156,19 @@ def main() -> None:
         "load": os.getloadavg()[0],
         "num_workers": NUM_WORKERS,
         "batch_size": BATCH_SIZE,
-        "windows": list(measure(windows, options.turns, options.rounds)),
+        "windows": list(measure(windows, turns, rounds)),
     }
-    print(json.dumps(report))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--windows", default="1,5,32")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8, help="commits of each worker")
+    options = parser.parse_args()
+    windows = [int(window) for window in options.windows.split(",")]
+    print(json.dumps(report(windows, options.turns, options.rounds), indent=2))
 
 
 if __name__ == "__main__":

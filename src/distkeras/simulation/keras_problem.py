@@ -148,13 +148,7 @@ class KerasProblem:
     ) -> Iterator[tuple[Vector, int]]:
         first = replicas[0]
         self._check_momentum(first)
-        vectorized = self._vectorized.get(bool(first.momentum))
-        if vectorized is None:
-            if not isinstance(self._model, JaxModel):
-                raise TypeError(f"Expected a model on JAX. Received: {self._model!r}")
-            vectorized = self._vectorized[bool(first.momentum)] = Vectorized(
-                self._model, self._local, self._state, bool(first.momentum), (self._x, self._y)
-            )
+        vectorized = self._vectorized_for(bool(first.momentum))
         size = self._batch.of(first.num_workers)
         batches = [
             np.reshape([self._rows(replica) for _ in range(steps)], (-1, size))
@@ -163,6 +157,15 @@ class KerasProblem:
         ends = vectorized.train(weights, batches, replicas)
         rows = [steps * size for steps in num_steps]
         return zip(ends, rows, strict=True)
+
+    def _vectorized_for(self, momentum: bool) -> Vectorized:
+        if not isinstance(self._model, JaxModel):
+            raise TypeError(f"Expected a model on JAX. Received: {self._model!r}")
+        if momentum not in self._vectorized:
+            on_device = [other.data for other in self._vectorized.values()]
+            data = on_device[0] if on_device else (self._x, self._y)
+            self._vectorized[momentum] = Vectorized(self._model, self._local, self._state, momentum, data)
+        return self._vectorized[momentum]
 
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
         """Train `num_steps` minibatches of the worker's share."""

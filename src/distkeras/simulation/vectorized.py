@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distkeras.algorithms import Vector
-from distkeras.simulation.gradients import Array, Arrays, JaxModel
+from distkeras.simulation.gradients import Arrays, JaxModel
 from distkeras.simulation.problem import Replica
 
 Rows = npt.NDArray[np.intp]
@@ -90,16 +90,19 @@ class Vectorized:
         kept: the optimizer's variables that a worker begins with.
         momentum: whether each worker has a velocity, for Nesterov's step.
         data: inputs and targets, shape (rows, ...).
+
+    Attributes:
+        data: the same on the device.
     """
 
     def __init__(
-        self, model: JaxModel, local: Arrays, kept: Arrays, momentum: bool, data: tuple[Array, Array]
+        self, model: JaxModel, local: Arrays, kept: Arrays, momentum: bool, data: tuple[Any, Any]
     ) -> None:
         import jax
         from jax import numpy as jnp
 
         self._model, self._has_momentum = model, momentum
-        self._data = tuple(jnp.asarray(array) for array in data)
+        self.data = jnp.asarray(data[0]), jnp.asarray(data[1])
         if momentum:
             kept = [np.zeros(variable.shape, np.float32) for variable in model.trainable]
         self._num_local = len(local)
@@ -136,7 +139,7 @@ class Vectorized:
         if jax.default_backend() != "cpu":
             return _within(DEVICE_BYTES, size)
         before = [np.zeros(segment.shape, np.float32) for segment in self._model.layout.segments()]
-        x, y = (jax.ShapeDtypeStruct((batch_size, *array.shape[1:]), array.dtype) for array in self._data)
+        x, y = (jax.ShapeDtypeStruct((batch_size, *array.shape[1:]), array.dtype) for array in self.data)
         # A convolution with other weights for each worker is one in groups, which is slow on a CPU.
         program = jax.make_jaxpr(self._step)((before, self._stack.initial), x, y, (1.0, 0.0))
         return 1 if "conv_general_dilated" in str(program) else _within(CPU_BYTES, size)
@@ -158,7 +161,7 @@ class Vectorized:
             places[worker], fresh[worker] = self._stack.row_of(replica)
         rates = np.float32(replicas[0].learning_rate), np.float32(replicas[0].momentum)
         self._stack.arrays, ends = self._program(
-            self._stack.arrays, stacked, (places, fresh, minibatches, lengths), rates, self._data
+            self._stack.arrays, stacked, (places, fresh, minibatches, lengths), rates, self.data
         )
         return ends
 
