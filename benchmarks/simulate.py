@@ -1,9 +1,10 @@
 """Speed of the simulator: commits a second on the 1-d quadratic, and memory a worker on an MLP. JSON out.
 
-python benchmarks/simulate.py [--num-commits 20000] [--jobs 2]
+python benchmarks/simulate.py [--num-commits 20000] [--jobs 2] [--model]
 
 `quadratic_commits_per_second` is that of one process; `center_alone` is how many commits the center handles
 without a simulation, which no simulation can exceed. With `--jobs`, as many processes simulate a seed each.
+`--model` measures a real model instead: see `simulate_model.py`.
 """
 
 from __future__ import annotations
@@ -116,7 +117,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num-commits", type=int, default=20_000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one seed each")
+    parser.add_argument("--model", action="store_true", help="a real model of 256 workers, on JAX")
     options = parser.parse_args()
+    if options.model:
+        import simulate_model
+
+        print(json.dumps(simulate_model.report([1, 5, 32], turns=5, rounds=8), indent=2))
+        return
     num_commits: int = options.num_commits
     commits_per_second(8, 1000)  # warm the caches
     report = {

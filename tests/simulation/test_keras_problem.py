@@ -14,6 +14,22 @@ def test_importing_the_simulator_does_not_import_keras():
     assert run.stdout.split() == ["False", "False"]
 
 
+def test_the_simulator_needs_neither_spark_nor_a_backend_that_it_does_not_use():
+    code = """
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pyspark", "pandas", "pyarrow", "tensorflow", "torch", "matplotlib"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Without())
+from distkeras.algorithms import DynSGD
+from distkeras.simulation import KerasProblem, Quadratic, simulate
+print(simulate(DynSGD(communication_window=1), Quadratic(), num_workers=2, num_commits=8).losses[-1] < 0.5)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True"]
+
+
 @functools.cache
 def linear():
     import keras

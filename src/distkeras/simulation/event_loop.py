@@ -33,8 +33,8 @@ POLL_EVERY = 1024
 class Simulation:
     """Runs the workers of one job in the order in which their messages arrive.
 
-    A window is trained when its commit arrives, from the weights stored for its worker: nothing can change
-    them in between.
+    A window is trained when its commit arrives, or before, from the weights stored for its worker: nothing
+    can change them in between.
 
     Attributes:
         server: the process of the server.
@@ -64,7 +64,8 @@ class Simulation:
         self._active: set[int] = set()  # Workers that have not left.
         self._idle: list[int] = []  # Machines of an elastic training without a share.
         self._transit = Transit()
-        self._exchanges = Exchanges(self.problem, self.config)
+        # A restarted server may not know a message that had arrived.
+        self._exchanges = Exchanges(self.problem, self.config, safe=math.isinf(self.outages.server))
         self._num_fragments = self.config.num_fragments
         self._joined: tuple[int, Vector] | None = None
 
@@ -182,6 +183,7 @@ class Simulation:
     def _stop(self, up: float) -> None:
         """Stop all workers; they join again at `up`."""
         self._transit.drop_messages()
+        self._exchanges.drop()
         for worker in sorted(self._active):
             self._send_word(worker, up)
         self.recorder.num_stopped += 1
@@ -254,6 +256,7 @@ class Simulation:
             state.sent_at, state.seconds = needs_it + (seconds - early), seconds
             num_bytes = self.links.commit_bytes(worker, state.sequence + 1)
             self._transit.push(state.sent_at + self.links.seconds(num_bytes), worker, Arrival.COMMIT)
+            self._exchanges.begin(worker, state)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
         if arrival is Arrival.COMMIT:
@@ -362,7 +365,7 @@ class Simulation:
         account = state.account
         account.bytes_in += num_bytes
         start = state.local
-        self._exchanges.take_up(state, answer)
+        self._exchanges.take_up(worker, state, answer)
         received = self.clock.now + self.links.seconds(num_bytes)
         state.weights = start if self.config.overlap is True and start is not None else state.adopted
         account.blocked = self.clock.now - account.handled

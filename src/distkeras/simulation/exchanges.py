@@ -8,6 +8,7 @@ from distkeras.center.answers import Exchanged
 from distkeras.center.fragments import steps_before
 from distkeras.center.requests import Exchange
 from distkeras.center.worker_side import WorkerSide
+from distkeras.simulation.begun import Begun
 from distkeras.simulation.problem import Problem
 from distkeras.simulation.state import Worker
 
@@ -18,16 +19,17 @@ class Exchanges:
     Args:
         problem: the problem to train.
         config: settings of the center.
+        safe: whether no worker whose message has arrived can lose its reply for good.
 
     Attributes:
         late: steps that a worker trains from a message to the use of its reply.
     """
 
-    def __init__(self, problem: Problem, config: CenterConfig) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem, config: CenterConfig, safe: bool) -> None:
         self._side = WorkerSide(config.algorithm, config.trainable_of(problem.initial.size), config.fragments)
         self._fragments = config.fragments
         self._num_fragments, self.late = config.num_fragments, config.overlap_steps
+        self._begun = Begun(problem, self._steps_after_next if self.late and safe else None)
 
     def next_steps(self, state: Worker) -> int:
         """Return the steps from the worker's last commit to the next."""
@@ -35,10 +37,23 @@ class Exchanges:
             return state.next_window
         return steps_before(state.sequence + 1, state.next_window, self._num_fragments, self.late)
 
+    def _steps_after_next(self, state: Worker) -> int:
+        """Return the steps that the worker trains from its next message to its reply."""
+        following = steps_before(state.sequence + 2, state.next_window, self._num_fragments, self.late)
+        return min(self.late, following)
+
+    def begin(self, worker: int, state: Worker) -> None:
+        """Expect the worker's window, whose start and length `state` has."""
+        self._begun.begin(worker, state)
+
+    def drop(self) -> None:
+        """Forget the windows that have begun: all workers have failed."""
+        self._begun.drop()
+
     def train(self, worker: int, state: Worker) -> None:
         """Train the worker's window and make its commit."""
         fragment = state.sequence % self._num_fragments
-        local, samples = self._problem.train(state.weights, state.window - state.trained, state.replica)
+        local, samples = self._begun.window(worker)
         if state.weights is not state.adopted:  # The window began before the reply, which has come since.
             local = state.adopted + (local - state.weights)
         state.samples += samples
@@ -63,7 +78,7 @@ class Exchanges:
             window_samples=state.samples,
         )
 
-    def take_up(self, state: Worker, answer: Exchanged) -> None:
+    def take_up(self, worker: int, state: Worker, answer: Exchanged) -> None:
         """Set what the worker continues from and its anchor; before, train the steps that overlap."""
         if state.local is None or state.message is None:
             raise RuntimeError("A reply arrived for a commit that was never sent.")
@@ -71,7 +86,7 @@ class Exchanges:
         state.trained = state.samples = 0
         if self.late:
             state.trained = min(self.late, self.next_steps(state))
-            state.local, state.samples = self._problem.train(state.local, state.trained, state.replica)
+            state.local, state.samples = self._begun.late(worker, state.local, state.trained, state)
         memory = state.memory[fragment]
         adopted = self._side.adopted(state.local, state.message, answer, fragment, memory)
         anchor = self._side.anchor(adopted, answer)

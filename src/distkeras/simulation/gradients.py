@@ -90,21 +90,32 @@ class JaxModel(Differentiable):
 
     def _variables(self, weights: Any, local: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         segments = list(self.layout.segments())[len(self.trainable) :]
-        pieces = iter([weights[segment.elements].reshape(segment.shape) for segment in segments])
-        others = iter(local)
-        return self._split(weights), [next(pieces if floating else others) for floating in self._floating]
+        pieces = [weights[segment.elements].reshape(segment.shape) for segment in segments]
+        return self._split(weights), self._merged(pieces, local)
+
+    def _merged(self, statistics: Sequence[Any], local: Sequence[Any]) -> list[Any]:
+        """Return the variables that are not trained, in the model's order."""
+        pieces, others = iter(statistics), iter(local)
+        return [next(pieces if floating else others) for floating in self._floating]
+
+    def objective(self, trainable: Any, statistics: Any, local: Any, x: Any, y: Any) -> Any:
+        """Return the loss, the new statistics and the new local variables: a pure function of lists."""
+        from jax import numpy as jnp
+
+        output, others, losses = self.model.stateless_call(
+            trainable, self._merged(statistics, local), x, training=True, return_losses=True
+        )
+        statistics = _where(others, self._floating)
+        local = _where(others, [not floating for floating in self._floating])
+        return jnp.mean(self.loss(y, output)) + sum(losses), (statistics, local)
 
     def _objective(self, trainable: Any, statistics: Any, local: Any, x: Any, y: Any) -> Any:
         from jax import numpy as jnp
 
         split, others = self._variables(jnp.concatenate((trainable, statistics)), local)
-        output, others, losses = self.model.stateless_call(
-            split, others, x, training=True, return_losses=True
-        )
-        statistics = [value.ravel() for value in _where(others, self._floating)]
-        local = _where(others, [not floating for floating in self._floating])
-        flat = jnp.concatenate(statistics) if statistics else jnp.zeros(0)
-        return jnp.mean(self.loss(y, output)) + sum(losses), (flat, local)
+        loss, (statistics, local) = self.objective(split, _where(others, self._floating), local, x, y)
+        flat = [value.ravel() for value in statistics]
+        return loss, (jnp.concatenate(flat) if flat else jnp.zeros(0), local)
 
     def _output(self, weights: Any, local: Any, x: Any) -> Any:
         return self.model.stateless_call(*self._variables(weights, local), x, training=False)[0]

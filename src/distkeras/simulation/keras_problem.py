@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +12,10 @@ import numpy.typing as npt
 from distkeras.algorithms import Vector
 from distkeras.center import Layout
 from distkeras.simulation.batch_size import BatchSize
-from distkeras.simulation.gradients import differentiable
+from distkeras.simulation.gradients import JaxModel, differentiable
 from distkeras.simulation.partition import Partition, Rows
-from distkeras.simulation.problem import Replica
+from distkeras.simulation.problem import Replica, TrainMany
+from distkeras.simulation.vectorized import Vectorized
 
 Array = npt.NDArray[Any]
 
@@ -50,6 +51,9 @@ class KerasProblem:
             that differ in labels and size, see `Partition`.
         alpha: for `"labels"`, the concentration of the Dirichlet distribution: the smaller, the more the
             shares differ.
+        vectorize: whether the windows of many workers are trained by one compiled call, on JAX. The data
+            then stay on its device, and so does what a worker keeps between windows. TensorFlow and PyTorch
+            train one window after another in any case.
 
     Raises:
         ValueError: the model is not built, arrays have different lengths, or a number is out of range.
@@ -78,6 +82,7 @@ class KerasProblem:
         metrics: Sequence[Any] = (),
         partition: Literal["rows", "labels"] = "rows",
         alpha: float = 1.0,
+        vectorize: bool = True,
     ) -> None:
         import keras
 
@@ -96,6 +101,8 @@ class KerasProblem:
         self._model = differentiable(model, self._loss, optimizer)
         self._optimizer = optimizer
         self._initial, self._local, self._state = self._model.initial()
+        self._vectorize = vectorize and isinstance(self._model, JaxModel)
+        self._vectorized: dict[bool, Vectorized] = {}  # Without and with a velocity for each worker.
 
     @property
     def initial(self) -> Vector:
@@ -129,13 +136,42 @@ class KerasProblem:
         """Write the weights of a center into the model."""
         self._model.load(weights)
 
+    @property
+    def train_many(self) -> TrainMany | None:
+        """Train the windows of many workers by one compiled call; `None` where they are trained in turn."""
+        # A subclass that trains in its own way is obeyed.
+        own = type(self).train is not KerasProblem.train
+        return None if own or not self._vectorize else self._train_many
+
+    def _train_many(
+        self, weights: Sequence[Vector], num_steps: Sequence[int], replicas: Sequence[Replica]
+    ) -> Iterator[tuple[Vector, int]]:
+        first = replicas[0]
+        self._check_momentum(first)
+        vectorized = self._vectorized_for(bool(first.momentum))
+        size = self._batch.of(first.num_workers)
+        batches = [
+            np.reshape([self._rows(replica) for _ in range(steps)], (-1, size))
+            for steps, replica in zip(num_steps, replicas, strict=True)
+        ]
+        ends = vectorized.train(weights, batches, replicas)
+        rows = [steps * size for steps in num_steps]
+        return zip(ends, rows, strict=True)
+
+    def _vectorized_for(self, momentum: bool) -> Vectorized:
+        if not isinstance(self._model, JaxModel):
+            raise TypeError(f"Expected a model on JAX. Received: {self._model!r}")
+        if momentum not in self._vectorized:
+            on_device = [other.data for other in self._vectorized.values()]
+            data = on_device[0] if on_device else (self._x, self._y)
+            self._vectorized[momentum] = Vectorized(self._model, self._local, self._state, momentum, data)
+        return self._vectorized[momentum]
+
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
         """Train `num_steps` minibatches of the worker's share."""
-        if self._optimizer is not None and replica.momentum:
-            raise ValueError(
-                "The algorithm adds Nesterov momentum of its own: leave out the problem's `optimizer`. "
-                f"Received: optimizer={self._optimizer!r}, momentum={replica.momentum}"
-            )
+        if self._vectorize:
+            return next(self._train_many([weights], [num_steps], [replica]))
+        self._check_momentum(replica)
         split = self.num_trainable
         weights = weights.copy()
         memory = replica.memory
@@ -169,6 +205,13 @@ class KerasProblem:
             for metric in self._metrics:
                 metric.update_state(batch, output)
         return {"loss": total / len(x), **{metric.name: float(metric.result()) for metric in self._metrics}}
+
+    def _check_momentum(self, replica: Replica) -> None:
+        if self._optimizer is not None and replica.momentum:
+            raise ValueError(
+                "The algorithm adds Nesterov momentum of its own: leave out the problem's `optimizer`. "
+                f"Received: optimizer={self._optimizer!r}, momentum={replica.momentum}"
+            )
 
     def _step(self, trainable: Vector, gradient: Vector, replica: Replica) -> None:
         """Move `trainable` in place."""

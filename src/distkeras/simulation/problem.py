@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -44,8 +45,25 @@ class Replica:
         return np.random.default_rng(self.seed)
 
 
+class TrainMany(Protocol):
+    """`Problem.train` for many workers of one simulation at once."""
+
+    def __call__(
+        self, weights: Sequence[Vector], num_steps: Sequence[int], replicas: Sequence[Replica], /
+    ) -> Iterable[tuple[Vector, int]]:
+        """Return what `train` would return for each worker, in order; an iterator may wait for each.
+
+        No worker comes twice, and `weights` must not change.
+        """
+        ...
+
+
 class Problem(Protocol):
-    """A problem to train. `Quadratic` is the shortest example."""
+    """A problem to train. `Quadratic` is the shortest example.
+
+    A problem may also have an attribute `train_many`, a `TrainMany` or `None`. Its windows are then trained
+    together, before their commits are due; the results must be those of `train`, one worker after another.
+    """
 
     @property
     def initial(self) -> Vector:
