@@ -26,7 +26,7 @@ from distkeras.events import (
 )
 from distkeras.monitor.dashboard.buckets import MOST, Buckets
 from distkeras.monitor.dashboard.crew import ENDED, PARTS, Crew
-from distkeras.monitor.dashboard.figures import listed, plain, rates_of, span_of
+from distkeras.monitor.dashboard.figures import LONG, listed, plain, rates_of, span_of
 from distkeras.monitor.dashboard.servers import Servers
 from distkeras.monitor.dashboard.wording import said
 from distkeras.runs.event_files import CenterEvaluated, RunResumed
@@ -270,7 +270,7 @@ class Picture:
     def _columns(self, since: int) -> dict[str, Any]:
         buckets, indices = self.buckets, self.crew.indices()
         work = buckets.grid("work", indices, parts=(len(_KEPT),))
-        rows = rates_of(buckets, work[..., 0], since)
+        rows = rates_of(buckets, work[..., 0], since, LONG)
         spent = work[since:, :, 1:].sum(axis=1)
         places = {index: place for place, index in enumerate(indices)}
         bands = np.quantile(rows, (0.1, 0.5, 0.9), axis=1) if len(indices) > MOST_NAMED else ()
@@ -292,7 +292,7 @@ class Picture:
         buckets = self.buckets
         if not buckets.count or not indices:
             return {}
-        since = max(0, buckets.count - span_of(buckets))
+        since = max(0, buckets.count - span_of(buckets, LONG))
         work = buckets.grid("work", indices, since, (len(_KEPT),)).sum(axis=0)
         rates = {"rate": listed(work[:, 0] / float(buckets.seconds(since).sum()), 1)}
         return rates | {part: listed(work[:, place], 3) for place, part in enumerate(SHARES, start=1)}
