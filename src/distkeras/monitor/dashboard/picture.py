@@ -181,17 +181,18 @@ class Picture:
         self._epochs = [each for each in self._epochs if each["epoch"] < epochs]
         self._resets += 1
 
-    def head(self, rows: int | None, epochs: int | None) -> dict[str, Any]:
+    def head(self, rows: int | None, epochs: int | None, first: int = 0) -> dict[str, Any]:
         """Return the numbers at the top.
 
         Args:
             rows: rows of an epoch, if known.
-            epochs: number of epochs, if known.
+            epochs: number of the last epoch, from 1, if known.
+            first: number of the first epoch.
         """
         buckets = self.buckets
         rates = rates_of(buckets, buckets.sums("rows")[:, None], max(0, buckets.count - 1))
         rate = float(rates[-1, 0]) if buckets.count else None
-        total = rows * epochs if rows and epochs else None
+        total = rows * (epochs - first) if rows and epochs else None
         left = (total - self.totals.samples) / rate if total and rate else None
         metrics = {name: plain(values[-1]) for name, values in self._metrics(0).items() if len(values)}
         return {
@@ -199,7 +200,7 @@ class Picture:
             "total": total,
             "windows": self.totals.windows,
             "updates": self.totals.updates,
-            "epoch": self.totals.samples // rows if rows else len(self._epochs),
+            "epoch": first + (self.totals.samples // rows if rows else len(self._epochs)),
             "epochs": epochs,
             "rate": rate,
             "left": None if left is None else max(0.0, left),
