@@ -62,6 +62,8 @@ def test_the_figures_of_a_finished_run_are_those_that_were_written(finished):
     assert set(workers["state"]) == {"done", "failed"}
     assert workers["attempt"][1] == 1
     assert {line["kind"] for line in answer["log"]} >= {"WorkerLost", "WorkerBack", "WorkerFailed"}
+    snapshots = answer["servers"]["snapshots"]
+    assert (snapshots["count"], snapshots["bytes"]) == (1, 13_000_000)
     # What the server held back is a part of the exchange, and counts once.
     parts = [np.array(answer["columns"]["shares"][name]) for name in ("exchanging", "blocked")]
     assert parts[1].sum() == pytest.approx(0.15 / 0.85 * parts[0].sum(), rel=0.01)

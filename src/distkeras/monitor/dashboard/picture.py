@@ -16,6 +16,7 @@ from distkeras.events import (
     EpochEnded,
     ServerRestored,
     ServerStatus,
+    SnapshotWritten,
     UpdateRefused,
     WorkerBack,
     WorkerFailed,
@@ -85,6 +86,8 @@ class Picture:
                 self._epoch(entry, time)
             case ServerStatus():
                 self.servers.take(entry, self.buckets, self.buckets.at(time, self.buckets.width or 1.0))
+            case SnapshotWritten():
+                self.servers.wrote(entry, time)
             case CenterEvaluated():
                 values = {name: plain(value) for name, value in entry.metrics.items()}
                 self._evaluated.append({"t": time, "samples": entry.samples, "logs": values})
