@@ -28,7 +28,7 @@ export class RunPage {
     this.speed = this.chart("speed", "Rows a second", { format: short, fromZero: true });
     this.each = this.chart("each", "Rows a second of each worker", { format: short, fromZero: true });
     this.shares = this.chart("shares", "Where the workers' time goes", { format: percent, range: [0, 1] });
-    this.wire = this.chart("wire", "Bytes a second", { format: bytes, fromZero: true });
+    this.wire = this.chart("wire", "Bytes a second", { format: bytes, height: 150, fromZero: true });
     this.rest = el("div", {}, this.sections());
     this.node = el("div", { class: "stack" }, this.head.node, this.rest);
     this.rest.hidden = true;
