@@ -134,6 +134,23 @@ def test_runs_are_sorted_filtered_and_compared(tab, viewer, runs):
     assert [label.split()[0] for label in labels] == ["first", "second"]
 
 
+def test_what_was_asked_for_last_is_shown_though_something_else_comes_later(tab, viewer, runs):
+    page, held = tab.page, []
+    page.goto(address_of(viewer.port, runs / "second"))
+    tab.wait_for(WINDOWS, SECOND.windows)
+    page.route("**/api/runs*", lambda route: held.append(route))
+    place = page.evaluate("() => { const last = location.hash; location.hash = ''; return last; }")
+    while not held:
+        page.wait_for_timeout(10)
+    page.evaluate("place => { location.hash = place; }", place)
+    tab.wait_for(WINDOWS, SECOND.windows)
+    with page.expect_response("**/api/runs*"):
+        held[0].continue_()
+    page.wait_for_timeout(50)
+    assert page.locator("[data-windows]").count() == 1
+    page.unroute("**/api/runs*")
+
+
 def test_what_is_wrong_is_said_on_the_page(tab, viewer, runs, tmp_path):
     page = tab.page
     page.goto(address_of(viewer.port, runs / "later"))

@@ -62,9 +62,24 @@ def test_the_figures_of_a_finished_run_are_those_that_were_written(finished):
     assert set(workers["state"]) == {"done", "failed"}
     assert workers["attempt"][1] == 1
     assert {line["kind"] for line in answer["log"]} >= {"WorkerLost", "WorkerBack", "WorkerFailed"}
+    snapshots = answer["servers"]["snapshots"]
+    assert (snapshots["count"], snapshots["bytes"]) == (1, 13_000_000)
     # What the server held back is a part of the exchange, and counts once.
     parts = [np.array(answer["columns"]["shares"][name]) for name in ("exchanging", "blocked")]
     assert parts[1].sum() == pytest.approx(0.15 / 0.85 * parts[0].sum(), rel=0.01)
+
+
+def test_the_head_counts_epochs_from_the_first_one_of_the_run(tmp_path):
+    with Run.open(str(tmp_path / "run")) as run:
+        facts = {"epoch_rows": [20, 10], "epochs": 6, "first_epoch": 2, "backend": "torch"}
+        run.begin({"num_workers": 1, "num_rows": 1000, "num_epoch": 9}, facts=facts)
+        for number in range(4):
+            run.write(window(0, number, 100.0 + number))
+    answer = followed(tmp_path / "run").since("")
+    head = answer["head"]
+    assert (head["epoch"], head["epochs"], head["total"], head["samples"]) == (4, 6, 60, 40)
+    assert head["left"] == pytest.approx(20 / head["rate"])
+    assert answer["about"]["backend"] == "torch"
 
 
 def test_many_workers_are_a_band_and_the_slowest_by_name(finished):

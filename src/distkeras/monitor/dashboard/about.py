@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distkeras.runs.facts import RESULT, json_of, read_facts
@@ -35,25 +35,34 @@ def about_run(folder: Folder) -> dict[str, Any]:
         "result": result,
         "settings": dict(list(flattened(settings))[:MOST_SETTINGS]),
         "sessions": [_session(each) for each in sessions],
-        **_outline(settings, sessions[-1] if sessions else {}),
+        **_outline(settings, sessions),
     }
 
 
-def _outline(settings: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what heads a run: its rule, its size, its beginning."""
+def _outline(settings: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what heads a run: its rule, its size, its beginning.
+
+    `rows` are those of an epoch of the center, the mean if epochs differ; `first` is the number of the run's
+    first epoch.
+    """
+    session = sessions[-1] if sessions else {}
     facts = session.get("facts") or {}
+    first = (sessions[0].get("facts") or {}) if sessions else {}
+    each = facts.get("epoch_rows")
+    rows = sum(each) // len(each) if isinstance(each, list) and each else None
     rule = settings.get("algorithm") or {}
     rule = rule if isinstance(rule, Mapping) else {"name": str(rule)}
     return {
         "rule": facts.get("trainer") or rule.get("name"),
         "algorithm": rule.get("name"),
         "workers": settings.get("num_workers"),
-        "rows": _count(facts.get("rows"), settings.get("num_rows")),
+        "rows": _count(rows, settings.get("num_rows")),
         "epochs": _count(facts.get("epochs"), settings.get("num_epoch")),
+        "first": _count(first.get("first_epoch")) or 0,
         "batch_size": settings.get("batch_size"),
-        "backend": settings.get("backend"),
+        "backend": facts.get("backend") or settings.get("backend"),
         "simulation": bool(facts.get("simulation")),
-        "began": session.get("began"),
+        "began": sessions[0].get("began") if sessions else None,
         "spark": facts.get("spark") if isinstance(facts.get("spark"), Mapping) else None,
     }
 

@@ -61,6 +61,12 @@ class Page:
         handlers = {HTTPException: _told}
         return Guard(Starlette(routes=routes, exception_handlers=handlers), access)
 
+    def read_ahead(self) -> None:
+        """Read the run, if there is one alone, before a browser asks: a long one takes a second."""
+        runs = self._catalogue.runs()["runs"]
+        if len(runs) == 1:
+            self._follow(runs[0]["id"]).since("")
+
     async def _runs(self, request: Request) -> Response:
         return _answered({**await run_in_threadpool(self._catalogue.runs), "version": __version__})
 

@@ -10,24 +10,27 @@ import numpy.typing as npt
 
 from distkeras.monitor.dashboard.buckets import Buckets
 
-RECENT = 10.0
-"""Seconds over which rates are taken: a window takes seconds, and a rate over less of them jumps."""
+RECENT, LONG = 10.0, 30.0
+"""Seconds over which the rates of all workers, and of one, are taken: over less they jump."""
 
 
-def span_of(buckets: Buckets) -> int:
-    """Return the number of buckets over which rates are taken."""
-    return max(1, round(RECENT / buckets.width)) if buckets.count else 1
+def span_of(buckets: Buckets, seconds: float) -> int:
+    """Return the number of buckets in so many seconds."""
+    return max(1, round(seconds / buckets.width)) if buckets.count else 1
 
 
-def rates_of(buckets: Buckets, sums: npt.NDArray[Any], since: int) -> npt.NDArray[np.float64]:
+def rates_of(
+    buckets: Buckets, sums: npt.NDArray[Any], since: int, over: float = RECENT
+) -> npt.NDArray[np.float64]:
     """Return sums a second, each over the last seconds up to a bucket, from bucket `since` on.
 
     Args:
         buckets: the buckets.
         sums: the sums of each bucket, shape (count, n).
         since: the first bucket of the result, which has the shape (count - since, n).
+        over: seconds over which a rate is taken.
     """
-    span = span_of(buckets)
+    span = span_of(buckets, over)
     first = max(0, since + 1 - span)
     seconds = _trailing(buckets.seconds(first)[:, None], span)
     rates: npt.NDArray[np.float64] = _trailing(sums[first:].astype(np.float64), span) / seconds

@@ -51,7 +51,7 @@ class Followed:
             about, picture = self._about, self._picture
             if about.get("error"):
                 return {"about": about, "cursor": cursor, "broken": picture.broken}
-            head = picture.head(about["rows"], about["epochs"])
+            head = picture.head(about["rows"], about["epochs"], about["first"])
             head["silent"] = seconds_of_silence(picture.newest, about["simulation"])
             return {"about": about, "head": head, "asked": self._asked, **picture.since(cursor)}
 

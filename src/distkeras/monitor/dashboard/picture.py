@@ -16,6 +16,7 @@ from distkeras.events import (
     EpochEnded,
     ServerRestored,
     ServerStatus,
+    SnapshotWritten,
     UpdateRefused,
     WorkerBack,
     WorkerFailed,
@@ -26,7 +27,7 @@ from distkeras.events import (
 )
 from distkeras.monitor.dashboard.buckets import MOST, Buckets
 from distkeras.monitor.dashboard.crew import ENDED, PARTS, Crew
-from distkeras.monitor.dashboard.figures import listed, plain, rates_of, span_of
+from distkeras.monitor.dashboard.figures import LONG, listed, plain, rates_of, span_of
 from distkeras.monitor.dashboard.servers import Servers
 from distkeras.monitor.dashboard.wording import said
 from distkeras.runs.event_files import CenterEvaluated, RunResumed
@@ -85,6 +86,8 @@ class Picture:
                 self._epoch(entry, time)
             case ServerStatus():
                 self.servers.take(entry, self.buckets, self.buckets.at(time, self.buckets.width or 1.0))
+            case SnapshotWritten():
+                self.servers.wrote(entry, time)
             case CenterEvaluated():
                 values = {name: plain(value) for name, value in entry.metrics.items()}
                 self._evaluated.append({"t": time, "samples": entry.samples, "logs": values})
@@ -181,17 +184,18 @@ class Picture:
         self._epochs = [each for each in self._epochs if each["epoch"] < epochs]
         self._resets += 1
 
-    def head(self, rows: int | None, epochs: int | None) -> dict[str, Any]:
+    def head(self, rows: int | None, epochs: int | None, first: int = 0) -> dict[str, Any]:
         """Return the numbers at the top.
 
         Args:
             rows: rows of an epoch, if known.
-            epochs: number of epochs, if known.
+            epochs: number of the last epoch, from 1, if known.
+            first: number of the first epoch.
         """
         buckets = self.buckets
         rates = rates_of(buckets, buckets.sums("rows")[:, None], max(0, buckets.count - 1))
         rate = float(rates[-1, 0]) if buckets.count else None
-        total = rows * epochs if rows and epochs else None
+        total = rows * (epochs - first) if rows and epochs else None
         left = (total - self.totals.samples) / rate if total and rate else None
         metrics = {name: plain(values[-1]) for name, values in self._metrics(0).items() if len(values)}
         return {
@@ -199,7 +203,7 @@ class Picture:
             "total": total,
             "windows": self.totals.windows,
             "updates": self.totals.updates,
-            "epoch": self.totals.samples // rows if rows else len(self._epochs),
+            "epoch": first + (self.totals.samples // rows if rows else len(self._epochs)),
             "epochs": epochs,
             "rate": rate,
             "left": None if left is None else max(0.0, left),
@@ -270,7 +274,7 @@ class Picture:
     def _columns(self, since: int) -> dict[str, Any]:
         buckets, indices = self.buckets, self.crew.indices()
         work = buckets.grid("work", indices, parts=(len(_KEPT),))
-        rows = rates_of(buckets, work[..., 0], since)
+        rows = rates_of(buckets, work[..., 0], since, LONG)
         spent = work[since:, :, 1:].sum(axis=1)
         places = {index: place for place, index in enumerate(indices)}
         bands = np.quantile(rows, (0.1, 0.5, 0.9), axis=1) if len(indices) > MOST_NAMED else ()
@@ -292,7 +296,7 @@ class Picture:
         buckets = self.buckets
         if not buckets.count or not indices:
             return {}
-        since = max(0, buckets.count - span_of(buckets))
+        since = max(0, buckets.count - span_of(buckets, LONG))
         work = buckets.grid("work", indices, since, (len(_KEPT),)).sum(axis=0)
         rates = {"rate": listed(work[:, 0] / float(buckets.seconds(since).sum()), 1)}
         return rates | {part: listed(work[:, place], 3) for place, part in enumerate(SHARES, start=1)}

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distkeras.events import ServerStatus
+    from distkeras.events import ServerStatus, SnapshotWritten
     from distkeras.monitor.dashboard.buckets import Buckets
 
 LEVELS = ("memory", "connections", "apply_p50", "apply_p99", "center_norm", "message_norm")
@@ -19,6 +19,7 @@ class Servers:
 
     def __init__(self) -> None:
         self._newest: dict[int, ServerStatus] = {}
+        self._snapshots: dict[str, Any] = {"count": 0}
 
     def take(self, status: ServerStatus, buckets: Buckets, index: int) -> None:
         """Put what a server says into bucket `index`."""
@@ -34,6 +35,11 @@ class Servers:
                 buckets.put(index, f"server {number} {name}", more / seconds)
         self._newest[number] = status
 
+    def wrote(self, snapshot: SnapshotWritten, time: float) -> None:
+        """Note a snapshot."""
+        size = {"bytes": snapshot.num_bytes, "seconds": snapshot.seconds}
+        self._snapshots = {"count": self._snapshots["count"] + 1, "t": time, **size}
+
     def columns(self, buckets: Buckets, since: int) -> dict[str, dict[str, list[float | None]]]:
         """Return the columns by name and server."""
         found = {}
@@ -48,12 +54,13 @@ class Servers:
             }
         return found
 
-    def facts(self) -> list[dict[str, Any]]:
-        """Return the newest word of each server."""
-        return [
+    def facts(self) -> dict[str, Any]:
+        """Return the newest word of each server, and of their snapshots."""
+        newest = [
             {name: _finite(getattr(self._newest[number], name)) for name in ("server", "exchanges", *LEVELS)}
             for number in sorted(self._newest)
         ]
+        return {"newest": newest, "snapshots": self._snapshots}
 
 
 def _finite(value: Any) -> Any:

@@ -96,6 +96,7 @@ def serve(
         )
         server = uvicorn.Server(config)
         listening.listen()  # Who hears of the port may connect at once.
+        threading.Thread(target=page.read_ahead, daemon=True).start()
         ready(listening.getsockname()[1], catalogue)
         if orders is not None:
             threading.Thread(target=_obey, args=(orders, catalogue), daemon=True).start()

@@ -45,6 +45,7 @@ function parameters() {
 }
 
 async function route() {
+  turn += 1;
   const wanted = parameters();
   if (takeToken(wanted)) {
     // Kept for this tab; out of the address, so that nobody reads or shares it by accident.
@@ -59,17 +60,21 @@ async function route() {
   else if (run) show(new RunPage(run, shortName(run, [run]), tell), [shortName(run, [run])]);
   else await showFirst();
 }
+let turn = 0;
 
 // A folder with one run opens at once.
 async function showFirst() {
+  const own = turn;
   try {
     const { runs } = await get("api/runs");
+    if (own !== turn) return; // Meanwhile the reader has gone elsewhere.
     if (runs.length === 1 && location.hash.replace("#", "") === "" && !visited) {
       visited = true;
       location.replace(`#run=${encodeURIComponent(runs[0].id)}`);
       return;
     }
   } catch (error) {
+    if (own !== turn) return;
     if (error.status < 500) {
       tell("refused", error);
       return;

@@ -77,7 +77,7 @@ export class Chart {
     const options = {
       width: Math.max(160, this.place.clientWidth),
       height: this.height,
-      padding: [8, 12, 0, 0],
+      padding: [8, 24, 0, 0],
       cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false } },
       legend: { show: false },
       scales: { x: { time: false }, y: { range: (_, low, high) => this.bounds(low, high) } },

@@ -14,7 +14,7 @@ export class RunData {
     this.epochs = [];
     this.evaluated = [];
     this.log = [];
-    this.servers = [];
+    this.servers = { newest: [], snapshots: { count: 0 } };
     this.width = 1;
     this.broken = 0;
   }

@@ -4,8 +4,8 @@ import { follow } from "./api.js";
 import { AXES, Chart, stacked } from "./charts.js";
 import { RunData } from "./data.js";
 import { Epochs, Log, Settings } from "./details.js";
-import { el, replace, section, segments } from "./dom.js";
-import { bytes, duration, metric, milliseconds, percent, short } from "./format.js";
+import { el, replace, section, segments, setText } from "./dom.js";
+import { bytes, clock, count, duration, metric, milliseconds, percent, short } from "./format.js";
 import { Head } from "./head.js";
 import { Heat } from "./heat.js";
 import { DASHES, SERIES, SHARES } from "./palette.js";
@@ -23,11 +23,12 @@ export class RunPage {
     this.log = new Log();
     this.settings = new Settings();
     this.learning = el("div", { class: "cards" });
+    this.snapshots = el("p", { class: "muted" });
     this.serving = el("div", { class: "cards small" });
     this.speed = this.chart("speed", "Rows a second", { format: short, fromZero: true });
     this.each = this.chart("each", "Rows a second of each worker", { format: short, fromZero: true });
     this.shares = this.chart("shares", "Where the workers' time goes", { format: percent, range: [0, 1] });
-    this.wire = this.chart("wire", "Bytes a second", { format: bytes, fromZero: true });
+    this.wire = this.chart("wire", "Bytes a second", { format: bytes, height: 150, fromZero: true });
     this.rest = el("div", {}, this.sections());
     this.node = el("div", { class: "stack" }, this.head.node, this.rest);
     this.rest.hidden = true;
@@ -40,7 +41,7 @@ export class RunPage {
       this.axis = key;
       this.draw();
     });
-    this.server = section("Server", null, null, this.serving);
+    this.server = section("Server", null, null, this.snapshots, this.serving);
     return [
       section("Is it learning?", null, axes, this.learning),
       section("Is it fast?", null, null, el("div", { class: "cards" }, this.speed.node, this.shares.node, this.each.node)),
@@ -156,7 +157,9 @@ export class RunPage {
     }
     const hasBytes = out.some((value) => value > 0);
     const nodes = [...shown.map(([key]) => this.charts.get(key).node), ...(hasBytes ? [this.wire.node] : [])];
-    this.server.hidden = nodes.length === 0;
+    const { count: number, bytes: size, seconds, t } = this.data.servers.snapshots;
+    setText(this.snapshots, number ? `${count(number)} snapshots, the last of ${bytes(size)} in ${duration(seconds)}, at ${clock(t)}` : "No snapshot yet");
+    this.server.hidden = nodes.length === 0 && number === 0;
     if (nodes.length !== this.serving.childElementCount) replace(this.serving, nodes);
   }
 
