@@ -11,6 +11,8 @@ from distkeras.algorithms import REGISTRY
 
 BASELINE = "DOWNPOUR"
 """With one worker, it is plain gradient descent."""
+LEFT_OUT = ("Sequential", "GPA")
+"""Several models, and primal averaging, which Keras models have on Spark only."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "SparseLoCo": {"compression": "chunktopk"},
     "DecoupledDiLoCo": {"quorum": 0.75, "grace": 2.0},
@@ -109,7 +111,7 @@ class Grid:
     """
 
     rules: tuple[str, ...] = field(
-        default_factory=lambda: tuple(name for name in REGISTRY if name != "Sequential")
+        default_factory=lambda: tuple(name for name in REGISTRY if name not in LEFT_OUT)
     )
     rates: tuple[float, ...] = (0.02, 0.1, 0.3, 1.0)
     batch_sizes: tuple[int, ...] = (8, 32)

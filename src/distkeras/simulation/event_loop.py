@@ -237,7 +237,7 @@ class Simulation:
         machine = self.shares.machine(worker)
         if (left := self.shares.left(worker, state.step)) is not None:
             state.window = min(state.window, left)
-            if left == 0:
+            if left <= 0:
                 self._send_word(worker, now, Arrival.LEAVE)
                 return
         seconds, failed = self.accidents.window(machine, now, state.window)
