@@ -77,10 +77,10 @@ def train(monkeypatch, marker=None, pause=0.0, on_event=lambda event: None, **op
     y = (x[:, 0] + draw.normal(size=ROWS) > 0).astype(np.float32)
     events, taken = [], Training._take
 
-    def take(self, event, bar):
+    def take(self, event):
         events.append(event)
         on_event(event)
-        taken(self, event, bar)
+        taken(self, event)
 
     def exact(**settings):
         task = Task(**settings)
