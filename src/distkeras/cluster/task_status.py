@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql.utils import is_remote
-
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -72,6 +70,8 @@ def task_statuses(spark: SparkSession, tag: str) -> list[TaskStatus] | None:
     Returns:
         `None` over Spark Connect, which tells a client nothing of them.
     """
+    from pyspark.sql.utils import is_remote
+
     if is_remote():
         return None
     store = spark.sparkContext._jsc.sc().statusStore()

@@ -77,7 +77,9 @@ def form_of(value: Any) -> Form:
         return tuple((name, form_of(part)) for name, part in value.items())
     if isinstance(value, list | tuple):
         return tuple(form_of(part) for part in value)
-    return (value,)  # None
+    if value is None:
+        return (None,)
+    return (tuple(value.shape), value.dtype)  # An array on a device.
 
 
 def leaves_of(value: Any) -> list[npt.NDArray[Any]]:

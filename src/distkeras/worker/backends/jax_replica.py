@@ -23,6 +23,23 @@ State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]
 
 
 @final
+class JaxDevice:
+    """A device of JAX. A copy begins at once, and what is computed with it waits for its end.
+
+    Args:
+        device: default: JAX's. Arrays that are put on a device by name are tied to it, and so is a compiled
+            step: it would be compiled a second time for weights that are not.
+    """
+
+    def __init__(self, device: jax.Device | None = None) -> None:
+        self._device = device
+
+    def put(self, batch: Batch) -> Callable[[], Batch]:
+        placed: Batch = jax.device_put(batch, self._device)
+        return lambda: placed
+
+
+@final
 class JaxReplica(Replica):
     """Donates the state to each step, so that JAX updates the weights in place."""
 
@@ -31,8 +48,14 @@ class JaxReplica(Replica):
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
         self._load()
-        if jax.config.read("jax_cpu_enable_async_dispatch"):
+        self._on_cpu = jax.default_backend() == "cpu"
+        if not self._on_cpu:
+            self.device = JaxDevice()
+        ahead = jax.config.read("jax_cpu_enable_async_dispatch")
+        if ahead:
             self._num_buffers = 2
+        # Without it XLA still copies large minibatches in another thread, and then computes there.
+        self._waits = self._on_cpu and not ahead
         places = {
             id(variable): (group, index)
             for group, variables in enumerate(self._variables())
@@ -52,7 +75,7 @@ class JaxReplica(Replica):
     def _read(self) -> Vector:
         velocities = [self._state[2][index] for index in self._velocity_indices]
         weights = [self._state[group][index] for group, index in self._places]
-        if jax.default_backend() == "cpu":
+        if self._on_cpu:
             # On CPUs an array is a view of JAX's memory: NumPy concatenates five times as fast as XLA.
             vector = _join(weights, self.layout.dtype)
             if velocities:
@@ -104,7 +127,7 @@ class JaxReplica(Replica):
         return logs, state
 
     def _compile_steps(self, batch: Batch) -> Steps | None:
-        if not self._compiled or jax.default_backend() != "cpu":
+        if not self._compiled:
             return None
         traced = self._train_step.trace(self._state, batch)
         if not _loops_well(traced.jaxpr) or _forms(traced.out_info[1]) != _forms(self._state):
@@ -139,8 +162,7 @@ class JaxReplica(Replica):
     def _step(self, batch: Batch) -> dict[str, Any]:
         logs: dict[str, Any]
         logs, self._state = self._train_step(self._state, batch)
-        if not jax.config.read("jax_cpu_enable_async_dispatch") and jax.default_backend() == "cpu":
-            # Even so, XLA copies large minibatches in another thread, and then computes there.
+        if self._waits:
             jax.block_until_ready(self._state)
         return logs
 
@@ -153,7 +175,7 @@ class JaxReplica(Replica):
 
     def _take_metrics(self) -> list[Sums]:
         values: Any = self._state[3]
-        if jax.default_backend() != "cpu":  # On CPUs this takes ten times as long as the arrays themselves.
+        if not self._on_cpu:  # On CPUs this takes ten times as long as the arrays themselves.
             values = jax.device_get(values)
         taken = [np.array(value, np.float64) for value in values]
         self._reset_metrics()
