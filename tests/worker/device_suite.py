@@ -33,17 +33,22 @@ def second_device():
     if BACKEND == "jax":
         import jax
 
-        from distkeras.worker.backends.jax_replica import JaxDevice
+        from distkeras.worker.backends.jax_replica import JaxDevice, Slot
 
         other = jax.devices()[1]
-        return JaxDevice(other), lambda array: array.devices() == {other}
+
+        def is_there(array):
+            arrays = (array.index, *jax.tree.leaves(array.stack)) if isinstance(array, Slot) else (array,)
+            return all(each.devices() == {other} for each in arrays)
+
+        return JaxDevice(other), is_there
     if BACKEND == "tensorflow":
         from distkeras.worker.backends.tensorflow_replica import TensorFlowDevice
 
         # What TensorFlow computes with from the host's memory stays there.
-        return TensorFlowDevice("CPU:1"), lambda array: (
-            array.dtype == np.int32 or array.device.endswith("CPU:1")
-        )
+        return TensorFlowDevice(
+            "CPU:1"
+        ), lambda array: array.dtype == np.int32 or array.device.endswith("CPU:1")
     import torch
 
     from distkeras.worker.backends.torch_replica import TorchDevice
@@ -95,6 +100,7 @@ def test_minibatches_copied_ahead_train_like_those_in_place(monkeypatch):
         weights_ahead, metrics_ahead = trained(ahead, passes)
     assert len(seen) == 3 * 3 * -(-ROWS // BATCH)
     assert all(is_there(array) for array in seen)
+    assert ahead.num_compilations == plain.num_compilations
     np.testing.assert_allclose(weights_ahead, weights, rtol=2e-5, atol=2e-6)
     assert metrics_ahead == pytest.approx(metrics, rel=1e-4)
     assert not [each for each in threading.enumerate() if each.name == "distkeras-prefetch"]
@@ -107,7 +113,7 @@ def test_arrays_arrive_as_keras_would_convert_them(dtype):
     device, _ = second_device()
     array = np.arange(6).reshape(2, 3).astype(dtype)
     array.flags.writeable = False  # As rows that Spark has sent.
-    x, y, weight = device.put((array, {"a": [array]}, None))()
+    ((x, y, weight),) = device.put([(array, {"a": [array]}, None)])()
     expected = keras.ops.convert_to_tensor(array)
     for arrived in (x, y["a"][0]):
         assert arrived.dtype == expected.dtype

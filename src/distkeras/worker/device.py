@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from distkeras.worker.epochs import Passes
 from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.prefetch import Prefetch
-from distkeras.worker.step_buffer import Batch
+from distkeras.worker.step_buffer import Batch, capacity_for, form_of
 
 DEPTH = 2
-"""Minibatches that wait on the device: one would do if gathering always took as long."""
+"""Groups of minibatches that wait on the device: one would do if gathering always took as long."""
+
+Landed = Callable[[], Sequence[Batch]]
 
 
 class Device(Protocol):
     """The memory of the device on which a replica trains."""
 
-    def put(self, batch: Batch) -> Callable[[], Batch]:
-        """Start to copy a minibatch to the device. Any thread may call it.
+    def put(self, batches: Sequence[Batch]) -> Landed:
+        """Start to copy some minibatches of one form to the device. Any thread may call it.
 
         Args:
-            batch: NumPy arrays, which must not be changed afterwards.
+            batches: NumPy arrays, which must not be changed afterwards.
 
         Returns:
-            A function that the training thread calls, which returns the arrays on the device. What that
+            A function that the training thread calls, which returns the minibatches on the device. What that
             thread then computes with them comes after the copy.
         """
 
@@ -46,7 +48,8 @@ def copied_ahead(passes: Passes, device: Device | None) -> Iterator[Passes]:
 class Ahead:
     """The minibatches of `passes`, gathered and copied to the device while earlier ones are trained.
 
-    A thread does it, at most `DEPTH` minibatches ahead.
+    A thread does it. A copy takes as long to begin as a small model's step, so small minibatches are copied
+    in groups.
 
     Args:
         passes: only the thread uses it during an epoch.
@@ -56,16 +59,16 @@ class Ahead:
     def __init__(self, passes: Passes, device: Device) -> None:
         self._passes = passes
         self._device = device
-        self._running: Prefetch[tuple[Minibatch, Callable[[], Batch]]] | None = None
+        self._running: Prefetch[tuple[list[Minibatch], Landed]] | None = None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Minibatch]:
         """Yield the minibatches of an epoch, from number `start` on. Only one epoch is read at a time."""
         self.close()
-        running = self._running = Prefetch(map(self._put, self._passes.epoch(epoch, start)), DEPTH)
+        running = self._running = Prefetch(map(self._put, alike(self._passes.epoch(epoch, start))), DEPTH)
         try:
-            for minibatch, landed in running:
-                x, y, sample_weight = landed()
-                yield Minibatch(x, y, sample_weight, minibatch.num_samples)
+            for minibatches, landed in running:
+                for minibatch, batch in zip(minibatches, landed(), strict=True):
+                    yield Minibatch(*batch, minibatch.num_samples)
         finally:
             running.stop()
 
@@ -79,6 +82,32 @@ class Ahead:
         if running is not None:
             running.close(timeout)
 
-    def _put(self, minibatch: Minibatch) -> tuple[Minibatch, Callable[[], Batch]]:
-        x, y, sample_weight, _ = minibatch
-        return minibatch, self._device.put((x, y, sample_weight))
+    def _put(self, minibatches: list[Minibatch]) -> tuple[list[Minibatch], Landed]:
+        return minibatches, self._device.put([each[:3] for each in minibatches])
+
+
+def alike(minibatches: Iterable[Minibatch]) -> Iterator[list[Minibatch]]:
+    """Yield the minibatches in groups of one form, each of as many as one buffer holds.
+
+    An exception comes after all minibatches before it.
+    """
+    group: list[Minibatch] = []
+    form, most = None, 0
+    try:
+        for minibatch in minibatches:
+            its = form_of(minibatch[:3])
+            if group and its != form:
+                yield group
+                group = []
+            if not group:
+                form, most = its, capacity_for(minibatch[:3])
+            group.append(minibatch)
+            if len(group) == most:
+                yield group
+                group = []
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group

@@ -40,8 +40,7 @@ class StepBuffer:
     """
 
     def __init__(self, batch: Batch, num_buffers: int = 1) -> None:
-        num_bytes = sum(array.nbytes for array in leaves_of(batch))
-        self.capacity = max(1, min(MAX_STEPS, BYTES // max(1, num_bytes)))
+        self.capacity = capacity_for(batch)
         self.count = 0
         buffers = [map_leaves(self._room_for, batch) for _ in range(num_buffers)]
         self._buffers = itertools.cycle((buffer, leaves_of(buffer)) for buffer in buffers)
@@ -67,6 +66,12 @@ class StepBuffer:
         memory = np.empty(num_bytes + ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + num_bytes].view(array.dtype).reshape(shape)
+
+
+def capacity_for(batch: Batch) -> int:
+    """Return the number of minibatches like `batch` that a buffer holds."""
+    num_bytes = sum(array.nbytes for array in leaves_of(batch))
+    return max(1, min(MAX_STEPS, BYTES // max(1, num_bytes)))
 
 
 def form_of(value: Any) -> Form:

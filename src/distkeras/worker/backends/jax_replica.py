@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import Any, final
@@ -16,15 +17,36 @@ from distkeras.algorithms import Vector
 from distkeras.model.variables import Cell
 from distkeras.worker.metric_states import Sums
 from distkeras.worker.replica import Replica, Steps
-from distkeras.worker.step_buffer import Batch
+from distkeras.worker.step_buffer import Batch, Form, form_of, leaves_of, map_leaves
 
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]
 """Trainable, non-trainable, optimizer and metrics variables, as Keras's `train_step` takes them."""
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An array of one minibatch on the device, where it lies in a stack with those of others.
+
+    Attributes:
+        shape: shape of the array.
+        dtype: its type.
+        stack: the minibatches, stacked along the first axis of each array.
+        index: place of this minibatch in the stack, on the device too.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stack: Batch
+    index: jax.Array
+
+
+@final
 class JaxDevice:
     """A device of JAX. A copy begins at once, and what is computed with it waits for its end.
+
+    Stacked minibatches are copied by one call, and a compiled step takes its own out of the stack. Stacks of
+    one form all have one size, even where fewer minibatches are left: each size would be compiled anew.
 
     Args:
         device: default: JAX's. Arrays that are put on a device by name are tied to it, and so is a compiled
@@ -33,10 +55,33 @@ class JaxDevice:
 
     def __init__(self, device: jax.Device | None = None) -> None:
         self._device = device
+        self._sizes: dict[Form, int] = {}
+        self._indices: list[jax.Array] = []
 
-    def put(self, batch: Batch) -> Callable[[], Batch]:
-        placed: Batch = jax.device_put(batch, self._device)
+    def put(self, batches: Sequence[Batch]) -> Callable[[], Sequence[Batch]]:
+        # The first minibatch of a form tells whether others of its form come next to it.
+        size = self._sizes.setdefault(form_of(batches[0]), len(batches))
+        placed: list[Batch] = []
+        for first in range(0, len(batches), size):
+            placed += self._put_stack(batches[first : first + size], size)
         return lambda: placed
+
+    def _put_stack(self, batches: Sequence[Batch], size: int) -> list[Batch]:
+        if size == 1:
+            return [jax.device_put(batches[0], self._device)]
+        room = map_leaves(lambda array: np.empty((size, *array.shape), array.dtype), batches[0])
+        for index, batch in enumerate(batches):
+            for leaf, array in zip(leaves_of(room), leaves_of(batch), strict=True):
+                leaf[index] = array
+        stack: Batch = jax.device_put(room, self._device)
+        while len(self._indices) < size:
+            self._indices.append(jax.device_put(np.int32(len(self._indices)), self._device))
+
+        def slots(index: jax.Array) -> Batch:
+            made: Batch = map_leaves(lambda array: Slot(array.shape, array.dtype, stack, index), batches[0])
+            return made
+
+        return [slots(index) for index in self._indices[: len(batches)]]
 
 
 @final
@@ -116,8 +161,10 @@ class JaxReplica(Replica):
         self._fresh_metrics = jax.jit(self._make_fresh_metrics)
         self._compiled = self.model.jit_compile and not self.model.run_eagerly
         self._train_step: Any = self._counted_step
+        self._step_at: Any = self._counted_step_at
         if self._compiled:
             self._train_step = jax.jit(self._counted_step, donate_argnums=0)
+            self._step_at = jax.jit(self._counted_step_at, donate_argnums=0)
         self._train_steps = jax.jit(self._loop, donate_argnums=0)
 
     def _counted_step(self, state: State, batch: Batch) -> tuple[dict[str, Any], State]:
@@ -125,6 +172,9 @@ class JaxReplica(Replica):
         self.num_compilations += 1
         logs, state = self.model.train_step(state, batch)
         return logs, state
+
+    def _counted_step_at(self, state: State, stack: Batch, index: jax.Array) -> tuple[dict[str, Any], State]:
+        return self._counted_step(state, _taken(stack, index))
 
     def _compile_steps(self, batch: Batch) -> Steps | None:
         if not self._compiled:
@@ -144,23 +194,21 @@ class JaxReplica(Replica):
         return logs
 
     def _loop(self, state: State, batches: Batch, count: int) -> tuple[dict[str, Any], State]:
-        def batch_at(index: Any) -> Batch:
-            batch: Batch = jax.tree.map(
-                lambda rows: jax.lax.dynamic_index_in_dim(rows, index, keepdims=False), batches
-            )
-            return batch
-
         def step(index: Any, carried: tuple[dict[str, Any], State]) -> tuple[dict[str, Any], State]:
-            trained: tuple[dict[str, Any], State] = self._train_step(carried[1], batch_at(index))
+            trained: tuple[dict[str, Any], State] = self._train_step(carried[1], _taken(batches, index))
             return trained
 
-        logs, _ = jax.eval_shape(self._train_step, state, batch_at(0))
+        logs, _ = jax.eval_shape(self._train_step, state, _taken(batches, 0))
         first = jax.tree.map(lambda log: jnp.zeros(log.shape, log.dtype), logs)
         last: tuple[dict[str, Any], State] = jax.lax.fori_loop(0, count, step, (first, state))
         return last
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         logs: dict[str, Any]
+        slot = next(iter(jax.tree.leaves(batch[0])), None)
+        if isinstance(slot, Slot):
+            logs, self._state = self._step_at(self._state, slot.stack, slot.index)
+            return logs
         logs, self._state = self._train_step(self._state, batch)
         if self._waits:
             jax.block_until_ready(self._state)
@@ -196,6 +244,12 @@ def _loops_well(jaxpr: Any) -> bool:
     (a print, a callback).
     """
     return not jaxpr.effects and "conv_general_dilated" not in str(jaxpr)
+
+
+def _taken(stack: Batch, index: Any) -> Batch:
+    """Return minibatch `index` of a stack."""
+    batch: Batch = jax.tree.map(lambda rows: jax.lax.dynamic_index_in_dim(rows, index, keepdims=False), stack)
+    return batch
 
 
 def _forms(tree: Any) -> Any:

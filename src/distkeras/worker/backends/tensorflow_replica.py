@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, final
 
@@ -29,8 +29,8 @@ class TensorFlowDevice:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def put(self, batch: Batch) -> Callable[[], Batch]:
-        placed: Batch = map_leaves(self._copy, batch)
+    def put(self, batches: Sequence[Batch]) -> Callable[[], Sequence[Batch]]:
+        placed: list[Batch] = [map_leaves(self._copy, batch) for batch in batches]
         return lambda: placed
 
     def _copy(self, array: npt.NDArray[Any]) -> Any:

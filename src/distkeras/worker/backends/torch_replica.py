@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import keras
@@ -35,17 +35,24 @@ class TorchDevice:
         self._locks = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if self._locks else None
 
-    def put(self, batch: Batch) -> Callable[[], Batch]:
+    def put(self, batches: Sequence[Batch]) -> Callable[[], Sequence[Batch]]:
+        leaves: list[torch.Tensor] = []
+
+        def copy(array: npt.NDArray[Any]) -> torch.Tensor:
+            leaves.append(self._copy(array))
+            return leaves[-1]
+
         with torch.cuda.stream(self._copies):  # `None` stands for no stream.
-            placed: Batch = map_leaves(self._copy, batch)
+            placed: list[Batch] = [map_leaves(copy, batch) for batch in batches]
             done = None if self._copies is None else self._copies.record_event()
 
-        def landed() -> Batch:
+        def landed() -> Sequence[Batch]:
             if done is not None:
                 steps = torch.cuda.current_stream(self._device)
                 steps.wait_event(done)
                 # Else another copy may get the memory while a step still reads it.
-                keras.tree.map_structure(lambda leaf: leaf.record_stream(steps), placed)
+                for leaf in leaves:
+                    leaf.record_stream(steps)
             return placed
 
         return landed
