@@ -6,8 +6,9 @@ python benchmarks/gpu.py [--quick] [--backends jax torch] [--parts steps exchang
 It needs neither Spark nor TensorFlow, and runs on a CPU too, where nothing is copied ahead. For each backend,
 in processes of their own that are made ready as a Spark task is:
 
-- steps: by turns an epoch each, from host memory, of
-  `bare`: Keras's compiled `train_step` on minibatches gathered at random and copied to the device two ahead,
+- steps: by turns an epoch each, from the host's memory, of
+  `resident`: Keras's compiled `train_step` alone, on one minibatch that lies on the device,
+  `bare`: the same step on minibatches that are gathered at random and copied to the device two ahead,
   `bare_thread`: the same, gathered and copied by a thread,
   `worker`: the worker's replica and feed, copied ahead, without an exchange,
   `in_place`: the same with NumPy arrays, which the step itself copies,
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -220,7 +222,7 @@ def workers(backend: str, options: argparse.Namespace) -> Iterator[dict[str, Any
                 if each.stdin is not None:
                     each.stdin.write(pickle.dumps((server.address, rule, worker)))
                     each.stdin.close()
-            told = [json.loads(lines_of(each)[-1]) for each in children]
+            told = [json.loads([*lines_of(each)][-1]) for each in children]
         began = max(each["ended"][1][0] for each in told)  # The first window compiles the step.
         ended = min(each["ended"][-1][0] for each in told)
         rows = sum(rows for each in told for when, rows in each["ended"] if began < when <= ended)
@@ -243,7 +245,7 @@ def results(backend: str, options: argparse.Namespace) -> Iterator[dict[str, Any
             for place, file in files.items()
         ]
         for each in children:
-            lines_of(each)
+            deque(lines_of(each), maxlen=0)
         gpu, cpu = (np.load(file) for file in files.values())
         for name in options.models:
             start, one, other = gpu[f"{name} start"], gpu[name], cpu[name]
@@ -291,17 +293,17 @@ def child(
     )
 
 
-def lines_of(process: subprocess.Popen[bytes]) -> list[str]:
-    """Return what a child has printed, once it has ended.
+def lines_of(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Yield what a child prints, until it has ended.
 
     Raises:
         RuntimeError: it failed.
     """
     with process:
-        printed = process.stdout.read().decode().splitlines() if process.stdout else []
+        for line in process.stdout or ():
+            yield line.decode()
     if process.returncode:
         raise RuntimeError(f"{process.args!r} failed with exit code {process.returncode}.")
-    return printed
 
 
 def as_child(backend: str, options: argparse.Namespace) -> None:
@@ -361,9 +363,9 @@ def main() -> None:
     for part in options.parts:
         for backend in options.backends:
             for line in lines_of(child(backend, "--part", part)):
-                print(line, file=sys.stderr, flush=True)
+                print(line, end="", file=sys.stderr, flush=True)
                 report["results"].append(json.loads(line))
-            options.out.write_text(json.dumps(report, indent=1) + "\n")
+                options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,18 @@ def bare_sides(backend: str, name: str, batch_size: int, x: Any, y: Any) -> dict
             wait = step(*each)
         wait()
 
-    return {"bare": lambda: train(ahead), "bare_thread": lambda: train(by_thread)}
+    one = put(x[:batch_size], y[:batch_size])
+
+    def train_resident() -> None:
+        for _ in range(len(x) // batch_size):
+            wait = step(*one)
+        wait()
+
+    return {
+        "resident": train_resident,
+        "bare": lambda: train(ahead),
+        "bare_thread": lambda: train(by_thread),
+    }
 
 
 def our_feed(model: Any, batch_size: int, x: Any, y: Any, num_epoch: int | None) -> Any:

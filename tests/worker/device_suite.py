@@ -33,7 +33,7 @@ def second_device():
     if BACKEND == "jax":
         import jax
 
-        from distkeras.worker.backends.jax_replica import JaxDevice, Slot
+        from distkeras.worker.backends.jax_device import JaxDevice, Slot
 
         other = jax.devices()[1]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import Any, final
@@ -15,73 +14,13 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.model.variables import Cell
+from distkeras.worker.backends.jax_device import JaxDevice, Slot
 from distkeras.worker.metric_states import Sums
 from distkeras.worker.replica import Replica, Steps
-from distkeras.worker.step_buffer import Batch, Form, form_of, leaves_of, map_leaves
+from distkeras.worker.step_buffer import Batch
 
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]
 """Trainable, non-trainable, optimizer and metrics variables, as Keras's `train_step` takes them."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """An array of one minibatch on the device, where it lies in a stack with those of others.
-
-    Attributes:
-        shape: shape of the array.
-        dtype: its type.
-        stack: the minibatches, stacked along the first axis of each array.
-        index: place of this minibatch in the stack, on the device too.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    stack: Batch
-    index: jax.Array
-
-
-@final
-class JaxDevice:
-    """A device of JAX. A copy begins at once, and what is computed with it waits for its end.
-
-    Stacked minibatches are copied by one call, and a compiled step takes its own out of the stack. Stacks of
-    one form all have one size, even where fewer minibatches are left: each size would be compiled anew.
-
-    Args:
-        device: default: JAX's. Arrays that are put on a device by name are tied to it, and so is a compiled
-            step: it would be compiled a second time for weights that are not.
-    """
-
-    def __init__(self, device: jax.Device | None = None) -> None:
-        self._device = device
-        self._sizes: dict[Form, int] = {}
-        self._indices: list[jax.Array] = []
-
-    def put(self, batches: Sequence[Batch]) -> Callable[[], Sequence[Batch]]:
-        # The first minibatch of a form tells whether others of its form come next to it.
-        size = self._sizes.setdefault(form_of(batches[0]), len(batches))
-        placed: list[Batch] = []
-        for first in range(0, len(batches), size):
-            placed += self._put_stack(batches[first : first + size], size)
-        return lambda: placed
-
-    def _put_stack(self, batches: Sequence[Batch], size: int) -> list[Batch]:
-        if size == 1:
-            return [jax.device_put(batches[0], self._device)]
-        room = map_leaves(lambda array: np.empty((size, *array.shape), array.dtype), batches[0])
-        for index, batch in enumerate(batches):
-            for leaf, array in zip(leaves_of(room), leaves_of(batch), strict=True):
-                leaf[index] = array
-        stack: Batch = jax.device_put(room, self._device)
-        while len(self._indices) < size:
-            self._indices.append(jax.device_put(np.int32(len(self._indices)), self._device))
-
-        def slots(index: jax.Array) -> Batch:
-            made: Batch = map_leaves(lambda array: Slot(array.shape, array.dtype, stack, index), batches[0])
-            return made
-
-        return [slots(index) for index in self._indices[: len(batches)]]
 
 
 @final
@@ -94,8 +33,7 @@ class JaxReplica(Replica):
         super().__init__(model)
         self._load()
         self._on_cpu = jax.default_backend() == "cpu"
-        if not self._on_cpu:
-            self.device = JaxDevice()
+        self.device: JaxDevice | None = None if self._on_cpu else JaxDevice()
         ahead = jax.config.read("jax_cpu_enable_async_dispatch")
         if ahead:
             self._num_buffers = 2
@@ -126,7 +64,8 @@ class JaxReplica(Replica):
             if velocities:
                 vector[: self.layout.num_trainable] -= self._momentum * _join(velocities, self.layout.dtype)
             return vector
-        return np.array(self._flatten(weights, velocities))
+        flat = self._flatten(weights, velocities)
+        return np.array(flat) if self.device is None else self.device.read(flat)
 
     def _write(self, vector: Vector) -> None:
         parts = self._split(vector, [self._state[2][index] for index in self._velocity_indices])
