@@ -311,7 +311,8 @@ def as_child(backend: str, options: argparse.Namespace) -> None:
     from distkeras.worker.environment import prepare_process
     from distkeras.worker.gpus import Sharing
 
-    prepare_process(backend, 1, sharing=Sharing(machine=options.share))
+    if options.part != "results":  # That one only starts others.
+        prepare_process(backend, 1, sharing=Sharing(machine=options.share))
     if options.one_worker:
         one_worker(backend, options)
     elif options.train_to:
