@@ -53,6 +53,9 @@ class Notes:
 
         return landed
 
+    def memory_for(self, size, dtype):
+        return None
+
 
 def test_every_minibatch_comes_once_in_order_and_is_taken_by_the_thread_that_trains():
     device = Notes()

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import numpy.typing as npt
+
+from distkeras.algorithms import Vector
 from distkeras.worker.epochs import Passes
 from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.prefetch import Prefetch
 from distkeras.worker.step_buffer import Batch, capacity_for, form_of
+
+if TYPE_CHECKING:
+    from distkeras.center import Layout
+    from distkeras.wire.client import Client
+    from distkeras.wire.group import Group
 
 DEPTH = 2
 """Groups of minibatches that wait on the device: one would do if gathering always took as long."""
@@ -31,6 +39,12 @@ class Device(Protocol):
             thread then computes with them comes after the copy.
         """
 
+    def memory_for(self, size: int, dtype: npt.DTypeLike) -> Vector | None:
+        """Return a new vector, shape (size,), in memory of the host from which copies are fast.
+
+        `None` if the backend copies from all memory alike.
+        """
+
 
 @contextmanager
 def copied_ahead(passes: Passes, device: Device | None) -> Iterator[Passes]:
@@ -43,6 +57,13 @@ def copied_ahead(passes: Passes, device: Device | None) -> Iterator[Passes]:
         yield ahead
     finally:
         ahead.close(timeout=1.0)  # It may be waiting for rows that do not come.
+
+
+def receive_for(device: Device | None, layout: Layout, client: Client | Group) -> None:
+    """Let `client` receive vectors in memory from which the `device` copies fast, if it has such."""
+    memory = None if device is None else device.memory_for(layout.size, layout.dtype)
+    if memory is not None:
+        client.receive_into(memory)
 
 
 class Ahead:

@@ -205,7 +205,7 @@ def _train(
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.model.schedule import ScheduleSteps
     from distkeras.worker.cached_replica import replica_from_cache
-    from distkeras.worker.device import copied_ahead
+    from distkeras.worker.device import copied_ahead, receive_for
     from distkeras.worker.loop import Loop
     from distkeras.worker.reports import Reports
     from distkeras.worker.stopwatch import Stopwatch
@@ -227,6 +227,7 @@ def _train(
         copied_ahead(feed, cached.replica.device) as passes,
     ):
         keep_freed_memory(4 * cached.replica.layout.size)
+        receive_for(cached.replica.device, cached.replica.layout, client)
         reports = Reports(
             client,
             worker,

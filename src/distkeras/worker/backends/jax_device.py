@@ -9,6 +9,7 @@ from typing import Any, final
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax.sharding import SingleDeviceSharding
 
 from distkeras.algorithms import Vector
@@ -63,6 +64,9 @@ class JaxDevice:
         for first in range(0, len(batches), size):
             placed += self._put_stack(batches[first : first + size], size)
         return lambda: placed
+
+    def memory_for(self, size: int, dtype: npt.DTypeLike) -> Vector | None:
+        return None  # XLA copies by page-locked memory of its own.
 
     def read(self, flat: jax.Array) -> Vector:
         """Return a copy of an array of the device, in page-locked memory if JAX has it."""

@@ -33,6 +33,9 @@ class TensorFlowDevice:
         placed: list[Batch] = [map_leaves(self._copy, batch) for batch in batches]
         return lambda: placed
 
+    def memory_for(self, size: int, dtype: npt.DTypeLike) -> Vector | None:
+        return None  # TensorFlow copies by page-locked memory of its own.
+
     def _copy(self, array: npt.NDArray[Any]) -> Any:
         if array.dtype.hasobject or array.dtype == np.int32:
             return array  # TensorFlow keeps both in the host's memory: its kernels expect them there.

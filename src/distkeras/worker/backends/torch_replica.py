@@ -59,13 +59,17 @@ class TorchDevice:
 
     def _copy(self, array: npt.NDArray[Any]) -> torch.Tensor:
         """Return `array` on the device, of the type that Keras would give it."""
-        dtype = {"uint16": torch.int32, "uint32": torch.int64}.get(array.dtype.name)
-        dtype = dtype or getattr(torch, array.dtype.name)
+        dtype = _type_of(array.dtype)
         host = torch.empty(array.shape, dtype=dtype, pin_memory=self._locks)
         host.view(torch.int16 if dtype is torch.bfloat16 else dtype).numpy()[...] = (
             array.view(np.int16) if dtype is torch.bfloat16 else array
         )
         return host.to(self._device, non_blocking=True)
+
+    def memory_for(self, size: int, dtype: npt.DTypeLike) -> Vector:
+        """Return a new vector in page-locked memory."""
+        vector: Vector = torch.empty(size, dtype=_type_of(np.dtype(dtype)), pin_memory=self._locks).numpy()
+        return vector
 
     def read(self, flat: torch.Tensor) -> Vector:
         """Return a copy of a tensor of the device, in page-locked memory."""
@@ -173,6 +177,13 @@ class TorchReplica(Replica):
         taken = [np.array(tensor.numpy(), np.float64) for tensor in tensors]
         self._reset_metrics()
         return taken
+
+
+def _type_of(dtype: np.dtype[Any]) -> torch.dtype:
+    """Return the type that Keras gives to arrays of `dtype`: PyTorch lacks some."""
+    replaced = {"uint16": torch.int32, "uint32": torch.int64}.get(dtype.name)
+    found: torch.dtype = replaced or getattr(torch, dtype.name)
+    return found
 
 
 def _join(tensors: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
