@@ -58,8 +58,10 @@ def steps(backend: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
         batch_size, windows = MODELS[name]
         rows = WINDOW * max(1, windows // options.shrink) * batch_size
         x, y = data(rows)
-        sides = bare_sides(backend, name, batch_size, x, y) | our_sides(name, batch_size, x, y)
         replica, rule, clock = our_replica(name), Sequential(WINDOW), Clock()
+        say(f"{name}: the worker's replica is built")
+        sides = bare_sides(backend, name, batch_size, x, y) | our_sides(replica, batch_size, x, y)
+        sides = {side: told(f"{name}, {side}", work) for side, work in sides.items()}
         config = CenterConfig(rule, num_trainable=replica.layout.num_trainable)
         feed = our_feed(replica.model, batch_size, x, y, turns + 2)
         with (
@@ -80,6 +82,21 @@ def steps(backend: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
             },
             "of_bare": {side: round(bare / statistics.median(each), 3) for side, each in taken.items()},
         }
+
+
+def say(text: str) -> None:
+    """Tell on standard error how far this process is: on a new machine much of its time is the start."""
+    print(f"{time.process_time():.1f} s of processor time: {text}", file=sys.stderr, flush=True)
+
+
+def told(what: str, work: Callable[[], None]) -> Callable[[], None]:
+    """Return `work` with a word of how long it took."""
+
+    def do() -> None:
+        seconds = seconds_of(work)
+        say(f"{what}: {seconds:.3f} s")
+
+    return do
 
 
 def spread(taken: list[float], factor: float = 1.0) -> list[float]:

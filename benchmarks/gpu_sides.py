@@ -132,9 +132,8 @@ def our_replica(name: str) -> Any:
     return make_replica(deserialize_model(serialize_model(build(name))))
 
 
-def our_sides(name: str, batch_size: int, x: Any, y: Any) -> dict[str, Callable[[], None]]:
+def our_sides(replica: Any, batch_size: int, x: Any, y: Any) -> dict[str, Callable[[], None]]:
     """Return one epoch of the worker without exchanges, copied ahead and in place."""
-    replica = our_replica(name)
     feed = our_feed(replica.model, batch_size, x, y, None)
     deque(feed.epoch(0), maxlen=0)  # It spools.
 
