@@ -42,6 +42,7 @@ from step import WINDOW, Clock, Turns, data
 
 BACKENDS = ("jax", "torch")
 PARTS = ("steps", "exchange", "workers", "results")
+BEGAN = time.monotonic()
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 
 
@@ -86,7 +87,7 @@ def steps(backend: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
 
 def say(text: str) -> None:
     """Tell on standard error how far this process is: on a new machine much of its time is the start."""
-    print(f"{time.process_time():.1f} s of processor time: {text}", file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - BEGAN:.1f} s: {text}", file=sys.stderr, flush=True)
 
 
 def told(what: str, work: Callable[[], None]) -> Callable[[], None]:

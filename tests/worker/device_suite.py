@@ -6,6 +6,7 @@ No GPU is needed: the device is a second CPU of the backend, where it can have o
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -137,3 +138,55 @@ def test_weights_go_through_a_devices_memory_and_come_back():
     np.testing.assert_array_equal(read, given)
     read += 1  # and what is read is the caller's own.
     np.testing.assert_array_equal(replica.read(), given)
+
+
+class Stream:
+    """What CUDA would do, told to `done`."""
+
+    done: list = []  # noqa: RUF012 (of all streams)
+
+    def __init__(self, name):
+        self.name = name
+
+    def record_event(self):
+        self.done.append(("record", self.name))
+        return self.name
+
+    def wait_event(self, event):
+        self.done.append((self.name, "waits for", event))
+
+    def synchronize(self):
+        self.done.append(("synchronize", self.name))
+
+
+def test_on_cuda_steps_wait_for_copies_and_keep_their_memory(monkeypatch):
+    if BACKEND != "torch":
+        return
+    import torch
+
+    from distkeras.worker.backends.torch_replica import TorchDevice
+
+    done, locked, empty = [], [], torch.empty
+    monkeypatch.setattr(Stream, "done", done)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("copies"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("steps"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext(stream))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda leaf, stream: done.append(stream.name))
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda tensor: True)
+
+    def lock(*shape, pin_memory, **settings):
+        locked.append(pin_memory)
+        return empty(*shape, **settings)
+
+    monkeypatch.setattr(torch, "empty", lock)
+    device = TorchDevice(torch.device("cuda"))
+    device._device = torch.device("cpu")  # There is no other here.
+    landed = device.put([(np.ones((2, 3), np.float32), np.ones(2, np.int32), None)] * 2)
+    assert done == [("record", "copies")]
+    assert len(landed()) == 2
+    assert done[1:] == [("steps", "waits for", "copies"), *["steps"] * 4]
+    done.clear()
+    device.read(torch.ones(3))
+    device.write(np.ones(3, np.float32))
+    assert done == [("synchronize", "steps")] * 2
+    assert locked == [True] * 5
