@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from distkeras.cluster.settings import is_local
+from distkeras.cluster.settings import is_local, is_remote
 from distkeras.wire.handshake import TIMEOUT
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import TLS
@@ -131,8 +131,6 @@ def addresses(spark: SparkSession, options: ServerOptions) -> tuple[str, str]:
     """
     if options.host is not None:
         return options.host, options.bind or options.host
-    from pyspark.sql.utils import is_remote
-
     if is_remote():
         raise ValueError(
             "Spark Connect does not know how its executors reach this process. Give the trainer "

@@ -10,10 +10,15 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+def is_remote() -> bool:
+    """Whether this process uses Spark Connect."""
+    from pyspark.sql import utils  # Here alone: a server and its watch need no PySpark.
+
+    return bool(utils.is_remote())
+
+
 def is_local(spark: SparkSession) -> bool:
     """Whether the workers of `spark` run on this machine, in the same file system."""
-    from pyspark.sql.utils import is_remote
-
     return not is_remote() and str(spark.conf.get("spark.master", "local")).split("[")[0] == "local"
 
 
@@ -49,8 +54,6 @@ def python_of_executors(spark: SparkSession) -> str | None:
     setting, on this machine, it is the driver's own Python, which may not be the first on the PATH, such as
     in an environment that is not activated.
     """
-    from pyspark.sql.utils import is_remote
-
     if is_remote():
         return None
     context = spark.sparkContext

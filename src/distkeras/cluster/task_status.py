@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distkeras.cluster.settings import is_remote
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -70,8 +72,6 @@ def task_statuses(spark: SparkSession, tag: str) -> list[TaskStatus] | None:
     Returns:
         `None` over Spark Connect, which tells a client nothing of them.
     """
-    from pyspark.sql.utils import is_remote
-
     if is_remote():
         return None
     store = spark.sparkContext._jsc.sc().statusStore()
