@@ -100,6 +100,7 @@ def train(options: argparse.Namespace, run: str) -> dict[str, float]:
     os.environ["KERAS_BACKEND"] = options.backend
     import keras
     import numpy as np
+    import pyarrow as pa
 
     import distkeras
     from distkeras.cluster.session import local_session
@@ -108,7 +109,10 @@ def train(options: argparse.Namespace, run: str) -> dict[str, float]:
     spark = local_session(options.workers, backend=options.backend)
     draw = np.random.default_rng(0)
     images = draw.random((options.rows, 784), np.float32)
-    frame = spark.createDataFrame({"features": list(images), "label": draw.integers(0, 10, options.rows)})
+    offsets = pa.array(np.arange(options.rows + 1, dtype=np.int32) * 784)
+    features = pa.ListArray.from_arrays(offsets, pa.array(images.ravel()))
+    labels = pa.array(draw.integers(0, 10, options.rows))
+    frame = spark.createDataFrame(pa.table({"features": features, "label": labels}))
     layers = [keras.layers.Dense(500, activation="relu") for _ in range(2)]
     model = keras.Sequential([keras.Input((784,)), *layers, keras.layers.Dense(10, activation="softmax")])
     model.compile("adam", "sparse_categorical_crossentropy")
