@@ -37,7 +37,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_sides import MODELS, bare_sides, our_feed, our_passes, our_replica, our_sides
+from gpu_sides import (
+    MODELS,
+    Until,
+    bare_sides,
+    memory_of,
+    our_feed,
+    our_passes,
+    our_replica,
+    our_sides,
+    pageable,
+)
 from step import WINDOW, Clock, Turns, data
 
 BACKENDS = ("jax", "torch")
@@ -129,54 +139,11 @@ def exchange(backend: str, options: argparse.Namespace) -> Iterator[dict[str, An
         }
 
 
-def pageable(backend: str, vector: Any) -> dict[str, Callable[[], Any]]:
-    """Return what copies `vector` to the device and back by the backend's plain calls."""
-    if backend == "jax":
-        import jax
-
-        there = jax.block_until_ready(jax.device_put(vector))
-        add = jax.jit(lambda array: array + 1)  # A new array: one that was read is kept on the host.
-        return {
-            "pageable_write": lambda: jax.block_until_ready(jax.device_put(vector)),
-            "pageable_read": lambda: np.array(add(there)),
-        }
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    sent = torch.from_numpy(vector).to(device)
-
-    def write() -> None:
-        sent.copy_(torch.from_numpy(vector))
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return {"pageable_write": write, "pageable_read": lambda: (sent + 1).cpu().numpy()}
-
-
 def seconds_of(work: Callable[[], object]) -> float:
     """Return how long `work` took."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-class Until:
-    """Epochs of `passes` one after the other as one, for some seconds from the first minibatch on."""
-
-    def __init__(self, passes: Any, seconds: float) -> None:
-        self._passes = passes
-        self._seconds = seconds
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """Yield minibatches."""
-        ends = float("inf")
-        while True:
-            for minibatch in self._passes.epoch(epoch):
-                yield minibatch
-                ends = min(ends, time.monotonic() + self._seconds)
-                if time.monotonic() > ends:
-                    return
-            epoch += 1
 
 
 def one_worker(backend: str, options: argparse.Namespace) -> None:
@@ -204,20 +171,6 @@ def one_worker(backend: str, options: argparse.Namespace) -> None:
             on_commit=lambda window, _: ended.append((time.time(), window.samples)),
         ).run()
     print(json.dumps({"ended": ended, "memory": memory_of(backend)}), flush=True)
-
-
-def memory_of(backend: str) -> dict[str, int]:
-    """Return bytes of the GPU's memory that this process used at most, and those that it may use."""
-    if backend == "jax":
-        import jax
-
-        stats = jax.devices()[0].memory_stats() or {}
-        return {"peak": stats.get("peak_bytes_in_use", 0), "limit": stats.get("bytes_limit", 0)}
-    import torch
-
-    if not torch.cuda.is_available():
-        return {}
-    return {"peak": torch.cuda.max_memory_reserved(), "limit": torch.cuda.mem_get_info()[1]}
 
 
 def workers(backend: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -329,7 +282,7 @@ def as_child(backend: str, options: argparse.Namespace) -> None:
     from distkeras.worker.environment import prepare_process
     from distkeras.worker.gpus import Sharing
 
-    if options.part != "results":  # That one only starts others.
+    if options.part != "results" or options.train_to:  # That part itself only starts others.
         prepare_process(backend, 1, sharing=Sharing(machine=options.share))
     if options.one_worker:
         one_worker(backend, options)

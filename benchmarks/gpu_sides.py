@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -144,3 +145,60 @@ def our_sides(replica: Any, batch_size: int, x: Any, y: Any) -> dict[str, Callab
 
     passes = our_passes(feed, replica)
     return {"worker": lambda: train(passes), "in_place": lambda: train(feed)}
+
+
+def pageable(backend: str, vector: Any) -> dict[str, Callable[[], Any]]:
+    """Return what copies `vector` to the device and back by the backend's plain calls."""
+    if backend == "jax":
+        import jax
+
+        there = jax.block_until_ready(jax.device_put(vector))
+        add = jax.jit(lambda array: array + 1)  # A new array: one that was read is kept on the host.
+        return {
+            "pageable_write": lambda: jax.block_until_ready(jax.device_put(vector)),
+            "pageable_read": lambda: np.array(add(there)),
+        }
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    sent = torch.from_numpy(vector).to(device)
+
+    def write() -> None:
+        sent.copy_(torch.from_numpy(vector))
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return {"pageable_write": write, "pageable_read": lambda: (sent + 1).cpu().numpy()}
+
+
+class Until:
+    """Epochs of `passes` one after the other as one, for some seconds from the first minibatch on."""
+
+    def __init__(self, passes: Any, seconds: float) -> None:
+        self._passes = passes
+        self._seconds = seconds
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """Yield minibatches."""
+        ends = float("inf")
+        while True:
+            for minibatch in self._passes.epoch(epoch):
+                yield minibatch
+                ends = min(ends, time.monotonic() + self._seconds)
+                if time.monotonic() > ends:
+                    return
+            epoch += 1
+
+
+def memory_of(backend: str) -> dict[str, int]:
+    """Return bytes of the GPU's memory that this process used at most, and those that it may use."""
+    if backend == "jax":
+        import jax
+
+        stats = jax.devices()[0].memory_stats() or {}
+        return {"peak": stats.get("peak_bytes_in_use", 0), "limit": stats.get("bytes_limit", 0)}
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    return {"peak": torch.cuda.max_memory_reserved(), "limit": torch.cuda.mem_get_info()[1]}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax.sharding import SingleDeviceSharding
@@ -66,7 +67,8 @@ class JaxDevice:
         return lambda: placed
 
     def memory_for(self, size: int, dtype: npt.DTypeLike) -> Vector | None:
-        return None  # XLA copies by page-locked memory of its own.
+        """Return a new vector in page-locked memory, if JAX has such; XLA copies from it at once."""
+        return None if self._locked is None else self.read(jnp.zeros(size, dtype))
 
     def read(self, flat: jax.Array) -> Vector:
         """Return a copy of an array of the device, in page-locked memory if JAX has it."""

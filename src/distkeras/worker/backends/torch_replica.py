@@ -82,8 +82,8 @@ class TorchDevice:
 
     def write(self, vector: Vector) -> torch.Tensor:
         """Return a copy of `vector` on the device; the caller may change it afterwards."""
-        # Page-locked memory, such as of a vector that was read, is copied seven times as fast. To copy into
-        # such memory first would take longer than the copy from other memory.
+        # Page-locked memory, such as that where the center arrives, is copied seven times as fast. To copy
+        # into such memory first would take longer than the copy from other memory.
         source = torch.from_numpy(vector)
         copy = source.to(self._device, non_blocking=True)
         if self._locks and source.is_pinned():
