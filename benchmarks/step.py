@@ -153,17 +153,20 @@ def bare_step(backend: str, model: Any) -> Callable[[Any, Any], Callable[[], obj
 class Turns:
     """A feed that, after every epoch of the worker, has the other sides train one too."""
 
-    def __init__(self, feed: Any, clock: Clock, others: dict[str, Callable[[], None]]) -> None:
+    def __init__(
+        self, feed: Any, clock: Clock, others: dict[str, Callable[[], None]], side: str = "worker"
+    ) -> None:
         self._feed = feed
         self._clock = clock
         self._others = others
+        self._side = side
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Yield the minibatches of the worker's epoch, then let the others train."""
         began, began_cpu = time.perf_counter(), time.process_time()
         yield from self._feed.epoch(epoch, start)
         if epoch:  # The first one spools.
-            self._clock.note("worker", began, began_cpu)
+            self._clock.note(self._side, began, began_cpu)
             for side, work in self._others.items():
                 self._clock.time(side, work)
 

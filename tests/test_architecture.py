@@ -272,6 +272,13 @@ def test_the_server_process_imports_neither_keras_nor_pyspark():
     }
 
 
+def test_a_job_without_spark_needs_no_pyspark():
+    code = "import sys, distkeras.cluster.servers, distkeras.cluster.watch, distkeras.worker.loop; "
+    code += "print(*sorted(name for name in sys.modules if '.' not in name))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "pyspark" not in loaded.split()
+
+
 PUBLIC = ["distkeras"] + [
     ".".join(("distkeras", *path.relative_to(SOURCE).parent.parts, path.stem)).removesuffix(".__init__")
     for path in files()

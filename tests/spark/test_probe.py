@@ -16,6 +16,7 @@ from distkeras.cluster.probe import ExecutorsNotReady, check_executors, check_py
 from distkeras.cluster.session import local_session
 from distkeras.cluster.settings import python_of_executors
 from distkeras.predictors import ModelPredictor
+from distkeras.worker.gpus import Sharing
 
 
 def test_a_backend_that_the_executors_lack_is_named_with_their_python(spark):
@@ -64,14 +65,14 @@ def test_a_local_session_makes_its_python_workers_ready_ahead(spark, monkeypatch
     asked = []
     done = threading.Event()
 
-    def note(_, *arguments):
-        asked.append(arguments)
+    def note(_, *arguments, sharing):
+        asked.append((*arguments, sharing))
         done.set()
 
     monkeypatch.setattr(session, "check_executors", note)
     assert local_session(backend="jax") is spark
     assert done.wait(20)
-    assert asked == [("jax", 1, 2)]
+    assert asked == [("jax", 1, 2, Sharing(machine=2))]  # Two workers, if there is a GPU, share it.
 
 
 def test_executors_that_are_ready_are_asked_once(spark, monkeypatch):

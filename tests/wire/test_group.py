@@ -190,6 +190,16 @@ def test_a_commit_that_one_server_has_already_counts_once_at_each():
         assert [center.num_updates for center in centers] == [3, 3]
 
 
+@pytest.mark.parametrize("num_servers", [1, 2])
+def test_replies_arrive_in_memory_that_the_worker_gives(num_servers):
+    with group_of(num_servers) as (_, _, addresses), connect(addresses) as worker:
+        worker.call(Join(0))
+        memory = np.zeros(SIZE, np.float32)
+        worker.receive_into(memory)
+        assert np.may_share_memory(worker.call(commit(0, 1)).reply, memory)
+        assert memory.tolist() == [1.0] * SIZE
+
+
 def test_a_worker_goes_on_from_the_earliest_place_and_those_that_are_further_repeat():
     with group_of(2) as (_, centers, addresses), Group(addresses) as worker:
         worker.call(Join(0))

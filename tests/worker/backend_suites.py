@@ -16,6 +16,7 @@ from starting import without_tensorflow
 HERE = Path(__file__).parent
 BACKENDS = ("jax", "tensorflow", "torch")
 SUITES = (
+    "device_suite.py",  # First: TensorFlow takes a second device before it computes.
     *("model_suite.py", "journey_suite.py", "replica_suite.py", "nesterov_suite.py"),
     *("feed_suite.py", "cached_replica_suite.py", "simulation_suite.py", "predict_suite.py"),
 )
@@ -38,6 +39,7 @@ ON_EVERY_BACKEND = (
     "test_weights_that_are_left_out_of_weight_decay_stay_out",
 )
 """Those of them that depend on the backend."""
+TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "NPROC": "1",
@@ -76,6 +78,7 @@ def report(backend: str) -> dict[str, str]:
             env=ENVIRONMENT
             | os.environ
             | {"KERAS_BACKEND": backend}
+            | ({"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {TWO_DEVICES}"} if backend == "jax" else {})
             | ({} if backend == "tensorflow" else without_tensorflow(Path(folder))),
             capture_output=True,
             text=True,

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from distkeras.cluster import resources
+from distkeras.cluster.resources import Resources, sharing_of
 from distkeras.cluster.worker_stage import gpus_of
-from distkeras.worker.gpus import VISIBLE, take_gpu
+from distkeras.worker.gpus import ALONE, VISIBLE, Sharing, take_gpu
 
 
 @pytest.fixture
@@ -50,6 +52,56 @@ def test_no_backend_takes_all_memory_of_a_gpu_unless_told_to(devices):
     environment = {}
     take_gpu((), 0, environment, devices)
     assert environment["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+
+
+FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+
+
+@pytest.mark.parametrize(
+    ("given", "sharing", "share"),
+    [
+        ([], Sharing(machine=24), 0.45),  # Two on each of 12 GPUs.
+        ([], Sharing(machine=25), 0.3),  # One GPU has three, so the others leave as much.
+        ([], Sharing(machine=12), None),
+        (["3"], Sharing(gpu=2, machine=99), 0.45),
+        (["3"], ALONE, None),
+    ],
+)
+def test_workers_on_one_gpu_divide_its_memory(devices, given, sharing, share):
+    environment = {}
+    assert take_gpu(given, 0, environment, devices, sharing) == share
+    assert environment.get(FRACTION) == (None if share is None else str(share))
+
+
+def test_without_a_gpu_there_is_no_memory_to_divide(tmp_path):
+    environment = {}
+    assert take_gpu([], 0, environment, tmp_path, Sharing(machine=2)) is None
+    assert FRACTION not in environment
+
+
+def test_a_share_that_the_executors_set_holds(devices):
+    environment = {FRACTION: "0.2"}
+    take_gpu([], 0, environment, devices, Sharing(machine=24))
+    assert environment[FRACTION] == "0.2"
+
+
+@pytest.mark.parametrize(
+    ("amount", "asked", "local", "expected"),
+    [
+        ("0.5", None, False, Sharing(gpu=2)),
+        ("0.3", None, False, Sharing(gpu=3)),
+        ("1", Resources(gpus=0.25), False, Sharing(gpu=4)),
+        ("2", None, False, ALONE),
+        ("0", None, False, ALONE),  # Nobody knows how many workers a machine of the cluster gets.
+        ("0", None, True, Sharing(machine=3)),
+    ],
+)
+def test_spark_says_how_many_workers_share_a_gpu(monkeypatch, amount, asked, local, expected):
+    settings = {"spark.task.resource.gpu.amount": amount}
+    spark = SimpleNamespace(conf=SimpleNamespace(get=lambda name, default: settings.get(name, default)))
+    monkeypatch.setattr(resources, "is_local", lambda _: local)
+    monkeypatch.setattr(resources, "registered_slots", lambda _: 8)
+    assert sharing_of(spark, asked, num_workers=3) == expected
 
 
 def test_gpu_is_chosen_before_the_backend_is_imported():

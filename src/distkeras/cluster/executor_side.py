@@ -29,8 +29,8 @@ def ask(question: dict[str, Any]) -> str:
 
     Args:
         question: `digest` of the driver's distkeras, or None where this Python is the driver's; `modules`
-            that must be there; `versions` to return, by name of the package; and `prepare`, a backend and a
-            number of cores for which to import Keras if nothing is missing, or None.
+            that must be there; `versions` to return, by name of the package; and `prepare`, the
+            arguments of `prepare` if nothing is missing, or None to import nothing.
     """
     begin = time.time()
     digest = question["digest"]
@@ -56,14 +56,22 @@ def ask(question: dict[str, Any]) -> str:
     return json.dumps(facts | {"begin": begin, "end": time.time()})
 
 
-def prepare(backend: str, threads: int) -> int:
-    """Import Keras, as a worker does; return how many GPUs the backend sees."""
+def prepare(backend: str, threads: int, gpu: int = 1, machine: int = 1) -> int:
+    """Import Keras, as a worker does; return how many GPUs the backend sees.
+
+    Args:
+        backend: the Keras backend.
+        threads: cores of a worker.
+        gpu: as in `Sharing`, which a Python without this package could not read.
+        machine: likewise.
+    """
     from pyspark import TaskContext
 
     from distkeras.worker.environment import prepare_process
-    from distkeras.worker.gpus import gpus_of_backend
+    from distkeras.worker.gpus import Sharing, gpus_of_backend
 
-    prepare_process(backend, threads, gpus_of_task(), TaskContext.get().partitionId())
+    worker = TaskContext.get().partitionId()
+    prepare_process(backend, threads, gpus_of_task(), worker, Sharing(gpu, machine))
     return gpus_of_backend(backend)
 
 

@@ -24,7 +24,7 @@ from distkeras.cluster.placement import Placed, Placement, Shared
 from distkeras.cluster.placing import Placing
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.process import Process, ServerFailed
-from distkeras.cluster.resources import Resources, threads_of
+from distkeras.cluster.resources import Resources, sharing_of, threads_of
 from distkeras.cluster.server import ServerSetup
 from distkeras.cluster.settings import allocates_dynamically
 from distkeras.cluster.slots import check_slots
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from distkeras.wire.codecs import Codec
     from distkeras.wire.group import Group
     from distkeras.wire.mailbox import Mailbox
+    from distkeras.worker.gpus import Sharing
     from distkeras.worker.task import Task
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,8 @@ class Job:
         check = partial(check_slots, spark, center.num_workers, together=together, profile=profile)
         slots = None if center.elastic is not None else check()
         threads = threads_of(spark, self.resources)
-        started, placed = self._started(spark, threads)
+        sharing = sharing_of(spark, self.resources, center.num_workers)
+        started, placed = self._started(spark, threads, sharing)
         with (
             started as servers,
             stored(self.frame, self.task) as frame,
@@ -184,6 +186,7 @@ class Job:
                 patience=self._patience(placed),
                 backend=self.backend,
                 threads=threads,
+                sharing=sharing,
                 beat=self.options.heartbeat / 3,
                 log_level=level_of_driver(),
                 # A barrier stage gets no copies of its tasks.
@@ -284,7 +287,9 @@ class Job:
             self.last.clear()
             logger.info("The last center is lost with the server: %s", lost)
 
-    def _started(self, spark: SparkSession, threads: int) -> tuple[Servers | ServerTasks, Placed]:
+    def _started(
+        self, spark: SparkSession, threads: int, sharing: Sharing
+    ) -> tuple[Servers | ServerTasks, Placed]:
         """Start the servers, and check whether the executors can train."""
         # Besides its optimizer a worker may send the velocities of its momentum, and its weights.
         vectors = 2 if self.task.epochs.state == "seconds" else 1
@@ -308,6 +313,7 @@ class Job:
                 check_executors,
                 *(spark, self.backend, threads, self.task.center.least_workers, self.options.give_up),
                 packages_of_job(self.task, self.model),
+                sharing,
             ),
         )
         return placing.start(self.placement, self.shared)

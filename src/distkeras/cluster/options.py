@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pyspark.sql.utils import is_remote
-
-from distkeras.cluster.settings import is_local
+from distkeras.cluster.settings import is_local, is_remote
 from distkeras.wire.handshake import TIMEOUT
 from distkeras.wire.store import SnapshotOptions
 from distkeras.wire.tls import TLS

@@ -15,6 +15,7 @@ from distkeras.cluster.executor_facts import ExecutorFacts, facts_of
 from distkeras.cluster.settings import is_local, python_of_executors
 from distkeras.cluster.shipping import SHIP, may_ship, own_digest, ship
 from distkeras.cluster.stage import Stage, short_tasks
+from distkeras.worker.gpus import ALONE, Sharing
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,6 +46,7 @@ def check_executors(
     num_workers: int,
     limit: float = 1800.0,
     further: Iterable[str] = (),
+    sharing: Sharing = ALONE,
 ) -> None:
     """Check whether the executors can train, and let their Python workers import Keras ahead.
 
@@ -59,6 +61,7 @@ def check_executors(
         num_workers: tasks to start.
         limit: seconds to wait for them.
         further: modules that the user's own code needs.
+        sharing: how many workers share a GPU.
 
     Raises:
         ExecutorsNotReady: a package is missing, or their Python has another version, or does not exist; the
@@ -67,7 +70,8 @@ def check_executors(
     key = (spark.conf.get("spark.app.id", "") or "", " ".join((backend, *sorted(further))))
     with _lock:
         if _ready.get(key, 0) < num_workers:
-            if not ask_ready(spark, backend, num_workers, limit, (backend, threads), further):
+            prepare = (backend, threads, sharing.gpu, sharing.machine)
+            if not ask_ready(spark, backend, num_workers, limit, prepare, further):
                 raise ExecutorsNotReady(
                     f"Expected {num_workers} short tasks to import Keras on the executors within "
                     f"{limit:.0f} s. Received: no answer. See the Spark UI for the cause; "
@@ -110,7 +114,7 @@ def ask_ready(
     backend: str,
     num_tasks: int,
     limit: float,
-    prepare: tuple[str, int] | None = None,
+    prepare: tuple[str | int, ...] | None = None,
     further: Iterable[str] = (),
 ) -> list[ExecutorFacts]:
     """Return what `num_tasks` tasks say of executors that can train; send them distkeras where it is needed.
@@ -120,7 +124,7 @@ def ask_ready(
         backend: Keras backend.
         num_tasks: number of tasks, each in a Python worker.
         limit: seconds.
-        prepare: a backend, and a number of cores, for which the executors import Keras.
+        prepare: the arguments of `executor_side.prepare`, with which the executors import Keras.
         further: modules that the user's own code needs.
 
     Returns:
@@ -152,7 +156,7 @@ def ask(
     spark: SparkSession,
     backend: str,
     modules: Sequence[str],
-    prepare: tuple[str, int] | None = None,
+    prepare: tuple[str | int, ...] | None = None,
     *,
     num_tasks: int,
     limit: float,

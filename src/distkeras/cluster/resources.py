@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.settings import is_local
+from distkeras.cluster.slots import registered_slots
+from distkeras.worker.gpus import Sharing
 
 if TYPE_CHECKING:
     from pyspark.resource import ExecutorResourceRequests, ResourceProfile
@@ -149,3 +151,14 @@ def is_dynamic(spark: SparkSession) -> bool:
 def threads_of(spark: SparkSession, resources: Resources | None) -> int:
     """Return the cores of one worker."""
     return int(spark.conf.get("spark.task.cpus", "1") or 1) if resources is None else resources.cores
+
+
+def sharing_of(spark: SparkSession, resources: Resources | None, num_workers: int) -> Sharing:
+    """Return how many of a training's workers compute on one GPU.
+
+    On a cluster where Spark manages no GPUs nobody knows: workers count as alone there.
+    """
+    amount = float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
+    amount = amount if resources is None else resources.gpus
+    gpu = int(1 / amount) if 0 < amount < 1 else 1
+    return Sharing(gpu, min(num_workers, registered_slots(spark)) if is_local(spark) else 1)

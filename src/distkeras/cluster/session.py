@@ -10,6 +10,7 @@ import threading
 from pyspark.sql import SparkSession
 
 from distkeras.cluster.probe import check_executors
+from distkeras.cluster.resources import sharing_of
 from distkeras.cluster.slots import count_slots
 from distkeras.jvm import java_options
 
@@ -50,7 +51,9 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
 def _import_ahead(session: SparkSession, backend: str) -> None:
     threads = int(session.conf.get("spark.task.cpus", "1") or 1)
     try:
-        check_executors(session, backend, threads, count_slots(session) or 1)
+        slots = count_slots(session) or 1
+        sharing = sharing_of(session, None, slots)
+        check_executors(session, backend, threads, slots, sharing=sharing)
     except Exception as error:
         # Training checks again, and raises: an error in this thread would not be seen.
         logger.info("The Python workers could not be made ready ahead: %s", error)

@@ -6,10 +6,15 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pyspark.sql.utils import is_remote
-
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+def is_remote() -> bool:
+    """Whether this process uses Spark Connect."""
+    from pyspark.sql import utils  # Here alone: a server and its watch need no PySpark.
+
+    return bool(utils.is_remote())
 
 
 def is_local(spark: SparkSession) -> bool:

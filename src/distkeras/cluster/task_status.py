@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql.utils import is_remote
+from distkeras.cluster.settings import is_remote
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

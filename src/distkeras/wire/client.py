@@ -268,6 +268,11 @@ class Client:
             if self._connection is None:
                 self._connection = self._connect()
 
+    def receive_into(self, buffer: Vector) -> None:
+        """Receive vectors that arrive by TCP in `buffer`, shape (size,), from the next call on."""
+        with self._in_use:
+            self._buffer = buffer
+
     def encode(self, request: Exchange) -> None:
         """Compress the message of `request` before `call`, if the job compresses such messages.
 

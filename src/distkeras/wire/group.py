@@ -100,6 +100,12 @@ class Group:
         """What the connections to all servers have carried."""
         return Traffic.sum_of(client.traffic for client in self._clients)
 
+    def receive_into(self, buffer: Vector) -> None:
+        """Receive vectors in `buffer`, shape (size,), from the next call on."""
+        self._buffer = buffer
+        for client, part in zip(self._clients, self._slices, strict=True):
+            client.receive_into(buffer[part])
+
     def call(self, request: Request) -> Any:
         """Send `request` to all servers that need it, in parallel, and return one reply.
 

@@ -7,14 +7,20 @@ import os
 import sys
 from collections.abc import MutableMapping, Sequence
 
-from distkeras.worker.gpus import take_gpu
+from distkeras.worker.gpus import ALONE, Sharing, take_gpu
 from distkeras.worker.memory import keep_freed_memory, limit_heaps
 
 _ahead = False
 """Whether the parent process imported Keras before the fork, and the backend has not started yet."""
 
 
-def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index: int | None = None) -> None:
+def prepare_process(
+    backend: str,
+    threads: int,
+    gpus: Sequence[str] = (),
+    index: int | None = None,
+    sharing: Sharing = ALONE,
+) -> None:
     """Import Keras with this backend, limited to `threads` cores. Call it before any other import of Keras.
 
     A process keeps its first GPU: Spark may run tasks of other workers in it later, but then as many
@@ -25,6 +31,7 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
         threads: number of cores.
         gpus: addresses of the GPUs that Spark gave the task; default: the process takes a visible one.
         index: index of the worker, to choose a visible GPU; default: the process id.
+        sharing: how many workers share a GPU.
 
     Raises:
         RuntimeError: this process has already imported Keras with another backend.
@@ -38,7 +45,7 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
     limit_heaps(threads)
     keep_freed_memory()
     _set_variables(os.environ, backend, threads)
-    take_gpu(gpus, os.getpid() if index is None else index, os.environ)
+    share = take_gpu(gpus, os.getpid() if index is None else index, os.environ, sharing=sharing)
     if backend == "jax" and threads == 1:
         import jax
 
@@ -50,6 +57,8 @@ def prepare_process(backend: str, threads: int, gpus: Sequence[str] = (), index:
 
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(threads)
+        if share is not None and torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(share)
     _import_keras()
     import keras
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -22,9 +22,10 @@ class Prefetch(Generic[T]):
 
     def __init__(self, source: Iterator[T], depth: int = 2) -> None:
         self._source = source
-        self._items: deque[T] = deque()
-        self._ready = threading.Semaphore(0)
-        self._room = threading.Semaphore(depth)
+        self._items: SimpleQueue[tuple[T] | None] = SimpleQueue()  # `None` is the end.
+        self._room: SimpleQueue[None] = SimpleQueue()  # An entry for each place that is free.
+        for _ in range(depth):
+            self._room.put(None)
         self._stopped = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._produce, name="distkeras-prefetch", daemon=True)
@@ -34,12 +35,11 @@ class Prefetch(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        self._ready.acquire()
-        if self._items:
-            item = self._items.popleft()
-            self._room.release()
-            return item
-        self._ready.release()  # Further calls end, too.
+        item = self._items.get()
+        if item is not None:
+            self._room.put(None)
+            return item[0]
+        self._items.put(None)  # Further calls end, too.
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -48,7 +48,7 @@ class Prefetch(Generic[T]):
     def stop(self) -> None:
         """Ask the thread to end after its current item."""
         self._stopped = True
-        self._room.release()
+        self._room.put(None)
 
     def close(self, timeout: float | None = None) -> None:
         """Stop, and wait for the thread (which may be waiting for its source)."""
@@ -58,12 +58,11 @@ class Prefetch(Generic[T]):
     def _produce(self) -> None:
         try:
             for item in self._source:
-                self._room.acquire()
+                self._room.get()
                 if self._stopped:
                     return
-                self._items.append(item)
-                self._ready.release()
+                self._items.put((item,))
         except BaseException as error:
             self._error = error
         finally:
-            self._ready.release()
+            self._items.put(None)

@@ -13,6 +13,7 @@ from distkeras.algorithms import Vector
 from distkeras.model.variables import value_of
 from distkeras.model.weights import cells_of, layout_of, set_vector
 from distkeras.worker.ahead import ahead_of
+from distkeras.worker.device import Device
 from distkeras.worker.metric_states import Sums, empty_metrics, lasting_in, named_values, states_over
 from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.step_buffer import Batch, Form, StepBuffer, form_of, leaves_of
@@ -43,6 +44,8 @@ class Replica(ABC):
 
     Attributes:
         layout: the place of each weight in the vector.
+        device: where minibatches may be put ahead of their step; `None` where a step reads NumPy arrays in
+            place.
         num_compilations: how often `train_step` was traced: once for each shape of a minibatch on JAX and
             TensorFlow; 0 on PyTorch, whose step is eager.
 
@@ -59,6 +62,7 @@ class Replica(ABC):
                 f"Expected a compiled model: call compile() first. Received: model={model.name!r}"
             )
         self.model = model
+        self.device: Device | None = None
         self.num_compilations = 0
         self._logs: dict[str, Any] | None = None
         self._collected: list[Sums] | None = None
@@ -81,7 +85,8 @@ class Replica(ABC):
 
         Args:
             x: inputs, an array or a list or dict of arrays, shape (batch, ...). Like `y` and
-                `sample_weight` it must not be changed before the next `read` or `metrics` returns.
+                `sample_weight` it must not be changed before the next `read` or `metrics` returns. They may
+                be what `device` has put.
             y: targets.
             sample_weight: weight of each row, shape (batch,).
         """
@@ -219,6 +224,8 @@ class Replica(ABC):
         if rows < self._most_rows:
             return None  # The last minibatch of an epoch is alone: no others of its form can join it.
         self._most_rows = rows
+        if self.device is not None:
+            return None  # Calls return before their steps end: the next one is waiting when they do.
         steps = self._compile_steps(batch)
         return None if steps is None else (StepBuffer(batch, self._num_buffers), steps)
 

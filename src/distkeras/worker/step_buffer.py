@@ -40,8 +40,7 @@ class StepBuffer:
     """
 
     def __init__(self, batch: Batch, num_buffers: int = 1) -> None:
-        num_bytes = sum(array.nbytes for array in leaves_of(batch))
-        self.capacity = max(1, min(MAX_STEPS, BYTES // max(1, num_bytes)))
+        self.capacity = capacity_for(batch)
         self.count = 0
         buffers = [map_leaves(self._room_for, batch) for _ in range(num_buffers)]
         self._buffers = itertools.cycle((buffer, leaves_of(buffer)) for buffer in buffers)
@@ -69,6 +68,12 @@ class StepBuffer:
         return memory[start : start + num_bytes].view(array.dtype).reshape(shape)
 
 
+def capacity_for(batch: Batch) -> int:
+    """Return the number of minibatches like `batch` that a buffer holds."""
+    num_bytes = sum(array.nbytes for array in leaves_of(batch))
+    return max(1, min(MAX_STEPS, BYTES // max(1, num_bytes)))
+
+
 def form_of(value: Any) -> Form:
     """Return structure, shapes and types of a minibatch."""
     if isinstance(value, np.ndarray):
@@ -77,7 +82,9 @@ def form_of(value: Any) -> Form:
         return tuple((name, form_of(part)) for name, part in value.items())
     if isinstance(value, list | tuple):
         return tuple(form_of(part) for part in value)
-    return (value,)  # None
+    if value is None:
+        return (None,)
+    return (tuple(value.shape), value.dtype)  # An array on a device.
 
 
 def leaves_of(value: Any) -> list[npt.NDArray[Any]]:

@@ -23,6 +23,7 @@ from distkeras.worker.about import about_this_process
 from distkeras.worker.environment import prepare_process
 from distkeras.worker.epochs import EpochFeed
 from distkeras.worker.final_state import FinalState
+from distkeras.worker.gpus import ALONE, Sharing
 from distkeras.worker.heartbeat import Heartbeat
 from distkeras.worker.memory import keep_freed_memory
 from distkeras.worker.payload import Openable
@@ -59,6 +60,7 @@ class Envelope:
         beat: seconds between two heartbeats.
         log_level: least level of the library's messages that go to the driver's log.
         asks: whether a process asks before it joins, since another one may train as the same worker.
+        sharing: how many workers share a GPU.
     """
 
     task: bytes
@@ -70,6 +72,7 @@ class Envelope:
     beat: float
     log_level: int = logging.WARNING
     asks: bool = False
+    sharing: Sharing = ALONE
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def _run_on(
     with Heartbeat(client, start.worker, envelope.beat, start.ticket) as heartbeat:
         try:
             heartbeat.tell("importing")
-            prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker)
+            prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker, envelope.sharing)
             task: Task = pickle.loads(envelope.task)
             heartbeat.tell("loading")
             state = _train(task, envelope, start, batches, client, heartbeat.tell)
@@ -202,6 +205,7 @@ def _train(
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.model.schedule import ScheduleSteps
     from distkeras.worker.cached_replica import replica_from_cache
+    from distkeras.worker.device import copied_ahead, receive_for
     from distkeras.worker.loop import Loop
     from distkeras.worker.reports import Reports
     from distkeras.worker.stopwatch import Stopwatch
@@ -220,8 +224,10 @@ def _train(
             steps,
             training=start.training,
         ) as cached,
+        copied_ahead(feed, cached.replica.device) as passes,
     ):
         keep_freed_memory(4 * cached.replica.layout.size)
+        receive_for(cached.replica.device, cached.replica.layout, client)
         reports = Reports(
             client,
             worker,
@@ -246,7 +252,9 @@ def _train(
 
         loop = Loop(
             cached.replica,
-            feed if task.epochs.steps is None else EpochFeed(feed, task.steps_per_pass(worker), task.epochs),
+            passes
+            if task.epochs.steps is None
+            else EpochFeed(passes, task.steps_per_pass(worker), task.epochs),
             task.center.algorithm,
             client.call,
             worker=worker,

@@ -14,6 +14,7 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.model.variables import Cell
+from distkeras.worker.backends.jax_device import JaxDevice, Slot
 from distkeras.worker.metric_states import Sums
 from distkeras.worker.replica import Replica, Steps
 from distkeras.worker.step_buffer import Batch
@@ -31,8 +32,13 @@ class JaxReplica(Replica):
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
         self._load()
-        if jax.config.read("jax_cpu_enable_async_dispatch"):
+        self._on_cpu = jax.default_backend() == "cpu"
+        self.device: JaxDevice | None = None if self._on_cpu else JaxDevice()
+        ahead = jax.config.read("jax_cpu_enable_async_dispatch")
+        if ahead:
             self._num_buffers = 2
+        # Without it XLA still copies large minibatches in another thread, and then computes there.
+        self._waits = self._on_cpu and not ahead
         places = {
             id(variable): (group, index)
             for group, variables in enumerate(self._variables())
@@ -52,13 +58,14 @@ class JaxReplica(Replica):
     def _read(self) -> Vector:
         velocities = [self._state[2][index] for index in self._velocity_indices]
         weights = [self._state[group][index] for group, index in self._places]
-        if jax.default_backend() == "cpu":
+        if self._on_cpu:
             # On CPUs an array is a view of JAX's memory: NumPy concatenates five times as fast as XLA.
             vector = _join(weights, self.layout.dtype)
             if velocities:
                 vector[: self.layout.num_trainable] -= self._momentum * _join(velocities, self.layout.dtype)
             return vector
-        return np.array(self._flatten(weights, velocities))
+        flat = self._flatten(weights, velocities)
+        return np.array(flat) if self.device is None else self.device.read(flat)
 
     def _write(self, vector: Vector) -> None:
         parts = self._split(vector, [self._state[2][index] for index in self._velocity_indices])
@@ -93,8 +100,10 @@ class JaxReplica(Replica):
         self._fresh_metrics = jax.jit(self._make_fresh_metrics)
         self._compiled = self.model.jit_compile and not self.model.run_eagerly
         self._train_step: Any = self._counted_step
+        self._step_at: Any = self._counted_step_at
         if self._compiled:
             self._train_step = jax.jit(self._counted_step, donate_argnums=0)
+            self._step_at = jax.jit(self._counted_step_at, donate_argnums=0)
         self._train_steps = jax.jit(self._loop, donate_argnums=0)
 
     def _counted_step(self, state: State, batch: Batch) -> tuple[dict[str, Any], State]:
@@ -103,8 +112,11 @@ class JaxReplica(Replica):
         logs, state = self.model.train_step(state, batch)
         return logs, state
 
+    def _counted_step_at(self, state: State, stack: Batch, index: jax.Array) -> tuple[dict[str, Any], State]:
+        return self._counted_step(state, _taken(stack, index))
+
     def _compile_steps(self, batch: Batch) -> Steps | None:
-        if not self._compiled or jax.default_backend() != "cpu":
+        if not self._compiled:
             return None
         traced = self._train_step.trace(self._state, batch)
         if not _loops_well(traced.jaxpr) or _forms(traced.out_info[1]) != _forms(self._state):
@@ -121,26 +133,23 @@ class JaxReplica(Replica):
         return logs
 
     def _loop(self, state: State, batches: Batch, count: int) -> tuple[dict[str, Any], State]:
-        def batch_at(index: Any) -> Batch:
-            batch: Batch = jax.tree.map(
-                lambda rows: jax.lax.dynamic_index_in_dim(rows, index, keepdims=False), batches
-            )
-            return batch
-
         def step(index: Any, carried: tuple[dict[str, Any], State]) -> tuple[dict[str, Any], State]:
-            trained: tuple[dict[str, Any], State] = self._train_step(carried[1], batch_at(index))
+            trained: tuple[dict[str, Any], State] = self._train_step(carried[1], _taken(batches, index))
             return trained
 
-        logs, _ = jax.eval_shape(self._train_step, state, batch_at(0))
+        logs, _ = jax.eval_shape(self._train_step, state, _taken(batches, 0))
         first = jax.tree.map(lambda log: jnp.zeros(log.shape, log.dtype), logs)
         last: tuple[dict[str, Any], State] = jax.lax.fori_loop(0, count, step, (first, state))
         return last
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         logs: dict[str, Any]
+        slot = next(iter(jax.tree.leaves(batch[0])), None)
+        if isinstance(slot, Slot):
+            logs, self._state = self._step_at(self._state, slot.stack, slot.index)
+            return logs
         logs, self._state = self._train_step(self._state, batch)
-        if not jax.config.read("jax_cpu_enable_async_dispatch") and jax.default_backend() == "cpu":
-            # Even so, XLA copies large minibatches in another thread, and then computes there.
+        if self._waits:
             jax.block_until_ready(self._state)
         return logs
 
@@ -153,7 +162,7 @@ class JaxReplica(Replica):
 
     def _take_metrics(self) -> list[Sums]:
         values: Any = self._state[3]
-        if jax.default_backend() != "cpu":  # On CPUs this takes ten times as long as the arrays themselves.
+        if not self._on_cpu:  # On CPUs this takes ten times as long as the arrays themselves.
             values = jax.device_get(values)
         taken = [np.array(value, np.float64) for value in values]
         self._reset_metrics()
@@ -174,6 +183,12 @@ def _loops_well(jaxpr: Any) -> bool:
     (a print, a callback).
     """
     return not jaxpr.effects and "conv_general_dilated" not in str(jaxpr)
+
+
+def _taken(stack: Batch, index: Any) -> Batch:
+    """Return minibatch `index` of a stack."""
+    batch: Batch = jax.tree.map(lambda rows: jax.lax.dynamic_index_in_dim(rows, index, keepdims=False), stack)
+    return batch
 
 
 def _forms(tree: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, final
 
@@ -18,11 +19,38 @@ from distkeras.worker.step_buffer import Batch, leaves_of, map_leaves
 
 
 @final
+class TensorFlowDevice:
+    """A device of TensorFlow.
+
+    Args:
+        name: such as `GPU:0`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def put(self, batches: Sequence[Batch]) -> Callable[[], Sequence[Batch]]:
+        placed: list[Batch] = [map_leaves(self._copy, batch) for batch in batches]
+        return lambda: placed
+
+    def memory_for(self, size: int, dtype: npt.DTypeLike) -> Vector | None:
+        return None  # TensorFlow copies by page-locked memory of its own.
+
+    def _copy(self, array: npt.NDArray[Any]) -> Any:
+        if array.dtype.hasobject or array.dtype == np.int32:
+            return array  # TensorFlow keeps both in the host's memory: its kernels expect them there.
+        with tf.device(self._name):
+            return tf.identity(array)
+
+
+@final
 class TensorFlowReplica(Replica):
     """The variables stay in the model; a graph assigns to them in place."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(model)
+        if tf.config.list_logical_devices("GPU"):
+            self.device = TensorFlowDevice("GPU:0")
         self._sizes = [segment.size for segment in self.layout.segments()]
         self._flatten = tf.function(self._make_flat, autograph=False)
         signature = [tf.TensorSpec([self.layout.size], self.layout.dtype)]
@@ -58,7 +86,7 @@ class TensorFlowReplica(Replica):
         return logs
 
     def _compile_steps(self, batch: Batch) -> Steps | None:
-        if self.model.run_eagerly or self.model.jit_compile or tf.config.list_physical_devices("GPU"):
+        if self.model.run_eagerly or self.model.jit_compile:
             return None
         specs = [tf.TensorSpec((None, *leaf.shape), _dtype(leaf)) for leaf in leaves_of(batch)]
         one = map_leaves(lambda leaf: tf.TensorSpec(leaf.shape, _dtype(leaf)), batch)
