@@ -150,6 +150,7 @@ OTHERWISE = {
     "loss_weights": (None, [2.0]),
     "num_workers": (2, 3),
     "batch_size": (32, 16),
+    "global_batch_size": (64, 32),
     "features_col": ("features", "other"),
     "label_col": ("label", "other"),
     "sample_weight_col": (None, "weight"),

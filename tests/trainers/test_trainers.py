@@ -60,6 +60,22 @@ def test_an_unknown_option_is_refused():
         distkeras.DOWNPOUR(model(), "sgd", "mse", num_worker=2)
 
 
+def test_a_global_batch_size_is_shared_by_the_workers_that_train_at_once():
+    def size(trainer=distkeras.ADAG, **options):
+        return trainer(model(8), "sgd", "mse", **options).batch_size
+
+    assert size() == 32
+    assert size(num_workers=4, global_batch_size=32) == 8
+    assert size(distkeras.SingleTrainer, global_batch_size=32) == 32
+    assert size(min_workers=1, max_workers=2, global_batch_size=32) == 16
+    with pytest.raises(ValueError, match="4 workers can share equally, such as 12"):
+        size(num_workers=4, global_batch_size=10)
+    with pytest.raises(ValueError, match="of one worker, or `global_batch_size`"):
+        size(batch_size=8, global_batch_size=16)
+    with pytest.raises(ValueError, match="train alone: give `batch_size`"):
+        size(distkeras.EnsembleTrainer, num_ensembles=2, global_batch_size=16)
+
+
 @pytest.mark.parametrize("name", ["num_workers", "batch_size", "num_epoch", "communication_window"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "2", True])
 def test_counts_must_be_positive_integers(name, value):

@@ -33,6 +33,7 @@ from distkeras.runs.models import with_snapshot
 from distkeras.trainers.checking import check
 from distkeras.trainers.checks import (
     at_once,
+    batch_size_of,
     check_choice,
     check_codec,
     check_fragments,
@@ -70,6 +71,9 @@ if TYPE_CHECKING:
     from distkeras.lifecycle.keeping import Resume
     from distkeras.runs import RunOptions
 
+BATCH_SIZE = 32
+"""Rows of a minibatch of one worker, by default: as in Keras."""
+
 Arrange = Callable[["DataFrame"], tuple["DataFrame", tuple[int, ...]]]
 
 
@@ -92,7 +96,7 @@ class Trainer(WithoutOldNames):
         metrics: Any = None,
         loss_weights: Any = None,
         num_workers: int = 2,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         features_col: Names = "features",
         label_col: Names | None = "label",
         sample_weight_col: Weights = None,
@@ -118,11 +122,11 @@ class Trainer(WithoutOldNames):
         min_workers: int | None = None,
         max_workers: int | None = None,
         verbose: int | str = "auto",
+        global_batch_size: int | None = None,
     ) -> None:
         check_kinds(keras_model, algorithm)
         for name, value in (
             ("num_workers", num_workers),
-            ("batch_size", batch_size),
             ("num_epoch", num_epoch),
             ("num_parameter_servers", num_parameter_servers),
         ):
@@ -131,6 +135,13 @@ class Trainer(WithoutOldNames):
         self.elastic = elastic_of(min_workers, max_workers, num_workers)
         check_resources(resources)
         self.resources = resources
+        if self.independent and global_batch_size is not None:
+            raise ValueError(
+                "The members of an ensemble train alone: give `batch_size`. "
+                f"Received: global_batch_size={global_batch_size!r}"
+            )
+        together = num_workers if self.elastic is None else self.elastic.max_workers
+        self.batch_size = batch_size_of(batch_size, global_batch_size, together) or BATCH_SIZE
         if self.elastic is not None:  # The workers of the ledger are shares.
             check_elastic(algorithm)
             num_workers = self.elastic.num_shares
@@ -151,7 +162,6 @@ class Trainer(WithoutOldNames):
         self.keras_model = keras_model
         self.algorithm = algorithm
         self.num_workers = num_workers
-        self.batch_size = batch_size
         self.features_col = features_col
         self.label_col = label_col
         self.sample_weight_col = sample_weight_col

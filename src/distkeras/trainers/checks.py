@@ -46,6 +46,35 @@ def check_positive_integer(name: str, value: object) -> None:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
 
 
+def batch_size_of(given: int | None, together: int | None, workers: int) -> int | None:
+    """Return the rows of a minibatch of one worker; `None` if neither number is given.
+
+    Args:
+        given: `batch_size`, of one worker.
+        together: `global_batch_size`, of all workers together.
+        workers: number of workers.
+
+    Raises:
+        ValueError: both are given, one is not a positive integer, or the workers cannot share it equally.
+    """
+    if together is not None:
+        check_positive_integer("global_batch_size", together)
+        if given is not None:
+            raise ValueError(
+                "Expected `batch_size`, of one worker, or `global_batch_size`, of all together. "
+                f"Received: batch_size={given!r}, global_batch_size={together!r}"
+            )
+        if together % workers:
+            raise ValueError(
+                f"Expected a `global_batch_size` that {workers} workers can share equally, such as "
+                f"{together + workers - together % workers}. Received: global_batch_size={together!r}"
+            )
+        return together // workers
+    if given is not None:
+        check_positive_integer("batch_size", given)
+    return given
+
+
 def check_choice(name: str, value: object, choices: tuple[str, str]) -> None:
     """Raise ValueError unless `value` is one of two choices."""
     if value not in choices:

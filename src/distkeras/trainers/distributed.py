@@ -43,7 +43,7 @@ class DistributedTrainer(Trainer):
             accuracy, for models with one output.
         loss_weights: as `keras.Model.compile` takes them.
         num_workers: number of replicas; each is one Spark task.
-        batch_size: rows in a minibatch of one worker.
+        batch_size: rows in a minibatch of one worker. Default: 32.
         features_col: column of the model's input; a list for several inputs, or a dict by layer name. For a
             model with one input, the columns of a list are concatenated in order.
         label_col: column of the labels, in the same forms.
@@ -100,6 +100,9 @@ class DistributedTrainer(Trainer):
             has slots for them, and leave as executors go. For asynchronous algorithms. See docs/elastic.md.
         verbose: 0 for silent, 1 for a progress bar, 2 for a line an epoch, "auto" for a bar in a terminal or
             a notebook. Where there is neither, 1 is a line an epoch.
+        global_batch_size: rows in the minibatches of all workers together, in place of `batch_size`. The rows
+            that are in flight decide how much an asynchronous training loses with more workers: this keeps
+            them the same. With `max_workers`, these share it.
 
     Raises:
         TypeError: `keras_model` is not a Keras model, or `algorithm` is not an algorithm.

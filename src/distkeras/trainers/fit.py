@@ -16,7 +16,7 @@ from distkeras.algorithms import DOWNPOUR, Algorithm, DynSGD, Sequential
 from distkeras.cluster.tables import slots_for
 from distkeras.lifecycle import Around, Validation
 from distkeras.monitor.monitors import Given, monitors_of
-from distkeras.trainers.checks import check_model, check_positive_integer
+from distkeras.trainers.checks import batch_size_of, check_model, check_positive_integer
 from distkeras.trainers.data_of_fit import (
     Data,
     build,
@@ -305,22 +305,8 @@ def _batch_size(
     given: int | None, together: int | None, workers: int, data: Data, rows: int | None, steps: int | None
 ) -> int:
     """Return the rows of a minibatch of one worker."""
-    if together is not None:
-        check_positive_integer("global_batch_size", together)
-        if given is not None:
-            raise ValueError(
-                "Expected `batch_size`, of one worker, or `global_batch_size`, of all together. "
-                f"Received: batch_size={given!r}, global_batch_size={together!r}"
-            )
-        if together % workers:
-            raise ValueError(
-                f"Expected a `global_batch_size` that {workers} workers can share equally, such as "
-                f"{together + workers - together % workers}. Received: global_batch_size={together!r}"
-            )
-        given = together // workers
-    if given is not None:
-        check_positive_integer("batch_size", given)
-        return given
+    if (size := batch_size_of(given, together, workers)) is not None:
+        return size
     if data.batch_size is not None:
         return data.batch_size
     if steps is not None and rows is not None:  # As Keras: so many minibatches make up the rows.
