@@ -44,6 +44,35 @@ def numbered(spark: SparkSession, rows: int, partitions: int) -> DataFrame:
     )
 
 
+# --- labels that differ between workers
+
+
+@pytest.mark.parametrize(
+    ("label", "differs"),
+    [
+        ("double(id % 10)", False),
+        ("double(rand(1))", False),
+        ("double(id div 500)", True),  # One class for each of two workers.
+        ("int(if(id < 500, if(id % 2 = 0, 0, 9), 4 + id % 2))", True),  # Classes of one mean.
+        ("array(float(id < 500), float(id >= 500))", True),  # One-hot.
+        ("array(float(id % 2), float(1 - id % 2))", False),
+        ("double(id)", True),
+        ("double(1)", False),
+    ],
+)
+def test_labels_that_differ_between_the_workers_partitions_are_told(spark, label, differs):
+    df = spark.range(0, 1000, 1, 2).selectExpr("array(1f, 2f) AS x", f"{label} AS y")
+    out = TensorSpec("out", (2,)) if label.startswith("array") else ONE
+    assert (prepared(df, outputs=(out,), num_workers=2).skew is not None) == differs
+    assert prepared(df, outputs=(out,), num_workers=2, shuffle=True).skew is None
+    assert prepared(df, outputs=(out,), num_workers=1).skew is None
+
+
+def test_a_few_rows_are_no_sign_that_labels_differ(spark):
+    df = spark.range(0, 20, 1, 2).selectExpr("array(1f, 2f) AS x", "double(rand(3)) AS y")
+    assert prepared(df, num_workers=2).skew is None
+
+
 # --- what columns become
 
 

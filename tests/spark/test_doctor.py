@@ -13,6 +13,7 @@ import pytest
 from distkeras import ADAG, EnsembleTrainer, LocalSGD, SingleTrainer
 from distkeras.cluster import probe
 from distkeras.doctor import NotReady
+from distkeras.trainers import SkewedLabelsWarning
 from distkeras.trainers.checking import wanted_by
 
 
@@ -56,6 +57,15 @@ def test_executors_without_a_package_or_an_answer_are_findings(spark, model, mon
     (finding,) = trainer.check(rows(spark), limit=0.0).errors
     assert "Received: no answer." in finding.what
     assert "spark.executor.memory=1g" in finding.mend
+
+
+def test_labels_that_differ_between_workers_are_told_before_and_by_the_training(spark, model):
+    sorted_by_label = spark.range(0, 200, 1, 2).selectExpr("array(1f, 2f) AS features", "id AS label")
+    trainer = ADAG(model, "sgd", "mse")
+    (told,) = (finding for finding in trainer.check(sorted_by_label).findings if finding.level == "warning")
+    assert "75% of the variance of column 'label' lies between them" in told.what
+    with pytest.warns(SkewedLabelsWarning, match=r"shuffle=True"):
+        trainer.train(sorted_by_label)
 
 
 def test_a_streaming_frame_is_a_finding(spark, model):

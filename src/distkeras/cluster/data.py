@@ -16,6 +16,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.content import content_of, content_question
 from distkeras.cluster.description import described
 from distkeras.cluster.facts import ROW, Facts, facts, questions
+from distkeras.cluster.label_skew import skew_questions, told_of
 from distkeras.cluster.names import Table
 from distkeras.cluster.partitions import LOGGER
 from distkeras.cluster.repeatable import RowsMayChange, why_rows_may_change
@@ -40,6 +41,7 @@ class Prepared:
         num_rows: total number of rows.
         rows_per_partition: number of rows of each worker.
         content: a digest of the rows; `None` if not requested, or if the plan may give other rows next time.
+        skew: a text that says that the workers' labels differ; `None` if they are alike.
     """
 
     frame: DataFrame
@@ -47,6 +49,7 @@ class Prepared:
     num_rows: int
     rows_per_partition: tuple[int, ...]
     content: str | None = None
+    skew: str | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -140,7 +143,7 @@ def prepare(
     if may_change is not None:
         _warn_of_rows_that_change(may_change)
     frame = partitions.coalesce(frame, num_workers)
-    counts, found, content = _examine(frame, uses, with_content and may_change is None)
+    counts, found, content, skew_of_labels = _examine(frame, uses, with_content and may_change is None)
     num_rows = sum(counts.values())
     _check_enough(num_rows, num_workers)
     resolved = [use.resolve(facts_of, feeding) for use, facts_of in zip(uses, found, strict=True)]
@@ -150,9 +153,11 @@ def prepare(
                 _warn_of_not_finite(source, own)
     if class_weight is not None and (tried is None or len(tried.preprocess.made) < 2):
         validate.check_classes([column for use, column in _pairs(uses, resolved) if use.role == "label"])
+    skew = None
     if not (shuffle or barrier) and partitions.is_even(counts, num_workers, batch_size):
         shares = tuple(counts[index] for index in range(num_workers))
         LOGGER.info("%d rows in the partitions as they come: %s", num_rows, shares)
+        skew = skew_of_labels
     else:
         frame, shares = partitions.repartition(
             frame, counts, num_workers, (seed or 0) if shuffle else None, barrier
@@ -162,8 +167,8 @@ def prepare(
     frame, resolved = _travel(frame, uses, resolved)
     columns = replace(_columns(uses, resolved, class_weight), may_change=may_change)
     if tried is None:
-        return Prepared(frame, columns.with_masks(inputs), num_rows, shares, content)
-    return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares, content)
+        return Prepared(frame, columns.with_masks(inputs), num_rows, shares, content, skew)
+    return Prepared(frame, replace(columns, preprocess=tried.preprocess), num_rows, shares, content, skew)
 
 
 def _check_given(df: DataFrame, num_workers: int) -> None:
@@ -243,10 +248,11 @@ def _levels_to_user() -> int:
 
 def _examine(
     frame: DataFrame, uses: list[Use], with_content: bool = False
-) -> tuple[dict[int, int], list[list[Facts]], str | None]:
+) -> tuple[dict[int, int], list[list[Facts]], str | None, str | None]:
     """Count the rows of each nonempty partition, and find the facts about each column of each use.
 
-    With `with_content`, also return a digest of the rows.
+    With `with_content`, also return a digest of the rows. The last item says that the labels of the
+    partitions differ, if they do.
     """
     asked: dict[tuple[str, str], int] = {}
     places = []
@@ -262,6 +268,9 @@ def _examine(
     for place, (source, use) in first.items():
         for name, answer in questions(source, use.expected).items():
             aggregates.append(answer.alias(f"{place}_{name}"))
+    labels = {f"label{place}_": use.sources[0] for place, use in enumerate(uses) if use.role == "label"}
+    for prefix, source in labels.items():
+        aggregates += [answer.alias(prefix + name) for name, answer in skew_questions(source).items()]
     if with_content:
         sources = {source.path: source for use in uses for source in use.sources}
         aggregates.append(content_question(list(sources.values())))
@@ -276,6 +285,7 @@ def _examine(
         counts,
         [[found[place] for place in own] for own in places],
         content_of(rows) if with_content else None,
+        told_of(labels, rows),
     )
 
 

@@ -3,6 +3,7 @@
 from distkeras.algorithms import REGISTRY
 from distkeras.center import BadUpdates
 from distkeras.cluster.job import WorkerError
+from distkeras.cluster.label_skew import SkewedLabelsWarning
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.placement import Placement
 from distkeras.cluster.resources import Resources
@@ -56,6 +57,7 @@ __all__ = [
     "Trainer",
     "TrainingResult",
     "Transition",
+    "SkewedLabelsWarning",
     "UnfairWarning",
     "UnstableWarning",
     "WorkerError",

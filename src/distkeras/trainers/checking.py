@@ -57,6 +57,8 @@ def check(
         try:
             prepared = trainer._prepare(frame, roles, shuffle, trainer.num_workers, with_content=False)
             found.append(Finding("ok", "data", f"{prepared.num_rows} rows fit the model"))
+            if prepared.skew is not None:
+                found.append(Finding("warning", "data", prepared.skew))
         except (ValueError, TypeError) as error:
             found.append(Finding("error", "data", str(error)))
         found += examine(spark, wanted_by(trainer, prepared), limit)

@@ -16,6 +16,7 @@ from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, check_full
 from distkeras.cluster.description import about
 from distkeras.cluster.job import Job, Outcome
+from distkeras.cluster.label_skew import SkewedLabelsWarning
 from distkeras.cluster.placement import Placed
 from distkeras.cluster.probe import check_python
 from distkeras.cluster.server import launched
@@ -140,6 +141,8 @@ class Training:
             prepared = trainer._prepare(
                 frame, roles, self._shuffle, num_partitions, with_content=server.resumable
             )
+            if prepared.skew is not None and self._arrange is None:
+                warnings.warn(prepared.skew, SkewedLabelsWarning, stacklevel=levels_to_user())
             given, validating = self._worker_rows(prepared, held, stack, aside)
             settings = trainer._settings(self._shuffle, sum(given.rows))
             settings["columns"] = given.frame.schema.simpleString()
