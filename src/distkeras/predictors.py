@@ -26,6 +26,7 @@ from distkeras.cluster.prediction import (
     travelling,
 )
 from distkeras.cluster.probe import check_python
+from distkeras.cluster.session import present_session
 from distkeras.cluster.source import check_new
 from distkeras.cluster.validate import Names, check_batch_size
 from distkeras.model.kinds import is_model
@@ -207,7 +208,7 @@ def predict_udf(
     given = [spec.name for spec in with_columns(inputs, feeding)]
     arguments = columns_for(given if features_col is None else features_col, inputs, feeding, single=True)
     names = [name for (name,) in arguments]
-    spark = SparkSession.getActiveSession()
+    spark = present_session()
     if spark is not None:
         _check_session(spark)
     prediction = Prediction(

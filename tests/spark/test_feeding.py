@@ -319,7 +319,7 @@ def test_record_batches_are_limited_by_bytes_whatever_the_session_says(spark: Sp
         for given, most in (("1g", BATCH_BYTES), ("16m", 16 * 2**20)):
             spark.conf.set(SETTING, given)
             frame = spark.range(0, 8, 1, 1).select(row.alias("x")).mapInArrow(sizes, "bytes long")
-            stage = Stage(frame)
+            stage = Stage(frame, "asks for sizes")
             stage.start()
             assert stage.wait(60)
             assert stage.error is None

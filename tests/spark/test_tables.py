@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -17,6 +18,7 @@ import distkeras
 from distkeras.cluster import tables
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import prepare
+from distkeras.cluster.session import local_session
 from distkeras.cluster.tables import as_frame
 from distkeras.worker.tensor_spec import TensorSpec
 
@@ -161,11 +163,22 @@ def test_on_a_cluster_the_rows_travel_through_the_driver(spark, monkeypatch):
 
 
 def test_a_local_session_is_made_where_there_is_none_and_said(spark, monkeypatch, caplog):
-    monkeypatch.setattr(tables.SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setattr(tables, "present_session", lambda: None)
     monkeypatch.setattr(tables, "local_session", lambda: spark)
     with caplog.at_level(logging.INFO, "distkeras.cluster"), as_frame((X, Y), ROLES, 1) as (frame, _):
         assert frame.count() == 6
     assert "There is no Spark session: a local one is made" in caplog.text
+
+
+def test_a_thread_without_an_active_session_takes_the_one_that_there_is_as_it_is(spark):
+    settings = {name: spark.conf.get(name, None) for name in ("spark.master", "spark.app.name")}
+    found = []
+    with ThreadPoolExecutor(1) as pool:
+        found += pool.submit(lambda: [tables.session_for_data(), local_session(1)]).result()
+    assert all(each is spark for each in found)
+    assert settings == {name: spark.conf.get(name, None) for name in settings}
+    assert local_session(1) is spark
+    assert settings == {name: spark.conf.get(name, None) for name in settings}
 
 
 @pytest.mark.parametrize(

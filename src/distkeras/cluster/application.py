@@ -34,5 +34,7 @@ def application_of(spark: SparkSession) -> dict[str, Any]:
     context = spark.sparkContext
     # A local master has none that it could name, and warns of the question.
     executors = 1 if is_local(spark) else len(known_executors(spark))
-    known = {"id": context.applicationId, "ui": context.uiWebUrl, "slots": context.defaultParallelism}
+    # Of the context: a session's settings may say something else.
+    known = {"id": context.applicationId, "name": context.appName, "master": context.master}
+    known |= {"ui": context.uiWebUrl, "slots": context.defaultParallelism}
     return found | known | {"executors": executors}

@@ -8,6 +8,7 @@ import sys
 import threading
 
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.resources import sharing_of
@@ -17,8 +18,24 @@ from distkeras.jvm import java_options
 logger = logging.getLogger(__name__)
 
 
+def present_session() -> SparkSession | None:
+    """Return the Spark session that there is, the active one of this thread or another; `None` for none."""
+    active: SparkSession | None = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    if is_remote():
+        from pyspark.sql.connect.session import SparkSession as RemoteSession
+
+        found: SparkSession | None = RemoteSession._get_default_session()
+        return found
+    session: SparkSession | None = SparkSession._instantiatedSession
+    return None if session is None or session.sparkContext._jsc is None else session
+
+
 def local_session(cores: int | None = None, *, backend: str | None = None, **settings: str) -> SparkSession:
-    """Return the active Spark session, or a new local one.
+    """Return the Spark session that there is, or a new local one.
+
+    A session that there is keeps its settings.
 
     Args:
         cores: task slots of a new session; default: all cores of this machine.
@@ -42,7 +59,7 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
     )
     for name, value in settings.items():
         builder = builder.config(name.replace("_", "."), value)
-    session = builder.getOrCreate()
+    session = present_session() or builder.getOrCreate()
     if backend is not None:
         threading.Thread(target=_import_ahead, args=(session, backend), daemon=True).start()
     return session

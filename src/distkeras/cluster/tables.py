@@ -21,7 +21,7 @@ from distkeras.cluster.arrays import BATCH_BYTES, ArrayTable, Roles, of_tuple
 from distkeras.cluster.description import described
 from distkeras.cluster.names import column_in_memory
 from distkeras.cluster.partitions import LOGGER
-from distkeras.cluster.session import local_session
+from distkeras.cluster.session import local_session, present_session
 from distkeras.cluster.settings import is_local
 from distkeras.cluster.slots import count_slots
 from distkeras.cluster.written import Written
@@ -78,10 +78,10 @@ def as_frame(data: TrainingData, roles: Roles, num_workers: int) -> Iterator[tup
 
 
 def session_for_data() -> SparkSession:
-    """Return the active Spark session, or a new local one."""
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        return active
+    """Return the Spark session that there is, or a new local one."""
+    present = present_session()
+    if present is not None:
+        return present
     LOGGER.info("There is no Spark session: a local one is made, with all cores of this machine")
     return local_session()
 
