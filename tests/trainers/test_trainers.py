@@ -222,6 +222,13 @@ def test_windows_without_times_tell_no_speeds():
     assert speeds.warning() is None
 
 
+def test_shares_that_are_trained_by_whoever_is_free_are_not_called_slow():
+    speeds = Speeds(algorithms.DynSGD(), None, elastic=True)
+    for window in windows_of((0.1, 0.3), 40):
+        speeds.take(window)
+    assert speeds.warning() is None
+
+
 def test_the_warning_points_at_the_line_of_the_user():
     options = {"num_workers": 20}
     with pytest.warns(UnstableWarning) as caught:

@@ -23,10 +23,11 @@ class Speeds:
     Args:
         algorithm: the algorithm of the training.
         quorum: messages that complete a synchronous round; `None` for those of all workers.
+        elastic: whether the workers of the events are shares of the rows, which whoever is free trains.
     """
 
-    def __init__(self, algorithm: Algorithm, quorum: int | None) -> None:
-        self._algorithm, self._fair = algorithm, is_fair(algorithm, quorum)
+    def __init__(self, algorithm: Algorithm, quorum: int | None, elastic: bool = False) -> None:
+        self._algorithm, self._fair = algorithm, elastic or is_fair(algorithm, quorum)
         self._steps: dict[int, int] = defaultdict(int)
         self._seconds: dict[int, float] = defaultdict(float)
         self._windows: dict[int, int] = defaultdict(int)
