@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import psutil
+from wide_mlp import data, model
 
 from distkeras import DistributedTrainer, algorithms
 
@@ -77,31 +77,17 @@ def seconds_of_validating_process() -> float:
     return total
 
 
-def model() -> keras.Model:
-    keras.utils.set_random_seed(0)
-    made = keras.Sequential(
-        [
-            keras.Input((784,)),
-            keras.layers.Dense(500, activation="relu"),
-            keras.layers.Dense(500, activation="relu"),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-    made.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return made
-
-
-def data(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    x = rng.random((rows, 784), np.float32)
-    return x, (x[:, :10].argmax(1)).astype("int32")
-
-
 def seconds(args: argparse.Namespace, rows: Any, validation: Any, folder: Path | None) -> dict[str, float]:
     """Train once, with everything around it in `folder`, or with nothing; return where the time went."""
     rule = algorithms.Sequential(50) if args.workers == 1 else algorithms.ADAG(50)
     trainer = DistributedTrainer(
-        model(), rule, num_workers=args.workers, num_epoch=args.epochs, batch_size=128, seed=1, verbose=0
+        model("adam"),
+        rule,
+        num_workers=args.workers,
+        num_epoch=args.epochs,
+        batch_size=128,
+        seed=1,
+        verbose=0,
     )
     tests, options = TimeOfTests(args.workers), {}
     if folder is not None:

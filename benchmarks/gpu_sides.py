@@ -120,9 +120,9 @@ def our_feed(model: Any, batch_size: int, x: Any, y: Any, num_epoch: int | None)
 
 def our_passes(feed: Any, replica: Any) -> Any:
     """Return the feed as a worker's loop reads it."""
-    from distkeras.worker.device import Ahead
+    from distkeras.worker.device import CopiedAhead
 
-    return feed if replica.device is None else Ahead(feed, replica.device)
+    return feed if replica.device is None else CopiedAhead(feed, replica.device)
 
 
 def our_replica(name: str) -> Any:

@@ -39,8 +39,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
-import numpy as np
 import psutil
+from wide_mlp import data, model
 
 import distkeras
 from distkeras import ADAG
@@ -48,25 +48,6 @@ from distkeras.monitor import Dashboard, Prometheus, TensorBoard
 
 VERSIONS = ("keras", "jax", "pyspark", "numpy", "starlette", "uvicorn", "tensorboardX", "prometheus-client")
 SCRAPE_SECONDS = 1.0
-
-
-def model() -> keras.Model:
-    keras.utils.set_random_seed(0)
-    made = keras.Sequential(
-        [
-            keras.Input((784,)),
-            keras.layers.Dense(500, activation="relu"),
-            keras.layers.Dense(500, activation="relu"),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-    made.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return made
-
-
-def data(rows: int) -> tuple[np.ndarray, np.ndarray]:
-    x = np.random.default_rng(0).random((rows, 784), np.float32)
-    return x, (x[:, :10].argmax(1)).astype("int32")
 
 
 @contextlib.contextmanager
@@ -147,7 +128,9 @@ def viewer_seconds() -> float:
 def turn(args: argparse.Namespace, rows: Any, folder: Path | None) -> dict[str, float]:
     """Train once, with everything on in `folder`, or with nothing on; return where the time went."""
     options: dict[str, Any] = {"num_workers": args.workers, "num_epoch": args.epochs, "batch_size": 128}
-    trainer = ADAG(model(), communication_window=args.window, seed=1, verbose=folder is not None, **options)
+    trainer = ADAG(
+        model("sgd"), communication_window=args.window, seed=1, verbose=folder is not None, **options
+    )
     with contextlib.ExitStack() as stack:
         monitors: dict[str, Any] = {}
         drawn, counts = [0], {"stream": 0, "scrapes": 0}
@@ -218,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.pairs < 2:
         parser.error(f"Expected at least 2 pairs, for a spread. Received: --pairs {args.pairs}")
-    rows, found = data(args.rows), facts(args)
+    rows, found = data(args.rows, 0), facts(args)
     with tempfile.TemporaryDirectory() as root:
         turn(args, rows, None)  # Spark starts, and the step is compiled.
         turn(args, rows, Path(root, "first"))  # The viewer starts; libraries are imported.

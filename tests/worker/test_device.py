@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from backend_suites import cases, check
 
-from distkeras.worker.device import DEPTH, Ahead, alike, copied_ahead
+from distkeras.worker.device import DEPTH, CopiedAhead, alike, copied_ahead
 from distkeras.worker.minibatch import Minibatch
 from distkeras.worker.step_buffer import BYTES, MAX_STEPS
 
@@ -67,7 +67,7 @@ def test_every_minibatch_comes_once_in_order_and_is_taken_by_the_thread_that_tra
 
 def test_a_few_minibatches_wait_on_the_device_and_no_more():
     rows = Numbers()
-    ahead = Ahead(rows, Notes())
+    ahead = CopiedAhead(rows, Notes())
     assert numbers([next(ahead.epoch(0))]) == [0]
     ahead.close()  # The thread has ended, so that nothing is taken any more.
     assert len(rows.taken) <= 1 + DEPTH + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from distkeras.cluster.names import Table
 from distkeras.cluster.partitions import LOGGER
 from distkeras.cluster.repeatable import RowsMayChange, why_rows_may_change
 from distkeras.cluster.source import Source, assembled
+from distkeras.cluster.user_line import levels_to_user
 from distkeras.cluster.uses import Losses, Use, try_out, uses_of
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.columns import RAW, Column, Columns
@@ -225,7 +225,7 @@ def _warn_of_rows_that_change(cause: str) -> None:
         "evaluated to count and check the rows, to train, and again if a worker is lost. Cache it "
         "(df.cache()), checkpoint it (df.checkpoint()), or write it out, and train on that.",
         RowsMayChange,
-        stacklevel=_levels_to_user(),
+        stacklevel=levels_to_user(),
     )
 
 
@@ -234,16 +234,8 @@ def _warn_of_not_finite(source: Source, own: Facts) -> None:
         f"Column {source.name!r} has NaN or infinity, or a number too large for the model's type, in "
         f"{own.faults['not finite']}. The model gets them, as it does from Keras.",
         UserWarning,
-        stacklevel=_levels_to_user(),
+        stacklevel=levels_to_user(),
     )
-
-
-def _levels_to_user() -> int:
-    """Return the number of stack levels up to the first frame outside this project."""
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _examine(

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from distkeras.events import EpochEnded, ServerRestored, ServerStatus, Timing, Window
 from distkeras.monitor.monitors import TrainingFacts
 from distkeras.runs.event_files import CenterEvaluated, Written
-from distkeras.runs.rollup import Epoch, Rolled, Rollup, Second
-
-SHARES = ("computing", "waiting", "exchanging", "blocked")
+from distkeras.runs.rollup import SHARES, Epoch, Rolled, Rollup, Second
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,13 +185,12 @@ class Gauges:
         servers = list(self._servers.values())
         if not servers:
             return
-        for name, field in (("cpu_seconds", "cpu"), ("exchanges", "exchanges"), ("sent_bytes", "bytes_out")):
+        for name, field in (
+            *(("cpu_seconds", "cpu"), ("exchanges", "exchanges")),
+            *(("sent_bytes", "bytes_out"), ("received_bytes", "bytes_in")),
+        ):
             total = sum(getattr(each, field) for each in servers)
             yield Value("counter", f"distkeras_server_{name}", "Of all servers, since their start.", total)
-        received = sum(each.bytes_in for each in servers)
-        yield Value(
-            "counter", "distkeras_server_received_bytes", "Of all servers, since their start.", received
-        )
         memory, connections = sum(s.memory for s in servers), sum(s.connections for s in servers)
         yield Value("gauge", "distkeras_server_memory_bytes", "Memory of all servers.", memory)
         yield Value("gauge", "distkeras_server_connections", "Connections of all servers.", connections)

@@ -47,6 +47,10 @@ class WorkerSecond(NamedTuple):
     resends: int = 0
 
 
+SHARES = ("computing", "waiting", "exchanging", "blocked")
+"""The fields of `WorkerSecond` and `Timing` that say where a worker's time went."""
+
+
 @dataclass(frozen=True, slots=True)
 class Second:
     """The windows of a bucket of time. A bucket that an epoch or a restart has cut comes in two parts.

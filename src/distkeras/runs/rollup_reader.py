@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from distkeras.runs import event_files, rollup
 from distkeras.runs.event_files import EVENTS
+from distkeras.runs.event_files import FOLDER as EVENT_FOLDER
 from distkeras.runs.facts import read_facts
 from distkeras.runs.folder import Folder, RunError
 from distkeras.runs.lines import Lines, Tail
 from distkeras.runs.records import every_record
+from distkeras.runs.rollup import FOLDER as ROLLUP_FOLDER
 from distkeras.runs.rollup import ROLLUPS, Epoch, Rolled, Rollup, epoch_of
 
 ROLLED_UP = "rollups"
@@ -31,7 +32,7 @@ class RollupReader:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self.broken, self.first_broken = 0, ""
-        self._rollups, self._events = Tail(folder, rollup.FOLDER), Tail(folder, event_files.FOLDER)
+        self._rollups, self._events = Tail(folder, ROLLUP_FOLDER), Tail(folder, EVENT_FOLDER)
         self._own: Rollup | None = None  # For a run without rollups.
         self._is_rolled_up = False
         self._epochs: set[tuple[int | None, int]] = set()

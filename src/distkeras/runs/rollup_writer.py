@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 
-from distkeras.runs import rollup
 from distkeras.runs.event_files import EventWriter, Written
 from distkeras.runs.folder import Folder
 from distkeras.runs.lines import Tail
 from distkeras.runs.records import EpochRecord, every_record
-from distkeras.runs.rollup import ROLLUPS, Epoch, Rollup, epoch_of
+from distkeras.runs.rollup import FOLDER, ROLLUPS, Epoch, Rollup, epoch_of
 from distkeras.wire.lease import Fenced
 from distkeras.wire.redaction import Redaction
 
@@ -27,7 +26,7 @@ class RollupWriter:
     def __init__(self, folder: Folder, check: Callable[[], None], hide: Redaction) -> None:
         self._folder = folder
         self._rollup = Rollup()
-        self._writer = EventWriter(folder, check, hide, name=rollup.FOLDER, lines=ROLLUPS)
+        self._writer = EventWriter(folder, check, hide, name=FOLDER, lines=ROLLUPS)
         self._began = 0.0
 
     def begin(self, began: float) -> None:
@@ -44,7 +43,7 @@ class RollupWriter:
         The same events give the same rollups: what is there already is not written again.
         """
         written, epochs = 0, set()
-        for _, line in Tail(self._folder, rollup.FOLDER).new():
+        for _, line in Tail(self._folder, FOLDER).new():
             rolled = ROLLUPS.decode(line)
             if isinstance(rolled, Epoch):
                 epochs.add((rolled.member, rolled.epoch))

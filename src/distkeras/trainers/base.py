@@ -23,6 +23,7 @@ from distkeras.cluster.probe import check_python
 from distkeras.cluster.resources import Resources
 from distkeras.cluster.story import Story, Transition
 from distkeras.cluster.tables import TrainingData, as_frame
+from distkeras.cluster.user_line import levels_to_user
 from distkeras.cluster.validate import Names, Weights
 from distkeras.lifecycle.around import Around
 from distkeras.lifecycle.result import TrainingResult
@@ -45,7 +46,6 @@ from distkeras.trainers.checks import (
     check_servers,
     check_tensors,
     elastic_of,
-    levels_to_user,
     warn_without_codec,
 )
 from distkeras.trainers.exclusive import one_at_a_time

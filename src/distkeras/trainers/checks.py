@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from typing import Any
 
@@ -14,6 +13,7 @@ from distkeras.center import BadUpdates, CenterConfig, Fragments
 from distkeras.center.elastic import Elastic
 from distkeras.center.layout import Layout
 from distkeras.cluster.resources import Resources
+from distkeras.cluster.user_line import levels_to_user
 from distkeras.model.kinds import is_model
 from distkeras.trainers.defaults import ChangedDefaultWarning, changed_default
 from distkeras.wire.codecs import Codec
@@ -224,11 +224,3 @@ def warn_of_rate(algorithm: Algorithm, num_workers: int, rate: float, overlap: b
     warning = warn_if_unstable(algorithm, num_workers, rate, overlap=overlap)
     if warning is not None:
         warnings.warn(warning, UnstableWarning, stacklevel=levels_to_user())
-
-
-def levels_to_user() -> int:
-    """Return the number of stack levels up to the first line outside this project."""
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("distkeras."):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -22,6 +22,7 @@ from distkeras.cluster.probe import check_python
 from distkeras.cluster.server import launched
 from distkeras.cluster.splitting import split_rows
 from distkeras.cluster.tables import TrainingData, as_frame
+from distkeras.cluster.user_line import levels_to_user
 from distkeras.cluster.validate import check_last_batch
 from distkeras.events import EpochEnded, Event, ServerRestored, Window
 from distkeras.lifecycle.around import Around
@@ -40,7 +41,6 @@ from distkeras.monitor.progress_state import Aim
 from distkeras.monitor.running import Monitors
 from distkeras.runs import RunOptions
 from distkeras.trainers.beginning import Beginning
-from distkeras.trainers.checks import levels_to_user
 from distkeras.trainers.jobs import JobPlan, WorkerRows
 from distkeras.trainers.run_facts import facts_of
 from distkeras.trainers.shown import shown_of

@@ -52,7 +52,7 @@ def copied_ahead(passes: Passes, device: Device | None) -> Iterator[Passes]:
     if device is None:
         yield passes
         return
-    ahead = Ahead(passes, device)
+    ahead = CopiedAhead(passes, device)
     try:
         yield ahead
     finally:
@@ -66,7 +66,7 @@ def receive_for(device: Device | None, layout: Layout, client: Client | Group) -
         client.receive_into(memory)
 
 
-class Ahead:
+class CopiedAhead:
     """The minibatches of `passes`, gathered and copied to the device while earlier ones are trained.
 
     A thread does it. A copy takes as long to begin as a small model's step, so small minibatches are copied

@@ -31,14 +31,13 @@ from distkeras.monitor.dashboard.figures import LONG, listed, plain, rates_of, s
 from distkeras.monitor.dashboard.servers import Servers
 from distkeras.monitor.dashboard.wording import said
 from distkeras.runs.event_files import CenterEvaluated, RunResumed
-from distkeras.runs.rollup import Epoch, Second, Totals
+from distkeras.runs.rollup import SHARES, Epoch, Second, Totals
 
 MOST_LINES = 2000
 """Lines of the log that are kept."""
 MOST_NAMED = 16
 """Workers up to which each has its line; of more, the slowest do."""
 SLOWEST = 3
-SHARES = ("computing", "waiting", "exchanging", "blocked")
 STALENESS_GROUPS = 24
 EXCHANGING, BLOCKED = PARTS.index("exchanging"), PARTS.index("blocked")
 _KEPT = [PARTS.index(name) for name in ("rows", *SHARES)]
