@@ -20,6 +20,7 @@ _SUBPACKAGES = (
     "doctor",
     "evaluators",
     "events",
+    "jobs",
     "lifecycle",
     "ml",
     "model",
