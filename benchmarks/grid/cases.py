@@ -12,7 +12,7 @@ from distkeras.algorithms import REGISTRY
 BASELINE = "DOWNPOUR"
 """With one worker, it is plain gradient descent."""
 LEFT_OUT = ("Sequential", "GPA")
-"""Several models, and primal averaging, which Keras models have on Spark only."""
+"""Several models, and primal averaging, whose learning rates are ten times those of this grid."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "SparseLoCo": {"compression": "chunktopk"},
     "DecoupledDiLoCo": {"quorum": 0.75, "grace": 2.0},

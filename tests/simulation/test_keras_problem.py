@@ -56,7 +56,7 @@ def test_data_that_do_not_fit_are_named(x, y, options, words):
 def test_model_must_be_built_and_rows_must_suffice():
     import keras
 
-    from distkeras.algorithms import DOWNPOUR, EAMSGD
+    from distkeras.algorithms import DOWNPOUR, EAMSGD, GPA
     from distkeras.simulation import KerasProblem, simulate
 
     with pytest.raises(ValueError, match="Build the model"):
@@ -67,3 +67,7 @@ def test_model_must_be_built_and_rows_must_suffice():
     adam = KerasProblem(linear(), np.ones((4, 2)), np.ones(4), loss="mse", optimizer="adam")
     with pytest.raises(ValueError, match="leave out the problem's `optimizer`"):
         simulate(EAMSGD(), adam, num_workers=1, num_commits=1)
+    waiting = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
+    waits = KerasProblem(linear(), np.ones((4, 2)), np.ones(4), loss="mse", optimizer=waiting)
+    with pytest.raises(ValueError, match="SGD with gradient_accumulation_steps=4"):
+        simulate(GPA(), waits, num_workers=1, num_commits=1)

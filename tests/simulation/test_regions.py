@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distkeras.algorithms import ADAG, DOWNPOUR, GPA, DelayedNesterov, DynSGD, HALoS, LocalSGD, Sequential
-from distkeras.simulation import Exponential, KerasProblem, Network, Outages, Quadratic, Regions, simulate
+from distkeras.algorithms import ADAG, DOWNPOUR, DelayedNesterov, DynSGD, HALoS, LocalSGD, Sequential
+from distkeras.simulation import Exponential, Network, Outages, Quadratic, Regions, simulate
 
 PROBLEM = Quadratic(curvature=(0.5, 1.0), noise=0.1)
 OPTIONS = {"learning_rate": 0.05, "seed": 4}
@@ -77,17 +77,6 @@ def test_what_diverges_in_a_region_ends_the_run():
     result = simulate(HALoS(64), regions, num_workers=2, num_commits=100, step_time=regions, **options)
     assert result.diverged
     assert np.isfinite(result.center).all()
-
-
-class WithoutAverages(Quadratic):
-    averages = False
-
-
-def test_primal_averaging_is_refused_where_the_problem_has_none():
-    for problem in (WithoutAverages(), Regions(WithoutAverages(), DOWNPOUR(1), 2)):
-        with pytest.raises(ValueError, match=r"has no primal averaging.*Received: algorithm=GPA\("):
-            simulate(GPA(8), problem, num_workers=2, num_commits=3, **OPTIONS)
-    assert not KerasProblem.averages
 
 
 def test_regions_refuse_what_they_cannot_simulate():

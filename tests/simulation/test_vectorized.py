@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from distkeras.algorithms import ADAG, EAMSGD, DyLU, DynSGD, LocalSGD, StreamingDiLoCo
+from distkeras.algorithms import ADAG, EAMSGD, GPA, DyLU, DynSGD, LocalSGD, StreamingDiLoCo
 from distkeras.simulation import (
     Exponential,
     Failures,
@@ -109,6 +109,7 @@ def problem(optimizer, vectorize):
         (DynSGD(communication_window=4), None, {"overlap": 2}),
         (EAMSGD(communication_window=3), None, {"failures": STORM}),
         (ADAG(communication_window=3), "adam", {"failures": STORM}),
+        (GPA(communication_window=3, mu_x=0.8, mu_y=0.6), "adam", {"failures": STORM}),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else getattr(value, "name", value),
 )

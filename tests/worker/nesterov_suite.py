@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.algorithms import EAMSGD
+from distkeras.algorithms import EAMSGD, GPA
 from distkeras.center import Center, CenterConfig
 from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.model.weights import initial_vector
@@ -207,17 +207,33 @@ class ListFeed:
         yield from self.minibatches[start:]
 
 
-def test_one_worker_of_eamsgd_moves_the_center_as_in_the_simulator():
-    rule = EAMSGD(communication_window=3, rho=3.0, learning_rate=0.1, momentum=MOMENTUM)
+@pytest.mark.parametrize(
+    ("rule", "made"),
+    [
+        (EAMSGD(3, rho=3.0, learning_rate=0.1, momentum=MOMENTUM), lambda: keras.optimizers.SGD(RATE)),
+        (GPA(3, mu_x=0.8, mu_y=0.6), lambda: keras.optimizers.Adam(RATE)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_one_worker_moves_the_center_as_in_the_simulator(rule, made):
     (data,) = minibatches(1, rows=48)
     model = deep_model()
     initial = initial_vector(model)
     problem = Remembering(
-        deserialize_model(serialize_model(model, "sgd", "mse")), *data, loss="mse", batch_size=8
+        deserialize_model(serialize_model(model, "sgd", "mse")),
+        *data,
+        loss="mse",
+        batch_size=8,
+        optimizer=None if rule.inner_momentum else made(),  # Without one it is gradient descent.
     )
     simulated = simulate(rule, problem, num_workers=1, num_commits=4, learning_rate=RATE)
 
-    replica = looking_ahead(model, keras.optimizers.SGD(RATE), rule.inner_momentum)
+    copy = deserialize_model(serialize_model(model, made(), "mse"))
+    if rule.inner_averaging is None:
+        add_momentum(copy, rule.inner_momentum)
+    else:
+        add_averaging(copy, rule.inner_averaging)
+    replica = make_replica(copy)
     config = CenterConfig(rule, num_trainable=replica.layout.num_trainable)
     center = Center(config, initial, clock=itertools.count().__next__)
 

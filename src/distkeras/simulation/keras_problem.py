@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from distkeras.algorithms import Vector
 from distkeras.center import Layout
+from distkeras.simulation.ahead import Ahead
 from distkeras.simulation.batch_size import BatchSize
 from distkeras.simulation.gradients import JaxModel, differentiable
 from distkeras.simulation.partition import Partition, Rows
@@ -30,9 +31,9 @@ class KerasProblem:
     epoch; a minibatch may span two epochs. A worker that fails loses its place in the data, its optimizer's
     state and its window.
 
-    Memory: besides the simulator's vector per worker, its velocity (for algorithms with momentum) or its
-    optimizer's variables. On TensorFlow and PyTorch all workers use the model in turn, so its own weights are
-    undefined afterwards: call `load(result.center)`.
+    Memory: besides the simulator's vector per worker, its velocity (for algorithms with momentum or primal
+    averaging) and its optimizer's variables. On TensorFlow and PyTorch all workers use the model in turn, so
+    its own weights are undefined afterwards: call `load(result.center)`.
 
     Args:
         model: a built Keras model; its weights are the first center.
@@ -43,7 +44,8 @@ class KerasProblem:
         global_batch_size: rows of the minibatches of all workers together, in place of `batch_size`: each of
             N workers has `global_batch_size // N` in its own.
         optimizer: a Keras optimizer or its name; `simulate` then ignores its `learning_rate`. Gradient
-            descent by default.
+            descent by default. Not for algorithms with momentum of their own; primal averaging takes any that
+            steps at every minibatch.
         validation: `(x, y)` for evaluations of the center; the training data by default.
         metrics: Keras metrics or their names (of the classes, in snake case: not the shorthand "accuracy"),
             computed over the validation data.
@@ -64,9 +66,6 @@ class KerasProblem:
         >>> result = simulate(ADAG(), problem, num_workers=16, num_commits=400, learning_rate=0.1,
         ...                   evaluate_every=50)
     """
-
-    averages = False
-    """It has no primal averaging (`GPA`)."""
 
     def __init__(
         self,
@@ -102,7 +101,7 @@ class KerasProblem:
         self._optimizer = optimizer
         self._initial, self._local, self._state = self._model.initial()
         self._vectorize = vectorize and isinstance(self._model, JaxModel)
-        self._vectorized: dict[bool, Vectorized] = {}  # Without and with a velocity for each worker.
+        self._vectorized: dict[Ahead | None, Vectorized] = {}
 
     @property
     def initial(self) -> Vector:
@@ -147,8 +146,8 @@ class KerasProblem:
         self, weights: Sequence[Vector], num_steps: Sequence[int], replicas: Sequence[Replica]
     ) -> Iterator[tuple[Vector, int]]:
         first = replicas[0]
-        self._check_momentum(first)
-        vectorized = self._vectorized_for(bool(first.momentum))
+        self._check_optimizer(first)
+        vectorized = self._vectorized_for(first.ahead)
         size = self._batch.of(first.num_workers)
         batches = [
             np.reshape([self._rows(replica) for _ in range(steps)], (-1, size))
@@ -158,34 +157,39 @@ class KerasProblem:
         rows = [steps * size for steps in num_steps]
         return zip(ends, rows, strict=True)
 
-    def _vectorized_for(self, momentum: bool) -> Vectorized:
+    def _vectorized_for(self, ahead: Ahead | None) -> Vectorized:
         if not isinstance(self._model, JaxModel):
             raise TypeError(f"Expected a model on JAX. Received: {self._model!r}")
-        if momentum not in self._vectorized:
+        if ahead not in self._vectorized:
             on_device = [other.data for other in self._vectorized.values()]
             data = on_device[0] if on_device else (self._x, self._y)
-            self._vectorized[momentum] = Vectorized(self._model, self._local, self._state, momentum, data)
-        return self._vectorized[momentum]
+            self._vectorized[ahead] = Vectorized(self._model, self._local, self._state, ahead, data)
+        return self._vectorized[ahead]
 
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
         """Train `num_steps` minibatches of the worker's share."""
         if self._vectorize:
             return next(self._train_many([weights], [num_steps], [replica]))
-        self._check_momentum(replica)
-        split = self.num_trainable
+        self._check_optimizer(replica)
+        split, ahead = self.num_trainable, replica.ahead
         weights = weights.copy()
         memory = replica.memory
+        if ahead is not None:
+            memory.setdefault("velocity", np.zeros(split, np.float32))
         local = memory.get("local", self._local)
         for _ in range(num_steps):
             rows = self._rows(replica)
-            at = weights
-            if replica.momentum:
-                velocity = memory.setdefault("velocity", np.zeros(split, np.float32))
-                velocity *= replica.momentum
-                at = weights.copy()
-                at[:split] += velocity
+            at = weights.copy()
+            if ahead is not None:
+                at[:split] += ahead.ahead * memory["velocity"]
             gradient, statistics, local = self._model.gradient(at, local, self._x[rows], self._y[rows])
-            self._step(weights[:split], gradient, replica)
+            moved = self._moved(at[:split], gradient, replica)
+            if ahead is None:
+                weights[:split] = moved
+            else:
+                step = moved - at[:split] + ahead.carried * memory["velocity"]
+                memory["velocity"] = ahead.kept * step
+                weights[:split] += ahead.moved * step
             weights[split:] = statistics
         memory["local"] = local
         return weights, num_steps * self._batch.of(replica.num_workers)
@@ -206,24 +210,29 @@ class KerasProblem:
                 metric.update_state(batch, output)
         return {"loss": total / len(x), **{metric.name: float(metric.result()) for metric in self._metrics}}
 
-    def _check_momentum(self, replica: Replica) -> None:
-        if self._optimizer is not None and replica.momentum:
+    def _check_optimizer(self, replica: Replica) -> None:
+        if self._optimizer is None:
+            return
+        if replica.averaging is None and replica.momentum:
             raise ValueError(
                 "The algorithm adds Nesterov momentum of its own: leave out the problem's `optimizer`. "
                 f"Received: optimizer={self._optimizer!r}, momentum={replica.momentum}"
             )
+        steps = self._optimizer.gradient_accumulation_steps
+        if replica.averaging is not None and steps:
+            raise ValueError(
+                "The algorithm averages at every minibatch, even where the `optimizer` only accumulates "
+                "gradients: raise `batch_size` instead. "
+                f"Received: {type(self._optimizer).__name__} with gradient_accumulation_steps={steps!r}"
+            )
 
-    def _step(self, trainable: Vector, gradient: Vector, replica: Replica) -> None:
-        """Move `trainable` in place."""
-        if self._optimizer is not None:
-            state = replica.memory.get("optimizer", self._state)
-            replica.memory["optimizer"], trainable[:] = self._model.apply(state, gradient, trainable)
-        elif replica.momentum:
-            velocity = replica.memory["velocity"]
-            velocity -= replica.learning_rate * gradient
-            trainable += velocity
-        else:
-            trainable -= replica.learning_rate * gradient
+    def _moved(self, trainable: Vector, gradient: Vector, replica: Replica) -> Vector:
+        """Return where a step of the inner optimizer from `trainable` arrives."""
+        if self._optimizer is None:
+            return trainable - replica.learning_rate * gradient
+        state = replica.memory.get("optimizer", self._state)
+        replica.memory["optimizer"], moved = self._model.apply(state, gradient, trainable)
+        return moved
 
     def _rows(self, replica: Replica) -> Rows:
         """Return the next minibatch of the worker's share."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distkeras.algorithms import Vector
+from distkeras.simulation.ahead import Ahead
 
 
 @dataclass
@@ -43,6 +44,11 @@ class Replica:
     def rng(self) -> np.random.Generator:
         """This worker's random generator."""
         return np.random.default_rng(self.seed)
+
+    @cached_property
+    def ahead(self) -> Ahead | None:
+        """The step of `averaging` or `momentum`; `None` for neither."""
+        return Ahead.of(self.momentum, self.averaging)
 
 
 class TrainMany(Protocol):
@@ -139,23 +145,17 @@ class Quadratic:
 
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
         """Take `num_steps` gradient steps, one row each."""
-        curvature, rate, momentum = self._curvature, replica.learning_rate, replica.momentum
-        averaging = replica.averaging
+        curvature, rate, ahead, memory = self._curvature, replica.learning_rate, replica.ahead, replica.memory
         for _ in range(num_steps):
-            velocity = replica.memory.get("velocity") if momentum or averaging else None
-            part = momentum if averaging is None else 1 - averaging[1]
-            ahead: Vector = weights if velocity is None else weights + part * velocity
-            gradient = curvature * ahead
+            velocity = None if ahead is None else memory.get("velocity")
+            at: Vector = weights if ahead is None or velocity is None else weights + ahead.ahead * velocity
+            gradient = curvature * at
             if self.noise:
                 gradient += self.noise * replica.rng.standard_normal(gradient.size, np.float32)
             step: Vector = -rate * gradient
-            if averaging is not None:  # The velocity is `z - x`.
-                distance = step if velocity is None else step + velocity
-                replica.memory["velocity"] = averaging[0] * distance
-                step = (1 - averaging[0]) * distance
-            elif momentum:
-                step = step if velocity is None else step + momentum * velocity
-                replica.memory["velocity"] = step
+            if ahead is not None:
+                step = step if velocity is None else step + ahead.carried * velocity
+                memory["velocity"], step = ahead.kept * step, ahead.moved * step
             weights = weights + step
         return weights, num_steps
 

@@ -68,11 +68,6 @@ class Regions:
         """Number of leading elements that gradients move."""
         return self._problem.num_trainable
 
-    @property
-    def averages(self) -> bool:
-        """Whether the problem has primal averaging."""
-        return getattr(self._problem, "averages", True)
-
     def steps_per_epoch(self, num_workers: int) -> int:
         """Return the commits of a region in an epoch of its workers."""
         steps = self._problem.steps_per_epoch(num_workers * self._config.num_workers)

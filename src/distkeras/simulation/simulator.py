@@ -129,11 +129,6 @@ def simulate(
         _check_counts(evaluate_every=evaluate_every)
     length = Length(num_commits, until, num_epoch, elastic)
     monitors = monitors_of(monitor)
-    if algorithm.inner_averaging is not None and not getattr(problem, "averages", True):
-        raise ValueError(
-            f"{type(problem).__name__} has no primal averaging: try {algorithm.name} on a `Quadratic`, or on "
-            f"Spark. Received: algorithm={algorithm!r}"
-        )
     if learning_rate is None:
         learning_rate = getattr(algorithm, "learning_rate", 0.01)
     if not 0 <= learning_rate < float("inf"):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distkeras.algorithms import Vector
+from distkeras.simulation.ahead import Ahead
 from distkeras.simulation.gradients import Arrays, JaxModel
 from distkeras.simulation.problem import Replica
 
@@ -88,7 +89,7 @@ class Vectorized:
         model: the model as pure functions.
         local: the integer variables that a worker begins with, such as seeds.
         kept: the optimizer's variables that a worker begins with.
-        momentum: whether each worker has a velocity, for Nesterov's step.
+        ahead: the step ahead of the weights, for which each worker has a velocity; `None` for none.
         data: inputs and targets, shape (rows, ...).
 
     Attributes:
@@ -96,16 +97,16 @@ class Vectorized:
     """
 
     def __init__(
-        self, model: JaxModel, local: Arrays, kept: Arrays, momentum: bool, data: tuple[Any, Any]
+        self, model: JaxModel, local: Arrays, kept: Arrays, ahead: Ahead | None, data: tuple[Any, Any]
     ) -> None:
         import jax
         from jax import numpy as jnp
 
-        self._model, self._has_momentum = model, momentum
+        self._model, self._ahead = model, ahead
         self.data = jnp.asarray(data[0]), jnp.asarray(data[1])
-        if momentum:
-            kept = [np.zeros(variable.shape, np.float32) for variable in model.trainable]
-        self._num_local = len(local)
+        self._num_local, self._num_kept = len(local), len(kept)
+        if ahead is not None:
+            kept = [*kept, *(np.zeros(variable.shape, np.float32) for variable in model.trainable)]
         self._stack = Stack([*local, *kept])
         self._program = jax.jit(self._windows, donate_argnums=0)
         self._largest: int | None = None
@@ -118,7 +119,7 @@ class Vectorized:
         Args:
             starts: weights at the start of each window.
             batches: rows of each window's minibatches, shape (steps, batch size).
-            replicas: the workers, all with the same learning rate and momentum, each at most once.
+            replicas: the workers, all with the same learning rate, each at most once.
         """
         if self._largest is None:
             self._largest = self._choose(starts[0].size, batches[0].shape[1])
@@ -141,7 +142,7 @@ class Vectorized:
         before = [np.zeros(segment.shape, np.float32) for segment in self._model.layout.segments()]
         x, y = (jax.ShapeDtypeStruct((batch_size, *array.shape[1:]), array.dtype) for array in self.data)
         # A convolution with other weights for each worker is one in groups, which is slow on a CPU.
-        program = jax.make_jaxpr(self._step)((before, self._stack.initial), x, y, (1.0, 0.0))
+        program = jax.make_jaxpr(self._step)((before, self._stack.initial), x, y, 1.0)
         return 1 if "conv_general_dilated" in str(program) else _within(CPU_BYTES, size)
 
     def _dispatch(
@@ -159,13 +160,13 @@ class Vectorized:
         places, fresh = np.zeros(padded, np.int32), np.zeros(padded, bool)
         for worker, replica in enumerate(replicas):
             places[worker], fresh[worker] = self._stack.row_of(replica)
-        rates = np.float32(replicas[0].learning_rate), np.float32(replicas[0].momentum)
+        rate = np.float32(replicas[0].learning_rate)
         self._stack.arrays, ends = self._program(
-            self._stack.arrays, stacked, (places, fresh, minibatches, lengths), rates, self.data
+            self._stack.arrays, stacked, (places, fresh, minibatches, lengths), rate, self.data
         )
         return ends
 
-    def _windows(self, arrays: Any, starts: Any, plan: Any, rates: Any, data: Any) -> Any:
+    def _windows(self, arrays: Any, starts: Any, plan: Any, rate: Any, data: Any) -> Any:
         """The compiled call: return the stacked states and the weights after the windows."""
         import jax
         from jax import numpy as jnp
@@ -177,7 +178,7 @@ class Vectorized:
 
         def step(number: Any, before: Any) -> Any:
             rows = minibatches[number]
-            after = jax.vmap(self._step, (0, 0, 0, None))(before, data[0][rows], data[1][rows], rates)
+            after = jax.vmap(self._step, (0, 0, 0, None))(before, data[0][rows], data[1][rows], rate)
             return jax.tree.map(
                 lambda new, old: pick(number < lengths, new.astype(old.dtype), old), after, before
             )
@@ -192,28 +193,29 @@ class Vectorized:
         arrays = [array.at[places].set(new) for array, new in zip(arrays, state, strict=True)]
         return arrays, jnp.concatenate([weight.reshape(len(starts), -1) for weight in weights], 1)
 
-    def _step(self, before: Any, x: Any, y: Any, rates: Any) -> Any:
+    def _step(self, before: Any, x: Any, y: Any, rate: Any) -> Any:
         """One worker's step: return its new weights and state."""
         import jax
 
-        (weights, state), (rate, momentum) = before, rates
-        split = len(self._model.trainable)
+        (weights, state), ahead = before, self._ahead
+        split, end = len(self._model.trainable), self._num_local + self._num_kept
         trainable, statistics = weights[:split], weights[split:]
-        local, kept = state[: self._num_local], state[self._num_local :]
+        local, kept, velocities = state[: self._num_local], state[self._num_local : end], state[end:]
         at = trainable
-        if self._has_momentum:
-            kept = [momentum * velocity for velocity in kept]
-            at = [weight + velocity for weight, velocity in zip(trainable, kept, strict=True)]
+        if ahead is not None:
+            at = [weight + ahead.ahead * each for weight, each in zip(trainable, velocities, strict=True)]
         objective = jax.grad(self._model.objective, has_aux=True)
         gradient, (statistics, local) = objective(at, statistics, local, x, y)
         if self._model.optimizer is not None:
-            trainable, kept = self._model.optimizer.stateless_apply(kept, gradient, trainable)
+            moved, kept = self._model.optimizer.stateless_apply(kept, gradient, at)
         else:
-            steps = [-rate * part for part in gradient]
-            if self._has_momentum:
-                kept = steps = [velocity + part for velocity, part in zip(kept, steps, strict=True)]
-            trainable = [weight + part for weight, part in zip(trainable, steps, strict=True)]
-        return [*trainable, *statistics], [*local, *kept]
+            moved = [weight - rate * part for weight, part in zip(at, gradient, strict=True)]
+        if ahead is not None:
+            places = zip(moved, at, velocities, strict=True)
+            steps = [to - start + ahead.carried * velocity for to, start, velocity in places]
+            velocities = [ahead.kept * step for step in steps]
+            moved = [weight + ahead.moved * step for weight, step in zip(trainable, steps, strict=True)]
+        return [*moved, *statistics], [*local, *kept, *velocities]
 
 
 def _within(num_bytes: int, size: int) -> int:
