@@ -31,7 +31,8 @@ ALLOWED = {
     "__main__": {"command"},
     "class_archive": {"cluster", "jvm"},
     "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "monitor", "runs"},
-    "monitor": {"events", "runs", "wire", "__version__"},
+    "web": set(),
+    "monitor": {"events", "runs", "web", "wire", "__version__"},
     "plots": {"events", "runs"},
     "simulation": {"algorithms", "center", "record", "wire", "events", "monitor", "plots", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
@@ -101,9 +102,9 @@ LIBRARIES = {
         "predictors",
         "utils",
     },
-    "socket": {"monitor", "wire"},
-    "starlette": {"monitor"},
-    "uvicorn": {"monitor"},
+    "socket": {"web", "wire"},
+    "starlette": {"monitor", "web"},
+    "uvicorn": {"web"},
     "numba": {"wire"},
     "tensorboardX": {"monitor"},
     "mlflow": {"monitor"},
@@ -189,7 +190,7 @@ def test_web_libraries_are_imported_by_the_page_alone():
         for path in files()
         if {"starlette", "uvicorn", "anyio"} & {name.split(".")[0] for name in imports_of(path)}
     }
-    assert users == {Path("monitor/dashboard")}
+    assert users == {Path("monitor/dashboard"), Path("web")}
 
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "wire").rglob("*.py")), ids=lambda path: path.name)

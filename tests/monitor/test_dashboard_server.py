@@ -18,11 +18,11 @@ from synthetic_runs import Synthetic, begin, perform, steps, write_run
 from distkeras.command import main
 from distkeras.monitor.dashboard.app import STATIC, Page
 from distkeras.monitor.dashboard.catalogue import Catalogue
-from distkeras.monitor.dashboard.guard import Access
 from distkeras.monitor.dashboard.viewer import ViewerOptions, link
 from distkeras.runs import Run
 from distkeras.runs.control_files import ControlFiles
 from distkeras.runs.folder import Folder, find_filesystem
+from distkeras.web.guard import Access
 
 TOKEN = {"X-Distkeras-Token": "secret"}
 WRITE = {**TOKEN, "X-Distkeras": "page"}

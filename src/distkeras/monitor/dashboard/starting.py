@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distkeras.monitor.dashboard.viewer import MISSING, ViewerOptions, link
+from distkeras.monitor.dashboard.viewer import ViewerOptions, link
 from distkeras.monitor.monitors import Monitor, Shown, TrainingFacts
 from distkeras.runs.folder import Folder, find_filesystem
+from distkeras.web.serving import MISSING
 
 START_SECONDS = 60.0
 

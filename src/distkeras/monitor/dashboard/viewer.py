@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import secrets
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -14,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from distkeras.monitor.dashboard.catalogue import Catalogue
-from distkeras.monitor.dashboard.guard import LOOPBACK, Access
+from distkeras.web.guard import Access
+from distkeras.web.serving import MISSING, address_of, bound, names_of, run
 
 PORT = 8765
-MISSING = "The page needs Starlette and uvicorn: pip install 'distkeras[dashboard]'"
 
 
 @dataclass(frozen=True)
@@ -46,19 +44,16 @@ class ViewerOptions:
         Raises:
             ValueError: other machines could look without a token.
         """
-        own = () if self.host in LOOPBACK else (socket.gethostname(), socket.getfqdn())
-        return Access(self.token or None, self.host, (*self.names, *own))
+        return Access(self.token or None, self.host, (*self.names, *names_of(self.host)))
 
 
-def link(host: str, port: int, token: str, run: str | None = None) -> str:
+def link(host: str, port: int, token: str, shown: str | None = None) -> str:
     """Return the address of the page. What follows the # stays in the browser, so in no log of a proxy."""
     from urllib.parse import quote
 
-    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-    shown = f"[{shown}]" if ":" in shown else shown
-    parts = [f"run={quote(run, safe='')}"] if run else []
+    parts = [f"run={quote(shown, safe='')}"] if shown else []
     parts += [f"token={token}"] if token else []
-    return f"http://{shown}:{port}/{'#' if parts else ''}{'&'.join(parts)}"
+    return f"{address_of(host, port)}{'#' if parts else ''}{'&'.join(parts)}"
 
 
 def serve(
@@ -77,44 +72,19 @@ def serve(
         ValueError: an address has no driver, or other machines could look without a token.
     """
     try:
-        import uvicorn
-
         from distkeras.monitor.dashboard.app import Page
     except ImportError as error:
         raise ImportError(MISSING) from error
     access = options.access()
     catalogue = Catalogue(options.addresses, options.storage_options)
-    with _bound(options) as listening:
+    with bound(options.host, options.port, PORT) as listening:
         page = Page(catalogue)
-        # A stream has no end of its own: without a limit the server would wait for open pages at its end.
-        config = uvicorn.Config(
-            page.app(access),
-            log_level="critical",
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=2,
-        )
-        server = uvicorn.Server(config)
         listening.listen()  # Who hears of the port may connect at once.
         threading.Thread(target=page.read_ahead, daemon=True).start()
         ready(listening.getsockname()[1], catalogue)
         if orders is not None:
             threading.Thread(target=_obey, args=(orders, catalogue), daemon=True).start()
-        asyncio.run(server.serve(sockets=[listening]))
-
-
-def _bound(options: ViewerOptions) -> socket.socket:
-    """Return a socket that is bound as the options say."""
-    listening = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((options.host, PORT if options.port is None else options.port))
-    except OSError:
-        if options.port is not None:
-            listening.close()
-            raise
-        listening.bind((options.host, 0))
-    return listening
+        run(page.app(access), listening)
 
 
 def _obey(orders: TextIO, catalogue: Catalogue) -> None:

@@ -47,61 +47,66 @@ export async function post(path, parameters) {
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-// Follows a run: a stream, and where none comes through, one question after another. Returns what ends it.
-export function follow(id, onAnswer, onState) {
+// Follows what changes: a stream, and where none comes through, one question after another. Returns what ends it.
+// `source` is {ask, stream, parameters}: the paths, and what is asked for.
+export function follow(source, onAnswer, onState) {
   const ending = new AbortController();
-  const run = { id, cursor: "", signal: ending.signal, end: () => ending.abort(), onAnswer, onState };
-  keepFollowing(run);
+  const followed = { source, cursor: "", signal: ending.signal, end: () => ending.abort(), onAnswer, onState };
+  keepFollowing(followed);
   return () => ending.abort();
 }
 
-async function keepFollowing(run) {
+async function keepFollowing(followed) {
   let failures = 0;
-  while (!run.signal.aborted) {
+  while (!followed.signal.aborted) {
     let isStreamed = false;
     try {
-      if (!run.cursor) take(run, await get("api/run", { id: run.id, cursor: "" }));
-      await stream(run, () => {
+      if (!followed.cursor) take(followed, await ask(followed));
+      await stream(followed, () => {
         isStreamed = true;
         failures = 0;
-        run.onState("live");
+        followed.onState("live");
       });
     } catch (error) {
-      if (run.signal.aborted || isFinal(run, error)) return;
+      if (followed.signal.aborted || isFinal(followed, error)) return;
     }
-    if (run.signal.aborted) return;
-    if (!isStreamed && (await poll(run))) continue;
-    if (run.signal.aborted) return;
-    run.onState("lost");
+    if (followed.signal.aborted) return;
+    if (!isStreamed && (await poll(followed))) continue;
+    if (followed.signal.aborted) return;
+    followed.onState("lost");
     await pause(AGAIN_MILLISECONDS[Math.min(failures++, AGAIN_MILLISECONDS.length - 1)]);
   }
 }
 
 // Tells of a refusal that would come again.
-function isFinal(run, error) {
+function isFinal(followed, error) {
   const final = error instanceof Refused && error.status < 500;
   if (final) {
-    run.onState("refused", error);
-    run.end();
+    followed.onState("refused", error);
+    followed.end();
   }
   return final;
 }
 
-function take(run, answer) {
-  run.cursor = answer.cursor;
-  run.onAnswer(answer);
+function ask({ source, cursor }) {
+  return get(source.ask, { ...source.parameters, cursor });
+}
+
+function take(followed, answer) {
+  followed.cursor = answer.cursor;
+  followed.onAnswer(answer);
 }
 
 // Reads server-sent events. The browser's EventSource could not send the token in a header.
-async function stream(run, onLife) {
+async function stream(followed, onLife) {
   const quiet = new AbortController();
   const end = () => quiet.abort();
-  run.signal.addEventListener("abort", end);
+  followed.signal.addEventListener("abort", end);
   let timer = setTimeout(end, STREAM_PATIENCE);
   try {
-    const more = run.cursor ? { "Last-Event-ID": run.cursor } : {};
+    const more = followed.cursor ? { "Last-Event-ID": followed.cursor } : {};
     const options = { headers: headers(more), signal: quiet.signal, cache: "no-store" };
-    const response = await checked(await fetch(`api/stream?${new URLSearchParams({ id: run.id })}`, options));
+    const response = await checked(await fetch(`${followed.source.stream}?${new URLSearchParams(followed.source.parameters)}`, options));
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
@@ -114,23 +119,23 @@ async function stream(run, onLife) {
       onLife();
       for (const event of events) {
         const data = event.split("\n").filter((line) => line.startsWith("data: "));
-        if (data.length) take(run, JSON.parse(data.map((line) => line.slice(6)).join("\n")));
+        if (data.length) take(followed, JSON.parse(data.map((line) => line.slice(6)).join("\n")));
       }
     }
   } finally {
     clearTimeout(timer);
-    run.signal.removeEventListener("abort", end);
+    followed.signal.removeEventListener("abort", end);
   }
 }
 
 // Asks again and again for a minute, then the stream gets another chance. Returns whether it was answered.
-async function poll(run) {
-  for (let turn = 0; turn < POLLS_BEFORE_STREAM && !run.signal.aborted; turn++) {
+async function poll(followed) {
+  for (let turn = 0; turn < POLLS_BEFORE_STREAM && !followed.signal.aborted; turn++) {
     try {
-      take(run, await get("api/run", { id: run.id, cursor: run.cursor }));
-      run.onState("polling");
+      take(followed, await ask(followed));
+      followed.onState("polling");
     } catch (error) {
-      if (!run.signal.aborted) isFinal(run, error);
+      if (!followed.signal.aborted) isFinal(followed, error);
       return turn > 0;
     }
     await pause(POLL_MILLISECONDS);

@@ -3,12 +3,11 @@
 import { get } from "./api.js";
 import { AXES, Chart } from "./charts.js";
 import { RunData } from "./data.js";
-import { card, el, replace, section, segments } from "./dom.js";
+import { card, el, pill, replace, section, segments } from "./dom.js";
 import { metric } from "./format.js";
 import { DASHES, SERIES, STATUS } from "./palette.js";
 import { metricNames } from "./run.js";
 import { Table } from "./table.js";
-import { pill } from "./workers.js";
 
 const EVERY_MILLISECONDS = 3000;
 

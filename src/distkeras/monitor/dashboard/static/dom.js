@@ -35,6 +35,11 @@ export function segments(label, choices, chosen, onChoice) {
   return el("div", { class: "segments", role: "group", "aria-label": label }, buttons);
 }
 
+// A state as a word with a mark; the words and marks are in palette.js.
+export function pill({ text, color, shape }) {
+  return el("span", { class: "pill", mark: `var(${color})`, "data-shape": shape ?? "dot" }, text);
+}
+
 export function card(...children) {
   return el("div", { class: "card" }, children);
 }

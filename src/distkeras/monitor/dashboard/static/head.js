@@ -1,10 +1,9 @@
 // The head of a run: its name, how it stands, what can be asked of it, and the numbers that matter most.
 
 import { post } from "./api.js";
-import { el, replace, setText } from "./dom.js";
+import { el, pill, replace, setText } from "./dom.js";
 import { count, date, duration, metric, short } from "./format.js";
 import { STATUS } from "./palette.js";
-import { pill } from "./workers.js";
 
 const SILENT_SECONDS = 60;
 

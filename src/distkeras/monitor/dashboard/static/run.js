@@ -33,7 +33,7 @@ export class RunPage {
     this.node = el("div", { class: "stack" }, this.head.node, this.rest);
     this.rest.hidden = true;
     this.frame = 0;
-    this.end = follow(id, (answer) => this.take(answer), onState);
+    this.end = follow({ ask: "api/run", stream: "api/stream", parameters: { id } }, (answer) => this.take(answer), onState);
   }
 
   sections() {

@@ -1,11 +1,10 @@
 // The table of all runs, to sort, to filter, and to choose those to compare.
 
 import { get } from "./api.js";
-import { card, el, replace, section } from "./dom.js";
+import { card, el, pill, replace, section } from "./dom.js";
 import { count, date, duration, metric } from "./format.js";
 import { STATUS } from "./palette.js";
 import { Table } from "./table.js";
-import { pill } from "./workers.js";
 
 const EVERY_MILLISECONDS = 5000;
 

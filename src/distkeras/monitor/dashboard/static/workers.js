@@ -1,6 +1,6 @@
 // The table of workers: who is in trouble first, and where each one's time goes.
 
-import { card, el, replace, section, setText } from "./dom.js";
+import { card, el, pill, replace, section, setText } from "./dom.js";
 import { bytes, count, percent, short } from "./format.js";
 import { Lanes } from "./lanes.js";
 import { SHARES, STATES } from "./palette.js";
@@ -92,10 +92,6 @@ function total(row) {
 }
 
 const rank = (state) => STATES[state]?.rank ?? 3;
-
-export function pill({ text, color, shape }) {
-  return el("span", { class: "pill", mark: `var(${color})`, "data-shape": shape ?? "dot" }, text);
-}
 
 function bar(row) {
   if (!row.whole) return null;

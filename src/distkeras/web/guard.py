@@ -1,17 +1,20 @@
-"""Who may ask the page's server for what: a check before every request."""
+"""Who may ask a page's server for what: a check before every request."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 HEADER = "x-distkeras"
 """Header that every write must have. A form or a link of another site cannot send it."""
+WRITERS = ("page", "command")
+"""Values of the header: the page, or the command `distkeras`."""
 TOKEN = "x-distkeras-token"
 _PORT = re.compile(r":\d+$")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -36,9 +39,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Access:
     """Who may look at the page.
 
-    Attributes:
+    Args:
         token: what every request for data must bring in the header `X-Distkeras-Token`; `None` for nothing,
-            which only a server that this machine alone reaches may have.
+            which only a server that this machine alone reaches may have. Only its hash is kept.
+
+    Attributes:
+        digest: SHA-256 of the token.
         host: the address that the server is bound to.
         names: further names by which browsers may reach it, such as those of a proxy; "*" for any.
 
@@ -46,16 +52,22 @@ class Access:
         ValueError: another machine could read the data without a token.
     """
 
-    token: str | None
+    token: InitVar[str | None]
     host: str = "127.0.0.1"
     names: Collection[str] = ()
+    digest: bytes | None = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        if self.token is None and (self.host not in LOOPBACK or "*" in self.names):
+    def __post_init__(self, token: str | None) -> None:
+        object.__setattr__(self, "digest", None if token is None else _digest(token))
+        if token is None and (self.host not in LOOPBACK or "*" in self.names):
             raise ValueError(
                 "Expected a token where other machines, or pages of any other name, reach the server: they "
                 f"could stop the trainings. Received: token=None, host={self.host!r}, names={self.names!r}"
             )
+
+    def admits(self, token: str) -> bool:
+        """Return whether a request with this token may have data. The time tells nothing of the right one."""
+        return self.digest is None or hmac.compare_digest(_digest(token), self.digest)
 
     def is_known(self, host: str) -> bool:
         """Return whether the header `Host` names this server.
@@ -74,6 +86,10 @@ class Access:
         return self.host not in LOOPBACK
 
 
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
 class Guard:
     """Refuses requests before the application sees them, and adds the headers that bind the browser.
 
@@ -83,10 +99,12 @@ class Guard:
     Args:
         app: the application.
         access: who may look.
+        pages: paths below which a page is served; its files have no data, so they need no token.
     """
 
-    def __init__(self, app: App, access: Access) -> None:
+    def __init__(self, app: App, access: Access, pages: Sequence[str] = ("/",)) -> None:
         self._app, self._access = app, access
+        self._free, self._files = set(pages), tuple(f"{page}static/" for page in pages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -116,22 +134,24 @@ class Guard:
                 f"This server does not go by the name {host!r}. Behind a proxy, start it with "
                 "--allow-host and the name in the browser's address bar."
             )
-        if not _is_free(path) and access.token is not None:
+        if not self._is_free(path):
             # Prometheus, too, can send a token: as credentials of the kind "Bearer".
             given = headers.get(TOKEN) or headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), access.token.encode()):
-                return 401, "Expected the token of the link that was printed. Received: another one, or none."
+            if not access.admits(given):
+                return (
+                    401,
+                    "Expected the token of this server. Received: another one, or none.",
+                )
         if method not in ("GET", "HEAD"):
-            if headers.get(HEADER) != "page":
-                return 403, f"A request that changes something needs the header {HEADER}: page."
+            if headers.get(HEADER) not in WRITERS:
+                return 403, f"A request that changes something needs the header {HEADER}: {WRITERS[0]}."
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return 403, "A page of another site may not change anything here."
         return None
 
-
-def _is_free(path: str) -> bool:
-    """Return whether a path is of the page itself, which has no data of a run."""
-    return path == "/" or path.startswith("/static/")
+    def _is_free(self, path: str) -> bool:
+        """Return whether a path is of a page itself, which has no data."""
+        return path in self._free or path.startswith(self._files)
 
 
 async def _answer(send: Send, status: int, reason: str) -> None:
