@@ -1,13 +1,14 @@
 # make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.
 # make parity: one worker against Keras's `fit`.  make rounding: the numeric tests as other processors round.
 # make clusters: standalone masters, Spark Connect, firewalls; make clusters-quick: the same without what is slow.
+# make site: the site, into site/; make site-serve: the same, and a server for it at port 8000 of this machine.
 # Each makes .venv first if it is missing.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-all test clusters clusters-quick parity parity-all keras-suite rounding soak lint types format benchmarks java chromium clean
+.PHONY: demo demo-all test clusters clusters-quick parity parity-all keras-suite rounding soak lint types format site site-serve benchmarks java chromium clean
 
 demo: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py
@@ -57,6 +58,16 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, in site/: a folder of files for any web server. Pages that are missing from the navigation and links that
+# lead nowhere end the build.
+site: $(VENV)/installed-dev
+	cd scripts && KERAS_BACKEND=jax ../$(BIN)/python -m website write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	cd scripts && ../$(BIN)/python -m website check
+
+site-serve: site
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8000
+
 java:
 	@scripts/ensure-java
 
@@ -77,4 +88,4 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

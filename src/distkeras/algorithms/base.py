@@ -37,7 +37,14 @@ class Verdict(StrEnum):
     DISCARD = "discard"
 
 
-TAKE, BUFFER, DISCARD = Verdict.TAKE, Verdict.BUFFER, Verdict.DISCARD
+TAKE = Verdict.TAKE
+"""What `decide` returns for a message that changes the center."""
+
+BUFFER = Verdict.BUFFER
+"""What `decide` returns for a message that waits in the algorithm's state."""
+
+DISCARD = Verdict.DISCARD
+"""What `decide` returns for a message that counts for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

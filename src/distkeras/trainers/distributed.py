@@ -277,8 +277,9 @@ class DistributedTrainer(Trainer):
             shuffle: as in `train`.
 
         Raises:
-            ValueError, TypeError, NotEnoughSlots, ExecutorsNotReady, ServerUnreachable, WorkerError,
-                ServerFailed: as `train`.
+            ValueError, TypeError: as `train`.
+            NotEnoughSlots, ExecutorsNotReady, ServerUnreachable: as `train`.
+            WorkerError, ServerFailed: as `train`.
         """
         workers = self.num_workers
         some = rows_up_to(dataframe, workers)

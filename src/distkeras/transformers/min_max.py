@@ -22,8 +22,10 @@ class MinMaxTransformer(ColumnTransformer):
     number becomes the middle of the new range, as in Spark's own `MinMaxScaler`. NaN stays NaN.
 
     Args:
-        o_min, o_max: old range of the numbers.
-        n_min, n_max: new range of the numbers.
+        o_min: smallest number of the old range.
+        o_max: largest number of the old range.
+        n_min: what `o_min` becomes.
+        n_max: what `o_max` becomes.
         input_col: vectors, arrays (nested or not), or numbers.
         output_col: of the same kind; float if the input is float, else double.
         is_vector: True if the column must hold vectors or arrays, False if it must hold numbers, None for

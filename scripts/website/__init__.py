@@ -1,0 +1,1 @@
+"""The pages of the site, gathered from the repository and written from the package."""
