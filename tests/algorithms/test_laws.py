@@ -193,7 +193,7 @@ HYPER_PARAMETERS = [
     pytest.param(rule, field.name, id=f"{rule.__name__}-{field.name}")
     for rule in REGISTRY.values()
     for field in dataclasses.fields(rule)
-    if field.name != "communication_window"
+    if field.name != "communication_window" and not isinstance(field.default, bool)
 ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from serving import commit, serving
 
-from distkeras.algorithms import LocalSGD
+from distkeras.algorithms import LocalSGD, Ringmaster
 from distkeras.center.answers import Done
 from distkeras.center.requests import Beat, Join
 from distkeras.events import WorkerLost
@@ -106,6 +106,25 @@ def test_a_worker_that_waits_for_its_round_is_not_missed_and_is_answered(monkeyp
         other.call(commit(1, 1))
         thread.join(20)
         assert replies[0].reply.tolist() == [1.0] * 4
+
+
+def test_a_heartbeat_brings_the_word_that_the_window_is_too_stale(monkeypatch):
+    with (
+        beating(monkeypatch, algorithm=Ringmaster(delay_threshold=2, stop=True)) as (_, _, address, count),
+        Client(address) as client,
+        Client(address) as other,
+        Heartbeat(client, 0, LIMIT / 10) as heartbeat,
+    ):
+        client.call(Join(0))
+        other.call(Join(1))
+        other.call(commit(1, 1))
+        before = count[0]
+        wait_until(lambda: count[0] > before + 2)
+        assert heartbeat.drop == -1
+        other.call(commit(1, 2))
+        wait_until(lambda: heartbeat.drop == 0)
+        client.call(commit(0, 1))  # Its window was dropped, or ended: the next one is not stale.
+        wait_until(lambda: heartbeat.drop == -1)
 
 
 def test_a_process_that_has_not_joined_yet_lives_already(monkeypatch):

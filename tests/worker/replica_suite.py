@@ -355,6 +355,32 @@ def test_metrics_are_of_the_steps_since_the_last_call():
     assert replica.metrics() == pytest.approx({"loss": loss, "accuracy": accuracy}, rel=1e-5)
 
 
+def test_a_window_that_is_forgotten_leaves_neither_metrics_nor_minibatches_that_wait():
+    spec = serialize_model(compiled_dense(keras.optimizers.SGD(0.1), metrics=["accuracy"]))
+    dropping, other = make_replica(deserialize_model(spec)), make_replica(deserialize_model(spec))
+    start = dropping.read()
+    x, y, _ = dense_data()
+    for replica in (dropping, other):
+        replica.train(x[:8], y[:8])
+        replica.collect_metrics()  # The window began in the epoch before.
+        if replica is dropping:
+            for steps in (1, MAX_STEPS + 3):
+                for _ in range(steps):
+                    replica.train(x[8:16], y[8:16])
+                replica.forget()
+        else:
+            replica.metrics()
+            replica.collect_metrics()
+        replica.write(start)
+        replica.train(x[16:24], y[16:24])
+    np.testing.assert_array_equal(dropping.read(), other.read())
+    assert dropping.metrics() == other.metrics()
+    for mine, its in zip(dropping.collected_metrics(), other.collected_metrics(), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    dropping.forget()
+    assert dropping.metrics() == {}
+
+
 def test_states_of_windows_add_up_and_an_evaluation_between_them_leaves_no_trace():
     model = keras.Sequential(
         [keras.Input((5,)), keras.layers.Dropout(0.3, seed=2), keras.layers.Dense(2, activation="sigmoid")]

@@ -140,6 +140,15 @@ class Algorithm:
         return type(self).__name__
 
     @property
+    def stops(self) -> bool:
+        """Whether a worker drops its window as soon as its message would be discarded. Default: `False`.
+
+        The center calls `decide` for a worker that still trains, with the staleness that its message would
+        have. The worker continues from the center with the same rows. Not for synchronous algorithms.
+        """
+        return False
+
+    @property
     def inner_momentum(self) -> float:
         """Nesterov momentum that every worker adds to its Keras optimizer; 0 (default) for none.
 

@@ -20,8 +20,10 @@ class Ringmaster(Algorithm):
     gradient and the target `eps` of the squared norm of the gradient, for windows of one step. Give
     `variance` and `accuracy` for it.
 
-    Departure from the paper: its algorithm 5 also stops a worker at once where its delay reaches R. Here the
-    worker ends its window, whose delta is then discarded.
+    With `stop=True`, a worker whose delay reaches R drops its window at once, and trains its rows again from
+    the center: the paper's algorithm 5. On Spark it hears of it by its next heartbeat and stops between two
+    minibatches, so this is for windows of many seconds; what the dropped steps did to the Keras optimizer's
+    own state stays. Each dropped window is one more discarded commit, of no rows.
 
     Args:
         communication_window: minibatch steps between two exchanges of one worker; 1 in the paper.
@@ -29,14 +31,17 @@ class Ringmaster(Algorithm):
             stragglers lose windows (the mean staleness is one less than the number of workers).
         variance: `sigma^2`, at least 0, with `accuracy` in place of `delay_threshold`.
         accuracy: `eps`, above 0.
+        stop: whether a worker drops a window that has become too stale. It keeps the window's minibatches in
+            memory.
 
-    Reference: Maranjyan et al. 2025 (2501.16168), algorithm 4.
+    Reference: Maranjyan et al. 2025 (2501.16168), algorithm 4, and with `stop` algorithm 5.
     """
 
     communication_window: int | None = 5
     delay_threshold: float | None = None
     variance: float | None = None
     accuracy: float | None = None
+    stop: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +59,16 @@ class Ringmaster(Algorithm):
                 "`variance` and `accuracy` of Ringmaster together give the threshold of windows of one step. "
                 f"Give both, `communication_window=1`, and no `delay_threshold`. Received: {self!r}"
             )
+        if not isinstance(self.stop, bool) or (self.stop and self.communication_window is None):
+            raise ValueError(
+                "`stop` of Ringmaster must be True or False, and needs a `communication_window` in steps: "
+                "workers keep a window's minibatches in memory. "
+                f"Received: stop={self.stop!r}, communication_window={self.communication_window!r}"
+            )
+
+    @property
+    def stops(self) -> bool:
+        return self.stop
 
     def threshold(self, num_workers: int) -> float:
         """Return `R`, the staleness from which a commit of one of `num_workers` is discarded."""

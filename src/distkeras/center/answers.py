@@ -90,7 +90,14 @@ class Rejoin:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Answers `Leave`, `Fail`, `Beat`, `Order`, `Keep`, `Write` and `Report`."""
+    """Answers `Leave`, `Fail`, `Beat`, `Order`, `Keep`, `Write` and `Report`.
+
+    Attributes:
+        drop: to a `Beat`, number of the worker's last commit if it is to drop the window after that, which
+            has become too stale; -1 for no window.
+    """
+
+    drop: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,7 +262,7 @@ class Center:
                 return self._in_order(request)
             case Beat():
                 self._records.beat(request)
-                return [(request.worker, Done())]
+                return [(request.worker, Done(self._dropped(request.worker)))]
             case Fail():
                 self._records.of(request.worker)
                 self._report(WorkerFailed(request.worker, request.error, self.event_log.clock()))
@@ -321,6 +321,18 @@ class Center:
             rounds = self._rounds
             answers = rounds.close_as_told() if self._decisions.obeys else rounds.close_late()
             return self._passed_on(answers)
+
+    def stale(self) -> list[int]:
+        """Return the workers that are to drop the window that they train; none unless the algorithm stops."""
+        return [worker for worker in self.workers if self._dropped(worker) >= 0]
+
+    def _dropped(self, worker: int) -> int:
+        """Return the number of the worker's last commit if it is to drop the window after it, else -1."""
+        if not self.algorithm.stops:
+            return -1
+        # Read first: if the worker commits meanwhile, the number is not that of its window.
+        sequence = self._records.of(worker).sequence
+        return sequence if self._decisions.would_discard(worker) else -1
 
     def pull(self, worker: int) -> Vector:
         """Return a copy of the center, from which `worker` starts."""

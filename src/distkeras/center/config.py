@@ -80,6 +80,7 @@ class CenterConfig:
             )
         self._check_grace()
         self._check_window()
+        self._check_stops()
         self._check_epochs()
         if self.elastic is not None:
             check_elastic(self.algorithm)
@@ -109,6 +110,16 @@ class CenterConfig:
                 f"Expected a `communication_window` in steps, at least as many as fragments ({count}), and "
                 "an `overlap` of fewer steps than the window has for each fragment. "
                 f"Received: communication_window={window!r}, overlap={overlap!r}"
+            )
+
+    def _check_stops(self) -> None:
+        """Raise ValueError if workers cannot drop a window where the algorithm has them do so."""
+        if self.algorithm.stops and (self.algorithm.synchronous or self.overlap or self.num_fragments > 1):
+            raise ValueError(
+                "Workers drop a window that is too stale (`stop`) where they wait for their replies: without "
+                "overlap and fragments, and with an asynchronous algorithm. "
+                f"Received: algorithm={self.algorithm!r}, overlap={self.overlap!r}, "
+                f"fragments={self.num_fragments}"
             )
 
     def _check_epochs(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from distkeras.algorithms import BUFFER, TAKE, Algorithm, Commit, Memory, Vector, Verdict
+from distkeras.algorithms import BUFFER, DISCARD, TAKE, Algorithm, Commit, Memory, Vector, Verdict
 from distkeras.center.answers import WAITS, LogEntry
 from distkeras.center.config import CenterConfig
 from distkeras.center.epochs import Epochs
@@ -234,6 +234,16 @@ class Decisions:
                 worker: tuple(self._updates - version for version in versions)
                 for worker, versions in self._held.items()
             }
+
+    def would_discard(self, worker: int) -> bool:
+        """Return whether a message that `worker` sent now would be discarded, by its staleness alone."""
+        with self._lock:
+            held = self._held.get(worker)
+            if not held:
+                return False
+            staleness, number = self._updates - held[0], self.commits + 1
+        commit = Commit(worker, staleness, 1, 0, self._training(), None, number)
+        return self._algorithm.decide(commit) is DISCARD
 
     def _decide(
         self, worker: int, staleness: int, num_steps: int, num_samples: int, num_workers: int

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distkeras.center.answers import Answer, Done, LogEntry, Polled
+from distkeras.center.answers import Answer, LogEntry, Polled
 from distkeras.center.durable import take_snapshot
 from distkeras.center.making import AnyCenter
 from distkeras.center.outer import Outer
@@ -70,7 +70,7 @@ class Recorded(Outer):
         if isinstance(request, Poll | Follow | Fetch | MayJoin):
             return self.center.handle(request)
         if isinstance(request, Beat) and not self._learns(request):
-            return [(request.worker, Done())]  # It changes nothing, and should not wait for an exchange.
+            return self.center.handle(request)  # It changes nothing, and should not wait for an exchange.
         with self._lock:
             return self._handle(request, lambda: self.center.handle(request))
 

@@ -23,11 +23,15 @@ class Begun:
         late_steps: the steps that a worker goes on with while its window's message is exchanged; they are
             trained along with the window. `None` to train them when the reply arrives, as is needed where
             workers may lose them.
+        in_turn: train each window when its commit is due in any case: a worker may drop one, and needs its
+            rows and its random numbers for the next.
     """
 
-    def __init__(self, problem: Problem, late_steps: Callable[[Worker], int] | None) -> None:
+    def __init__(
+        self, problem: Problem, late_steps: Callable[[Worker], int] | None, in_turn: bool = False
+    ) -> None:
         self._train, self._late_steps = problem.train, late_steps
-        self._train_many: TrainMany | None = getattr(problem, "train_many", None)
+        self._train_many: TrainMany | None = None if in_turn else getattr(problem, "train_many", None)
         self._begun: dict[int, Worker] = {}
         self._coming: Iterator[tuple[int, Trained]] = iter(())
         self._windows: dict[int, Trained] = {}
@@ -36,6 +40,10 @@ class Begun:
     def begin(self, worker: int, state: Worker) -> None:
         """Expect the worker's window, of which `state` holds all that decides its result."""
         self._begun[worker] = state
+
+    def forget(self, worker: int) -> None:
+        """Forget the worker's window, which is not trained yet."""
+        self._begun.pop(worker, None)
 
     def drop(self) -> None:
         """Forget all windows: their workers have failed."""

@@ -67,6 +67,7 @@ class Simulation:
         # A restarted server may not know a message that had arrived.
         self._exchanges = Exchanges(self.problem, self.config, safe=math.isinf(self.outages.server))
         self._num_fragments = self.config.num_fragments
+        self._stops = self.config.algorithm.stops
         self._joined: tuple[int, Vector] | None = None
 
     def commits(self, length: Length, num_machines: int) -> Iterator[None]:
@@ -127,7 +128,7 @@ class Simulation:
 
     def _bytes_of(self, worker: int, arrival: Arrival) -> int:
         """Return the bytes for which the server handles a message that arrives."""
-        if arrival is Arrival.COMMIT:
+        if arrival is Arrival.COMMIT or arrival is Arrival.DROP:
             return self.links.commit_bytes(worker, self._workers[worker].sequence + 1)
         if arrival is Arrival.DUPLICATE:
             return self.links.commit_bytes(worker, self._workers[worker].sequence)
@@ -259,9 +260,12 @@ class Simulation:
             self._exchanges.begin(worker, state)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
-        if arrival is Arrival.COMMIT:
+        if arrival is Arrival.COMMIT or arrival is Arrival.DROP:
             state = self._workers[worker]
-            self._exchanges.train(worker, state)
+            if arrival is Arrival.COMMIT:
+                self._exchanges.train(worker, state)
+            else:
+                self._exchanges.give_up(worker, state)
             if state.sent is not None and self.server.on_event is not None:
                 state.sent.timing = state.account.close(state.seconds)
         elif arrival is Arrival.DUPLICATE:
@@ -350,6 +354,20 @@ class Simulation:
                 self.recorder.evaluate(center.snapshot())
         for worker, answer in answers:
             self._receive(worker, answer)
+        if self._stops and isinstance(center, Center):
+            for worker in center.stale():
+                self._stop_window(worker)
+
+    def _stop_window(self, worker: int) -> None:
+        """Send a worker the word to drop its window, unless it ends or fails before that."""
+        state = self._workers[worker]
+        told = self.clock.now + self.links.seconds(self.links.join_bytes)
+        if told < state.sent_at and self._transit.take_back(worker):
+            self.recorder.bytes_received += self.links.join_bytes
+            state.seconds -= state.sent_at - told
+            state.sent_at = told
+            num_bytes = self.links.commit_bytes(worker, state.sequence + 1)
+            self._transit.push(told + self.links.seconds(num_bytes), worker, Arrival.DROP)
 
     def _receive(self, worker: int, answer: Reply) -> None:
         if not isinstance(answer, Exchanged):

@@ -29,7 +29,8 @@ class Exchanges:
         self._side = WorkerSide(config.algorithm, config.trainable_of(problem.initial.size), config.fragments)
         self._fragments = config.fragments
         self._num_fragments, self.late = config.num_fragments, config.overlap_steps
-        self._begun = Begun(problem, self._steps_after_next if self.late and safe else None)
+        late_steps = self._steps_after_next if self.late and safe else None
+        self._begun = Begun(problem, late_steps, in_turn=config.algorithm.stops)
 
     def next_steps(self, state: Worker) -> int:
         """Return the steps from the worker's last commit to the next."""
@@ -50,6 +51,14 @@ class Exchanges:
         """Forget the windows that have begun: all workers have failed."""
         self._begun.drop()
 
+    def give_up(self, worker: int, state: Worker) -> None:
+        """Make the commit that says that the worker drops its window."""
+        self._begun.forget(worker)
+        # No progress and no rows, as on Spark: the center discards it.
+        state.local, state.samples = state.anchor, 0
+        state.message = self._side.message(state.anchor, state.anchor, state.window, 0, state.memory[0])
+        self._send(worker, state, 0, (state.window, 0))
+
     def train(self, worker: int, state: Worker) -> None:
         """Train the worker's window and make its commit."""
         fragment = state.sequence % self._num_fragments
@@ -60,10 +69,18 @@ class Exchanges:
         state.behind.add(state.window, state.samples)
         num_steps, num_samples = state.behind.take(fragment)
         memory = state.memory[fragment]
-        message = self._side.message(local, state.anchor, num_steps, fragment, memory)
-        state.local, state.message = local, message
-        state.sequence += 1
+        state.local = local
+        state.message = self._side.message(local, state.anchor, num_steps, fragment, memory)
         state.step += state.window
+        self._send(worker, state, state.window, (num_steps, num_samples))
+
+    def _send(self, worker: int, state: Worker, window_steps: int, behind: tuple[int, int]) -> None:
+        """Make the commit of `state.message`, with the minibatches and rows behind it."""
+        if state.message is None:
+            raise RuntimeError(f"Worker {worker} has nothing to send.")
+        fragment = state.sequence % self._num_fragments
+        num_steps, num_samples = behind
+        state.sequence += 1
         state.sent = Exchange(
             worker=worker,
             sequence=state.sequence,
@@ -71,10 +88,10 @@ class Exchanges:
             num_samples=num_samples,
             epoch=0,
             step=state.step,
-            message=message.copy(),  # The center overwrites it.
-            seconds=state.seconds,
+            message=state.message.copy(),  # The center overwrites it.
+            seconds=state.seconds if window_steps else 0.0,
             fragment=fragment,
-            window_steps=state.window,
+            window_steps=window_steps,
             window_samples=state.samples,
         )
 

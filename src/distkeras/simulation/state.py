@@ -16,6 +16,7 @@ class Arrival(Enum):
     """Kinds of a worker's messages that arrive at the server."""
 
     COMMIT = "commit"
+    DROP = "drop"
     DUPLICATE = "duplicate"
     JOIN = "join"
     TAKE = "take"

@@ -34,6 +34,15 @@ class Transit:
         time, _, worker, arrival = self._heap[0]
         return time, worker, arrival
 
+    def take_back(self, worker: int) -> bool:
+        """Remove a commit that `worker` is still to send; return whether there was one."""
+        kept = [entry for entry in self._heap if entry[2:] != (worker, Arrival.COMMIT)]
+        found = len(kept) < len(self._heap)
+        if found:
+            self._heap = kept
+            heapq.heapify(self._heap)
+        return found
+
     def workers(self) -> set[int]:
         """Return the senders of what is on its way."""
         return {worker for _, _, worker, _ in self._heap}

@@ -186,7 +186,7 @@ class Client:
         with self._in_use:
             return self._call(request)
 
-    def beat(self, beat: Beat, timeout: float) -> bool:
+    def beat(self, beat: Beat, timeout: float) -> Done | None:
         """Send a heartbeat, from another thread than the calls, unless a call is in progress.
 
         Bytes that move during a call count as heartbeats, and the server knows who waits for it.
@@ -197,14 +197,14 @@ class Client:
                 new one.
 
         Returns:
-            Whether it was sent.
+            The reply; `None` if it was not sent.
 
         Raises:
             JobStopped, Replaced, AuthenticationError: as for `call`.
             ServerLost: the heartbeat did not arrive.
         """
         if not self._in_use.acquire(blocking=False):
-            return False
+            return None
         try:
             if self._ended:
                 raise ServerLost("This client was closed, or another client replaced it.")
@@ -212,7 +212,7 @@ class Client:
                 self._connection = self._connect()
             connection = self._connection
             connection.stream.limit_waits(timeout)
-            reply = self._exchange(beat)
+            reply: Done = self._exchange(beat)
             connection.stream.limit_waits(self._timeout)
         except (OSError, frames.FrameError) as error:
             self.close()
@@ -220,7 +220,7 @@ class Client:
         finally:
             self._in_use.release()
         _check_stopped(reply)
-        return True
+        return reply
 
     def _call(self, request: Request) -> Any:
         deadline: float | None = None  # Starts at the first failure, not at the start of a long wait.

@@ -35,7 +35,7 @@ from distkeras.center.answers import MAX_PAGE_BYTES
 from distkeras.center.requests import MAX_STATES
 
 MAGIC = b"DKF"
-VERSION = 6
+VERSION = 7
 HEADER = struct.Struct("!3sBBBIQI")
 CHECKSUM = struct.Struct("!I")
 _NO_CHECKSUM = bytes(CHECKSUM.size)

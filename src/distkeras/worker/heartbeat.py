@@ -33,12 +33,17 @@ class Heartbeat:
         worker: index of the worker.
         seconds: interval between two heartbeats.
         ticket: larger for a process that started later: if several run as one worker, the last one counts.
+
+    Attributes:
+        drop: number of the commit after which the worker is to drop its window, as far as the first server
+            has said; -1 for none.
     """
 
     def __init__(self, client: Client | Group, worker: int, seconds: float, ticket: int = 0) -> None:
         self._client = client
         self._beat = Beat(worker, ticket)
         self._seconds = seconds
+        self.drop = -1
         self._ended = threading.Event()
         self._untold = threading.Event()  # The phase has changed, and the first server does not know it.
         self._threads = [
@@ -61,10 +66,12 @@ class Heartbeat:
     def _send(self, client: Client | Group, index: int) -> bool:
         """Send a heartbeat, unless a request is under way; return whether it was sent."""
         beat = self._beat
-        told = client.clients[index].beat(beat, REPLY_BEATS * self._seconds)
-        if told and index == 0 and beat is self._beat:
-            self._untold.clear()
-        return told
+        reply = client.clients[index].beat(beat, REPLY_BEATS * self._seconds)
+        if reply is not None and index == 0:
+            self.drop = reply.drop
+            if beat is self._beat:
+                self._untold.clear()
+        return reply is not None
 
     def _wait(self, index: int) -> bool:
         """Wait for the next heartbeat; return whether they have ended."""

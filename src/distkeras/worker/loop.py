@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ class Loop:
         on_commit: receives each window before it is committed, and its weights.
         on_exchanged: receives, after each exchange without overlap, whether it has changed the weights.
         on_phase: receives what the worker does, when it begins to compile the first step, and after that.
+        dropped: returns the number of the commit after which the window is to be dropped, as far as the
+            server has said; it is asked after each minibatch if the algorithm `stops`. -1 for none.
         about: the process, for the center; `None` to say nothing.
         watch: measures where the time goes; by default, without the connections to the center.
     """
@@ -99,6 +102,7 @@ class Loop:
         on_commit: Callable[[Window, Vector], None] = lambda window, local: None,
         on_exchanged: Callable[[bool], None] = lambda moved: None,
         on_phase: Callable[[Phase], None] = lambda phase: None,
+        dropped: Callable[[], int] = lambda: -1,
         about: WorkerAbout | None = None,
         watch: Stopwatch | None = None,
     ) -> None:
@@ -110,6 +114,9 @@ class Loop:
         self._on_commit = on_commit
         self._on_exchanged = on_exchanged
         self._on_phase = on_phase
+        self._dropped = dropped
+        self._keeps = algorithm.stops
+        self._kept: list[Minibatch] = []  # Those of the window, if it may be dropped.
         self._about = about
         self._watch = Stopwatch() if watch is None else watch
         self._trained, self._is_compiling = 0, False
@@ -166,6 +173,7 @@ class Loop:
             *(self._worker, joined.epoch, joined.step, joined.sequence),
         )
         self._pending, self._under_way = None, None
+        self._kept.clear()
         self._exchanges.start_from(joined.center)
         state = self._on_start(joined)
         collected = () if state is None else self._repeated(state, joined)
@@ -256,16 +264,54 @@ class Loop:
             if batch is None:
                 break
             self._train(batch)
+            if self._keeps and not self._keep(batch):
+                return
             step += 1
             watch.computed()
             if self._window.steps == self._late:
                 self._land()
-            if self._window.steps == self._length:
+            length = self._length
+            if length is not None and self._window.steps >= length:  # An order may have shortened it.
                 self._commit(epoch, epoch, step)
                 if self._orders.stop:
                     return
         if (self._length is None or self._plan.windows_end) and self._window.steps:
             self._commit(epoch, epoch + 1, 0)
+
+    def _keep(self, batch: Minibatch) -> bool:
+        """Keep a minibatch that was trained. If the window is to be dropped, train its minibatches again.
+
+        Returns:
+            Whether to go on; `False` if the driver has ordered to stop, with no window begun.
+        """
+        self._kept.append(batch)
+        again: deque[Minibatch] = deque()
+        while True:
+            if self._dropped() == self._window.sequence - 1:
+                again.extendleft(reversed(self._kept))
+                self._drop()
+            if self._orders.stop:
+                return False
+            if not again:
+                return True
+            self._train(again[0])
+            self._kept.append(again.popleft())
+
+    def _drop(self) -> None:
+        """Tell the center that the window is dropped, and continue from the center as after the last one."""
+        window, (_, epoch, step) = self._window, self._place
+        self._replica.forget()
+        self._kept.clear()
+        # A message of no progress and no rows: the center discards it.
+        window.behind, window.steps, window.samples = (window.steps, 0), 0, 0
+        window.epoch, window.next_epoch, window.next_step = epoch, epoch, step
+        anchor = self._exchanges.anchor
+        self._on_commit(window, anchor)
+        window.timing = self._watch.take()
+        self._replica.write(self._exchanges.exchange(window, anchor))
+        self._on_exchanged(True)
+        self._obey(epoch, step)
+        self._window = Window(window.sequence + 1)
 
     @property
     def _length(self) -> int | None:
@@ -288,6 +334,7 @@ class Loop:
     def _commit(self, epoch: int, next_epoch: int, next_step: int) -> None:
         """Exchange the window that ended in `epoch`; the next minibatch is `next_step` of `next_epoch`."""
         self._land()
+        self._kept.clear()
         window, self._place = self._window, (epoch, next_epoch, next_step)
         self._measure(window)
         self._exchanges.end(window)

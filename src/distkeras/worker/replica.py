@@ -149,6 +149,15 @@ class Replica(ABC):
         if self._logs is not None:
             self._before = self._take_metrics()
 
+    def forget(self) -> None:
+        """Forget the minibatches that wait, and the metrics since their last reset: the window is dropped."""
+        if self._waiting is not None:
+            self._waiting[0].clear()
+        self._before = []
+        if self._logs is not None:
+            self._logs = None
+            self._reset_metrics()
+
     def collected_metrics(self) -> list[Sums]:
         """Return the sums of the metric variables at every reset since `collect_metrics`.
 

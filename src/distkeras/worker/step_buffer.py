@@ -52,6 +52,10 @@ class StepBuffer:
             leaf[self.count] = array
         self.count += 1
 
+    def clear(self) -> None:
+        """Forget the minibatches in the buffer."""
+        self.count = 0
+
     def take(self) -> tuple[Batch, int]:
         """Return the buffer, shape (capacity, rows, ...), and its number of minibatches; start a new one."""
         taken, count, self.count = self._buffer, self.count, 0

@@ -31,13 +31,10 @@ from distkeras.worker.settings import Task as Task
 from distkeras.worker.turn import is_over, let_result_arrive, wait_for_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pyarrow as pa
 
     from distkeras.center.answers import Joined
     from distkeras.center.orders import Orders
-    from distkeras.events import Phase
     from distkeras.worker.cached_replica import CachedReplica
     from distkeras.worker.feed import Feed
     from distkeras.worker.local_state import LocalState
@@ -170,7 +167,7 @@ def _run_on(
             prepare_process(envelope.backend, envelope.threads, start.gpus, start.worker, envelope.sharing)
             task: Task = pickle.loads(envelope.task)
             heartbeat.tell("loading")
-            state = _train(task, envelope, start, batches, client, heartbeat.tell)
+            state = _train(task, envelope, start, batches, client, heartbeat)
             logger.info("Worker %d has ended.", start.worker)
             return state
         except (JobStopped, SourceLost, ServerLost):
@@ -190,7 +187,7 @@ def _train(
     start: Start,
     batches: Iterator[pa.RecordBatch],
     client: Client | Group,
-    tell: Callable[[Phase], None],
+    heartbeat: Heartbeat,
 ) -> FinalState:
     """Train.
 
@@ -200,7 +197,7 @@ def _train(
         start: the process.
         batches: the rows.
         client: the connection to the center.
-        tell: receives what the worker does now.
+        heartbeat: tells the server what the worker does now.
     """
     # Imported here: Keras must not be imported before `prepare_process`.
     from distkeras.model.schedule import ScheduleSteps
@@ -268,11 +265,12 @@ def _train(
             on_orders=obey,
             on_commit=reports.commit,
             on_exchanged=reports.exchanged,
-            on_phase=tell,
+            on_phase=heartbeat.tell,
+            dropped=lambda: heartbeat.drop,
             about=about_this_process(envelope.backend, envelope.threads, start.executor, task.rows[worker]),
             watch=Stopwatch(lambda: client.traffic),
         )
-        tell("waiting")
+        heartbeat.tell("waiting")
         trained = loop.run(start.attempt, start.ticket)
         return _final_state(cached, task, worker) if trained or reports.restored else FinalState()
 
