@@ -54,6 +54,10 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
+.PHONY: stubs
+stubs: $(VENV)/installed-dev
+	$(BIN)/python scripts/stubs.py
+
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

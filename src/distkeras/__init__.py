@@ -1,6 +1,7 @@
 """Distributed Keras: train Keras 3 models on Spark DataFrames with optimizers that communicate rarely.
 
 Importing this package imports neither Keras nor PySpark. The first use of a trainer imports both.
+Type checkers read `__init__.pyi`, which `make stubs` writes.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from typing import Any
 
 from distkeras.removed_names import ModuleFinder, missing
 
-__version__ = "0.1.0"
-
-_SUBPACKAGES = (
+SUBPACKAGES = (
     "algorithms",
     "center",
     "cluster",
@@ -44,7 +43,9 @@ if ModuleFinder not in sys.meta_path:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
+    if name == "__version__":
+        return _version()
+    if name in SUBPACKAGES:
         return import_module(f"distkeras.{name}")
     if name == "__all__":
         return list(import_module("distkeras.trainers").__all__)
@@ -57,4 +58,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     trainers = import_module("distkeras.trainers")
-    return sorted([*_SUBPACKAGES, *trainers.__all__])
+    return sorted([*SUBPACKAGES, *trainers.__all__, "__version__"])
+
+
+def _version() -> str:
+    """Return the version of the installed package, and "0+unknown" where only its source is on the path."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("distkeras")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"

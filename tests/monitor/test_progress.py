@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from contextlib import contextmanager
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -296,10 +296,14 @@ def test_in_a_notebook_one_display_is_updated(monkeypatch):
 
     module = ModuleType("IPython.display")
     module.display = display
-    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    ipython, shell = ModuleType("IPython"), SimpleNamespace()
+    ipython.get_ipython = lambda: shell
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     monkeypatch.setattr(screens, "NOTEBOOK_SECONDS", 0.05)
+    run(ProgressBar("ADAG <1>", "auto"))
+    assert made == []  # IPython runs, but in no notebook.
+    shell.kernel = object()
     run(ProgressBar("ADAG <1>", "auto"))
     assert len(made) == 1
     assert made[0]["text/plain"] == "ADAG <1>  begins, 0 s"

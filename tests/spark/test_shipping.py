@@ -46,7 +46,10 @@ def test_a_python_worker_that_has_imported_another_distkeras_imports_the_drivers
     """It has an older one in memory and on its path; then the driver's comes before it."""
     old = tmp_path / "old" / "distkeras"
     old.mkdir(parents=True)
-    (old / "__init__.py").write_text('__version__ = "0.0.9"\n')
+    (old / "__init__.py").touch()
+    facts = tmp_path / "old" / "distkeras-0.0.9.dist-info" / "METADATA"
+    facts.parent.mkdir()
+    facts.write_text("Metadata-Version: 2.4\nName: distkeras\nVersion: 0.0.9\n")
     path, side = zipped(str(tmp_path)), cloudpickle_by_value(executor_side.check_package)
     (tmp_path / "side").write_bytes(side)
     code = f"""
@@ -61,13 +64,13 @@ except RuntimeError as error:
 sys.path.insert(0, {str(path)!r})
 check({own_digest()!r})
 import distkeras
-print(distkeras.__file__)
+print(distkeras.__file__, distkeras.__version__)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     refused, found = done.stdout.splitlines()
     assert "Received: distkeras 0.0.9 with other code, in " + str(old) in refused
-    assert found == f"{path}/distkeras/__init__.py"
+    assert found == f"{path}/distkeras/__init__.py {distkeras.__version__}"
 
 
 def cloudpickle_by_value(function):

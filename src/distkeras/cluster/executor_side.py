@@ -82,8 +82,9 @@ def package_here() -> tuple[str, str, str]:
         return "", "", ""
     folder = next(iter(spec.submodule_search_locations))
     source = dict(sources_of(folder))
-    begin = source.get("__init__.py", b"").decode(errors="replace").partition('__version__ = "')[2]
-    return begin.partition('"')[0], digest_of(source), folder
+    beside = importlib.metadata.distributions(name=PACKAGE, path=[os.path.dirname(folder)])
+    version = next((found.version for found in beside), None) or version_of(PACKAGE)
+    return version, digest_of(source), folder
 
 
 def sources_of(folder: str) -> list[tuple[str, bytes]]:

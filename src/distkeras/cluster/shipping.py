@@ -89,11 +89,18 @@ def ship(spark: SparkSession) -> None:
 
 
 def zipped(folder: str) -> Path:
-    """Write this package into a zip file in `folder`, and return its path. Its name has the digest."""
+    """Write this package, with its version, into a zip file in `folder`, and return its path.
+
+    The name of the file has the digest.
+    """
+    version = distkeras.__version__
     path = Path(folder, f"distkeras-{own_digest()}.zip")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in own_sources().items():
             file.writestr(f"distkeras/{name}", content)
+        # Where executors have a distkeras of their own, theirs must not tell the version of this one.
+        metadata = f"Metadata-Version: 2.4\nName: distkeras\nVersion: {version}\n"
+        file.writestr(f"distkeras-{version}.dist-info/METADATA", metadata)
     return path
 
 

@@ -75,5 +75,7 @@ class Diagnosis:
         last = f"{len(self.errors)} to mend, {len(self.warnings)} warnings, {len(rest)} in order."
         return "\n".join([*lines, last])
 
+    __repr__ = __str__
+
     def _of(self, level: Level) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.level == level)

@@ -46,6 +46,19 @@ class TrainingResult:
     server_placement: str = "driver"
     placement_reason: str = ""
 
+    def __repr__(self) -> str:
+        parts = [f"{self.reason}: {self.detail}", f"{counted(self.epochs, 'epoch')} in {self.seconds:.3g} s"]
+        if self.best:
+            place = "best" if self.best_epoch is None else f"best in epoch {self.best_epoch}"
+            parts.append(f"{place}: {listed(self.best)}")
+        if self.checkpoints:
+            parts.append(counted(len(self.checkpoints), "checkpoint"))
+        if self.failures:
+            parts.append(f"not kept: {', '.join(self.failures)}")
+        if self.run is not None:
+            parts.append(f"run {self.run!r}")
+        return f"TrainingResult({'; '.join(parts)})"
+
     @classmethod
     def stored(cls, facts: Mapping[str, Any]) -> TrainingResult:
         """Return the result that a run has in its `result.json`."""
@@ -71,6 +84,17 @@ class TrainingResult:
         logs = {key: values[place] for key, values in history.items() if len(values) == len(history[name])}
         whole = len(history[name]) == len(epochs)
         return cls(reason, detail, len(epochs), epochs[place] if whole else None, logs, **further)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things, such as "1 epoch" or "3 epochs"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def listed(metrics: Mapping[str, float]) -> str:
+    """Return metrics in one line, such as "loss=0.1234, accuracy=0.95"."""
+    numbers = {name: f"{value:.4g}" for name, value in metrics.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name}={numbers.get(name, value)}" for name, value in metrics.items())
 
 
 def _best_of(history: Mapping[str, Sequence[float]]) -> tuple[str, int] | None:

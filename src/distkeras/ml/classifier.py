@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import keras
-from pyspark import keyword_only
 from pyspark.ml.classification import ProbabilisticClassificationModel, ProbabilisticClassifier
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import DenseVector, Vector
@@ -16,7 +15,7 @@ from distkeras.cluster.source import quoted
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.labels import check_whole
 from distkeras.ml.model import EvaluatedModel, KerasModel
-from distkeras.ml.params import ClassifierParams, accessors, set_given
+from distkeras.ml.params import ClassifierParams, accessors, by_name, set_given
 from distkeras.ml.scores import Row, predicted_class, predicted_class_of_row, scores, scores_of_row
 from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import ClassificationSummary, ClassificationTrainingSummary
@@ -24,6 +23,9 @@ from distkeras.model.losses import loss_names
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
 from distkeras.worker.tensor_spec import TensorSpec
+
+if TYPE_CHECKING:
+    from distkeras.ml.keywords import ClassificationParams, EstimatorParams
 
 
 @accessors
@@ -56,7 +58,7 @@ class KerasClassificationModel(
 
     _added: ClassVar[tuple[str, ...]] = ("rawPredictionCol", "probabilityCol", "predictionCol")
 
-    def __init__(self, model: keras.Model | None = None, **params: Any) -> None:
+    def __init__(self, model: keras.Model | None = None, **params: Unpack[ClassificationParams]) -> None:
         super().__init__()
         self._setDefault(probabilityCol="probability", rawPredictionCol="rawPrediction", fromLogits=False)
         set_given(self, {"model": model, **params})
@@ -148,7 +150,7 @@ class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier)
 
     _model_class: ClassVar[type[KerasModel]] = KerasClassificationModel
 
-    @keyword_only  # type: ignore[untyped-decorator]
+    @by_name
     def __init__(
         self,
         *,
@@ -156,7 +158,7 @@ class KerasClassifier(KerasEstimator, ClassifierParams, ProbabilisticClassifier)
         rawPredictionCol: str | None = None,
         fromLogits: bool | None = None,
         thresholds: list[float] | None = None,
-        **params: Any,
+        **params: Unpack[EstimatorParams],
     ) -> None:
         given = self._input_kwargs
         super().__init__()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import keras
-from pyspark import keyword_only
 from pyspark.ml import Estimator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
@@ -23,7 +22,14 @@ from distkeras.cluster.validate import Names
 from distkeras.lifecycle import StopWhen
 from distkeras.ml.converters import AROUND, OPTIONS
 from distkeras.ml.model import KerasModel
-from distkeras.ml.params import PredictionParams, TrainingParams, accessors, custom_objects_of, set_given
+from distkeras.ml.params import (
+    PredictionParams,
+    TrainingParams,
+    accessors,
+    by_name,
+    custom_objects_of,
+    set_given,
+)
 from distkeras.ml.persistence import KerasReadable, KerasWritable
 from distkeras.ml.serialization import deserialized
 from distkeras.ml.summary import Training
@@ -110,7 +116,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
 
     _model_class: ClassVar[type[KerasModel]] = KerasModel
 
-    @keyword_only  # type: ignore[untyped-decorator]
+    @by_name
     def __init__(
         self,
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, Unpack, cast
 
 import keras
 import numpy as np
@@ -23,6 +23,9 @@ from distkeras.predictors import ModelPredictor, Output
 from distkeras.trainers.history import History
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
+
+if TYPE_CHECKING:
+    from distkeras.ml.keywords import StageParams
 
 S = TypeVar("S", bound=Summary)
 
@@ -54,7 +57,7 @@ class KerasModel(Model, TrainingParams, PredictionParams, KerasWritable, KerasRe
     _added: ClassVar[tuple[str, ...]] = ("predictionCol",)
     """The Params that name the columns that `transform` adds."""
 
-    def __init__(self, model: keras.Model | None = None, **params: Any) -> None:
+    def __init__(self, model: keras.Model | None = None, **params: Unpack[StageParams]) -> None:
         super().__init__()
         self._setDefault(featuresCol="features", predictionCol="prediction")
         set_given(self, {"model": model, **params})

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import keras
+from pyspark import keyword_only
 from pyspark.ml.param.shared import (
     HasFeaturesCol,
     HasLabelCol,
@@ -52,6 +53,12 @@ from distkeras.ml.serialization import deserialized, serialized
 from distkeras.transformers.base import finite, positive_integer
 
 P = TypeVar("P", bound=type[Params])
+Arguments = ParamSpec("Arguments")
+
+
+def by_name(init: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Return `init` as Spark's `keyword_only` makes it, with its types: `_input_kwargs` has the arguments."""
+    return cast(Callable[Arguments, None], keyword_only(init))
 
 
 def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import keras
-from pyspark import keyword_only
 from pyspark.ml.linalg import Vector
 from pyspark.ml.regression import RegressionModel, Regressor
 from pyspark.sql import DataFrame
@@ -14,10 +13,13 @@ from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from distkeras.cluster.source import quoted
 from distkeras.ml.estimator import KerasEstimator
 from distkeras.ml.model import EvaluatedModel, KerasModel
-from distkeras.ml.params import accessors
+from distkeras.ml.params import accessors, by_name
 from distkeras.ml.summary import RegressionSummary, RegressionTrainingSummary
 from distkeras.transformers.base import value_of
 from distkeras.worker.signature import model_signature
+
+if TYPE_CHECKING:
+    from distkeras.ml.keywords import EstimatorParams
 
 
 @accessors
@@ -65,8 +67,8 @@ class KerasRegressor(KerasEstimator, Regressor):  # type: ignore[misc]
 
     _model_class: ClassVar[type[KerasModel]] = KerasRegressionModel
 
-    @keyword_only  # type: ignore[untyped-decorator]
-    def __init__(self, **params: Any) -> None:
+    @by_name
+    def __init__(self, **params: Unpack[EstimatorParams]) -> None:
         given = self._input_kwargs
         super().__init__()
         self.setParams(**given)

@@ -123,9 +123,15 @@ def _bundle(lines: list[str]) -> dict[str, str]:
     return {"text/plain": text, "text/html": f'<div style="{style}">{html.escape(text)}</div>'}
 
 
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook. A script may have imported IPython, and has none."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
 def screen_of_process() -> Screen | None:
     """Return where this process can show a bar: in a notebook or a terminal; `None` for neither."""
-    if "ipykernel" in sys.modules:
+    if in_notebook():
         from IPython.display import display
 
         return Notebook(display)

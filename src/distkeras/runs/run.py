@@ -129,6 +129,9 @@ class Run:
             hides = shown_of(str(error)) != str(error)  # Secrets of the address.
             raise OSError(not_writable(options, error)) from (None if hides else error)
 
+    def __repr__(self) -> str:
+        return f"Run({self.address!r}{', resumed' if self.resumed else ''})"
+
     @property
     def address(self) -> str:
         """The address of the run, without secrets."""

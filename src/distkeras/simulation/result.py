@@ -72,6 +72,13 @@ class Result:
     num_messages: int
     diverged: bool
 
+    def __repr__(self) -> str:
+        losses = f"loss {self.losses[0]:.4g} to {self.losses[-1]:.4g}" if self.losses.size else "no losses"
+        return (
+            f"Result({self.algorithm!r}, num_workers={self.num_workers}; {self.num_commits:,} commits in "
+            f"{self.times[-1]:.4g} virtual seconds; {losses}{'; diverged' if self.diverged else ''})"
+        )
+
     @property
     def utilisation(self) -> float:
         """Share of the time to the last commit for which the server handled messages; 0 without commits."""

@@ -1,4 +1,9 @@
-"""The public interface: one trainer class per distributed optimizer, and the history of a training."""
+"""The public interface: one trainer class per distributed optimizer, and the history of a training.
+
+Type checkers read `__init__.pyi`, which `make stubs` writes.
+"""
+
+from typing import Any
 
 from distkeras.algorithms import REGISTRY
 from distkeras.center import BadUpdates
@@ -73,6 +78,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> type[NamedTrainer]:
-    # Never called for an algorithm of the registry. It tells type checkers that those names are trainers.
+def __getattr__(name: str) -> Any:
     raise missing(__name__, name)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import keras
 
 from distkeras.algorithms import Averaging
 from distkeras.removed_names import named_arguments
 from distkeras.trainers.distributed import DistributedTrainer
+
+if TYPE_CHECKING:
+    from distkeras.trainers.keywords import TrainerOptions
 
 
 class AveragingTrainer(DistributedTrainer):
@@ -30,6 +33,6 @@ class AveragingTrainer(DistributedTrainer):
         keras_model: keras.Model,
         worker_optimizer: str | keras.optimizers.Optimizer | None = None,
         loss: Any = None,
-        **options: Any,
+        **options: Unpack[TrainerOptions],
     ) -> None:
         super().__init__(keras_model, Averaging(), worker_optimizer, loss, **options)

@@ -52,7 +52,7 @@ from distkeras.trainers.exclusive import one_at_a_time
 from distkeras.trainers.fingerprint import describe_compiled, settings_of
 from distkeras.trainers.given import GivenModel
 from distkeras.trainers.history import Averaged, History
-from distkeras.trainers.titles import name_of, title_of
+from distkeras.trainers.titles import call_of, name_of, title_of
 from distkeras.trainers.training import Training
 from distkeras.wire import codecs
 from distkeras.wire.codecs import Codec
@@ -194,6 +194,9 @@ class Trainer(WithoutOldNames):
         self._training_time = 0.0
         self._training: Training | None = None
         self._result: TrainingResult | None = None
+
+    def __repr__(self) -> str:
+        return call_of(self)
 
     @property
     def num_updates(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import keras
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distkeras.lifecycle.keeping import Resume
     from distkeras.lifecycle.stop_when import StopWhen
     from distkeras.runs import RunOptions
+    from distkeras.trainers.keywords import TrainerOptions
 
 Data = Literal["share", "all", "bootstrap"]
 
@@ -71,7 +72,7 @@ class EnsembleTrainer(Trainer):
         *,
         num_ensembles: int = 2,
         data: Data = "share",
-        **options: Any,
+        **options: Unpack[TrainerOptions],
     ) -> None:
         check_positive_integer("num_ensembles", num_ensembles)
         if data not in ("share", "all", "bootstrap"):

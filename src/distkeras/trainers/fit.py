@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import keras
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from distkeras.lifecycle import StopWhen
     from distkeras.runs import RunOptions
+    from distkeras.trainers.keywords import FurtherOptions
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def fit(
     validate_on: Literal["auto", "driver", "workers"] = "auto",
     monitor: Given = None,
     dashboard: bool = False,
-    **options: Any,
+    **options: Unpack[FurtherOptions],
 ) -> keras.callbacks.History:
     """Train `model` in place on Spark, as `keras.Model.fit` does in one process.
 
@@ -156,10 +157,10 @@ def fit(
     _check(model, options)
     monitors = monitors_of(monitor, dashboard)
     level = _verbosity(verbose)
+    given: dict[str, Any] = dict(options)
     most_workers = options.get("max_workers")
     if most_workers is None:
-        workers = _num_workers(x, num_workers)
-        options["num_workers"] = workers
+        workers = given["num_workers"] = _num_workers(x, num_workers)
     else:  # They come and go.
         workers = _most_workers(most_workers, num_workers, steps_per_epoch)
     rule = _algorithm(algorithm, workers, level, elastic=most_workers is not None)
@@ -191,7 +192,7 @@ def fit(
             num_epoch=epochs,
             class_weight=class_weight,
             verbose=0,
-            **options,
+            **given,
         )
         trainer.feeding = replace(trainer.feeding, not_finite="warn")  # As Keras, which takes any numbers.
         judged_at = validation_batch_size or size

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from distkeras.events import Window
+from distkeras.lifecycle.result import counted, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,13 @@ class History(list[Window]):
         self.dropped = self.earlier = 0
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
+
+    def __repr__(self) -> str:
+        windows = counted(self.dropped + len(self), "window")
+        last = {name: values[-1] for name, values in self.history.items() if values}
+        if not last and len(self):
+            last = self[-1].metrics
+        return f"History({windows}, {counted(len(self.epoch), 'epoch')}{'; ' if last else ''}{listed(last)})"
 
     def append(self, window: Window) -> None:
         """Add a window; from time to time, drop the oldest ones that are too many."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import keras
 
 from distkeras.algorithms import Sequential
 from distkeras.removed_names import named_arguments
 from distkeras.trainers.distributed import DistributedTrainer
+
+if TYPE_CHECKING:
+    from distkeras.trainers.keywords import TrainerOptions
 
 REPORT_STEPS = 50
 
@@ -33,7 +36,7 @@ class SingleTrainer(DistributedTrainer):
         keras_model: keras.Model,
         worker_optimizer: str | keras.optimizers.Optimizer | None = None,
         loss: Any = None,
-        **options: Any,
+        **options: Unpack[TrainerOptions],
     ) -> None:
         if options.setdefault("num_workers", 1) != 1:
             raise ValueError(

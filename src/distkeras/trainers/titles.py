@@ -1,10 +1,12 @@
-"""A training in a few words, as displays and Spark's web pages show it."""
+"""A training in a few words, as displays, Spark's web pages and Python itself show it."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from distkeras.algorithms import Algorithm
     from distkeras.trainers.configured import Configured
 
 
@@ -26,3 +28,25 @@ def title_of(trainer: Configured, run: str | None = None) -> str:
     if trainer.elastic is not None:
         number = f"{trainer.elastic.min_workers} to {trainer.elastic.max_workers} workers"
     return f"{name_of(trainer)}, {number}" + ("" if run is None else f", run {run}")
+
+
+def call_of(trainer: Configured) -> str:
+    """Return a trainer as the call that makes it: the model's name, the rule, workers, epochs and batch.
+
+    Of the rule's arguments it has those that are not the default.
+    """
+    rule, name = trainer.algorithm, type(trainer).__name__
+    own = _not_default(rule)
+    parts = own if name == type(rule).__name__ else [f"{type(rule).__name__}({', '.join(own)})"]
+    if trainer.elastic is None:
+        counts = {"num_ensembles" if trainer.independent else "num_workers": trainer.num_workers}
+    else:
+        counts = {"min_workers": trainer.elastic.min_workers, "max_workers": trainer.elastic.max_workers}
+    counts |= {"num_epoch": trainer.num_epoch, "batch_size": trainer.batch_size}
+    parts = [repr(trainer.keras_model.name), *parts, *(f"{key}={value!r}" for key, value in counts.items())]
+    return f"{name}({', '.join(parts)})"
+
+
+def _not_default(rule: Algorithm) -> list[str]:
+    values = [(each.name, getattr(rule, each.name), each.default) for each in fields(rule)]
+    return [f"{name}={value!r}" for name, value, default in values if repr(value) != repr(default)]

@@ -15,6 +15,7 @@ from typing import Any
 
 from distkeras.monitor.dashboard.viewer import ViewerOptions, link
 from distkeras.monitor.monitors import Monitor, Shown, TrainingFacts
+from distkeras.monitor.screens import in_notebook
 from distkeras.runs.folder import Folder, find_filesystem
 from distkeras.web.serving import MISSING
 
@@ -196,7 +197,7 @@ def _reached(options: ViewerOptions, port: int, run: str) -> str:
 
 def _show(shown: DashboardLink) -> None:
     """Show a link: in a notebook below the cell, else as a line of text."""
-    if "ipykernel" in sys.modules:
+    if in_notebook():
         from IPython.display import display
 
         display(shown)
