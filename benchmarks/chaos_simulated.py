@@ -66,7 +66,7 @@ def measured(paths: list[Path]) -> dict[str, dict[str, float]]:
     window = CONFIG.window * CONFIG.step_seconds
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
-        for record in json.loads(path.read_text()):
+        for record in json.loads(path.read_text())["storms"]:
             for fault in record["storm"]:
                 struck = next(name for name, kinds in SHARES.items() if fault["kind"] in dict(kinds))
                 if fault["recovery"] is not None:
