@@ -24,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "clusters"))
 
+import recording
 from connect_server import ConnectServer  # type: ignore[import-not-found]
 from namespaces import Namespaces, why_not  # type: ignore[import-not-found]
 from standalone import Standalone  # type: ignore[import-not-found]
@@ -132,12 +133,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PLACES, default=list(PLACES))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    record = recording.begin(__file__)
     start_fast()
     table: dict[str, Any] = {"script": "examples/mnist_anywhere.py", "epochs": arguments.epochs, "places": {}}
-    if arguments.out and arguments.out.exists():
-        before = json.loads(arguments.out.read_text())
-        if before["epochs"] == arguments.epochs:
-            table["places"] = before["places"]
     for place in arguments.only:
         if PLACES[place] in (behind_firewall, by_connect) and (reason := why_not()) is not None:
             outcome = {"skipped": reason}
@@ -146,7 +144,7 @@ def main() -> None:
         print(place, outcome, flush=True)
         table["places"][place] = outcome
         if arguments.out:  # Each at once: the next one may fail.
-            arguments.out.write_text(json.dumps(table, indent=1) + "\n")
+            record.write(table, arguments.out)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -30,6 +29,7 @@ from typing import Any
 
 import keras
 import psutil
+import recording
 from wide_mlp import data, model
 
 from distkeras import DistributedTrainer, algorithms
@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
+    run = recording.begin(__file__)
     rows, validation = data(args.rows, 0), data(args.rows // 6, 1)
     seconds(args, rows, validation, None)  # Spark starts, and the step is compiled.
     pairs = []
@@ -143,14 +144,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ratios = [pair["with"]["counted"] / pair["without"]["counted"] for pair in pairs]
     result = {
         "arguments": {name: str(value) for name, value in vars(args).items()},
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]},
-        "keras": [keras.__version__, keras.backend.backend()],
+        "backend": keras.backend.backend(),
         "pairs": pairs,
         "ratio": {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)},
     }
     print(json.dumps(result["ratio"]))
     if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        run.write(result, args.out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ python benchmarks/chaos.py [--level 3] [--minutes 30] [--seed 0] [--rule asynchr
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import time
@@ -27,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import recording
 from storm.account import rate_between, summary
 from storm.plan import MINUTE, Storm
 from storm.run import Run, records
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--no-disk", action="store_true", help="leave out the full disk")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))  # The processes of a run end too.
     archive = archive_path()
     if archive is not None and not archive.is_file():  # As docs/backends.md advises for short starts.
@@ -160,7 +161,7 @@ def main() -> None:
         )
         found.append(in_storm(config, storm, rate))
         if options.out is not None:
-            options.out.write_text(json.dumps(found, indent=1) + "\n")
+            run.write({"storms": found}, options.out)
     print(table(found))
     if any(record["rows_lost"] or record["rows_doubled"] for record in found):
         raise SystemExit("Rows were lost or counted twice.")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recording
 from storm.plan import MEAN_SECONDS, MINUTE, SHARES
 from storm.training import Config, Count, CountRounds
 
@@ -65,7 +66,7 @@ def measured(paths: list[Path]) -> dict[str, dict[str, float]]:
     window = CONFIG.window * CONFIG.step_seconds
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
-        for record in json.loads(path.read_text()):
+        for record in json.loads(path.read_text())["storms"]:
             for fault in record["storm"]:
                 struck = next(name for name, kinds in SHARES.items() if fault["kind"] in dict(kinds))
                 if fault["recovery"] is not None:
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     recoveries = measured(options.measured)
     found: list[dict[str, Any]] = []
     print("| rule | workers | level | goodput |\n|---|---|---|---|")
@@ -164,7 +166,7 @@ def main() -> None:
                 found.append({"rule": name, **record})
                 print(f"| {name} | {workers} | {record['level']:g} | {record['goodput']:.3f} |", flush=True)
     if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        run.write({"storms": found}, options.out)
 
 
 if __name__ == "__main__":

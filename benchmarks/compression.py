@@ -15,9 +15,11 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recording
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center.answers import Exchanged
@@ -71,7 +73,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--megabytes", type=float, nargs="+", default=[2.6, 40.0])
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     keep_freed_memory(int(max(options.megabytes) * 2**20))  # As every worker does.
     results = {
         f"{megabytes:g} MB": {
@@ -81,6 +85,8 @@ def main() -> None:
         for megabytes in options.megabytes
     }
     print(json.dumps(results, indent=1))
+    if options.out is not None:
+        run.write(results, options.out)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recording
 
 BACKENDS = ("jax", "tensorflow", "torch")
 MODELS = {"mlp-2048": 256, "cnn-64": 64}
@@ -158,20 +157,13 @@ def main() -> None:
     there = len(os.sched_getaffinity(0))
     if max(options.cores) > there:
         parser.error(f"This machine has {there} cores. Received: --cores {options.cores}")
-    report: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "benchmarks/cores.py", *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": there,
-        "load_before": [round(each, 1) for each in os.getloadavg()],
-        "results": [],
-    }
+    run = recording.begin(__file__)
+    report: dict[str, Any] = {"results": []}
     for backend in options.backends:
         for name in options.models:
             report["results"].append(measure(backend, name, options))
             print(json.dumps(report["results"][-1]), flush=True)
-            options.out.write_text(json.dumps(report, indent=1) + "\n")
+            run.write(report, options.out)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.flight
+import recording
 from processes import clients, serving
 
 from distkeras.algorithms import DOWNPOUR, Vector
@@ -319,6 +320,7 @@ def main() -> None:
     parser.add_argument("--elephas", help="Python of an environment with elephas 7.3")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     results: dict[str, Any] = {"exchanges": []}
 
     def tell(row: dict[str, Any]) -> dict[str, Any]:
@@ -336,7 +338,7 @@ def main() -> None:
         lines = subprocess.run([options.elephas, script], check=True, capture_output=True, text=True).stdout
         results["elephas"] = [tell(json.loads(line)) for line in lines.splitlines() if line.startswith("{")]
     if options.out:
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+        run.write(results, options.out)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import recording
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.4, help="of a block")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     rows = []
     for megabytes in options.megabytes:
         for target in options.targets:
@@ -141,7 +143,7 @@ def main() -> None:
     if options.out is not None:
         states = [tree.resolve().name for tree in options.trees]
         results = {"states": states, "results": rows}
-        options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        run.write(results, options.out)
 
 
 if __name__ == "__main__":

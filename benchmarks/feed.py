@@ -31,6 +31,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import recording
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
@@ -217,14 +218,15 @@ def main() -> None:
         "--gigabytes", type=float, default=4.0, help="of the large partition; 0 leaves it out"
     )
     arguments = parser.parse_args()
+    run = recording.begin(__file__)
     spark = local_session(1, spark_driver_memory="4g")
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results: dict[str, Any] = {}
     if arguments.gigabytes:  # First, in a fresh process.
         results["memory"] = memory(spark, arguments.gigabytes)
     if arguments.rows:
         results["rows"], results["speed"] = arguments.rows, speed(spark, arguments.rows, arguments.repeats)
     print(json.dumps(results, indent=1))
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    run.write(results)
     spark.stop()
 
 

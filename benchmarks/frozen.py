@@ -20,6 +20,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import keras
 import numpy as np
 import psutil
+import recording
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
@@ -74,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
+    run = recording.begin(__file__)
     models = {"head": head(), "backbone": with_backbone()}
     specs = {name: serialize_model(model, "sgd", "mse") for name, model in models.items()}
     weights = {name: sum(int(np.prod(w.shape)) for w in model.weights) for name, model in models.items()}
@@ -90,7 +92,7 @@ def main() -> None:
         ratios = {key: medians["backbone"][key] / medians["head"][key] for key in medians["head"]}
         found[way] = medians | {"ratio": ratios}
         print(way, json.dumps(found[way], indent=1))
-    RESULTS.write_text(json.dumps({"weights": weights, "repeats": repeats, **found}, indent=1) + "\n")
+    run.write({"weights": weights, "repeats": repeats, **found})
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import psutil
+import recording
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.center import CenterConfig
@@ -309,6 +310,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     attacks = [
         (by, compression, round(share * options.frames / options.jobs))
         for by, compression, share in SHARES
@@ -317,10 +319,9 @@ def main() -> None:
     with ProcessPoolExecutor(options.jobs, mp.get_context("spawn")) as pool:
         running = [pool.submit(attack, *one, options.seed + index) for index, one in enumerate(attacks)]
         results = [future.result() for future in running]
-    text = json.dumps(results, indent=2)
-    print(text)
+    print(json.dumps(results, indent=2))
     if options.out is not None:
-        options.out.write_text(text + "\n")
+        run.write({"attacks": results}, options.out)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ decoupled and 0.27 data-parallel, with other learners and recovery times.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recording
 
 from distkeras.algorithms import REGISTRY, Algorithm, Vector
 from distkeras.plots.style import charts, legend, line_style, save
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "goodput.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "goodput.png")
     options = parser.parse_args()
+    run = recording.begin(__file__)
     settings = {
         "learners": options.learners,
         "hours": options.hours,
@@ -181,32 +182,19 @@ def main() -> None:
         "seeds": options.seeds,
         "chips": CHIPS,
     }
-    rows = earlier(options.out, settings)
+    rows: list[dict[str, Any]] = []
     print("| scheme | " + " | ".join(f"{factor:g} a year" for factor in FACTORS) + " |")
     print("|---" * (len(FACTORS) + 1) + "|")
     for scheme in SCHEMES:
-        own = [row for row in rows if row["scheme"] == asdict(scheme)]
-        if not own:
-            own = list(goodputs(scheme, options))
-            rows += own
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps({**settings, "runs": rows}, indent=1) + "\n")
+        own = list(goodputs(scheme, options))
+        rows += own
+        run.write({**settings, "runs": rows}, options.out)
         found: dict[float, list[float]] = defaultdict(list)
         for row in own:
             found[row["factor"]].append(row["goodput"])
         means = " | ".join(f"{statistics.mean(each):.2f}" for each in found.values())
         print(f"| {scheme.name} | {means} |", flush=True)
     draw(rows, options.learners, options.figure)
-
-
-def earlier(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the runs of today's schemes that a file holds, if it has the same settings."""
-    if not path.exists():
-        return []
-    kept = json.loads(path.read_text())
-    runs: list[dict[str, Any]] = kept.pop("runs")
-    schemes = [asdict(scheme) for scheme in SCHEMES]
-    return [row for row in runs if row["scheme"] in schemes] if kept == settings else []
 
 
 if __name__ == "__main__":

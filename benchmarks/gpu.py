@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,12 +30,12 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recording
 from gpu_sides import (
     MODELS,
     Until,
@@ -294,17 +293,14 @@ def as_child(backend: str, options: argparse.Namespace) -> None:
             print(json.dumps({"backend": backend, "part": options.part} | figures), flush=True)
 
 
-def versions() -> dict[str, str]:
-    """Return what was measured."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("keras", "jax", "torch", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
+def accelerator() -> str | None:
+    """Return the name of the GPU that `nvidia-smi` tells first."""
+    try:
+        words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return next(iter(told.splitlines()), None)
 
 
 def main() -> None:
@@ -325,19 +321,14 @@ def main() -> None:
     if options.child:
         as_child(options.child, options)
         return
-    report: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
-        "versions": versions(),
-        "load_before": [round(each, 1) for each in os.getloadavg()],
-        "results": [],
-    }
+    run = recording.begin(__file__)
+    report: dict[str, Any] = {"accelerator": accelerator(), "results": []}
     for part in options.parts:
         for backend in options.backends:
             for line in lines_of(child(backend, "--part", part)):
                 print(line, end="", file=sys.stderr, flush=True)
                 report["results"].append(json.loads(line))
-                options.out.write_text(json.dumps(report, indent=1) + "\n")
+                run.write(report, options.out)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import recording
+
 WORKER, SERVER, DRIVER = "worker", "server", "driver"
 
 
@@ -161,6 +163,7 @@ def main() -> None:
     if args.train is not None:
         train(args.train, args.epochs)
         return
+    run = recording.begin(__file__)
     with tempfile.TemporaryDirectory() as base:
         whole, killed = Path(base, "whole"), Path(base, "killed")
         whole.mkdir()
@@ -182,7 +185,7 @@ def main() -> None:
     }
     print(json.dumps({"kills": len(kills), "equal": result["equal"]}))
     if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        run.write(result, args.out)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import recording
 from processes import clients, serving
 
 from distkeras.algorithms import DOWNPOUR, Vector
@@ -276,13 +277,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1, help="medians of so many measurements")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     rows = []
     for count in options.connections:
         rows.append(measure(count, options.size, options.seconds, options.turns))
         print(json.dumps(rows[-1]), flush=True)
     if options.out is not None:
-        results = {"size": options.size, "results": rows}
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+        run.write({"size": options.size, "results": rows}, options.out)
 
 
 if __name__ == "__main__":

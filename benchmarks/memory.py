@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recording
 
 from distkeras.algorithms import DOWNPOUR, Algorithm, FedAdam
 from distkeras.center import CenterConfig
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--exchanges", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     center = options.parameters * 4 / 1e6
     results: dict[str, Any] = {"center, MB": center}
     with tempfile.TemporaryDirectory() as folder:
@@ -93,10 +95,9 @@ def main() -> None:
                 "peak, centers": round(used / center, 2),
                 "allowed, centers": ALLOWED[name],
             }
-    text = json.dumps(results, indent=2)
-    print(text)
+    print(json.dumps(results, indent=2))
     if options.out is not None:
-        options.out.write_text(text + "\n")
+        run.write(results, options.out)
 
 
 if __name__ == "__main__":

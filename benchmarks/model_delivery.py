@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import recording
 
 WIDTH = 4000
 PATIENCE = 1200.0
@@ -143,6 +144,7 @@ def main() -> None:
     if options.drive:
         print("found", json.dumps(drive(options.drive, options.megabytes, options.memory)))
         return
+    record = recording.begin(__file__)
     results = {}
     for master in options.masters:
         command = [sys.executable, __file__, "--drive", master, "--megabytes", str(options.megabytes)]
@@ -160,10 +162,9 @@ def main() -> None:
         found = [line.removeprefix("found ") for line in run.stdout.splitlines() if line.startswith("found ")]
         results[master] = json.loads(found[0]) if found else {"failed": run.stderr[-2000:]}
         print(master, results[master], file=sys.stderr, flush=True)
-    text = json.dumps(results, indent=2)
-    print(text)
+    print(json.dumps(results, indent=2))
     if options.out is not None:
-        options.out.write_text(text + "\n")
+        record.write(results, options.out)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,15 @@ import contextlib
 import http.client
 import json
 import os
-import platform
 import pty
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -40,9 +36,9 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
 import psutil
+import recording
 from wide_mlp import data, model
 
-import distkeras
 from distkeras import ADAG
 from distkeras.monitor import Dashboard, Prometheus, TensorBoard
 
@@ -155,33 +151,6 @@ def turn(args: argparse.Namespace, rows: Any, folder: Path | None) -> dict[str, 
         }
 
 
-def git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def facts(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the figures depend on."""
-    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "src")
-    return {
-        "command": f"python benchmarks/monitor.py {' '.join(sys.argv[1:])}".strip(),
-        "arguments": {name: value for name, value in vars(args).items() if name != "out"},
-        "commit": commit + (" with changes" if changed else ""),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "load": os.getloadavg()[0],
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "distkeras": distkeras.__version__,
-            "backend": keras.backend.backend(),
-            **{name: version(name) for name in VERSIONS},
-        },
-    }
-
-
 def summary(pairs: Sequence[dict[str, dict[str, float]]]) -> dict[str, float]:
     """Return the median of the pairs' ratios of seconds, everything by nothing, and their spread."""
     ratios = sorted(pair["everything"]["seconds"] / pair["nothing"]["seconds"] for pair in pairs)
@@ -201,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.pairs < 2:
         parser.error(f"Expected at least 2 pairs, for a spread. Received: --pairs {args.pairs}")
-    rows, found = data(args.rows, 0), facts(args)
+    run, rows = recording.begin(__file__), data(args.rows, 0)
     with tempfile.TemporaryDirectory() as root:
         turn(args, rows, None)  # Spark starts, and the step is compiled.
         turn(args, rows, Path(root, "first"))  # The viewer starts; libraries are imported.
@@ -216,10 +185,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = {
         side: statistics.median(pair[side]["before"] for pair in pairs) for side in ("nothing", "everything")
     }
-    result = {**found, "pairs": pairs, "before the first window": before, "ratio": summary(pairs)}
+    arguments_of = {name: value for name, value in vars(args).items() if name != "out"}
+    result = {
+        "arguments": arguments_of,
+        "backend": keras.backend.backend(),
+        "pairs": pairs,
+        "before the first window": before,
+        "ratio": summary(pairs),
+    }
     print(json.dumps(result["ratio"]))
     if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        run.write(result, args.out)
 
 
 if __name__ == "__main__":

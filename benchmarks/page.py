@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import recording
 
 from distkeras.monitor.dashboard.starting import Viewer
 from distkeras.monitor.dashboard.viewer import ViewerOptions, link
@@ -115,6 +114,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    record = recording.begin(__file__)
     began = time.time() - arguments.seconds + arguments.live
     made = made_up.Synthetic(arguments.workers, arguments.windows, arguments.seconds, epochs=20, began=began)
     with tempfile.TemporaryDirectory() as folder, browsing.browser() as chromium:
@@ -129,7 +129,6 @@ def main() -> None:
         run.close()
     result = {
         "arguments": {name: str(value) for name, value in vars(arguments).items()},
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]},
         "written": seconds,
         "megabytes": size,
         "opened": [turn[0] for turn in turns],
@@ -138,10 +137,9 @@ def main() -> None:
         "memory": max(turn[2] for turn in turns),
         "live": live,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
+    print(json.dumps(result, indent=1))
     if arguments.out is not None:
-        arguments.out.write_text(text + "\n")
+        record.write(result, arguments.out)
 
 
 if __name__ == "__main__":

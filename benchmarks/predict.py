@@ -30,7 +30,6 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -44,6 +43,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import recording
 from predict_ceilings import Floats, bare_model, cpu_over_keras, enough, matmul_gigaflops, through_arrow
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -271,11 +271,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result there too")
     parser.add_argument("--elephas", type=Path, help="the Python of an environment that has elephas")
     args = parser.parse_args()
+    run = recording.begin(__file__)
     backend = os.environ["KERAS_BACKEND"]
     prepare_process(backend, args.cores)
     spark = local_session(args.cores, spark_task_cpus="1")
-    kept = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
-    report: dict[str, Any] = kept | {"python": platform.python_version(), "backend": backend}
+    report: dict[str, Any] = {"backend": backend}
     rows = {"mlp": args.rows, "cnn": args.images}
     for name in [args.only] if args.only else MODELS:
         with tempfile.TemporaryDirectory() as folder:
@@ -283,10 +283,9 @@ def main() -> None:
         found["matmul_gigaflops"] = round(matmul_gigaflops())
         report[f"{name}, {args.cores} core(s)"] = found
     spark.stop()
-    text = json.dumps(report, indent=2)
-    print(text)
+    print(json.dumps(report, indent=2))
     if args.json is not None:
-        args.json.write_text(f"{text}\n")
+        run.write(report, args.json)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 import keras
 import numpy as np
 import pyarrow as pa
+import recording
 
 from distkeras.worker.backends import make_replica
 from distkeras.worker.columns import RAW, Column, Columns
@@ -127,11 +128,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"cores": os.cpu_count(), "rows": arguments.rows}
+    run = recording.begin(__file__)
+    results: dict[str, Any] = {"rows": arguments.rows}
     for function in (unpacked, waited):
         results[function.__name__] = measure(function, arguments.rows, arguments.repeats)
     print(json.dumps(results, indent=1))
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    run.write(results)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recording
 from many_workers import exchanges
 from memory import peak
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     idle, _ = measure(10, 1, 0.5)
     rows: list[dict[str, Any]] = []
     for megabytes in options.megabytes:
@@ -55,7 +57,7 @@ def main() -> None:
             rows.append(row)
             print(json.dumps(row), flush=True)
     if options.out is not None:
-        options.out.write_text(json.dumps({"idle, MB": round(idle), "results": rows}, indent=2) + "\n")
+        run.write({"idle, MB": round(idle), "results": rows}, options.out)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recording
 from memory import peak
 
 from distkeras.algorithms import DCASGD, DOWNPOUR, EASGD, FedAdam, LocalSGD, StreamingDiLoCo
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     size = int(options.megabytes * 2**20 / 4)
     results: dict[str, Any] = {"center, MiB": options.megabytes, "workers": options.workers}
     for name, (setup, count) in setups(size, options.workers).items():
@@ -117,7 +119,7 @@ def main() -> None:
             results[name] = measure(setup, count, size, options.exchanges, folder)
         print(name, json.dumps(results[name]), flush=True)
     if options.out is not None:
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+        run.write(results, options.out)
 
 
 if __name__ == "__main__":

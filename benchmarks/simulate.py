@@ -13,13 +13,14 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import time
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import recording
 
 from distkeras.algorithms import AEASGD, DOWNPOUR, Algorithm, GapAware, LocalSGD, Vector
 from distkeras.center import Center, CenterConfig
@@ -118,7 +119,9 @@ def main() -> None:
     parser.add_argument("--num-commits", type=int, default=20_000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one seed each")
     parser.add_argument("--model", action="store_true", help="a real model of 256 workers, on JAX")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     if options.model:
         import simulate_model
 
@@ -127,8 +130,6 @@ def main() -> None:
     num_commits: int = options.num_commits
     commits_per_second(8, 1000)  # warm the caches
     report = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
         "num_commits": num_commits,
         "quadratic_commits_per_second": {
             num_workers: round(commits_per_second(num_workers, num_commits))
@@ -146,6 +147,8 @@ def main() -> None:
         },
     }
     print(json.dumps(report, indent=2))
+    if options.out is not None:
+        run.write(report, options.out)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import numpy as np
+import recording
 
 from distkeras.algorithms import DOWNPOUR
 from distkeras.simulation import KerasProblem, simulate
@@ -145,15 +146,9 @@ def measure(windows: list[int], turns: int, rounds: int) -> Iterator[dict[str, A
 def report(windows: list[int], turns: int, rounds: int) -> dict[str, Any]:
     """Measure each window, with its machine."""
     import jax
-    import keras
 
     return {
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "keras": keras.__version__,
         "device": str(jax.devices()[0].device_kind),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
         "num_workers": NUM_WORKERS,
         "batch_size": BATCH_SIZE,
         "windows": list(measure(windows, turns, rounds)),
@@ -166,9 +161,14 @@ def main() -> None:
     parser.add_argument("--windows", default="1,5,32")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=8, help="commits of each worker")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    run = recording.begin(__file__)
     windows = [int(window) for window in options.windows.split(",")]
-    print(json.dumps(report(windows, options.turns, options.rounds), indent=2))
+    found = report(windows, options.turns, options.rounds)
+    print(json.dumps(found, indent=2))
+    if options.out is not None:
+        run.write(found, options.out)
 
 
 if __name__ == "__main__":

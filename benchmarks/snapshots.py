@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import recording
 
 from distkeras.algorithms import DiLoCo, Vector
 from distkeras.center import Center, CenterConfig, take_snapshot
@@ -94,11 +96,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=float, nargs="+", default=[2.6, 40.0], help="MB of float32")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    results: dict[str, object] = {"machine": platform.processor() or platform.machine()}
+    run = recording.begin(__file__)
+    results: dict[str, Any] = {}
     for megabytes in options.sizes:
         results[f"{megabytes:g} MB"] = measure(int(megabytes * 1e6 / 4), options.repeats)
     print(json.dumps(results, indent=2))
+    if options.out is not None:
+        run.write(results, options.out)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,6 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import recording
 
 BACKENDS = ("jax", "tensorflow", "torch")
 BATCHES = (32, 128)
@@ -276,17 +275,12 @@ def main() -> None:
     if options.child:
         run_backend(options.child, options)
         return
+    run = recording.begin(__file__)
     results = []
     for backend in options.backends:
         for pinned, free in zip(figures_of(backend, free=False), figures_of(backend, free=True), strict=True):
             results.append(pinned | {"worker_cores": free["cpu_over_wall"]["worker"]})
-    report = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "load_before": math.floor(os.getloadavg()[0] * 10) / 10,
-        "results": results,
-    }
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+    run.write({"results": results})
 
 
 if __name__ == "__main__":

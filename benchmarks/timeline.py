@@ -10,7 +10,6 @@ in this process before the first worker and after the last one. Seconds; JSON wi
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -18,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import recording
 
 from distkeras.events import Window, WorkerFailed, WorkerLeft, WorkerPhase
 
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--backend", default="jax", choices=("jax", "tensorflow", "torch"))
     parser.add_argument("--out", type=Path, help="a JSON file")
     options = parser.parse_args()
+    record = recording.begin(__file__)
     if (options.run is None) != options.train:
         parser.error("Give the address of a run, or --train.")
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +170,7 @@ def main() -> None:
         report["driver"] = driver(marks, found)
         print(*(f"{name + ':':<25}{seconds:8.2f} s" for name, seconds in report["driver"].items()), sep="\n")
     if options.out is not None:
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
+        record.write(report, options.out)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ python benchmarks/train.py [--quick] [--goals] [--backend jax] [--elephas PYTHON
 
 Two workers of one core each against `keras.Model.fit` on the same two cores, two processes that train from
 memory without Spark or an exchange (`bound`: what the step allows), TorchDistributor (DDP over gloo), and
-elephas in each of its modes, if PYTHON is the interpreter of an environment that has it (`pip install
-elephas==7.3 'pyarrow<22'`). Each runs in processes of its own, by turns; the first training of a process is
-cold, those after it are warm. Medians over the processes. With --goals each also trains for 1 to 4 epochs,
-which tells how soon it gets to 97 %.
+elephas in each of its modes, if PYTHON is the interpreter of an environment that has it:
+`scripts/elephas-environment` makes one. Each runs in processes of its own, by turns; the first training of a
+process is cold, those after it are warm. Medians over the processes. With --goals each also trains for 1 to 4
+epochs, which tells how soon it gets to 97 %.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import recording
+
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "train.json"
 MODES = ("synchronous", "asynchronous-http", "asynchronous-socket", "hogwild-http", "hogwild-socket")
 GOAL = 0.97
 PATIENCE = 900.0
@@ -71,7 +71,8 @@ def main() -> None:
     parser.add_argument("--elephas", help="interpreter that has elephas")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="of elephas")
     parser.add_argument("--goals", action="store_true", help="how many epochs the goal takes")
-    parser.add_argument("--only", nargs="+", help="contenders to run; what the results say of others is kept")
+    parser.add_argument("--only", nargs="+", help="contenders to run")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/train.json")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each contender")
     options = parser.parse_args()
     epochs = 2 if options.quick else 5
@@ -89,27 +90,19 @@ def main() -> None:
                 "tensorflow",
                 [*rows, "--mode", mode],
             )
-    kept: dict[str, list[dict[str, Any]]] = {}
     if options.only:
         contenders = {name: contender for name, contender in contenders.items() if name in options.only}
-        kept = json.loads(RESULTS.read_text())["records"]
-    records = kept | {name: [] for name in contenders}
+    run = recording.begin(__file__)
+    trained: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for turn in range(1 if options.quick else options.rounds):
         # How many epochs the goal takes is asked once.
         asked = [str(count) for count in (epochs, epochs, epochs, *([] if turn else goals))]
         for name, (python, script, backend, arguments) in contenders.items():
-            records[name] += trainings(python, script, backend, [*arguments, "--epochs", *asked])
-    results = {name: summary(found, epochs) for name, found in records.items() if found}
-    report = {
-        "python": platform.python_version(),
-        "backend": options.backend,
-        "epochs": epochs,
-        "goal": GOAL,
-        "seconds": results,
-        "records": records,
-    }
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(results, indent=1))
+            trained[name] += trainings(python, script, backend, [*arguments, "--epochs", *asked])
+    medians = {name: summary(found, epochs) for name, found in trained.items() if found}
+    settings = {"backend": options.backend, "epochs": epochs, "goal": GOAL}
+    run.write({**settings, "medians": medians, "trainings": trained}, options.out)
+    print(json.dumps(medians, indent=1))
 
 
 if __name__ == "__main__":

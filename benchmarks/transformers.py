@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyspark
+import recording
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import DenseVector
 from pyspark.sql import Column, DataFrame, Row, SparkSession
@@ -146,10 +145,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the result there too")
     args = parser.parse_args()
+    run = recording.begin(__file__)
     spark = local_session(2)
     report: dict[str, Any] = {
-        "python": platform.python_version(),
-        "spark": pyspark.__version__,
         "rows": args.rows,
         "loop_rows": args.loop_rows,
         "rows_per_second": {
@@ -157,10 +155,9 @@ def main() -> None:
         },
     }
     spark.stop()
-    text = json.dumps(report, indent=2)
-    print(text)
+    print(json.dumps(report, indent=2))
     if args.json is not None:
-        args.json.write_text(f"{text}\n")
+        run.write(report, args.json)
 
 
 if __name__ == "__main__":

@@ -142,10 +142,10 @@ def test_the_simulated_storm_recovers_as_was_measured(tmp_path):
     path = tmp_path / "chaos.json"
     one = record("asynchronous", **workers, **rest, kill_server=[2.4])
     other = record("synchronous", **workers, **rest)
-    path.write_text(json.dumps([one, other]))
+    path.write_text(json.dumps({"storms": [one, other]}))
     with pytest.raises(ValueError, match=r"struck the synchronous rule: .* Received: none of server"):
         measured([path])
-    path.write_text(json.dumps([one, other | {"storm": [*other["storm"], *one["storm"]]}]))
+    path.write_text(json.dumps({"storms": [one, other | {"storm": [*other["storm"], *one["storm"]]}]}))
     found = measured([path])["asynchronous"]
     # Without the window of 0.4 s that ends each.
     assert found == pytest.approx({"worker": 13 / 3, "server": 2.0, "driver": 20.0, "network": 0.1})
