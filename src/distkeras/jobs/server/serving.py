@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distkeras.jobs.server.home import Home, default_home, token_in
 from distkeras.jobs.server.limits import Limits
 from distkeras.web.guard import Access
 from distkeras.web.serving import MISSING, Certificate, address_of, bound, names_of, run
+
+if TYPE_CHECKING:
+    import socket
 
 PORT = 8766
 

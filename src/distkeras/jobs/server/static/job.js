@@ -7,6 +7,7 @@ import { bytes, count, date, duration } from "../runs/static/format.js";
 const EVERY_MILLISECONDS = 2000;
 const TAIL = 200000; // Bytes of a long log that are shown at first.
 const MOST_LETTERS = 2000000;
+const LOOKS_AFTER_END = 4; // The server looks for new runs every five seconds.
 
 export const STATES = {
   queued: { text: "queued", color: "--grey", shape: "ring" },
@@ -47,23 +48,22 @@ export class JobPage {
     this.end = follow({ ask: `${this.path}/logs`, stream: `${this.path}/logs/stream`, parameters: { tail: TAIL } },
       (answer) => this.take(answer), onState);
     this.timer = 0;
+    this.looks = LOOKS_AFTER_END;
     this.look();
   }
 
   // The runs of the job, which appear while it runs.
   async look() {
-    let isOver = false;
     try {
       const { job, runs } = await get(this.path);
       if (this.isClosed) return;
-      isOver = hasEnded(job) && this.isOver;
-      this.isOver = hasEnded(job);
+      if (hasEnded(job)) this.looks -= 1;
       this.describe(job);
       this.list(runs);
     } catch (error) {
       if (error.status < 500) return; // What follows the log tells it.
     }
-    if (!this.isClosed && !isOver) this.timer = setTimeout(() => this.look(), EVERY_MILLISECONDS);
+    if (!this.isClosed && this.looks > 0) this.timer = setTimeout(() => this.look(), EVERY_MILLISECONDS);
   }
 
   take({ start, text, job }) {
@@ -109,7 +109,7 @@ export class JobPage {
     this.trouble.hidden = !job.detail;
     setText(this.trouble, job.detail);
     const facts = [
-      ["id", job.id], ["runs", [job.entry, ...job.arguments].join(" ")], ["submitted", date(job.submitted)],
+      ["id", job.id], ["command", [job.entry, ...job.arguments].join(" ")], ["submitted", date(job.submitted)],
       ["project", `${bytes(job.num_bytes)}, SHA-256 ${job.sha256}`],
     ];
     replace(this.facts, facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));

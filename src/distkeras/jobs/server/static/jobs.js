@@ -78,7 +78,7 @@ class JobsPage {
 const COLUMNS = [
   { name: "name", title: "Job", of: (job) => job.name, cell: nameOf },
   { name: "state", title: "State", of: (job) => job.state, cell: (job) => pill(STATES[job.state]) },
-  { name: "entry", title: "Runs", of: (job) => job.entry, cell: (job) => el("span", { title: [job.entry, ...job.arguments].join(" ") }, job.entry) },
+  { name: "entry", title: "File", of: (job) => job.entry, cell: (job) => el("span", { title: [job.entry, ...job.arguments].join(" ") }, job.entry) },
   { name: "code", title: "Exit code", of: (job) => job.exit_code, cell: (job) => (job.exit_code === null ? "" : String(job.exit_code)), number: true },
   { name: "seconds", title: "Time", of: secondsOf, cell: (job) => duration(secondsOf(job)), number: true },
   { name: "submitted", title: "Submitted", of: (job) => job.submitted, cell: (job) => date(job.submitted), number: true },
