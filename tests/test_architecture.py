@@ -26,8 +26,8 @@ ALLOWED = {
     "jvm": set(),
     "cluster": {"algorithms", "center", "record", "wire", "model", "worker", "events", "jvm", "runs"},
     "doctor": {"algorithms", "center", "wire", "model", "worker", "cluster", "jvm"},
-    "jobs": set(),
-    "command": {"doctor", "jobs", "wire", "cluster", "monitor", "trainers", "__version__"},
+    "jobs": {"monitor", "web", "__version__"},
+    "command": {"doctor", "jobs", "web", "wire", "cluster", "monitor", "trainers", "__version__"},
     "__main__": {"command"},
     "class_archive": {"cluster", "jvm"},
     "lifecycle": {"algorithms", "center", "wire", "model", "worker", "cluster", "events", "monitor", "runs"},
@@ -103,7 +103,7 @@ LIBRARIES = {
         "utils",
     },
     "socket": {"web", "wire"},
-    "starlette": {"monitor", "web"},
+    "starlette": {"jobs", "monitor", "web"},
     "uvicorn": {"web"},
     "numba": {"wire"},
     "tensorboardX": {"monitor"},
@@ -184,23 +184,36 @@ def test_a_library_is_imported_only_where_it_belongs(library):
     assert users <= LIBRARIES[library]
 
 
-def test_web_libraries_are_imported_by_the_page_alone():
+def test_web_libraries_are_imported_by_the_pages_alone():
     users = {
         path.relative_to(SOURCE).parent
         for path in files()
         if {"starlette", "uvicorn", "anyio"} & {name.split(".")[0] for name in imports_of(path)}
     }
-    assert users == {Path("monitor/dashboard"), Path("web")}
+    assert users == {Path("jobs/server"), Path("monitor/dashboard"), Path("web")}
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "wire").rglob("*.py")), ids=lambda path: path.name)
+TALKING = [path for path in files() if package_of(path) in ("wire", "web", "jobs")]
+"""Modules that read what others send."""
+
+
+@pytest.mark.parametrize("path", TALKING, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_nothing_on_the_wire_is_unpickled_or_evaluated(path):
-    if path.name == "serve.py":  # Reads the driver's own words from a pipe, before the port is open.
+    if (
+        path == SOURCE / "wire" / "serve.py"
+    ):  # Reads the driver's own words from a pipe, before the port is open.
         return
     names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
     modules = {name.split(".")[0] for name in imports_of(path)}
     assert not names & {"eval", "exec", "compile", "__import__"}
     assert not modules & {"pickle", "cloudpickle", "marshal", "shelve", "dill", "joblib"}
+
+
+@pytest.mark.parametrize("path", TALKING, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_shell_reads_what_others_send(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if any(each.arg == "shell" for each in call.keywords)]
+    assert not {ast.unparse(call.func) for call in calls} & {"os.system", "os.popen", "subprocess.getoutput"}
 
 
 ACTIONS = {"collect", "toArrow", "toPandas", "count", "first", "isEmpty", "parquet"}
@@ -255,6 +268,12 @@ def test_the_viewer_of_the_page_imports_neither_keras_nor_pyspark():
     code = (
         "import sys, distkeras.monitor.dashboard.app; print(*sorted(m for m in sys.modules if '.' not in m))"
     )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not set(loaded.split()) & {"keras", "pyspark", "jax", "tensorflow", "torch", "pandas", "pyarrow"}
+
+
+def test_the_job_server_imports_neither_keras_nor_pyspark():
+    code = "import sys, distkeras.jobs.server.app; print(*sorted(m for m in sys.modules if '.' not in m))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not set(loaded.split()) & {"keras", "pyspark", "jax", "tensorflow", "torch", "pandas", "pyarrow"}
 

@@ -7,6 +7,7 @@ import click
 import distkeras
 from distkeras.command.dashboard import dashboard
 from distkeras.command.doctor import doctor
+from distkeras.command.serve import serve
 
 __all__ = ["main"]
 
@@ -19,3 +20,4 @@ def main() -> None:
 
 main.add_command(dashboard)
 main.add_command(doctor)
+main.add_command(serve)

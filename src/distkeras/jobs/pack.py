@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -25,7 +26,15 @@ _NOT_PACKED = {"__pycache__", "node_modules"}
 _MARKS = ("pyvenv.cfg", "run.json")
 """Files that mark a folder as a virtual environment or a run, which nobody wants to send."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError)
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    IndexError,
+)
 """What `zipfile` raises on bytes that are no archive, or a damaged one; ValueError includes bad names."""
 
 
@@ -170,7 +179,10 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
                 left -= _write(read, info, folder / info.filename, left)
     except PackError:
         raise
-    except (*_BROKEN, ValueError) as error:
+    except (*_BROKEN, ValueError, OSError) as error:
+        # A damaged archive makes `zipfile` seek to places before its beginning. A full disk is no such error.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise PackError(f"Expected an archive that `distkeras submit` packs. Received: {error}") from error
 
 
@@ -180,7 +192,6 @@ def _checked(infos: list[zipfile.ZipInfo], max_bytes: int) -> list[zipfile.ZipIn
         raise PackError(f"Expected at most {MAX_FILES} files in an archive. Received: {len(infos)}")
     if sum(info.file_size for info in infos) > max_bytes:
         raise PackError(f"Expected files of at most {max_bytes:,} bytes in all. Received: more")
-    files = [info for info in infos if not info.is_dir()]
     for info in infos:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -188,6 +199,7 @@ def _checked(infos: list[zipfile.ZipInfo], max_bytes: int) -> list[zipfile.ZipIn
         if info.flag_bits & 1 or info.compress_type not in _METHODS:
             raise PackError(f"Expected files that are deflated or stored. Received: {info.filename!r}")
         _check_name(info.filename)
+    files = [info for info in infos if not info.is_dir()]
     names = [info.filename for info in files]
     above = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     if len(set(names)) < len(names) or above & set(names):

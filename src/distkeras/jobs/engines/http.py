@@ -7,13 +7,14 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from http.client import HTTPException
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any, NoReturn, cast
 from urllib.parse import urlencode
 
 from distkeras.jobs.engine import JobError
-from distkeras.jobs.profiles import Profile, check_url, read_token
+from distkeras.jobs.profiles import Profile, ProfileError, check_url, read_token
 
 TIMEOUT = 60.0
 """Seconds that a service has to answer."""
@@ -49,7 +50,7 @@ class Service:
             self._headers["Authorization"] = f"Basic {pair}"
         elif token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
-        context = ssl.create_default_context(cafile=profile.ca_file)
+        context = _trusting(profile.ca_file)
         self._opener = urllib.request.build_opener(
             urllib.request.HTTPSHandler(context=context), _NoRedirects()
         )
@@ -69,19 +70,64 @@ class Service:
             NotFound: the service answers 404.
             JobError: it does not answer, or refuses.
         """
-        url = f"{self.url}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = self._headers | ({} if kind is None else {"Content-Type": kind})
-        asked = urllib.request.Request(url, body, headers, method=method)
+        headers = {} if kind is None else {"Content-Type": kind}
         try:
-            with self._opener.open(asked, timeout=TIMEOUT) as answer:
+            with self.opened(method, path, query=query, body=body, headers=headers) as answer:
                 content = answer.read()
             return json.loads(content) if content else None
+        except (OSError, HTTPException, ValueError) as error:
+            raise self.silent(error) from error
+
+    def opened(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HTTPResponse:
+        """Return an answer that is not read yet, such as a stream.
+
+        Raises:
+            NotFound: the service answers 404.
+            JobError: it refuses.
+            OSError, HTTPException: it does not answer.
+        """
+        url = f"{self.url}{path}" + (f"?{urlencode(query)}" if query else "")
+        asked = urllib.request.Request(url, body, {**self._headers, **(headers or {})}, method=method)
+        try:
+            return cast(HTTPResponse, self._opener.open(asked, timeout=TIMEOUT))
         except urllib.error.HTTPError as error:
             self._refused(error)
-        except (OSError, HTTPException, ValueError) as error:
-            raise JobError(f"Expected an answer of {self.url}. Received: {error}") from error
+
+    def silent(self, error: Exception) -> JobError:
+        """Return what to raise if there was no answer."""
+        return JobError(f"Expected an answer of {self.url}. Received: {error}")
 
     def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
-        said = error.read(4000).decode(errors="replace").strip()
+        said = _reason(error.read(4000))
         message = f"{self.url} answers {error.code} {error.reason}: {said or 'no reason'}"
         raise (NotFound if error.code == 404 else JobError)(message) from error
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(Path(ca_file).expanduser())
+    except OSError as error:
+        raise ProfileError(
+            f"Expected a certificate in PEM. Received: ca_file={ca_file!r}: {error}"
+        ) from error
+    return context
+
+
+def _reason(body: bytes) -> str:
+    """Return why a service refuses: its words, where they are JSON with an `error`."""
+    text = body.decode(errors="replace").strip()
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return text
+    return str(said["error"]) if isinstance(said, dict) and "error" in said else text

@@ -30,6 +30,7 @@ class _Place:
     shown: str
     fs: Any
     path: str
+    must_have: bool = True
     runs: list[str] = field(default_factory=list)
     trouble: str | None = None
 
@@ -57,13 +58,18 @@ class Catalogue:
         for address in addresses:
             self.add(address)
 
-    def add(self, address: str) -> str:
-        """Search an address, too; return it without secrets."""
+    def add(self, address: str, *, must_have: bool = True) -> str:
+        """Search an address, too; return it without secrets.
+
+        Args:
+            address: a run, or a folder of runs.
+            must_have: whether `runs` tells what was found there if it is no run.
+        """
         fs, path = find_filesystem(address, self._storage_options)
         shown = hiding(address, self._storage_options)(address).rstrip("/")
         with self._lock:
             if all(place.shown != shown for place in self._places):
-                self._places.append(_Place(shown, fs, path.rstrip("/") or "/"))
+                self._places.append(_Place(shown, fs, path.rstrip("/") or "/", must_have))
             self._searched = -EVERY_ELSEWHERE
             if not Folder(fs, path).appends:
                 self._every = EVERY_ELSEWHERE
@@ -85,7 +91,11 @@ class Catalogue:
             if time.monotonic() - self._searched > self._every:
                 self._search()
             rows = [self._summary(place, name) for place in self._places for name in place.runs]
-            searched = [{"address": place.shown, "trouble": place.trouble} for place in self._places]
+            searched = [
+                {"address": place.shown, "trouble": place.trouble}
+                for place in self._places
+                if place.must_have
+            ]
         return {"searched": searched, "runs": rows}
 
     def _search(self) -> None:
