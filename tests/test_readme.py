@@ -59,7 +59,13 @@ def test_fragments_which_need_names_of_the_readers_own_are_python(path):
 def test_pages_for_beginners_have_blocks_that_run():
     """A page whose blocks are all fragments, ```py, would pass without running anything."""
     with_blocks = {path.relative_to(ROOT).as_posix() for path in DOCUMENTS if python_blocks(path)}
-    beginners = {"README.md", "docs/start/tour.md", "docs/fit.md", "docs/own_optimizer.md", "docs/training.md"}
+    beginners = {
+        "README.md",
+        "docs/start/tour.md",
+        "docs/fit.md",
+        "docs/own_optimizer.md",
+        "docs/training.md",
+    }
     assert beginners | {"docs/migration_elephas.md", "docs/migration_horovod.md"} <= with_blocks
 
 
