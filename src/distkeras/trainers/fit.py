@@ -57,7 +57,7 @@ ELSEWHERE = {
 def recommended(num_workers: int) -> Algorithm:
     """Return the algorithm for so many workers, for a user who names none.
 
-    "Which optimizer" in the README has the reasons.
+    docs/choosing.md has the reasons.
 
     Args:
         num_workers: number of workers, at least 1.
