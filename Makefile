@@ -54,7 +54,23 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
-.PHONY: stubs
+.PHONY: stubs package release floors
+package: $(VENV)/installed-dev java
+	VENV=$(VENV) scripts/package
+
+release: $(VENV)/installed-dev java
+	VENV=$(VENV) scripts/release '$(VERSION)'
+
+# The oldest versions that pyproject.toml allows, in an environment of their own. Minutes: not in .ci/run.
+FLOORS := build/floors
+floors: java
+	mkdir -p build
+	"$$(scripts/find-python)" -m venv $(FLOORS)
+	$(FLOORS)/bin/python scripts/floors.py > build/floors.txt
+	$(FLOORS)/bin/pip install --quiet --constraint build/floors.txt --editable '.[jax,tls,dashboard]' \
+		hypothesis httpx psutil pytest pytest-xdist pyyaml regex scipy
+	KERAS_BACKEND=jax $(FLOORS)/bin/python -m pytest -q tests/center tests/algorithms tests/spark/test_training.py
+
 stubs: $(VENV)/installed-dev
 	$(BIN)/python scripts/stubs.py
 

@@ -415,6 +415,7 @@ class Ringmaster(NamedTrainer):
         delay_threshold: float | None = ...,
         variance: float | None = ...,
         accuracy: float | None = ...,
+        stop: bool = ...,
         **options: Unpack[TrainerOptions],
     ) -> None: ...
 
