@@ -11,7 +11,7 @@ long as `--calibrate` says. The first start is left out on both sides, up to eve
 later ones are not. When the minutes are over the storm ends, and the training goes on to its end: the center,
 whose every element counts rows, then says whether one is missing or counted twice. JSON out.
 
-python benchmarks/chaos.py [--level 3] [--minutes 30] [--seed 0] [--rule asynchronous synchronous]
+python benchmarks/chaos.py [--level 3] [--minutes 30] [--seed 0] [--rule asynchronous synchronous decoupled]
     [--calibrate 2] [--rate ROWS] [--out FILE]
 """
 
@@ -30,7 +30,7 @@ import recording
 from storm.account import rate_between, summary
 from storm.plan import MINUTE, Storm
 from storm.run import Run, records
-from storm.training import Config
+from storm.training import RULES, Config
 
 from distkeras.class_archive import make_class_archive
 from distkeras.jvm import archive_path
@@ -78,7 +78,7 @@ def in_storm(config: Config, storm: Storm, rate: float) -> dict[str, Any]:
                 recoveries[fault.fault.kind].append(seconds)
             listed.append(record | {"recovery": seconds})
         return {
-            "rule": "synchronous" if config.synchronous else "asynchronous",
+            "rule": config.rule,
             "level": storm.level,
             "minutes": storm.seconds / MINUTE,
             "seed": storm.seed,
@@ -133,9 +133,7 @@ def main() -> None:
     parser.add_argument("--level", type=float, default=3.0)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--rule", nargs="+", choices=["asynchronous", "synchronous"], default=["asynchronous"]
-    )
+    parser.add_argument("--rule", nargs="+", choices=RULES, default=["asynchronous"])
     parser.add_argument("--calibrate", type=float, default=2.0, help="minutes of the undisturbed job")
     parser.add_argument("--rate", type=float, help="rows a second of the undisturbed job, if they are known")
     parser.add_argument("--no-disk", action="store_true", help="leave out the full disk")
@@ -148,7 +146,7 @@ def main() -> None:
         make_class_archive()
     found = []
     for rule in options.rule:
-        config = Config(folder="", ports=(), synchronous=rule == "synchronous")
+        config = Config(folder="", ports=(), rule=rule)
         rate = options.rate or calibrate(config, options.calibrate * MINUTE)
         print(f"{rule}: {rate:.1f} rows a second undisturbed", flush=True)
         storm = Storm(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
-import multiprocessing
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import numpy as np
+from kept_runs import kept_rows, make_missing
 
 from distkeras.algorithms import REGISTRY
 from distkeras.simulation import Gamma, Heterogeneous, KerasProblem, Network, StepTime, simulate
@@ -102,13 +100,14 @@ def run(case: Case) -> Outcome:
     )
 
 
+def row_of(case: Case) -> dict[str, Any]:
+    """Make one run, and return it as plain JSON."""
+    return asdict(run(case))
+
+
 def read(path: Path) -> list[Outcome]:
     """Return the outcomes that a file holds. A last line that was cut off counts as not run."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines()
-    whole = lines if path.read_text().endswith("\n") else lines[:-1]
-    return [Outcome.read(row) for row in map(json.loads, whole) if "case" in row]
+    return [Outcome.read(row) for row in kept_rows(path)]
 
 
 def run_all(cases: Iterable[Case], grid: Grid, jobs: int, path: Path, deadline: float) -> bool:
@@ -125,34 +124,10 @@ def run_all(cases: Iterable[Case], grid: Grid, jobs: int, path: Path, deadline: 
         Whether all of them are there.
     """
     done = {outcome.case for outcome in read(path)}
-    missing = [case for case in dict.fromkeys(cases) if case not in done]
-    _prepare(path, grid)
-    # Not by fork: JAX runs threads.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(run, case) for case in missing]
-        try:
-            for number, future in enumerate(as_completed(futures), 1):
-                outcome = future.result()
-                with path.open("a") as file:
-                    file.write(json.dumps(asdict(outcome)) + "\n")
-                print(f"[{number}/{len(missing)}] {outcome.case} {outcome.accuracy:.4f}", flush=True)
-                if time.monotonic() > deadline:
-                    return number == len(missing)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return True
-
-
-def _prepare(path: Path, grid: Grid) -> None:
-    """Write the grid to a new file; drop a last line that was cut off from one that is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        facts = {
-            "grid": settings_of(grid),
-            "alpha": ALPHA,
-            "evaluations": EVALUATIONS,
-            "model": "784-64-10 ReLU",
-        }
-        path.write_text(json.dumps(facts) + "\n")
-    elif not (text := path.read_text()).endswith("\n"):
-        path.write_text(text[: text.rfind("\n") + 1])
+    facts = {
+        "grid": settings_of(grid),
+        "alpha": ALPHA,
+        "evaluations": EVALUATIONS,
+        "model": "784-64-10 ReLU",
+    }
+    return make_missing(cases, done, row_of, path=path, facts=facts, jobs=jobs, deadline=deadline)

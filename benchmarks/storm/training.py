@@ -31,6 +31,7 @@ SIZE = 64
 MOST_ROWS = 2**24
 """Which a center of float32 counts exactly."""
 SAMPLE_SECONDS = 0.2
+GRACE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Config:
     Attributes:
         folder: of the run; snapshots go to `snapshots` in it.
         ports: candidates for the servers' ports.
-        synchronous: the rule.
+        rule: one of `RULES`. The rounds of "decoupled" need all workers but one, and stay open for
+            `GRACE_SECONDS`, as those of `DecoupledDiLoCo` do with a quorum; it has no barrier stage, in which
+            all workers start again when one fails.
         rows: of each worker, in an epoch.
         epochs: passes over them.
         num_workers: executors, each with one.
@@ -51,12 +54,12 @@ class Config:
         snapshot_seconds: between two snapshots.
 
     Raises:
-        ValueError: more rows than float32 can count.
+        ValueError: the rule is unknown, or more rows than float32 can count.
     """
 
     folder: str
     ports: tuple[int, ...]
-    synchronous: bool = False
+    rule: str = "asynchronous"
     rows: int = 4000
     epochs: int = 1
     num_workers: int = 3
@@ -67,11 +70,18 @@ class Config:
     snapshot_seconds: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(f"`rule` must be one of {', '.join(RULES)}. Received: rule={self.rule!r}")
         if self.total > MOST_ROWS:
             raise ValueError(
                 f"Expected at most {MOST_ROWS} rows in all, which the center can count: ask for fewer "
                 f"minutes. Received: {self.total}"
             )
+
+    @property
+    def quorum(self) -> int | None:
+        """Messages that close a round; `None` for those of all workers, or for no rounds."""
+        return self.num_workers - 1 if self.rule == "decoupled" else None
 
     @property
     def rows_a_second(self) -> float:
@@ -101,16 +111,31 @@ class CountRounds(Count):
     synchronous: ClassVar[bool] = True
 
 
+RULES: Mapping[str, type[Algorithm]] = {
+    "asynchronous": Count,
+    "synchronous": CountRounds,
+    "decoupled": CountRounds,
+}
+
+
 def make_session(config: Config) -> SparkSession:
     """Return a session whose executors are processes of their own, in the folder of the run."""
     from distkeras.cluster.session import local_session
     from distkeras.jvm import archive_options, archive_path
 
+    count = config.num_workers
+    # Spark has no barrier stage with dynamic allocation; the number of executors stays as it is.
+    dynamic: dict[str, Any] = {
+        "spark_dynamicAllocation_enabled": "true",
+        "spark_dynamicAllocation_shuffleTracking_enabled": "true",
+        "spark_dynamicAllocation_minExecutors": str(count),
+        "spark_dynamicAllocation_maxExecutors": str(count),
+    }
     java = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC {archive_options(archive_path())}".strip()
     return local_session(
         spark_driver_extraJavaOptions="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         spark_executor_extraJavaOptions=java,
-        spark_master=f"local-cluster[{config.num_workers},1,1024]",
+        spark_master=f"local-cluster[{count},1,1024]",
         spark_executor_memory="1g",
         spark_python_daemon_module="distkeras.worker.daemon",
         spark_executorEnv_KERAS_BACKEND="jax",
@@ -118,6 +143,7 @@ def make_session(config: Config) -> SparkSession:
         spark_task_maxFailures="100000",
         spark_stage_maxConsecutiveAttempts="100000",
         spark_log_level="OFF",
+        **(dynamic if config.rule == "decoupled" else {}),
     )
 
 
@@ -227,7 +253,7 @@ def train(config: Config) -> dict[str, Any]:
         model, custom_objects = make_model()
         trainer = distkeras.DistributedTrainer(
             model,
-            (CountRounds if config.synchronous else Count)(communication_window=config.window),
+            RULES[config.rule](communication_window=config.window),
             "sgd",
             "mse",
             metrics=[],
@@ -238,6 +264,8 @@ def train(config: Config) -> dict[str, Any]:
             custom_objects=custom_objects,
             preprocess=make_step(config),
             seed=0,
+            quorum=config.quorum,
+            grace=0.0 if config.quorum is None else GRACE_SECONDS,
             server=distkeras.ServerOptions(
                 host="127.0.0.2",
                 bind="127.0.0.1",

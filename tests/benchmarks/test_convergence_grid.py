@@ -9,10 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from grid.cases import QUICK, Case, Grid, Outcome
+from grid.cases import QUICK, Case, Grid, Outcome, settings_of
 from grid.figures import curves, rates, speed, staleness, time_to
-from grid.running import _prepare, read, run_all
+from grid.running import read, run_all
 from grid.tables import all_tables
+from kept_runs import begin_file
 
 from distkeras.algorithms import REGISTRY
 
@@ -83,7 +84,7 @@ def test_long_runs_are_of_one_worker_and_of_the_best_asynchronous_rules():
 
 def test_a_file_that_was_cut_off_loses_one_run_and_goes_on(tmp_path):
     path, cases = tmp_path / "runs.jsonl", list(QUICK.tuning())[:3]
-    _prepare(path, QUICK)
+    begin_file(path, {"grid": settings_of(QUICK)})
     assert json.loads(path.read_text())["grid"]["rates"] == [0.1, 0.3]
     with path.open("a") as file:
         for case in cases:
@@ -91,7 +92,7 @@ def test_a_file_that_was_cut_off_loses_one_run_and_goes_on(tmp_path):
     assert [each.case for each in read(path)] == cases
     path.write_text(path.read_text()[:-20])
     assert [each.case for each in read(path)] == cases[:2]
-    _prepare(path, QUICK)
+    begin_file(path, {"grid": settings_of(QUICK)})
     assert path.read_text().endswith("\n")
     assert [each.case for each in read(path)] == cases[:2]
     assert run_all(cases[:2], QUICK, jobs=1, path=path, deadline=0.0)  # Nothing is left to run.

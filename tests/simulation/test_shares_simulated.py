@@ -159,10 +159,19 @@ def test_evaluations_at_even_times_see_what_was_committed_until_then():
     assert every.evaluated.tolist() == every.times.tolist()
 
 
+def test_runs_of_different_rules_end_with_the_same_number_of_rows():
+    for rule in (CountSteps(5), CountRounds(5)):
+        result = run(rule, num_epoch=None, num_samples=60)
+        assert result.samples[-1] == 60 > result.samples[-2]
+    assert run(CountSteps(5), num_epoch=None, num_samples=61).samples[-1] == 65
+    assert run(CountSteps(5), num_epoch=None, num_samples=60, num_commits=3).samples[-1] == 15
+
+
 def test_a_run_needs_an_end_and_kept_centers_a_limit(monkeypatch):
     for options, words in (
         ({"num_epoch": None}, "no end"),
         ({"num_epoch": 0}, "num_epoch=0"),
+        ({"num_epoch": None, "num_samples": 0}, "num_samples=0"),
         ({"num_epoch": None, "until": 5.0, "elastic": True}, "needs `num_epoch`"),
         ({"overlap": True}, "without overlap"),
         ({"elastic": True, "rule": CountRounds(5)}, "is synchronous"),

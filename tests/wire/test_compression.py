@@ -326,6 +326,7 @@ def test_what_is_compressed_follows_from_rule_and_codec():
     assert ways(DOWNPOUR(), TopK()) == (False, False)  # A reply is all that a worker gets.
     assert ways(LocalSGD(), Sign()) == (False, False)
     assert ways(REGISTRY["Averaging"](), Int8()) == (True, False)
+    assert ways(REGISTRY["StreamingDiLoCo"](), Int8()) == (False, True)  # It counts its delta from the reply.
     with pytest.raises(ValueError, match=r"not both\. Received: weights=True, replies=True"):
         Packing(Int8(), 8, 8, weights=True, replies=True)
     for rule in (AEASGD(), EAMSGD(), EASGD()):

@@ -33,6 +33,7 @@ class Length:
         until: virtual seconds.
         num_epoch: epochs of every worker's share; `None` for shares without end.
         elastic: whether workers train shares of a queue, instead of one share each.
+        num_samples: rows of all workers; the commit that reaches them is the last. `None` for no limit.
 
     Raises:
         ValueError: a number is out of range, none is given, or `elastic` has no `num_epoch`.
@@ -42,16 +43,20 @@ class Length:
     until: float = math.inf
     num_epoch: int | None = None
     elastic: bool = False
+    num_samples: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_commits", "num_epoch"):
+        for name in ("num_commits", "num_epoch", "num_samples"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
         if not self.until > 0:
             raise ValueError(f"`until` must be positive (virtual seconds). Received: until={self.until!r}")
-        if self.num_commits is None and self.num_epoch is None and math.isinf(self.until):
-            raise ValueError("Expected `num_commits`, `num_epoch` or `until`: else the run has no end.")
+        limits = (self.num_commits, self.num_epoch, self.num_samples)
+        if all(limit is None for limit in limits) and math.isinf(self.until):
+            raise ValueError(
+                "Expected `num_commits`, `num_epoch`, `num_samples` or `until`: else the run has no end."
+            )
         if self.elastic and self.num_epoch is None:
             raise ValueError("`elastic` needs `num_epoch`: shares without end are never taken over.")
 

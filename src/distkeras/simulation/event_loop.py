@@ -82,9 +82,9 @@ class Simulation:
             self._take_share(machine, 0.0)
         for moment in Moment:
             self._expect(moment, 0.0)
-        most, until = length.num_commits or math.inf, length.until
+        most, rows, until = length.num_commits or math.inf, length.num_samples or math.inf, length.until
         version = 0
-        while version < most and self._active and not self.diverged:
+        while version < most and self.recorder.num_samples < rows and self._active and not self.diverged:
             if not self._step(until):
                 self._evaluate_before(math.nextafter(until, math.inf))
                 break

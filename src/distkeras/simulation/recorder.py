@@ -80,6 +80,11 @@ class Recorder:
             return True
         return version == self._num_commits
 
+    @property
+    def num_samples(self) -> int:
+        """Rows behind the last version."""
+        return self._samples[-1]
+
     def look(self, read: Callable[[], Vector]) -> None:
         """Record the metrics of the center, which `read` returns, at `next_look`."""
         time, self._looks = self.next_look, self._looks + 1

@@ -82,6 +82,8 @@ def _seconds_in_all(simulation: Simulation, settings: Mapping[str, Any]) -> floa
         together = simulation.config.num_workers if simulation.config.algorithm.synchronous else 1
         most.append(max(1, steps // (simulation.inner.window * together)))
     limits = [now / done * commits for commits in most if commits is not None]
+    if settings["num_samples"] is not None:
+        limits.append(now / max(1, simulation.recorder.num_samples) * settings["num_samples"])
     if settings["until"] is not None:
         limits.append(settings["until"])
     return min(limits)

@@ -47,6 +47,7 @@ def simulate(
     until: float = math.inf,
     num_epoch: int | None = None,
     elastic: bool = False,
+    num_samples: int | None = None,
     compression: str | Codec | None = None,
     quorum: int | None = None,
     grace: float = 0.0,
@@ -75,7 +76,7 @@ def simulate(
         problem: the problem to train.
         num_workers: simulated workers, all alive from time 0.
         num_commits: commits to the center, or rounds of a synchronous algorithm, after which the run ends;
-            `None` for `until` or `num_epoch` alone.
+            `None` for other limits alone.
         learning_rate: learning rate of the inner optimizer, which is gradient descent unless the problem has
             its own. By default the algorithm's `learning_rate` if it has one, else 0.01.
         step_time: seconds per step; `Gamma()` by default, a homogeneous cluster with 1 second per step.
@@ -89,6 +90,8 @@ def simulate(
         elastic: whether the rows lie in four shares for each worker, of which a worker takes the next one
             when it has trained one for an epoch, as in an elastic training on Spark. Needs `num_epoch`; the
             shares are then the workers that `problem` sees.
+        num_samples: rows of all workers; the run ends with the commit that reaches them. So algorithms whose
+            commits have different numbers of rows are compared at the same number.
         compression: codec of the messages, or its name, as of a trainer: messages lose and take as many bytes
             as on the wire. `None` for none.
         quorum: messages that complete a synchronous round; those of all workers by default.
@@ -127,7 +130,7 @@ def simulate(
     _check_counts(num_workers=num_workers)
     if not isinstance(evaluate_every, Seconds):
         _check_counts(evaluate_every=evaluate_every)
-    length = Length(num_commits, until, num_epoch, elastic)
+    length = Length(num_commits, until, num_epoch, elastic, num_samples)
     monitors = monitors_of(monitor)
     if learning_rate is None:
         learning_rate = getattr(algorithm, "learning_rate", 0.01)

@@ -161,13 +161,18 @@ class Vectorized:
         for worker, replica in enumerate(replicas):
             places[worker], fresh[worker] = self._stack.row_of(replica)
         rate = np.float32(replicas[0].learning_rate)
+        plan = places, fresh, minibatches, lengths
         self._stack.arrays, ends = self._program(
-            self._stack.arrays, stacked, (places, fresh, minibatches, lengths), rate, self.data
+            self._stack.arrays, self._stack.initial, stacked, plan, rate, self.data
         )
         return ends
 
-    def _windows(self, arrays: Any, starts: Any, plan: Any, rate: Any, data: Any) -> Any:
-        """The compiled call: return the stacked states and the weights after the windows."""
+    def _windows(self, arrays: Any, initial: Any, starts: Any, plan: Any, rate: Any, data: Any) -> Any:
+        """The compiled call: return the stacked states and the weights after the windows.
+
+        The states that workers begin with are an argument: as constants, each learning rate of a Keras
+        optimizer, which is in its state, would have a program of its own to compile.
+        """
         import jax
         from jax import numpy as jnp
 
@@ -183,10 +188,7 @@ class Vectorized:
                 lambda new, old: pick(number < lengths, new.astype(old.dtype), old), after, before
             )
 
-        state = [
-            pick(fresh, first, array[places])
-            for first, array in zip(self._stack.initial, arrays, strict=True)
-        ]
+        state = [pick(fresh, first, array[places]) for first, array in zip(initial, arrays, strict=True)]
         segments = list(self._model.layout.segments())
         weights = [starts[:, segment.elements].reshape(-1, *segment.shape) for segment in segments]
         weights, state = jax.lax.fori_loop(0, lengths.max(), step, (weights, state))

@@ -180,7 +180,8 @@ def packing_of(algorithm: Algorithm, codec: Codec | None, size: int, num_trainab
     """Return the compression of a job's vectors; `None` for no compression.
 
     Replies are compressed if they are the center and the codec is nearly lossless. The elastic force is never
-    compressed: the worker must subtract exactly what the center added.
+    compressed: the worker must subtract exactly what the center added. A worker that mixes its weights with
+    the reply, and counts its next delta from that reply, has no force to subtract.
 
     Args:
         algorithm: the algorithm.
@@ -191,7 +192,8 @@ def packing_of(algorithm: Algorithm, codec: Codec | None, size: int, num_trainab
     if codec is None:
         return None
     weights = sends_weights(algorithm)
-    replies = codec.near_lossless and not weights and not is_elastic(algorithm)
+    has_force = is_elastic(algorithm) and not algorithm.anchor_at_reply
+    replies = codec.near_lossless and not weights and not has_force
     return Packing(
         codec,
         size,
