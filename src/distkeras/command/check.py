@@ -29,11 +29,8 @@ def check(job_file: Path, limit: float, **flags: Any) -> Answer:
     from distkeras.command.working import model_of, prepare, rows_of, run_of, session_of, trainer_of
 
     prepare(job.backend, folder)
-    spark = session_of(job)
-    try:
+    with session_of(job) as spark:
         trainer = trainer_of(job, model_of(job, folder))
         rows = rows_of(job.data, spark, folder)
         found = trainer.check(rows, job.train.shuffle, run=run_of(job, folder), limit=limit)
-    finally:
-        spark.stop()
     return Answer(found.to_dict(), str(found), 0 if found.ok else FAILED)

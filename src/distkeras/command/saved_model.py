@@ -50,14 +50,10 @@ def opened(options: dict[str, Any]) -> Iterator[tuple[keras.Model, DataFrame]]:
     from distkeras.command.working import prepare, read, session
 
     prepare(options["backend"], Path.cwd())
-    spark = session(
-        "distkeras", options["workers"], options["master"], options["remote"], dict(options["conf"])
-    )
-    try:
+    found = (options["master"], options["remote"], dict(options["conf"]))
+    with session("distkeras", options["workers"], *found) as spark:
         model = load(options["model"])
         yield model, read(spark, options["data"], options["form"], dict(options["data_option"]), Path.cwd())
-    finally:
-        spark.stop()
 
 
 def load(address: str) -> keras.Model:

@@ -33,12 +33,9 @@ def train(job_file: Path | None, **flags: Any) -> Answer:
     prepare(job.backend, folder)
     from distkeras.runs import save_model
 
-    spark = session_of(job)
-    try:
+    with session_of(job) as spark:
         click.echo(f"Spark {spark.version}, application {application_of(spark)}", err=True)
         trainer, model = trained(job, folder, spark)
-    finally:
-        spark.stop()
     output = None if job.output.model is None else placed(folder, job.output.model)
     if output is not None:
         save_model(model, output)

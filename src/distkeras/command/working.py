@@ -8,7 +8,8 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +68,29 @@ def function_of(name: str) -> Any:
     return found
 
 
+@contextmanager
 def session(
     name: str, cores: int, master: str | None, remote: str | None, conf: Mapping[str, str]
-) -> SparkSession:
-    """Return the Spark session of a command.
+) -> Iterator[SparkSession]:
+    """Yield a Spark session, and stop it unless it was there before.
 
-    That of `spark-submit` or of SPARK_REMOTE, if one of these has started this process; else the one that the
-    arguments name; else a local one.
+    It is that of `spark-submit` or of SPARK_REMOTE, if one of these has started this process; else the one
+    that the arguments name; else a local one.
     """
+    from distkeras.cluster.session import present_session
+
+    was_there = present_session() is not None
+    made = _made(name, cores, master, remote, conf)
+    try:
+        yield made
+    finally:
+        if not was_there:
+            made.stop()
+
+
+def _made(
+    name: str, cores: int, master: str | None, remote: str | None, conf: Mapping[str, str]
+) -> SparkSession:
     from pyspark.sql import SparkSession
 
     from distkeras.cluster.session import local_session
@@ -94,8 +110,8 @@ def session(
     return made
 
 
-def session_of(job: JobFile) -> SparkSession:
-    """Return the Spark session of a job."""
+def session_of(job: JobFile) -> AbstractContextManager[SparkSession]:
+    """Return the Spark session of a job, for a `with` block."""
     spark = job.spark
     return session(job.name or "distkeras", job.train.workers, spark.master, spark.remote, spark.conf)
 

@@ -30,7 +30,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplemente
 
 
 class PackError(ValueError):
-    """A project cannot be packed, or an archive is not one that `pack` makes."""
+    """A project cannot be packed, lacks its entry, or an archive is not one that `pack` makes."""
 
 
 @dataclass(frozen=True)
