@@ -12,7 +12,7 @@ import click
 
 import distkeras
 
-__all__ = ["main"]
+__all__ = ["Commands", "main"]
 
 COMMANDS: Mapping[str, str] = {
     "init": "Write a project that runs.",

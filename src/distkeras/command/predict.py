@@ -22,6 +22,7 @@ def predict(**options: Any) -> Answer:
     MODEL is a .keras file or a run, whose best model is taken. DATA are files that Spark reads.
     """
     with opened(options) as (model, rows):
+        from distkeras.cluster.description import described
         from distkeras.predictors import ModelPredictor
 
         predictor = ModelPredictor(
@@ -29,6 +30,7 @@ def predict(**options: Any) -> Answer:
         )
         predicted = predictor.predict(rows)
         mode = "overwrite" if options["overwrite"] else "errorifexists"
-        predicted.write.mode(mode).parquet(options["output"])
+        with described(rows.sparkSession, "writes the predictions"):
+            predicted.write.mode(mode).parquet(options["output"])
     document = {"output": options["output"], "columns": predicted.columns}
     return Answer(document, f"Wrote {options['output']}: {', '.join(predicted.columns)}")

@@ -155,7 +155,10 @@ def read(spark: SparkSession, path: str, form: str | None, options: Mapping[str,
     elif "://" not in path and Path(path).is_relative_to(folder):
         raise JobFileError(f"Expected files to read. Received: {path}, where there is none")
     form = form or _ENDINGS.get(Path(path.rstrip("/")).suffix, "parquet")
-    return spark.read.format(form).options(**{**_DEFAULTS.get(form, {}), **options}).load(path)
+    from distkeras.cluster.description import described
+
+    with described(spark, f"looks at {path}"):  # The types of a CSV's columns are found by a job.
+        return spark.read.format(form).options(**{**_DEFAULTS.get(form, {}), **options}).load(path)
 
 
 def _format_of(path: str) -> str:
