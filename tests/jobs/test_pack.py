@@ -83,9 +83,9 @@ def test_a_link_is_packed_as_what_it_leads_to_and_refused_if_that_is_elsewhere(p
 def test_a_submission_needs_an_entry_that_is_sent(project):
     packed = pack(project)
     assert Submission("train.py", (), packed, "name").arguments == ()
-    with pytest.raises(ValueError, match="git add"):
+    with pytest.raises(PackError, match="git add"):
         Submission("other.py", (), packed, "name")
-    with pytest.raises(ValueError, match=r"\.py"):
+    with pytest.raises(PackError, match=r"\.py"):
         Submission("data/rows.csv", (), packed, "name")
 
 

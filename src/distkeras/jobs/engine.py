@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from distkeras.jobs.pack import Pack
+from distkeras.jobs.pack import Pack, PackError
 
 State = Literal["queued", "running", "succeeded", "failed", "stopped", "unknown"]
 ENDED: tuple[State, ...] = ("succeeded", "failed", "stopped")
@@ -28,6 +28,9 @@ class Submission:
         spark_conf: Spark settings of the job.
         environment: variables of the driver's environment.
         python: the Python of driver and executors on a cluster; `None` for what Spark is configured with.
+
+    Raises:
+        PackError: the entry is not in the pack, or is neither a script nor a job file.
     """
 
     entry: str
@@ -40,12 +43,12 @@ class Submission:
 
     def __post_init__(self) -> None:
         if self.entry not in self.pack.files:
-            raise ValueError(
+            raise PackError(
                 f"Expected an entry that is sent with the project: in a repository, add it with `git add`. "
                 f"Received: entry={self.entry!r}"
             )
         if not self.entry.endswith((".py", ".toml")):
-            raise ValueError(
+            raise PackError(
                 "Expected a Python script (.py) or a job file (.toml) as the entry. "
                 f"Received: entry={self.entry!r}"
             )

@@ -113,7 +113,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the training leaves behind."""
 
     model: Annotated[str | None, _told("Where the trained model goes: a .keras file.")] = None
-    run: Annotated[str | None, _told("Folder of the run: settings, events, checkpoints.")] = None
+    run: Annotated[str | None, _told("Folder of the run; `{time}` in it becomes the time.")] = None
 
 
 class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -39,7 +39,7 @@ _BROKEN = (
 
 
 class PackError(ValueError):
-    """A project cannot be packed, or an archive is not one that `pack` makes."""
+    """A project cannot be packed, lacks its entry, or an archive is not one that `pack` makes."""
 
 
 @dataclass(frozen=True)
