@@ -97,7 +97,7 @@ class Runner:
         copying = threading.Thread(target=log.copy, args=(process.stdout,), daemon=True)
         copying.start()
         stopped = self._wait(process)
-        # The first process is not waited for yet: until it is, nobody else can have the number of the group.
+        # Before the first process is waited for: its number is still that of the group.
         left = kill_all(self._folder.id, process.pid)
         code = process.wait()
         copying.join(LAST_WORDS)
@@ -108,8 +108,7 @@ class Runner:
         """Wait until the first process of the job has ended. Return whether it was told to."""
         stronger = [self._interrupt, self._terminate, self._kill]
         due = float("inf")
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        while os.waitid(os.P_PID, process.pid, flags) is None:
+        while not has_ended(process):
             now = time.monotonic()
             if due == float("inf") and (self._is_told or self._folder.has(STOP)):
                 due = now
@@ -136,6 +135,16 @@ class Runner:
     def _kill(self, group: int) -> float:
         signal_group(group, signal.SIGKILL)
         return 0.0
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a process has ended, and leave it as it is where the system can.
+
+    While nobody has waited for it, no other process group can get its number.
+    """
+    if not hasattr(os, "waitid"):  # macOS, before Python 3.13.
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 if __name__ == "__main__":
