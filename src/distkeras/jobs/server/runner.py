@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distkeras.jobs.processes import MARK, kill_all, signal_group
 from distkeras.jobs.server.folders import BEGUN, ENDED, ORDER, STOP, JobFolder
 from distkeras.jobs.server.joblog import LogWriter
-from distkeras.jobs.server.processes import MARK, kill_all, signal_group
 
 EVERY = 0.05
 """Seconds between two looks at the job, and at what the server asks."""
@@ -56,6 +56,9 @@ class Runner:
         self._order = Order(**folder.read(ORDER))
         self._is_told = False  # The machine shuts down, or an operator has sent SIGTERM.
         signal.signal(signal.SIGTERM, self._told)
+        # A shell ignores these in what it starts in the background, and the job would inherit that.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
 
     def _told(self, *_: object) -> None:
         self._is_told = True
