@@ -104,8 +104,9 @@ DEAF = """
 import os, pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-pathlib.Path("pids").write_text(f"{os.getpid()} {child.pid}")
+command = [sys.executable, "-c", "import time; time.sleep(600)"]
+child, other = subprocess.Popen(command), subprocess.Popen(command, start_new_session=True)
+pathlib.Path("pids").write_text(f"{os.getpid()} {child.pid} {other.pid}")
 pathlib.Path("ready").touch()
 time.sleep(600)
 """

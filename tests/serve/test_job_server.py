@@ -6,17 +6,21 @@ import contextlib
 import http.client
 import json
 import sqlite3
+import sys
 import time
 
+import msgspec
 import psutil
 import pytest
 from job_servers import TYPE, JobServerProcess, archive_of, body_of
 
+from distkeras.jobs import launcher
 from distkeras.jobs.server.commands import Commands
+from distkeras.jobs.server.folders import JobFolder
 from distkeras.jobs.server.home import Home, HomeError
 from distkeras.jobs.server.limits import Limits
 from distkeras.jobs.server.queue import Queue
-from distkeras.jobs.server.request import read_request
+from distkeras.jobs.server.request import JobRequest, read_request
 from distkeras.jobs.server.store import Store, StoreError
 
 STUBBORN = """
@@ -256,3 +260,26 @@ def test_jobs_of_a_later_release_and_files_that_hold_none_are_refused(tmp_path):
         Store(tmp_path / "broken")
     with pytest.raises(ValueError, match="running=0"):
         Limits(running=0)
+
+
+def test_spark_settings_and_a_master_make_a_job_run_by_spark_submit(tmp_path):
+    folder = JobFolder(tmp_path / "0123456789ab")
+    folder.work.mkdir(parents=True)
+    plain = JobRequest(entry="a b.py", name="a job", sha256="0" * 64, arguments=("--x", "$HOME"))
+    assert Commands().command(plain, folder)[-3:] == ["a b.py", "--x", "$HOME"]
+    assert Commands().command(plain, folder)[0] == sys.executable
+    assert Commands().environment(plain, folder)["DISTKERAS_PROJECT"] == str(folder.work)
+    settled = msgspec.structs.replace(plain, spark_conf={"spark.a": "secret"}, python="/opt/python")
+    for commands, request, master in (
+        (Commands(), settled, "local[*]"),
+        (Commands("spark://host:7077"), plain, "spark://host:7077"),
+    ):
+        command = commands.command(request, folder)
+        assert command[0].endswith("spark-submit")
+        assert command[command.index("--master") + 1] == master
+        assert command[command.index("--py-files") + 1] == str(folder.archive)
+        assert command[-4:] == [launcher.__file__, "a b.py", "--x", "$HOME"]
+        assert "secret" not in " ".join(command)
+        has_secret = "spark.a=secret" in folder.properties.read_text()
+        assert has_secret == (request is settled)
+    assert "spark.pyspark.python" not in folder.properties.read_text()  # That of the cluster.

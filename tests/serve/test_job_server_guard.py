@@ -228,6 +228,8 @@ def test_other_machines_are_served_with_encryption_alone_and_the_token_is_privat
     assert stat.S_IMODE((tmp_path / "server").stat().st_mode) == 0o700
     assert "Error" in said("--certificate", str(file), "--key", str(file))
     assert stat.S_IMODE((tmp_path / "server" / "token").stat().st_mode) == 0o600
+    (tmp_path / "server").chmod(0o750)  # It may be a shared folder.
+    assert "chmod 700" in said()
     assert len((tmp_path / "server" / "token").read_text().strip()) >= 40
 
 

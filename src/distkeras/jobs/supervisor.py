@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from distkeras.jobs.engine import State
+from distkeras.jobs.processes import MARK, kill_all
 from distkeras.jobs.records import write_whole
 
 COMMAND, LOCK, LOG, PID, STATE, STOP = "command.json", "lock", "log", "driver.pid", "state.json", "stop"
@@ -87,7 +88,12 @@ def supervise(folder: Path) -> None:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=told.folder,
-                env={**os.environ, **told.environment, "DISTKERAS_PID_FILE": str(folder / PID)},
+                env={
+                    **os.environ,
+                    **told.environment,
+                    "DISTKERAS_PID_FILE": str(folder / PID),
+                    MARK: folder.name,
+                },
                 process_group=0,
             )
         except OSError as error:
@@ -98,7 +104,7 @@ def supervise(folder: Path) -> None:
     _write(folder, Progress("running", began))
     stopped = _watch(folder, told, process)
     code = process.wait()
-    _end_group(process.pid)  # What the job has left behind.
+    kill_all(folder.name, process.pid)  # What the job has left behind.
     state: State = "stopped" if stopped else "succeeded" if code == 0 else "failed"
     _write(folder, Progress(state, began, time.time(), code, application_of(folder / LOG)))
 
@@ -142,11 +148,6 @@ def _signal(folder: Path, group: int, number: signal.Signals) -> None:
             os.killpg(group, signal.SIGTERM)
         else:
             os.kill(driver, number)
-
-
-def _end_group(group: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
 
 
 def _write(folder: Path, progress: Progress) -> None:

@@ -19,6 +19,7 @@ from msgspec.structs import replace as replace_struct
 from distkeras.jobs import launcher, records
 from distkeras.jobs.engine import ENDED, JobError, Status, Submission
 from distkeras.jobs.pack import unpack
+from distkeras.jobs.processes import unmarked
 from distkeras.jobs.supervisor import COMMAND, LOCK, LOG, NOW, STATE, STOP, Command, Progress, application_of
 
 EVERY = 0.2
@@ -155,6 +156,7 @@ def _supervise(folder: Path) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=[lock.fileno()],
+            env=unmarked(),
         )
 
 

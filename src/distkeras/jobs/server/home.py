@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 
 from distkeras.jobs.profiles import read_token
@@ -28,15 +29,16 @@ class Home:
         path: the folder; it is made if there is none.
 
     Raises:
-        HomeError: another server has it, or it belongs to somebody else.
+        HomeError: another server has it, it belongs to somebody else, or others may look into it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             for folder in (self.path, self.jobs):
-                folder.mkdir(parents=True, exist_ok=True)
-                folder.chmod(0o700)
+                folder.mkdir(mode=0o700, exist_ok=True)
+            _check_private(self.path)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise HomeError(f"Expected a folder of your own for the server. Received: {error}") from error
@@ -84,6 +86,16 @@ class Home:
     def close(self) -> None:
         """Let another server have the folder."""
         os.close(self._lock)
+
+
+def _check_private(path: Path) -> None:
+    """Check that nobody else can look into a folder. Its mode is not ours to change: it may be shared."""
+    found = path.stat()
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise HomeError(
+            f"Expected a folder that only you can read, or none yet: `chmod 700 {path}`. "
+            f"Received: {path}, mode {stat.S_IMODE(found.st_mode):04o}, user {found.st_uid}"
+        )
 
 
 def token_in(path: Path) -> str:

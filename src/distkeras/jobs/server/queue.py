@@ -14,12 +14,12 @@ from pathlib import Path
 from distkeras.jobs.engine import ENDED as END_STATES
 from distkeras.jobs.engine import State
 from distkeras.jobs.pack import PackError, unpack
+from distkeras.jobs.processes import kill_all, unmarked
 from distkeras.jobs.server.commands import Commands
 from distkeras.jobs.server.folders import BEGUN, ENDED, ORDER, STOP, JobFolder
 from distkeras.jobs.server.home import Home
 from distkeras.jobs.server.joblog import Piece, read_piece
 from distkeras.jobs.server.limits import Limits
-from distkeras.jobs.server.processes import kill_all
 from distkeras.jobs.server.request import JobRequest
 from distkeras.jobs.server.runner import Order
 from distkeras.jobs.server.store import Job, Store
@@ -277,6 +277,7 @@ def start_runner(folder: JobFolder) -> subprocess.Popen[bytes]:
                 stdout=errors,
                 stderr=errors,
                 pass_fds=(lock,),
+                env=unmarked(),
                 # Ctrl-C in the server's terminal ends the server, not its jobs.
                 start_new_session=True,
             )

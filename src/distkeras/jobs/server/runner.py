@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distkeras.jobs.processes import MARK, kill_all, signal_group
 from distkeras.jobs.server.folders import BEGUN, ENDED, ORDER, STOP, JobFolder
 from distkeras.jobs.server.joblog import LogWriter
-from distkeras.jobs.server.processes import MARK, kill_all, signal_group
 
 EVERY = 0.05
 """Seconds between two looks at the job, and at what the server asks."""
@@ -56,6 +56,9 @@ class Runner:
         self._order = Order(**folder.read(ORDER))
         self._is_told = False  # The machine shuts down, or an operator has sent SIGTERM.
         signal.signal(signal.SIGTERM, self._told)
+        # A shell ignores these in what it starts in the background, and the job would inherit that.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
 
     def _told(self, *_: object) -> None:
         self._is_told = True
@@ -97,7 +100,7 @@ class Runner:
         copying = threading.Thread(target=log.copy, args=(process.stdout,), daemon=True)
         copying.start()
         stopped = self._wait(process)
-        # The first process is not waited for yet: until it is, nobody else can have the number of the group.
+        # Before the first process is waited for: its number is still that of the group.
         left = kill_all(self._folder.id, process.pid)
         code = process.wait()
         copying.join(LAST_WORDS)
@@ -108,8 +111,7 @@ class Runner:
         """Wait until the first process of the job has ended. Return whether it was told to."""
         stronger = [self._interrupt, self._terminate, self._kill]
         due = float("inf")
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        while os.waitid(os.P_PID, process.pid, flags) is None:
+        while not has_ended(process):
             now = time.monotonic()
             if due == float("inf") and (self._is_told or self._folder.has(STOP)):
                 due = now
@@ -136,6 +138,16 @@ class Runner:
     def _kill(self, group: int) -> float:
         signal_group(group, signal.SIGKILL)
         return 0.0
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a process has ended, and leave it as it is where the system can.
+
+    While nobody has waited for it, no other process group can get its number.
+    """
+    if not hasattr(os, "waitid"):  # macOS, before Python 3.13.
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ def marked(job: str) -> list[int]:
     return found
 
 
+def unmarked() -> dict[str, str]:
+    """Return the environment for a process that shall outlive this job, such as that of another job."""
+    return {name: value for name, value in os.environ.items() if name != MARK}
+
+
 def signal_group(group: int, which: signal.Signals) -> None:
     """Send a signal to a process group, if there is one."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
