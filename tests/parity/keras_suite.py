@@ -39,11 +39,11 @@ HEADER = """# Keras's own tests
 
 <!-- Written by `make keras-suite`. -->
 
-This page shows how many of Keras's own tests pass with `distkeras.fit`, and why the others do not. The Keras wheel
-includes its tests. `make keras-suite` runs the tests of the callbacks and of the trainer, unchanged, with one worker on
-local Spark. `distkeras.fit`, `evaluate` and `predict` replace the methods of `keras.Model`. The table counts the cases
-that pass with Keras's own methods and call one of these three. No call falls back to Keras's own method: each call must
-have run a Spark job.
+This page shows how many of Keras's own tests pass with `distkeras.fit`, and why the others do not. The
+Keras wheel includes its tests. `make keras-suite` runs the tests of the callbacks and of the trainer,
+unchanged, with one worker on local Spark. `distkeras.fit`, `evaluate` and `predict` replace the methods of
+`keras.Model`. The table counts the cases that pass with Keras's own methods and call one of these three. No
+call falls back to Keras's own method: each call must have run a Spark job.
 
 """
 

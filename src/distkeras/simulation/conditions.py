@@ -51,9 +51,9 @@ class Length:
         if not self.until > 0:
             raise ValueError(f"`until` must be positive (virtual seconds). Received: until={self.until!r}")
         if self.num_commits is None and self.num_epoch is None and math.isinf(self.until):
-            raise ValueError("Expected `num_commits`, `num_epoch` or `until`: else the run has no end.")
+            raise ValueError("Expected `num_commits`, `num_epoch` or `until`: otherwise the run has no end.")
         if self.elastic and self.num_epoch is None:
-            raise ValueError("`elastic` needs `num_epoch`: shares without end are never taken over.")
+            raise ValueError("`elastic` needs `num_epoch`: endless shares never pass to another worker.")
 
     @property
     def told(self) -> dict[str, int | float | bool | None]:
