@@ -55,7 +55,11 @@ def test_pages_have_short_sentences_in_plain_words(path):
     text = path.read_text()
     assert [each for each in sentences(text) if len(each.split()) > MOST_WORDS] == []
     assert faults(MARKUP.sub("", text)) == []
-    assert [each for each in re.findall(r"^#+ (.*)$", MARKUP.sub("", text), re.MULTILINE) if each.endswith((".", ","))] == []
+    assert [
+        each
+        for each in re.findall(r"^#+ (.*)$", MARKUP.sub("", text), re.MULTILINE)
+        if each.endswith((".", ","))
+    ] == []
 
 
 def test_messages_are_in_plain_words():
