@@ -160,7 +160,7 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.train.learning_rate is not None and self.train.optimizer is None:
             raise JobFileError("Expected `optimizer` with `learning_rate` in [train]. Received: no optimizer")
         if self.train.resume != "no" and self.output.run is None:
-            raise JobFileError("Expected `run` in [output], to go on with. Received: resume without a run")
+            raise JobFileError("Expected `run` in [output], to resume it. Received: resume without a run")
         if self.spark.master and self.spark.remote:
             raise JobFileError("Expected `master` or `remote` in [spark], not both.")
 
