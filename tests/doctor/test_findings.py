@@ -49,7 +49,7 @@ def test_a_diagnosis_names_errors_first_and_raises_all_of_them():
         "✗ slots: too few. Lower `num_workers`.",
         "! GPU: shared. Divide them.",
         "✓ Java: version 17",
-        "1 errors, 1 warnings, 1 checks passed.",
+        "1 error, 1 warning, 1 check passed.",
     ]
     assert not diagnosis.ok
     assert diagnosis.to_dict()["findings"][2]["fix"] == "Lower `num_workers`."

@@ -70,7 +70,8 @@ class Diagnosis:
     def __str__(self) -> str:
         rest = self._of("ok")
         lines = [str(finding) for finding in (*self.errors, *self.warnings, *rest)]
-        last = f"{len(self.errors)} errors, {len(self.warnings)} warnings, {len(rest)} checks passed."
+        counts = {"error": len(self.errors), "warning": len(self.warnings), "check": len(rest)}
+        last = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()) + " passed."
         return "\n".join([*lines, last])
 
     __repr__ = __str__

@@ -91,7 +91,7 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int | None, _told("Seed of the order of the rows and of new weights.")] = None
     resume: Annotated[
         Literal["auto", "yes", "no"],
-        _told('Go on with the run: "auto" if there is one, "yes" or fail, "no" for a new one.'),
+        _told('Resume the run: "auto" if there is one, "yes" or fail, "no" for a new one.'),
     ] = "no"
     stop: Annotated[
         dict[str, float], _told("End the training at a target, such as `val_accuracy=0.98` or `minutes=30`.")
