@@ -44,7 +44,7 @@ def test_a_case_that_is_skipped_or_missing_or_calls_nothing_has_failed(suite):
     text = suite.document(judged)
     assert "| jax | 5 | 1 | 20.0% |" in text
     assert "ValueError: a \\| b" in text
-    assert "1 of the cases on jax ran earlier" in text
+    assert "1 of the cases on jax were run earlier" in text
     assert "Still to be counted: tensorflow, torch." in text
     every = [each | {"backend": backend} for each in judged for backend in suite.BACKENDS]
     assert "Still to be counted" not in suite.document(every)

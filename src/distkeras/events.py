@@ -191,10 +191,10 @@ class ServerRestored:
 
 @dataclass(frozen=True, slots=True)
 class CenterKept:
-    """The server keeps a copy of the center, as a `Keep` has asked for.
+    """The server keeps a copy of the center, as a `Keep` has requested.
 
     Attributes:
-        samples: number of rows that was asked for.
+        samples: number of rows that was requested.
         number: number of the first commit with which the center had so many.
         num_updates: updates of the center by then.
         timestamp: seconds since the Unix epoch.

@@ -286,7 +286,9 @@ def test_bound_that_belongs_to_the_interval_is_taken(rule, values):
 def test_moving_rate_beyond_one_is_refused_with_both_factors():
     with pytest.raises(ValueError, match=r"learning_rate=0\.5, rho=5\.0"):
         AEASGD(learning_rate=0.5, rho=5.0)
-    with pytest.raises(ValueError, match=r"give one of the two.*alpha=0\.3, learning_rate=0\.1, rho=5\.0"):
+    with pytest.raises(
+        ValueError, match=r"pass only one of the two.*alpha=0\.3, learning_rate=0\.1, rho=5\.0"
+    ):
         AEASGD(alpha=0.3, rho=5.0)
 
 

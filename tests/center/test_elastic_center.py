@@ -45,7 +45,7 @@ def test_the_number_of_workers_in_a_rule_is_that_of_the_shares_that_are_trained_
 
 @pytest.mark.parametrize(
     ("algorithm", "reason"),
-    [(DiLoCo(), "synchronous"), (DyLU(), "period"), (Sequential(), "one worker each")],
+    [(DiLoCo(), "synchronous"), (DyLU(), "period"), (Sequential(), "with one worker")],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_a_rule_that_needs_a_fixed_number_of_workers_is_refused_by_name(algorithm, reason):
@@ -113,7 +113,7 @@ def test_too_few_workers_for_too_long_are_complained_of():
     presence.take(WorkerJoined(2, 0, 0, 0, 0.0), 1001.0)
     presence.take(WorkerLost(2, 30.0, 0.0), 1010.0)
     assert presence.complaint(1110.0) is None
-    assert "1 are there now" in presence.complaint(1111.0)
+    assert "now there are 1" in presence.complaint(1111.0)
     presence.take(ServerRestored([1] * 8, [True] * 7 + [False], 0, 0, 0.0), 1112.0)
     assert presence.complaint(1212.0) is None
     presence.take(WorkerJoined(7, 0, 0, 0, 0.0), 1213.0)  # The only one that is left to train.

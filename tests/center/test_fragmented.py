@@ -230,9 +230,9 @@ def test_a_restored_center_goes_on_with_every_fragment():
 
 def test_settings_with_fragments_say_what_does_not_fit():
     fragments = Fragments((((0, 2),), ((2, 4),)))
-    with pytest.raises(ValueError, match="not by a whole window"):
+    with pytest.raises(ValueError, match="a number of steps, not True"):
         CenterConfig(Parts(4), overlap=True, fragments=fragments)
-    with pytest.raises(ValueError, match="not for ensembles"):
+    with pytest.raises(ValueError, match="ensembles cannot use fragments"):
         CenterConfig(Parts(4), independent=True, fragments=fragments)
     with pytest.raises(ValueError, match="overlap=2"):
         CenterConfig(Parts(4), overlap=2, fragments=fragments)

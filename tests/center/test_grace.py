@@ -201,7 +201,7 @@ def test_an_open_round_is_not_in_a_snapshot_and_its_grace_ends_with_the_server()
     ],
 )
 def test_a_senseless_grace_is_refused(rule, options):
-    with pytest.raises(ValueError, match=r"`grace` must be seconds.*Received: grace="):
+    with pytest.raises(ValueError, match=r"`grace` must be a number of seconds.*Received: grace="):
         CenterConfig(rule, 2, **options)
 
 

@@ -189,7 +189,7 @@ def test_a_center_whose_rule_failed_half_way_is_not_kept():
     center.handle(Join(0))
     with pytest.raises(ZeroDivisionError):
         center.handle(commit(0, 1, 1))
-    with pytest.raises(SnapshotError, match="half applied"):
+    with pytest.raises(SnapshotError, match="applied a part of a message"):
         take_snapshot(center, {})
 
 

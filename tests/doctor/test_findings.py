@@ -49,10 +49,10 @@ def test_a_diagnosis_names_errors_first_and_raises_all_of_them():
         "✗ slots: too few. Lower `num_workers`.",
         "! GPU: shared. Divide them.",
         "✓ Java: version 17",
-        "1 to mend, 1 warnings, 1 in order.",
+        "1 error, 1 warning, 1 check passed.",
     ]
     assert not diagnosis.ok
-    assert diagnosis.to_dict()["findings"][2]["mend"] == "Lower `num_workers`."
+    assert diagnosis.to_dict()["findings"][2]["fix"] == "Lower `num_workers`."
     with pytest.raises(NotReady, match="slots: too few"):
         diagnosis.raise_if_bad()
     Diagnosis((fine, odd)).raise_if_bad()
@@ -103,7 +103,7 @@ def test_disk_and_memory_are_compared_with_all_workers_of_a_machine():
 def test_a_container_needs_overhead_for_its_python_workers():
     (finding,) = executors.check_memory([FACTS], WANTED, STANDALONE | {"master": "yarn", "tasks": "2"})
     assert "`spark.executor.memoryOverhead` of at least 2,048 MiB" in finding.what
-    assert "spark.executor.memoryOverhead=2049m" in finding.mend
+    assert "spark.executor.memoryOverhead=2049m" in finding.fix
     roomy = {"master": "k8s://https://host:6443", "overhead": str(GIB), "tasks": "1"}
     assert levels(executors.check_memory([FACTS], WANTED, roomy)) == ["ok"]
 
@@ -144,7 +144,7 @@ def test_packages_of_the_driver_and_names_of_backends_are_checked(monkeypatch):
     monkeypatch.setattr(driver, "PACKAGES", ("no_such_package",))
     (finding,) = driver.check_packages("jax")
     assert "no_such_package missing in" in finding.what
-    assert finding.mend == "pip install 'distkeras[jax]'"
+    assert finding.fix == "pip install 'distkeras[jax]'"
 
 
 def test_the_address_of_a_master_is_tried_before_spark_is(monkeypatch):
@@ -178,7 +178,9 @@ def test_a_run_directory_is_tried_and_nothing_is_left_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     assert "Expected a folder that this process can write to" in why_not_writable(tmp_path / "file" / "run")
-    assert "Expected an address of which fsspec has a driver" in why_not_writable("nosuch://host/run")
+    assert "Expected an address that fsspec, or Spark's Hadoop in this process, can open" in why_not_writable(
+        "nosuch://host/run"
+    )
 
 
 def test_the_command_starts_without_spark_and_keras():

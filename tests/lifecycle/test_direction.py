@@ -60,7 +60,7 @@ def test_a_metric_knows_better_than_its_name():
     assert mode_of("val_accuracy", [mine]) == "min"
     assert mode_of("val_accuracy_loss", [mine]) == "min"
     assert mode_of("accumulated") is mode_of("precision_error") is mode_of("mean") is None
-    with pytest.raises(ValueError, match=r"Say it by StopWhen\(x\).*Received: no mode for 'val_mean'"):
+    with pytest.raises(ValueError, match=r"Set StopWhen\(x\).*Received: no mode for 'val_mean'"):
         known_mode("val_mean", [], "StopWhen(x)")
 
 

@@ -19,7 +19,7 @@ class Proxy:
         port: where it listens.
         target: port of the page's server.
         streams: whether it passes on answers while they come; else it keeps them to itself until they end.
-        paths: what was asked for, without the prefix.
+        paths: what was requested, without the prefix.
     """
 
     def __init__(self, port: int, target: int) -> None:

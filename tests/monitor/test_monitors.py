@@ -105,7 +105,7 @@ def test_a_monitor_that_fails_warns_once_and_disturbs_nobody(where):
             monitors.write(window(number))
         monitors.end({"reason": "finished"})
     (text,) = texts
-    assert f"The monitor Failing has failed and shows nothing more: OSError: {where} of https" in text
+    assert f"The monitor Failing has failed and gets no more events: OSError: {where} of https" in text
     assert "hunter22" not in text
     assert len(recording.events) == 10
     assert failing.calls <= {"begin": 1, "take": 2, "end": 12}[where]  # None after the error.
@@ -133,7 +133,7 @@ def test_a_monitor_that_exits_warns_too():
         monitors.begin(FACTS)
         monitors.write(window(0))
         monitors.end({"reason": "finished"})
-    assert "Exiting has failed and shows nothing more: SystemExit: 3" in texts[0]
+    assert "Exiting has failed and gets no more events: SystemExit: 3" in texts[0]
 
 
 def test_the_training_does_not_wait_for_a_monitor_that_hangs():
@@ -172,7 +172,7 @@ def test_a_monitor_shows_one_training_at_a_time_and_then_another():
     recording = Recording()
     first, second = Monitors([recording], every=0.001), Monitors([recording], every=0.001)
     first.begin(FACTS)
-    with pytest.warns(RuntimeWarning, match="shows another training"):
+    with pytest.warns(RuntimeWarning, match="is following another training"):
         second.begin(FACTS)
     second.write(window(7))
     second.end({"reason": "finished"})

@@ -39,10 +39,11 @@ HEADER = """# Keras's own tests
 
 <!-- Written by `make keras-suite`. -->
 
-The wheel of Keras has its tests in it. `make keras-suite` runs those of the callbacks and of the trainer,
-unchanged, with `distkeras.fit`, `evaluate` and `predict` in place of the methods of `keras.Model`, with one
-worker on local Spark. Counted are the cases that pass with Keras's own methods and call one of them. There is
-no way back to Keras's own, and each call must have run a Spark job.
+This page shows how many of Keras's own tests pass with `distkeras.fit`, and why the others do not. The
+Keras wheel includes its tests. `make keras-suite` runs the tests of the callbacks and of the trainer,
+unchanged, with one worker on local Spark. `distkeras.fit`, `evaluate` and `predict` replace the methods of
+`keras.Model`. The table counts the cases that pass with Keras's own methods and call one of these three. No
+call falls back to Keras's own method: each call must have run a Spark job.
 
 """
 
@@ -162,7 +163,7 @@ def document(judged: list[Case]) -> str:
         if earlier:
             lines += [
                 "",
-                f"{earlier} of the cases on {backend} ran earlier than the others, with older code.",
+                f"{earlier} of the cases on {backend} were run earlier than the others, with older code.",
             ]
     missing = [backend for backend in BACKENDS if not any(case["backend"] == backend for case in judged)]
     lines += ["", f"Still to be counted: {', '.join(missing)}."] if missing else []

@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_said_and_changes_nothing(tmp_path):
     fresh = keras.callbacks.EarlyStopping(patience=9)
     said = CallbackStates([Stating(), fresh]).set(record)
     assert said == [
-        "Stating begins anew: the run has no state of it",
+        "Stating starts anew: the run has no state for it",
         "the state of ReduceLROnPlateau is not used: there is no such callback",
     ]
     assert (fresh.wait, fresh.best, fresh.patience) == (3, 0.5, 9)

@@ -253,7 +253,7 @@ def test_a_driver_whose_run_was_taken_over_may_not_write(address, model):
 
 def test_a_run_is_gone_on_with_only_if_asked(tmp_path, caplog):
     address = str(tmp_path / "run")
-    with pytest.raises(RunError, match='a run to go on with; "auto" begins one'):
+    with pytest.raises(RunError, match='an existing run to resume; "auto" starts one'):
         Run.open(address, True)
     first = begun(address, resume="auto")
     with pytest.raises(RunError, match=r"did not end, or that still runs: run .*process"):
@@ -467,7 +467,7 @@ def test_events_that_a_full_disk_refuses_follow_whole_once_there_is_room(tmp_pat
     run._folder.fs.makedirs, makedirs = refuse, run._folder.fs.makedirs
     run.write(window(1))
     run.write(window(2))
-    assert caplog.text.count("The events cannot be written, and are tried again") == 1
+    assert caplog.text.count("The events cannot be written; trying again") == 1
     with pytest.raises(OSError, match="No space left"):
         run.epoch(0, {"loss": 1.0})  # A record follows all events before it.
     run._folder.fs.makedirs = makedirs

@@ -81,7 +81,7 @@ def test_what_diverges_in_a_region_ends_the_run():
 
 def test_regions_refuse_what_they_cannot_simulate():
     for rule in (LocalSGD(), DOWNPOUR(None)):
-        with pytest.raises(ValueError, match="asynchronous rule with a `communication_window` in steps"):
+        with pytest.raises(ValueError, match="asynchronous algorithm with a `communication_window` in steps"):
             Regions(PROBLEM, rule, 4)
     with pytest.raises(ValueError, match="the same `Regions`"):
         simulate(HALoS(8), Regions(PROBLEM, DOWNPOUR(1), 4), num_workers=2, num_commits=3, **OPTIONS)

@@ -173,7 +173,7 @@ def test_a_run_needs_an_end_and_kept_centers_a_limit(monkeypatch):
         ({"num_epoch": 0}, "num_epoch=0"),
         ({"num_epoch": None, "num_samples": 0}, "num_samples=0"),
         ({"num_epoch": None, "until": 5.0, "elastic": True}, "needs `num_epoch`"),
-        ({"overlap": True}, "without overlap"),
+        ({"overlap": True}, "cannot be combined with overlap"),
         ({"elastic": True, "rule": CountRounds(5)}, "is synchronous"),
     ):
         rule = options.pop("rule", CountSteps(5))

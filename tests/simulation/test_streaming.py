@@ -188,7 +188,7 @@ def test_a_run_in_fragments_is_recorded_and_replayed(tmp_path):
     [
         (Parts(6, fragments=8), {}, "from 1 to 7"),
         (Parts(1), {}, "at least as many as fragments"),
-        (Parts(6), {"overlap": True}, "not by a whole window"),
+        (Parts(6), {"overlap": True}, "a number of steps, not True"),
         (Parts(6), {"overlap": 3}, "fewer steps"),
         (DOWNPOUR(None), {"overlap": 1}, "in steps"),
         (DOWNPOUR(5), {"overlap": -1}, "fewer steps"),

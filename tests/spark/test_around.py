@@ -211,7 +211,7 @@ def test_an_exception_of_a_callback_ends_the_job_and_leaves_the_last_center(spar
     assert any("state changes" in note for note in raised.value.__notes__)
     for mine, its in zip(trainer.interrupted_model().get_weights(), fails.weights, strict=True):
         np.testing.assert_array_equal(mine, its)
-    with pytest.raises(RuntimeError, match="no center of an interrupted"):
+    with pytest.raises(RuntimeError, match="no snapshot of an interrupted"):
         distkeras.SingleTrainer(small_model()).interrupted_model()
 
 

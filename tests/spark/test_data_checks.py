@@ -315,7 +315,7 @@ def test_rows_that_have_changed_are_said_at_once_with_the_cause_and_the_mend():
     label = Column("y", (), "float32")
     columns = Columns((label,), may_change="the UDF 'chance', which is not deterministic")
     batch = pa.record_batch({"y": [1.0, 2.0]})
-    mend = r"by the UDF 'chance', .* Cache it \(df\.cache\(\)\), checkpoint it"
+    mend = r"because of the UDF 'chance'.* Cache it \(df\.cache\(\)\), checkpoint it"
     with (
         Feed(iter([batch]), columns, batch_size=1, partition=2, num_epoch=1, num_rows=3) as feed,
         pytest.raises(RowsChanged, match=rf"Partition 2 brought 2 rows; 3 were counted .*{mend}"),

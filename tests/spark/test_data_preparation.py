@@ -331,7 +331,7 @@ def test_even_partitions_stay_as_they_are(spark: SparkSession, caplog: pytest.Lo
         result = prepared(numbered(spark, 100, 2), num_workers=2)
     assert partitions_of(result) == {0: list(range(50)), 1: list(range(50, 100))}
     assert result.rows_per_partition == (50, 50)
-    assert "as they come: (50, 50)" in caplog.text
+    assert "in the existing partitions: (50, 50)" in caplog.text
 
 
 def test_partitions_that_differ_by_more_than_a_batch_are_dealt(spark: SparkSession) -> None:

@@ -56,7 +56,7 @@ def test_executors_without_a_package_or_an_answer_are_findings(spark, model, mon
     monkeypatch.undo()
     (finding,) = trainer.check(rows(spark), limit=0.0).errors
     assert "Received: no answer." in finding.what
-    assert "spark.executor.memory=1g" in finding.mend
+    assert "spark.executor.memory=1g" in finding.fix
 
 
 def test_labels_that_differ_between_workers_are_told_before_and_by_the_training(spark, model):

@@ -246,7 +246,7 @@ REFUSED = {
     "loss": ({"loss": "mse"}, TypeError, r"give the loss to `model.compile`"),
     "num_epoch": ({"num_epoch": 3}, TypeError, "give `epochs`"),
     "unknown": ({"epoch": 3}, TypeError, "`fit` has no argument `epoch`"),
-    "both sizes": ({"batch_size": 8, "global_batch_size": 8}, ValueError, "of one worker, or"),
+    "both sizes": ({"batch_size": 8, "global_batch_size": 8}, ValueError, "of all workers together"),
     "uneven": ({"global_batch_size": 9}, ValueError, "can share equally, such as 10"),
     "epochs": ({"epochs": -1}, ValueError, "an integer from 0"),
     "verbose": ({"verbose": 3}, ValueError, '0, 1, 2 or "auto"'),

@@ -57,7 +57,7 @@ def test_a_schedule_follows_the_steps_of_all_workers_or_of_each(spark, steps, mo
     ) == moves
     assert int(trained.optimizer.iterations) == 8
     assert type(trained.optimizer._learning_rate).__name__ == "PiecewiseConstantDecay"
-    with pytest.raises(ValueError, match=r"That of a schedule.*Received: learning_rate=0.5"):
+    with pytest.raises(ValueError, match=r"The rate of a schedule.*Received: learning_rate=0.5"):
         watches[0].order(learning_rate=0.5)
 
 

@@ -131,9 +131,9 @@ def test_a_store_that_refuses_checkpoints_warns_once_and_the_end_reports_the_las
 
     monkeypatch.setattr(CheckpointFolder, "add", refuse)
     made = trainer(num_epoch=3)
-    with pytest.warns(RuntimeWarning, match="The training goes on") as warned:
+    with pytest.warns(RuntimeWarning, match="The training continues") as warned:
         expected = made.train(data, run=tmp_path / "a")
-    assert len([each for each in warned if "The training goes on" in str(each.message)]) == 1
+    assert len([each for each in warned if "The training continues" in str(each.message)]) == 1
     texts = [f"the checkpoint of epoch {epoch} could not be written" for epoch in (0, 1)]
     failed = [event.error for event in load_run(tmp_path / "a").events() if isinstance(event, WriteFailed)]
     assert list(made.result.failures) == failed
@@ -141,7 +141,7 @@ def test_a_store_that_refuses_checkpoints_warns_once_and_the_end_reports_the_las
     assert list(made.result.checkpoints) == [2]
     refused.add(2)
     with (
-        pytest.warns(RuntimeWarning, match="The training goes on"),
+        pytest.warns(RuntimeWarning, match="The training continues"),
         pytest.raises(OSError, match="not complete: the checkpoint of epoch 2 could not be written"),
     ):
         made.train(data, run=tmp_path / "b")
@@ -195,7 +195,7 @@ def test_a_run_that_has_ended_by_itself_is_over_until_more_is_asked(data, tmp_pa
         each.iteration for each in first.get_history()
     ]
     assert len(load_run(tmp_path).facts["sessions"]) == 1
-    assert caplog.text.count("To go on, give more epochs or resume=True") == 2
+    assert caplog.text.count("To continue, ask for more epochs or pass resume=True") == 2
     on = trainer()
     on.train(data, shuffle=True, callbacks=callbacks(), run=tmp_path, resume=True)
     assert (on.result.reason, on.get_history().epoch) == ("finished", [0, 1, 2, 3])

@@ -187,7 +187,7 @@ def test_servers_without_a_word_of_their_driver_end_and_leave_their_slots(spark,
         ServerTasks(
             spark, parts_of(), np.zeros(3000, np.float32), folder, Direct(folder), abandoned=0.5
         ) as servers,
-        pytest.raises(ServerFailed, match=r"The driver has asked nothing for \d s"),
+        pytest.raises(ServerFailed, match=r"The driver has sent no request for \d s"),
     ):
         wait_until_lost(servers)
     assert server_processes() == []

@@ -69,7 +69,7 @@ print(distkeras.__file__, distkeras.__version__)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     refused, found = done.stdout.splitlines()
-    assert "Received: distkeras 0.0.9 with other code, in " + str(old) in refused
+    assert "Received: distkeras 0.0.9 with different code, in " + str(old) in refused
     assert found == f"{path}/distkeras/__init__.py {distkeras.__version__}"
 
 
@@ -87,7 +87,7 @@ def test_executors_with_another_distkeras_are_refused_where_it_may_not_be_sent(s
     monkeypatch.setattr(probe, "own_digest", lambda: "of-another-one")
     spark.conf.set("spark.distkeras.ship", "false")
     try:
-        with pytest.raises(ExecutorsNotReady, match=r"Received: distkeras \S+ with other code.*ship=false"):
+        with pytest.raises(ExecutorsNotReady, match=r"distkeras \S+ with different code.*ship=false"):
             check_python(spark, "jax")
         spark.conf.set("spark.distkeras.ship", "maybe")
         with pytest.raises(ValueError, match=r"true or false\. Received: spark\.distkeras\.ship=maybe"):

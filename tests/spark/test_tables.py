@@ -139,7 +139,7 @@ def test_rows_in_memory_reach_the_workers_evenly_without_a_shuffle(spark, caplog
     ):
         specs = {"inputs": (TensorSpec("in", (2000,)),), "outputs": (TensorSpec("out", (1,)),)}
         prepared = prepare(frame, roles, **specs, loss="mse", num_workers=num_workers, batch_size=1)
-        assert "as they come" in caplog.text
+        assert "in the existing partitions" in caplog.text
         assert prepared.rows_per_partition in {(1001,), (500, 501), (501, 500)}
         if num_workers == 1:
             label = prepared.columns.labels[0].name
@@ -167,7 +167,7 @@ def test_a_local_session_is_made_where_there_is_none_and_said(spark, monkeypatch
     monkeypatch.setattr(tables, "local_session", lambda: spark)
     with caplog.at_level(logging.INFO, "distkeras.cluster"), as_frame((X, Y), ROLES, 1) as (frame, _):
         assert frame.count() == 6
-    assert "There is no Spark session: a local one is made" in caplog.text
+    assert "There is no Spark session. Creating a local one" in caplog.text
 
 
 def test_a_thread_without_an_active_session_takes_the_one_that_there_is_as_it_is(spark):

@@ -87,7 +87,7 @@ def test_a_py_dataset_is_written_out_once_with_its_weights(tmp_path, caplog):
     for name, expected in (("x", X), ("y", Y), ("sample_weight", W)):
         np.testing.assert_array_equal(rows[name], expected)
     assert (data.num_rows, data.batch_size, data.in_order) == (10, 4, False)
-    assert "written out once" in caplog.text
+    assert "The dataset was written once" in caplog.text
     assert "differ in size" not in caplog.text  # The last one may be smaller.
 
 
@@ -129,7 +129,7 @@ def test_rows_of_matrices_and_sequences_of_different_lengths_are_written(tmp_pat
 
 
 def test_data_without_an_end_is_refused_by_name(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="`steps_per_epoch` with a dataset without an end"):
+    with pytest.raises(ValueError, match="`steps_per_epoch` with an endless dataset"):
         data_of(Three(None), folder=tmp_path)
     monkeypatch.setattr(written, "MOST_BATCHES", 7)
 
@@ -137,7 +137,7 @@ def test_data_without_an_end_is_refused_by_name(tmp_path, monkeypatch):
         while True:
             yield X, Y
 
-    with pytest.raises(ValueError, match=r"a dataset with an end.*7 minibatches so far"):
+    with pytest.raises(ValueError, match=r"a finite dataset.*7 minibatches so far"):
         data_of(endless(), folder=tmp_path)
     with pytest.raises(ValueError, match="at least one minibatch"):
         data_of(Three(), folder=tmp_path, steps=0)

@@ -21,7 +21,7 @@ def model(num_layers=3):
         ({"fragments": 4}, "from 1 to 3.*layers"),
         ({"fragments": 0}, "fragments"),
         ({"fragments": 2, "num_parameter_servers": 2}, "one parameter server"),
-        ({"fragments": 2, "overlap": True}, "not by a whole window"),
+        ({"fragments": 2, "overlap": True}, "a number of steps, not True"),
         ({"fragments": 2, "overlap": 3}, "fewer steps"),
         ({"fragments": 2, "communication_window": None}, "in steps"),
         ({"fragments": 2, "communication_window": 1}, "at least as many as fragments"),

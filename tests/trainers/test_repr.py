@@ -86,5 +86,5 @@ def test_the_result_of_a_simulation_shows_its_losses_and_no_arrays():
 def test_a_diagnosis_is_shown_as_a_person_reads_it():
     assert repr(Diagnosis((Finding("error", "Java", "none.", "Install it."),))).splitlines() == [
         "✗ Java: none. Install it.",
-        "1 to mend, 0 warnings, 0 in order.",
+        "1 error, 0 warnings, 0 checks passed.",
     ]

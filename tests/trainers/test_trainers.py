@@ -70,7 +70,7 @@ def test_a_global_batch_size_is_shared_by_the_workers_that_train_at_once():
     assert size(min_workers=1, max_workers=2, global_batch_size=32) == 16
     with pytest.raises(ValueError, match="4 workers can share equally, such as 12"):
         size(num_workers=4, global_batch_size=10)
-    with pytest.raises(ValueError, match="of one worker, or `global_batch_size`"):
+    with pytest.raises(ValueError, match="of all workers together"):
         size(batch_size=8, global_batch_size=16)
     with pytest.raises(ValueError, match="train alone: give `batch_size`"):
         size(distkeras.EnsembleTrainer, num_ensembles=2, global_batch_size=16)
@@ -166,7 +166,7 @@ def test_parameters_in_the_unstable_region_are_warned_of():
 
 
 def test_sparseloco_without_a_codec_is_warned_of():
-    with pytest.warns(UserWarning, match="SparseLoCo lets fade.*compression=None"):
+    with pytest.warns(UserWarning, match="SparseLoCo decays what.*compression=None"):
         distkeras.SparseLoCo(model(), keras.optimizers.SGD(0.1), "mse")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -122,7 +122,7 @@ def test_an_elastic_training_begins_with_its_least_and_never_has_more_than_its_m
         assert first.call(MayJoin(0)).reason == "1 of 2 workers are there"
         assert isinstance(second.call(MayJoin(5)), Place)
         assert isinstance(first.call(MayJoin(0)), Place)
-        assert third.call(MayJoin(2)).reason == "2 workers train, the most that may"
+        assert third.call(MayJoin(2)).reason == "2 workers train, which is the maximum"
         second.end()  # Its executor is gone.
         wait_until(lambda: isinstance(third.call(MayJoin(2)), Place))
 

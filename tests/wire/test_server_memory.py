@@ -61,7 +61,7 @@ def test_messages_of_fragments_have_their_size_and_the_rest_that_of_the_center()
     whole, fragmented = (
         memory_needed(CenterConfig(rule, 16, fragments=each), SIZE) for each in (None, parts)
     )
-    messages = "messages of a round, or that wait for their turn"
+    messages = "messages of a round, or waiting for their turn"
     assert (whole[messages], fragmented[messages]) == (16 * VECTOR, 12 * VECTOR)
     assert fragmented["the center"] == VECTOR
 

@@ -1,4 +1,4 @@
-"""Memory for vectors on their way: bounded, lent in turn, and taken back from who stands still."""
+"""Memory for vectors in transit: bounded, lent in turn, and taken back from who stands still."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class DyLU(DelayedNesterov):
         super().__post_init__()
         if self.communication_window is None:
             raise ValueError(
-                "`communication_window` of DyLU must be a number of minibatch steps, which slower workers "
-                "train a part of. Received: communication_window=None"
+                "`communication_window` of DyLU must be a number of minibatch steps: slower workers train "
+                "a fraction of it. Received: communication_window=None"
             )
 
     def window(self, worker: int, speeds: Mapping[int, float]) -> int | None:

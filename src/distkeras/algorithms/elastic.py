@@ -39,8 +39,9 @@ class Elastic(Algorithm):
             )
         if self.alpha is not None and self.alpha != alpha:
             raise ValueError(
-                f"`rho` of {self.name} is another way to give `alpha = learning_rate * rho`: give one of the "
-                f"two. Received: alpha={self.alpha!r}, learning_rate={self.learning_rate!r}, rho={self.rho!r}"
+                f"`rho` of {self.name} is another way to set `alpha = learning_rate * rho`: pass only one of "
+                f"the two. Received: alpha={self.alpha!r}, learning_rate={self.learning_rate!r}, "
+                f"rho={self.rho!r}"
             )
         object.__setattr__(self, "alpha", alpha)
 

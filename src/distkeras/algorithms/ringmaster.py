@@ -56,8 +56,8 @@ class Ringmaster(Algorithm):
         fits = all(given) and self.delay_threshold is None and self.communication_window == 1
         if any(given) and not fits:
             raise ValueError(
-                "`variance` and `accuracy` of Ringmaster together give the threshold of windows of one step. "
-                f"Give both, `communication_window=1`, and no `delay_threshold`. Received: {self!r}"
+                "`variance` and `accuracy` of Ringmaster together determine the threshold for windows of one "
+                f"step. Pass both, `communication_window=1`, and no `delay_threshold`. Received: {self!r}"
             )
         if not isinstance(self.stop, bool) or (self.stop and self.communication_window is None):
             raise ValueError(

@@ -59,7 +59,7 @@ class BadUpdates:
         if not math.isfinite(norm):
             return "the message holds NaN or infinity"
         if norm >= LARGEST_NORM:
-            return f"the norm of the message is {norm:.4g}, whose square is more than float32 can hold"
+            return f"the norm of the message is {norm:.4g}, and its square exceeds the range of float32"
         if self.max_norm is not None and norm > self.max_norm:
             return f"the norm of the message is {norm:.4g}, which is more than max_norm={self.max_norm:g}"
         return None

@@ -210,7 +210,8 @@ class Center:
         """Return a copy of the center and its ledger. Open rounds and the workers' copies are not saved.
 
         Raises:
-            SnapshotError: the center is not finite, or the algorithm failed with a message half applied.
+            SnapshotError: the center is not finite, or the algorithm failed after it had applied a part of a
+                message.
         """
         if self.finite.failure is not None:
             raise SnapshotError(self.finite.failure)

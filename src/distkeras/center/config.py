@@ -91,7 +91,8 @@ class CenterConfig:
         number = isinstance(grace, int | float) and not isinstance(grace, bool)
         if not number or not 0 <= grace < math.inf or (grace and self.quorum is None):
             raise ValueError(
-                "`grace` must be seconds, at least 0 and finite, and needs a `quorum`: without one, a round "
+                "`grace` must be a number of seconds, at least 0 and finite, and needs a `quorum`: without "
+                "one, a round "
                 f"waits for every live worker. Received: grace={grace!r}, quorum={self.quorum}"
             )
 
@@ -101,7 +102,8 @@ class CenterConfig:
         window, overlap = self.algorithm.communication_window, self.overlap
         if count > 1 and (overlap is True or self.independent):
             raise ValueError(
-                "Fragments overlap by a number of steps, not by a whole window, and are not for ensembles. "
+                "With fragments, `overlap` must be a number of steps, not True; ensembles cannot use "
+                "fragments. "
                 f"Received: overlap={overlap!r}, independent={self.independent!r}, fragments={count}"
             )
         steps = 0 if window is None else window // count
@@ -137,7 +139,7 @@ class CenterConfig:
                 )
         if self.until is not None and (self.num_fragments > 1 or self.overlap):
             raise ValueError(
-                "Answers can only be held back where workers wait for them, without fragments and overlap. "
+                "Answers can be held back only if workers wait for them: without fragments and overlap. "
                 f"Received: until={self.until}, overlap={self.overlap!r}, fragments={self.num_fragments}"
             )
 

@@ -49,17 +49,17 @@ def check_elastic(algorithm: Algorithm) -> None:
     """Raise ValueError if an algorithm needs a fixed number of workers."""
     if algorithm.synchronous:
         raise ValueError(
-            f"{algorithm.name} is synchronous: a round needs every worker. Workers come and go with "
-            "asynchronous algorithms, such as DOWNPOUR, ADAG, DynSGD or AEASGD. "
+            f"{algorithm.name} is synchronous: a round needs every worker. Elastic training needs "
+            "an asynchronous algorithm, such as DOWNPOUR, ADAG, DynSGD or AEASGD. "
             f"Received: algorithm={algorithm!r} with `max_workers`"
         )
     if isinstance(algorithm, Sequential):
         raise ValueError(
-            f"{algorithm.name} is for models with one worker each. Workers come and go where several train "
-            f"one model. Received: algorithm={algorithm!r} with `max_workers`"
+            f"{algorithm.name} trains each model with one worker. Elastic training needs several workers "
+            f"for one model. Received: algorithm={algorithm!r} with `max_workers`"
         )
     if getattr(algorithm, "period", 1) is None:
         raise ValueError(
-            f"The `period` of {algorithm.name} is by default the number of workers, which may change in the "
-            f"middle of it. Give it a number. Received: algorithm={algorithm!r} with `max_workers`"
+            f"The `period` of {algorithm.name} is by default the number of workers, which may change within "
+            f"a period. Set it to a number. Received: algorithm={algorithm!r} with `max_workers`"
         )

@@ -127,7 +127,9 @@ class Fragmented(Outer):
                 answers = [member.handle(request) for member in self.members]
                 return answers[0]
             case Keep():
-                raise ProtocolError("Expected a center without fragments: these are never at one moment.")
+                raise ProtocolError(
+                    "Expected a center without fragments: its fragments are never from the same moment."
+                )
             case Poll():
                 return [(DRIVER, self.event_log.read(request.since))]
             case _:

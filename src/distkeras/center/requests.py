@@ -139,7 +139,7 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """The driver, which trains nothing, asks for the center, or for a copy that a `Keep` has asked for.
+    """The driver, which trains nothing, asks for the center, or for a copy that a `Keep` has requested.
 
     Attributes:
         member: in an ensemble, the member whose center it is.

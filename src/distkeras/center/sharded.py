@@ -102,7 +102,7 @@ class Sharded:
             SnapshotError: the algorithm failed between two shards, so this center must not be restored.
         """
         if self._torn:
-            raise SnapshotError("the algorithm failed with a message half applied")
+            raise SnapshotError("the algorithm failed after it had applied a part of a message")
         return self._vector.copy(), _copied(self._states())
 
     def restore(self, vector: Vector, states: list[State]) -> None:

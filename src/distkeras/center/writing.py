@@ -31,7 +31,9 @@ def write(
         return Refused("the center to write holds NaN or infinity")
     live = {worker for worker, each in records.items() if each.joined and not each.left and not each.lost}
     if not request.allowed and (training := sorted(live - holding.workers)):
-        return Refused(f"the workers {training} train: a center is written while all of them are held back")
+        return Refused(
+            f"the workers {training} are training: the center can be written only while all workers wait"
+        )
     vector.write(decisions.read(), request.center)
 
     def joined(worker: int) -> Vector:

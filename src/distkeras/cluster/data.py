@@ -156,7 +156,7 @@ def prepare(
     skew = None
     if not (shuffle or barrier) and partitions.is_even(counts, num_workers, batch_size):
         shares = tuple(counts[index] for index in range(num_workers))
-        LOGGER.info("%d rows in the partitions as they come: %s", num_rows, shares)
+        LOGGER.info("%d rows in the existing partitions: %s", num_rows, shares)
         skew = skew_of_labels
     else:
         frame, shares = partitions.repartition(
@@ -221,9 +221,10 @@ def _under_generated_names(frame: DataFrame, uses: list[Use]) -> tuple[DataFrame
 
 def _warn_of_rows_that_change(cause: str) -> None:
     warnings.warn(
-        f"The rows may change from one evaluation of the plan to the next: it has {cause}. The plan is "
+        f"The rows may differ from one evaluation of the plan to the next, because it has {cause}. The plan "
+        "is "
         "evaluated to count and check the rows, to train, and again if a worker is lost. Cache it "
-        "(df.cache()), checkpoint it (df.checkpoint()), or write it out, and train on that.",
+        "(df.cache()), checkpoint it (df.checkpoint()), or write it to files, and train on the result.",
         RowsMayChange,
         stacklevel=levels_to_user(),
     )
@@ -232,7 +233,7 @@ def _warn_of_rows_that_change(cause: str) -> None:
 def _warn_of_not_finite(source: Source, own: Facts) -> None:
     warnings.warn(
         f"Column {source.name!r} has NaN or infinity, or a number too large for the model's type, in "
-        f"{own.faults['not finite']}. The model gets them, as it does from Keras.",
+        f"{own.faults['not finite']}. They reach the model, as in Keras.",
         UserWarning,
         stacklevel=levels_to_user(),
     )
@@ -289,7 +290,7 @@ def _examine_closely(frame: DataFrame, faulty: Mapping[int, tuple[Source, Use]])
         for place, (source, use) in faulty.items()
         for name, answer in questions(source, use.expected, closely=True).items()
     ]
-    with described(frame.sparkSession, "finds the faults of the rows"):
+    with described(frame.sparkSession, "locates the invalid rows"):
         rows = numbered.groupBy(F.spark_partition_id().alias("partition")).agg(*aggregates).collect()
     return {row["partition"]: row for row in rows}
 

@@ -107,14 +107,14 @@ class Deadlines:
         if self._first is None and now - self._started > give_up:
             raise WorkerError(
                 f"No worker had started after {give_up:.0f} s.{self._spark_says(sorted(self.training))} See "
-                "the Spark UI for the cause; ServerOptions(give_up=...) allows for more time."
+                "the Spark UI for the cause; ServerOptions(give_up=...) sets this limit."
             )
         for worker, since in self._silent.items():
             if now - since > give_up:
                 raise WorkerError(
                     f"Worker {worker} sent no heartbeat for {now - since:.0f} s, and Spark did not "
                     "replace it: its process hangs, or its machine cannot reach the parameter server."
-                    f"{self._spark_says([worker])} ServerOptions(give_up=...) allows for more time."
+                    f"{self._spark_says([worker])} ServerOptions(give_up=...) sets this limit."
                 )
         if self._first is not None and (unheard := self.training - self._joined):
             self._check_first_words(sorted(unheard), now, self._first)
@@ -170,7 +170,7 @@ class Deadlines:
 
 _ADVICE = (
     " Its Python process did not start, hangs, or cannot reach the parameter server: see the standard error "
-    "of its executor. ServerOptions(start=...) allows for more time, for rows that take longer to arrive."
+    "of its executor. Raise ServerOptions(start=...) if the rows take longer to arrive."
 )
 
 

@@ -137,7 +137,7 @@ def check_package(digest: str) -> None:
         return
     version, found, folder = package_here()
     if found != digest:
-        what = f"distkeras {version} with other code, in {folder}" if found else "no distkeras"
+        what = f"distkeras {version} with different code, in {folder}" if found else "no distkeras"
         raise RuntimeError(
             f"Expected the driver's distkeras in this Python worker ({sys.executable} on {platform.node()}). "
             f"Received: {what}. Install the same version on the executors, or let the driver send its own: "

@@ -85,7 +85,7 @@ def told_of(labels: Mapping[str, Source], rows: Sequence[Row]) -> str | None:
     return (
         f"The workers' partitions have different labels: {skew:.0%} of the variance of column {name!r} lies "
         "between them. Asynchronous training then favours the labels of fast workers, and workers drift "
-        "apart within long windows. train(..., shuffle=True) gives every worker rows of all kinds. If rows "
-        "must stay where they are, RescaledASGD, RingleaderASGD and synchronous algorithms count each worker "
-        "alike."
+        "apart within long windows. train(..., shuffle=True) gives every worker a random part of the rows. "
+        "If rows must stay where they are, use RescaledASGD, RingleaderASGD or a synchronous algorithm: they "
+        "give all workers equal influence."
     )

@@ -56,7 +56,7 @@ def padding_for(
     if label and spec.shape is not None and len(spec.shape) < 2:
         raise ValueError(
             f"Column {source.name!r} has labels of {shortest} to {longest} values, and output {spec.name!r} "
-            f"has shape {spec.shape} per row: its loss takes the mean of the row, and padding "
+            f"has shape {spec.shape} per row: the loss is a mean over the row, so padding "
             "would count. Expected an output with an axis of steps and one of values, such as (None, 1). "
             f"Received: pad_to={feeding.pad_to!r}"
         )

@@ -140,7 +140,7 @@ class Placed:
     """
 
     where: Literal["driver", "executors"] = "driver"
-    reason: str = "as it was given"
+    reason: str = "as requested"
 
     def __str__(self) -> str:
         where = "beside the driver" if self.where == "driver" else "on executors"

@@ -78,17 +78,18 @@ class Placing:
         if is_local(self.spark):
             return self.beside_driver(), Placed("driver", "all workers run on its machine")
         if is_remote() and self.setup.options.host is None and shared is not None:
-            return self.on_executors(shared), Placed("executors", "Spark Connect knows no way to the driver")
+            return self.on_executors(shared), Placed(
+                "executors", "the driver's address is not known to Spark Connect"
+            )
         try:
             return self.beside_driver(), Placed("driver", "the executors reach it")
         except ServerUnreachable as unreachable:
             faults = unreachable.faults
         if shared is None:
             raise NotShared(
-                "The executors cannot reach the parameter servers beside the driver, and for servers on "
-                "executors there is no shared folder: open the ports (see ServerOptions), or give a run "
-                "directory or Placement('auto', shared=...) that all executors reach. Received: "
-                + " ".join(faults[:3])
+                "The executors cannot reach the parameter servers beside the driver, and servers on "
+                "executors need a shared folder. Open the ports (see ServerOptions), or pass a run directory "
+                "or Placement('auto', shared=...) that all executors reach. Received: " + " ".join(faults[:3])
             )
         # The host, if there is one, is that of the servers beside the driver.
         options = replace(self.setup.options, host=None, bind=None)
@@ -166,8 +167,7 @@ def check_reached(spark: SparkSession, servers: ServerTasks, num_tasks: int) -> 
     if faults := unreached(spark, servers.addresses, num_tasks):
         raise ServerUnreachable(
             faults,
-            "Open the ports between the executors' machines; ServerOptions(ports=(40123, 40124)) keeps them "
-            "the same.",
+            "Open the ports between the executors' machines; ServerOptions(ports=(40123, 40124)) fixes them.",
         )
 
 
@@ -181,7 +181,7 @@ def check_options(options: ServerOptions) -> None:
         value = getattr(options, name)
         if value is not None:
             raise ValueError(
-                f"`ServerOptions({name}=...)` is about the driver's machine, and the parameter servers run "
+                f"`ServerOptions({name}=...)` concerns the driver's machine, but the parameter servers run "
                 'on executors. Leave it out, or set server_placement="driver". '
                 f"Received: {name}={value!r}"
             )

@@ -53,6 +53,6 @@ class Presence:
             return None
         return (
             f"Expected `min_workers={self._least}` or more workers. For {now - self._few_since:.0f} s there "
-            f"have been fewer; {len(self._training)} are there now. See the Spark UI for executors that were "
-            "lost or never came. Lower `min_workers`, or let ServerOptions(give_up=...) allow for more time."
+            f"have been fewer; now there are {len(self._training)}. See the Spark UI for executors that were "
+            "lost or never started. Lower `min_workers`, or raise ServerOptions(give_up=...)."
         )

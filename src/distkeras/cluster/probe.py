@@ -75,7 +75,7 @@ def check_executors(
                 raise ExecutorsNotReady(
                     f"Expected {num_workers} short tasks to import Keras on the executors within "
                     f"{limit:.0f} s. Received: no answer. See the Spark UI for the cause; "
-                    "ServerOptions(give_up=...) allows for more time."
+                    "ServerOptions(give_up=...) sets this limit."
                 )
             _ready[key] = num_workers
 
@@ -104,7 +104,7 @@ def check_python(spark: SparkSession, backend: str, limit: float | None = None) 
                 raise ExecutorsNotReady(
                     f"Expected a short task to run on an executor within {limit:.0f} s. Received: no answer. "
                     "Spark has started no executor, or all are busy: see its web page. "
-                    "ServerOptions(give_up=...) allows for more time."
+                    "ServerOptions(give_up=...) sets this limit."
                 )
             _ready[key] = 0
 
@@ -185,7 +185,7 @@ def ask(
     def answered(_: int) -> tuple[str]:
         return (answer(question),)
 
-    what = "asks the executors for their Python" if prepare is None else "lets the executors import Keras"
+    what = "checks the executors' Python" if prepare is None else "imports Keras on the executors"
     stage = Stage(short_tasks(spark, answered, "facts string", num_tasks), what)
     try:
         rows = stage.result(min(limit, threading.TIMEOUT_MAX)) or []
@@ -252,7 +252,7 @@ def _package(facts: ExecutorFacts) -> str:
     if not digest:
         return f"no distkeras in {facts.python}"
     same = version == distkeras.__version__
-    return f"distkeras {version}{' with other code' if same else ''} in {folder}"
+    return f"distkeras {version}{' with different code' if same else ''} in {folder}"
 
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"

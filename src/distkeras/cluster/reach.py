@@ -58,9 +58,9 @@ class ServerUnreachable(ConnectionError):
 
 
 _MEND = (
-    "Open the port between the machines; ServerOptions(ports=(40123,)) keeps it the same. If executors know "
+    "Open the port between the machines; ServerOptions(ports=(40123,)) fixes it. If executors know "
     "this machine by another name or address, such as behind a NAT, set ServerOptions(host=..., bind=...). "
-    'With server_placement="executors" nothing has to reach it.'
+    'With server_placement="executors" executors need not reach it.'
 )
 
 
@@ -95,8 +95,8 @@ def check_reachable(
             return
         if time.monotonic() > deadline:
             logger.warning(
-                "Within %.0f s no task ran on %s: it is not known whether workers there reach the parameter "
-                "servers.",
+                "Within %.0f s no task ran on %s: it is not known whether workers there can reach the "
+                "parameter servers.",
                 limit,
                 ", ".join(missing) if missing else "any executor",
             )
@@ -114,7 +114,7 @@ def known_executors(spark: SparkSession) -> set[str]:
 def _ask(spark: SparkSession, addresses: Sequence[Address], num_tasks: int, limit: float) -> list[Any]:
     attempts = connector([(each.host, each.port) for each in addresses], CONNECT_SECONDS)
     tasks = short_tasks(spark, _asker(attempts), ANSWER, num_tasks)
-    return Stage(tasks, "tries the way from executors to the parameter servers").result(limit) or []
+    return Stage(tasks, "tests the connections to the parameter servers").result(limit) or []
 
 
 def _refuse_faults(rows: Sequence[Any], addresses: Sequence[Address]) -> None:

@@ -23,7 +23,7 @@ def unreached(spark: SparkSession, addresses: Sequence[ServerAddress], num_tasks
         addresses: the servers.
         num_tasks: number of tasks that try.
     """
-    what = "tries the way from executors to the parameter servers"
+    what = "tests the connections to the parameter servers"
     tried = in_tasks(spark, what, _trying(tuple(addresses)), num_tasks)
     return list(dict.fromkeys(fault for faults in tried for fault in faults))
 

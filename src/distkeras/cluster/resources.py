@@ -92,8 +92,8 @@ class Resources:
         asked = [name for name in EXECUTORS if getattr(self, name) is not None]
         if asked and not is_dynamic(spark):
             raise ValueError(
-                f"{', '.join(f'`{name}`' for name in asked)} ask for executors of their own, which Spark "
-                f"starts for a stage only with {DYNAMIC}=true. Set it when you create the session, or leave "
+                f"{', '.join(f'`{name}`' for name in asked)} request executors, which Spark starts for a "
+                f"stage only with {DYNAMIC}=true. Set it when you create the session, or leave "
                 f"these out. Received: {DYNAMIC}={spark.conf.get(DYNAMIC, 'false')}"
             )
 

@@ -91,10 +91,10 @@ class Interrupted:
             named = "; ".join(differences[:MAX_DIFFERENCES])
             more = f"; and {len(differences) - MAX_DIFFERENCES} more" * (len(differences) > MAX_DIFFERENCES)
             raise ValueError(
-                "A training can only be resumed with its own data and settings, except for more epochs "
-                "and other learning rates; and, from a checkpoint of a run, for another number of workers if "
-                "the rule keeps no state on the server. Otherwise start a new training, with another address "
-                f"for snapshots. Received: {named}{more}"
+                "A training can be resumed only with the same data and settings. You may change the "
+                "number of epochs and the learning rates and, from a checkpoint of a run, the number of "
+                "workers if the algorithm keeps no state on the server. For other changes, start a new "
+                f"training with another address for snapshots. Received: {named}{more}"
             )
         return Changes(tuple(said), bool(rates), bool(workers))
 
@@ -198,7 +198,7 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
     if options.record is not None and not resume and (found := records_in(options.record)):
         raise ValueError(
             "Expected a folder for `record` without a record: each training needs its own. Resume that "
-            f"training by train(..., resume=True), or give another folder. Received: {found[0]}"
+            f"training with train(..., resume=True), or pass another folder. Received: {found[0]}"
         )
     if snapshots is None or snapshots.address is None:
         if resume:
@@ -223,7 +223,7 @@ def find_interrupted(options: ServerOptions, resume: bool) -> Interrupted | None
     if holder is not None if facts is None else not facts["finished"]:
         raise ValueError(
             f"{shown} holds snapshots of a training that did not end{_by(holder)}. Resume it "
-            "by train(..., resume=True), remove the folder, or give another address. Received: resume=False"
+            "with train(..., resume=True), remove the folder, or use another address. Received: resume=False"
         )
     with hidden_in_errors(snapshots.address, snapshots.storage_options):
         store.clear()

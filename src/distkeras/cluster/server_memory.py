@@ -54,8 +54,8 @@ def memory_needed(
         "the algorithm's state": state,
         "the copy for a snapshot": centers * vector + state if snapshots else 0,
         "writing a snapshot": min(WRITING_BYTES, vector) if snapshots else 0,
-        "vectors on their way": STAGING_BYTES + vector,
-        "messages of a round, or that wait for their turn": workers * part if waits else 0,
+        "vectors in transit": STAGING_BYTES + vector,
+        "messages of a round, or waiting for their turn": workers * part if waits else 0,
         "the mean message of a round": part if config.algorithm.synchronous else 0,
         "the fragments for a worker that joins": vector if config.fragments is not None else 0,
         "the center for workers that join": workers * vector if follows else 0,
@@ -82,8 +82,8 @@ def check_memory(memory: int, need: dict[str, int]) -> None:
     listed = ", ".join(f"{purpose} {_mib(count)}" for purpose, count in need.items())
     raise ValueError(
         f"A parameter server of this training may need {_mib(total)}, which is more than "
-        f"`ServerOptions(memory=...)` allows: {listed}. Allow more, use more parameter servers, or what "
-        "needs less of the largest part (docs/faults.md, The server's memory). Received: "
+        f"`ServerOptions(memory=...)` allows: {listed}. Raise the limit, use more parameter servers, or "
+        "reduce the largest part (docs/faults.md, The server's memory). Received: "
         f"memory={memory} ({_mib(memory)})"
     )
 

@@ -168,6 +168,6 @@ class _Serving:
         silence = time.monotonic() - self._heard
         if silence > self._task.abandoned:
             raise _Abandoned(
-                f"The driver has asked nothing for {silence:.0f} s, and the parameter server ends after its "
-                "last snapshot. Placement(abandoned=...) allows for more time."
+                f"The driver has sent no request for {silence:.0f} s. The parameter server writes its last "
+                "snapshot and ends. Placement(abandoned=...) sets this limit."
             )

@@ -208,7 +208,7 @@ class ServerTasks:
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"Parameter server {index} was not up after {self._options.give_up:.0f} s. "
-                    "See the Spark UI for the cause; ServerOptions(give_up=...) allows for more time."
+                    "See the Spark UI for the cause; ServerOptions(give_up=...) sets this limit."
                 )
             time.sleep(LOOK_SECONDS)
         with line.lock:

@@ -73,4 +73,4 @@ def _import_ahead(session: SparkSession, backend: str) -> None:
         check_executors(session, backend, threads, slots, sharing=sharing)
     except Exception as error:
         # Training checks again, and raises: an error in this thread would not be seen.
-        logger.info("The Python workers could not be made ready ahead: %s", error)
+        logger.info("The Python workers could not be started in advance: %s", error)

@@ -189,20 +189,20 @@ def find_access(spark: SparkSession, folder: SharedFolder, num_tasks: int) -> Ac
         except ERRORS as error:
             raise NotShared(_text(folder, f"on an executor: {type(error).__name__}: {error}")) from error
         here = by_driver and sees_driver and check.read("executor") is not None
-        where = in_tasks(spark, "looks for the shared folder", _looking(check), num_tasks)
+        where = in_tasks(spark, "checks the shared folder", _looking(check), num_tasks)
         courier.do(check.remove)
     finally:
         if by_driver:
             check.remove()
     if blind := sorted({host for host, sees in where if not sees}):
-        raise NotShared(_text(folder, f"what one executor has written is not there on {', '.join(blind)}"))
+        raise NotShared(_text(folder, f"a file of one executor is missing on {', '.join(blind)}"))
     return Direct(folder) if here else courier
 
 
 def _text(folder: SharedFolder, received: str) -> str:
     return (
         "Servers on executors need a folder that all executors share, on a filesystem of fsspec: a mounted "
-        "filesystem, S3, GCS or HDFS with its driver in the executors' Python. Give it by `run=` or by "
+        "filesystem, S3, GCS or HDFS with its driver in the executors' Python. Set it with `run=` or "
         f"Placement(shared=...). Received: {folder}; {folder.hide(received)}"
     )
 

@@ -82,7 +82,7 @@ def session_for_data() -> SparkSession:
     present = present_session()
     if present is not None:
         return present
-    LOGGER.info("There is no Spark session: a local one is made, with all cores of this machine")
+    LOGGER.info("There is no Spark session. Creating a local one with all cores of this machine")
     return local_session()
 
 
@@ -202,9 +202,9 @@ def _readable(kind: pa.DataType) -> pa.DataType:
 def _no_data(data: Any) -> str:
     mend = ""
     if hasattr(data, "toDF"):
-        mend = " Make a DataFrame of the RDD with toDF()."
+        mend = " Convert the RDD to a DataFrame with toDF()."
     elif hasattr(data, "__array__"):
-        mend = " Give features and labels together: train((x, y))."
+        mend = " Pass features and labels together: train((x, y))."
     elif hasattr(data, "__iter__"):
         mend = " Read it into arrays, or into Parquet files, first."
     return (

@@ -209,8 +209,8 @@ def check_classes(labels: Sequence[Column]) -> None:
     """Raise ValueError unless each row has one label that is its class."""
     if len(labels) != 1:
         raise ValueError(
-            "`class_weight` is for models with one output and a label. Weigh the rows by a column: "
-            f"`sample_weight_col`. Received: labels={[column.title for column in labels]}"
+            "`class_weight` is for models with one output and a label. Use a column of weights "
+            f"instead: `sample_weight_col`. Received: labels={[column.title for column in labels]}"
         )
     (label,) = labels
     # Several integers in a row are classes of its positions, not a one-hot label.

@@ -172,8 +172,8 @@ class Watch:
             raise TypeError(f"Expected some of {NO_ORDERS._fields[1:]}. Received: {', '.join(changes)}")
         if not self._settable_rate and changes.get("learning_rate") is not None:
             raise ValueError(
-                "Expected an optimizer whose learning rate is a number. That of a schedule cannot be "
-                "ordered: compile the model with a number, or order another `step` of the schedule. "
+                "Expected an optimizer whose learning rate is a number. The rate of a schedule "
+                "cannot be set: compile the model with a number, or set another `step` of the schedule. "
                 f"Received: learning_rate={changes['learning_rate']!r}"
             )
         if changes.get("stop"):

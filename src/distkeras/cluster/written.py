@@ -82,13 +82,14 @@ def write_batches(
         writer.add(batch)
         if most is None and writer.num_batches >= MOST_BATCHES:
             raise ValueError(
-                "Expected a dataset with an end, or `steps_per_epoch` (`steps`, `validation_steps`): it is "
-                f"written out before the training starts. Received: {writer.num_batches} minibatches so far"
+                "Expected a finite dataset, or `steps_per_epoch` (`steps`, `validation_steps`): it is "
+                f"written to files before the training starts. Received: {writer.num_batches} minibatches so "
+                "far"
             )
     written = writer.close()
     logger.info(
-        "The dataset is written out once, to %.1f MB of Parquet files in %s: %d rows of %d minibatches, "
-        "in %.1f s. Every epoch reads these rows: code that would make other rows each time runs once.",
+        "The dataset was written once, to %.1f MB of Parquet files in %s: %d rows of %d minibatches, "
+        "in %.1f s. Every epoch reads these rows: random augmentation in the dataset has run only once.",
         written.nbytes / 1e6,
         folder,
         written.num_rows,
@@ -145,7 +146,7 @@ class _Writer:
         free = shutil.disk_usage(self._folder).free
         if free < 4 * BATCH_BYTES:
             raise ValueError(
-                "Expected room for the rows of the dataset, which are written out before the training. "
+                "Expected room for the rows of the dataset, which are written to files before the training. "
                 f"Received: {free / 1e6:.0f} MB free in {self._folder}"
             )
 

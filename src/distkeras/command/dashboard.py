@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind to.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: 8765, or a free one if it is taken.")
 @click.option("--token", help="Token of the link. Default: a new one, or DISTKERAS_DASHBOARD_TOKEN.")
-@click.option("--no-token", is_flag=True, help="Let every user of this machine look.")
-@click.option("--allow-host", "names", multiple=True, help="A further name in the browser's address bar.")
+@click.option("--no-token", is_flag=True, help="Use no token: every user of this machine can open the page.")
+@click.option(
+    "--allow-host", "names", multiple=True, help="Another host name by which browsers reach the page."
+)
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
 def dashboard(
     runs: tuple[str, ...],

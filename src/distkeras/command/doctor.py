@@ -1,4 +1,4 @@
-"""`distkeras doctor`: what stands in the way of trainings on a cluster, in the order to mend it."""
+"""`distkeras doctor`: what stands in the way of trainings on a cluster, in the order to fix it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ START_SECONDS = 90.0
 @click.option("--host", help="Name or address of this machine that executors reach; for --remote.")
 @click.option("--model", type=click.Path(exists=True, dir_okay=False), help="A .keras file, for its memory.")
 @click.option("--limit", default=120.0, show_default=True, help="Seconds to wait for the executors.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def doctor(
     master: str | None,
     remote: str | None,
@@ -44,7 +44,7 @@ def doctor(
 ) -> None:
     """Check Java, Spark, Python, packages, network, clocks, disk, memory and GPUs for a training.
 
-    What must be mended comes first. The exit code is 1 if there is such a thing, else 0.
+    Errors come first. The exit code is 1 if there is an error, otherwise 0.
     """
     if master and remote:
         raise click.UsageError("Give --master or --remote, not both.")
@@ -124,7 +124,7 @@ def started(address: str, is_remote: bool, limit: float) -> tuple[SparkSession |
         mend = "See the log above; the version of PySpark here must be that of the cluster."
         return None, Finding("error", "Spark", f"Spark does not start at {address}: {said}.", mend)
     what = f"Expected Spark to start at {address} within {limit:.0f} s. Received: no answer."
-    mend = "Is it the address of the master, and does the master reach this machine (spark.driver.host)?"
+    mend = "Check the address of the master, and that the master can reach this machine (spark.driver.host)."
     return None, Finding("error", "Spark", what, mend)
 
 

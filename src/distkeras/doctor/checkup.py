@@ -1,4 +1,4 @@
-"""All checks of a cluster for one training, in the order to mend what they find."""
+"""All checks of a cluster for one training, in the order to fix what they find."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def _why_no_answer(spark: SparkSession) -> str:
     most = setting(spark, "spark.dynamicAllocation.maxExecutors", "no limit")
     text = (
         "Spark has started no executor, or all are busy: see its web page. An executor asks for "
-        f"spark.executor.memory={asked} and spark.executor.cores={cores}; a worker that has less starts none."
+        f"spark.executor.memory={asked} and spark.executor.cores={cores}; a machine with less cannot start "
+        "one."
     )
     if dynamic == "true":
         text += f" With dynamic allocation: spark.dynamicAllocation.maxExecutors={most}."
@@ -114,7 +115,8 @@ def check_network(spark: SparkSession, wanted: Wanted) -> list[Finding]:
             check_reachable(spark, [listening], wanted.num_workers)
     except (ServerUnreachable, ValueError, OSError) as error:
         level: Level = "warning" if wanted.placement == "auto" else "error"
-        return [Finding(level, "network", str(error), 'server_placement="executors" needs no way to here.')]
+        mend = 'With server_placement="executors", executors need not reach this machine.'
+        return [Finding(level, "network", str(error), mend)]
     return [Finding("ok", "network", f"all executors reach {host}")]
 
 

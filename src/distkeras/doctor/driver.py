@@ -39,7 +39,7 @@ def check_java() -> Finding:
         return Finding("error", "Java", f"{java} does not run: {error}.", mend)
     found = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
     if found is None:
-        what = f"{java} does not tell its version: {(told.stderr + told.stdout).strip()[:200]!r}."
+        what = f"{java} does not print its version: {(told.stderr + told.stdout).strip()[:200]!r}."
         return Finding("error", "Java", what, mend)
     if int(found[1]) < JAVA:
         what = f"Expected Java {JAVA} or later. Received: {java} of version {found[1]}."
@@ -102,7 +102,7 @@ def check_address(address: str) -> Finding:
             return Finding("ok", "master", address)
         faults.append(f"{host}: {fault}")
     what = f"Expected something that listens at {address}. Received: {'; '.join(faults)}."
-    mend = "Start it, or give the address that its log or its web page names; check firewalls between."
+    mend = "Start it, or use the address from its log or web page. Check the firewalls in between."
     return Finding("error", "master", what, mend)
 
 

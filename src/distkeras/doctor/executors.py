@@ -17,7 +17,7 @@ CLOCK_SECONDS = 3.0
 """Difference of two clocks from which logs and records of a training mislead."""
 
 CONTAINERS = ("yarn", "k8s")
-"""Masters that end an executor whose processes take more memory than was asked for."""
+"""Masters that end an executor whose processes take more memory than was requested."""
 
 
 def check_versions(found: Sequence[ExecutorFacts], backend: str) -> list[Finding]:
@@ -50,7 +50,7 @@ def check_clocks(found: Iterable[ExecutorFacts], before: float, after: float) ->
         if max(ahead, behind) > CLOCK_SECONDS:
             way = f"{ahead:.0f} s ahead of" if ahead > behind else f"{behind:.0f} s behind"
             what = f"The clock of {host} is at least {way} the driver's."
-            mend = "Synchronize the machines' clocks (chrony, ntpd): times in logs and records mislead."
+            mend = "Synchronize the machines' clocks (chrony, ntpd). Until then, times in logs are wrong."
             findings.append(Finding("warning", "clocks", what, mend))
     return findings or [Finding("ok", "clocks", f"the same to {after - before + CLOCK_SECONDS:.0f} s")]
 
@@ -98,7 +98,9 @@ def check_memory(
                 f"{count} worker(s) on {facts.host} need at least {_mib(count * each)} of memory beside the "
                 f"executor's ({parts}). Received: {_mib(available)} available of {_mib(total)}."
             )
-            mend = "Use fewer workers a machine (more `spark.task.cpus`), larger machines or a smaller model."
+            mend = (
+                "Use fewer workers per machine (raise `spark.task.cpus`), larger machines or a smaller model."
+            )
             findings.append(Finding("error" if count * each > total else "warning", "memory", what, mend))
     overhead, tasks = int(settings["overhead"]), int(settings["tasks"])
     if settings["master"].startswith(CONTAINERS) and tasks * each > overhead:
@@ -125,7 +127,7 @@ def check_gpus(found: Sequence[ExecutorFacts], asked: int) -> list[Finding]:
         there, given = facts.gpus
         if asked and not there:
             what = f"Spark gives each task {asked} GPU(s), and {facts.host} has no /dev/nvidia*."
-            mend = "Install the driver there and pass the devices to the container, or ask for no GPU."
+            mend = "Install the driver there and pass the devices to the container, or request no GPU."
             findings.append(Finding("error", "GPU", what, mend))
         elif there and facts.gpus_of_backend == 0:
             what = f"{facts.host} has {there} GPU(s), and the Keras backend there sees none."
@@ -135,7 +137,7 @@ def check_gpus(found: Sequence[ExecutorFacts], asked: int) -> list[Finding]:
             what = f"{facts.host} has {there} GPU(s), which its workers share without Spark's knowledge."
             mend = "Set spark.task.resource.gpu.amount and spark.executor.resource.gpu.amount to divide them."
             findings.append(Finding("warning", "GPU", what, mend))
-    return findings or [Finding("ok", "GPU", "as asked for" if asked else "none asked for, none there")]
+    return findings or [Finding("ok", "GPU", "as requested" if asked else "none requested, none present")]
 
 
 def check_server_memory(wanted: Wanted, available: int) -> list[Finding]:

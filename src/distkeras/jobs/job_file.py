@@ -91,7 +91,7 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int | None, _told("Seed of the order of the rows and of new weights.")] = None
     resume: Annotated[
         Literal["auto", "yes", "no"],
-        _told('Go on with the run: "auto" if there is one, "yes" or fail, "no" for a new one.'),
+        _told('Resume the run: "auto" if there is one, "yes" or fail, "no" for a new one.'),
     ] = "no"
     stop: Annotated[
         dict[str, float], _told("End the training at a target, such as `val_accuracy=0.98` or `minutes=30`.")
@@ -160,7 +160,7 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.train.learning_rate is not None and self.train.optimizer is None:
             raise JobFileError("Expected `optimizer` with `learning_rate` in [train]. Received: no optimizer")
         if self.train.resume != "no" and self.output.run is None:
-            raise JobFileError("Expected `run` in [output], to go on with. Received: resume without a run")
+            raise JobFileError("Expected `run` in [output], to resume it. Received: resume without a run")
         if self.spark.master and self.spark.remote:
             raise JobFileError("Expected `master` or `remote` in [spark], not both.")
 

@@ -93,7 +93,7 @@ class CallbackStates:
                 setattr(callback, name, value)
         have = [type(callback).__name__ for callback in self._callbacks]
         known = [name for name, _ in states]
-        new = [f"{name} begins anew: the run has no state of it" for name in _more(have, known)]
+        new = [f"{name} starts anew: the run has no state for it" for name in _more(have, known)]
         return new + [
             f"the state of {name} is not used: there is no such callback" for name in _more(known, have)
         ]

@@ -191,7 +191,7 @@ class Conductor:
             self.stop.set("time", over)
         if self.stop.reason is not None and not self._stops and self._control is not None:
             self._stops = True
-            logger.info("The training is to end: %s.", self.stop.detail)
+            logger.info("The training will end: %s.", self.stop.detail)
             self._control.order(stop=True, until=FOREVER)
 
     def finish(self) -> None:
@@ -396,8 +396,8 @@ class Conductor:
         changed = self.live.changed_weights() if self.needs_weights else None
         if changed is not None and not self.plan.holds:
             raise ValueError(
-                "A callback has written weights at the end of an epoch, and workers would not take them: "
-                "they train on from their own. Train with one worker or with a synchronous algorithm, "
+                "A callback has changed the weights at the end of an epoch, but workers would not take "
+                "them: they continue from their own. Train with one worker or with a synchronous algorithm, "
                 f"without `overlap` and fragments. Received: callbacks={', '.join(self.callbacks.names)}"
             )
         if changed is not None:

@@ -39,8 +39,8 @@ def ended_result(run: Run | None, resume: Resume, settings: Mapping[str, Any]) -
         return None
     result = TrainingResult.stored(stored)
     logger.warning(
-        "The run %s has ended: %s. Its model is returned, and nothing is trained. To go on, give more epochs "
-        "or resume=True.",
+        "The run %s has ended: %s. Its model is returned, and nothing is trained. To continue, ask for more "
+        "epochs or pass resume=True.",
         run.address,
         result.detail,
     )

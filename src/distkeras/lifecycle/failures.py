@@ -51,7 +51,7 @@ class Failures:
             text = run.hidden(f"{what} could not be written: {type(error).__name__}: {error}")
             if not self._all:
                 warnings.warn(
-                    f"In the run {run.address}, {text}. The training goes on, and writes the next ones.",
+                    f"In the run {run.address}, {text}. The training continues, and writes the next ones.",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -196,7 +196,7 @@ class Keeping:
                 self.run.checkpoint(epoch, logs, model, member=self._key(member))
 
     def save_asked(self, models: Sequence[keras.Model]) -> list[str]:
-        """Save the models that a person has asked for in the middle of a training; return where."""
+        """Save the models that a person has requested in the middle of a training; return where."""
         if self.run is None:
             raise RuntimeError("There is no run.")
         return [self.run.save_asked(model, self._key(member)) for member, model in enumerate(models)]

@@ -47,7 +47,7 @@ class Requests:
         """Obey what was found, in the caller's thread."""
         while self._run is not None and not self._asked.empty():
             request, by = self._asked.get()
-            detail = f"The training is to end: {by} asked for it" if request == "stop" else ""
+            detail = f"The training will end: {by} asked for it" if request == "stop" else ""
             if request == "stop":
                 self._stop.set("stop", f"{by} asked for it")
             else:
@@ -61,7 +61,7 @@ class Requests:
         try:
             return f"Checkpoint saved, as {by} asked: {self._save(watching)}"
         except (OSError, ValueError) as error:
-            logger.warning("The checkpoint that was asked for cannot be saved: %s", error)
+            logger.warning("The checkpoint that was requested cannot be saved: %s", error)
             return f"The checkpoint that {by} asked for cannot be saved: {error}"
 
     def _watch(self, run: Run) -> None:
@@ -76,5 +76,5 @@ class Requests:
             except OSError as error:
                 if not self._is_failing:
                     text = run.hidden(str(error))
-                    logger.warning("The run cannot be searched for requests, and is tried again: %s", text)
+                    logger.warning("The run cannot be searched for requests; trying again: %s", text)
                 self._is_failing = True

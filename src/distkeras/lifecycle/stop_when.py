@@ -94,7 +94,7 @@ class StopWhen:
                 if name.startswith("val_") and not any(key.startswith("val_") for key in logs):
                     continue  # An epoch without validation: `validation_freq` may leave some out.
                 raise ValueError(
-                    f"{self!r} has a target for a metric that the logs have not. Received: {sorted(logs)}"
+                    f"{self!r} has a target for a metric that is not in the logs. Received: {sorted(logs)}"
                 )
             value = float(logs[name])
             if value >= target if self._mode_of(name) == "max" else value <= target:

@@ -73,7 +73,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
             arguments that returns them, which is saved with the estimator.
         stop: `distkeras.StopWhen`, or a dict of its arguments.
         run: address of a directory for events and checkpoints.
-        resume: whether to go on with the run at that address: True, False or "auto".
+        resume: whether to continue the run at that address: True, False or "auto".
         monitor: what shows the training, as in `DistributedTrainer.train`. Names are saved with the
             estimator. Objects are the same for every `fit`, so for several at once give names.
         stepsPerEpoch: minibatches of a worker in an epoch.
@@ -233,7 +233,7 @@ class KerasEstimator(Estimator, TrainingParams, PredictionParams, KerasWritable,
         held = F.coalesce(F.col(path), F.lit(False))
         train, validation = (table.named(table.frame.where(rows)) for rows in (~held, held))
         for rows, purpose, where in ((validation, "validate with", "no"), (train, "train on", "every")):
-            with described(rows.sparkSession, "looks for rows to train on and to validate with"):
+            with described(rows.sparkSession, "checks for training and validation rows"):
                 is_empty = rows.isEmpty()
             if is_empty:
                 raise ValueError(

@@ -185,11 +185,12 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         "run", "address of the directory for events and checkpoints", TypeConverters.toString
     )
     resume: Param[Any] = _param(
-        "resume", 'whether to go on with the run at that address: True, False or "auto"', to_resume
+        "resume", 'whether to continue the run at that address: True, False or "auto"', to_resume
     )
     monitor: Param[Any] = _param(
         "monitor",
-        "what shows the training: a name such as tensorboard, a distkeras.monitor.Monitor, or a list of them",
+        "monitors of the training: a name such as tensorboard, a distkeras.monitor.Monitor, or a list of "
+        "them",
         to_monitor,
     )
     stepsPerEpoch: Param[int] = _param(
@@ -218,17 +219,19 @@ class TrainingParams(HasLabelCol, HasWeightCol, HasValidationIndicatorCol):  # t
         to_placement,
     )
     minWorkers: Param[int] = _param(
-        "minWorkers", "workers that must be there before an elastic training begins", positive_integer
+        "minWorkers", "workers that must be present before an elastic training begins", positive_integer
     )
     maxWorkers: Param[int] = _param(
-        "maxWorkers", "most workers at one time, which come and go; in place of numWorkers", positive_integer
+        "maxWorkers",
+        "largest number of workers of an elastic training, instead of numWorkers",
+        positive_integer,
     )
     resources: Param[Any] = _param(
         "resources", "cores, memory and GPUs of the workers: Resources", to_resources
     )
     verbose: Param[Any] = _param(
         "verbose",
-        "0: silent; 1: a progress bar; 2: a line an epoch; auto: a bar in a terminal or a notebook",
+        "0: silent; 1: a progress bar; 2: a line per epoch; auto: a bar in a terminal or a notebook",
         to_verbose,
     )
     trainerOptions: Param[Any] = _param(

@@ -100,8 +100,8 @@ def set_learning_rate(optimizer: Any, learning_rate: float) -> None:
     """
     if not has_settable_rate(optimizer):
         raise ValueError(
-            "Expected an optimizer whose learning rate is a number: that of a schedule, or of no optimizer, "
-            f"cannot be set. Received: optimizer={optimizer!r}, learning_rate={learning_rate!r}"
+            "Expected an optimizer whose learning rate is a number: the rate of a schedule cannot be "
+            f"set. Received: optimizer={optimizer!r}, learning_rate={learning_rate!r}"
         )
     for each in optimizers_in(optimizer):
         each._learning_rate.assign(learning_rate)

@@ -135,7 +135,7 @@ class Gauges:
             yield Value("gauge", "distkeras_snapshot_bytes", "Size of the last snapshot.", last.num_bytes)
             yield Value("gauge", "distkeras_snapshot_seconds", "Time for the last snapshot.", last.seconds)
         for name, count in sorted(self._counts.items()):
-            yield Value("counter", name, "How often it has come.", count)
+            yield Value("counter", name, "Number of these events.", count)
 
     def staleness_buckets(self) -> list[tuple[str, float]]:
         """Return how many windows had at most a staleness of 0, 1, 3, 7, ..., and of any."""
@@ -167,19 +167,19 @@ class Gauges:
         )
         yield Value("gauge", "distkeras_center_updates", "Updates of the center.", self._totals.updates)
         yield Value("gauge", "distkeras_center_epochs", "Epochs that have ended.", self._epochs)
-        yield Value("gauge", "distkeras_rows_per_second", "Rows a second, of all workers.", self._rate)
+        yield Value("gauge", "distkeras_rows_per_second", "Rows per second of all workers.", self._rate)
         if self._target:
-            yield Value("gauge", "distkeras_target_rows", "Rows with which the training ends.", self._target)
+            yield Value("gauge", "distkeras_target_rows", "Rows at which the training ends.", self._target)
         for name, value in sorted(self._metrics.items()):
-            yield Value("gauge", name, "A metric of the model: of the last second, or validated.", value)
+            yield Value("gauge", name, "A metric: of the last second, or of the last validation.", value)
 
     def _of_workers(self) -> Iterator[Value]:
         for worker, state in sorted(self._states.items()):
-            about = "0: starts, 1: trains, 2: lost, 3: has left, 4: failed."
+            about = "0: starting, 1: training, 2: lost, 3: left, 4: failed."
             yield Value("gauge", "distkeras_worker_state", about, state, str(worker))
         for place, field in enumerate(WorkerSecond._fields):
             for name, sums in self._workers.items():
-                yield Value("counter", _OF_WORKER[field], f"Its {field}, in all.", sums[place], name)
+                yield Value("counter", _OF_WORKER[field], f"Total {field} of it.", sums[place], name)
 
     def _of_servers(self) -> Iterator[Value]:
         servers = list(self._servers.values())
@@ -190,13 +190,13 @@ class Gauges:
             *(("sent_bytes", "bytes_out"), ("received_bytes", "bytes_in")),
         ):
             total = sum(getattr(each, field) for each in servers)
-            yield Value("counter", f"distkeras_server_{name}", "Of all servers, since their start.", total)
+            yield Value("counter", f"distkeras_server_{name}", "Of all servers since their start.", total)
         memory, connections = sum(s.memory for s in servers), sum(s.connections for s in servers)
         yield Value("gauge", "distkeras_server_memory_bytes", "Memory of all servers.", memory)
         yield Value("gauge", "distkeras_server_connections", "Connections of all servers.", connections)
         for name, field in (("apply_p50_seconds", "apply_p50"), ("apply_p99_seconds", "apply_p99")):
             slowest = max(getattr(each, field) for each in servers)
-            yield Value("gauge", f"distkeras_server_{name}", "Time for a commit, of the slowest.", slowest)
+            yield Value("gauge", f"distkeras_server_{name}", "Time for a commit, on the slowest.", slowest)
         for name in ("center_norm", "message_norm"):
             norm = math.sqrt(sum(getattr(each, name) ** 2 for each in servers))
             yield Value("gauge", f"distkeras_{name}", "Euclidean norm, over all servers.", norm)

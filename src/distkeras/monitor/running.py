@@ -97,8 +97,8 @@ class _Followed:
             if id(self._monitor) in _in_use:
                 self._is_off = True
                 _warn(
-                    f"The monitor {self._name} shows another training of this process at this time, and not "
-                    "this one. Give each training a monitor of its own."
+                    f"The monitor {self._name} is following another training of this process, so it does "
+                    "not follow this one. Create a monitor for each training."
                 )
                 return
             _in_use.add(id(self._monitor))
@@ -129,7 +129,7 @@ class _Followed:
             self._is_off = True
             _warn(
                 f"The monitor {self._name} has not ended within {self._monitor.patience:g} s after the "
-                "training, which did not wait longer. What it shows may lack the last events."
+                "training, and the training does not wait longer. Its output may lack the last events."
             )
 
     def _run(self, training: TrainingFacts) -> None:
@@ -145,7 +145,8 @@ class _Followed:
             last = without_secrets(traceback.format_exception_only(error)[-1].strip())
             logger.info("The monitor %s has failed.", self._name, exc_info=True)
             _warn(
-                f"The monitor {self._name} has failed and shows nothing more: {last}. The training goes on."
+                f"The monitor {self._name} has failed and gets no more events: {last}. The training "
+                "continues."
             )
         finally:
             with _lock:
@@ -162,8 +163,8 @@ class _Followed:
             if not self._has_told:
                 self._has_told = True
                 _warn(
-                    f"The monitor {self._name} is slower than the training: {dropped} events were dropped, "
-                    "and what it shows lacks them."
+                    f"The monitor {self._name} is slower than the training: {dropped} events were dropped "
+                    "and are missing from its output."
                 )
         if batch:
             self._monitor.take(batch)

@@ -93,7 +93,7 @@ def curves_of(source: Any) -> Curves:
     if hasattr(source, "checkpoints") and hasattr(source, "reason"):
         if source.run is None:
             raise ValueError(
-                "Expected a training with a run directory: `train(..., run=...)`. Without one, give its "
+                "Expected a training with a run directory: `train(..., run=...)`. Without one, pass its "
                 "`get_history()`. Received: a result with run=None"
             )
         return _of_run(LoadedRun(source.run))

@@ -36,5 +36,5 @@ def not_writable(options: RunOptions, error: Exception) -> str:
     hide = hiding(options.address, options.storage_options)
     return (
         f"Expected a folder that this process can write to: {hide(options.address)}. Received: "
-        f"{type(error).__name__}: {hide(str(error))}. Let its user write there, or give another address."
+        f"{type(error).__name__}: {hide(str(error))}. Allow this user to write there, or use another address."
     )

@@ -20,7 +20,7 @@ VERSION = 1
 FOLDER = "checkpoints"
 INDEX = "index.json"
 ASKED = "asked-"
-"""In the names of checkpoints that a person has asked for; the time in UTC follows."""
+"""In the names of checkpoints that a person has requested; the time in UTC follows."""
 
 
 @dataclass(frozen=True)

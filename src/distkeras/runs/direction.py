@@ -54,8 +54,9 @@ def known_mode(name: str, metrics: Iterable[Any], to_say_it: str) -> Mode:
     mode = mode_of(name, metrics)
     if mode is None:
         raise ValueError(
-            f"Expected to know whether more of {name!r} is better, and neither the compiled metrics nor the "
-            f"name tell it. Say it by {to_say_it}. Received: no mode for {name!r}"
+            f"It is not known whether a larger value of {name!r} is better: neither the compiled metrics nor "
+            "the "
+            f"name says so. Set {to_say_it}. Received: no mode for {name!r}"
         )
     return mode
 

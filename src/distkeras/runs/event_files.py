@@ -235,9 +235,7 @@ class EventWriter:
                 return
 
     def _tell(self, error: OSError) -> None:
-        logger.warning(
-            "The %s cannot be written, and are tried again: %s", self._name, self._hide(str(error))
-        )
+        logger.warning("The %s cannot be written; trying again: %s", self._name, self._hide(str(error)))
 
     def _raise_error(self) -> None:
         if self._error is not None:

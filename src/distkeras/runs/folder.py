@@ -48,7 +48,7 @@ def find_filesystem(address: str, storage_options: Mapping[str, Any] | None = No
         fs = hadoop_of(scheme[1]) if scheme is not None else None
         if isinstance(fs, str) or fs is None:
             raise ValueError(
-                "Expected an address of which fsspec has a driver, or Spark's Hadoop in this process. "
+                "Expected an address that fsspec, or Spark's Hadoop in this process, can open. "
                 f"fsspec: {hide(str(error))}. Hadoop: {fs or 'the address has no scheme'}. "
                 f"Received: address={hide(address)!r}"
             ) from (error if hide(str(error)) == str(error) else None)

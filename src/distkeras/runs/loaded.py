@@ -114,7 +114,7 @@ class LoadedRun:
 
         Args:
             which: "best" or "last" for that checkpoint, or the epoch of one, 0-based; "asked" for the newest
-                that a person has asked for, such as by a button of the page; "final" for the model that the
+                that a person has requested, such as by a button of the page; "final" for the model that the
                 training has returned; "snapshot" for the center in the newest snapshot of the
                 parameter server, with a new optimizer; "initial" for the model as it was given.
             member: in an ensemble, the member.

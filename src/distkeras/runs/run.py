@@ -1,7 +1,7 @@
 """The writer of a run directory: one driver's training, kept where another driver may go on with it.
 
 run.json        format, settings, sessions: each driver that wrote here, with its machine and versions
-model.keras     the model as it was given: with it a snapshot opens as a model
+model.keras     the model before the training: with it a snapshot opens as a model
 events/         every event, in order, one a line: `[name, fields]`
 rollups/        the same by second and by epoch
 epochs/         one record an epoch: logs, and the state of callbacks and driver
@@ -111,13 +111,16 @@ class Run:
         shown = shown_of(options.address)
         facts, holder = read_facts(folder), find_holder(folder.fs, folder.path)
         if facts is None and resume is True:
-            raise RunError(f'Expected a run to go on with; "auto" begins one. Received: resume=True, {shown}')
+            raise RunError(
+                'Expected an existing run to resume; "auto" starts one if there is none. '
+                f"Received: resume=True, {shown}"
+            )
         if facts is not None and not resume:
             ended = (
                 "a run that has ended" if folder.exists(RESULT) else f"a run that did not end{_by(holder)}"
             )
             raise RunError(
-                f'{shown} holds {ended}. Go on with it by resume="auto", or give another address. '
+                f'{shown} holds {ended}. Resume it with resume="auto", or use another address. '
                 "Received: resume=False"
             )
         if holder is not None:
@@ -345,7 +348,7 @@ class Run:
             return None if entry is None else self.address_of(entry, member)
 
     def save_asked(self, model: keras.Model, member: int | None = None) -> str:
-        """Save `model` as a checkpoint between epochs, which a person has asked for; return its address.
+        """Save `model` as a checkpoint between epochs, which a person has requested; return its address.
 
         Raises:
             Fenced: another driver has taken the run.

@@ -55,10 +55,10 @@ class Length:
         limits = (self.num_commits, self.num_epoch, self.num_samples)
         if all(limit is None for limit in limits) and math.isinf(self.until):
             raise ValueError(
-                "Expected `num_commits`, `num_epoch`, `num_samples` or `until`: else the run has no end."
+                "Expected `num_commits`, `num_epoch`, `num_samples` or `until`: otherwise the run has no end."
             )
         if self.elastic and self.num_epoch is None:
-            raise ValueError("`elastic` needs `num_epoch`: shares without end are never taken over.")
+            raise ValueError("`elastic` needs `num_epoch`: endless shares never pass to another worker.")
 
     @property
     def told(self) -> dict[str, int | float | bool | None]:

@@ -215,7 +215,7 @@ class KerasProblem:
             return
         if replica.averaging is None and replica.momentum:
             raise ValueError(
-                "The algorithm adds Nesterov momentum of its own: leave out the problem's `optimizer`. "
+                "The algorithm adds its own Nesterov momentum: leave out the problem's `optimizer`. "
                 f"Received: optimizer={self._optimizer!r}, momentum={replica.momentum}"
             )
         steps = self._optimizer.gradient_accumulation_steps

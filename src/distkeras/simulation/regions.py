@@ -50,7 +50,8 @@ class Regions:
         window = algorithm.communication_window
         if algorithm.synchronous or window is None or algorithm.fragments != 1:
             raise ValueError(
-                "Expected an asynchronous rule with a `communication_window` in steps, without fragments. "
+                "Expected an asynchronous algorithm with a `communication_window` in steps, without "
+                "fragments. "
                 f"Received: algorithm={algorithm!r}"
             )
         self._problem, self._window = problem, window

@@ -212,7 +212,7 @@ def _check_shares(length: Length, config: CenterConfig) -> None:
     """Raise ValueError if shares are to run out where windows overlap their exchanges."""
     if length.num_epoch is not None and (config.overlap or config.fragments is not None):
         raise ValueError(
-            "Shares that run out (`num_epoch`) are simulated without overlap and fragments only: end the run "
+            "`num_epoch` cannot be combined with overlap or fragments: end the run "
             f"with `num_commits` or `until`. Received: num_epoch={length.num_epoch}, "
             f"overlap={config.overlap!r}, fragments={config.num_fragments}"
         )

@@ -238,8 +238,8 @@ class Trainer(WithoutOldNames):
         self._result = self._training.result(self._training_time)
         if self._result.reason == "interrupt" and not around.in_place:
             warnings.warn(
-                "Ctrl-C ended the training, and the model is as it was then. Press it twice to end without a "
-                "model.",
+                "Ctrl-C ended the training; `train` returns the model so far. Press Ctrl-C twice to cancel "
+                "without a model.",
                 UserWarning,
                 stacklevel=levels_to_user(),
             )
@@ -329,7 +329,7 @@ class Trainer(WithoutOldNames):
         snapshots = None if training is None else training.snapshots
         if snapshots is None or snapshots.address is None:
             raise RuntimeError(
-                "There is no center of an interrupted training, and no snapshot: these need an address, by "
+                "There is no center and no snapshot of an interrupted training. Snapshots need an address: "
                 "train(..., run=...) or ServerOptions(snapshots=SnapshotOptions(...))."
             )
         model = self._given.trained(self._given.first_vector())

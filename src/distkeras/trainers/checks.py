@@ -61,7 +61,8 @@ def batch_size_of(given: int | None, together: int | None, workers: int) -> int 
         check_positive_integer("global_batch_size", together)
         if given is not None:
             raise ValueError(
-                "Expected `batch_size`, of one worker, or `global_batch_size`, of all together. "
+                "Expected `batch_size` (of one worker) or `global_batch_size` (of all workers together), not "
+                "both. "
                 f"Received: batch_size={given!r}, global_batch_size={together!r}"
             )
         if together % workers:
@@ -112,7 +113,7 @@ def elastic_of(
     if max_workers is None:
         if min_workers is not None:
             raise ValueError(
-                f"`min_workers` needs `max_workers`: workers come and go between the two. "
+                f"`min_workers` needs `max_workers`: the number of workers varies between the two. "
                 f"Received: min_workers={min_workers}, max_workers=None"
             )
         return None
@@ -183,8 +184,8 @@ def warn_without_codec(algorithm: Algorithm, codec: Codec | None) -> None:
     """Warn of an algorithm whose residual fades where nothing leaves one: it is then another one."""
     if codec is None and algorithm.residual_decay < 1:
         warnings.warn(
-            f"{algorithm.name} lets fade what compression drops, and without compression nothing is dropped: "
-            'give `compression="chunktopk"`, or choose LocalSGD. Received: compression=None',
+            f"{algorithm.name} decays what compression drops, but without compression nothing is dropped: "
+            'pass `compression="chunktopk"`, or choose LocalSGD. Received: compression=None',
             UserWarning,
             stacklevel=levels_to_user(),
         )

@@ -161,7 +161,7 @@ def _first(parts: Any, rows: int) -> Batch:
 def _written(x: Any, folder: Path, steps: int | None, argument: str, one_file: bool) -> Data:
     if steps is None and is_endless(x):
         raise ValueError(
-            f"Expected `{argument}` with a dataset without an end: it is written out before the training. "
+            f"Expected `{argument}` with an endless dataset: it is written to files before the training. "
             f"Received: {argument}=None, x of type {type(x)}"
         )
     adapter = get_data_adapter(x)

@@ -181,7 +181,7 @@ class DistributedTrainer(Trainer):
             stop: conditions to end the training, such as `StopWhen(val_accuracy=0.98, minutes=30)`.
             run: address of a run directory for settings, events and checkpoints, or its `RunOptions`.
             steps_per_epoch: minibatches of each worker in an epoch. Default: one pass over its rows.
-            monitor: what shows the training: a name such as "tensorboard", a `distkeras.monitor.Monitor`, or
+            monitor: monitors of the training: a name such as "tensorboard", a `distkeras.monitor.Monitor`, or
                 a list of these. See docs/monitoring.md.
             dashboard: the same as "dashboard" among the monitors.
 

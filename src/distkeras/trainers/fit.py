@@ -262,7 +262,7 @@ def _most_workers(most: int, num_workers: int | None, steps_per_epoch: int | Non
     for name, value in (("num_workers", num_workers), ("steps_per_epoch", steps_per_epoch)):
         if value is not None:
             raise ValueError(
-                f"`{name}` counts for a fixed number of workers, and with `max_workers` they come and go. "
+                f"`{name}` needs a fixed number of workers, but with `max_workers` the number changes. "
                 f"Received: {name}={value!r}, max_workers={most!r}"
             )
     return most
@@ -276,8 +276,8 @@ def _algorithm(
         return given
     rule = recommended(max(workers, 2) if elastic else workers)
     word = (
-        f"{workers} worker{'s' if workers > 1 else ''}, {rule!r}: the algorithm that is recommended for so "
-        "many. `algorithm=` and `num_workers=` choose others."
+        f"{workers} worker{'s' if workers > 1 else ''}, {rule!r}: the recommended algorithm for this "
+        "number. `algorithm=` and `num_workers=` change it."
     )
     if _verbosity(verbose):
         print(f"distkeras.fit: {word}")

@@ -280,7 +280,7 @@ class Training:
         return ", ".join(self._keeping.save_asked(models))
 
     def _interrupted(self) -> None:
-        self.stop.set("interrupt", "Ctrl-C was pressed; a second one ends it at once")
+        self.stop.set("interrupt", "Ctrl-C was pressed; a second Ctrl-C cancels at once")
 
     def _take(self, event: Event) -> None:
         history = self._trainer._history

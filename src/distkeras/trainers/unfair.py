@@ -56,8 +56,8 @@ class Speeds:
         self._told = True
         return (
             f"Worker {fast} trains {speeds[fast]:.3g} minibatches a second, worker {slow} "
-            f"{speeds[slow]:.3g}, and with {self._algorithm.name} a worker's part in the model grows with "
-            "its speed. That does no harm where all workers have the same kind of rows. Where they do not, "
-            "such as labels by machine, shuffle the rows (`train(shuffle=True)`), or choose RescaledASGD, "
+            f"{speeds[slow]:.3g}, and with {self._algorithm.name} faster workers have more influence on "
+            "the model. This does no harm if all workers have similar rows. If they do not, for example if "
+            "labels differ by machine, shuffle the rows (`train(shuffle=True)`), or choose RescaledASGD, "
             "RingleaderASGD or a synchronous algorithm. See docs/algorithms.md, Fairness."
         )

@@ -126,12 +126,12 @@ class Validating:
         if validation.steps is not None:
             reason = f"they evaluate all rows: validation_steps={validation.steps}"
         elif self._trainer.elastic is not None:
-            reason = "a share of the rows has no worker for most of the time: max_workers is given"
+            reason = "with max_workers, a share of the rows has no worker most of the time"
         elif self._members > 1:
             reason = "each is the only worker of its member"
         if validation.on == "workers" and reason is not None:
             raise ValueError(
-                f'Workers cannot validate here, since {reason}. Use `validate_on="driver"`. '
+                f'Workers cannot validate here, because {reason}. Use `validate_on="driver"`. '
                 f"Received: validate_on={validation.on!r}"
             )
         if validation.on != "auto":

@@ -61,8 +61,9 @@ class Access:
         object.__setattr__(self, "digest", None if token is None else _digest(token))
         if token is None and (self.host not in LOOPBACK or "*" in self.names):
             raise ValueError(
-                "Expected a token where other machines, or pages of any other name, reach the server: they "
-                f"could stop the trainings. Received: token=None, host={self.host!r}, names={self.names!r}"
+                "Expected a token, because other machines, or pages of another host name, can reach the "
+                f"server and could stop trainings. Received: token=None, host={self.host!r}, "
+                f"names={self.names!r}"
             )
 
     def admits(self, token: str) -> bool:
@@ -131,7 +132,7 @@ class Guard:
         access, host = self._access, headers.get("host", "")
         if not access.is_known(host):
             return 400, (
-                f"This server does not go by the name {host!r}. Behind a proxy, start it with "
+                f"This server does not have the host name {host!r}. Behind a proxy, start it with "
                 "--allow-host and the name in the browser's address bar."
             )
         if not self._is_free(path):

@@ -78,7 +78,7 @@ class Entrance:
             return f"{there} of {least} workers are there"
         self._begun = True
         full = worker not in acting and len(acting) >= most
-        return f"{most} workers train, the most that may" if full else None
+        return f"{most} workers train, which is the maximum" if full else None
 
     def _let_in(self, caller: Caller, request: MayJoin, place: Place) -> Place | NotYet | frames.Stopped:
         worker = request.worker

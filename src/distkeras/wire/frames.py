@@ -255,7 +255,7 @@ def check(header: bytes, text: bytes, vector: npt.NDArray[Any] | None, checksum:
     expected = _checksum(header[: -CHECKSUM.size], text, vector) if checksum else 0
     if received != expected:
         raise FrameError(
-            f"Expected checksum {expected}; the frame was damaged on its way. Received: {received}"
+            f"Expected checksum {expected}; the frame was damaged in transit. Received: {received}"
         )
 
 

@@ -149,7 +149,7 @@ class Mailbox:
         with self.line.lock:
             what, data = self._exchange(REQUEST, mailbox_files.frame_of(request, address.dtype))
         if what == ERROR:
-            raise ServerLost(f"The server at {self._place} could not be asked: {data.decode()}")
+            raise ServerLost(f"The server at {self._place} could not handle the request: {data.decode()}")
         reply = mailbox_files.message_of(
             data, frames.REPLIES, frames.MAX_REPLY_TEXT, address.size, address.dtype
         )

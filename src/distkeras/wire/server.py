@@ -73,7 +73,7 @@ class Server:
         heartbeat: seconds of silence after which a worker counts as lost.
         timeout: seconds after which a machine that acknowledges nothing counts as gone.
         leader: the first server of the job, whose order a `Follower` follows; `None` for that server.
-        staging: bytes for vectors on their way; by default 48 MiB and room for one vector.
+        staging: bytes for vectors in transit; by default 48 MiB and room for one vector.
         index: index of the server in the job.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Memory for vectors on their way through the server: as much for any number of workers."""
+"""Memory for vectors in transit through the server: as much for any number of workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distkeras.algorithms import Vector
 from distkeras.wire.connection import Connection
 
 STAGING_BYTES = 48 * 2**20
-"""Memory for vectors on their way, besides the room for one."""
+"""Memory for vectors in transit, besides the room for one."""
 MOST_LEASES = 4096
 LEAST_RATE = 64 * 2**10
 """Bytes per second that a transfer must move while others wait for its memory."""

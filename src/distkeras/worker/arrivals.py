@@ -82,8 +82,9 @@ class Arrivals:
         # If the plan is known to change its rows, a retry would not help.
         raise (SourceLost if known is None else RowsChanged)(
             f"Partition {self._partition} brought {self.num_rows} rows; {self._expected} were counted "
-            f"before the training: the plan gives other rows each time it is evaluated, by {cause}. "
-            "Cache it (df.cache()), checkpoint it (df.checkpoint()) or write it out, and train on that."
+            f"before the training: the plan gives other rows each time it is evaluated, because of {cause}. "
+            "Cache it (df.cache()), checkpoint it (df.checkpoint()) or write it to files, and train on the "
+            "result."
         )
 
 

@@ -60,7 +60,8 @@ class Preprocessor:
         except ModuleNotFoundError as error:
             error.add_note(
                 "`preprocess` needs this module in the workers. Define the function in the script or "
-                "notebook itself, which travels whole, or give the executors the module: spark.addArtifacts, "
+                "notebook itself (it is then sent by value), or give the executors the module: "
+                "spark.addArtifacts, "
                 "`--py-files`, or an installed package."
             )
             raise

@@ -111,8 +111,8 @@ class Reports:
         state = None if data is None else LocalState.of(data)
         if state is None or ("weights" not in state.start and state.place[0] != sequence):
             logger.warning(
-                "The center has no local state of worker %d after window %d. The worker goes on with the "
-                "state that it has, so its steps are not those of an undisturbed training.",
+                "The center has no local state of worker %d after window %d. The worker continues with "
+                "its current state, so its steps differ from those of an uninterrupted training.",
                 self._worker,
                 sequence - 1,
             )

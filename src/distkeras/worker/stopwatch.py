@@ -35,7 +35,7 @@ class Stopwatch:
         self._mark = clock()
 
     def skip(self) -> None:
-        """End a lap that counts as nothing, such as an evaluation that the driver has asked for."""
+        """End a lap that counts as nothing, such as an evaluation that the driver has requested."""
         self._mark = self._clock()
 
     def computed(self) -> None:

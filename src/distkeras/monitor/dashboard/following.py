@@ -66,7 +66,7 @@ class Followed:
             for entry in self._reader.new():
                 self._picture.take(entry)
         except (RunError, OSError) as error:
-            self._about = {**self._about, "trouble": f"The run cannot be read on: {error}"}
+            self._about = {**self._about, "trouble": f"The rest of the run cannot be read: {error}"}
         self._picture.broken = self._reader.broken
         if self._reader.broken:
             first = self._reader.first_broken

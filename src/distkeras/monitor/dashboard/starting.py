@@ -105,7 +105,7 @@ class Viewer:
         if not line:
             self._process.wait(10)
             self._errors.seek(0)
-            last = self._errors.read().strip().splitlines()[-1:] or ["it says nothing"]
+            last = self._errors.read().strip().splitlines()[-1:] or ["it printed nothing"]
             raise RuntimeError(f"The viewer of the page does not start: {last[0]}")
         return line
 
@@ -155,8 +155,8 @@ class Dashboard(Monitor):
         run = _absolute(training.run)
         if not Folder(*find_filesystem(run, self._storage_options)).is_shared:
             raise ValueError(
-                "Expected a run that another process can read: on a local disk, or in a store of which "
-                f"fsspec has a driver. Received: {training.run}"
+                "Expected a run that another process can read: on a local disk, or in a store for "
+                f"which fsspec has a driver. Received: {training.run}"
             )
         viewer = self._viewer(run)
         options = viewer.options

@@ -46,7 +46,7 @@ def _restored(event: events.ServerRestored) -> Said:
 
 def _resumed(event: event_files.RunResumed) -> Said:
     epochs = f"{event.epochs} {'epoch' if event.epochs == 1 else 'epochs'}"
-    return Said("warning", f"A driver goes on with the run from a {event.source}, after {epochs}")
+    return Said("warning", f"A driver resumed the run from a {event.source}, after {epochs}")
 
 
 def _written(event: events.SnapshotWritten) -> Said:

@@ -6,7 +6,7 @@ import { themeSwitch } from "./palette.js";
 
 const STATES = {
   live: "Live",
-  polling: "Live, by asking",
+  polling: "Live, by polling",
   lost: "No connection; trying again",
   refused: "Refused",
 };

@@ -44,7 +44,7 @@ export class Head {
     const virtual = about.simulation ? "virtual " : "";
     const runs = about.status === "running";
     const rate = runs ? head.rate : head.samples / head.seconds;
-    this.figure("rate", `Rows a ${virtual}second`, short(rate), null, runs ? "over the last seconds" : "on average");
+    this.figure("rate", `Rows per ${virtual}second`, short(rate), null, runs ? "over the last seconds" : "on average");
     const loss = head.metrics.loss ?? head.logs.loss;
     this.figure("loss", "Loss", metric(loss), null, "of the newest windows");
     const [name, value] = judged(head.logs);
@@ -102,8 +102,8 @@ export class Head {
       type: "button", class: kind, "data-request": what, disabled: asked.includes(what), onclick: () => this.ask(what),
     }, asked.includes(what) ? pending : text);
     replace(this.actions,
-      button("checkpoint", "Save a checkpoint", "Checkpoint asked for", ""),
-      button("stop", "Stop the training", "Stop asked for", "danger"));
+      button("checkpoint", "Save a checkpoint", "Checkpoint requested", ""),
+      button("stop", "Stop the training", "Stop requested", "danger"));
   }
 
   async ask(what) {

@@ -44,7 +44,7 @@ export class Lanes {
     const keys = Object.entries(STATES).filter(([name]) => present.has(name));
     replace(this.keys, keys.map(([, state]) => el("span", { mark: `var(${state.color})` }, state.text)));
     replace(this.axis, [0, 0.25, 0.5, 0.75, 1].map((part) => el("span", {}, clock(part * this.end))));
-    const words = `Lanes of ${count} workers. All: ${summary(data.workers.state)}. The table of workers tells the same.`;
+    const words = `Lanes of ${count} workers. All: ${summary(data.workers.state)}. The table of workers shows the same.`;
     this.canvas.node.setAttribute("aria-label", words);
     this.canvas.draw();
     if (this.chosen === null) setText(this.tip, count > 1 ? "Point at a lane, or use the arrow keys, for a worker's story." : "");

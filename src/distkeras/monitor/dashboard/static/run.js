@@ -25,10 +25,10 @@ export class RunPage {
     this.learning = el("div", { class: "cards" });
     this.snapshots = el("p", { class: "muted" });
     this.serving = el("div", { class: "cards small" });
-    this.speed = this.chart("speed", "Rows a second", { format: short, fromZero: true });
-    this.each = this.chart("each", "Rows a second of each worker", { format: short, fromZero: true });
+    this.speed = this.chart("speed", "Rows per second", { format: short, fromZero: true });
+    this.each = this.chart("each", "Rows per second of each worker", { format: short, fromZero: true });
     this.shares = this.chart("shares", "Where the workers' time goes", { format: percent, range: [0, 1] });
-    this.wire = this.chart("wire", "Bytes a second", { format: bytes, height: 150, fromZero: true });
+    this.wire = this.chart("wire", "Bytes per second", { format: bytes, height: 150, fromZero: true });
     this.rest = el("div", {}, this.sections());
     this.node = el("div", { class: "stack" }, this.head.node, this.rest);
     this.rest.hidden = true;
@@ -145,7 +145,7 @@ export class RunPage {
     const panels = [
       ["memory", "Memory", bytes, each("memory", "server")],
       ["applying", "Time to apply an update", milliseconds, [...each("apply_p50", "median"), ...each("apply_p99", "99 of 100", { color: "--orange" })]],
-      ["exchanges", "Exchanges a second", short, each("exchanges", "server")],
+      ["exchanges", "Exchanges per second", short, each("exchanges", "server")],
       ["norms", "Norms", metric, [...each("center_norm", "center"), ...each("message_norm", "message", { color: "--orange" })]],
     ];
     const perSecond = (column) => column.map((value) => (value === null ? null : value / this.data.width));

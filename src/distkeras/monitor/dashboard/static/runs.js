@@ -15,7 +15,7 @@ export class RunsPage {
     this.word = "";
     this.status = null;
     this.input = el("input", {
-      type: "search", placeholder: "Name, rule or status", "aria-label": "Search the runs",
+      type: "search", placeholder: "Name, algorithm or status", "aria-label": "Search the runs",
       oninput: () => {
         this.word = this.input.value.toLowerCase();
         this.draw();
