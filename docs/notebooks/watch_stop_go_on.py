@@ -40,10 +40,10 @@ spark = local_session(2)
 
 # %%
 generator = np.random.default_rng(0)
-turn = generator.random(2400).astype("float32") * 9
+turn = generator.random(2400).astype("float32") * 4.5
 y = generator.integers(0, 2, len(turn)).astype("int32")
 angle = turn + np.pi * y
-x = np.stack([turn * np.cos(angle), turn * np.sin(angle)], axis=1) / 9
+x = np.stack([turn * np.cos(angle), turn * np.sin(angle)], axis=1) / 4.5
 
 plt.figure(figsize=(3, 3))
 plt.scatter(*x.T, c=y, s=3, cmap="coolwarm")
@@ -57,8 +57,8 @@ def make_model(rate):
     model = keras.Sequential(
         [
             keras.Input((2,)),
-            keras.layers.Dense(64, activation="tanh"),
-            keras.layers.Dense(64, activation="tanh"),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(64, activation="relu"),
             keras.layers.Dense(2, activation="softmax"),
         ]
     )
@@ -67,7 +67,7 @@ def make_model(rate):
 
 
 def make_trainer(rate):
-    return distkeras.DOWNPOUR(
+    return distkeras.LocalSGD(
         make_model(rate), num_workers=2, communication_window=5, num_epoch=12, seed=1, verbose=2
     )
 
@@ -79,14 +79,17 @@ def make_trainer(rate):
 # `verbose=2` prints a line an epoch. In a notebook of your own leave `verbose` out and see a progress bar, or
 # give `dashboard=True` to `train` and see [a page](../monitoring.md#the-page) with curves and workers.
 #
-# A rate of 0.3 is too much for Adam. You would see that after a few epochs, and press the button that
+# A rate of 0.0003 is too low here. You would see that after a few epochs, and press the button that
 # interrupts the kernel: the workers stop within a window, and `train` returns the model so far. The page has
 # a button for it, too. So that this notebook runs without you, a callback calls `trainer.stop()`.
+#
+# `LocalSGD` is synchronous: its workers wait at the end of an epoch for what callbacks decide. Asynchronous
+# workers would train on meanwhile.
 
 # %%
 address = tempfile.mkdtemp() + "/spirals"
 run = RunOptions(address, checkpoints=Checkpoints(keep=2, monitor="val_accuracy"))
-trainer = make_trainer(rate=0.3)
+trainer = make_trainer(rate=0.0003)
 
 
 class Impatient(keras.callbacks.Callback):
@@ -112,16 +115,16 @@ for name, values in left.history.items():
     print(f"{name:14}", [round(value, 2) for value in values])
 
 # %% [markdown]
-# The loss does not fall. Everything else is as it should be.
+# The loss falls, but slowly. Everything else is as it should be.
 #
 # ## Change, and go on
 #
-# A new trainer, as in a new process, with a lower rate. `resume="auto"` goes on with the run at that address,
-# from its newest snapshot; where there is none it begins one, so that the same script serves for both. The
-# learning rate and the number of epochs may change; what would make it another training is refused.
+# A new trainer, as in a new process, with a higher rate. `resume="auto"` goes on with the run at that
+# address, from its newest snapshot; where there is none it begins one, so that the same script serves for
+# both. The learning rate and the number of epochs may change; what would make it another training is refused.
 
 # %%
-trainer = make_trainer(rate=0.005)
+trainer = make_trainer(rate=0.01)
 plateau = keras.callbacks.ReduceLROnPlateau("val_loss", patience=2)
 model = trainer.train((x, y), shuffle=True, validation_split=0.2, callbacks=[plateau], run=run, resume="auto")
 print("ended by:", trainer.result.reason, "- best epoch:", trainer.result.best_epoch)
