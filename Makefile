@@ -1,5 +1,6 @@
 # make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.
 # make parity: one worker against Keras's `fit`.  make rounding: the numeric tests as other processors round.
+# make notebooks: execute docs/notebooks, and render them for the site.
 # make clusters: standalone masters, Spark Connect, firewalls; make clusters-quick: the same without what is slow.
 # make site: the site, into site/; make site-serve: the same, and a server for it at port 8000 of this machine.
 # Each makes .venv first if it is missing.
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-all test clusters clusters-quick parity parity-all keras-suite rounding soak lint types format site site-serve benchmarks java chromium clean
+.PHONY: demo demo-all test clusters clusters-quick parity parity-all keras-suite rounding soak notebooks lint types format site site-serve benchmarks java chromium clean
 
 demo: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py
@@ -46,6 +47,10 @@ keras-suite: $(VENV)/installed-dev java
 soak: $(VENV)/installed-dev java
 	DISTKERAS_SOAK=20 $(BIN)/python -m pytest tests/faults
 	for n in $$(seq 20); do DISTKERAS_SOAK=1 $(BIN)/python -m pytest -q tests/spark/test_processes.py || exit 1; done
+
+# Of one: `make notebooks NAMES=faults`.
+notebooks: $(VENV)/installed-dev java
+	$(BIN)/python scripts/notebooks.py $(NAMES)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

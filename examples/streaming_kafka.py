@@ -3,8 +3,9 @@
 spark-submit --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.1.0 examples/streaming_kafka.py \
     --model model.keras --brokers broker:9092 --source events --target scores --checkpoint hdfs:///scores
 
-The tests of this project do NOT RUN this example: it needs a Kafka broker. They test `ModelPredictor` on
-streams with the file source and the rate source. A message is JSON: `{"id": 7, "features": [0.5]}`.
+The tests of this project do NOT RUN this example: it needs a Kafka broker, and Spark's connector for Kafka.
+They run examples/streaming_files.py, the same with files instead of messages, and `ModelPredictor` on streams
+with the file source and the rate source. A message is JSON: `{"id": 7, "features": [0.5]}`.
 """
 
 from __future__ import annotations

@@ -8,12 +8,13 @@ import runpy
 from importlib import import_module
 from pathlib import Path
 
+import keras
+import pandas as pd
 import pytest
 
 from distkeras.algorithms import REGISTRY
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NOTEBOOKS = Path(__file__).parents[2] / "docs" / "notebooks"
 
 
 @pytest.fixture
@@ -52,18 +53,6 @@ def test_a_person_stops_looks_changes_the_rate_and_goes_on(spark, example, capsy
     assert min(losses[2:]) < losses[1]
 
 
-def test_the_notebook_runs_cell_by_cell(spark, capsys):
-    del spark
-    text = (NOTEBOOKS / "stop_look_go_on.py").read_text()
-    cells = [cell for cell in re.split(r"^# %%", text, flags=re.MULTILINE)[1:] if cell.startswith("\n")]
-    namespace = {"__name__": "__main__"}
-    for number, cell in enumerate(cells):
-        exec(compile(cell, f"cell {number}", "exec"), namespace)
-    before, after = re.search(r"validation: ([\d.]+) -> ([\d.]+)", capsys.readouterr().out).groups()
-    assert namespace["history"].epoch[-1] == 5
-    assert float(after) < float(before)
-
-
 def test_a_table_is_learned_by_trainers_of_every_kind(spark, example):
     scores = example("tabular_workflow").run(spark, 1000, 3, ["EnsembleTrainer", "EAMSGD"])
     assert list(scores) == ["EnsembleTrainer", "EAMSGD"]
@@ -81,3 +70,49 @@ def test_optuna_searches_two_trainings_at_a_time(spark, example):
     study = search.search(search.read(spark, 400), trials=2)
     assert len(study.trials) == 2
     assert study.best_value == max(trial.value for trial in study.trials)
+
+
+def test_files_that_arrive_are_predicted_once_also_when_a_batch_is_repeated(spark, example, tmp_path):
+    incoming, target = tmp_path / "incoming", tmp_path / "scores"
+    incoming.mkdir()
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    stream = example("streaming_files")
+    for number in (0, 1):
+        (incoming / f"{number}.json").write_text(
+            f'{{"id": {number}, "features": [{number}.5]}}\n{{"id": 9}}\nnot JSON\n'
+        )
+        stream.start(spark, model, str(incoming), str(target), once=True).awaitTermination()
+    (target / "_checkpoint" / "commits" / "1").unlink()  # As if it had died after the write.
+    (target / "_checkpoint" / "commits" / ".1.crc").unlink()
+    stream.start(spark, model, str(incoming), str(target), once=True).awaitTermination()
+    rows = spark.read.parquet(str(target)).orderBy("id").collect()
+    assert [(row["id"], row["prediction"]) for row in rows] == [(0, [0.5]), (1, [1.5])]
+
+
+def test_physics_events_are_the_same_whichever_chunks_are_made(example, tmp_path, monkeypatch):
+    physics = example("physics_events")
+    monkeypatch.setattr(physics, "CHUNK", 300)
+    physics.write(tmp_path / "events.csv", 700, seed=3)
+    physics.write(tmp_path / "events.parquet", 700, seed=3)
+    table = pd.read_csv(tmp_path / "events.csv")
+    pd.testing.assert_frame_equal(
+        table, pd.read_parquet(tmp_path / "events.parquet"), check_dtype=False, rtol=1e-5
+    )
+    assert list(table["event"]) == list(range(700))
+    alone = physics.chunk(1, 300, 700, seed=3).to_pandas()
+    pd.testing.assert_frame_equal(alone, table[300:600].reset_index(drop=True), check_dtype=False, rtol=1e-5)
+    with pytest.raises(ValueError, match="rows=0"):
+        physics.write(tmp_path / "none.csv", 0)
+
+
+def test_physics_events_have_missing_values_weights_and_a_peak(example):
+    physics = example("physics_events")
+    table = next(physics.generate(4000)).to_pandas()
+    assert len(physics.FEATURES) == 30
+    one, none = (table[table["num_jets"] == number] for number in (1, 0))
+    assert (one["jet2_pt"] == physics.MISSING).all()
+    assert (none[["jet1_pt", "jets_mass"]] == physics.MISSING).all(axis=None)
+    for label, expected in physics.EXPECTED.items():
+        assert table["weight"][table["label"] == label].sum() == pytest.approx(expected, rel=0.1)
+    medians = table[table["mass_collinear"] > 0].groupby("label")["mass_collinear"].median()
+    assert medians["s"] > medians["b"] + 15

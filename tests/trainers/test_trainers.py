@@ -223,7 +223,7 @@ def test_windows_without_times_tell_no_speeds():
 
 
 def test_shares_that_are_trained_by_whoever_is_free_are_not_called_slow():
-    speeds = Speeds(algorithms.DynSGD(), None, elastic=True)
+    speeds = Speeds(algorithms.DynSGD(), None, fair=True)
     for window in windows_of((0.1, 0.3), 40):
         speeds.take(window)
     assert speeds.warning() is None

@@ -91,7 +91,9 @@ class Training:
         resume: Resume,
     ) -> None:
         self._trainer = trainer
-        self._speeds = Speeds(trainer.algorithm, trainer.quorum, trainer.elastic is not None)
+        self._speeds = Speeds(
+            trainer.algorithm, trainer.quorum, trainer.elastic is not None or trainer.independent
+        )
         self._around = around.for_metrics(trainer._given.metrics).for_monitors(trainer.algorithm.name)
         self._shuffle = shuffle
         self._initial = initial

@@ -23,11 +23,13 @@ class Speeds:
     Args:
         algorithm: the algorithm of the training.
         quorum: messages that complete a synchronous round; `None` for those of all workers.
-        elastic: whether the workers of the events are shares of the rows, which whoever is free trains.
+        fair: whether speeds do no harm, whatever the algorithm: in an elastic training the workers of the
+            events are shares of the rows, which whoever is free trains; in an ensemble each has a model of
+            its own.
     """
 
-    def __init__(self, algorithm: Algorithm, quorum: int | None, elastic: bool = False) -> None:
-        self._algorithm, self._fair = algorithm, elastic or is_fair(algorithm, quorum)
+    def __init__(self, algorithm: Algorithm, quorum: int | None, fair: bool = False) -> None:
+        self._algorithm, self._fair = algorithm, fair or is_fair(algorithm, quorum)
         self._steps: dict[int, int] = defaultdict(int)
         self._seconds: dict[int, float] = defaultdict(float)
         self._windows: dict[int, int] = defaultdict(int)
