@@ -27,7 +27,7 @@ from characters.cases import BATCH_SIZE, QUICK, WINDOW, WORKERS, Plan
 from characters.running import ROOT, TRANSFER_SECONDS, read, row_of
 from characters.shown import draw, table
 from characters.text import facts
-from kept_runs import make_missing
+from grid.kept import make_missing
 
 
 def make_runs(plan: Plan, options: argparse.Namespace, path: Path) -> None:

@@ -120,8 +120,8 @@ class Plan:
     methods: tuple[str, ...] = tuple(METHODS)
     rates: tuple[float, ...] = (0.001, 0.003, 0.01)
     tuning_tokens: int = 100_000
-    tokens: int = 400_000
-    seeds: int = 3
+    tokens: int = 100_000
+    seeds: int = 1
 
     def tuning(self) -> Iterator[Case]:
         """Yield every rate of every method."""

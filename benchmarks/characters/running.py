@@ -17,7 +17,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 # All rates of an optimizer have the same programs, which then are compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "language-programs"))
 
-from kept_runs import kept_rows
+from grid.kept import kept_rows
 
 from characters.cases import METHODS, WINDOW, Case, Method, Outcome
 from characters.text import CONTEXT, NUM_TOKENS, rows

@@ -22,8 +22,9 @@ WITHOUT_NETWORK: dict[str, dict[str, Any]] = {
 def chosen(outcomes: list[Outcome], plan: Plan) -> dict[tuple[str, str], list[Outcome]]:
     """Return the runs at the best rates, by method and machines."""
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    best = plan.best_rates(outcomes)
     for outcome in outcomes:
-        if outcome.case.tokens == plan.tokens:
+        if outcome.case.tokens == plan.tokens and outcome.case.rate == best.get(outcome.case.method):
             found[outcome.case.method, outcome.case.machines].append(outcome)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import platform
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def facts() -> dict[str, Any]:
     """Return what says which text it was: another release of Python has a text of its own."""
     text = "".join(module_texts())
     return {
-        "python": sysconfig.get_python_version(),
+        "python": platform.python_version(),
         "modules": len(MODULES),
         "characters": len(text),
         "sha256": hashlib.sha256(text.encode()).hexdigest(),

@@ -1,1 +1,1 @@
-"""The parts of `convergence.py`: cases, runs, and what is made of them."""
+"""The parts of `convergence.py`: cases, runs, and what is made of them. `kept` is for other grids, too."""

@@ -15,11 +15,11 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import numpy as np
-from kept_runs import kept_rows, make_missing
 
 from distkeras.algorithms import REGISTRY
 from distkeras.simulation import Gamma, Heterogeneous, KerasProblem, Network, StepTime, simulate
 from grid.cases import OPTIONS, Case, Grid, Outcome, settings_of
+from grid.kept import kept_rows, make_missing
 
 ROOT = Path(__file__).parents[2]
 ALPHA = 0.3

@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from grid.cases import QUICK, Case, Grid, Outcome, settings_of
 from grid.figures import curves, rates, speed, staleness, time_to
+from grid.kept import begin_file
 from grid.running import read, run_all
 from grid.tables import all_tables
-from kept_runs import begin_file
 
 from distkeras.algorithms import REGISTRY
 
