@@ -48,6 +48,7 @@ def folder_of(job):
     return Path(os.environ["XDG_STATE_HOME"]) / "distkeras" / "jobs" / job
 
 
+@pytest.mark.limit(600)
 def test_a_new_project_trains_on_the_master_and_leaves_its_model(project, standalone):
     told = json.loads(distkeras("submit", "--follow", "--json", "--", "--epochs", "2", cwd=project))
     assert (told["state"], told["exit_code"], told["files"]) == ("succeeded", 0, 5)
@@ -57,10 +58,11 @@ def test_a_new_project_trains_on_the_master_and_leaves_its_model(project, standa
     assert "2 epochs in" in distkeras("logs", told["id"])
 
 
+@pytest.mark.limit(600)
 def test_a_job_on_the_master_is_stopped_and_its_training_keeps_its_model(project):
     job = distkeras("submit", "job.toml", "--", "--epochs", "100000", "--run", "run", cwd=project).strip()
     kept = folder_of(job) / "project"
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 500
     while not list(kept.glob("run/epochs/*.json")):
         assert time.monotonic() < deadline, distkeras("logs", job)
         assert json.loads(distkeras("jobs", job, "--json"))["state"] in ("queued", "running")

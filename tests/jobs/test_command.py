@@ -90,6 +90,7 @@ def test_errors_have_a_code_and_no_traceback_unless_it_is_asked_for(tmp_path):
     asked = CliRunner().invoke(main, ["train", str(tmp_path / "none.toml"), "--traceback"])
     assert type(asked.exception).__name__ == "JobFileError"
     assert "No algorithm has the name 'nope'" in run("simulate", "nope", code=1)[1]
+    assert "communication_window" in run("simulate", "adag", "--rule-argument", "window=3", code=2)[1]
     assert "Did you mean" in run("train", "--workres", "3", code=2)[1]
     assert "KEY=VALUE" in run("train", "--conf", "nothing", code=2)[1]
 

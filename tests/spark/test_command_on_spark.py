@@ -94,8 +94,8 @@ def test_what_a_job_file_names_and_is_not_there_is_said_before_training(spark, p
         "Expected files to read": ("--data-path", "none.csv"),
         "Expected `format`": ("--data-path", "."),
         "No algorithm has the name": ("--rule", "none"),
+        "Expected arguments of DOWNPOUR": ("--rule-argument", "window=3"),
         "Expected a module": ("--data-function", "none:rows"),
-        "unexpected keyword argument": ("--rule-argument", "window=3"),
     }
     (project / "other.csv").write_text("x\n1\n")
     (project / "other.json").write_text("{}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -46,8 +47,8 @@ def answers(function: Callable[..., Answer]) -> Callable[..., None]:
         try:
             with _stdout_kept() if as_json else nullcontext():
                 answer = function(*given, **options)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # For click, which ends quietly where nobody reads on, as in `distkeras logs ID | head`.
         except KeyboardInterrupt:
             answer = Answer({"error": "interrupted"}, "", INTERRUPTED)
             click.echo("Interrupted.", err=True)
@@ -56,7 +57,7 @@ def answers(function: Callable[..., Answer]) -> Callable[..., None]:
                 raise
             answer = _answer_of(error, as_json)
         if as_json:
-            click.echo(json.dumps(answer.document, indent=2, default=str))
+            click.echo(json.dumps(_plain(answer.document), indent=2, default=str, allow_nan=False))
         elif answer.text:
             click.echo(answer.text)
         sys.stdout.flush()
@@ -74,6 +75,15 @@ def _answer_of(error: Exception, as_json: bool) -> Answer:
         click.echo("(--traceback shows where it came from.)", err=True)
     wrong = isinstance(error, JobFileError | PackError | ProfileError)
     return Answer({"error": told, "type": type(error).__name__}, "", WRONG if wrong else FAILED)
+
+
+def _plain(value: Any) -> Any:
+    """Return a document with `None` for numbers that JSON does not have: NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -58,11 +58,11 @@ def simulate(**options: Any) -> Answer:
     RULE is a name such as ADAG. It trains a noisy quadratic, or a problem of your own; only time is virtual.
     The exit code is 1 if the run diverges.
     """
-    from distkeras import algorithms
+    from distkeras.command.working import rule_of
     from distkeras.simulation import Network
     from distkeras.simulation import simulate as simulated
 
-    rule = type(algorithms.get(options["rule"]))(**dict(options["rule_argument"]))
+    rule = rule_of(options["rule"], dict(options["rule_argument"]))
     link = {} if options["bandwidth"] is None else {"bandwidth": options["bandwidth"]}
     result = simulated(
         rule,

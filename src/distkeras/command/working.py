@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import importlib
 import importlib.util
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import keras
     from pyspark.sql import SparkSession
 
+    from distkeras.algorithms import Algorithm
     from distkeras.trainers import DistributedTrainer
 
 _ENDINGS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".orc": "orc"}
@@ -175,6 +177,22 @@ def _format_of(path: str) -> str:
     return _ENDINGS[endings.pop()]
 
 
+def rule_of(name: str, arguments: Mapping[str, Any]) -> Algorithm:
+    """Return a rule by its name, with its arguments.
+
+    Raises:
+        JobFileError: it has no such argument.
+        ValueError: there is no such rule, or a value is out of range.
+    """
+    from distkeras import algorithms
+
+    rule = type(algorithms.get(name))
+    known = [field.name for field in dataclasses.fields(rule)]
+    if unknown := sorted(set(arguments) - set(known)):
+        raise JobFileError(f"Expected arguments of {rule.__name__}: {', '.join(known)}. Received: {unknown}")
+    return rule(**arguments)
+
+
 def trainer_of(job: JobFile, model: keras.Model) -> DistributedTrainer:
     """Return the trainer of a job.
 
@@ -183,10 +201,8 @@ def trainer_of(job: JobFile, model: keras.Model) -> DistributedTrainer:
     """
     import keras
 
-    from distkeras import algorithms
     from distkeras.trainers import DistributedTrainer
 
-    rule = type(algorithms.get(job.rule.name))(**job.rule.arguments)
     options = job.train
     optimizer: Any = options.optimizer
     if options.learning_rate is not None:
@@ -195,7 +211,7 @@ def trainer_of(job: JobFile, model: keras.Model) -> DistributedTrainer:
     features: Any = job.data.features[0] if len(job.data.features) == 1 else job.data.features
     return DistributedTrainer(
         model,
-        rule,
+        rule_of(job.rule.name, job.rule.arguments),
         optimizer,
         options.loss,
         metrics=options.metrics or None,
