@@ -35,7 +35,7 @@ CLOCKS = ("gamma", "constant", "exponential", "heterogeneous")
     help="Distribution of a step's time.",
 )
 @click.option("--step-seconds", default=1.0, show_default=True, help="Mean seconds of a step.")
-@click.option("--latency", default=0.0, show_default=True, help="Seconds of a message on its way.")
+@click.option("--latency", default=0.0, show_default=True, help="Seconds that a message is in transit.")
 @click.option("--bandwidth", type=float, help="Bytes a second of a worker's link. Default: no limit.")
 @click.option(
     "--dimensions", default=10, show_default=True, type=click.IntRange(1), help="Size of the quadratic."
