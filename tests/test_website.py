@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from website.links import rewritten
 from website.outside import fetched_from_other_hosts
 from website.reference import PAGES, documented
-from website.sources import RENDERED, markdown
+from website.sources import NOTEBOOKS, RENDERED, folder_of, markdown
 from website.writing import write_pages
 
 ROOT = Path(__file__).parents[1]
@@ -105,9 +105,11 @@ def test_a_notebook_that_was_not_run_is_shown_with_a_notice(tmp_path):
     assert text.startswith("# First\n")
     assert "without the notebook's outputs" in text
     assert text.endswith("Text.\n\n```python\nprint(1)\n```\n")
+    assert folder_of("docs/notebooks/first.py", tmp_path) == NOTEBOOKS
     (tmp_path / RENDERED).mkdir()
     (tmp_path / RENDERED / "first.md").write_text("# First\n\nWith outputs.\n")
     assert markdown("docs/notebooks/first.py", tmp_path) == "# First\n\nWith outputs.\n"
+    assert folder_of("docs/notebooks/first.py", tmp_path) == RENDERED
 
 
 def test_what_a_page_fetches_from_other_hosts_is_found(tmp_path):
