@@ -52,13 +52,12 @@ def markdown(source: str, root: Path = ROOT) -> str:
     return f"# {source}\n\n```python\n{path.read_text()}```\n"
 
 
-def folder_of(source: str) -> Path:
-    """Return the folder that the links of `source`'s Markdown start from, relative to the repository.
-
-    Those of notebooks start from where they are rendered.
-    """
+def folder_of(source: str, root: Path = ROOT) -> Path:
+    """Return the folder that the links of `source`'s Markdown start from, relative to the repository."""
     path = Path(source)
-    return RENDERED if path.parent == NOTEBOOKS and path.suffix == ".py" else path.parent
+    if path.parent == NOTEBOOKS and (root / RENDERED / f"{path.stem}.md").exists():
+        return RENDERED
+    return path.parent
 
 
 def _without_outputs(text: str) -> str:

@@ -40,7 +40,7 @@ def write_pages(folder: Path, root: Path = ROOT) -> dict[str, str]:
     known = pages(root)
     texts = {}
     for source, page in known.items():
-        links_from = PurePosixPath(folder_of(source).as_posix())
+        links_from = PurePosixPath(folder_of(source, root).as_posix())
         texts[page] = rewritten(markdown(source, root), links_from, page, known, copy)
     texts.update(reference())
     for path in (each for name in BESIDE for each in (root / name).rglob("*") if each.is_file()):
