@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import signal
 import ssl
 import subprocess
 import sys
@@ -125,8 +126,9 @@ class JobServerProcess:
             self.ask("POST", f"api/jobs/{job['id']}/stop")
         for job in self.ask("GET", "api/jobs")[1]["jobs"]:
             self.wait(job["id"])
-        self.process.terminate()
-        self.process.communicate(timeout=30)
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.communicate(timeout=30) == ("", "")
+        assert self.process.returncode == 0
 
     def __enter__(self) -> JobServerProcess:
         return self

@@ -53,7 +53,7 @@ def serve(
     log_mb: int,
     grace: float,
 ) -> None:
-    """Run the jobs of a team on this machine, one after the other.
+    """Serve jobs to a team: a queue, a page, and a process for each job.
 
     Members submit with `distkeras submit --profile`. Who has the token can run any program as you. Ctrl-C
     ends the server; jobs that run go on, and the next server finds them.

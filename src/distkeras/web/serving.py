@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,4 +87,5 @@ def run(app: App, listening: socket.socket, certificate: Certificate | None = No
         ssl_certfile=None if certificate is None else certificate.certificate,
         ssl_keyfile=None if certificate is None else certificate.key,
     )
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+    with suppress(KeyboardInterrupt):  # How people end it.
+        asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
