@@ -58,6 +58,7 @@ def test_a_new_project_trains_on_the_master_and_leaves_its_model(project, standa
     assert "2 epochs in" in distkeras("logs", told["id"])
 
 
+@pytest.mark.slow
 @pytest.mark.limit(600)
 def test_a_job_on_the_master_is_stopped_and_its_training_keeps_its_model(project):
     job = distkeras("submit", "job.toml", "--", "--epochs", "100000", "--run", "run", cwd=project).strip()
