@@ -30,7 +30,7 @@ def floors(project: dict[str, object]) -> list[str]:
 def _floor(requirement: str) -> str:
     match = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*>=\s*([\w.]+)", requirement)
     if match is None:
-        raise ValueError(f"Expected a lower bound, such as keras>=3.10. Received: {requirement!r}")
+        raise ValueError(f"Expected a lower bound, such as keras>=3.11. Received: {requirement!r}")
     return f"{match[1]}=={match[2]}"
 
 
