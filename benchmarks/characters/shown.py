@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from characters.cases import ALONE, METHODS, TOGETHER, Outcome, Plan
-from distkeras.plots.style import INK, charts, legend, line_style, save
+from distkeras.plots.style import INK, charts, legend, line_style, save, styled
 
 MACHINES = ("gamma", "heterogeneous")
 AXES = (("virtual time [s]", 0), ("tokens", 1), ("bytes of all messages", 2))
@@ -65,14 +65,14 @@ def table(outcomes: list[Outcome], plan: Plan) -> str:
 
 
 def found_level(found: dict[tuple[str, str], list[Outcome]]) -> float:
-    """Return the lowest round perplexity that most of the methods with several workers reach."""
+    """Return the lowest round perplexity that half of the runs with several workers reach."""
     ends = sorted(
         run.perplexity
         for (method, _), runs in found.items()
         for run in runs
-        if METHODS[method].num_workers > 1
+        if METHODS[method].num_workers > 1 and math.isfinite(run.perplexity)
     )
-    return math.ceil(ends[3 * len(ends) // 4]) if ends and math.isfinite(ends[3 * len(ends) // 4]) else 10.0
+    return math.ceil(ends[len(ends) // 2]) if ends else 10.0
 
 
 def _mean(values: list[Any], digits: int) -> str:
@@ -102,8 +102,10 @@ def draw(outcomes: list[Outcome], plan: Plan, path: Path) -> bool:
             axes.set_yticks([], minor=True)
             ticks = [5, 7, 10, 15, 20, 30]
             axes.set_yticks(ticks, [str(tick) for tick in ticks])
+            axes.tick_params(axis="x", which="minor", labelbottom=False)
         kind = "equal" if machines == "gamma" else "unequal"
-        row[0].set(ylabel="perplexity", title=f"{kind} machines")
+        with styled():
+            row[0].set(ylabel="perplexity", title=f"{kind} machines")
     legend(plots[0][2], ncols=1, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     save(figure, path)
     return True
