@@ -91,7 +91,7 @@ def fine_tune(kind):
         model.backbone.trainable = False
     elif kind == "LoRA":
         model.backbone.enable_lora(4)
-    before = {weight.path: weight.numpy() for weight in model.weights}
+    before = [weight.numpy() for weight in model.weights]
     trainer = distkeras.DOWNPOUR(
         model,
         keras.optimizers.Adam(3e-3),
@@ -127,8 +127,9 @@ pd.DataFrame(results).T.round(3)
 # The weights that the training of LoRA has changed, and how far:
 
 # %%
-for weight in trained["LoRA"].weights:
-    moved = float(np.abs(weight.numpy() - before["LoRA"][weight.path]).max())
+pairs = list(zip(trained["LoRA"].weights, before["LoRA"], strict=True))
+for weight, old in pairs:
+    moved = float(np.abs(weight.numpy() - old).max())
     if moved:
         print(f"{moved:.3f}  {weight.path}")
 
@@ -136,10 +137,8 @@ for weight in trained["LoRA"].weights:
 # All others are the same bits as before:
 
 # %%
-frozen = [
-    weight for weight in trained["LoRA"].weights if "lora" not in weight.path and "logits" not in weight.path
-]
-assert all(np.array_equal(weight.numpy(), before["LoRA"][weight.path]) for weight in frozen)
+frozen = [(weight, old) for weight, old in pairs if not weight.trainable]
+assert all(np.array_equal(weight.numpy(), old) for weight, old in frozen)
 print(len(frozen), "frozen tensors are untouched")
 
 # %% [markdown]
