@@ -19,7 +19,9 @@ from distkeras.simulation import (
     Gamma,
     Heterogeneous,
     Network,
+    Outages,
     Quadratic,
+    Seconds,
     simulate,
 )
 
@@ -340,6 +342,27 @@ def test_divergence_is_a_result_without_a_warning(recwarn):
     assert result.centers.shape == (result.num_commits + 1, 3)
     assert len(result.times) == len(result.losses) == result.num_commits + 1
     assert not recwarn.list
+
+
+class OneByOne(Quadratic):
+    """It evaluates centers in its own way, so that none waits for others."""
+
+    def evaluate(self, weights):
+        return super().evaluate(weights) | {"calls": 1.0}
+
+
+@pytest.mark.parametrize("options", [{}, {"evaluate_every": Seconds(0.7)}, {"keep_centers": False}])
+def test_centers_that_are_evaluated_together_have_the_same_metrics_bit_for_bit(options):
+    settings = {"curvature": (0.5, 1.0, 0.3), "noise": 0.1}
+    options = options | {"outages": Outages(server=20, snapshot=3), "step_time": Exponential()}
+    together, alone = (
+        simulate(DynSGD(1), problem, num_workers=4, num_commits=400, learning_rate=0.02, **options)
+        for problem in (Quadratic(**settings), OneByOne(**settings))
+    )
+    assert together.num_restored > 1
+    for name in ("losses", "evaluated", "versions", "centers"):
+        assert getattr(together, name).tobytes() == getattr(alone, name).tobytes(), name
+    assert alone.metrics["calls"].size == alone.losses.size > 100
 
 
 def test_center_is_evaluated_at_the_start_every_so_often_and_at_the_end():

@@ -47,9 +47,10 @@ DISCARD = Verdict.DISCARD
 """What `decide` returns for a message that counts for nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as `center.requests.Exchange`: it is made once a message.
+@dataclass(slots=True)
 class Commit:
-    """Facts about one message. They are the same for every shard of the center and every server.
+    """Facts about one message. They are the same for every shard of the center and every server: read-only.
 
     Attributes:
         worker: index of the worker; -1 for the mean of a synchronous round.

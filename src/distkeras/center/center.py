@@ -248,12 +248,13 @@ class Center:
         Raises:
             ProtocolError: no worker of this job sends such a request. The center is unchanged.
         """
-        return self._passed_on(self._handle(request), request)
+        answers = self._in_order(request) if type(request) is Exchange else self._handle(request)
+        return self._passed_on(answers, request)
 
     def _passed_on(self, answers: list[Answer], request: Request | Dismiss | None = None) -> list[Answer]:
         """Return the answers that go out now, with the orders in force."""
         going = self._holding.pass_on(answers, request)
-        if len(going) < len(answers) and self._for_driver.keep_what_is_due():
+        if going is not answers and len(going) < len(answers) and self._for_driver.keep_what_is_due():
             going += self._holding.look()  # It may have been ordered to be evaluated.
         return self._orders.added_to(going)
 
@@ -366,6 +367,8 @@ class Center:
     def _exchange(self, request: Exchange, record: WorkerRecord) -> list[Answer]:
         check_exchange(request, self.size, self.fragment)
         self._records.hear(request.worker, record)
+        if not self.algorithm.synchronous:
+            return self._commits.handle(request, record)
         late = self._rounds.close_late()
         if any(receiver == request.worker for receiver, _ in late):  # It was there, and was sent again.
             return late

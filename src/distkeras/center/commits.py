@@ -90,7 +90,7 @@ class Commits:
         if noted and (failure := self._finite.after([request], log)):
             return failure
         (staleness,) = decision.staleness
-        committed = record.commit(request, staleness, decision.commit, log.clock())
+        committed = record.commit(request, staleness, decision.commit, log.clock(), log.windows)
         log.add(*committed, updates=decision.updates)
         if decision.kept or decision.ended:
             log.add(*self._decisions.boundaries(copy, decision, log.clock()))

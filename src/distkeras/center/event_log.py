@@ -33,11 +33,19 @@ class EventLog:
 
     A driver may pause for hours. If the log is full, it drops windows and statuses first, and the driver
     receives the number of dropped events.
+
+    Attributes:
+        clock: tells the time of events.
+        num_updates: updates of the center.
+        changes: changes of the center so far.
+        windows: whether anybody reads the windows of an asynchronous algorithm. In a simulation that is not
+            shown they are a tenth of a small commit.
     """
 
     clock: Callable[[], float]
     num_updates: int = 0
     changes: int = 0
+    windows: bool = True
     _first: int = 0
     _events: list[Event] = field(default_factory=list)
     _bytes: int = 0

@@ -127,7 +127,9 @@ class Behind:
 
     def add(self, steps: int, samples: int) -> None:
         """Count a window, which trains all fragments."""
-        self._counts = [(before + steps, rows + samples) for before, rows in self._counts]
+        counts = self._counts
+        for fragment, (before, rows) in enumerate(counts):
+            counts[fragment] = before + steps, rows + samples
 
     def steps(self, fragment: int) -> int:
         """Return the minibatches behind the next message of a fragment."""

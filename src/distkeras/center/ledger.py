@@ -76,12 +76,22 @@ class WorkerRecord:
         return () if state is None else (Reported(commit.worker, "state", *state.facts, time),)
 
     def commit(
-        self, request: Exchange, staleness: int, commit: Commit, time: float
+        self, request: Exchange, staleness: int, commit: Commit, time: float, told: bool = True
     ) -> tuple[Window | Reported, ...]:
-        """Record that `request` was applied as `commit` says, and return the events that report it."""
+        """Record that `request` was applied as `commit` says, and return the events that report it.
+
+        Args:
+            request: the commit.
+            staleness: its staleness.
+            commit: what was decided.
+            time: now.
+            told: whether an event of the window is wanted.
+        """
         self.refused = 0
         steps, samples = request.window
         reported = self.advance(request, samples, time)
+        if not told:
+            return reported
         verdict: Any = "take" if commit.verdict is TAKE else commit.verdict.value
         window = Window(
             request.worker,

@@ -43,7 +43,9 @@ class WorkerSide:
             fragment: index of the fragment; 0 without fragments.
             memory: what the algorithm keeps in the worker for this fragment; it may change.
         """
-        split, part, start = self._splits[fragment], self.part(local, fragment), self.part(anchor, fragment)
+        split, part, start = self._splits[fragment], local, anchor
+        if self._fragments is not None:
+            part, start = self.part(local, fragment), self.part(anchor, fragment)
         if split == part.size:
             return self._algorithm.commit_with(part, start, num_steps, memory)
         message = np.empty_like(part)
@@ -65,7 +67,8 @@ class WorkerSide:
         """
         if answer.restart:  # The reply itself was lost with its connection; this is the center.
             return answer.reply
-        split, part, reply = self._splits[fragment], self.part(local, fragment), answer.reply
+        split, reply = self._splits[fragment], answer.reply
+        part = local if self._fragments is None else self.part(local, fragment)
         if split == part.size:
             return self._algorithm.adopt_with(part, message, reply, memory)
         weights = reply.copy()

@@ -21,6 +21,7 @@ class Accidents:
         outages: recovery times of processes.
         schedule: times of process failures.
         chance: random generator of `failures`.
+        calm: whether nothing befalls anybody: the usual case.
     """
 
     window_time: WindowTime
@@ -28,6 +29,9 @@ class Accidents:
     outages: Outages
     schedule: Schedule
     chance: np.random.Generator
+
+    def __post_init__(self) -> None:
+        self.calm = (self.failures, self.outages) == (Failures(), Outages())
 
     @classmethod
     def drawn(
@@ -49,8 +53,10 @@ class Accidents:
         Returns:
             The seconds, and the time of the restart; `None` if it does not fail.
         """
-        failures = self.failures
         seconds = self.window_time(machine, num_steps)
+        if self.calm:
+            return seconds, None
+        failures = self.failures
         if failures.straggle and self.chance.random() < failures.straggle:
             seconds *= failures.slowdown
         if failures.crash and self.chance.random() < failures.crash:

@@ -68,6 +68,7 @@ class Simulation:
         self._exchanges = Exchanges(self.problem, self.config, safe=math.isinf(self.outages.server))
         self._num_fragments = self.config.num_fragments
         self._stops = self.config.algorithm.stops
+        self._has_grace = self.config.quorum is not None
         self._joined: tuple[int, Vector] | None = None
 
     def commits(self, length: Length, num_machines: int) -> Iterator[None]:
@@ -77,6 +78,7 @@ class Simulation:
             length: when the run ends. Repeated commits count once.
             num_machines: number of machines, one for each worker unless the training is elastic.
         """
+        self.server.mute()
         self.recorder.evaluate(self.center.snapshot())
         for machine in range(num_machines):
             self._take_share(machine, 0.0)
@@ -97,7 +99,7 @@ class Simulation:
 
     def _step(self, until: float) -> bool:
         """Handle what happens next, and return `True`; `False` if it happens after `until`."""
-        if self.server.center.due is not None and (due := self._grace_before_next()) is not None:
+        if self._has_grace and (due := self._grace_before_next()) is not None:
             if due > until:
                 return False
             self._evaluate_before(due)
@@ -111,12 +113,13 @@ class Simulation:
             self._evaluate_before(time)
             self._happen(arrival, time)
             return True
-        num_bytes = self._bytes_of(worker, arrival)
+        num_bytes = self._bytes_of(worker, arrival) if self.queue.by_bytes else 0
         done = self.queue.done(time, num_bytes)
         if done > until:
             return False
         self.queue.take(time, num_bytes, done)
-        self._evaluate_before(done)
+        if self.recorder.next_look < done:
+            self._evaluate_before(done)
         self.clock.now = done
         self._arrive(worker, arrival)
         return True
@@ -233,10 +236,10 @@ class Simulation:
             now: start of the window.
             reply: arrival of the reply to the previous window, which the worker needs to send this one.
         """
-        state = self._workers[worker]
+        state, machine = self._workers[worker], worker
         state.window = self._exchanges.next_steps(state)
-        machine = self.shares.machine(worker)
-        if (left := self.shares.left(worker, state.step)) is not None:
+        if not self.shares.endless and (left := self.shares.left(worker, state.step)) is not None:
+            machine = self.shares.machine(worker)
             state.window = min(state.window, left)
             if left <= 0:
                 self._send_word(worker, now, Arrival.LEAVE)
@@ -373,10 +376,11 @@ class Simulation:
         if not isinstance(answer, Exchanged):
             self._receive_other(worker, answer)
             return
-        again = self.accidents.lost_reply(self.shares.machine(worker), self.clock.now)
-        if again is not None:
-            self._send_again(worker, again)
-            return
+        if not self.accidents.calm:
+            again = self.accidents.lost_reply(self.shares.machine(worker), self.clock.now)
+            if again is not None:
+                self._send_again(worker, again)
+                return
         answer, num_bytes = self.links.receive(worker, answer)
         self.recorder.bytes_received += num_bytes
         state = self._workers[worker]

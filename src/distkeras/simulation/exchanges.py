@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from distkeras.algorithms import Vector
 from distkeras.center import CenterConfig
 from distkeras.center.answers import Exchanged
 from distkeras.center.fragments import steps_before
@@ -107,13 +106,9 @@ class Exchanges:
         memory = state.memory[fragment]
         adopted = self._side.adopted(state.local, state.message, answer, fragment, memory)
         anchor = self._side.anchor(adopted, answer)
-        state.adopted = self._placed(adopted, fragment, state.local)
-        state.anchor = self._placed(anchor, fragment, state.anchor)
-
-    def _placed(self, part: Vector, fragment: int, whole: Vector) -> Vector:
-        """Return `whole` with the elements `part` of a fragment."""
         if self._fragments is None:
-            return part
-        whole = whole.copy()
-        self._fragments.scatter(part, fragment, whole)
-        return whole
+            state.adopted, state.anchor = adopted, anchor
+            return
+        state.adopted, state.anchor = state.local.copy(), state.anchor.copy()
+        self._fragments.scatter(adopted, fragment, state.adopted)
+        self._fragments.scatter(anchor, fragment, state.anchor)

@@ -69,6 +69,8 @@ class Problem(Protocol):
 
     A problem may also have an attribute `train_many`, a `TrainMany` or `None`. Its windows are then trained
     together, before their commits are due; the results must be those of `train`, one worker after another.
+    With a method `evaluate_many(weights) -> metrics`, of lists, centers that nobody waits for are evaluated
+    together; the results must be those of `evaluate`.
     """
 
     @property
@@ -161,5 +163,10 @@ class Quadratic:
 
     def evaluate(self, weights: Vector) -> dict[str, float]:
         """Return the loss."""
-        wide = weights.astype(np.float64)
-        return {"loss": 0.5 * float(np.dot(self._curvature * wide, wide))}
+        return self.evaluate_many([weights])[0]
+
+    def evaluate_many(self, weights: Sequence[Vector]) -> list[dict[str, float]]:
+        """Return the loss of each center."""
+        wide = np.array(weights, np.float64)
+        curved = self._curvature * wide
+        return [{"loss": 0.5 * float(np.dot(*rows))} for rows in zip(curved, wide, strict=True)]

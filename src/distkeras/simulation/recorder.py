@@ -16,6 +16,9 @@ from distkeras.simulation.server_queue import ServerQueue
 KEEP_BYTES = 2**30
 """Most memory for kept centers, in bytes."""
 
+TOGETHER, TOGETHER_BYTES = 256, 2**20
+"""Most centers, and most of their bytes, that wait to be evaluated together."""
+
 Tell = Callable[[int, int, dict[str, float], float], None]
 
 
@@ -30,7 +33,7 @@ class Recorder:
 
     Attributes:
         next_look: virtual time of the next evaluation at an even time; infinity for none.
-        tell: receives rows, updates, metrics and time of each evaluated center.
+        tell: receives rows, updates, metrics and time of each evaluated center; `None` for nobody.
 
     Raises:
         ValueError: the centers to keep would take more than `KEEP_BYTES`; where their number is not known
@@ -52,7 +55,13 @@ class Recorder:
         self._every_commits = None if isinstance(evaluate_every, Seconds) else evaluate_every
         self._every_seconds = evaluate_every.seconds if isinstance(evaluate_every, Seconds) else math.inf
         self._keep_centers = keep_centers
-        self.tell: Tell = lambda *_: None
+        self.tell: Tell | None = None
+        self._evaluate_many: Callable[[list[Vector]], list[dict[str, float]]] | None
+        # A subclass that evaluates in its own way is obeyed.
+        alike = _owner(problem, "evaluate") is _owner(problem, "evaluate_many")
+        self._evaluate_many = getattr(problem, "evaluate_many", None) if alike else None
+        self._together = min(TOGETHER, TOGETHER_BYTES // self._bytes)
+        self._waiting: list[Vector] = []  # The last centers, whose reports are still to come.
         self._times = [0.0]
         self._samples = [0]
         self._workers: list[int] = []
@@ -92,7 +101,9 @@ class Recorder:
         if self._versions[-1] != len(self._workers):
             self._evaluate(read(), time)
         else:  # The center is the same.
-            self._note(self._centers[-1], self._reports[-1], time)
+            self._report()
+            self._keep(self._centers[-1], time)
+            self._take(self._reports[-1], time)
 
     def evaluate(self, center: Vector) -> None:
         """Record the problem's metrics of `center`, the last version, unless they are recorded already."""
@@ -100,19 +111,35 @@ class Recorder:
             self._evaluate(center, self._times[-1])
 
     def _evaluate(self, center: Vector, time: float) -> None:
-        self._note(center, self._problem.evaluate(center), time)
+        self._keep(center, time)
+        if self._evaluate_many is None or self.tell is not None or self._together < 2:
+            self._take(self._problem.evaluate(center), time)
+            return
+        self._waiting.append(center)
+        if len(self._waiting) >= self._together:
+            self._report()
 
-    def _note(self, center: Vector, report: dict[str, float], time: float) -> None:
+    def _keep(self, center: Vector, time: float) -> None:
+        """Keep a center that is evaluated, without its metrics."""
         if self._keep_centers:
             self._check_memory(len(self._centers) + 1)
         else:
             self._centers.clear()
-        version = len(self._workers)
         self._centers.append(center)
-        self._versions.append(version)
-        self._reports.append(report)
+        self._versions.append(len(self._workers))
         self._evaluated.append(time)
-        self.tell(self._samples[-1], version, report, time)
+
+    def _take(self, report: dict[str, float], time: float) -> None:
+        """Note the metrics of the last center."""
+        self._reports.append(report)
+        if self.tell is not None:
+            self.tell(self._samples[-1], self._versions[-1], report, time)
+
+    def _report(self) -> None:
+        """Evaluate the centers that wait."""
+        if self._evaluate_many is not None and self._waiting:
+            self._reports += self._evaluate_many(self._waiting)
+            self._waiting.clear()
 
     def _check_memory(self, count: int) -> None:
         """Raise ValueError if so many centers are too many to keep."""
@@ -125,6 +152,7 @@ class Recorder:
 
     def roll_back(self, version: int, center: Vector) -> None:
         """Drop what came after `version`, whose center is `center`; it will be trained again."""
+        self._report()
         del self._times[version + 1 :], self._samples[version + 1 :]
         del self._workers[version:], self._staleness[version:]
         while self._versions and self._versions[-1] > version:
@@ -138,6 +166,7 @@ class Recorder:
 
     def result(self, algorithm: Algorithm, num_workers: int, diverged: bool, queue: ServerQueue) -> Result:
         """Return the recorded trajectory, and how busy the server was."""
+        self._report()
         metrics = {
             name: np.array([report[name] for report in self._reports], np.float64)
             for name in self._reports[0]
@@ -165,6 +194,11 @@ class Recorder:
             num_messages=queue.num_messages,
             diverged=diverged,
         )
+
+
+def _owner(problem: Problem, name: str) -> type | None:
+    """Return the class that defines a method of `problem`."""
+    return next((cls for cls in type(problem).__mro__ if name in vars(cls)), None)
 
 
 def _most_evaluations(length: Length, evaluate_every: int | Seconds) -> int:

@@ -28,6 +28,7 @@ class Server:
     def __init__(self, make_center: Callable[[], Center | Fragmented], record: str | None) -> None:
         self.on_event: Callable[[Event], None] | None = None
         self._make_center, self._record = make_center, record
+        self._is_read = True
         self._recorded: Recorded | None = None
         self._seen = 0
         self._begin(make_center())
@@ -58,6 +59,11 @@ class Server:
                 for event in polled.events:
                     on_event(event)
 
+    def mute(self) -> None:
+        """Make no events of windows, if nobody receives events and there is no record."""
+        self._is_read = self.on_event is not None or self._record is not None
+        self.center.event_log.windows = self._is_read
+
     def close(self) -> None:
         """Read the last events, and end the record, if there is one."""
         self.read_events()
@@ -65,6 +71,7 @@ class Server:
 
     def _begin(self, center: Center | Fragmented, restart: bool = False) -> None:
         self.center, self.handle, self.look = center, center.handle, center.look
+        center.event_log.windows = self._is_read
         if self._record is not None:
             self._end_record()
             self._recorded = Recorded(center, self._record, restart=restart)

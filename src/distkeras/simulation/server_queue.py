@@ -21,6 +21,7 @@ class ServerQueue:
         busy: seconds for which it has handled messages.
         waiting: seconds for which messages have waited, all together.
         num_messages: messages so far.
+        by_bytes: whether the time for a message depends on its bytes.
     """
 
     network: Network
@@ -32,7 +33,8 @@ class ServerQueue:
     def __post_init__(self) -> None:
         network = self.network
         # Most networks have no throughput to divide by.
-        self._fixed = network.service if math.isinf(network.throughput) else None
+        self.by_bytes = not math.isinf(network.throughput)
+        self._fixed = None if self.by_bytes else network.service
 
     def done(self, arrived: float, num_bytes: int) -> float:
         """Return when the server would have handled a message of `num_bytes` that has `arrived`."""

@@ -30,6 +30,7 @@ class Shares:
             problem, "steps_of_share", lambda worker, workers: problem.steps_per_epoch(workers)
         )
         self._steps = [] if num_epoch is None else [steps(share, count) for share in range(count)]
+        self.endless = num_epoch is None
         times = num_epoch if self._elastic and num_epoch is not None else 1
         self._queue = deque((epoch, share) for epoch in range(times) for share in range(count))
         self._machine = list(range(count))

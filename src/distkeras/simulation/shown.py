@@ -48,7 +48,8 @@ def shown(
         followed.write(event)
 
     def on_evaluated(*facts: Any) -> None:
-        tell(*facts)
+        if tell is not None:
+            tell(*facts)
         followed.write(CenterEvaluated(*facts))
 
     simulation.server.on_event, simulation.recorder.tell = on_event, on_evaluated
