@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from grid import guidance
 from grid.cases import QUICK, Case, Grid
 from grid.figures import draw_all
 from grid.running import ROOT, read, run_all
@@ -64,6 +65,12 @@ def main() -> None:
     parser.add_argument("--plan", action="store_true", help="say how many runs there are, and make none")
     parser.add_argument("--json", type=Path, help="default: benchmarks/results/convergence.jsonl")
     parser.add_argument("--figures", type=Path, help="default: docs/figures")
+    parser.add_argument(
+        "--guidance",
+        type=Path,
+        default=ROOT / "src" / "distkeras" / "guidance" / "measured.json",
+        help="where to write what `distkeras.recommend` knows",
+    )
     options = parser.parse_args()
     grid, name = (QUICK, "convergence-quick") if options.quick else (Grid(), "convergence")
     path = options.json or ROOT / "benchmarks" / "results" / f"{name}.jsonl"
@@ -71,6 +78,8 @@ def main() -> None:
     outcomes = read(path)
     if outcomes and not options.plan:
         print(all_tables(outcomes, grid))
+        if not options.quick:
+            guidance.write(outcomes, grid, options.guidance)
         for figure in draw_all(outcomes, grid, options.figures or ROOT / "docs" / "figures"):
             print(figure)
 

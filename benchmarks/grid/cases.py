@@ -12,12 +12,9 @@ from distkeras.algorithms import REGISTRY
 BASELINE = "DOWNPOUR"
 """With one worker, it is plain gradient descent."""
 LEFT_OUT = ("Sequential", "GPA")
-"""Several models, and primal averaging, whose learning rates are ten times those of this grid."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "SparseLoCo": {"compression": "chunktopk"},
-    "DecoupledDiLoCo": {"quorum": 0.75, "grace": 2.0},
-}
-"""Arguments of `simulate` that belong to a rule; `quorum` as a share of the workers."""
+"""Several models, and primal averaging, which Keras models have on Spark only."""
+LEAST_WINDOWS = {"SparseLoCo": 5}
+"""Where shorter ones are not what a rule is for: it chooses the largest changes of a long window."""
 
 
 CONDITIONS = (("gamma", "rows"), ("heterogeneous", "rows"), ("heterogeneous", "labels"))
@@ -108,21 +105,24 @@ class Grid:
         samples: rows of a run of a chosen point.
         target_samples: rows of a run of the best rules.
         best: how many of the best rules are run that long.
+        min_windows: a point of the grid is left out where fewer windows a worker fit into `tuning_samples`:
+            nothing is learned in one or two.
     """
 
     rules: tuple[str, ...] = field(
         default_factory=lambda: tuple(name for name in REGISTRY if name not in LEFT_OUT)
     )
-    rates: tuple[float, ...] = (0.02, 0.1, 0.3, 1.0)
+    rates: tuple[float, ...] = (0.005, 0.02, 0.1, 0.3, 1.0)
     batch_sizes: tuple[int, ...] = (8, 32)
     windows: tuple[int, ...] = (1, 5, 25)
-    tuned: tuple[int, ...] = (64, 8, 256)
-    workers: tuple[int, ...] = (64, 8, 256, 16, 2, 4, 32, 128)
+    tuned: tuple[int, ...] = (64, 256, 8)
+    workers: tuple[int, ...] = (64, 256, 8, 16, 2, 4, 32, 128)
     seeds: int = 3
     tuning_samples: int = 60_000
-    samples: int = 240_000
+    samples: int = 120_000
     target_samples: int = 600_000
     best: int = 3
+    min_windows: int = 4
 
     def tuning(self) -> Iterator[Case]:
         """Yield every point of the grid, one worker first."""
@@ -133,6 +133,10 @@ class Grid:
             for rule in self.rules:
                 for window in self.windows:
                     for batch_size in self.batch_sizes:
+                        if num_workers * window * batch_size * self.min_windows > self.tuning_samples:
+                            continue
+                        if window < LEAST_WINDOWS.get(rule, 1):
+                            continue
                         for rate in self.rates:
                             yield Case(rule, window, batch_size, rate, num_workers, self.tuning_samples)
 
