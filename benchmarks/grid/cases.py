@@ -99,7 +99,8 @@ class Grid:
         windows: steps between two exchanges.
         tuned: numbers of workers for which each rule is tuned, with seed 0 on `tuning_samples` rows.
         workers: numbers of workers that are run at the point of the nearest tuned number, where machines and
-            data are alike; otherwise those of `tuned`.
+            data are alike.
+        hard: the same where they are not.
         seeds: runs of each chosen point.
         tuning_samples: rows of a run on the grid.
         samples: rows of a run of a chosen point.
@@ -116,7 +117,8 @@ class Grid:
     batch_sizes: tuple[int, ...] = (8, 32)
     windows: tuple[int, ...] = (1, 5, 25)
     tuned: tuple[int, ...] = (64, 256, 8)
-    workers: tuple[int, ...] = (64, 256, 8, 16, 2, 4, 32, 128)
+    workers: tuple[int, ...] = (64, 256, 8, 16, 2)
+    hard: tuple[int, ...] = (64, 8)
     seeds: int = 3
     tuning_samples: int = 60_000
     samples: int = 120_000
@@ -146,7 +148,7 @@ class Grid:
         if (BASELINE, 1) in best:
             yield from self._seeds(replace(best[BASELINE, 1], samples=self.samples))
         for step_time, partition in CONDITIONS:
-            counts = self.workers if (step_time, partition) == CONDITIONS[0] else self.tuned
+            counts = self.workers if (step_time, partition) == CONDITIONS[0] else self.hard
             for num_workers in counts:
                 nearest = min(
                     self.tuned, key=lambda count: abs(count.bit_length() - num_workers.bit_length())
@@ -198,6 +200,7 @@ QUICK = Grid(
     windows=(1, 5),
     tuned=(8,),
     workers=(8, 4),
+    hard=(8,),
     seeds=1,
     tuning_samples=3_000,
     samples=6_000,
