@@ -8,7 +8,7 @@ An MLP 784-64-10 with ReLU. Each run trains the same number of rows in all, howe
 1. tune: every rule, synchronous ones too, on the same grid of learning rate, batch and window, one seed.
 2. chosen: each rule at its best point, three seeds, with 2 to 256 workers; then on unequal machines, then
    with skewed labels.
-3. target: the best rules for longer, beside one worker.
+3. target: an asynchronous rule for longer and with few rows in flight, beside one worker.
 
 The grid and every run stand in the file of results, one line each. Runs that are there are not repeated, so
 that the script can be stopped at any time, and started again: delete the file to start anew. After `--hours`
@@ -50,7 +50,7 @@ def stage_of(grid: Grid, stage: str, path: Path) -> Iterator[Case]:
     """Return the cases of a stage, which depend on the outcomes of earlier ones."""
     if stage == "tune":
         return grid.tuning()
-    return grid.chosen(read(path)) if stage == "chosen" else grid.target(read(path))
+    return grid.chosen(read(path)) if stage == "chosen" else grid.target()
 
 
 def main() -> None:

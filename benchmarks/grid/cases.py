@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,6 +12,8 @@ BASELINE = "DOWNPOUR"
 """With one worker, it is plain gradient descent."""
 LEFT_OUT = ("Sequential", "GPA")
 """Several models, and primal averaging, which Keras models have on Spark only."""
+TARGET = "DelayedNesterov"
+"""The asynchronous rule that is run for longer, with few rows in flight."""
 LEAST_WINDOWS = {"SparseLoCo": 5}
 """Where shorter ones are not what a rule is for: it chooses the largest changes of a long window."""
 
@@ -104,8 +105,8 @@ class Grid:
         seeds: runs of each chosen point.
         tuning_samples: rows of a run on the grid.
         samples: rows of a run of a chosen point.
-        target_samples: rows of a run of the best rules.
-        best: how many of the best rules are run that long.
+        target_samples: rows of a long run.
+        targets: workers, rate and batch of the long runs.
         min_windows: a point of the grid is left out where fewer windows a worker fit into `tuning_samples`:
             nothing is learned in one or two.
     """
@@ -118,12 +119,12 @@ class Grid:
     windows: tuple[int, ...] = (1, 5, 25)
     tuned: tuple[int, ...] = (64, 256, 8)
     workers: tuple[int, ...] = (64, 256, 8, 16, 2)
-    hard: tuple[int, ...] = (64, 8)
+    hard: tuple[int, ...] = (64,)
     seeds: int = 3
     tuning_samples: int = 60_000
     samples: int = 120_000
     target_samples: int = 600_000
-    best: int = 3
+    targets: tuple[tuple[int, float, int], ...] = ((1, 0.1, 32), (64, 0.1, 2), (256, 0.1, 2))
     min_windows: int = 4
 
     def tuning(self) -> Iterator[Case]:
@@ -158,14 +159,13 @@ class Grid:
                         here = replace(case, num_workers=num_workers, samples=self.samples)
                         yield from self._seeds(replace(here, step_time=step_time, partition=partition))
 
-    def target(self, outcomes: Iterable[Outcome]) -> Iterator[Case]:
-        """Yield long runs of the best rules with 64 and 256 workers, and of one worker."""
-        outcomes = list(outcomes)
-        for (rule, count), case in self.best_points(outcomes).items():
-            leaders = self._leaders(outcomes, count)
-            if count == 1 or (count >= min(64, max(self.tuned)) and rule in leaders):
-                for step_time in ("gamma",) if count == 1 else ("gamma", "heterogeneous"):
-                    yield from self._seeds(replace(case, samples=self.target_samples, step_time=step_time))
+    def target(self) -> Iterator[Case]:
+        """Yield long runs with few rows in flight, and of one worker."""
+        for num_workers, rate, batch_size in self.targets:
+            rule = TARGET if num_workers > 1 else BASELINE
+            case = Case(rule, 1, batch_size, rate, num_workers, self.target_samples)
+            for step_time in ("gamma",) if num_workers == 1 else ("gamma", "heterogeneous"):
+                yield from self._seeds(replace(case, step_time=step_time))
 
     def best_points(self, outcomes: Iterable[Outcome]) -> dict[tuple[str, int], Case]:
         """Return each rule's best case of the grid, by number of workers."""
@@ -177,16 +177,6 @@ class Grid:
             if tuned and (key not in best or outcome.accuracy > best[key].accuracy):
                 best[key] = outcome
         return {key: outcome.case for key, outcome in best.items()}
-
-    def _leaders(self, outcomes: list[Outcome], num_workers: int) -> list[str]:
-        """Return the best asynchronous rules at so many workers."""
-        found: dict[str, list[float]] = defaultdict(list)
-        for outcome in outcomes:
-            case = outcome.case
-            if case.num_workers == num_workers and case.samples == self.samples and case.partition == "rows":
-                found[case.rule].append(outcome.accuracy)
-        rules = [rule for rule in found if not REGISTRY[rule].synchronous]
-        return sorted(rules, key=lambda rule: -sum(found[rule]) / len(found[rule]))[: self.best]
 
     def _seeds(self, case: Case) -> Iterator[Case]:
         for seed in range(self.seeds):
@@ -205,7 +195,7 @@ QUICK = Grid(
     tuning_samples=3_000,
     samples=6_000,
     target_samples=12_000,
-    best=1,
+    targets=((1, 0.1, 8), (8, 0.1, 8)),
 )
 """A grid for a glance, and for a test that everything runs."""
 
