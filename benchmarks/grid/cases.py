@@ -17,6 +17,8 @@ TARGET = "DelayedNesterov"
 LEAST_WINDOWS = {"SparseLoCo": 5}
 """Where shorter ones are not what a rule is for: it chooses the largest changes of a long window."""
 
+USUAL_BATCH = 32
+
 
 CONDITIONS = (("gamma", "rows"), ("heterogeneous", "rows"), ("heterogeneous", "labels"))
 """Machines and data: all alike, unequal machines, and skewed labels as well."""
@@ -81,6 +83,13 @@ class Outcome:
     staleness: list[int]
     curve: list[tuple[float, int, int, float]]
     wall_seconds: float
+
+    def seconds(self, virtual: float) -> float:
+        """Return a virtual time where a minibatch of `USUAL_BATCH` takes a second, and others by their rows.
+
+        In the simulator each takes a second, so that small ones would seem slow.
+        """
+        return virtual * self.case.batch_size / USUAL_BATCH
 
     @classmethod
     def read(cls, row: dict[str, Any]) -> Outcome:

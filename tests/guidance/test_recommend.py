@@ -43,9 +43,12 @@ def test_every_question_has_an_answer_that_a_trainer_takes():
 
 
 def test_nothing_measured_under_the_same_conditions_is_better():
-    rows = max(each.rows for each in measurements().measured)
+    rows, compared = max(each.rows for each in measurements().measured), 0
     for workers, machines, data in itertools.product((8, 64, 256), ("alike", "unequal"), ("alike", "skewed")):
         advice = recommend(num_workers=workers, machines=machines, data=data)
+        if (advice.measured.machines, advice.measured.data) != (machines, data):
+            continue  # Not measured: of the nearest, those that do not suit are left out.
+        compared += 1
         asked = (workers, advice.measured.machines, advice.measured.data, rows)
         rivals = [
             each.in_time
@@ -53,6 +56,7 @@ def test_nothing_measured_under_the_same_conditions_is_better():
             if (each.num_workers, each.machines, each.data, each.rows) == asked
         ]
         assert advice.measured.in_time == max(rivals)
+    assert compared >= 5
 
 
 def test_rules_that_wait_are_chosen_only_on_request_and_left_out_on_request():

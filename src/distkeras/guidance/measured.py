@@ -25,7 +25,8 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         learning_rate: of the worker's plain gradient descent.
         accuracy: on the test set of MNIST after `rows` rows, mean of `seeds` runs.
         in_time: accuracy at the moment when the fastest rule under the same conditions had trained `rows`.
-            Rules in rounds have trained fewer rows by then: they wait for the slowest worker.
+            Rules in rounds have trained fewer rows by then: they wait for the slowest worker. A step takes as
+            long as its rows.
         rows: of all workers together.
         seeds: runs of which the means are taken.
         synchronous: whether the workers wait for each other.
