@@ -8,7 +8,7 @@ An MLP 784-64-10 with ReLU. Each run trains the same number of rows in all, howe
 1. tune: every rule, synchronous ones too, on the same grid of learning rate, batch and window, one seed.
 2. chosen: each rule at its best point, three seeds, with 2 to 256 workers; then on unequal machines, then
    with skewed labels.
-3. target: the best rules for longer, beside one worker.
+3. target: an asynchronous rule for longer and with few rows in flight, beside one worker.
 
 The grid and every run stand in the file of results, one line each. Runs that are there are not repeated, so
 that the script can be stopped at any time, and started again: delete the file to start anew. After `--hours`
@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from grid import guidance
 from grid.cases import QUICK, Case, Grid
 from grid.figures import draw_all
 from grid.running import ROOT, read, run_all
@@ -49,7 +50,7 @@ def stage_of(grid: Grid, stage: str, path: Path) -> Iterator[Case]:
     """Return the cases of a stage, which depend on the outcomes of earlier ones."""
     if stage == "tune":
         return grid.tuning()
-    return grid.chosen(read(path)) if stage == "chosen" else grid.target(read(path))
+    return grid.chosen(read(path)) if stage == "chosen" else grid.target()
 
 
 def main() -> None:
@@ -64,6 +65,12 @@ def main() -> None:
     parser.add_argument("--plan", action="store_true", help="say how many runs there are, and make none")
     parser.add_argument("--json", type=Path, help="default: benchmarks/results/convergence.jsonl")
     parser.add_argument("--figures", type=Path, help="default: docs/figures")
+    parser.add_argument(
+        "--guidance",
+        type=Path,
+        default=ROOT / "src" / "distkeras" / "guidance" / "measured.json",
+        help="where to write what `distkeras.recommend` knows",
+    )
     options = parser.parse_args()
     grid, name = (QUICK, "convergence-quick") if options.quick else (Grid(), "convergence")
     path = options.json or ROOT / "benchmarks" / "results" / f"{name}.jsonl"
@@ -71,6 +78,8 @@ def main() -> None:
     outcomes = read(path)
     if outcomes and not options.plan:
         print(all_tables(outcomes, grid))
+        if not options.quick:
+            guidance.write(outcomes, grid, options.guidance)
         for figure in draw_all(outcomes, grid, options.figures or ROOT / "docs" / "figures"):
             print(figure)
 

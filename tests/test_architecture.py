@@ -49,6 +49,7 @@ ALLOWED = {
     "web": set(),
     "monitor": {"events", "runs", "web", "wire", "__version__"},
     "plots": {"events", "runs"},
+    "guidance": {"algorithms"},
     "simulation": {"algorithms", "center", "record", "wire", "events", "monitor", "plots", "runs"},
     "runs": {"center", "algorithms", "wire", "model", "events"},
     "trainers": {
@@ -62,6 +63,7 @@ ALLOWED = {
         "lifecycle",
         "monitor",
         "plots",
+        "guidance",
         "runs",
         "predictors",
         "events",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -12,12 +11,13 @@ from distkeras.algorithms import REGISTRY
 BASELINE = "DOWNPOUR"
 """With one worker, it is plain gradient descent."""
 LEFT_OUT = ("Sequential", "GPA")
-"""Several models, and primal averaging, whose learning rates are ten times those of this grid."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "SparseLoCo": {"compression": "chunktopk"},
-    "DecoupledDiLoCo": {"quorum": 0.75, "grace": 2.0},
-}
-"""Arguments of `simulate` that belong to a rule; `quorum` as a share of the workers."""
+"""Several models, and primal averaging, which Keras models have on Spark only."""
+TARGET = "DelayedNesterov"
+"""The asynchronous rule that is run for longer, with few rows in flight."""
+LEAST_WINDOWS = {"SparseLoCo": 5}
+"""Where shorter ones are not what a rule is for: it chooses the largest changes of a long window."""
+
+USUAL_BATCH = 32
 
 
 CONDITIONS = (("gamma", "rows"), ("heterogeneous", "rows"), ("heterogeneous", "labels"))
@@ -84,6 +84,13 @@ class Outcome:
     curve: list[tuple[float, int, int, float]]
     wall_seconds: float
 
+    def seconds(self, virtual: float) -> float:
+        """Return a virtual time where a minibatch of `USUAL_BATCH` takes a second, and others by their rows.
+
+        In the simulator each takes a second, so that small ones would seem slow.
+        """
+        return virtual * self.case.batch_size / USUAL_BATCH
+
     @classmethod
     def read(cls, row: dict[str, Any]) -> Outcome:
         """Return the outcome that was written as `row`."""
@@ -102,27 +109,32 @@ class Grid:
         windows: steps between two exchanges.
         tuned: numbers of workers for which each rule is tuned, with seed 0 on `tuning_samples` rows.
         workers: numbers of workers that are run at the point of the nearest tuned number, where machines and
-            data are alike; otherwise those of `tuned`.
+            data are alike.
+        hard: the same where they are not.
         seeds: runs of each chosen point.
         tuning_samples: rows of a run on the grid.
         samples: rows of a run of a chosen point.
-        target_samples: rows of a run of the best rules.
-        best: how many of the best rules are run that long.
+        target_samples: rows of a long run.
+        targets: workers, rate and batch of the long runs.
+        min_windows: a point of the grid is left out where fewer windows a worker fit into `tuning_samples`:
+            nothing is learned in one or two.
     """
 
     rules: tuple[str, ...] = field(
         default_factory=lambda: tuple(name for name in REGISTRY if name not in LEFT_OUT)
     )
-    rates: tuple[float, ...] = (0.02, 0.1, 0.3, 1.0)
+    rates: tuple[float, ...] = (0.005, 0.02, 0.1, 0.3, 1.0)
     batch_sizes: tuple[int, ...] = (8, 32)
     windows: tuple[int, ...] = (1, 5, 25)
-    tuned: tuple[int, ...] = (64, 8, 256)
-    workers: tuple[int, ...] = (64, 8, 256, 16, 2, 4, 32, 128)
+    tuned: tuple[int, ...] = (64, 256, 8)
+    workers: tuple[int, ...] = (64, 256, 8, 16, 2)
+    hard: tuple[int, ...] = (64,)
     seeds: int = 3
     tuning_samples: int = 60_000
-    samples: int = 240_000
+    samples: int = 120_000
     target_samples: int = 600_000
-    best: int = 3
+    targets: tuple[tuple[int, float, int], ...] = ((1, 0.1, 32), (64, 0.1, 2), (256, 0.1, 2))
+    min_windows: int = 4
 
     def tuning(self) -> Iterator[Case]:
         """Yield every point of the grid, one worker first."""
@@ -133,6 +145,10 @@ class Grid:
             for rule in self.rules:
                 for window in self.windows:
                     for batch_size in self.batch_sizes:
+                        if num_workers * window * batch_size * self.min_windows > self.tuning_samples:
+                            continue
+                        if window < LEAST_WINDOWS.get(rule, 1):
+                            continue
                         for rate in self.rates:
                             yield Case(rule, window, batch_size, rate, num_workers, self.tuning_samples)
 
@@ -142,7 +158,7 @@ class Grid:
         if (BASELINE, 1) in best:
             yield from self._seeds(replace(best[BASELINE, 1], samples=self.samples))
         for step_time, partition in CONDITIONS:
-            counts = self.workers if (step_time, partition) == CONDITIONS[0] else self.tuned
+            counts = self.workers if (step_time, partition) == CONDITIONS[0] else self.hard
             for num_workers in counts:
                 nearest = min(
                     self.tuned, key=lambda count: abs(count.bit_length() - num_workers.bit_length())
@@ -152,14 +168,13 @@ class Grid:
                         here = replace(case, num_workers=num_workers, samples=self.samples)
                         yield from self._seeds(replace(here, step_time=step_time, partition=partition))
 
-    def target(self, outcomes: Iterable[Outcome]) -> Iterator[Case]:
-        """Yield long runs of the best rules with 64 and 256 workers, and of one worker."""
-        outcomes = list(outcomes)
-        for (rule, count), case in self.best_points(outcomes).items():
-            leaders = self._leaders(outcomes, count)
-            if count == 1 or (count >= min(64, max(self.tuned)) and rule in leaders):
-                for step_time in ("gamma",) if count == 1 else ("gamma", "heterogeneous"):
-                    yield from self._seeds(replace(case, samples=self.target_samples, step_time=step_time))
+    def target(self) -> Iterator[Case]:
+        """Yield long runs with few rows in flight, and of one worker."""
+        for num_workers, rate, batch_size in self.targets:
+            rule = TARGET if num_workers > 1 else BASELINE
+            case = Case(rule, 1, batch_size, rate, num_workers, self.target_samples)
+            for step_time in ("gamma",) if num_workers == 1 else ("gamma", "heterogeneous"):
+                yield from self._seeds(replace(case, step_time=step_time))
 
     def best_points(self, outcomes: Iterable[Outcome]) -> dict[tuple[str, int], Case]:
         """Return each rule's best case of the grid, by number of workers."""
@@ -171,16 +186,6 @@ class Grid:
             if tuned and (key not in best or outcome.accuracy > best[key].accuracy):
                 best[key] = outcome
         return {key: outcome.case for key, outcome in best.items()}
-
-    def _leaders(self, outcomes: list[Outcome], num_workers: int) -> list[str]:
-        """Return the best asynchronous rules at so many workers."""
-        found: dict[str, list[float]] = defaultdict(list)
-        for outcome in outcomes:
-            case = outcome.case
-            if case.num_workers == num_workers and case.samples == self.samples and case.partition == "rows":
-                found[case.rule].append(outcome.accuracy)
-        rules = [rule for rule in found if not REGISTRY[rule].synchronous]
-        return sorted(rules, key=lambda rule: -sum(found[rule]) / len(found[rule]))[: self.best]
 
     def _seeds(self, case: Case) -> Iterator[Case]:
         for seed in range(self.seeds):
@@ -194,11 +199,12 @@ QUICK = Grid(
     windows=(1, 5),
     tuned=(8,),
     workers=(8, 4),
+    hard=(8,),
     seeds=1,
     tuning_samples=3_000,
     samples=6_000,
     target_samples=12_000,
-    best=1,
+    targets=((1, 0.1, 8), (8, 0.1, 8)),
 )
 """A grid for a glance, and for a test that everything runs."""
 

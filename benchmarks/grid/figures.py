@@ -17,7 +17,7 @@ THRESHOLDS = (0.97, 0.95, 0.9)
 """The time to the first of these that one worker reaches is drawn."""
 SHOWN = 8
 """Most rules in one plot."""
-AXES = (("virtual time [s]", 0), ("rows", 1), ("bytes", 2))
+AXES = (("time [s], where 32 rows take 1 s", 0), ("rows", 1), ("bytes", 2))
 
 
 def draw_all(outcomes: list[Outcome], grid: Grid, folder: Path) -> list[Path]:
@@ -82,13 +82,17 @@ def mean_curve(runs: list[Outcome]) -> list[tuple[float, ...]]:
     """Return the mean of curves, point by point; the first is before any training."""
     return [
         tuple(statistics.mean(values) for values in zip(*points, strict=True))
-        for points in zip(*(run.curve[1:] for run in runs), strict=False)
+        for points in zip(
+            *([(run.seconds(time), *others) for time, *others in run.curve[1:]] for run in runs), strict=False
+        )
     ]
 
 
 def time_to(runs: list[Outcome], threshold: float) -> float | None:
-    """Return the mean virtual seconds to an accuracy; `None` if a run does not reach it."""
-    times = [next((point[0] for point in run.curve if point[3] >= threshold), None) for run in runs]
+    """Return the mean seconds to an accuracy; `None` if a run does not reach it."""
+    times = [
+        next((run.seconds(point[0]) for point in run.curve if point[3] >= threshold), None) for run in runs
+    ]
     reached = [time for time in times if time is not None]
     return statistics.mean(reached) if reached and len(reached) == len(times) else None
 
@@ -149,8 +153,8 @@ def rates(outcomes: list[Outcome], grid: Grid) -> Any:
 
 
 def staleness(outcomes: list[Outcome], grid: Grid) -> Any:
-    """Return the staleness of commits on equal and unequal machines, for the largest tuned number."""
-    count = max(grid.tuned)
+    """Return the staleness of commits on equal and unequal machines."""
+    count = max(grid.hard)
     title = f"Staleness of {count} workers, all asynchronous rules"
     figure, [[axes]] = charts(1, 1, title, width=6, height=3.6)
     largest = 0

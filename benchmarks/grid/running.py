@@ -17,8 +17,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 import numpy as np
 
 from distkeras.algorithms import REGISTRY
+from distkeras.guidance.recommend import options_of
 from distkeras.simulation import Gamma, Heterogeneous, KerasProblem, Network, StepTime, simulate
-from grid.cases import OPTIONS, Case, Grid, Outcome, settings_of
+from grid.cases import Case, Grid, Outcome, settings_of
 from grid.kept import kept_rows, make_missing
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +62,6 @@ def problem(batch_size: int, partition: str) -> KerasProblem:
 
 def run(case: Case) -> Outcome:
     """Simulate one case."""
-    options = dict(OPTIONS.get(case.rule, {}))
-    if "quorum" in options:
-        options["quorum"] = max(1, int(options["quorum"] * case.num_workers))
     step_time: StepTime = Gamma() if case.step_time == "gamma" else Heterogeneous()
     began = time.perf_counter()
     result = simulate(
@@ -77,7 +75,7 @@ def run(case: Case) -> Outcome:
         evaluate_every=max(1, case.num_commits // EVALUATIONS),
         keep_centers=False,
         seed=case.seed,
-        **options,
+        **options_of(case.rule, case.num_workers),
     )
     hits = result.metrics["sparse_categorical_accuracy"]
     num_bytes = (result.bytes_sent + result.bytes_received) / max(1, result.num_commits)

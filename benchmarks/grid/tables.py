@@ -29,6 +29,8 @@ def by_workers(outcomes: list[Outcome], grid: Grid, step_time: str, partition: s
     """Return the mean accuracy, a row for each rule; the asynchronous ones first."""
     found = means(outcomes, grid)
     counts = sorted({count for _, count, *conditions in found if tuple(conditions) == (step_time, partition)})
+    if not counts:
+        return ""
     lines = [
         f"{step_time} machines, shares by {partition}, {grid.samples:,} rows in all, {grid.seeds} seeds",
         "",
@@ -87,4 +89,4 @@ def target(outcomes: list[Outcome], grid: Grid) -> str:
 def all_tables(outcomes: list[Outcome], grid: Grid) -> str:
     """Return every table."""
     parts = [by_workers(outcomes, grid, *conditions) for conditions in CONDITIONS]
-    return "\n\n".join([*parts, points(outcomes, grid), target(outcomes, grid)])
+    return "\n\n".join(filter(None, [*parts, points(outcomes, grid), target(outcomes, grid)]))

@@ -37,6 +37,7 @@ PAGES = (
         "The rules of the optimizers, and what all of them inherit from `Algorithm`.",
     ),
     Page("ml", "Spark ML", "distkeras.ml", "Estimators, models and their summaries."),
+    Page("guidance", "Which rule", "distkeras.guidance", "What was measured of the rules, and `recommend`."),
     Page("simulation", "Simulator", "distkeras.simulation", "Train with hundreds of simulated workers."),
     Page("transformers", "Transformers", "distkeras.transformers", "Prepare the columns of a DataFrame."),
     Page("predictors", "Predictors", "distkeras.predictors", "Predict with a Keras model on Spark."),

@@ -19,6 +19,7 @@ SUBPACKAGES = (
     "doctor",
     "evaluators",
     "events",
+    "guidance",
     "jobs",
     "lifecycle",
     "ml",
@@ -36,7 +37,17 @@ SUBPACKAGES = (
     "worker",
 )
 
-_FUNCTIONS = ("compare", "evaluate", "fit", "load_model", "load_run", "merge", "predict", "save_model")
+_FUNCTIONS = (
+    "compare",
+    "evaluate",
+    "fit",
+    "load_model",
+    "load_run",
+    "merge",
+    "predict",
+    "recommend",
+    "save_model",
+)
 
 if ModuleFinder not in sys.meta_path:
     sys.meta_path.append(ModuleFinder)

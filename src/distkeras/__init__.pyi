@@ -5,6 +5,7 @@ from distkeras import cluster as cluster
 from distkeras import doctor as doctor
 from distkeras import evaluators as evaluators
 from distkeras import events as events
+from distkeras import guidance as guidance
 from distkeras import jobs as jobs
 from distkeras import lifecycle as lifecycle
 from distkeras import ml as ml
@@ -52,6 +53,7 @@ from distkeras.trainers import History as History
 from distkeras.trainers import LocalSGD as LocalSGD
 from distkeras.trainers import Padding as Padding
 from distkeras.trainers import Placement as Placement
+from distkeras.trainers import Recommendation as Recommendation
 from distkeras.trainers import RescaledASGD as RescaledASGD
 from distkeras.trainers import Resources as Resources
 from distkeras.trainers import RingleaderASGD as RingleaderASGD
@@ -80,6 +82,7 @@ from distkeras.trainers import load_model as load_model
 from distkeras.trainers import load_run as load_run
 from distkeras.trainers import merge as merge
 from distkeras.trainers import predict as predict
+from distkeras.trainers import recommend as recommend
 from distkeras.trainers import save_model as save_model
 
 __all__ = [
@@ -115,6 +118,7 @@ __all__ = [
     "LocalSGD",
     "Padding",
     "Placement",
+    "Recommendation",
     "RescaledASGD",
     "Resources",
     "RingleaderASGD",
@@ -143,6 +147,7 @@ __all__ = [
     "load_run",
     "merge",
     "predict",
+    "recommend",
     "save_model",
 ]
 __version__: str

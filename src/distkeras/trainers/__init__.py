@@ -14,6 +14,7 @@ from distkeras.cluster.placement import Placement
 from distkeras.cluster.resources import Resources
 from distkeras.cluster.server import ServerFailed
 from distkeras.cluster.story import Transition
+from distkeras.guidance import Recommendation, recommend
 from distkeras.lifecycle import StopWhen, TrainingResult
 from distkeras.plots import compare
 from distkeras.removed_names import missing
@@ -52,6 +53,7 @@ __all__ = [
     "History",
     "Padding",
     "Placement",
+    "Recommendation",
     "Resources",
     "RunOptions",
     "ServerFailed",
@@ -73,6 +75,7 @@ __all__ = [
     "load_run",
     "merge",
     "predict",
+    "recommend",
     "save_model",
     *_OF_ALGORITHMS,
 ]

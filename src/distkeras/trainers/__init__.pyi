@@ -11,6 +11,8 @@ from distkeras.cluster.placement import Placement as Placement
 from distkeras.cluster.resources import Resources as Resources
 from distkeras.cluster.server import ServerFailed as ServerFailed
 from distkeras.cluster.story import Transition as Transition
+from distkeras.guidance import Recommendation as Recommendation
+from distkeras.guidance import recommend as recommend
 from distkeras.lifecycle import StopWhen as StopWhen
 from distkeras.lifecycle import TrainingResult as TrainingResult
 from distkeras.plots import compare as compare
@@ -72,6 +74,7 @@ __all__ = [
     "LocalSGD",
     "Padding",
     "Placement",
+    "Recommendation",
     "RescaledASGD",
     "Resources",
     "RingleaderASGD",
@@ -100,6 +103,7 @@ __all__ = [
     "load_run",
     "merge",
     "predict",
+    "recommend",
     "save_model",
 ]
 
