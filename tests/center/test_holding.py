@@ -243,7 +243,7 @@ def test_a_written_center_is_where_every_worker_starts_anew():
     center = start(DOWNPOUR(), num_workers=2)
     center.handle(commit(0, 1, 5))
     ((_, refused),) = center.handle(Write(np.full(3, 7, np.float32)))
-    assert "[0, 1] train" in refused.reason
+    assert "[0, 1] are training" in refused.reason
     center.handle(commit(1, 1, 5))
     ((_, refused),) = center.handle(Write(np.full(3, 7, np.float32)))
     assert "[0] train" in refused.reason

@@ -29,6 +29,7 @@ def test_the_profiles_of_the_docs_are_what_the_configuration_takes(tmp_path):
         "spark-submit",
         "kubernetes",
         "kyuubi",
+        "server",
         "connect",
     }
 

@@ -108,5 +108,5 @@ def test_only_a_training_that_may_be_resumed_pays_and_rows_that_change_by_themse
     assert content == prepared(rows.repartition(2), num_workers=2, with_content=True).content
     assert content is not None
     changing = rows.repartition(2).withColumn("y", F.rand())
-    with pytest.warns(UserWarning, match="may change"):
+    with pytest.warns(UserWarning, match="may differ"):
         assert prepared(changing, with_content=True, outputs=(ONE,)).content is None

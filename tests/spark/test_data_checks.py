@@ -81,9 +81,9 @@ def test_numbers_that_are_not_finite_reach_the_model_with_a_warning_where_that_i
             batch = minibatch(prepared(spark.createDataFrame(rows, schema), loss=loss, **warn))
         told = {str(each.message).split("'")[1]: str(each.message) for each in caught}
         assert {name: text.partition(" in ")[2][:30] for name, text in told.items()} == {
-            "x": "2 row(s), first in row 0. The ",
-            "y": "2 row(s), first in row 1. The ",
-            "w": "2 row(s), first in row 0. The ",
+            "x": "2 row(s), first in row 0. They",
+            "y": "2 row(s), first in row 1. They",
+            "w": "2 row(s), first in row 0. They",
         }
         np.testing.assert_array_equal(batch.x, [[1, nan], [inf, 2], [1, 2]])
         np.testing.assert_array_equal(batch.y.ravel(), [1, -inf, nan])

@@ -201,7 +201,7 @@ def test_num_updates_is_a_number_that_says_that_it_is_not_called():
 
 def test_the_guide_names_everything_that_is_gone():
     text = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
-    part = text.partition("## What is gone")[2]
+    part = text.partition("## What was removed")[2]
     names = itertools.chain(removed_names.MEMBERS, removed_names.ARGUMENTS, *removed_names.NAMES.values())
     missing = [name for name in names if f"`{name}`" not in part]
     missing += [name for name in removed_names.MODULES if f"`distkeras.{name}`" not in part]

@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "jobs": "List the jobs that were submitted from here, or show one.",
     "logs": "Print the log of a job.",
     "stop": "End a job or a running training; a training keeps its model.",
-    "serve": "Run the jobs of a team on this machine, one after the other.",
+    "serve": "Serve jobs to a team: a queue, a page, and a process for each job.",
     "completion": "Print the lines that complete this command in a shell.",
 }
 """The subcommands, and the first line of what each says of itself, so that `--help` imports none of them."""
