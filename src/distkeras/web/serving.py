@@ -80,6 +80,8 @@ def run(app: App, listening: socket.socket, certificate: Certificate | None = No
     # A stream has no end of its own: without a limit the server would wait for open pages at its end.
     config = uvicorn.Config(
         app,
+        # Its own would end every handler of the process, and absl's closes the stream that it writes to.
+        log_config=None,
         log_level="critical",
         access_log=False,
         lifespan="off",
