@@ -130,7 +130,11 @@ search = CrossValidator(
 found = search.fit(rows)
 
 table = pd.DataFrame(
-    {"algorithm": params[classifier.algorithm].value.name, "rate": params[classifier.learningRate], "AUC": score}
+    {
+        "algorithm": params[classifier.algorithm].value.name,
+        "rate": params[classifier.learningRate],
+        "AUC": score,
+    }
     for params, score in zip(grid, found.avgMetrics, strict=True)
 )
 table.round(3)
