@@ -37,14 +37,16 @@ EVERY = 0.2
 def submit(entry: str, arguments: tuple[str, ...], follow: bool, **options: Any) -> Answer:
     """Send this project to where a profile runs jobs.
 
-    ENTRY is a job file or a Python script of the project; ARGUMENTS are its arguments, after `--`. In a Git
-    repository, the files that Git tracks are sent.
+    ENTRY is a job file or a Python script of the project, by default job.toml; ARGUMENTS are its arguments,
+    after `--`. In a Git repository, the files that Git tracks are sent.
     """
     from distkeras.command.job_profile import engine_and_name
     from distkeras.jobs import Submission, pack, read_job
     from distkeras.jobs.pack import MAX_BYTES
     from distkeras.jobs.records import Record, add
 
+    if entry.startswith("-"):  # `submit -- --epochs 2`: arguments of the job file.
+        entry, arguments = "job.toml", (entry, *arguments)
     project = Path(options["project"]).resolve()
     if entry.endswith(".toml"):
         read_job(project / entry)  # What is wrong in it is said here.
