@@ -246,7 +246,7 @@ def test_a_written_center_is_where_every_worker_starts_anew():
     assert "[0, 1] are training" in refused.reason
     center.handle(commit(1, 1, 5))
     ((_, refused),) = center.handle(Write(np.full(3, 7, np.float32)))
-    assert "[0] train" in refused.reason
+    assert "[0] are training" in refused.reason
     assert center.handle(commit(0, 2, 5)) == []
     assert center.handle(Write(np.full(3, 7, np.float32))) == [(DRIVER, Done())]
     assert center.snapshot().tolist() == [7, 7, 7]
