@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from distkeras.algorithms import REGISTRY
 from distkeras.guidance.measured import Measured, Table
 from grid.cases import BASELINE, CONDITIONS, Grid, Outcome
 from grid.tables import means
@@ -72,7 +71,6 @@ def entries(group: dict[str, list[Outcome]]) -> Iterator[Measured]:
             in_time=round(statistics.mean(accuracy_at(run, first) for run in runs), 5),
             rows=case.samples,
             seeds=len(runs),
-            synchronous=REGISTRY[rule].synchronous,
         )
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from distkeras.algorithms import REGISTRY
+
 Machines = Literal["alike", "unequal"]
 Data = Literal["alike", "skewed"]
 
@@ -29,7 +31,6 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             long as its rows.
         rows: of all workers together.
         seeds: runs of which the means are taken.
-        synchronous: whether the workers wait for each other.
     """
 
     rule: str
@@ -43,7 +44,11 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in_time: float
     rows: int
     seeds: int
-    synchronous: bool
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether the workers wait for each other."""
+        return REGISTRY[self.rule].synchronous
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
