@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="contenders to run")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/train.json")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each contender")
+    parser.add_argument("--warm", type=int, default=2, help="warm trainings of each process")
     options = parser.parse_args()
     epochs = 2 if options.quick else 5
     goals = [1, 2, 3, 4] if options.goals else []
@@ -96,7 +97,7 @@ def main() -> None:
     trained: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for turn in range(1 if options.quick else options.rounds):
         # How many epochs the goal takes is asked once.
-        asked = [str(count) for count in (epochs, epochs, epochs, *([] if turn else goals))]
+        asked = [str(count) for count in (*[epochs] * (1 + options.warm), *([] if turn else goals))]
         for name, (python, script, backend, arguments) in contenders.items():
             trained[name] += trainings(python, script, backend, [*arguments, "--epochs", *asked])
     medians = {name: summary(found, epochs) for name, found in trained.items() if found}
