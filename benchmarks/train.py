@@ -4,7 +4,7 @@ python benchmarks/train.py [--quick] [--goals] [--backend jax] [--elephas PYTHON
 
 Two workers of one core each against `keras.Model.fit` on the same two cores, two processes that train from
 memory without Spark or an exchange (`bound`: what the step allows), TorchDistributor (DDP over gloo), and
-elephas in each of its modes, if PYTHON is the interpreter of an environment that has it:
+elephas in three of its modes, if PYTHON is the interpreter of an environment that has it:
 `scripts/elephas-environment` makes one. Each runs in processes of its own, by turns; the first training of a
 process is cold, those after it are warm. Medians over the processes. With --goals each also trains for 1 to 4
 epochs, which tells how soon it gets to 97 %.
@@ -25,6 +25,8 @@ import recording
 
 HERE = Path(__file__).parent
 MODES = ("synchronous", "asynchronous-http", "asynchronous-socket", "hogwild-http", "hogwild-socket")
+USUAL_MODES = ("synchronous", "asynchronous-http", "hogwild-http")
+"""The others take twice as long."""
 GOAL = 0.97
 PATIENCE = 900.0
 
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a fifth of the rows, 2 epochs")
     parser.add_argument("--backend", default="jax", help="of distkeras and `fit`")
     parser.add_argument("--elephas", help="interpreter that has elephas")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="of elephas")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=USUAL_MODES, help="of elephas")
     parser.add_argument("--goals", action="store_true", help="how many epochs the goal takes")
     parser.add_argument("--only", nargs="+", help="contenders to run")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/train.json")
