@@ -55,7 +55,7 @@ def jobs() -> Ratios:
     ours = ["--only", "distkeras", "fit", "bound"]
     turns = [
         measured("train.py", *ours, *others, *modes, "--rounds", "1", "--warm", "1"),
-        measured("train.py", *ours, "--rounds", "1", "--warm", "2"),
+        measured("train.py", *ours, "--rounds", "1", "--warm", "1"),
     ]
     found: Ratios = {}
     for turn in turns:
@@ -78,10 +78,10 @@ def of_kind(trainings: list[Record], kind: str) -> list[float]:
 
 
 def exchange() -> Ratios:
-    """Exchanges over loopback, in three runs: with TLS and checksums, over plain ones."""
+    """Exchanges over loopback, in two runs: with TLS and checksums, over plain ones."""
     found: Ratios = {}
     sizes, targets = ("0.5", "2.6", "40"), ("tcp", "tls", "checksum")
-    for _ in range(3):
+    for _ in range(2):
         rows = measured("exchange.py", "--megabytes", *sizes, "--targets", *targets, "--workers", "1")[
             "exchanges"
         ]
