@@ -9,14 +9,15 @@ from distkeras.algorithms import Algorithm, HALoS
 
 @dataclass(frozen=True)
 class RegionServers:
-    """Servers in two levels: the workers of a region have a server of their own.
+    """Servers in two levels: the workers of a region have a center of their own, below a global one.
 
     The workers' rule is that of the trainer. After each `communication_window` commits of its workers, a
-    region's server exchanges with the global one as a worker does, by the rule here.
+    region's center exchanges with the global one as a worker does, by the rule here. All centers are in the
+    process of the parameter server.
 
     Attributes:
         num_regions: number of regions. Each has equally many workers, with consecutive indices.
-        algorithm: the rule between the regions' servers and the global one. Its window counts commits.
+        algorithm: the rule between the regions and the global center. Its window counts commits.
 
     Raises:
         ValueError: the number is not an integer of at least 1, or a server cannot be a worker of the rule: it
