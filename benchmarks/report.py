@@ -139,6 +139,13 @@ def seconds_to(curve: list[list[float]], perplexity: float) -> float | None:
     return None
 
 
+def mean_or_none(values: Iterable[float | None]) -> float | None:
+    """Return the mean; `None` where a value is missing."""
+    found = list(values)
+    there = [value for value in found if value is not None]
+    return statistics.mean(there) if there and len(there) == len(found) else None
+
+
 @cache
 def scripts() -> list[str]:
     """Return the benchmarks that write a record."""
@@ -162,7 +169,12 @@ def templates() -> jinja2.Environment:
         autoescape=False,  # Markdown.
     )
     environment.filters |= {"number": number, "short": short, "spread": spread}
-    environment.filters |= {"median": statistics.median, "mean": statistics.mean}
+    environment.filters |= {
+        "median": statistics.median,
+        "mean": statistics.mean,
+        "mean_or_none": mean_or_none,
+    }
+    environment.filters |= {"seconds_to": seconds_to}
     return environment
 
 

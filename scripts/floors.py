@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("jax", "tls")
+EXTRAS = ("jax", "tls", "dashboard")
 """Those that `make floors` installs: a backend, and what the tests that it runs import."""
 
 

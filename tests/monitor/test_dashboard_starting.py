@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import urllib.request
+from importlib import util
 
 import psutil
 import pytest
@@ -87,6 +88,12 @@ def test_a_run_that_only_the_driver_can_read_is_refused():
         Dashboard().begin(facts_of("memory://runs/one"))
     with pytest.raises(ValueError, match="without one"):
         Dashboard().begin(facts_of(None))
+
+
+def test_without_its_packages_the_page_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"distkeras\[dashboard\]"):
+        monitors_of("dashboard")
 
 
 def test_a_notebook_shows_a_link_that_goes_through_its_proxy(monkeypatch):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from distkeras.web.guard import LOOPBACK, App
 
+MISSING = "The page needs Starlette and uvicorn: pip install 'distkeras[dashboard]'"
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -68,10 +70,13 @@ def run(app: App, listening: socket.socket, certificate: Certificate | None = No
         certificate: for TLS; `None` for a connection without encryption.
 
     Raises:
+        ImportError: uvicorn is missing.
         OSError: the certificate cannot be read; `ssl.SSLError` is one, too.
     """
-    import uvicorn
-
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise ImportError(MISSING) from error
     # A stream has no end of its own: without a limit the server would wait for open pages at its end.
     config = uvicorn.Config(
         app,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from distkeras.jobs.server.home import Home, default_home, token_in
 from distkeras.jobs.server.limits import Limits
 from distkeras.web.guard import Access
-from distkeras.web.serving import Certificate, address_of, bound, names_of, run
+from distkeras.web.serving import MISSING, Certificate, address_of, bound, names_of, run
 
 if TYPE_CHECKING:
     import socket
@@ -90,16 +90,19 @@ def serve(options: ServerOptions, ready: Callable[[Served], None]) -> None:
         ready: called as soon as clients can connect.
 
     Raises:
+        ImportError: Starlette or uvicorn is missing.
         OSError: the port is taken, or a file cannot be read.
         HomeError: another server has the folder, or it belongs to somebody else.
         ProfileError: the file of the token can be read by others.
         StoreError: the jobs in the folder cannot be read.
     """
-    from distkeras.jobs.server.app import JobServer
-    from distkeras.jobs.server.commands import Commands
-    from distkeras.jobs.server.queue import Queue
-    from distkeras.monitor.dashboard.catalogue import Catalogue
-
+    try:
+        from distkeras.jobs.server.app import JobServer
+        from distkeras.jobs.server.commands import Commands
+        from distkeras.jobs.server.queue import Queue
+        from distkeras.monitor.dashboard.catalogue import Catalogue
+    except ImportError as error:
+        raise ImportError(MISSING) from error
     home = Home(options.folder)
     with closing(home), bound(options.host, options.port, PORT) as listening:
         token_file = options.token_file or home.token_file

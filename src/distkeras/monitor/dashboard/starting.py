@@ -17,6 +17,7 @@ from distkeras.monitor.dashboard.viewer import ViewerOptions, link
 from distkeras.monitor.monitors import Monitor, Shown, TrainingFacts
 from distkeras.monitor.screens import in_notebook
 from distkeras.runs.folder import Folder, find_filesystem
+from distkeras.web.serving import MISSING
 
 START_SECONDS = 60.0
 
@@ -125,6 +126,9 @@ class Dashboard(Monitor):
             that is part of the address.
         port: port; `None` for 8765, or a free one if that is taken.
         storage_options: arguments of fsspec's driver, for a run whose store needs them.
+
+    Raises:
+        ImportError: Starlette or uvicorn is missing.
     """
 
     needs_run = True
@@ -136,6 +140,10 @@ class Dashboard(Monitor):
         port: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
+        from importlib.util import find_spec
+
+        if find_spec("starlette") is None or find_spec("uvicorn") is None:
+            raise ImportError(MISSING)
         self._given = {"host": host, "port": port, "names": _proxies()}
         self._storage_options = dict(storage_options or {})
         self.link: DashboardLink | None = None

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from distkeras.monitor.dashboard.catalogue import Catalogue
 from distkeras.web.guard import Access
-from distkeras.web.serving import address_of, bound, names_of, run
+from distkeras.web.serving import MISSING, address_of, bound, names_of, run
 
 PORT = 8765
 
@@ -67,11 +67,14 @@ def serve(
         orders: lines of the process that has started this one: each is JSON with an address to `add`.
 
     Raises:
+        ImportError: Starlette or uvicorn is missing.
         OSError: the port is taken.
         ValueError: an address has no driver, or other machines could look without a token.
     """
-    from distkeras.monitor.dashboard.app import Page
-
+    try:
+        from distkeras.monitor.dashboard.app import Page
+    except ImportError as error:
+        raise ImportError(MISSING) from error
     access = options.access()
     catalogue = Catalogue(options.addresses, options.storage_options)
     with bound(options.host, options.port, PORT) as listening:
