@@ -131,12 +131,13 @@ def _keep_compiled(environment: MutableMapping[str, str]) -> None:
     Args:
         environment: of the process; changed in place. JAX reads it at import.
     """
+    if "JAX_COMPILATION_CACHE_DIR" not in environment:
+        local = environment.get("SPARK_LOCAL_DIRS", "").split(",")[0]
+        if not local:
+            return
+        folder = os.path.join(local, "distkeras-compiled")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        environment["JAX_COMPILATION_CACHE_DIR"] = folder
     # Cache every function: a small model takes as long to compile as to train for an epoch.
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    local = environment.get("SPARK_LOCAL_DIRS", "").split(",")[0]
-    if not local or "JAX_COMPILATION_CACHE_DIR" in environment:
-        return
-    folder = os.path.join(local, "distkeras-compiled")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    environment["JAX_COMPILATION_CACHE_DIR"] = folder
