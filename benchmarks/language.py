@@ -6,7 +6,7 @@ A causal transformer of 2 layers, width 64 and context 64 learns the source of P
 eight workers with AdamW. Between two exchanges of the same weights a worker trains 10 minibatches of 2
 sequences. A step takes a virtual second, and all weights are 2.5 seconds on their way in one direction.
 
-1. tune: every method on three learning rates of its workers' optimizer, a short run each.
+1. tune: every method on four learning rates of its workers' optimizer, a short run each.
 2. chosen: each method at its best rate, for longer; then on unequal machines; then with other seeds.
 
 The file of results has one line for each run, after a first line with the plan, the release of Python and the

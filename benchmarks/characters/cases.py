@@ -118,10 +118,10 @@ class Plan:
     """
 
     methods: tuple[str, ...] = tuple(METHODS)
-    rates: tuple[float, ...] = (0.001, 0.003, 0.01)
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     tuning_tokens: int = 100_000
-    tokens: int = 100_000
-    seeds: int = 1
+    tokens: int = 600_000
+    seeds: int = 3
 
     def tuning(self) -> Iterator[Case]:
         """Yield every rate of every method."""

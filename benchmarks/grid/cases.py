@@ -133,7 +133,7 @@ class Grid:
     tuning_samples: int = 60_000
     samples: int = 120_000
     target_samples: int = 600_000
-    targets: tuple[tuple[int, float, int], ...] = ((1, 0.1, 32), (64, 0.1, 2), (256, 0.1, 2))
+    targets: tuple[tuple[int, float, int], ...] = ((1, 0.1, 32), (64, 0.05, 2), (256, 0.1, 2))
     min_windows: int = 4
 
     def tuning(self) -> Iterator[Case]:

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from synthetic_runs import Synthetic, begin, perform, steps, write_run
 
 from distkeras.command import main
+from distkeras.monitor.dashboard import about
 from distkeras.monitor.dashboard.app import STATIC, Page
 from distkeras.monitor.dashboard.catalogue import Catalogue
 from distkeras.monitor.dashboard.viewer import ViewerOptions, link
@@ -135,6 +136,12 @@ def test_the_pages_files_ask_for_nothing_outside_and_work_below_any_prefix():
     html = (STATIC / "index.html").read_text()
     assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", html)
     assert "MIT License" in (STATIC / "vendor" / "uplot.LICENSE").read_text()
+
+
+@pytest.mark.parametrize(("trainer", "rule"), [("DistributedTrainer", "ADAG"), ("AveragingTrainer",) * 2])
+def test_a_run_is_named_after_its_rule_where_its_trainer_takes_any(trainer, rule):
+    outline = about._outline({"algorithm": {"name": "ADAG"}}, [{"facts": {"trainer": trainer}}])
+    assert outline["rule"] == rule
 
 
 def test_the_table_of_runs_has_each_run_and_says_what_is_wrong_with_others(runs):

@@ -52,8 +52,10 @@ def _outline(settings: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]])
     rows = sum(each) // len(each) if isinstance(each, list) and each else None
     rule = settings.get("algorithm") or {}
     rule = rule if isinstance(rule, Mapping) else {"name": str(rule)}
+    trainer = facts.get("trainer")
     return {
-        "rule": facts.get("trainer") or rule.get("name"),
+        # A DistributedTrainer takes any rule: its own name says nothing.
+        "rule": rule.get("name") if trainer in (None, "DistributedTrainer") else trainer,
         "algorithm": rule.get("name"),
         "workers": settings.get("num_workers"),
         "rows": _count(rows, settings.get("num_rows")),
