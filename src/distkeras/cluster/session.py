@@ -65,11 +65,11 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         # Not extraJavaOptions: users set those in spark-defaults.conf, and they come after these.
         .config("spark.driver.defaultJavaOptions", java_options())
     )
-    given = {name.replace("_", "."): value for name, value in settings.items()}
-    for name, value in (_for_workers(backend) | given).items():
-        builder = builder.config(name, value)
     session = present_session()
     if session is None:
+        given = {name.replace("_", "."): value for name, value in settings.items()}
+        for name, value in (_for_workers(backend) | given).items():
+            builder = builder.config(name, value)
         with _importing_keras(backend):
             session = builder.getOrCreate()
     if backend is not None:
