@@ -1,6 +1,7 @@
 # make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.
 # make parity: one worker against Keras's `fit`.  make rounding: the numeric tests as other processors round.
 # make notebooks: execute docs/notebooks, and render them for the site.
+# make bench-quick: which of the documented claims of speed hold?
 # make clusters: standalone masters, Spark Connect, firewalls; make clusters-quick: the same without what is slow.
 # make site: the site, into site/; make site-serve: the same, and a server for it at port 8000 of this machine.
 # Each makes .venv first if it is missing.
@@ -59,6 +60,11 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
+
+# Ten minutes on two idle cores: the ratios of speed that the documentation claims, and which claims no longer hold.
+.PHONY: bench-quick
+bench-quick: $(VENV)/installed-dev java
+	$(BIN)/python benchmarks/quick.py
 
 .PHONY: stubs package release floors
 package: $(VENV)/installed-dev java

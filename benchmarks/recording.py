@@ -20,7 +20,17 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("keras", "jax", "tensorflow-cpu", "tensorflow", "torch", "pyspark", "pyarrow", "numpy")
+PACKAGES = (
+    "keras",
+    "keras-hub",
+    "jax",
+    "tensorflow-cpu",
+    "tensorflow",
+    "torch",
+    "pyspark",
+    "pyarrow",
+    "numpy",
+)
 FACTS = ("command", "commit", "changed", "date", "seconds", "machine", "load", "versions")
 """What every record has beside its figures."""
 

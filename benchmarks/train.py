@@ -4,7 +4,7 @@ python benchmarks/train.py [--quick] [--goals] [--backend jax] [--elephas PYTHON
 
 Two workers of one core each against `keras.Model.fit` on the same two cores, two processes that train from
 memory without Spark or an exchange (`bound`: what the step allows), TorchDistributor (DDP over gloo), and
-elephas in each of its modes, if PYTHON is the interpreter of an environment that has it:
+elephas in three of its modes, if PYTHON is the interpreter of an environment that has it:
 `scripts/elephas-environment` makes one. Each runs in processes of its own, by turns; the first training of a
 process is cold, those after it are warm. Medians over the processes. With --goals each also trains for 1 to 4
 epochs, which tells how soon it gets to 97 %.
@@ -25,6 +25,8 @@ import recording
 
 HERE = Path(__file__).parent
 MODES = ("synchronous", "asynchronous-http", "asynchronous-socket", "hogwild-http", "hogwild-socket")
+USUAL_MODES = ("synchronous", "asynchronous-http", "hogwild-http")
+"""The others take twice as long."""
 GOAL = 0.97
 PATIENCE = 900.0
 
@@ -69,11 +71,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a fifth of the rows, 2 epochs")
     parser.add_argument("--backend", default="jax", help="of distkeras and `fit`")
     parser.add_argument("--elephas", help="interpreter that has elephas")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="of elephas")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=USUAL_MODES, help="of elephas")
     parser.add_argument("--goals", action="store_true", help="how many epochs the goal takes")
     parser.add_argument("--only", nargs="+", help="contenders to run")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/train.json")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each contender")
+    parser.add_argument("--warm", type=int, default=2, help="warm trainings of each process")
     options = parser.parse_args()
     epochs = 2 if options.quick else 5
     goals = [1, 2, 3, 4] if options.goals else []
@@ -96,7 +99,7 @@ def main() -> None:
     trained: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for turn in range(1 if options.quick else options.rounds):
         # How many epochs the goal takes is asked once.
-        asked = [str(count) for count in (epochs, epochs, epochs, *([] if turn else goals))]
+        asked = [str(count) for count in (*[epochs] * (1 + options.warm), *([] if turn else goals))]
         for name, (python, script, backend, arguments) in contenders.items():
             trained[name] += trainings(python, script, backend, [*arguments, "--epochs", *asked])
     medians = {name: summary(found, epochs) for name, found in trained.items() if found}

@@ -91,12 +91,17 @@ class Proxy:
         except OSError:
             near.close()  # The server is down: its clients are to see that.
             return
-        far.settimeout(None)
         pair = (near, far)
+        try:
+            far.settimeout(None)
+            for end in pair:
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            self._hang_up(pair)  # An end was closed meanwhile.
+            return
         with self._lock:
             self._pairs.append(pair)
         for source, sink in ((near, far), (far, near)):
-            sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._hand_on, args=(source, sink, pair), daemon=True).start()
 
     def _hand_on(

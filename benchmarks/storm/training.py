@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -233,23 +234,24 @@ def sample_counts(folder: str, addresses: tuple[Any, ...]) -> None:
             time.sleep(SAMPLE_SECONDS)
 
 
+def put_in_place(module: ModuleType, name: str, value: object) -> None:
+    """Let a module use `value` under a name that it has.
+
+    Raises:
+        AttributeError: it has no such name, so that nothing would use `value`.
+    """
+    if name not in vars(module):
+        raise AttributeError(f"Expected a module that uses {name}. Received: {module.__name__}")
+    setattr(module, name, value)
+
+
 def train(config: Config) -> dict[str, Any]:
     """Train to the end and return what the center has counted."""
     with ThreadPoolExecutor(1) as pool:
         session = pool.submit(make_session, config)
         import distkeras
-        from distkeras.cluster import job
-        from distkeras.cluster.servers import Servers
         from distkeras.trainers import training
 
-        def watched_servers(*arguments: Any, **options: Any) -> Servers:
-            servers = Servers(*arguments, **options)
-            sampled = (config.folder, servers.addresses)
-            threading.Thread(target=sample_counts, args=sampled, daemon=True).start()
-            return servers
-
-        vars(training)["ProgressBar"] = journal_in(config.folder)
-        vars(job)["Servers"] = watched_servers
         model, custom_objects = make_model()
         trainer = distkeras.DistributedTrainer(
             model,
@@ -278,6 +280,18 @@ def train(config: Config) -> dict[str, Any]:
             ),
         )
         spark = session.result()
+    # Only now: two threads that import PySpark's modules at the same time can wait for each other.
+    from distkeras.cluster import placing
+    from distkeras.cluster.servers import Servers
+
+    def watched_servers(*arguments: Any, **options: Any) -> Servers:
+        servers = Servers(*arguments, **options)
+        sampled = (config.folder, servers.addresses)
+        threading.Thread(target=sample_counts, args=sampled, daemon=True).start()
+        return servers
+
+    put_in_place(training, "ProgressBar", journal_in(config.folder))
+    put_in_place(placing, "Servers", watched_servers)
     rows = spark.range(0, config.num_workers * config.rows, 1, config.num_workers)
     frame = rows.selectExpr("array_repeat(float(1), 4) AS features", "float(1) AS label")
     trained = trainer.train(frame, resume=True)

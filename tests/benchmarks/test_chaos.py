@@ -15,7 +15,7 @@ from chaos_simulated import measured, outages, rows_in_time
 from storm.account import Traces, rate_between
 from storm.plan import MEAN_SECONDS, Fault, Storm
 from storm.run import Struck
-from storm.training import Config, Count, CountRounds
+from storm.training import Config, Count, CountRounds, put_in_place
 
 from distkeras.center import Center, CenterConfig
 from distkeras.center.answers import Exchanged
@@ -154,3 +154,15 @@ def test_the_simulated_storm_recovers_as_was_measured(tmp_path):
     calm = rows_in_time(Count(50), 4, 300.0, Outages(), seed=0)
     assert calm == pytest.approx(4 * 300 / 0.1, rel=0.02)
     assert 0.5 * calm < rows_in_time(Count(50), 4, 300.0, failing.times_as_often(3), seed=0) < calm
+
+
+def test_what_the_storm_counts_with_is_put_where_a_training_uses_it(monkeypatch):
+    from distkeras.cluster import job, placing
+    from distkeras.trainers import training
+
+    for module, name in ((training, "ProgressBar"), (placing, "Servers")):
+        monkeypatch.setattr(module, name, vars(module)[name])
+        put_in_place(module, name, sample := object())
+        assert vars(module)[name] is sample
+    with pytest.raises(AttributeError, match=r"uses Servers. Received: distkeras\.cluster\.job"):
+        put_in_place(job, "Servers", object())

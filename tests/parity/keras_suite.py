@@ -8,7 +8,7 @@ python tests/parity/keras_suite.py --all --go-on    # after an interruption: wit
 Each backend runs twice: with Keras's own methods, to know which cases pass with them and call them, and
 these with ours in their place (`keras_suite_plugin`). One in which nothing of ours ran, or that was skipped,
 counts as failed. The results of each case are added to files in build/keras_suite at once. Without -k the
-backends that ran are renewed in benchmarks/results/keras_suite.json, from which the document is written.
+backends that ran get new records, benchmarks/results/keras_suite_BACKEND.json, and the page is written.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import recording  # noqa: E402
+
 DOCUMENT = ROOT / "docs" / "keras_suite.md"
-RESULTS = ROOT / "benchmarks" / "results" / "keras_suite.json"
 REPORTS = ROOT / "build" / "keras_suite"
 REASONS = HERE / "keras_suite_reasons.json"
 BACKENDS = {"jax": 0.90, "tensorflow": 0.85, "torch": 0.85}
@@ -211,20 +213,23 @@ def main() -> int:
     backends = list(BACKENDS) if arguments.all else arguments.backend or ["jax"]
     judged: list[Case] = []
     for backend in backends:
+        record = recording.begin(f"keras_suite_{backend}")
         own, ours = (REPORTS / f"{backend}-{name}.jsonl" for name in ("own", "ours"))
         for report in (own, ours):
             _prepare(report, arguments.go_on)
         found = run(backend, False, own, arguments.k)
         counted = [name for name, case in found.items() if counts(case)]
-        judged += judge(found, run(backend, True, ours, arguments.k, counted))
+        cases = judge(found, run(backend, True, ours, arguments.k, counted))
+        judged += cases
+        if not arguments.k:
+            record.write({"cases": cases})
     for case in judged:
         if not case["passed"]:
             print(f"FAILS on {case['backend']}: {case['case']}: {case['reason'][:200]}")
     if not arguments.k:
-        before = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-        every = [case for case in before if case["backend"] not in backends] + judged
-        RESULTS.write_text(json.dumps(every, indent=1) + "\n")
-        DOCUMENT.write_text(document(every))
+        names = [f"keras_suite_{backend}" for backend in BACKENDS]
+        records = [recording.read(name) for name in names if (recording.RESULTS / f"{name}.json").exists()]
+        DOCUMENT.write_text(document([case for record in records for case in record["cases"]]))
     short = [backend for backend in backends if not _is_enough(judged, backend)]
     return int(bool(short))
 

@@ -7,8 +7,6 @@ python tests/parity/run.py --all     # all cases on all backends; writes benchma
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import os
 import subprocess
@@ -20,9 +18,10 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "parity.json"
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import recording  # noqa: E402
+
 BACKENDS = ("jax", "tensorflow", "torch")
-PACKAGES = ("keras", "keras-hub", "jax", "tensorflow-cpu", "torch", "pyspark", "numpy")
 AT_ONCE = 2
 NO_TESTS = 5
 """pytest's exit code where a part has none of the chosen cases."""
@@ -82,18 +81,6 @@ def cell(verdict: dict[str, Any] | None) -> str:
     return "0" if furthest == 0 else f"{furthest:.0e}"
 
 
-def write(verdicts: list[dict[str, Any]], path: Path) -> None:
-    """Write the figures down, with the command and versions that they come from."""
-    found = {
-        "command": "make parity-all",
-        "date": datetime.date.today().isoformat(),
-        "python": sys.version.split()[0],
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "verdicts": sorted(verdicts, key=lambda verdict: (verdict["case"], verdict["backend"])),
-    }
-    path.write_text(json.dumps(found, indent=1) + "\n")
-
-
 def main() -> int:
     """Run, print, write; return 1 where a case failed."""
     parser = argparse.ArgumentParser(
@@ -106,6 +93,7 @@ def main() -> int:
     parser.add_argument("-k", help="the cases whose names fit, as pytest's -k")
     parser.add_argument("--output", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
+    record = recording.begin("parity")
     backends = arguments.backend or list(BACKENDS)
     parts = {backend: PARTS if arguments.all or backend == "jax" else 1 for backend in backends}
     runs = [(backend, f"{part}/{count}") for backend, count in parts.items() for part in range(count)]
@@ -114,9 +102,9 @@ def main() -> int:
     verdicts = [verdict for _, found in done for verdict in found]
     print(table(verdicts, backends))
     whole = arguments.all and not arguments.k and len(backends) == len(BACKENDS)
-    output = arguments.output or (RESULTS if whole else None)
-    if output is not None:
-        write(verdicts, output)
+    if whole or arguments.output is not None:
+        verdicts.sort(key=lambda verdict: (verdict["case"], verdict["backend"]))
+        record.write({"verdicts": verdicts}, arguments.output)
     failed = sum(bool(verdict["faults"]) for verdict in verdicts)
     print(f"{len(verdicts) - failed} passed, {failed} failed")
     return int(any(code not in (0, NO_TESTS) for code, _ in done) or not verdicts)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import keras
 import numpy as np
 import pandas as pd
@@ -96,3 +99,46 @@ def test_snoo_is_diloco_with_one_worker(blobs):
     nesterov = distkeras.SingleTrainer(model(), rate, "binary_crossentropy", **options).train(blobs)
     for ours, theirs in zip(snoo.get_weights(), nesterov.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_ringmaster_drops_a_window_that_has_become_too_stale_and_trains_its_rows_again(spark, tmp_path):
+    """Worker 1 waits within its first window until worker 0 has trained all of its windows."""
+    done, seconds = str(tmp_path / "done"), 60
+
+    def wait(columns):
+        from pyspark import TaskContext
+
+        features = np.stack(columns["features"])
+        numbers = features[:, 0] if TaskContext.get() is not None else []
+        if 0 in numbers:  # The last row of worker 0.
+            open(done, "w").close()
+        elif 52 in numbers:  # Of the third minibatch of worker 1.
+            deadline = time.monotonic() + seconds
+            while not os.path.exists(done):
+                assert time.monotonic() < deadline, "Worker 0 has not come to its last row."
+                time.sleep(0.05)
+            time.sleep(2)  # Worker 0 makes its last commit, and worker 1 hears of it by its heartbeat.
+        return features / 100, columns["label"]
+
+    # Worker 0 has the numbers 47 to 0, worker 1 those from 48 on.
+    features = "array_repeat(float(IF(id < 48, 47 - id, id)), 4) AS features"
+    frame = spark.range(0, 96, 1, 2).selectExpr(features, "0 AS label")
+    trainer = distkeras.Ringmaster(
+        model(),
+        "sgd",
+        "binary_crossentropy",
+        delay_threshold=3,
+        stop=True,
+        communication_window=4,
+        num_workers=2,
+        batch_size=2,
+        preprocess=wait,
+        server=distkeras.ServerOptions(heartbeat=0.6),
+        verbose=0,
+    )
+    trainer.train(frame)
+    windows = {worker: [w for w in trainer.get_history() if w.worker == worker] for worker in (0, 1)}
+    assert [sum(window.samples for window in windows[worker]) for worker in (0, 1)] == [48, 48]
+    # It began before the first commit of worker 0, and would be stale by all of them.
+    assert windows[0][-1].timestamp < windows[1][0].timestamp
+    assert (windows[1][0].staleness, windows[1][0].verdict) == (0, "take")

@@ -7,12 +7,13 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from distkeras.algorithms import Vector
+
+Returned = TypeVar("Returned")
 
 LARGEST_NORM = math.sqrt(np.finfo(np.float32).max)
 """Algorithms square the messages, and float32 cannot hold the square of a larger norm."""
@@ -56,13 +57,13 @@ class BadUpdates:
         if not math.isfinite(loss):
             return f"the loss became {loss}"
         norm = norm_of(message)
+        if norm < LARGEST_NORM and (self.max_norm is None or norm <= self.max_norm):
+            return None
         if not math.isfinite(norm):
             return "the message holds NaN or infinity"
         if norm >= LARGEST_NORM:
             return f"the norm of the message is {norm:.4g}, and its square exceeds the range of float32"
-        if self.max_norm is not None and norm > self.max_norm:
-            return f"the norm of the message is {norm:.4g}, which is more than max_norm={self.max_norm:g}"
-        return None
+        return f"the norm of the message is {norm:.4g}, which is more than max_norm={self.max_norm:g}"
 
 
 def norm_of(vector: Vector) -> float:
@@ -75,33 +76,23 @@ def norm_of(vector: Vector) -> float:
     return math.sqrt(square)
 
 
-class ErrorsNoted:
-    """Collects overflows, invalid operations and divisions by zero of NumPy's arithmetic in a `with` block.
+def noting_errors(act: Callable[..., Returned], *args: Any) -> tuple[Returned, list[str]]:
+    """Call `act`, and return what it returns, and the errors of NumPy's arithmetic in it.
 
-    The processor detects them anyway, so no pass over the numbers is needed. An algorithm that computes
-    without NumPy's operations, or silences these errors, is caught by the checks of its next messages and
-    snapshot.
+    They are overflows, invalid operations and divisions by zero. The processor detects them anyway, so no
+    pass over the numbers is needed. An algorithm that computes without NumPy's operations, or silences these
+    errors, is caught by the checks of its next messages and snapshot.
     """
-
-    def __enter__(self) -> list[str]:
-        self._own: np.errstate | None = None
-        noted: list[str] | None = getattr(_thread, "noted", None)
-        if noted is None:
-            noted = []
-            self._own = np.errstate(**_CALLED, call=_noting(noted))
-            self._own.__enter__()
-        noted.clear()
-        return noted
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._own is not None:
-            self._own.__exit__(kind, error, trace)
+    noted: list[str] | None = getattr(_thread, "noted", None)
+    if noted is None:
+        with errors_noted_here():
+            return noting_errors(act, *args)
+    noted.clear()
+    return act(*args), noted
 
 
 def note_errors_in_this_thread() -> None:
-    """Make `ErrorsNoted` free in this thread. From now on, NumPy reports this thread's errors only there.
+    """Make `noting_errors` free in this thread. From now on, NumPy reports this thread's errors only there.
 
     For threads that handle messages: setting NumPy up takes a tenth of the time of a small exchange.
     """
@@ -112,7 +103,7 @@ def note_errors_in_this_thread() -> None:
 
 @contextlib.contextmanager
 def errors_noted_here() -> Iterator[None]:
-    """Make `ErrorsNoted` free in this thread, in a `with` block, as `note_errors_in_this_thread` does."""
+    """Make `noting_errors` free in this thread, in a `with` block, as `note_errors_in_this_thread` does."""
     before: list[str] | None = getattr(_thread, "noted", None)
     _thread.noted = []
     try:

@@ -104,12 +104,14 @@ class Center:
         self._reports = Reports() if reports is None else reports
         together = self.algorithm.synchronous
         self._records = Records(self.workers, together, self._reports, self._report, self.event_log.clock)
-        training = (lambda: self.num_workers) if config.elastic is None else self._records.training
+        training = None if config.elastic is None else self._records.training
         present = self._records.present if config.elastic is None else self._records.training_now
         self._decisions = Decisions(config, self._epochs, request_log, training, present)
         self.finite = Finite(self._vector)
         by_worker = self._records.by_worker
         self._orders = StandingOrders(self.algorithm, by_worker, self._decisions.kept)
+        # Before the driver's first order, neither its settings nor the algorithm change an answer.
+        self._is_undirected = config.until is None and not self._orders.chooses_windows
         self._holding = Holding(
             config.until,
             self._orders,
@@ -267,6 +269,8 @@ class Center:
 
     def _passed_on(self, answers: list[Answer], request: Request | Dismiss | None = None) -> list[Answer]:
         """Return the answers that go out now, with the orders in force."""
+        if self._is_undirected and self._orders.orders is None:  # The usual case costs an exchange nothing.
+            return answers
         going = self._holding.pass_on(answers, request)
         if going is not answers and len(going) < len(answers) and self._for_driver.keep_what_is_due():
             going += self._holding.look()  # It may have been ordered to be evaluated.
@@ -380,7 +384,8 @@ class Center:
 
     def _exchange(self, request: Exchange, record: WorkerRecord) -> list[Answer]:
         check_exchange(request, self.size, self.fragment)
-        self._records.hear(request.worker, record)
+        if record.missed:
+            self._records.hear(request.worker, record)
         if not self.algorithm.synchronous:
             return self._commits.handle(request, record)
         late = self._rounds.close_late()

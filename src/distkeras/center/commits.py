@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distkeras.center.answers import Answer, Exchanged, Refused, Rejoin, Skipped
-from distkeras.center.bad_updates import ErrorsNoted
+from distkeras.center.bad_updates import noting_errors
 from distkeras.center.checks import ProtocolError
 from distkeras.center.config import CenterConfig
 from distkeras.center.decisions import Decisions
@@ -77,20 +77,20 @@ class Commits:
         reason = self._config.bad_updates.reason_to_refuse(request.message, request.metrics)
         if reason is not None:
             return [(request.worker, self._refuse(request, record, reason))]
-        self._norms.see(request.message)
+        if self._norms.wanted:
+            self._norms.see(request.message)
         if self._config.algorithm.synchronous:
             return self._rounds.add(request)
         return self._apply(request, record)
 
     def _apply(self, request: Exchange, record: WorkerRecord) -> list[Answer]:
         decision = self._decisions.commit(request)
-        with ErrorsNoted() as noted:
-            copy = self._vector.exchange(request.message, decision)
+        copy, noted = noting_errors(self._vector.exchange, request.message, decision)
         log = self._event_log
         if noted and (failure := self._finite.after([request], log)):
             return failure
         (staleness,) = decision.staleness
-        committed = record.commit(request, staleness, decision.commit, log.clock(), log.windows)
+        committed = record.commit(request, staleness, decision.commit, log.clock, log.windows)
         log.add(*committed, updates=decision.updates)
         if decision.kept or decision.ended:
             log.add(*self._decisions.boundaries(copy, decision, log.clock()))
@@ -110,7 +110,7 @@ class Commits:
             return Refused(reason)
         if record.refused > bad_updates.limit:
             return Refused(f"{reason}, after {bad_updates.limit} skipped windows")
-        log.add(*record.advance(request, 0, log.clock()))
+        log.add(*record.advance(request, (request.window[0], 0), log.clock))
         self._pull(request)
         return Skipped(request.message, reason)
 

@@ -98,9 +98,11 @@ class Decisions:
         self._given: LogEntry | None = None
         self._round: Commit | None = None  # The round that the current request has closed.
         self._algorithm = config.algorithm
-        self._training = training or (lambda: config.num_workers)
+        self._num_workers, self._training = config.num_workers, training
         self._present = present or (lambda: range(config.num_workers))
-        self._remembers = type(config.algorithm).decide_with is not Algorithm.decide_with
+        kind = type(config.algorithm)
+        self._remembers = kind.decide_with is not Algorithm.decide_with
+        self._takes_all = kind.decide is Algorithm.decide and not self._remembers
         self._memory: Memory = {}
         # If exchanges overlap whole windows, a worker's message is based on the center of one exchange
         # earlier, and on its own last window, which it did not have to receive.
@@ -188,9 +190,11 @@ class Decisions:
         with self._lock:
             held = self._held[worker]
             staleness = self._updates - held.popleft()
-            commit = self._decide(worker, staleness, request.num_steps, request.num_samples, self._training())
+            num_workers = self._num_workers if self._training is None else self._training()
+            commit = self._decide(worker, staleness, request.num_steps, request.num_samples, num_workers)
             behind = (commit.staleness,)
-            self._log(request, commit)
+            if self.log is not None:
+                self._log(request, commit)
             if held and commit.verdict is TAKE:
                 for index in range(len(held)):
                     held[index] += 1  # The worker's current window already contains this one.
@@ -198,7 +202,8 @@ class Decisions:
             ended: tuple[EpochEnded, ...] = ()
             if self._epochs.counts:
                 ended = self._epochs.add((request,), behind, commit.number, self._updates)
-            return Decision(self._turn(), commit, behind, self._updates, self._marks, ended)
+            self._turns += 1
+            return Decision(self._turns, commit, behind, self._updates, self._marks, ended)
 
     def close_round(self, messages: Sequence[Exchange]) -> Decision:
         """Decide on the mean message of a round."""
@@ -242,7 +247,8 @@ class Decisions:
             if not held:
                 return False
             staleness, number = self._updates - held[0], self.commits + 1
-        commit = Commit(worker, staleness, 1, 0, self._training(), None, number)
+        num_workers = self._num_workers if self._training is None else self._training()
+        commit = Commit(worker, staleness, 1, 0, num_workers, None, number)
         return self._algorithm.decide(commit) is DISCARD
 
     def _decide(
@@ -260,34 +266,34 @@ class Decisions:
         )
         given, self._given = self._given, None
         self.samples += num_samples
-        self._marks = self.kept.reached(self.samples) if given is None else tuple(given.kept)
-        if self._marks:
+        marks = self._marks = self.kept.reached(self.samples) if given is None else tuple(given.kept)
+        if marks:
             self.kept.make_room()
-        if given is None:
-            if self._remembers:
-                verdict = self._algorithm.decide_with(commit, self._memory, self._present())
-            else:
-                verdict = self._algorithm.decide(commit)
-            if verdict is not TAKE:
-                verdict = Verdict(verdict)
-                commit = replace(commit, verdict=verdict)
-        else:
-            verdict = Verdict(given.verdict)
+        if given is not None:
             commit = replace(
                 commit,
                 number=given.number,
                 staleness=given.staleness,
                 buffered=given.buffered,
-                verdict=verdict,
+                verdict=Verdict(given.verdict),
             )
+        elif not self._takes_all:
+            commit = self._judged(commit)
         self.commits = max(self.commits, commit.number)
-        self._buffered = commit.buffered
-        if verdict is TAKE:
+        if commit.verdict is TAKE:
             self._updates += 1
             self._buffered = 0
-        elif verdict is BUFFER:
-            self._buffered += 1
+        else:
+            self._buffered = commit.buffered + (commit.verdict is BUFFER)
         return commit
+
+    def _judged(self, commit: Commit) -> Commit:
+        """Return `commit` with the algorithm's verdict."""
+        if self._remembers:
+            verdict = self._algorithm.decide_with(commit, self._memory, self._present())
+        else:
+            verdict = self._algorithm.decide(commit)
+        return commit if verdict is TAKE else replace(commit, verdict=Verdict(verdict))
 
     def _log(self, request: Join | Exchange, commit: Commit | None = None) -> None:
         if self.log is not None:

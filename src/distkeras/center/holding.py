@@ -57,7 +57,7 @@ class Holding:
 
     def pass_on(self, answers: list[Answer], request: Request | Dismiss | None = None) -> list[Answer]:
         """Return those of the `answers` to `request` that go out now; keep the others."""
-        if not self._held and self.until is None:  # The usual case takes no lock.
+        if not self._held and self.until is None:  # It takes no lock then.
             return answers
         with self._lock:
             if isinstance(request, Join):  # By a new process, perhaps.

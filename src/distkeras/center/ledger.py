@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,22 +62,36 @@ class WorkerRecord:
         steps, seconds = self.timed  # At once: another thread may commit.
         return steps / seconds if seconds else 0.0
 
-    def advance(self, commit: Exchange, samples: int, time: float) -> tuple[Reported, ...]:
-        """Record that `commit`, with `samples` rows, was applied or skipped.
+    def advance(
+        self, commit: Exchange, window: tuple[int, int], clock: Callable[[], float]
+    ) -> tuple[Reported, ...]:
+        """Record that `commit` was applied or skipped.
+
+        Args:
+            commit: the commit.
+            window: minibatches of its window, and rows: 0 if it was skipped.
+            clock: tells the time of events.
 
         Returns:
             The event of the state that came with it, if one did.
         """
         if commit.seconds:
             steps, seconds = self.timed
-            self.timed = DECAY * steps + commit.window[0], DECAY * seconds + commit.seconds
+            self.timed = DECAY * steps + window[0], DECAY * seconds + commit.seconds
         self.sequence, self.epoch, self.step = commit.sequence, commit.epoch, commit.step
-        self.samples += samples
+        self.samples += window[1]
+        if not self.reports.arriving:  # The usual case takes no lock.
+            return ()
         state = self.reports.applied(commit.worker, commit.sequence)
-        return () if state is None else (Reported(commit.worker, "state", *state.facts, time),)
+        return () if state is None else (Reported(commit.worker, "state", *state.facts, clock()),)
 
     def commit(
-        self, request: Exchange, staleness: int, commit: Commit, time: float, told: bool = True
+        self,
+        request: Exchange,
+        staleness: int,
+        commit: Commit,
+        clock: Callable[[], float],
+        told: bool = True,
     ) -> tuple[Window | Reported, ...]:
         """Record that `request` was applied as `commit` says, and return the events that report it.
 
@@ -84,30 +99,29 @@ class WorkerRecord:
             request: the commit.
             staleness: its staleness.
             commit: what was decided.
-            time: now.
+            clock: tells the time of events.
             told: whether an event of the window is wanted.
         """
         self.refused = 0
-        steps, samples = request.window
-        reported = self.advance(request, samples, time)
+        window = request.window
+        reported = self.advance(request, window, clock)
         if not told:
             return reported
         verdict: Any = "take" if commit.verdict is TAKE else commit.verdict.value
-        window = Window(
+        told_of = Window(
             request.worker,
             request.window_epoch,
             request.sequence - 1,
-            steps,
-            samples,
+            *window,
             request.metrics,
             staleness,
-            time,
+            clock(),
             commit.number,
             verdict,
             request.fragment,
             request.timing,
         )
-        return (window, *reported)
+        return (told_of, *reported)
 
     def saved(self) -> dict[str, Any]:
         """Return the worker's record for a snapshot, as plain JSON."""

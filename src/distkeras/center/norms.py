@@ -22,10 +22,9 @@ class Norms:
         self.message = math.nan
 
     def see(self, message: Vector) -> None:
-        """Measure a message, if one is wanted."""
-        if self.wanted:
-            self.wanted = False
-            self.message = norm_of(message)
+        """Measure the message that is wanted."""
+        self.wanted = False
+        self.message = norm_of(message)
 
 
 def norm_of(vector: Vector) -> float:

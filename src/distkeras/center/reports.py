@@ -49,11 +49,14 @@ class Reports:
     A state counts from the commit on to which it belongs: until then the one before is kept beside it. A
     worker whose process ends in between so finds both its last commit and the state after it. Of evaluations
     the last one is kept.
+
+    Attributes:
+        arriving: reports that do not count yet, by worker and kind.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arriving: dict[tuple[int, Kind], _Arriving] = {}
+        self.arriving: dict[tuple[int, Kind], _Arriving] = {}
         self._whole: dict[tuple[int, Kind], Whole] = {}
 
     def take(self, request: Report) -> Whole | None:
@@ -71,8 +74,8 @@ class Reports:
         place = request.worker, request.kind
         with self._lock:
             if request.part == 0:
-                self._arriving[place] = _Arriving(request.tag, request.parts)
-            coming = self._arriving.get(place)
+                self.arriving[place] = _Arriving(request.tag, request.parts)
+            coming = self.arriving.get(place)
             whole = self._whole.get(place)
             if coming is None and request.kind == "evaluation" and _repeats(whole, request):
                 return None
@@ -82,19 +85,17 @@ class Reports:
             coming.parts[request.part :] = [request.data]  # A part that is sent again replaces itself.
             if request.kind == "state" or (found := coming.whole()) is None:
                 return None
-            del self._arriving[place]
+            del self.arriving[place]
             self._whole[place] = found
             return found
 
     def applied(self, worker: int, sequence: int) -> Whole | None:
         """Let the state that was sent for commit `sequence` of `worker` count; return it, if there is one."""
-        if not self._arriving:  # The usual case takes no lock.
-            return None
         with self._lock:
-            coming = self._arriving.get((worker, "state"))
+            coming = self.arriving.get((worker, "state"))
             if coming is None or coming.tag > sequence:
                 return None
-            del self._arriving[worker, "state"]
+            del self.arriving[worker, "state"]
             whole = coming.whole()
             if whole is None or whole.tag != sequence:  # Its process has ended, or its server restarted.
                 return None

@@ -9,9 +9,9 @@ import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
 from distkeras.center.answers import Answer, Exchanged
-from distkeras.center.bad_updates import ErrorsNoted
+from distkeras.center.bad_updates import noting_errors
 from distkeras.center.config import CenterConfig
-from distkeras.center.decisions import Decisions
+from distkeras.center.decisions import Decision, Decisions
 from distkeras.center.event_log import EventLog
 from distkeras.center.finite import Finite
 from distkeras.center.ledger import WorkerRecord
@@ -94,10 +94,7 @@ class Rounds:
         self.messages, self.due = {}, None
         workers = [message.worker for message in messages]
         decision = self._decisions.close_round(messages)
-        with ErrorsNoted() as noted:
-            weights = weights_of(messages, self._config.algorithm)
-            vectors = [message.message for message in messages]
-            reply, copy = self._vector.exchange_round(vectors, weights, workers, decision)
+        (reply, copy), noted = noting_errors(self._apply, messages, workers, decision)
         log = self._event_log
         if noted and (failure := self._finite.after(messages, log)):
             return failure
@@ -106,9 +103,7 @@ class Rounds:
         committed = [
             event
             for message, staleness in behind
-            for event in self._records[message.worker].commit(
-                message, staleness, decision.commit, log.clock()
-            )
+            for event in self._records[message.worker].commit(message, staleness, decision.commit, log.clock)
         ]
         closed = RoundClosed(log.num_updates, workers, self._num_live(), self._lost(), log.clock())
         log.add(*committed, closed, updates=decision.updates)
@@ -118,6 +113,13 @@ class Rounds:
             (message.worker, Exchanged(reply, staleness, False, message.sequence, message.fragment))
             for message, staleness in behind
         ]
+
+    def _apply(
+        self, messages: list[Exchange], workers: list[int], decision: Decision
+    ) -> tuple[Vector, Vector | None]:
+        """Apply the messages of a round; return their reply, and a copy of the center if one is wanted."""
+        weights = weights_of(messages, self._config.algorithm)
+        return self._vector.exchange_round([each.message for each in messages], weights, workers, decision)
 
     def close_late(self) -> list[Answer]:
         """Close the open round if its grace is over, and return the answers; else return none."""

@@ -44,6 +44,7 @@ class Shard:
         self.state: State = self.algorithm.init_with(self._trainable, config.num_workers)
         # Some algorithms start with an infinity on purpose, such as the best loss so far.
         self._checked = frozenset(name for name, value in self.state.items() if _has_finite_numbers(value))
+        self._needs_pulled = self.algorithm.needs_pulled
         self._windows_ahead = 2 if config.overlap is True else 1
         # By worker, for algorithms that need it: what it had received at the start of the next window that
         # it sends, and of later ones. Workers with the same center share one read-only copy.
@@ -72,7 +73,7 @@ class Shard:
             message: this shard's part: trainable elements, then the worker's statistics, unchanged.
             commit: facts for the algorithm, with its verdict.
         """
-        if not self.algorithm.needs_pulled:
+        if not self._needs_pulled:
             self._apply(message, commit, commit.num_workers, message)
             return
         received = self._received[commit.worker]
@@ -140,8 +141,7 @@ class Shard:
 
     def _apply(self, message: Vector, commit: Commit, share: int, out: Vector) -> None:
         """Handle `message` as its verdict says, and write the reply to `out`, which may be `message`."""
-        verdict = commit.verdict
-        split = self._split
+        verdict, split, in_place = commit.verdict, self._split, out is message
         if verdict is DISCARD:
             out[:] = self.center
             return
@@ -151,16 +151,18 @@ class Shard:
             elif verdict is TAKE:
                 self._statistics += (message[split:] - self._statistics) / share
             out[split:] = self._statistics
-        governed = message[:split]
+            message, answer = message[:split], out[:split]
+        else:
+            answer = out
         center = self._trainable if verdict is TAKE else self._read_only
-        reply = self.algorithm.apply(center, governed, commit, self.state)
+        reply = self.algorithm.apply(center, message, commit, self.state)
         if reply is None:
             raise TypeError(
                 f"Expected {self.algorithm.name}.apply to return the reply: the center, or what the worker's "
                 "`adopt` needs. To discard a message, return DISCARD from `decide(commit)`. Received: None"
             )
-        if reply is not governed or out is not message:
-            out[:split] = reply
+        if reply is not message or not in_place:
+            answer[:] = reply
         if verdict is TAKE:
             self._published = None
 

@@ -47,16 +47,16 @@ class Sharded:
     def read(self, turn: int) -> Vector:
         """Return a copy of the vector for a reader that trains nothing."""
         copy = np.empty_like(self._vector)
-        self._in_turn(turn, copy, Shard.read)
+        self._in_turn(turn, Shard.read, copy, None)
         return copy
 
     def write(self, turn: int, center: Vector) -> None:
         """Put the new `center` in place."""
-        self._in_turn(turn, center, Shard.write)
+        self._in_turn(turn, Shard.write, center, None)
 
     def pull(self, turn: int, worker: int, out: Vector) -> None:
         """Copy the vector to `out`; `worker` starts from it."""
-        self._in_turn(turn, out, Shard.pull, worker)
+        self._in_turn(turn, Shard.pull, out, None, worker)
 
     def forget(self, worker: int) -> None:
         """Drop the records of a worker that has left."""
@@ -69,7 +69,9 @@ class Sharded:
         Returns:
             A copy of the vector after it, if the decision asks for one.
         """
-        return self._change(decision, message, Shard.exchange)
+        copy = np.empty_like(self._vector) if decision.kept else None
+        self._in_turn(decision.turn, Shard.exchange, message, copy, decision.commit)
+        return copy
 
     def exchange_round(
         self, messages: Sequence[Vector], weights: Vector, workers: Sequence[int], decision: Decision
@@ -80,7 +82,10 @@ class Sharded:
             Their common reply, and a copy of the vector after it, if the decision asks for one.
         """
         reply = np.empty_like(self._vector)
-        return reply, self._change(decision, reply, Shard.exchange_round, messages, weights, workers)
+        copy = np.empty_like(self._vector) if decision.kept else None
+        args = decision.commit, messages, weights, workers
+        self._in_turn(decision.turn, Shard.exchange_round, reply, copy, *args)
+        return reply, copy
 
     def norm(self) -> float:
         """Return the Euclidean norm of the vector; its shards may change meanwhile."""
@@ -121,24 +126,8 @@ class Sharded:
         for shard, state in zip(self.shards, states, strict=True):
             shard.state = dict(state)
 
-    def _change(
-        self, decision: Decision, message: Vector, act: Callable[..., None], *args: object
-    ) -> Vector | None:
-        copy = np.empty_like(self._vector) if decision.kept else None
-        try:
-            self._in_turn(decision.turn, message, act, decision.commit, *args, copy=copy)
-        except BaseException:
-            self._torn = True
-            raise
-        return copy
-
     def _in_turn(
-        self,
-        turn: int,
-        vector: Vector,
-        act: Callable[..., None],
-        *args: object,
-        copy: Vector | None = None,
+        self, turn: int, act: Callable[..., None], vector: Vector, copy: Vector | None, *args: object
     ) -> None:
         """Call `act` with each shard, its part of `vector` and `args`, when it is this turn there.
 
@@ -146,12 +135,15 @@ class Sharded:
         left alone, but their next turn may begin.
         """
         if len(self.shards) == 1:  # A small model: the loop would take longer than the arithmetic.
-            (shard,) = self.shards
+            shard = self.shards[0]
             shard.turns.begin(turn)
             try:
                 act(shard, vector, *args)
                 if copy is not None:
                     shard.read(copy)
+            except BaseException:
+                self._fail(act)
+                raise
             finally:
                 shard.turns.end()
             return
@@ -169,7 +161,12 @@ class Sharded:
             finally:
                 turns.end()
         if failure is not None:
+            self._fail(act)
             raise failure
+
+    def _fail(self, act: Callable[..., None]) -> None:
+        """Remember that `act` has failed, unless it only reads the center."""
+        self._torn |= act not in (Shard.read, Shard.pull)
 
     def _states(self) -> list[State]:
         return [shard.state for shard in self.shards]

@@ -28,6 +28,7 @@ class StandingOrders:
 
     Attributes:
         orders: the driver's last orders; `None` before the first.
+        chooses_windows: whether the algorithm chooses the length of windows.
     """
 
     def __init__(self, algorithm: Algorithm, records: Mapping[int, WorkerRecord], kept: Kept) -> None:
@@ -35,7 +36,7 @@ class StandingOrders:
         self._kept = kept
         self._algorithm = algorithm
         self._records = records
-        self._chooses_windows = type(algorithm).window is not Algorithm.window
+        self.chooses_windows = type(algorithm).window is not Algorithm.window
 
     def change(self, orders: Orders) -> None:
         """Put `orders` in force under the next number. Where they are `None`, the last ones stay in force."""
@@ -51,8 +52,6 @@ class StandingOrders:
 
     def added_to(self, answers: list[Answer]) -> list[Answer]:
         """Return `answers`, of which those to training workers carry the orders in force."""
-        if self.orders is None and not self._chooses_windows:  # An exchange then costs no more than without.
-            return answers
         return [
             (worker, replace(reply, orders=self._for(worker)))
             if isinstance(reply, Exchanged | Joined | Skipped)
@@ -62,7 +61,7 @@ class StandingOrders:
 
     def _for(self, worker: int) -> Orders | None:
         orders = self.now
-        if not self._chooses_windows or (orders is not None and orders.window is not None):
+        if not self.chooses_windows or (orders is not None and orders.window is not None):
             return orders
         speeds = {
             other: record.speed for other, record in self._records.items() if record.speed and not record.left

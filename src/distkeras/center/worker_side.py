@@ -18,10 +18,15 @@ class WorkerSide:
         algorithm: the distributed optimizer.
         num_trainable: number of leading elements of the vector that the algorithm updates.
         fragments: parts of the vector that are exchanged in turn; `None` for the whole vector at once.
+
+    Attributes:
+        adopts_by_message: whether `adopted` needs the message as it was sent.
     """
 
     def __init__(self, algorithm: Algorithm, num_trainable: int, fragments: Fragments | None) -> None:
-        self._algorithm = algorithm
+        self._algorithm, kind = algorithm, type(algorithm)
+        defaults = kind.adopt is Algorithm.adopt and kind.adopt_with is Algorithm.adopt_with
+        self.adopts_by_message = not defaults
         self._fragments = fragments
         self._splits = (
             [num_trainable]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
@@ -118,6 +119,12 @@ def _plain(kind: Any) -> tuple[Any, str]:
             kind = next(each for each in get_args(kind) if each is not type(None))
         else:
             return kind, description
+
+
+def job_file_of(given: Path | None, tables: Mapping[str, Any]) -> Path | None:
+    """Return the given job file, else `job.toml`; `None` if flags name a model, and so say everything."""
+    is_whole = not {"function", "file"}.isdisjoint(tables.get("model", ()))
+    return Path("job.toml") if given is None and not is_whole else given
 
 
 def tables_of(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 def init(folder: Path, backend: str | None) -> Answer:
     """Write a project that runs.
 
-    FOLDER is a new folder, or one without files; default: this one. `distkeras train job.toml` there trains a
+    FOLDER is a new folder, or one without files; default: this one. `distkeras train` there trains a
     small model on made rows.
     """
     if folder.exists() and any(path.name != ".git" for path in folder.iterdir()):
@@ -32,7 +32,7 @@ def init(folder: Path, backend: str | None) -> Answer:
     files = files_of(name or "project", backend or installed_backend())
     for file, text in files.items():
         (folder / file).write_text(text)
-    train = f"cd {folder} && distkeras train job.toml" if folder != Path(".") else "distkeras train job.toml"
+    train = f"cd {folder} && distkeras train" if folder != Path(".") else "distkeras train"
     document = {"folder": str(folder.resolve()), "files": sorted(files)}
     return Answer(document, f"Wrote {', '.join(sorted(files))}.\nNow: {train}")
 

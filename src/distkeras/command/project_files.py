@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 JOB = """\
-# A training. `distkeras train job.toml` runs it; every field is also a flag: `--epochs 10`.
+# A training. `distkeras train` runs it; every field is also a flag: `--epochs 10`.
 name = "{name}"
 backend = "{backend}"
 
@@ -68,10 +68,10 @@ def make_rows(spark, rows=4000):
 README = """\
 # {name}
 
-    distkeras check job.toml        # what stands in the way
-    distkeras train job.toml        # writes trained.keras and a run in runs
-    distkeras dashboard runs        # the page of the run
-    distkeras submit job.toml       # the same training as a job, where your profile says
+    distkeras check             # what stands in the way
+    distkeras train             # writes trained.keras and a run in runs
+    distkeras dashboard runs    # the page of the run
+    distkeras submit            # the same training as a job, where your profile says
 
 `job.toml` says what is trained; `model.py` makes the model and `data.py` the rows.
 """

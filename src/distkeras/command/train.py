@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distkeras.command.answers import FAILED, INTERRUPTED, Answer, answers
-from distkeras.command.flags import job_flags, tables_of
+from distkeras.command.flags import job_file_of, job_flags, tables_of
 from distkeras.jobs.job_file import read_job
 
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 def train(job_file: Path | None, **flags: Any) -> Answer:
     """Train a model as a job file says.
 
-    Every field of JOB_FILE is also a flag, and flags win. Without a file, flags say everything. Ctrl-C ends
-    the training gracefully: the model so far is kept, and the exit code is 130. A second one ends it at once.
+    JOB_FILE is job.toml by default. Every field of it is also a flag, and flags win. Where flags name a model
+    and no file is given, flags say everything. Ctrl-C ends the training gracefully: the model so far is kept,
+    and the exit code is 130. A second one ends it at once.
     """
-    job = read_job(job_file, tables_of(flags))
+    tables = tables_of(flags)
+    job_file = job_file_of(job_file, tables)
+    job = read_job(job_file, tables)
     folder = Path.cwd() if job_file is None else job_file.resolve().parent
     from distkeras.command.working import placed, prepare, session_of, trained
 

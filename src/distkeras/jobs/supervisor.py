@@ -1,34 +1,27 @@
 """Watches over a job's process on this machine: `python -m distkeras.jobs.supervisor FOLDER`.
 
-The job runs in a process group of its own. Its output goes to `log`. In `state.json` is how it goes. A file
-`stop` asks for its end: first the driver gets SIGINT, on which a training ends gracefully and keeps its
-model; then the group SIGTERM; then SIGKILL. While the supervisor lives it holds a lock on `lock`.
+The output of the job goes to `log`. In `state.json` is how it goes. A file `stop` asks for its end. While the
+supervisor lives it holds a lock on `lock`.
 """
 
 from __future__ import annotations
 
-import math
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from distkeras.jobs.engine import State
-from distkeras.jobs.processes import MARK, kill_all
 from distkeras.jobs.records import write_whole
+from distkeras.jobs.running import JobProcess, Request
 
 COMMAND, LOCK, LOG, PID, STATE, STOP = "command.json", "lock", "log", "driver.pid", "state.json", "stop"
 NOW = "now"
 """What `stop` holds if the job is to end at once."""
-GRACE_NOW = 5.0
-EVERY = 0.1
-"""Seconds between two looks at the process."""
 _APPLICATION = re.compile(rb"\b(app-\d{14}-\d{4}|application_\d{13}_\d{4,}|local-\d{13})\b")
 _MOST_LOG = 1 << 20
 """Bytes of a log in which the application's id is searched for."""
@@ -82,49 +75,31 @@ def supervise(folder: Path) -> None:
     began = time.time()
     with open(folder / LOG, "ab") as log:
         try:
-            process = subprocess.Popen(
+            process = JobProcess(
                 told.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=told.folder,
-                env={
-                    **os.environ,
-                    **told.environment,
-                    "DISTKERAS_PID_FILE": str(folder / PID),
-                    MARK: folder.name,
-                },
-                process_group=0,
+                job=folder.name,
+                folder=Path(told.folder),
+                environment=told.environment,
+                driver=folder / PID,
+                output=log,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.write(f"The job cannot be started: {error}\n".encode())
             log.flush()
             _write(folder, Progress("failed", began, time.time(), 127))
             return
     _write(folder, Progress("running", began))
-    stopped = _watch(folder, told, process)
-    code = process.wait()
-    kill_all(folder.name, process.pid)  # What the job has left behind.
-    state: State = "stopped" if stopped else "succeeded" if code == 0 else "failed"
+    outcome = process.wait(lambda: _asked(folder), told.grace, lambda: _kill_application(folder, told))
+    code = outcome.exit_code
+    state: State = "stopped" if outcome.stopped else "succeeded" if code == 0 else "failed"
     _write(folder, Progress(state, began, time.time(), code, application_of(folder / LOG)))
 
 
-def _watch(folder: Path, told: Command, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the process has ended; return whether it was asked to."""
-    next_at, grace = math.inf, told.grace
-    steps = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
-    while process.poll() is None:
-        if next_at == math.inf and (folder / STOP).exists():
-            next_at = time.monotonic()
-            _kill_application(folder, told)
-        if grace == told.grace and next_at < math.inf and (folder / STOP).read_text() == NOW:
-            next_at, grace = time.monotonic(), min(grace, GRACE_NOW)
-            steps = [signal.SIGTERM, signal.SIGKILL]
-        if steps and time.monotonic() >= next_at:
-            _signal(folder, process.pid, steps.pop(0))
-            next_at += grace
-        time.sleep(EVERY)
-    return next_at < math.inf
+def _asked(folder: Path) -> Request:
+    try:
+        return "now" if (folder / STOP).read_text() == NOW else "stop"
+    except FileNotFoundError:
+        return ""
 
 
 def _kill_application(folder: Path, told: Command) -> None:
@@ -132,22 +107,6 @@ def _kill_application(folder: Path, told: Command) -> None:
     if told.kill and (application := application_of(folder / LOG)):
         with open(folder / LOG, "ab") as log:
             subprocess.run([*told.kill, application], stdout=log, stderr=log, check=False)
-
-
-def _signal(folder: Path, group: int, number: signal.Signals) -> None:
-    """Send a signal: SIGINT to the driver, on which a training ends gracefully; others to the whole group."""
-    with suppress(ProcessLookupError):
-        if number != signal.SIGINT:
-            os.killpg(group, number)
-            return
-        try:
-            driver = int((folder / PID).read_text())
-            if os.getpgid(driver) != group:
-                raise ValueError(driver)
-        except (OSError, ValueError):  # It has not come so far.
-            os.killpg(group, signal.SIGTERM)
-        else:
-            os.kill(driver, number)
 
 
 def _write(folder: Path, progress: Progress) -> None:

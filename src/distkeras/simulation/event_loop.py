@@ -68,8 +68,10 @@ class Simulation:
         self._exchanges = Exchanges(self.problem, self.config, safe=math.isinf(self.outages.server))
         self._num_fragments = self.config.num_fragments
         self._stops = self.config.algorithm.stops
-        self._has_grace = self.config.quorum is not None
+        self._has_grace, self._overlap = self.config.quorum is not None, self.config.overlap
         self._joined: tuple[int, Vector] | None = None
+        self._version = 0  # Commits of the center that are recorded.
+        self._accounts = False  # Whether anybody reads where the workers' time goes.
 
     def commits(self, length: Length, num_machines: int) -> Iterator[None]:
         """Run, and yield after each commit, until the run ends or the center refuses a commit.
@@ -79,20 +81,21 @@ class Simulation:
             num_machines: number of machines, one for each worker unless the training is elastic.
         """
         self.server.mute()
+        self._accounts = self.server.on_event is not None
         self.recorder.evaluate(self.center.snapshot())
         for machine in range(num_machines):
             self._take_share(machine, 0.0)
         for moment in Moment:
             self._expect(moment, 0.0)
         most, rows, until = length.num_commits or math.inf, length.num_samples or math.inf, length.until
-        version = 0
-        while version < most and self.recorder.num_samples < rows and self._active and not self.diverged:
+        recorder = self.recorder
+        while self._version < most and recorder.num_samples < rows and self._active and not self.diverged:
+            before = self._version
             if not self._step(until):
                 self._evaluate_before(math.nextafter(until, math.inf))
                 break
-            before, version = version, self.server.center.num_commits
-            if version > before:
-                if version % POLL_EVERY == 0:
+            if self._version > before:
+                if self._version % POLL_EVERY == 0:
                     self.server.read_events()
                 yield
         self.recorder.evaluate(self.center.snapshot())
@@ -104,9 +107,9 @@ class Simulation:
                 return False
             self._evaluate_before(due)
             self.clock.now = due
-            self._take(DRIVER, self.server.center.num_commits, self.server.look())
+            self._take(DRIVER, self.server.look())
             return True
-        time, worker, arrival = self._transit.pop()
+        time, _, worker, arrival = self._transit.pop()
         if isinstance(arrival, Moment):
             if time > until:
                 return False
@@ -176,7 +179,8 @@ class Simulation:
     def _restore(self, up: float) -> None:
         """Restart the server at `up` from its last snapshot; workers that wait for it send again."""
         self.server.restart()
-        self.recorder.roll_back(self.center.num_commits, self.center.snapshot())
+        self._version = self.center.num_commits
+        self.recorder.roll_back(self._version, self.center.snapshot())
         self._joined = None
         self.queue.free = max(self.queue.free, up)
         under_way = self._transit.workers()
@@ -247,20 +251,18 @@ class Simulation:
         seconds, failed = self.accidents.window(machine, now, state.window)
         if failed is not None:
             self._send_word(worker, failed)
-        else:
-            # The steps that the worker trains without the reply, and then those for which it needs it.
-            early = seconds * state.trained / state.window if self._exchanges.late else seconds
-            needs_it = now + early
-            if reply is not None and reply >= needs_it:
-                account = state.account
-                account.exchanging, needs_it = reply - needs_it, reply
-                account.blocked = min(account.blocked, account.exchanging)
-            elif reply is not None:
-                state.account.blocked = 0.0
-            state.sent_at, state.seconds = needs_it + (seconds - early), seconds
-            num_bytes = self.links.commit_bytes(worker, state.sequence + 1)
-            self._transit.push(state.sent_at + self.links.seconds(num_bytes), worker, Arrival.COMMIT)
-            self._exchanges.begin(worker, state)
+            return
+        # The steps that the worker trains without the reply, and then those for which it needs it.
+        early = seconds * state.trained / state.window if self._exchanges.late else seconds
+        needs_it = now + early
+        if reply is not None:
+            state.account.wait(reply - needs_it)
+            needs_it = max(needs_it, reply)
+        state.sent_at, state.seconds = needs_it + (seconds - early), seconds
+        links = self.links
+        arrives = state.sent_at + links.seconds(links.commit_bytes(worker, state.sequence + 1))
+        self._transit.push(arrives, worker, Arrival.COMMIT)
+        self._exchanges.begin(worker, state)
 
     def _arrive(self, worker: int, arrival: Arrival) -> None:
         if arrival is Arrival.COMMIT or arrival is Arrival.DROP:
@@ -269,7 +271,7 @@ class Simulation:
                 self._exchanges.train(worker, state)
             else:
                 self._exchanges.give_up(worker, state)
-            if state.sent is not None and self.server.on_event is not None:
+            if state.sent is not None and self._accounts:
                 state.sent.timing = state.account.close(state.seconds)
         elif arrival is Arrival.DUPLICATE:
             state = self._workers[worker]
@@ -287,9 +289,10 @@ class Simulation:
         if request is not state.sent:
             state.message = state.sent.message  # What the center decodes.
         self.recorder.bytes_sent += num_bytes
-        state.account.bytes_out += num_bytes
-        state.account.handled = self.clock.now
-        self._take(worker, self.server.center.num_commits, self.server.handle(request))
+        if self._accounts:
+            state.account.bytes_out += num_bytes
+            state.account.handled = self.clock.now
+        self._take(worker, self.server.handle(request))
 
     def _join(self, worker: int, replaces: bool) -> None:
         """Let a process train as a worker: it replaces one that has failed, or takes a share of the queue."""
@@ -303,14 +306,13 @@ class Simulation:
 
     def _leave(self, worker: int) -> None:
         """Let a worker go whose share has run out; its machine may take the next one."""
-        version = self.center.num_commits
         answers = self.server.handle(Leave(worker, rests=self.shares.rests(worker)))
         if not any(isinstance(answer, Rejoin) for to, answer in answers if to == worker):
             self._active.discard(worker)
             if math.isfinite(self.outages.server):  # A server confirms it only after a snapshot.
                 self.server.take_snapshot()
             self._idle.append(self.shares.give_back(worker))
-        self._take(worker, version, answers)
+        self._take(worker, answers)
         idle, self._idle = self._idle, []
         for machine in idle:
             self._take_share(machine, self.clock.now + self.links.seconds(self.links.join_bytes))
@@ -343,10 +345,11 @@ class Simulation:
         num_bytes = self.links.commit_bytes(worker, self._workers[worker].sequence)
         self._transit.push(now + self.links.seconds(num_bytes), worker, Arrival.DUPLICATE)
 
-    def _take(self, sender: int, version: int, answers: list[Answer]) -> None:
-        """Record a commit since `version`, and send the `answers` to the workers."""
+    def _take(self, sender: int, answers: list[Answer]) -> None:
+        """Record a commit, if there is one more, and send the `answers` to the workers."""
         center = self.server.center
-        if center.num_commits > version:
+        if (version := center.num_commits) > self._version:
+            self._version = version
             samples = staleness = 0
             for worker, answer in answers:
                 samples += self._workers[worker].samples
@@ -383,20 +386,18 @@ class Simulation:
                 return
         answer, num_bytes = self.links.receive(worker, answer)
         self.recorder.bytes_received += num_bytes
-        state = self._workers[worker]
-        account = state.account
-        account.bytes_in += num_bytes
+        state, now = self._workers[worker], self.clock.now
         start = state.local
         self._exchanges.take_up(worker, state, answer)
-        received = self.clock.now + self.links.seconds(num_bytes)
-        state.weights = start if self.config.overlap is True and start is not None else state.adopted
-        account.blocked = self.clock.now - account.handled
-        if self.config.overlap:
+        received = now + self.links.seconds(num_bytes)
+        if self._accounts:
+            state.account.answered(num_bytes, now, received - state.sent_at)
+        if self._overlap:
+            state.weights = start if self._overlap is True and start is not None else state.adopted
             self._begin_window(worker, state.sent_at, received)
             state.next_window = self._length(answer)  # The next one began before this answer.
         else:
-            state.next_window = self._length(answer)
-            account.exchanging = received - state.sent_at
+            state.weights, state.next_window = state.adopted, self._length(answer)
             self._begin_window(worker, received)
         state.local = state.message = state.sent = None
 

@@ -56,7 +56,7 @@ class Exchanges:
         # No progress and no rows, as on Spark: the center discards it.
         state.local, state.samples = state.anchor, 0
         state.message = self._side.message(state.anchor, state.anchor, state.window, 0, state.memory[0])
-        self._send(worker, state, 0, (state.window, 0))
+        self._send(worker, state, 0, state.window, 0)
 
     def train(self, worker: int, state: Worker) -> None:
         """Train the worker's window and make its commit."""
@@ -65,34 +65,30 @@ class Exchanges:
         if state.weights is not state.adopted:  # The window began before the reply, which has come since.
             local = state.adopted + (local - state.weights)
         state.samples += samples
-        state.behind.add(state.window, state.samples)
-        num_steps, num_samples = state.behind.take(fragment)
+        num_steps, num_samples = state.window, state.samples
+        if self._num_fragments > 1:
+            state.behind.add(num_steps, num_samples)
+            num_steps, num_samples = state.behind.take(fragment)
         memory = state.memory[fragment]
         state.local = local
         state.message = self._side.message(local, state.anchor, num_steps, fragment, memory)
         state.step += state.window
-        self._send(worker, state, state.window, (num_steps, num_samples))
+        self._send(worker, state, state.window, num_steps, num_samples)
 
-    def _send(self, worker: int, state: Worker, window_steps: int, behind: tuple[int, int]) -> None:
+    def _send(self, worker: int, state: Worker, window_steps: int, num_steps: int, num_samples: int) -> None:
         """Make the commit of `state.message`, with the minibatches and rows behind it."""
-        if state.message is None:
+        message = state.message
+        if message is None:
             raise RuntimeError(f"Worker {worker} has nothing to send.")
+        if self._side.adopts_by_message:
+            message = message.copy()  # The center overwrites it.
         fragment = state.sequence % self._num_fragments
-        num_steps, num_samples = behind
         state.sequence += 1
-        state.sent = Exchange(
-            worker=worker,
-            sequence=state.sequence,
-            num_steps=num_steps,
-            num_samples=num_samples,
-            epoch=0,
-            step=state.step,
-            message=state.message.copy(),  # The center overwrites it.
-            seconds=state.seconds if window_steps else 0.0,
-            fragment=fragment,
-            window_steps=window_steps,
-            window_samples=state.samples,
-        )
+        # By place: names take a quarter of a microsecond, a hundredth of a small commit.
+        sent = Exchange(worker, state.sequence, num_steps, num_samples, 0, state.step, message)
+        sent.seconds, sent.fragment = state.seconds if window_steps else 0.0, fragment
+        sent.window_steps, sent.window_samples = window_steps, state.samples
+        state.sent = sent
 
     def take_up(self, worker: int, state: Worker, answer: Exchanged) -> None:
         """Set what the worker continues from and its anchor; before, train the steps that overlap."""

@@ -38,13 +38,14 @@ class Links:
     def __init__(self, network: Network, config: CenterConfig, size: int, codec: Codec | None) -> None:
         if codec is not None:
             check_compressible(config.algorithm)
-        self._network = network
+        self._latency, self._bandwidth = network.latency, network.bandwidth
         sizes = (size,) if config.fragments is None else config.fragments.sizes
         self._plain = tuple(4 * each for each in sizes)
         self._whole = 4 * size
         self._packing = None if codec is None else packing_for(config, codec, size)
         self._ends: dict[int, tuple[AnyCompression, AnyCompression]] = {}
         self._text = _text_bytes(network, config.num_workers)
+        self._uncoded = [self._text[Exchange] + each for each in self._plain]
 
     @property
     def join_bytes(self) -> int:
@@ -83,7 +84,7 @@ class Links:
         With compression, the vector of `request` becomes what the center decodes.
         """
         if self._packing is None:
-            return request, self._text[Exchange] + self._plain[request.fragment]
+            return request, self._uncoded[request.fragment]
         mine, theirs = self._ends[request.worker]
         arrived, num_bytes = _carry(request, mine, theirs)
         return arrived, self._text[Exchange] + num_bytes
@@ -98,19 +99,17 @@ class Links:
 
     def commit_bytes(self, worker: int, sequence: int) -> int:
         """Return the bytes of a worker's commit of that number, if it is sent now."""
-        plain = self._plain
-        fragment = (sequence - 1) % len(plain)
-        num_bytes = plain[fragment]
+        fragment = (sequence - 1) % len(self._plain)
         if self._packing is not None:
             _, theirs = self._ends[worker]
-            forms = theirs.forms((frames.UNCODED, num_bytes)).get(Exchange, ())
+            forms = theirs.forms((frames.UNCODED, self._plain[fragment])).get(Exchange, ())
             if forms:
-                num_bytes = forms[fragment][1]
-        return self._text[Exchange] + num_bytes
+                return self._text[Exchange] + forms[fragment][1]
+        return self._uncoded[fragment]
 
     def seconds(self, num_bytes: int) -> float:
         """Return how long so many bytes are on their way."""
-        return self._network.transfer(num_bytes)
+        return self._latency + num_bytes / self._bandwidth
 
 
 def _carry(message: Carried, sender: AnyCompression, receiver: AnyCompression) -> tuple[Carried, int]:

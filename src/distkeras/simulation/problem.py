@@ -46,6 +46,11 @@ class Replica:
         return np.random.default_rng(self.seed)
 
     @cached_property
+    def descent(self) -> Vector:
+        """`-learning_rate`, as an array without dimensions: NumPy converts a number at each use."""
+        return np.array(-self.learning_rate, np.float32)
+
+    @cached_property
     def ahead(self) -> Ahead | None:
         """The step of `averaging` or `momentum`; `None` for neither."""
         return Ahead.of(self.momentum, self.averaging)
@@ -131,6 +136,10 @@ class Quadratic:
         return np.atleast_1d(np.asarray(self.curvature, np.float32))
 
     @cached_property
+    def _noise(self) -> Vector:
+        return np.array(self.noise, np.float32)
+
+    @cached_property
     def initial(self) -> Vector:
         """The first center."""
         start, _ = np.broadcast_arrays(np.asarray(self.start, np.float32), self._curvature)
@@ -147,14 +156,14 @@ class Quadratic:
 
     def train(self, weights: Vector, num_steps: int, replica: Replica) -> tuple[Vector, int]:
         """Take `num_steps` gradient steps, one row each."""
-        curvature, rate, ahead, memory = self._curvature, replica.learning_rate, replica.ahead, replica.memory
+        curvature, descent, ahead, memory = self._curvature, replica.descent, replica.ahead, replica.memory
         for _ in range(num_steps):
             velocity = None if ahead is None else memory.get("velocity")
             at: Vector = weights if ahead is None or velocity is None else weights + ahead.ahead * velocity
             gradient = curvature * at
             if self.noise:
-                gradient += self.noise * replica.rng.standard_normal(gradient.size, np.float32)
-            step: Vector = -rate * gradient
+                gradient += self._noise * replica.rng.standard_normal(gradient.size, np.float32)
+            step: Vector = descent * gradient
             if ahead is not None:
                 step = step if velocity is None else step + ahead.carried * velocity
                 memory["velocity"], step = ahead.kept * step, ahead.moved * step
@@ -169,4 +178,5 @@ class Quadratic:
         """Return the loss of each center."""
         wide = np.array(weights, np.float64)
         curved = self._curvature * wide
-        return [{"loss": 0.5 * float(np.dot(*rows))} for rows in zip(curved, wide, strict=True)]
+        losses = 0.5 * np.matmul(curved[:, None, :], wide[:, :, None]).ravel()
+        return [{"loss": loss} for loss in losses.tolist()]

@@ -32,6 +32,7 @@ class Recorder:
         keep_centers: whether to keep every evaluated center, not only the last.
 
     Attributes:
+        num_samples: rows behind the last version.
         next_look: virtual time of the next evaluation at an even time; infinity for none.
         tell: receives rows, updates, metrics and time of each evaluated center; `None` for nobody.
 
@@ -48,8 +49,8 @@ class Recorder:
         keep_centers: bool,
     ) -> None:
         self._evaluate_every, self._bytes = evaluate_every, problem.initial.nbytes
-        if keep_centers:
-            self._check_memory(_most_evaluations(length, evaluate_every))
+        self._most = KEEP_BYTES // self._bytes if keep_centers else math.inf
+        self._check_memory(_most_evaluations(length, evaluate_every))
         self._problem = problem
         self._num_commits = length.num_commits
         self._every_commits = None if isinstance(evaluate_every, Seconds) else evaluate_every
@@ -62,6 +63,7 @@ class Recorder:
         self._evaluate_many = getattr(problem, "evaluate_many", None) if alike else None
         self._together = min(TOGETHER, TOGETHER_BYTES // self._bytes)
         self._waiting: list[Vector] = []  # The last centers, whose reports are still to come.
+        self.num_samples = 0
         self._times = [0.0]
         self._samples = [0]
         self._workers: list[int] = []
@@ -80,19 +82,15 @@ class Recorder:
 
     def add(self, time: float, samples: int, worker: int, staleness: int) -> bool:
         """Record a commit; return whether the center must be evaluated now."""
+        self.num_samples += samples
         self._times.append(time)
-        self._samples.append(self._samples[-1] + samples)
+        self._samples.append(self.num_samples)
         self._workers.append(worker)
         self._staleness.append(staleness)
         version = len(self._workers)
         if self._every_commits is not None and version % self._every_commits == 0:
             return True
         return version == self._num_commits
-
-    @property
-    def num_samples(self) -> int:
-        """Rows behind the last version."""
-        return self._samples[-1]
 
     def look(self, read: Callable[[], Vector]) -> None:
         """Record the metrics of the center, which `read` returns, at `next_look`."""
@@ -121,11 +119,11 @@ class Recorder:
 
     def _keep(self, center: Vector, time: float) -> None:
         """Keep a center that is evaluated, without its metrics."""
-        if self._keep_centers:
-            self._check_memory(len(self._centers) + 1)
-        else:
+        if not self._keep_centers:
             self._centers.clear()
         self._centers.append(center)
+        if len(self._centers) > self._most:
+            self._check_memory(len(self._centers))
         self._versions.append(len(self._workers))
         self._evaluated.append(time)
 
@@ -143,7 +141,7 @@ class Recorder:
 
     def _check_memory(self, count: int) -> None:
         """Raise ValueError if so many centers are too many to keep."""
-        if count * self._bytes > KEEP_BYTES:
+        if count > self._most:
             raise ValueError(
                 f"{count} centers would take {count * self._bytes / 2**30:.1f} GiB: pass a larger "
                 "`evaluate_every`, or keep_centers=False. "
@@ -155,6 +153,7 @@ class Recorder:
         self._report()
         del self._times[version + 1 :], self._samples[version + 1 :]
         del self._workers[version:], self._staleness[version:]
+        self.num_samples = self._samples[-1]
         while self._versions and self._versions[-1] > version:
             self._versions.pop()
             self._reports.pop()

@@ -62,6 +62,16 @@ class Account:
     bytes_in: int = 0
     resends: int = 0
 
+    def answered(self, num_bytes: int, now: float, exchanging: float) -> None:
+        """Add an answer that the server sends `now`: its bytes, and the seconds from message to answer."""
+        self.bytes_in += num_bytes
+        self.blocked, self.exchanging = now - self.handled, exchanging
+
+    def wait(self, seconds: float) -> None:
+        """Say how long the worker had to wait for its answer, if exchanges overlap: not if negative."""
+        self.exchanging = max(0.0, seconds)
+        self.blocked = min(self.blocked, self.exchanging)
+
     def close(self, computing: float) -> Timing:
         """Return the timing of a window that has trained for so many seconds, and begin the next account."""
         timing = Timing(

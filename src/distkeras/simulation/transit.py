@@ -22,10 +22,9 @@ class Transit:
             heapq.heappush(self._heap, (time, self._pushed, worker, arrival))
             self._pushed += 1
 
-    def pop(self) -> tuple[float, int, Arrival | Moment]:
-        """Remove and return the next arrival: its time, worker and kind."""
-        time, _, worker, arrival = heapq.heappop(self._heap)
-        return time, worker, arrival
+    def pop(self) -> tuple[float, int, int, Arrival | Moment]:
+        """Remove and return the next arrival: its time, number, worker and kind."""
+        return heapq.heappop(self._heap)
 
     def next(self) -> tuple[float, int, Arrival | Moment] | None:
         """Return time, worker and kind of the next arrival; `None` if nothing is on its way."""

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -89,16 +90,19 @@ class Kubernetes:
                 f"Expected a job whose driver has begun. Received: {job}, {self.status(job).state}"
             )
         command = [*self._program(), "logs", pod, *(["--follow"] if follow else [])]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
+        # A file takes all of the errors; a full pipe would stop kubectl.
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+        ):
             try:
-                yield from process.stdout
+                yield from process.stdout or ()
             except GeneratorExit:
                 process.terminate()
                 raise
             if process.wait():
-                raise JobError(f"kubectl logs {pod}: {process.stderr.read().strip()}")
+                errors.seek(0)
+                raise JobError(f"kubectl logs {pod}: {errors.read().strip()}")
 
     def stop(self, job: str) -> None:
         """Delete the application, and with it its pods and its ConfigMap. One that has ended stays."""

@@ -54,7 +54,6 @@ class Commands:
             "PYTHONUNBUFFERED": "1",
             **request.environment,
             "DISTKERAS_PROJECT": str(folder.work),
-            "DISTKERAS_PID_FILE": str(folder.driver),
         }
 
     @property

@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distkeras.jobs.processes import MARK, kill_all, signal_group
+from distkeras.jobs.running import JobProcess, Outcome, Request
 from distkeras.jobs.server.folders import BEGUN, ENDED, ORDER, STOP, JobFolder
 from distkeras.jobs.server.joblog import LogWriter
 
-EVERY = 0.05
-"""Seconds between two looks at the job, and at what the server asks."""
-TERM_SECONDS = 10.0
-"""Most seconds from SIGTERM to SIGKILL."""
 LAST_WORDS = 2.0
 """Seconds for the rest of the output after the last process has ended."""
 
@@ -73,81 +69,35 @@ class Runner:
             try:
                 process = self._start()
             except (OSError, ValueError) as error:
-                end: dict[str, Any] = {"exit_code": None, "detail": f"The job cannot be started: {error}"}
-                stopped = False
+                end: dict[str, Any] = {"exit_code": None, "stopped": False}
+                detail = f"The job cannot be started: {error}"
             else:
-                stopped, end = self._follow(process, log)
-        detail = " ".join(filter(None, (end["detail"], log.trouble)))
-        folder.write(
-            ENDED, {**end, "detail": detail, "stopped": stopped, "began": began, "ended": time.time()}
-        )
+                outcome = self._follow(process, log)
+                end = {"exit_code": outcome.exit_code, "stopped": outcome.stopped}
+                detail = f"These processes could not be killed: {outcome.left}." if outcome.left else ""
+        detail = " ".join(filter(None, (detail, log.trouble)))
+        folder.write(ENDED, {**end, "detail": detail, "began": began, "ended": time.time()})
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        work = str(self._folder.work)
-        return subprocess.Popen(
+    def _start(self) -> JobProcess:
+        return JobProcess(
             self._order.command,
-            cwd=work,
-            env={**os.environ, **self._order.environment, MARK: self._folder.id},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            process_group=0,
+            job=self._folder.id,
+            folder=self._folder.work,
+            environment=self._order.environment,
+            driver=self._folder.driver,
+            output=subprocess.PIPE,
         )
 
-    def _follow(self, process: subprocess.Popen[bytes], log: LogWriter) -> tuple[bool, dict[str, Any]]:
-        """Wait for the end of the job; return whether it was ended, and how it went."""
-        copying = threading.Thread(target=log.copy, args=(process.stdout,), daemon=True)
+    def _follow(self, process: JobProcess, log: LogWriter) -> Outcome:
+        """Copy the output of the job until its end; return how it went."""
+        copying = threading.Thread(target=log.copy, args=(process.output,), daemon=True)
         copying.start()
-        stopped = self._wait(process)
-        # Before the first process is waited for: its number is still that of the group.
-        left = kill_all(self._folder.id, process.pid)
-        code = process.wait()
+        outcome = process.wait(self._asked, self._order.grace)
         copying.join(LAST_WORDS)
-        detail = f"These processes could not be killed: {left}." if left else ""
-        return stopped, {"exit_code": code, "detail": detail}
+        return outcome
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> bool:
-        """Wait until the first process of the job has ended. Return whether it was told to."""
-        stronger = [self._interrupt, self._terminate, self._kill]
-        due = float("inf")
-        while not has_ended(process):
-            now = time.monotonic()
-            if due == float("inf") and (self._is_told or self._folder.has(STOP)):
-                due = now
-            if now >= due and stronger:
-                due += stronger.pop(0)(process.pid)
-            time.sleep(EVERY)
-        return due < float("inf")
-
-    def _interrupt(self, group: int) -> float:
-        """Interrupt the driver, on which a training ends gracefully and keeps its model; return its time."""
-        try:
-            driver = int(self._folder.driver.read_text())
-            is_own = os.getpgid(driver) == group
-        except (OSError, ValueError):  # It has not come so far, or is no driver of ours.
-            return 0.0
-        if is_own:
-            os.kill(driver, signal.SIGINT)
-        return self._order.grace if is_own else 0.0
-
-    def _terminate(self, group: int) -> float:
-        signal_group(group, signal.SIGTERM)
-        return min(self._order.grace, TERM_SECONDS)
-
-    def _kill(self, group: int) -> float:
-        signal_group(group, signal.SIGKILL)
-        return 0.0
-
-
-def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether a process has ended, and leave it as it is where the system can.
-
-    While nobody has waited for it, no other process group can get its number.
-    """
-    if not hasattr(os, "waitid"):  # macOS, before Python 3.13.
-        return process.poll() is not None
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    def _asked(self) -> Request:
+        return "stop" if self._is_told or self._folder.has(STOP) else ""
 
 
 if __name__ == "__main__":
