@@ -81,7 +81,8 @@ floors: java
 	$(FLOORS)/bin/python scripts/floors.py > build/floors.txt
 	$(FLOORS)/bin/pip install --quiet --constraint build/floors.txt --editable '.[jax,tls,dashboard]' \
 		hypothesis httpx psutil pytest pytest-xdist pyyaml regex scipy
-	KERAS_BACKEND=jax $(FLOORS)/bin/python -m pytest -q tests/center tests/algorithms tests/spark/test_training.py
+	KERAS_BACKEND=jax $(FLOORS)/bin/python -m pytest -q tests/center tests/algorithms tests/spark/test_training.py \
+		tests/jobs/test_command.py
 
 stubs: $(VENV)/installed-dev
 	$(BIN)/python scripts/stubs.py

@@ -3,7 +3,11 @@
 python benchmarks/simulate.py [--num-commits 20000] [--jobs 2] [--model]
 
 `quadratic_commits_per_second` is that of one process; `center_alone` is how many commits the center handles
-without a simulation, which no simulation can exceed. With `--jobs`, as many processes simulate a seed each.
+without a simulation, which no simulation can exceed. `numpy_alone` is the arithmetic of a commit with nothing
+around it, which no loop over commits in Python can exceed. `processor_microseconds` says where the processor
+time of a commit goes: a timer of the processor's time looks every millisecond at what runs. All these
+figures are of processor time, so that other programs disturb them less. With `--jobs`, as many processes
+simulate a seed each; this one is of real time.
 `--model` measures a real model instead: see `simulate_model.py`.
 """
 
@@ -13,11 +17,14 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import time
 import tracemalloc
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import recording
@@ -56,8 +63,8 @@ class Idle:
 
 
 def commits_per_second(num_workers: int, num_commits: int, seed: int = 0) -> float:
-    """Measure one run of DOWNPOUR with a window of 1, everything recorded."""
-    began = time.perf_counter()
+    """Measure one run of DOWNPOUR with a window of 1, everything recorded, by processor time."""
+    began = time.process_time()
     simulate(
         DOWNPOUR(communication_window=1),
         Quadratic(),
@@ -67,7 +74,7 @@ def commits_per_second(num_workers: int, num_commits: int, seed: int = 0) -> flo
         step_time=Exponential(),
         seed=seed,
     )
-    return num_commits / (time.perf_counter() - began)
+    return num_commits / (time.process_time() - began)
 
 
 def center_alone(num_workers: int, num_commits: int) -> float:
@@ -76,12 +83,70 @@ def center_alone(num_workers: int, num_commits: int) -> float:
     center = Center(config, np.ones(1, np.float32), clock=lambda: 0.0)
     for worker in range(num_workers):
         center.handle(Join(worker))
+    center.event_log.windows = False  # As in a simulation that nobody watches.
     with errors_noted_here():
-        began = time.perf_counter()
+        began = time.process_time()
         for number in range(num_commits):
             sequence, worker = divmod(number, num_workers)
             center.handle(Exchange(worker, sequence + 1, 1, 1, 0, 1, np.zeros(1, np.float32)))
-        return num_commits / (time.perf_counter() - began)
+        return num_commits / (time.process_time() - began)
+
+
+def numpy_alone(num_commits: int) -> float:
+    """Measure the NumPy calls of a commit: draw, train, message, check, apply, reply, copy to evaluate."""
+    random = np.random.default_rng(0)
+    center, curvature, rate = np.ones(1, np.float32), np.ones(1, np.float32), np.array(-0.005, np.float32)
+    weights, centers = center.copy(), []
+    began = time.process_time()
+    for _ in range(num_commits):
+        random.standard_gamma(1)
+        message = weights + rate * (curvature * weights) - weights
+        np.vdot(message, message)
+        center += message
+        message[:] = center
+        copy = np.empty(1, np.float32)
+        copy[:] = center
+        centers.append(copy)
+        weights = message
+    return num_commits / (time.process_time() - began)
+
+
+PARTS = {
+    ("center.py", "handle"): "center: the commit",
+    ("center.py", "snapshot"): "center: the copy to evaluate",
+    ("recorder.py", "evaluate"): "evaluation",
+    ("recorder.py", "result"): "evaluation",
+    ("recorder.py", "add"): "record of the trajectory",
+    ("exchanges.py", "train"): "training and message",
+    ("exchanges.py", "take_up"): "use of the reply",
+    ("event_loop.py", "_begin_window"): "time and place of the next window",
+}
+"""Parts of a commit, by the file and the function that they are in."""
+
+
+def processor_microseconds(num_workers: int, num_commits: int) -> dict[str, float]:
+    """Return the processor time of a commit by part, and of all of it."""
+    seen: Counter[str] = Counter()
+
+    def look(_: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            code = frame.f_code
+            if (part := PARTS.get((os.path.basename(code.co_filename), code.co_name))) is not None:
+                seen[part] += 1
+                return
+            frame = frame.f_back
+        seen["the loop over events"] += 1
+
+    before = signal.signal(signal.SIGPROF, look)
+    signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
+    began = time.process_time()
+    commits_per_second(num_workers, num_commits)
+    seconds = time.process_time() - began
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, before)
+    all_of_it = 1e6 * seconds / num_commits
+    shares = {part: round(all_of_it * count / seen.total(), 1) for part, count in seen.most_common()}
+    return shares | {"all": round(all_of_it, 1)}
 
 
 def side_by_side(jobs: int, num_commits: int) -> float:
@@ -136,6 +201,8 @@ def main() -> None:
             for num_workers in (1, 8, 64, 1024)
         },
         "center_alone_commits_per_second": round(center_alone(64, num_commits)),
+        "numpy_alone_commits_per_second": round(numpy_alone(num_commits)),
+        "processor_microseconds": processor_microseconds(64, 5 * num_commits),
         "side_by_side": {
             "jobs": options.jobs,
             "commits_per_second": round(side_by_side(options.jobs, num_commits)),

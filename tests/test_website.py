@@ -28,6 +28,7 @@ NOT_FOR_USERS = {
     "distkeras.accessors",
     "distkeras.center",
     "distkeras.command",
+    "distkeras.compiled_code",
     "distkeras.jvm",
     "distkeras.moved",
     "distkeras.plots",  # `compare` is `distkeras.compare`.

@@ -54,6 +54,7 @@ from distkeras.trainers import LocalSGD as LocalSGD
 from distkeras.trainers import Padding as Padding
 from distkeras.trainers import Placement as Placement
 from distkeras.trainers import Recommendation as Recommendation
+from distkeras.trainers import RegionServers as RegionServers
 from distkeras.trainers import RescaledASGD as RescaledASGD
 from distkeras.trainers import Resources as Resources
 from distkeras.trainers import RingleaderASGD as RingleaderASGD
@@ -119,6 +120,7 @@ __all__ = [
     "Padding",
     "Placement",
     "Recommendation",
+    "RegionServers",
     "RescaledASGD",
     "Resources",
     "RingleaderASGD",

@@ -10,6 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
+from distkeras.compiled_code import user_cache
+
 __all__ = ["archive_options", "archive_path", "java_options"]
 
 # The JVM's second compiler takes seconds of processor time in the first minute, which the workers on the same
@@ -45,8 +47,7 @@ def archive_path() -> Path | None:
     # An archive fits one Java program and one list of jars, so the file name depends on both.
     state = [(str(path), path.stat().st_mtime_ns) for path in (Path(java).resolve(), jars.resolve())]
     key = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distkeras"
-    return folder / f"spark-{pyspark.__version__}-{key}.jsa"
+    return user_cache() / f"spark-{pyspark.__version__}-{key}.jsa"
 
 
 def archive_options(archive: Path | None) -> str:

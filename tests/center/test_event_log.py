@@ -37,12 +37,12 @@ def read_all(event_log):
 
 def test_what_is_not_read_for_long_is_dropped_counted_and_told(small):
     for iteration in range(100):
-        small.add(window(iteration), updates=1)
+        small.commit([window(iteration)], updates=1)
     assert small.num_updates == 100
     assert small.changes == 100
     small.read(0)
     small.read(small.next)
-    small.add(window(100), updates=1)
+    small.commit([window(100)], updates=1)
     assert read_all(small) == [EventsDropped(80, 7.0), window(100)]
 
 

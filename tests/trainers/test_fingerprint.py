@@ -169,6 +169,7 @@ OTHERWISE = {
     "num_ensembles": (2, 3),
     "data": ("share", "all"),
     "max_workers": (2, 3),
+    "regions": (1, 2),
 }
 """What is compared, with two values that differ."""
 

@@ -49,7 +49,7 @@ def libraries(pid):
 
 
 def test_a_forked_worker_has_keras_before_it_is_told_what_to_do():
-    with daemon(KERAS_BACKEND="jax") as (process, port):
+    with daemon(KERAS_BACKEND="jax", OMP_NUM_THREADS="2") as (process, port):
         for _ in range(2):
             connection, pid = forked(port)
             assert any("jax" in name for name in libraries(pid))

@@ -39,6 +39,7 @@ def test_a_place_that_the_executors_name_for_compiled_steps_comes_first(tmp_path
     environment = {"SPARK_LOCAL_DIRS": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": "/theirs"}
     _keep_compiled(environment)
     assert environment["JAX_COMPILATION_CACHE_DIR"] == "/theirs"
+    assert environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] == "0"  # A small model is kept as well.
     assert list(tmp_path.iterdir()) == []
 
 

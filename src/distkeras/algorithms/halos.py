@@ -16,15 +16,15 @@ class HALoS(DelayedNesterov):
     The rule between a global server and the servers of regions, which are its workers: a region's server
     sends what it has moved since the last merge after each `communication_window` commits of its own workers.
     Within a region, `DelayedNesterov(8, outer_learning_rate=3.2, outer_momentum=0.9, period=16)` is the
-    paper's. `distkeras.simulation.Regions` simulates both levels. On Spark, where a server cannot be the
-    worker of another, the workers themselves merge, and a window counts minibatch steps.
+    paper's. `regions=` of a trainer gives both levels on Spark, `distkeras.simulation.Regions` in the
+    simulator. Without regions the workers themselves merge, and a window counts minibatch steps.
 
     The paper's learning rates are those of one push, ours are divided by `period`: 0.15 with a period of 2 is
     0.3 here. With `alpha=1` it is DelayedNesterov.
 
     Args:
-        communication_window: commits of a region's workers between two exchanges with the global server; on
-            Spark minibatch steps.
+        communication_window: commits of a region's workers between two exchanges with the global server;
+            minibatch steps where there are no regions.
         outer_learning_rate: `eps` of the global server, above 0.
         outer_momentum: `beta` of the global server, in [0, 1).
         period: `n`, commits between two updates of the momentum; `None` for the number of workers.

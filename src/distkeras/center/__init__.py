@@ -10,6 +10,8 @@ from distkeras.center.fragments import Fragments, fragments_of
 from distkeras.center.independent import Independent
 from distkeras.center.layout import Layout, Segment, server_bounds, shard_bounds, trainable_in
 from distkeras.center.making import AnyCenter, make_center
+from distkeras.center.region_servers import RegionServers
+from distkeras.center.regional import Regional
 from distkeras.center.snapshot import Snapshot, SnapshotError
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "Independent",
     "Layout",
     "ProtocolError",
+    "RegionServers",
+    "Regional",
     "Segment",
     "Snapshot",
     "SnapshotError",

@@ -179,6 +179,16 @@ class Center:
         return self._decisions.commits
 
     @property
+    def num_samples(self) -> int:
+        """Number of rows in all messages decided so far."""
+        return self._decisions.samples
+
+    @property
+    def all_left(self) -> bool:
+        """Whether every worker has committed its last window."""
+        return all(record.left for record in self._records)
+
+    @property
     def last_epoch(self) -> EpochEnded | None:
         """The last epoch that has ended; `None` for none, and for fragments other than the first."""
         return self._epochs.last if self.fragment == 0 else None
@@ -186,6 +196,10 @@ class Center:
     def snapshot(self) -> Vector:
         """Return a copy of the center, between two messages."""
         return self._vector.read(self._decisions.read())
+
+    def put(self, center: Vector) -> None:
+        """Put a new `center` in place, between two messages; the rule's state and the workers stay."""
+        self._vector.write(self._decisions.read(), center)
 
     def obeying(self, given: LogEntry) -> contextlib.AbstractContextManager[None]:
         """Decide as another server has `given`, in a block that handles one request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distkeras.algorithms import TAKE
 from distkeras.center.answers import Answer, Exchanged, Refused, Rejoin, Skipped
 from distkeras.center.bad_updates import noting_errors
 from distkeras.center.checks import ProtocolError
@@ -91,7 +92,7 @@ class Commits:
             return failure
         (staleness,) = decision.staleness
         committed = record.commit(request, staleness, decision.commit, log.clock, log.windows)
-        log.add(*committed, updates=decision.updates)
+        log.commit(committed, 1 if decision.commit.verdict is TAKE else 0)
         if decision.kept or decision.ended:
             log.add(*self._decisions.boundaries(copy, decision, log.clock()))
         reply = Exchanged(request.message, staleness, False, request.sequence, self._fragment)

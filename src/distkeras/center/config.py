@@ -10,6 +10,7 @@ from distkeras.center.bad_updates import RAISE, BadUpdates
 from distkeras.center.elastic import Elastic, check_elastic
 from distkeras.center.fragments import Fragments
 from distkeras.center.layout import tensors_in, trainable_in
+from distkeras.center.region_servers import RegionServers
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,16 @@ class CenterConfig:
             workers that are there from beginning to end.
         until: number of rows from which the center holds answers back, before the first order: see
             `distkeras.center.orders.Orders`. `None` for never.
+        regions: number of regions with a center each, below that of the training, and the rule between them;
+            `None` for one level. The algorithm's number of workers is then that of a region.
 
     Raises:
         ValueError: there is no worker; the quorum is not in 1..num_workers, or is for an asynchronous
             algorithm; the grace is negative, or has no quorum; the overlap or the fragments do not fit the
             algorithm's window; `epoch_rows` or `until` is less than 1; answers of fragments, or those to
             workers that overlap their windows, are to be held back; or workers come and go, and the algorithm
-            needs a fixed number of them.
+            needs a fixed number of them; or the regions cannot have equally many workers, or do not fit
+            another setting.
     """
 
     algorithm: Algorithm
@@ -66,6 +70,7 @@ class CenterConfig:
     member_rows: tuple[tuple[int, ...], ...] = ()
     until: int | None = None
     elastic: Elastic | None = None
+    regions: RegionServers | None = None
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -84,7 +89,25 @@ class CenterConfig:
         self._check_epochs()
         if self.elastic is not None:
             check_elastic(self.algorithm)
-        object.__setattr__(self, "algorithm", self.algorithm.for_workers(self.num_workers))
+        if self.regions is not None:
+            self._check_regions(self.regions)
+        object.__setattr__(self, "algorithm", self.algorithm.for_workers(self.num_together))
+
+    def _check_regions(self, regions: RegionServers) -> None:
+        rule, count = self.algorithm, regions.num_regions
+        if self.num_workers % count:
+            raise ValueError(
+                f"Expected a number of workers that {count} regions can share equally. Received: "
+                f"num_workers={self.num_workers}, regions={regions!r}"
+            )
+        fixed = self.elastic is None and self.until is None and not self.independent
+        if rule.synchronous or rule.communication_window is None or self.num_fragments != 1 or not fixed:
+            raise ValueError(
+                "Regions need an asynchronous algorithm for their workers, with a `communication_window` in "
+                "steps and without fragments, a fixed number of workers, and one model. Received: "
+                f"regions={regions!r}, algorithm={rule!r}, elastic={self.elastic!r}, "
+                f"independent={self.independent!r}, until={self.until!r}"
+            )
 
     def _check_grace(self) -> None:
         grace = self.grace
@@ -174,6 +197,11 @@ class CenterConfig:
         return epoch
 
     @property
+    def num_together(self) -> int:
+        """Number of workers of one center: all of them, or those of a region."""
+        return self.num_workers if self.regions is None else self.num_workers // self.regions.num_regions
+
+    @property
     def least_workers(self) -> int:
         """Number of workers with which the training begins."""
         return self.num_workers if self.elastic is None else self.elastic.min_workers
@@ -228,6 +256,26 @@ class CenterConfig:
         num_trainable = None if count is None else self.fragments.num_trainable(fragment, count)
         tensors = tuple(size for low, high in ranges for size in tensors_in(low, high, self.tensors))
         return replace(self, fragments=None, num_trainable=num_trainable, tensors=tensors)
+
+    def region(self) -> CenterConfig:
+        """Return the configuration of the center of a region; itself if there is one level."""
+        return replace(self, num_workers=self.num_together, regions=None) if self.regions else self
+
+    def above(self) -> CenterConfig:
+        """Return that of the global center, whose workers are the regions.
+
+        Raises:
+            ValueError: there are no regions.
+        """
+        if self.regions is None:
+            raise ValueError("Expected settings with `regions`. Received: regions=None")
+        return CenterConfig(
+            self.regions.algorithm,
+            self.regions.num_regions,
+            num_trainable=self.num_trainable,
+            dtype=self.dtype,
+            tensors=self.tensors,
+        )
 
     def member(self, worker: int) -> CenterConfig:
         """Return the configuration of the own center of a worker."""

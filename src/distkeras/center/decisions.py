@@ -39,11 +39,6 @@ class Decision(NamedTuple):
     kept: tuple[int, ...] = ()
     ended: tuple[EpochEnded, ...] = ()
 
-    @property
-    def updates(self) -> int:
-        """Number of updates of the center: 1 if the message is taken, else 0."""
-        return int(self.commit.verdict is TAKE)
-
 
 @dataclass(frozen=True)
 class Counts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distkeras.center.making import AnyCenter
+from distkeras.center.regional import Regional
 from distkeras.center.snapshot import Snapshot, SnapshotError
 from distkeras.events import ServerRestored
 
@@ -17,7 +18,8 @@ def take_snapshot(center: AnyCenter, settings: Mapping[str, Any]) -> Snapshot:
         for member in center.members:
             stack.enter_context(member.paused())
         states = [member.state() for member in center.members]
-        return Snapshot(states, center.event_log.unread(), settings)
+        above = center.state_above() if isinstance(center, Regional) else None
+        return Snapshot(states, center.event_log.unread(), settings, above)
 
 
 def restore_snapshot(center: AnyCenter, snapshot: Snapshot, since: int = 0) -> None:
@@ -37,6 +39,8 @@ def restore_snapshot(center: AnyCenter, snapshot: Snapshot, since: int = 0) -> N
         )
     for member, state in zip(center.members, snapshot.members, strict=True):
         member.restore(state)
+    if isinstance(center, Regional):
+        center.restore_above(snapshot.above)
     workers = _ledger(center, snapshot)
     center.event_log.restore(snapshot.unread, since)
     center.event_log.add(
@@ -50,6 +54,8 @@ def restore_snapshot(center: AnyCenter, snapshot: Snapshot, since: int = 0) -> N
     )
     # The driver may have died before it had decided about them.
     known, lasts = center.event_log.unread().events, [member.last_epoch for member in center.members]
+    if isinstance(center, Regional):  # Its members share one count.
+        lasts = lasts[:1]
     center.event_log.add(*(last for last in lasts if last is not None and last not in known))
 
 

@@ -81,12 +81,13 @@ class Epochs:
 
     A window belongs to one epoch whole: to the one that had not ended before it. The windows are added in
     the order in which the center decided on them, so the sums do not depend on threads. The fragments of a
-    center share one count.
+    center, and its regions, share one count.
 
     Args:
         config: settings of the center.
         clock: tells the time of events.
         member: index of the member of an ensemble, for the events.
+        others_train: whether workers of other centers that share the count still train.
 
     Attributes:
         counts: whether the settings have epochs. If not, nothing is counted.
@@ -94,11 +95,18 @@ class Epochs:
         last: the last epoch that has ended; `None` before the first.
     """
 
-    def __init__(self, config: CenterConfig, clock: Callable[[], float], member: int = 0) -> None:
+    def __init__(
+        self,
+        config: CenterConfig,
+        clock: Callable[[], float],
+        member: int = 0,
+        others_train: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.counts = config.epoch_rows is not None
         self.samples = 0
         self.last: EpochEnded | None = None
         self._config, self._clock, self._member = config, clock, member
+        self._others_train = others_train
         self._lock = threading.Lock()
         self._epoch = 0
         self._sums = Sums()
@@ -132,6 +140,8 @@ class Epochs:
 
         If training goes on later, so does the epoch, which is reported again at its end.
         """
+        if self._others_train():
+            return ()
         with self._lock:
             if self._sums.windows == self._told:  # None, or none since the last time.
                 return ()

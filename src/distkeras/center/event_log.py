@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -57,7 +57,11 @@ class EventLog:
         """Number of the next event."""
         return self._first + len(self._events)
 
-    def add(self, *events: Event, updates: int = 0) -> None:
+    def add(self, *events: Event) -> None:
+        """Append `events`."""
+        self.commit(events, 0)
+
+    def commit(self, events: Sequence[Event], updates: int) -> None:
         """Append `events` and add `updates` to the center's updates; `changes` counts dropped events, too."""
         with self._lock:
             self.num_updates += updates

@@ -9,10 +9,11 @@ from distkeras.center.center import Center
 from distkeras.center.config import CenterConfig
 from distkeras.center.fragmented import Fragmented
 from distkeras.center.independent import Independent
+from distkeras.center.regional import Regional
 from distkeras.center.request_log import RequestLog
 
-AnyCenter = Center | Fragmented | Independent
-"""A center of any kind: as one, in fragments, or one for each worker."""
+AnyCenter = Center | Fragmented | Independent | Regional
+"""A center of any kind: as one, in fragments, one for each worker, or in regions under a global one."""
 
 
 def make_center(
@@ -34,6 +35,8 @@ def make_center(
     """
     if config.independent:
         return Independent(config, initial, clock=clock)
+    if config.regions is not None:
+        return Regional(config, initial, clock=clock, num_shards=num_shards)
     if config.fragments is not None:
         return Fragmented(config, initial, clock=clock, num_shards=num_shards)
     return Center(config, initial, clock=clock, num_shards=num_shards, request_log=request_log)

@@ -14,7 +14,8 @@ class Outer:
     """The facts about a center that consists of others, or that stands before one.
 
     Args:
-        members: the centers: one, one for each fragment, or one for each member of an ensemble.
+        members: the centers: one, one for each fragment or region, or one for each member of an
+            ensemble.
         size: number of elements of the vectors that workers exchange with it as a whole.
 
     Attributes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from distkeras.algorithms import Algorithm, Vector
+from distkeras.algorithms import TAKE, Algorithm, Vector
 from distkeras.center.answers import Answer, Exchanged
 from distkeras.center.bad_updates import noting_errors
 from distkeras.center.config import CenterConfig
@@ -106,7 +106,7 @@ class Rounds:
             for event in self._records[message.worker].commit(message, staleness, decision.commit, log.clock)
         ]
         closed = RoundClosed(log.num_updates, workers, self._num_live(), self._lost(), log.clock())
-        log.add(*committed, closed, updates=decision.updates)
+        log.commit([*committed, closed], 1 if decision.commit.verdict is TAKE else 0)
         if decision.kept or decision.ended:
             log.add(*self._decisions.boundaries(copy, decision, log.clock()))
         return [

@@ -53,7 +53,7 @@ class Shard:
 
     def read(self, out: Vector) -> None:
         """Copy the shard to `out` for a reader that trains nothing."""
-        np.copyto(out, self.center)
+        out[:] = self.center
 
     def write(self, center: Vector) -> None:
         """Put the new `center` in place; the algorithm's state stays."""

@@ -46,7 +46,7 @@ class Sharded:
 
     def read(self, turn: int) -> Vector:
         """Return a copy of the vector for a reader that trains nothing."""
-        copy = np.empty_like(self._vector)
+        copy = np.empty(self.size, self.dtype)
         self._in_turn(turn, Shard.read, copy, None)
         return copy
 

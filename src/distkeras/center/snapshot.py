@@ -28,6 +28,8 @@ from distkeras.center.reports import Whole, parts_of
 
 VERSION = 2
 """Version of the format, raised when older releases cannot read it. Releases read all older versions."""
+ABOVE = "above"
+"""Takes the place of a member's index in the names of the global center's arrays."""
 REPORT = "report"
 """Takes the place of a shard's index in the names of the workers' states."""
 _EVENTS = {cls.__name__: cls for cls in typing.get_args(events.Event)}
@@ -73,19 +75,22 @@ class Snapshot:
         members: the center; in an ensemble, one per member.
         unread: the events that the driver may not have read, and the number of updates.
         settings: the job's settings, plain JSON: only a job with the same settings may continue.
+        above: the global center, whose workers are the members; `None` for one level of servers.
     """
 
     members: list[CenterState]
     unread: Polled
     settings: Mapping[str, Any]
+    above: CenterState | None = None
 
     @property
     def num_bytes(self) -> int:
         """Size of the arrays, in bytes."""
-        states = (state for member in self.members for state in member.states)
+        centers = [center for _, center in self._centers()]
+        states = (state for center in centers for state in center.states)
         arrays = [np.asarray(value) for state in states for value in state.values()]
-        reports = sum(report.facts[1] for member in self.members for report in member.reports.values())
-        return reports + sum(array.nbytes for array in (*arrays, *(each.center for each in self.members)))
+        reports = sum(report.facts[1] for center in centers for report in center.reports.values())
+        return reports + sum(array.nbytes for array in (*arrays, *(each.center for each in centers)))
 
     def resumed(self) -> Snapshot:
         """Return what a new training of another driver continues from: without an old order to stop."""
@@ -102,13 +107,13 @@ class Snapshot:
             TypeError: the algorithm's state holds something other than numbers.
         """
         arrays: dict[str, Any] = {}
-        for index, member in enumerate(self.members):
-            arrays[f"{index}/center"] = member.center
-            for shard, state in enumerate(member.states):
+        for owner, center in self._centers():
+            arrays[f"{owner}/center"] = center.center
+            for shard, state in enumerate(center.states):
                 for name, value in state.items():
-                    arrays[f"{index}/{shard}/{name}"] = _checked(name, value)
-            for worker, report in member.reports.items():
-                arrays[f"{index}/{REPORT}/{worker}"] = np.frombuffer(b"".join(report.parts), np.uint8)
+                    arrays[f"{owner}/{shard}/{name}"] = _checked(name, value)
+            for worker, report in center.reports.items():
+                arrays[f"{owner}/{REPORT}/{worker}"] = np.frombuffer(b"".join(report.parts), np.uint8)
         facts = {
             "version": VERSION,
             "finished": all(member.finished for member in self.members),
@@ -116,20 +121,17 @@ class Snapshot:
             "num_updates": self.unread.num_updates,
             "next": self.unread.next,
             "events": [[type(event).__name__, _plain(event)] for event in self.unread.events],
-            "members": [
-                {
-                    "shards": len(member.states),
-                    "counts": member.counts,
-                    "workers": member.workers,
-                    "orders": member.orders,
-                    "epochs": member.epochs,
-                    "reports": {worker: report.tag for worker, report in member.reports.items()},
-                }
-                for member in self.members
-            ],
+            "members": [_facts_of(member) for member in self.members],
         }
+        if self.above is not None:
+            facts[ABOVE] = _facts_of(self.above)
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         np.savez(file, **arrays)
+
+    def _centers(self) -> list[tuple[str, CenterState]]:
+        """Return all centers, by the first part of the names of their arrays."""
+        members = [(str(index), member) for index, member in enumerate(self.members)]
+        return members if self.above is None else [*members, (ABOVE, self.above)]
 
 
 def read_facts(file: IO[bytes]) -> dict[str, Any]:
@@ -150,10 +152,16 @@ def read(file: IO[bytes]) -> Snapshot:
     """
     with _opened(file) as archive:
         facts = _facts(archive)
-        _check_names(archive.files, facts["members"])
-        members = [_member(archive, index, known) for index, known in enumerate(facts["members"])]
+        known = {str(index): each for index, each in enumerate(facts["members"])}
+        count = len(known)
+        if ABOVE in facts:
+            known[ABOVE] = facts[ABOVE]
+        _check_names(archive.files, known)
+        members = [_center(archive, str(index), known[str(index)]) for index in range(count)]
+        above = _center(archive, ABOVE, known[ABOVE]) if ABOVE in known else None
         unread = [_event(name, fields) for name, fields in facts["events"]]
-        return Snapshot(members, Polled(unread, facts["next"], facts["num_updates"]), facts["settings"])
+        polled = Polled(unread, facts["next"], facts["num_updates"])
+        return Snapshot(members, polled, facts["settings"], above)
 
 
 @contextlib.contextmanager
@@ -195,19 +203,31 @@ def _upgraded(member: dict[str, Any]) -> dict[str, Any]:
     return {"shards": len(versions), "counts": counts, "workers": member["lines"]}
 
 
-def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
+def _facts_of(center: CenterState) -> dict[str, Any]:
+    """Return all of a center but its arrays, as plain JSON."""
+    return {
+        "shards": len(center.states),
+        "counts": center.counts,
+        "workers": center.workers,
+        "orders": center.orders,
+        "epochs": center.epochs,
+        "reports": {worker: report.tag for worker, report in center.reports.items()},
+    }
+
+
+def _center(archive: Any, name: str, known: dict[str, Any]) -> CenterState:
     states: list[State] = [{} for _ in range(known["shards"])]
     reports: dict[int, Whole] = {}
     for key in archive.files:
         owner, _, rest = key.partition("/")
-        shard, _, name = rest.partition("/")
-        if owner == str(index) and shard == REPORT:
-            reports[int(name)] = Whole(known["reports"][name], parts_of(archive[key].tobytes()))
-        elif owner == str(index) and name:
-            states[int(shard)][name] = archive[key]
+        shard, _, array = rest.partition("/")
+        if owner == name and shard == REPORT:
+            reports[int(array)] = Whole(known["reports"][array], parts_of(archive[key].tobytes()))
+        elif owner == name and array:
+            states[int(shard)][array] = archive[key]
     orders = known.get("orders")
     return CenterState(
-        archive[f"{index}/center"],
+        archive[f"{name}/center"],
         states,
         known["counts"],
         known["workers"],
@@ -217,14 +237,14 @@ def _member(archive: Any, index: int, known: dict[str, Any]) -> CenterState:
     )
 
 
-def _check_names(names: list[str], members: list[dict[str, Any]]) -> None:
-    """Raise SnapshotError for an array of no member: the archive has no checksum of its names."""
+def _check_names(names: list[str], centers: Mapping[str, dict[str, Any]]) -> None:
+    """Raise SnapshotError for an array of no center: the archive has no checksum of its names."""
     for name in names:
         owner, _, rest = name.partition("/")
         shard, _, array = rest.partition("/")
-        known = members[int(owner)] if owner in map(str, range(len(members))) else None
+        known = centers.get(owner)
         if name != "facts" and not (known and (rest == "center" or _is_array(known, shard, array))):
-            raise SnapshotError(f"Expected arrays of {len(members)} members. Received: {name[:100]!r}")
+            raise SnapshotError(f"Expected arrays of {len(centers)} centers. Received: {name[:100]!r}")
 
 
 def _is_array(member: dict[str, Any], shard: str, name: str) -> bool:

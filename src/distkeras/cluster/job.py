@@ -53,6 +53,15 @@ if TYPE_CHECKING:
     from distkeras.worker.gpus import Sharing
     from distkeras.worker.task import Task
 
+COLLECTED_BYTES = 64 * 2**20
+"""Bytes that the models of earlier trainings may fill before they are freed."""
+
+COPIES = 4
+"""Vectors of a training's size that it may leave: weights, gradients, and two of the optimizer."""
+
+_uncollected = 0
+"""Bytes that the trainings since the last collection may have left."""
+
 logger = logging.getLogger(__name__)
 
 __all__ = ["Job", "Outcome", "WorkerError"]
@@ -202,8 +211,7 @@ class Job:
             )
             stage.start()
             try:
-                # Models are reference cycles, which Python rarely collects. The driver is idle now.
-                gc.collect()
+                _collect_models(self.initial.nbytes)
                 with servers.client() as client:
                     return replace(self._watched(stage, servers, client, limits, conduct), placed=placed)
             except BaseException as error:
@@ -317,6 +325,22 @@ class Job:
             ),
         )
         return placing.start(self.placement, self.shared)
+
+
+def _collect_models(size: int) -> None:
+    """Free the models of earlier trainings, once they may fill `COLLECTED_BYTES`. The driver is idle now.
+
+    Models are reference cycles, which Python rarely collects. A collection looks at every object of the
+    process, for some tenths of a second, in which a small job needs the processor for its workers.
+
+    Args:
+        size: bytes of the weights of the training that begins.
+    """
+    global _uncollected
+    if _uncollected >= COLLECTED_BYTES:
+        gc.collect()
+        _uncollected = 0
+    _uncollected += COPIES * size
 
 
 def _end(stage: Stage | ElasticStage, servers: Servers | ServerTasks, error: BaseException | None) -> None:

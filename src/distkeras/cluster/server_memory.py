@@ -43,8 +43,11 @@ def memory_needed(
     workers, itemsize = config.num_workers, np.dtype(config.dtype).itemsize
     vector = size * itemsize
     part = vector if config.fragments is None else max(config.fragments.sizes) * itemsize
-    centers = workers if config.independent else 1
-    state = centers * _state_bytes(config, size)
+    regions = 0 if config.regions is None else config.regions.num_regions
+    centers = workers if config.independent else max(1, regions)
+    state = centers * _state_bytes(config.region(), size)
+    # A region keeps its anchor; an exchange needs its center, a message, a copy of that, and new weights.
+    above = _state_bytes(config.above(), size) + (2 * regions + 4) * vector if regions else 0
     shared = shared_memory and compression is None
     waits = (config.algorithm.synchronous or follows) and not shared  # Else in the shared memory.
     packing = packing_of(config.algorithm, compression, size, config.trainable_of(size))
@@ -52,14 +55,17 @@ def memory_needed(
         "the process": PROCESS_BYTES,
         "the center": centers * vector,
         "the algorithm's state": state,
-        "the copy for a snapshot": centers * vector + state if snapshots else 0,
+        "the global center, its state, and what regions keep of it": above,
+        "the copy for a snapshot": centers * vector + state + above if snapshots else 0,
         "writing a snapshot": min(WRITING_BYTES, vector) if snapshots else 0,
         "vectors in transit": STAGING_BYTES + vector,
         "messages of a round, or waiting for their turn": workers * part if waits else 0,
         "the mean message of a round": part if config.algorithm.synchronous else 0,
         "the fragments for a worker that joins": vector if config.fragments is not None else 0,
         "the center for workers that join": workers * vector if follows else 0,
-        "copies at the ends of epochs": MOST * centers * vector if config.epoch_rows is not None else 0,
+        "copies at the ends of epochs": MOST * (1 if regions else centers) * vector
+        if config.epoch_rows is not None
+        else 0,
         "answers that wait for the driver": workers * vector if config.until is not None else 0,
         "the center that the driver writes": vector if config.until is not None else 0,
         "the local states of workers": report_bytes * (3 if snapshots else 2),

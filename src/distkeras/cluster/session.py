@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.resources import sharing_of
 from distkeras.cluster.slots import count_slots
+from distkeras.compiled_code import folder_for_compiled_code
 from distkeras.jvm import java_options
+
+GATEWAY_SECONDS = 0.02
+"""Seconds between two looks whether the JVM has started."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +47,9 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
 
     Args:
         cores: task slots of a new session; default: all cores of this machine.
-        backend: let a Python worker for every slot import Keras with this backend in the background, while
-            the caller reads data and builds a model; each takes some 300 MB. Default: import when training
-            starts.
+        backend: import Keras with this backend ahead: in this process while the JVM starts, unless
+            `KERAS_BACKEND` names another one; and once for the Python workers of all slots, in the
+            background, while the caller reads data and builds a model. Default: import when training starts.
         **settings: further Spark settings of a new session, with `_` for `.` in their names.
     """
     # Otherwise Spark starts the first python3 on the PATH, which may not be this environment's.
@@ -57,12 +65,65 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         # Not extraJavaOptions: users set those in spark-defaults.conf, and they come after these.
         .config("spark.driver.defaultJavaOptions", java_options())
     )
-    for name, value in settings.items():
-        builder = builder.config(name.replace("_", "."), value)
-    session = present_session() or builder.getOrCreate()
+    session = present_session()
+    if session is None:
+        given = {name.replace("_", "."): value for name, value in settings.items()}
+        for name, value in (_for_workers(backend) | given).items():
+            builder = builder.config(name, value)
+        with _importing_keras(backend):
+            session = builder.getOrCreate()
     if backend is not None:
         threading.Thread(target=_import_ahead, args=(session, backend), daemon=True).start()
     return session
+
+
+def _for_workers(backend: str | None) -> dict[str, str]:
+    """Return the settings by which the Python workers of a new session start sooner."""
+    settings: dict[str, str] = {}
+    if backend is not None and os.environ["PYSPARK_PYTHON"] == sys.executable:
+        # It imports Keras once, and forks the workers.
+        settings["spark.python.daemon.module"] = "distkeras.worker.daemon"
+        settings["spark.executorEnv.KERAS_BACKEND"] = backend
+    if (backend or _loaded_backend()) == "jax":
+        folder = folder_for_compiled_code()
+        if folder is not None:
+            settings["spark.executorEnv.JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    return settings
+
+
+def _loaded_backend() -> str | None:
+    """Return the backend of Keras, if this process has imported it."""
+    keras = sys.modules.get("keras")
+    return None if keras is None else str(keras.backend.backend())
+
+
+@contextmanager
+def _importing_keras(backend: str | None) -> Iterator[None]:
+    """Import Keras in a thread during the block, which starts the JVM; wait for both at its end."""
+    if backend is None or "keras" in sys.modules:
+        yield
+        return
+    if os.environ.setdefault("KERAS_BACKEND", backend) != backend:
+        yield
+        return
+    started = threading.Event()
+
+    def import_keras() -> None:
+        # PySpark forks the JVM's process. A fork in the middle of an import might copy a lock that is held.
+        while SparkContext._gateway is None and not started.wait(GATEWAY_SECONDS):
+            pass
+        try:
+            importlib.import_module("keras")
+        except Exception as error:  # The caller's own import raises it again.
+            logger.info("Keras could not be imported in advance: %s", error)
+
+    thread = threading.Thread(target=import_keras, name="distkeras-import", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        started.set()
+        thread.join()
 
 
 def _import_ahead(session: SparkSession, backend: str) -> None:

@@ -6,7 +6,17 @@ import os
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import click
 import msgspec
@@ -39,7 +49,13 @@ def parsed(text: str) -> Any:
         return text
 
 
-class Entry(click.ParamType[tuple[str, Any]]):
+if TYPE_CHECKING:
+    _PairType = click.ParamType[tuple[str, Any]]
+else:  # Types of click 8.3 and older take no parameter.
+    _PairType = click.ParamType
+
+
+class Entry(_PairType):
     """`KEY=VALUE`, as a pair.
 
     Args:

@@ -70,7 +70,7 @@ README = """\
 
     distkeras check             # what stands in the way
     distkeras train             # writes trained.keras and a run in runs
-    distkeras dashboard runs    # the page of the run
+    distkeras dashboard runs    # the page of the run; needs: pip install 'distkeras[dashboard]'
     distkeras submit            # the same training as a job, where your profile says
 
 `job.toml` says what is trained; `model.py` makes the model and `data.py` the rows.

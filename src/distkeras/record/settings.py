@@ -25,7 +25,7 @@ def settings_of(center: AnyCenter, shape: Sequence[int]) -> dict[str, Any]:
     own = {
         field.name: getattr(config, field.name)
         for field in fields(config)
-        if field.name not in ("algorithm", "bad_updates", "fragments", "elastic")
+        if field.name not in ("algorithm", "bad_updates", "fragments", "elastic", "regions")
     }
     return own | {
         "algorithm": _describe(config.algorithm),

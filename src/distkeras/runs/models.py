@@ -172,6 +172,8 @@ def _newest_at(address: str, storage_options: Mapping[str, Any] | None) -> list[
 
 
 def _center_of(snapshot: Snapshot, layout: Layout, member: int | None) -> Vector:
+    if snapshot.above is not None:
+        return snapshot.above.center
     centers = [state.center for state in snapshot.members]
     if len(centers) == 1:
         return centers[0]

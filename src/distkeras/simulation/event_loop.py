@@ -6,17 +6,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from distkeras.algorithms import Vector
 from distkeras.center import Center, CenterConfig, Fragmented
-from distkeras.center.answers import Answer, Done, Exchanged, Joined, Refused, Rejoin, Reply
-from distkeras.center.fragments import Behind
-from distkeras.center.requests import DRIVER, Join, Leave
+from distkeras.center.answers import Answer, Done, Exchanged, Refused, Rejoin, Reply
+from distkeras.center.requests import DRIVER, Leave
 from distkeras.simulation.accidents import Accidents
 from distkeras.simulation.conditions import Length
 from distkeras.simulation.exchanges import Exchanges
+from distkeras.simulation.joins import Joins
 from distkeras.simulation.links import Links
 from distkeras.simulation.outages import Moment
-from distkeras.simulation.problem import Problem, Replica
+from distkeras.simulation.problem import Problem
 from distkeras.simulation.recorder import Recorder
 from distkeras.simulation.result import Result
 from distkeras.simulation.server import Server
@@ -66,10 +65,9 @@ class Simulation:
         self._transit = Transit()
         # A restarted server may not know a message that had arrived.
         self._exchanges = Exchanges(self.problem, self.config, safe=math.isinf(self.outages.server))
-        self._num_fragments = self.config.num_fragments
+        self._joins = Joins(self.server, self.links, self.inner, self.config.num_fragments)
         self._stops = self.config.algorithm.stops
         self._has_grace, self._overlap = self.config.quorum is not None, self.config.overlap
-        self._joined: tuple[int, Vector] | None = None
         self._version = 0  # Commits of the center that are recorded.
         self._accounts = False  # Whether anybody reads where the workers' time goes.
 
@@ -181,7 +179,7 @@ class Simulation:
         self.server.restart()
         self._version = self.center.num_commits
         self.recorder.roll_back(self._version, self.center.snapshot())
-        self._joined = None
+        self._joins.forget()
         self.queue.free = max(self.queue.free, up)
         under_way = self._transit.workers()
         for worker in sorted(self._active):
@@ -195,42 +193,6 @@ class Simulation:
         for worker in sorted(self._active):
             self._send_word(worker, up)
         self.recorder.num_stopped += 1
-
-    def _start(self, worker: int, attempt: int = 0, again: bool = False) -> Worker:
-        """Join the center as a new process of `worker`, or with a new connection of it (`again`)."""
-        self.links.connect(worker, again)
-        [(_, joined)] = self.server.handle(Join(worker, attempt))
-        if not isinstance(joined, Joined):
-            raise TypeError(f"Expected Joined. Received: {joined!r}")
-        self.links.join(worker, joined)
-        version = self.center.num_commits
-        if self._joined is None or self._joined[0] != version:
-            joined.center.flags.writeable = False
-            self._joined = (version, joined.center)
-        inner = self.inner
-        replica = Replica(
-            worker=worker,
-            num_workers=self.center.num_workers,
-            learning_rate=inner.learning_rate,
-            momentum=inner.momentum,
-            seed=(inner.seed, 2, worker, attempt),
-            averaging=inner.averaging,
-        )
-        # Workers that join at the same version share one copy of it.
-        return Worker(
-            *(self._joined[1],) * 3,
-            replica,
-            Behind(self._num_fragments),
-            self._length(joined),
-            [{} for _ in range(self._num_fragments)],
-            sequence=joined.sequence,
-            step=joined.step,
-            attempt=attempt,
-        )
-
-    def _length(self, answer: Joined | Exchanged) -> int:
-        """Return the minibatch steps of the next window of the worker that gets `answer`."""
-        return (answer.orders.window if answer.orders else None) or self.inner.window
 
     def _begin_window(self, worker: int, now: float, reply: float | None = None) -> None:
         """Schedule the arrival of the worker's next window, or of its replacement after a failure.
@@ -301,7 +263,7 @@ class Simulation:
         if replaces:
             self.recorder.num_crashes += 1
             self.schedule.started(self.shares.machine(worker), self.clock.now)
-        self._workers[worker] = self._start(worker, self._attempts(worker))
+        self._workers[worker] = self._joins.start(worker, self._attempts(worker))
         self._begin_window(worker, self.clock.now + self.links.seconds(self.links.joined_bytes))
 
     def _leave(self, worker: int) -> None:
@@ -325,7 +287,7 @@ class Simulation:
             return
         self._active.add(worker)
         if now == 0.0:  # All are there when the run begins.
-            self._workers[worker] = self._start(worker)
+            self._workers[worker] = self._joins.start(worker)
             self._begin_window(worker, now)
         else:
             self._send_word(worker, now, Arrival.TAKE)
@@ -395,9 +357,9 @@ class Simulation:
         if self._overlap:
             state.weights = start if self._overlap is True and start is not None else state.adopted
             self._begin_window(worker, state.sent_at, received)
-            state.next_window = self._length(answer)  # The next one began before this answer.
+            state.next_window = self._joins.next_window(answer)  # The next one began before this answer.
         else:
-            state.weights, state.next_window = state.adopted, self._length(answer)
+            state.weights, state.next_window = state.adopted, self._joins.next_window(answer)
             self._begin_window(worker, received)
         state.local = state.message = state.sent = None
 
@@ -407,7 +369,7 @@ class Simulation:
             self.diverged = True
         elif isinstance(answer, Rejoin):  # The server has restarted and does not know it: its window is lost.
             before = self._workers[worker]
-            self._workers[worker] = self._start(worker, before.attempt, again=True)
+            self._workers[worker] = self._joins.start(worker, before.attempt, again=True)
             self._workers[worker].replica = before.replica  # The process is still alive.
             self._begin_window(worker, self.clock.now + 2 * self.links.seconds(self.links.joined_bytes))
         elif not isinstance(answer, Done):

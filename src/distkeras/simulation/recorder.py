@@ -63,7 +63,7 @@ class Recorder:
         self._evaluate_many = getattr(problem, "evaluate_many", None) if alike else None
         self._together = min(TOGETHER, TOGETHER_BYTES // self._bytes)
         self._waiting: list[Vector] = []  # The last centers, whose reports are still to come.
-        self.num_samples = 0
+        self.num_samples = self._version = 0
         self._times = [0.0]
         self._samples = [0]
         self._workers: list[int] = []
@@ -87,16 +87,15 @@ class Recorder:
         self._samples.append(self.num_samples)
         self._workers.append(worker)
         self._staleness.append(staleness)
-        version = len(self._workers)
-        if self._every_commits is not None and version % self._every_commits == 0:
-            return True
-        return version == self._num_commits
+        version = self._version = self._version + 1
+        every = self._every_commits
+        return version == self._num_commits or (every is not None and version % every == 0)
 
     def look(self, read: Callable[[], Vector]) -> None:
         """Record the metrics of the center, which `read` returns, at `next_look`."""
         time, self._looks = self.next_look, self._looks + 1
         self.next_look = self._looks * self._every_seconds
-        if self._versions[-1] != len(self._workers):
+        if self._versions[-1] != self._version:
             self._evaluate(read(), time)
         else:  # The center is the same.
             self._report()
@@ -105,7 +104,7 @@ class Recorder:
 
     def evaluate(self, center: Vector) -> None:
         """Record the problem's metrics of `center`, the last version, unless they are recorded already."""
-        if not self._versions or self._versions[-1] != len(self._workers):
+        if not self._versions or self._versions[-1] != self._version:
             self._evaluate(center, self._times[-1])
 
     def _evaluate(self, center: Vector, time: float) -> None:
@@ -124,7 +123,7 @@ class Recorder:
         self._centers.append(center)
         if len(self._centers) > self._most:
             self._check_memory(len(self._centers))
-        self._versions.append(len(self._workers))
+        self._versions.append(self._version)
         self._evaluated.append(time)
 
     def _take(self, report: dict[str, float], time: float) -> None:
@@ -153,7 +152,7 @@ class Recorder:
         self._report()
         del self._times[version + 1 :], self._samples[version + 1 :]
         del self._workers[version:], self._staleness[version:]
-        self.num_samples = self._samples[-1]
+        self.num_samples, self._version = self._samples[-1], version
         while self._versions and self._versions[-1] > version:
             self._versions.pop()
             self._reports.pop()

@@ -162,8 +162,7 @@ class _Region:
 
     def put(self, weights: Vector) -> None:
         """Make `weights` the center; the rule's state, and what workers train from, stay."""
-        (shard,) = self.center.shards
-        shard.write(weights)
+        self.center.put(weights)
         [(_, polled)] = self.center.handle(Poll(self._seen))
         if isinstance(polled, Polled):
             self._seen = polled.next  # What was read is dropped.

@@ -34,17 +34,17 @@ class ServerQueue:
         network = self.network
         # Most networks have no throughput to divide by.
         self.by_bytes = not math.isinf(network.throughput)
-        self._fixed = None if self.by_bytes else network.service
 
     def done(self, arrived: float, num_bytes: int) -> float:
         """Return when the server would have handled a message of `num_bytes` that has `arrived`."""
-        seconds = self.network.handling(num_bytes) if self._fixed is None else self._fixed
+        network = self.network
+        seconds = network.handling(num_bytes) if self.by_bytes else network.service
         return (arrived if arrived > self.free else self.free) + seconds
 
     def take(self, arrived: float, num_bytes: int, done: float) -> None:
         """Handle the message, which is `done` then."""
         if self.free > arrived:
             self.waiting += self.free - arrived
-        self.busy += self.network.handling(num_bytes) if self._fixed is None else self._fixed
+        self.busy += self.network.handling(num_bytes) if self.by_bytes else self.network.service
         self.free = done
         self.num_messages += 1

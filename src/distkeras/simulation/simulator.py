@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import partial
+from typing import Any
 
 from distkeras.algorithms import Algorithm
 from distkeras.center import Center, CenterConfig, Fragmented, Layout, fragments_of, shard_bounds
@@ -132,37 +133,14 @@ def simulate(
         _check_counts(evaluate_every=evaluate_every)
     length = Length(num_commits, until, num_epoch, elastic, num_samples)
     monitors = monitors_of(monitor)
-    if learning_rate is None:
-        learning_rate = getattr(algorithm, "learning_rate", 0.01)
-    if not 0 <= learning_rate < float("inf"):
-        raise ValueError(
-            f"`learning_rate` must be at least 0 and finite. Received: learning_rate={learning_rate!r}"
-        )
     recorder = Recorder(problem, length, evaluate_every, keep_centers)
     clock = VirtualClock()
-    workers = Elastic(num_workers, num_workers) if elastic else None
-    config = CenterConfig(
-        algorithm,
-        num_workers if workers is None else workers.num_shares,
-        elastic=workers,
-        num_trainable=problem.num_trainable,
-        quorum=quorum,
-        grace=grace,
-        overlap=overlap,
-        tensors=tuple(getattr(problem, "tensors", ())),
-        fragments=fragments_of(_layout_of(problem, algorithm), algorithm),
-    )
+    config = _config_of(algorithm, problem, num_workers, elastic, quorum=quorum, grace=grace, overlap=overlap)
+    inner = _inner_of(algorithm, problem, config, learning_rate, seed)
     if record is not None and os.path.exists(record):
         raise FileExistsError(f"Expected a new file: a record holds one run. Received: record={record!r}")
     _check_shares(length, config)
     kind = Center if config.fragments is None else Fragmented
-    inner = Inner(
-        learning_rate=learning_rate,
-        momentum=algorithm.inner_momentum,
-        averaging=algorithm.inner_averaging,
-        window=algorithm.communication_window or problem.steps_per_epoch(config.num_workers),
-        seed=seed,
-    )
     step_time, network = step_time or Gamma(), network or Network()
     failures, outages = failures or Failures(), outages or Outages()
     codec = codecs.get(compression)
@@ -183,8 +161,9 @@ def simulate(
         repr(each) if is_dataclass(each) else type(each).__name__
         for each in (step_time, network, failures, outages, *([] if codec is None else [codec]))
     ]
-    settings = {"learning_rate": learning_rate, "seed": seed, "quorum": quorum, "overlap": overlap}
-    settings |= {"problem": type(problem).__name__, "conditions": conditions, **length.told}
+    settings: dict[str, Any] = {"learning_rate": inner.learning_rate, "seed": seed}
+    settings |= {"quorum": quorum, "overlap": overlap, "problem": type(problem).__name__}
+    settings |= {"conditions": conditions, **length.told}
     # A diverging run overflows before the center refuses it: this is a result, not worth a warning.
     with (
         kept(run, config, settings, simulation),
@@ -196,6 +175,45 @@ def simulate(
             advance()
         simulation.server.close()
         return simulation.result()
+
+
+def _config_of(
+    algorithm: Algorithm, problem: Problem, num_workers: int, elastic: bool, **rounds: Any
+) -> CenterConfig:
+    """Return the settings of the center, with those of its `rounds` and of overlap."""
+    workers = Elastic(num_workers, num_workers) if elastic else None
+    return CenterConfig(
+        algorithm,
+        num_workers if workers is None else workers.num_shares,
+        elastic=workers,
+        num_trainable=problem.num_trainable,
+        tensors=tuple(getattr(problem, "tensors", ())),
+        fragments=fragments_of(_layout_of(problem, algorithm), algorithm),
+        **rounds,
+    )
+
+
+def _inner_of(
+    algorithm: Algorithm, problem: Problem, config: CenterConfig, learning_rate: float | None, seed: int
+) -> Inner:
+    """Return the settings of the workers' training.
+
+    Raises:
+        ValueError: the learning rate is out of range.
+    """
+    if learning_rate is None:
+        learning_rate = getattr(algorithm, "learning_rate", 0.01)
+    if not 0 <= learning_rate < math.inf:
+        raise ValueError(
+            f"`learning_rate` must be at least 0 and finite. Received: learning_rate={learning_rate!r}"
+        )
+    return Inner(
+        learning_rate=learning_rate,
+        momentum=algorithm.inner_momentum,
+        averaging=algorithm.inner_averaging,
+        window=algorithm.communication_window or problem.steps_per_epoch(config.num_workers),
+        seed=seed,
+    )
 
 
 def _layout_of(problem: Problem, algorithm: Algorithm) -> Layout:

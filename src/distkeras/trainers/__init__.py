@@ -6,7 +6,7 @@ Type checkers read `__init__.pyi`, which `make stubs` writes.
 from typing import Any
 
 from distkeras.algorithms import REGISTRY
-from distkeras.center import BadUpdates
+from distkeras.center import BadUpdates, RegionServers
 from distkeras.cluster.job import WorkerError
 from distkeras.cluster.label_skew import SkewedLabelsWarning
 from distkeras.cluster.options import ServerOptions
@@ -54,6 +54,7 @@ __all__ = [
     "Padding",
     "Placement",
     "Recommendation",
+    "RegionServers",
     "Resources",
     "RunOptions",
     "ServerFailed",

@@ -4,6 +4,7 @@ from typing import Any, Unpack
 import keras
 
 from distkeras.center import BadUpdates as BadUpdates
+from distkeras.center import RegionServers as RegionServers
 from distkeras.cluster.job import WorkerError as WorkerError
 from distkeras.cluster.label_skew import SkewedLabelsWarning as SkewedLabelsWarning
 from distkeras.cluster.options import ServerOptions as ServerOptions
@@ -75,6 +76,7 @@ __all__ = [
     "Padding",
     "Placement",
     "Recommendation",
+    "RegionServers",
     "RescaledASGD",
     "Resources",
     "RingleaderASGD",

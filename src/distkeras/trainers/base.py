@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Algorithm, Vector
-from distkeras.center import BadUpdates, CenterConfig, bad_updates, fragments_of
+from distkeras.center import BadUpdates, CenterConfig, RegionServers, bad_updates, fragments_of
 from distkeras.center.elastic import check_elastic
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.data import Prepared, prepare
@@ -42,6 +42,7 @@ from distkeras.trainers.checks import (
     check_optimizer,
     check_overlap,
     check_positive_integer,
+    check_regions,
     check_resources,
     check_servers,
     check_tensors,
@@ -123,6 +124,7 @@ class Trainer(WithoutOldNames):
         max_workers: int | None = None,
         verbose: int | str = "auto",
         global_batch_size: int | None = None,
+        regions: int | RegionServers | None = None,
     ) -> None:
         check_kinds(keras_model, algorithm)
         for name, value in (
@@ -146,11 +148,22 @@ class Trainer(WithoutOldNames):
             check_elastic(algorithm)
             num_workers = self.elastic.num_shares
         overlap = check_overlap(overlap)
-        CenterConfig(algorithm, num_workers, quorum=quorum, grace=grace, overlap=overlap)
+        self.regions = RegionServers.of(regions)
+        CenterConfig(
+            algorithm,
+            num_workers,
+            quorum=quorum,
+            grace=grace,
+            overlap=overlap,
+            elastic=self.elastic,
+            regions=self.regions,
+            independent=self.independent,
+        )
         check_choice("schedule_steps", schedule_steps, ("training", "local"))
         check_choice("on_lost_worker", on_lost_worker, ("wait", "proceed"))
         self.on_bad_update = bad_updates.get(on_bad_update)
         check_servers(num_parameter_servers, self.on_bad_update)
+        check_regions(self.regions, num_parameter_servers, server)
         self.overlap = overlap
         self.schedule_steps = schedule_steps
         self.compression = codecs.get(compression)

@@ -9,9 +9,10 @@ import keras
 
 from distkeras.algorithms import Algorithm
 from distkeras.algorithms.stability import warn_if_unstable
-from distkeras.center import BadUpdates, CenterConfig, Fragments
+from distkeras.center import BadUpdates, CenterConfig, Fragments, RegionServers
 from distkeras.center.elastic import Elastic
 from distkeras.center.layout import Layout
+from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.resources import Resources
 from distkeras.cluster.user_line import levels_to_user
 from distkeras.model.kinds import is_model
@@ -92,6 +93,16 @@ def check_servers(num_servers: int, bad_updates: BadUpdates) -> None:
         )
 
 
+def check_regions(regions: RegionServers | None, num_servers: int, options: ServerOptions | None) -> None:
+    """Raise ValueError for options that do not work with servers in two levels."""
+    record = None if options is None else options.record
+    if regions is not None and (num_servers > 1 or record is not None):
+        raise ValueError(
+            "Regions need one process for all their servers, and no record of its requests. Received: "
+            f"regions={regions!r}, num_parameter_servers={num_servers}, record={record!r}"
+        )
+
+
 def check_tensors(num_servers: int, algorithm: Algorithm, layout: Layout) -> None:
     """Raise ValueError if an algorithm needs whole tensors, and there are more servers than tensors."""
     num_tensors = sum(size > 0 for size in layout.tensors)
@@ -127,8 +138,11 @@ def elastic_of(
 
 
 def at_once(trainer: Any) -> int:
-    """Return how many workers of a trainer may train at one time."""
+    """Return how many workers of a trainer may train at one time with one center."""
     elastic: Elastic | None = trainer.elastic
+    regions: RegionServers | None = trainer.regions
+    if regions is not None:
+        return int(trainer.num_workers) // regions.num_regions
     return int(trainer.num_workers) if elastic is None else elastic.max_workers
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from distkeras.algorithms import Algorithm
-    from distkeras.center import BadUpdates, Fragments
+    from distkeras.center import BadUpdates, Fragments, RegionServers
     from distkeras.center.elastic import Elastic
     from distkeras.cluster.arrays import Roles
     from distkeras.cluster.data import Prepared
@@ -50,6 +50,7 @@ class Configured(Protocol):
     server_placement: Placement
     resources: Resources | None
     elastic: Elastic | None
+    regions: RegionServers | None
     verbose: int | str
     _seeded: bool
     _given: GivenModel

@@ -103,6 +103,10 @@ class DistributedTrainer(Trainer):
         global_batch_size: rows in the minibatches of all workers together, in place of `batch_size`. The rows
             that are in flight decide how much an asynchronous training loses with more workers: this keeps
             them the same. With `max_workers`, these share it.
+        regions: number of regions, or their `distkeras.RegionServers`: servers in two levels. The workers of
+            a region exchange with its own center by `algorithm`; after each window of commits that center
+            exchanges with the global one, by HALoS or another rule. The model is the global center. Worker w
+            belongs to region `w // (num_workers / regions)`. Default: one level. See docs/algorithms.md.
 
     Raises:
         TypeError: `keras_model` is not a Keras model, or `algorithm` is not an algorithm.

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Algorithm
+from distkeras.center import RegionServers
 from distkeras.center.layout import Layout
 from distkeras.trainers.code import code_of
 from distkeras.wire.codecs import Codec
@@ -51,6 +52,7 @@ class Configured(Protocol):
     compared: ClassVar[tuple[str, ...]]
     algorithm: Algorithm
     num_workers: int
+    regions: RegionServers | None
     compression: Codec | None
     feeding: Feeding
     class_weight: ClassWeight | None
@@ -66,12 +68,16 @@ def settings_of(
     later epochs still see every row once.
     """
     plain = {name: getattr(trainer, name) for name in (*AS_THEY_ARE, *trainer.compared)}
+    together = trainer.num_workers // (1 if trainer.regions is None else trainer.regions.num_regions)
     feeding, weights = trainer.feeding, trainer.class_weight
     columns = {name: getattr(trainer, name) for name in ("features_col", "label_col", "sample_weight_col")}
     return {
         **plain,
-        "algorithm": describe_algorithm(trainer.algorithm.for_workers(trainer.num_workers)),
+        "algorithm": describe_algorithm(trainer.algorithm.for_workers(together)),
         "rule": describe_algorithm(trainer.algorithm),
+        "regions": None
+        if trainer.regions is None
+        else describe_regions(trainer.regions, trainer.num_workers),
         "compression": repr(trainer.compression),
         "drop_remainder": feeding.drop_remainder,
         "num_rows": num_rows,
@@ -112,6 +118,12 @@ def describe_algorithm(algorithm: Algorithm) -> Json:
     if algorithm.fragments != 1:
         parameters |= {"fragments": algorithm.fragments, "fragment_pattern": algorithm.fragment_pattern}
     return {"name": algorithm.name, **_object(_plain(_without_rate(parameters)))}
+
+
+def describe_regions(regions: RegionServers, num_workers: int) -> Json:
+    """Return servers in two levels. Their states need the same number of workers in each region."""
+    rule = describe_algorithm(regions.algorithm)
+    return {"num_regions": regions.num_regions, "num_workers": num_workers, "algorithm": rule}
 
 
 def describe_compiled(

@@ -48,6 +48,7 @@ def center_of(trainer: Configured, weights: Layout, **further: Any) -> CenterCon
         fragments=trainer._fragments,
         elastic=trainer.elastic,
         independent=trainer.independent,
+        regions=trainer.regions,
         **further,
     )
 

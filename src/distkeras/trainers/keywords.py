@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from distkeras.center import BadUpdates
+    from distkeras.center import BadUpdates, RegionServers
     from distkeras.cluster.options import ServerOptions
     from distkeras.cluster.placement import Placement
     from distkeras.cluster.resources import Resources
@@ -42,6 +42,7 @@ class FurtherOptions(TypedDict, total=False):
     resources: Resources | None
     min_workers: int | None
     max_workers: int | None
+    regions: int | RegionServers | None
 
 
 class TrainerOptions(FurtherOptions, total=False):

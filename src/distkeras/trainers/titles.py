@@ -27,6 +27,8 @@ def title_of(trainer: Configured, run: str | None = None) -> str:
     number = f"{count} {kind}{'s' if count > 1 else ''}"
     if trainer.elastic is not None:
         number = f"{trainer.elastic.min_workers} to {trainer.elastic.max_workers} workers"
+    if trainer.regions is not None:
+        number += f" in {trainer.regions.num_regions} regions"
     return f"{name_of(trainer)}, {number}" + ("" if run is None else f", run {run}")
 
 
@@ -42,6 +44,8 @@ def call_of(trainer: Configured) -> str:
         counts = {"num_ensembles" if trainer.independent else "num_workers": trainer.num_workers}
     else:
         counts = {"min_workers": trainer.elastic.min_workers, "max_workers": trainer.elastic.max_workers}
+    if trainer.regions is not None:
+        counts["regions"] = trainer.regions.num_regions
     counts |= {"num_epoch": trainer.num_epoch, "batch_size": trainer.batch_size}
     parts = [repr(trainer.keras_model.name), *parts, *(f"{key}={value!r}" for key, value in counts.items())]
     return f"{name}({', '.join(parts)})"

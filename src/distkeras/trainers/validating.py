@@ -127,6 +127,8 @@ class Validating:
             reason = f"they evaluate all rows: validation_steps={validation.steps}"
         elif self._trainer.elastic is not None:
             reason = "with max_workers, a share of the rows has no worker most of the time"
+        elif self._trainer.regions is not None:
+            reason = "they have the center of their region alone, and not the one that is validated"
         elif self._members > 1:
             reason = "each is the only worker of its member"
         if validation.on == "workers" and reason is not None:

@@ -31,6 +31,7 @@ from distkeras.center import (
     CenterConfig,
     Fragmented,
     Independent,
+    Regional,
     make_center,
     restore_snapshot,
     take_snapshot,
@@ -264,12 +265,12 @@ def main() -> None:
     served: AnyCenter | Recorded | Follower = center
     if job.record is not None:
         served = Recorded(center, job.record, restart=job.restore)
-    if job.leader is not None and not isinstance(served, Independent | Fragmented | Follower):
+    if job.leader is not None and not isinstance(served, Independent | Fragmented | Regional | Follower):
         served = Follower(served)
     job = replace(job, initial=np.empty(0, np.float32))  # Free it: the center has a copy.
     if writer is not None and job.config.bad_updates.action == "skip":
-        for member in center.members:
-            member.finite.on_failure = go_back
+        for each in [*center.members, *([center.top] if isinstance(center, Regional) else [])]:
+            each.finite.on_failure = go_back
     max_connections = 2 * job.config.num_workers + SPARE_CONNECTIONS
     _allow_open_files(max_connections + MAX_PENDING + SPARE_FILES)
     server = Server(

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from distkeras.center import AnyCenter
+from distkeras.center import AnyCenter, Regional
 from distkeras.center.follower import Follower
 from distkeras.center.outer import Outer
 from distkeras.events import ServerStatus
@@ -79,7 +79,9 @@ class StatusWatch:
         """Return the norm of the center, a new one if that is not too much work."""
         started = time.monotonic()
         if started >= self._norm_due:
-            self._norm = math.hypot(*(member.norm() for member in self._center.members))
+            center = self._center
+            centers = [center.top] if isinstance(center, Regional) else center.members
+            self._norm = math.hypot(*(each.norm() for each in centers))
             ended = time.monotonic()
             self._norm_due = ended + (ended - started) / NORM_SHARE
         return self._norm

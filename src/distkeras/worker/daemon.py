@@ -62,7 +62,9 @@ def threads_of_process() -> list[str]:
 
 def _import_or_say_why(backend: str) -> bool:
     try:
-        import_all(backend, int(os.environ.get("OMP_NUM_THREADS", "1")))
+        # NumPy's library of linear algebra starts its threads at import. Those of the backends start in a
+        # forked process, which gets as many as its task has cores.
+        import_all(backend, 1)
     except Exception:
         # The workers, and a check before them, report the failure, as they do without this module.
         traceback.print_exc()

@@ -126,17 +126,18 @@ def _keep_compiled(environment: MutableMapping[str, str]) -> None:
     """Let JAX cache compiled code for other Python workers of this executor and for later trainings.
 
     The cache holds executable code: it is in this application's own local directory, readable by this user
-    only. A cache directory set in the executors' environment has priority.
+    only. A cache directory set in the executors' environment has priority; `local_session` sets one.
 
     Args:
         environment: of the process; changed in place. JAX reads it at import.
     """
-    local = environment.get("SPARK_LOCAL_DIRS", "").split(",")[0]
-    if not local or "JAX_COMPILATION_CACHE_DIR" in environment:
-        return
-    folder = os.path.join(local, "distkeras-compiled")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    environment["JAX_COMPILATION_CACHE_DIR"] = folder
+    if "JAX_COMPILATION_CACHE_DIR" not in environment:
+        local = environment.get("SPARK_LOCAL_DIRS", "").split(",")[0]
+        if not local:
+            return
+        folder = os.path.join(local, "distkeras-compiled")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        environment["JAX_COMPILATION_CACHE_DIR"] = folder
     # Cache every function: a small model takes as long to compile as to train for an epoch.
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -1,0 +1,92 @@
+"""The folder in which JAX keeps the compiled code of local sessions from one to the next.
+
+`local_session` names it to the Python workers: the first step of a model that was trained before is then
+loaded instead of compiled. The folder holds code that runs, so it belongs to this user alone, and code of a
+processor with other features is never found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import stat
+from pathlib import Path
+
+__all__ = ["check_private", "features_of_processor", "folder_for_compiled_code", "user_cache"]
+
+LIMIT = 256 * 2**20
+"""Bytes of compiled code that are kept for one kind of processor."""
+
+logger = logging.getLogger(__name__)
+
+
+def user_cache() -> Path:
+    """Return the folder of files that distkeras can make again; it may not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distkeras"
+
+
+def folder_for_compiled_code() -> Path | None:
+    """Return the folder, which exists, or None if compiled code is not to be kept there.
+
+    That is the case if JAX_COMPILATION_CACHE_DIR names another folder, if JAX_ENABLE_COMPILATION_CACHE is
+    false, or if the folder cannot be one that only this user may write. If it holds more than `LIMIT` bytes,
+    the oldest files are deleted.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return None
+    if os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in ("false", "0", "no", "off", "f", "n"):
+        return None
+    try:
+        folder = user_cache() / "compiled" / features_of_processor()
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for each in (folder.parent, folder):
+            each.mkdir(mode=0o700, exist_ok=True)  # With `parents` the mode would be that of the last alone.
+            check_private(each)
+    except (OSError, RuntimeError) as error:  # pathlib raises RuntimeError if there is no home.
+        logger.info("Compiled code is not kept from one session to the next: %s", error)
+        return None
+    _delete_oldest(folder)
+    return folder
+
+
+def features_of_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return a name for the features of this machine's processors: equal where the same code runs.
+
+    Args:
+        cpuinfo: the file in which Linux describes the processors.
+    """
+    told = {platform.machine(), platform.processor()}
+    with contextlib.suppress(OSError):
+        for line in cpuinfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("flags", "Features", "model name", "CPU implementer", "CPU part"):
+                told.add(f"{name.strip()}: {value.strip()}")
+    return f"{platform.machine()}-{hashlib.sha256(repr(sorted(told)).encode()).hexdigest()[:16]}"
+
+
+def check_private(folder: Path) -> None:
+    """Raise PermissionError unless `folder` is a folder of this user that nobody else may write."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(
+            f"Expected a folder of this user that nobody else may write. Received: {folder}, of user "
+            f"{found.st_uid}, with mode {stat.filemode(found.st_mode)}"
+        )
+
+
+def _delete_oldest(folder: Path) -> None:
+    """Delete the oldest files until at most `LIMIT` bytes are left."""
+    files = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # Another session may delete it.
+            found = path.lstat()
+            files.append((found.st_mtime, found.st_size, path))
+    size = sum(each for _, each, _ in files)
+    for _, each, path in sorted(files):
+        if size <= LIMIT:
+            break
+        path.unlink(missing_ok=True)
+        size -= each

@@ -1,0 +1,121 @@
+"""Where compiled code is kept from one local session to the next, and what a new session is told of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from distkeras import compiled_code
+from distkeras.cluster import job, session
+from distkeras.compiled_code import features_of_processor, folder_for_compiled_code
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Return the user's cache folder, which does not exist yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "cache"
+
+
+def test_the_folder_is_this_user_s_alone(cache):
+    before = os.umask(0)
+    try:
+        folder = folder_for_compiled_code()
+    finally:
+        os.umask(before)
+    assert folder.parent == cache / "distkeras" / "compiled"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder_for_compiled_code() == folder
+
+
+@pytest.mark.parametrize("which", ["folder", "parent"])
+def test_a_folder_that_others_may_write_is_not_used(which):
+    folder = folder_for_compiled_code()
+    (folder if which == "folder" else folder.parent).chmod(0o777)
+    assert folder_for_compiled_code() is None
+
+
+def test_a_link_is_not_followed(tmp_path):
+    folder = folder_for_compiled_code()
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert folder_for_compiled_code() is None
+
+
+def test_a_cache_folder_that_cannot_be_made_is_no_error(cache):
+    cache.write_text("a file")
+    assert folder_for_compiled_code() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("JAX_COMPILATION_CACHE_DIR", "/else"), ("JAX_ENABLE_COMPILATION_CACHE", "False")]
+)
+def test_what_the_user_says_to_jax_has_priority(monkeypatch, cache, name, value):
+    monkeypatch.setenv(name, value)
+    assert folder_for_compiled_code() is None
+    assert not cache.exists()
+
+
+def test_a_processor_without_a_feature_has_a_folder_of_its_own(tmp_path):
+    names = []
+    for index, flags in enumerate(("sse avx avx512f", "sse avx", "sse avx")):
+        info = tmp_path / f"cpuinfo {index}"
+        info.write_text(f"processor : 0\nmodel name : Some CPU\ncpu MHz : {index}\nflags : {flags}\n")
+        names.append(features_of_processor(info))
+    assert names[0] != names[1]
+    assert names[1] == names[2]  # The clock rate does not matter.
+
+
+def test_the_oldest_files_are_deleted_where_there_are_too_many(monkeypatch):
+    monkeypatch.setattr(compiled_code, "LIMIT", 25)
+    folder = folder_for_compiled_code()
+    for age, name in enumerate("abc"):
+        (folder / name).write_bytes(b"0123456789")
+        os.utime(folder / name, (1000 - age, 1000 - age))
+    folder_for_compiled_code()
+    assert {path.name for path in folder.iterdir()} == {"a", "b"}
+
+
+def test_a_new_session_forks_its_workers_and_names_the_folder_to_them(monkeypatch):
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    assert session._for_workers("jax") == {
+        "spark.python.daemon.module": "distkeras.worker.daemon",
+        "spark.executorEnv.KERAS_BACKEND": "jax",
+        "spark.executorEnv.JAX_COMPILATION_CACHE_DIR": str(folder_for_compiled_code()),
+    }
+    assert "spark.executorEnv.JAX_COMPILATION_CACHE_DIR" not in session._for_workers("torch")
+
+
+def test_another_python_may_lack_this_package_and_runs_spark_s_own_daemon(monkeypatch):
+    monkeypatch.setenv("PYSPARK_PYTHON", "/usr/bin/python3")
+    assert "spark.python.daemon.module" not in session._for_workers("jax")
+
+
+@pytest.mark.parametrize(("before", "imported"), [(None, ["keras"]), ("jax", ["keras"]), ("torch", [])])
+def test_keras_is_imported_while_the_jvm_starts_unless_another_backend_is_set(monkeypatch, before, imported):
+    found = []
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setattr(session.importlib, "import_module", found.append)
+    monkeypatch.setenv("KERAS_BACKEND", "jax" if before is None else before)
+    if before is None:
+        monkeypatch.delenv("KERAS_BACKEND")
+    with session._importing_keras("jax"):
+        pass
+    assert found == imported
+    assert os.environ["KERAS_BACKEND"] == (before or "jax")
+
+
+def test_models_of_earlier_trainings_are_freed_once_they_may_fill_much(monkeypatch):
+    collected = []
+    monkeypatch.setattr(job.gc, "collect", lambda: collected.append(len(sizes)))
+    monkeypatch.setattr(job, "_uncollected", 0)
+    sizes = []
+    for size in (2**20, 2**20, 2**24, 2**20, 2**20):
+        sizes.append(size)
+        job._collect_models(size)
+    assert collected == [4]  # 4 copies of 16 MiB are what may be left.
