@@ -15,11 +15,8 @@ models are loaded and compiled.
 - `start`: seconds of a job of one row, when everything is loaded and compiled.
 - `cpu_over_keras`: Keras's processor time over that of a Python worker, for the same rows.
 
-`--json` keeps what the file says of other models and numbers of cores.
 `--elephas` names the Python of an environment that has elephas, which predicts fewer rows, after the others
-and on one core:
-
-    python -m venv elephas && elephas/bin/pip install elephas==7.3.0 pyarrow
+and on one core: `scripts/elephas-environment` makes one.
 """
 
 from __future__ import annotations
