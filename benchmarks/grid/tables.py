@@ -70,7 +70,8 @@ def target(outcomes: list[Outcome], grid: Grid) -> str:
     found: dict[tuple[str, int, str], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         case = outcome.case
-        if case.samples == grid.target_samples:
+        point = case.num_workers, case.rate, case.batch_size
+        if case.samples == grid.target_samples and case.window == 1 and point in grid.targets:
             found[case.rule, case.num_workers, case.step_time].append(outcome)
     lines = [
         f"{grid.target_samples:,} rows in all, {grid.seeds} seeds",

@@ -42,7 +42,7 @@ def blobs(spark):
     generator = np.random.default_rng(1)
     label = np.arange(256) % 2
     x = generator.normal(size=(256, 4)) + 2 * label[:, None]
-    rows = pd.DataFrame({"features": list(x), "label": label})
+    rows = pd.DataFrame({"features": x.tolist(), "label": label})
     return spark.createDataFrame(rows).repartition(2)
 
 
