@@ -1,16 +1,16 @@
 """A physicist's job: millions of events, an MLP of 3 x 500 units, one epoch. JSON to benchmarks/results.
 
-python benchmarks/physicist.py [--scale 0.1 | --rows N] [--quick] [--xgboost PYTHON_OR_FOLDER]
+python benchmarks/physicist.py [--scale 0.1 | --rows N] [--quick] [--xgboost FOLDER]
 
-The table is that of the thesis of dist-keras (2017): 30 measurements an event and 14.9 million events, which
-`examples/physics_events.py` draws. It is written to Parquet files once. Each side then runs in processes of its
-own, one after the other:
+The table is like that of the thesis of dist-keras (2017): 30 measurements an event and 14.9 million events,
+which `examples/physics_events.py` draws. It is written to Parquet files once. Each side then runs in a process
+of its own, one after the other:
 
-- distkeras: ADAG on Spark, a worker a core; first on a sample, a fifteenth of the table, then on all of it;
+- distkeras: DOWNPOUR on Spark, a worker a core; first on a sample, a fifteenth of the table, then on all;
 - fit: `keras.Model.fit` on the sample, in memory, on all cores; before and after distkeras;
-- bound: a process a core trains on the sample by the bare step of a worker, without Spark; before and after;
+- bound: a process a core trains on the sample by a worker's bare step, without Spark; before and after;
 - xgboost: XGBoost on Spark (`xgboost.spark`) on all of the table, if `--xgboost` says where it is installed:
-  `pip install --target FOLDER --no-deps xgboost scikit-learn joblib threadpoolctl`;
+  `pip install --target FOLDER --no-deps xgboost scikit-learn joblib narwhals threadpoolctl`;
 - cut: the best cut on one measurement, which says how much there is to learn.
 
 F1 scores are of a test table with other random numbers: means of the two classes, weighted by their shares.
@@ -74,17 +74,21 @@ class PeakMemory:
             peak, self._peak = self._peak, {"jvm": 0.0, "python": 0.0}
         return {f"{kind}, MB": round(size) for kind, size in peak.items() if size}
 
+    def look(self) -> None:
+        """Look now."""
+        sizes = {"jvm": 0.0, "python": 0.0}
+        try:
+            for each in [self._root, *self._root.children(recursive=True)]:
+                kind = "jvm" if each.name() == "java" else "python"
+                sizes[kind] += each.memory_full_info().pss / 1e6
+        except psutil.NoSuchProcess:
+            return  # One has ended meanwhile: the sum would be that of no moment.
+        with self._lock:
+            self._peak = {kind: max(self._peak[kind], size) for kind, size in sizes.items()}
+
     def _watch(self) -> None:
         while not self._done.wait(0.5):
-            sizes = {"jvm": 0.0, "python": 0.0}
-            try:
-                for each in [self._root, *self._root.children(recursive=True)]:
-                    kind = "jvm" if each.name() == "java" else "python"
-                    sizes[kind] += each.memory_full_info().pss / 1e6
-            except psutil.NoSuchProcess:
-                continue  # One has ended meanwhile: its sum would be that of no moment.
-            with self._lock:
-                self._peak = {kind: max(self._peak[kind], size) for kind, size in sizes.items()}
+            self.look()
 
 
 def run_side(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Part]:
@@ -119,7 +123,7 @@ def run_side(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
                 key: round(value, 4 if key == "F1" else 2) if isinstance(value, float) else value
                 for key, value in json.loads(line).items()
             }
-            parts[found.pop("part")] = found | memory.take()
+            parts[str(found.pop("part"))] = found | memory.take()
             print(name, line.strip(), file=sys.stderr, flush=True)
         process.wait()
         limit.cancel()
@@ -156,7 +160,9 @@ def ratios(sides: dict[str, list[dict[str, Part]]]) -> dict[str, float]:
     """Return rates of distkeras divided by those of its neighbors in time."""
     (ours,) = sides["distkeras"]
     table, sample = ours["whole"], ours["sample"]
-    rates = {name: statistics.median(run["sample"]["rows/s"] for run in sides[name]) for name in ("fit", "bound")}
+    rates = {
+        name: statistics.median(run["sample"]["rows/s"] for run in sides[name]) for name in ("fit", "bound")
+    }
     return {
         "distkeras / bare steps, rows/s": round(table["rows/s"] / rates["bound"], 3),
         "distkeras / bare steps, rows/s of the whole training": round(
@@ -180,7 +186,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="rows of the table, in place of --scale")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, fewer trees")
     parser.add_argument("--workers", type=int, default=recording.machine()["cores"])
-    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--trees", type=int, help="of XGBoost; default: 100, with --quick 20")
     parser.add_argument("--memory", default="1g", help="of Spark's JVM, as Spark writes it")
     parser.add_argument("--backend", default="jax")

@@ -1,4 +1,4 @@
-"""The sides that `physicist.py` compares, each run in a process of its own: `physicist_sides.py NAME OPTIONS`.
+"""The sides that `physicist.py` compares, each in a process of its own: `physicist_sides.py NAME OPTIONS`.
 
 Prints a line of JSON when a part of the work ends, with what was measured in it.
 """
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 FEATURES = physics_events.FEATURES
 WIDTHS = (500, 500, 500)
 RATE = 0.001
-WINDOW = 16
+WINDOW = 5
 PRESENT = -998.0
 """Energies, angles and masses are above this; what an event does not have, is below."""
 LABEL = "int(label = 's') AS label"
@@ -83,18 +83,15 @@ def judged(model: Any, test: Path) -> float:
 
 
 def session(options: argparse.Namespace) -> Any:
-    """Start Spark with little memory. Without the other settings, it would cut the files in pieces."""
+    """Start Spark with little memory, and so that it reads each file as one partition."""
     from distkeras.cluster.session import local_session
 
     return local_session(
         options.workers,
         backend=None if options.name == "xgboost" else os.environ["KERAS_BACKEND"],
-        **{
-            "spark_driver_memory": options.memory,
-            "spark_sql_files_maxPartitionBytes": str(2**40),
-            "spark_sql_files_minPartitionNum": str(options.workers),
-            "spark_sql_files_openCostInBytes": "0",
-        },
+        spark_driver_memory=options.memory,
+        spark_sql_files_maxPartitionBytes="1t",
+        spark_sql_files_openCostInBytes="1g",
     )
 
 
@@ -102,7 +99,7 @@ def distkeras(options: argparse.Namespace) -> Iterator[Part]:
     """Train on the sample, then on the whole table; predict the test table on Spark."""
     began = time.perf_counter()
     spark = session(options)
-    from distkeras import ADAG
+    from distkeras import DOWNPOUR
     from distkeras.evaluators import F1Evaluator
     from distkeras.predictors import ModelPredictor
     from distkeras.transformers import LabelIndexTransformer
@@ -111,7 +108,7 @@ def distkeras(options: argparse.Namespace) -> Iterator[Part]:
     for part, folder in (("sample", options.sample), ("whole", options.table)):
         frame = spark.read.parquet(str(folder)).selectExpr(*FEATURES, LABEL)
         began = time.perf_counter()
-        trainer = ADAG(
+        trainer = DOWNPOUR(
             network(*scales(options.sample)),
             features_col=FEATURES,
             num_workers=options.workers,

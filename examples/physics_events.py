@@ -332,8 +332,8 @@ def write_files(folder: Path, rows: int, files: int, seed: int = 0) -> None:
     check(rows)
     if not 1 <= files <= -(-rows // CHUNK):
         raise ValueError(
-            f"Expected 1 to {-(-rows // CHUNK)} files for {rows} rows: each file has at least one chunk of up "
-            f"to {CHUNK} rows. Received: files={files!r}"
+            f"Expected 1 to {-(-rows // CHUNK)} files for {rows} rows: each has at least one chunk of up to "
+            f"{CHUNK} rows. Received: files={files!r}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(files) as pool:
