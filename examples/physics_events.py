@@ -2,6 +2,7 @@
 
     python examples/physics_events.py events.csv --rows 250000
     python examples/physics_events.py events.parquet --rows 14900000
+    python examples/physics_events.py events --rows 14942208 --files 4
 
 In a signal event, a particle of mass 125 GeV decays to two tau leptons. One of them becomes hadrons ("tau"),
 the other one an electron or a muon ("lepton"). In a background event, the same happens to a Z boson of 91
@@ -13,12 +14,15 @@ energies in GeV, and -999 where an event has none, such as the second jet of an 
 so that the weights add up to the events that a detector would see in a year (`EXPECTED`); `label`, "s" or
 "b". The model is simple, and no detector was simulated: the table looks like a physicist's, and says nothing
 about nature.
+
+With `--files`, as many processes write a folder of Parquet files, each of them one. The rows are the same.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import multiprocessing
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -284,15 +288,30 @@ def generate(rows: int, seed: int = 0) -> Iterator[pa.RecordBatch]:
     Raises:
         ValueError: `rows` is not a positive number.
     """
+    check(rows)
+    return chunks(rows, seed, 0, 1)
+
+
+def check(rows: int) -> None:
+    """Raise ValueError if `rows` is not a positive number."""
     if rows < 1:
         raise ValueError(f"Expected a positive number of rows. Received: rows={rows!r}")
-    for index, start in enumerate(range(0, rows, CHUNK)):
-        yield chunk(index, min(CHUNK, rows - start), rows, seed)
+
+
+def chunks(rows: int, seed: int, first: int, step: int) -> Iterator[pa.RecordBatch]:
+    """Yield the chunks `first`, `first + step`, ... of a table of `rows` events."""
+    for index in range(first, -(-rows // CHUNK), step):
+        yield chunk(index, min(CHUNK, rows - index * CHUNK), rows, seed)
 
 
 def write(path: Path, rows: int, seed: int = 0) -> None:
     """Write the table: Parquet if the name ends so, else CSV. One chunk is in memory at a time."""
-    batches = generate(rows, seed)
+    write_batches(path, generate(rows, seed))
+
+
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write batches, at least one, to a file."""
+    batches = iter(batches)
     first = next(batches)
     writer = pq.ParquetWriter if path.suffix == ".parquet" else csv.CSVWriter
     with writer(path, first.schema) as file:
@@ -301,15 +320,47 @@ def write(path: Path, rows: int, seed: int = 0) -> None:
             file.write_batch(batch)
 
 
+def write_files(folder: Path, rows: int, files: int, seed: int = 0) -> None:
+    """Write the table as a folder of Parquet files, each by a process of its own.
+
+    Chunk i goes to file i modulo `files`. So the files have equal numbers of rows if `rows` is a multiple of
+    `files * CHUNK`.
+
+    Raises:
+        ValueError: `rows` is not a positive number, or there would be files without rows.
+    """
+    check(rows)
+    if not 1 <= files <= -(-rows // CHUNK):
+        raise ValueError(
+            f"Expected 1 to {-(-rows // CHUNK)} files for {rows} rows: each has at least one chunk of up to "
+            f"{CHUNK} rows. Received: files={files!r}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with multiprocessing.get_context("spawn").Pool(files) as pool:
+        pool.starmap(write_file, [(folder, rows, index, files, seed) for index in range(files)], chunksize=1)
+
+
+def write_file(folder: Path, rows: int, index: int, files: int, seed: int) -> None:
+    """Write one of the files of `write_files`."""
+    write_batches(folder / f"part-{index:05}.parquet", chunks(rows, seed, index, files))
+
+
 def main() -> None:
     """Parse the arguments and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("path", type=Path, help="a file whose name ends in .csv or .parquet")
+    parser.add_argument("path", type=Path, help="a file whose name ends in .csv or .parquet; a folder")
     parser.add_argument("--rows", type=int, default=250_000)
+    parser.add_argument("--files", type=int, help="write a folder of as many Parquet files at the same time")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    write(args.path, args.rows, args.seed)
-    print(f"{args.rows} events in {args.path}, {args.path.stat().st_size / 1e6:.0f} MB")
+    if args.files is None:
+        write(args.path, args.rows, args.seed)
+        written = [args.path]
+    else:
+        write_files(args.path, args.rows, args.files, args.seed)
+        written = list(args.path.glob("*.parquet"))
+    size = sum(file.stat().st_size for file in written)
+    print(f"{args.rows} events in {args.path}, {size / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -46,8 +46,16 @@ def test_python_blocks_run_as_they_stand(spark, monkeypatch, tmp_path, path):
     monkeypatch.setenv("KERAS_BACKEND", "jax")  # and put it back when a block has set it
     monkeypatch.chdir(tmp_path)  # for the files that a block saves
     namespace = {"__name__": "__main__"}  # classes of a block travel by value, as from a notebook
-    for block in python_blocks(path):
-        exec(compile(block, path, "exec"), namespace)
+    settings = spark.conf.getAll
+    try:
+        for block in python_blocks(path):
+            exec(compile(block, path, "exec"), namespace)
+    finally:  # The session is that of all tests.
+        for name, value in spark.conf.getAll.items():
+            if name not in settings:
+                spark.conf.unset(name)
+            elif value != settings[name]:
+                spark.conf.set(name, settings[name])
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

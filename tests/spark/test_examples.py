@@ -105,6 +105,18 @@ def test_physics_events_are_the_same_whichever_chunks_are_made(example, tmp_path
         physics.write(tmp_path / "none.csv", 0)
 
 
+def test_physics_events_in_several_files_are_those_of_one(example, tmp_path):
+    physics = example("physics_events")
+    rows = physics.CHUNK + 100
+    physics.write_files(tmp_path / "events", rows, files=2, seed=3)
+    files = sorted((tmp_path / "events").iterdir())
+    assert [file.name for file in files] == ["part-00000.parquet", "part-00001.parquet"]
+    pd.testing.assert_frame_equal(pd.read_parquet(files[1]), physics.chunk(1, 100, rows, seed=3).to_pandas())
+    assert len(pd.read_parquet(files[0])) == physics.CHUNK
+    with pytest.raises(ValueError, match=r"Expected 1 to 2 files .* files=3"):
+        physics.write_files(tmp_path / "other", rows, files=3)
+
+
 def test_physics_events_have_missing_values_weights_and_a_peak(example):
     physics = example("physics_events")
     table = next(physics.generate(4000)).to_pandas()
