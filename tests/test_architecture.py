@@ -322,6 +322,21 @@ def test_the_server_process_imports_neither_keras_nor_pyspark():
     }
 
 
+def test_modules_import_of_pyspark_what_its_client_without_java_has_too():
+    """`pyspark-client` has no SparkContext: what needs one imports it where it is used."""
+    of_client = {"TaskContext", "InheritableThread", "keyword_only"}
+    tops = {path: ast.parse(path.read_text()).body for path in files()}
+    found = {
+        (path.relative_to(SOURCE).as_posix(), name.name)
+        for path, top in tops.items()
+        for node in top
+        if isinstance(node, ast.ImportFrom) and node.module == "pyspark"
+        for name in node.names
+    }
+    assert found
+    assert {each for each in found if each[1] not in of_client} == set()
+
+
 def test_a_job_without_spark_needs_no_pyspark():
     code = "import sys, distkeras.cluster.servers, distkeras.cluster.watch, distkeras.worker.loop; "
     code += "print(*sorted(name for name in sys.modules if '.' not in name))"

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
@@ -106,6 +105,8 @@ def _importing_keras(backend: str | None) -> Iterator[None]:
     if os.environ.setdefault("KERAS_BACKEND", backend) != backend:
         yield
         return
+    from pyspark import SparkContext  # which the client of Spark Connect alone lacks
+
     started = threading.Event()
 
     def import_keras() -> None:
