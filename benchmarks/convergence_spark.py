@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,38 @@ def train(spark: Any, options: argparse.Namespace, workers: int, seed: int) -> d
     }
 
 
+def take_turns(
+    run: recording.Run,
+    options: argparse.Namespace,
+    side: str,
+    sides: Sequence[int],
+    train: Callable[[Any, argparse.Namespace, int, int], dict[str, Any]],
+) -> None:
+    """Train all sides by turns with each seed, and write what came of it after each training.
+
+    Args:
+        run: writes the record.
+        options: have `workers`, `seeds` and `out`.
+        side: field of a training that says which side it is of.
+        sides: values of that field.
+        train: trains a side, given the session, the options, the side and the seed.
+    """
+    spark = local_session(options.workers, backend=keras.backend.backend())
+    settings = {name: value for name, value in vars(options).items() if name != "out"}
+    trained: list[dict[str, Any]] = []
+    for seed in range(options.seeds):
+        for value in sides:
+            trained.append(train(spark, options, value, seed))
+            print(json.dumps(trained[-1]), flush=True)
+            means = {
+                each: statistics.mean(one["accuracy"] for one in trained if one[side] == each)
+                for each in {one[side] for one in trained}
+            }
+            run.write({"settings": settings, "mean_accuracy": means, "trainings": trained}, options.out)
+    print(json.dumps(means))
+    spark.stop()
+
+
 def main() -> None:
     """Train both by turns, and write what came of it."""
     parser = argparse.ArgumentParser(
@@ -109,21 +142,7 @@ def main() -> None:
     parser.add_argument("--single-batch", type=int, default=32)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/convergence_spark.json")
     options = parser.parse_args()
-    run = recording.begin(__file__)
-    spark = local_session(options.workers, backend=keras.backend.backend())
-    settings = {name: value for name, value in vars(options).items() if name != "out"}
-    trained: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        for workers in (1, options.workers):
-            trained.append(train(spark, options, workers, seed))
-            print(json.dumps(trained[-1]), flush=True)
-            means = {
-                count: statistics.mean(each["accuracy"] for each in trained if each["workers"] == count)
-                for count in {each["workers"] for each in trained}
-            }
-            run.write({"settings": settings, "mean_accuracy": means, "trainings": trained}, options.out)
-    print(json.dumps(means))
-    spark.stop()
+    take_turns(recording.begin(__file__), options, "workers", (1, options.workers), train)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ Both sides have the same rule in the workers. Accuracy is compared after the sam
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,10 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
 import recording
-from convergence_spark import DATA, accuracy, model
+from convergence_spark import DATA, accuracy, model, take_turns
 
 from distkeras import DistributedTrainer, RegionServers
 from distkeras.algorithms import DelayedNesterov, HALoS
-from distkeras.cluster.session import local_session
 
 
 def train(spark: Any, options: argparse.Namespace, regions: int, seed: int) -> dict[str, Any]:
@@ -68,21 +65,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/regions.json")
     options = parser.parse_args()
-    run = recording.begin(__file__)
-    spark = local_session(options.workers, backend=keras.backend.backend())
-    settings = {name: value for name, value in vars(options).items() if name != "out"}
-    trained: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        for regions in (0, options.regions):
-            trained.append(train(spark, options, regions, seed))
-            print(json.dumps(trained[-1]), flush=True)
-            means = {
-                count: statistics.mean(each["accuracy"] for each in trained if each["regions"] == count)
-                for count in {each["regions"] for each in trained}
-            }
-            run.write({"settings": settings, "mean_accuracy": means, "trainings": trained}, options.out)
-    print(json.dumps(means))
-    spark.stop()
+    take_turns(recording.begin(__file__), options, "regions", (0, options.regions), train)
 
 
 if __name__ == "__main__":

@@ -125,12 +125,11 @@ class ForDriver:
         self._orders.change(request.orders)
 
     def _pull(self, kept: int) -> Pulled | Refused:
-        if not kept:
-            return Pulled(self._vector.read(self._decisions.read()), self._event_log.num_updates)
-        copy = self._decisions.kept.get(kept)
-        if copy is None:
-            return Refused(f"there is no copy of the center at {kept} rows")
-        return Pulled(copy.center, copy.num_updates)
+        return (
+            self._decisions.kept.pulled(kept)
+            if kept
+            else Pulled(self._vector.read(self._decisions.read()), self._event_log.num_updates)
+        )
 
     def _follow(self, request: Follow) -> Reply:
         log = self._decisions.log

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from distkeras.algorithms import Vector
+from distkeras.center.answers import Pulled, Refused
 
 MOST = 2
 """Copies that a center keeps; the oldest goes for the next one."""
@@ -46,6 +47,13 @@ class Kept:
             found = tuple(sorted(wanted for wanted in self._wanted if wanted <= samples))
             self._wanted.difference_update(found)
             return found
+
+    def pulled(self, samples: int) -> Pulled | Refused:
+        """Return the answer to `Pull` for the copy with `samples` rows."""
+        copy = self.get(samples)
+        if copy is None:
+            return Refused(f"there is no copy of the center at {samples} rows")
+        return Pulled(copy.center, copy.num_updates)
 
     def make_room(self) -> None:
         """Drop the oldest copy if there are as many as are kept: the next one is about to be made."""

@@ -260,12 +260,7 @@ class Regional(Outer):
         return joined
 
     def _pull(self, kept: int) -> Pulled | Refused:
-        if not kept:
-            return Pulled(self.snapshot(), self.event_log.num_updates)
-        copy = self._kept.get(kept)
-        if copy is None:
-            return Refused(f"there is no copy of the center at {kept} rows")
-        return Pulled(copy.center, copy.num_updates)
+        return self._kept.pulled(kept) if kept else Pulled(self.snapshot(), self.event_log.num_updates)
 
     def _keep_what_is_due(self) -> None:
         """Copy the global center for the numbers of rows that all regions together have reached."""
