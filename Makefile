@@ -18,12 +18,15 @@ demo: $(VENV)/installed-demo java
 demo-all: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py --all
 
+# Without $(PROCESSES), which waits for executors and deaths for two minutes: `make clusters` and `make soak` run it.
+PROCESSES := tests/spark/test_processes.py
+
 test: $(VENV)/installed-dev java chromium
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder --ignore=$(PROCESSES)
 
 # Every test has a limit of its own; these end what even that does not.
 clusters: $(VENV)/installed-dev java
-	timeout --kill-after=10 3600 $(BIN)/python -m pytest tests/clusters
+	timeout --kill-after=10 3600 $(BIN)/python -m pytest tests/clusters $(PROCESSES)
 
 clusters-quick: $(VENV)/installed-dev java
 	timeout --kill-after=10 900 $(BIN)/python -m pytest tests/clusters -m 'not slow'
@@ -47,7 +50,7 @@ keras-suite: $(VENV)/installed-dev java
 
 soak: $(VENV)/installed-dev java
 	DISTKERAS_SOAK=20 $(BIN)/python -m pytest tests/faults
-	for n in $$(seq 20); do DISTKERAS_SOAK=1 $(BIN)/python -m pytest -q tests/spark/test_processes.py || exit 1; done
+	for n in $$(seq 20); do DISTKERAS_SOAK=1 $(BIN)/python -m pytest -q $(PROCESSES) || exit 1; done
 
 # Of one: `make notebooks NAMES=faults`.
 notebooks: $(VENV)/installed-dev java

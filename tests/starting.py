@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 # Tiny models: for XLA, compiling takes longer than running.
@@ -28,6 +31,25 @@ def start_fast() -> None:
     given = os.environ.get("XLA_FLAGS", "")  # `make rounding` sets some.
     if XLA_FLAGS not in given:
         os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {given}"
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        _keep_compiled_code()
+
+
+def _keep_compiled_code() -> None:
+    """Let all processes of this run share the code that JAX compiles: the same small models come again."""
+    folder, process = tempfile.mkdtemp(prefix="distkeras-tests-"), os.getpid()
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+    def remove() -> None:
+        if os.getpid() == process:  # Not in a process that was forked from this one.
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
 
 
 def without_tensorflow(folder: Path) -> dict[str, str]:

@@ -102,23 +102,31 @@ def test_snoo_is_diloco_with_one_worker(blobs):
 
 
 def test_ringmaster_drops_a_window_that_has_become_too_stale_and_trains_its_rows_again(spark, tmp_path):
-    """Worker 1 waits within its first window until worker 0 has trained all of its windows."""
-    done, seconds = str(tmp_path / "done"), 60
+    """Worker 1 waits within its first window until the server has taken all windows of worker 0."""
+    begun, done, seconds = str(tmp_path / "begun"), str(tmp_path / "done"), 60
+
+    def wait_for(file):
+        deadline = time.monotonic() + seconds
+        while not os.path.exists(file):
+            assert time.monotonic() < deadline, f"Nobody has written {file}."
+            time.sleep(0.05)
 
     def wait(columns):
         from pyspark import TaskContext
 
         features = np.stack(columns["features"])
         numbers = features[:, 0] if TaskContext.get() is not None else []
-        if 0 in numbers:  # The last row of worker 0.
-            open(done, "w").close()
-        elif 52 in numbers:  # Of the third minibatch of worker 1.
-            deadline = time.monotonic() + seconds
-            while not os.path.exists(done):
-                assert time.monotonic() < deadline, "Worker 0 has not come to its last row."
-                time.sleep(0.05)
-            time.sleep(2)  # Worker 0 makes its last commit, and worker 1 hears of it by its heartbeat.
+        if 47 in numbers:  # Of the first minibatch of worker 0.
+            wait_for(begun)
+        elif 52 in numbers:  # Of the third minibatch of worker 1, which has pulled the center.
+            open(begun, "w").close()
+            wait_for(done)
+            time.sleep(2)  # It hears of the last commit by its heartbeat.
         return features / 100, columns["label"]
+
+    def saw(batch, logs=None):
+        if batch == 23:  # The last of worker 0: its six windows are in the center.
+            open(done, "w").close()
 
     # Worker 0 has the numbers 47 to 0, worker 1 those from 48 on.
     features = "array_repeat(float(IF(id < 48, 47 - id, id)), 4) AS features"
@@ -136,9 +144,10 @@ def test_ringmaster_drops_a_window_that_has_become_too_stale_and_trains_its_rows
         server=distkeras.ServerOptions(heartbeat=0.6),
         verbose=0,
     )
-    trainer.train(frame)
+    trainer.train(frame, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=saw)])
     windows = {worker: [w for w in trainer.get_history() if w.worker == worker] for worker in (0, 1)}
     assert [sum(window.samples for window in windows[worker]) for worker in (0, 1)] == [48, 48]
     # It began before the first commit of worker 0, and would be stale by all of them.
     assert windows[0][-1].timestamp < windows[1][0].timestamp
     assert (windows[1][0].staleness, windows[1][0].verdict) == (0, "take")
+    assert windows[1][0].iteration == 1, "It has dropped no window."

@@ -60,6 +60,7 @@ print(float(jax.jit(lambda x: (x * x).sum())(jax.numpy.arange(4.0))))
 print("cache_hits" in found, "cache_misses" in found)
 """
     environment = os.environ | {"SPARK_LOCAL_DIRS": str(tmp_path)}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
     for expected in (["14.0", "False True"], ["14.0", "True False"]):
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
         assert run.stdout.splitlines() == expected, run.stderr

@@ -17,6 +17,9 @@ from pyspark.sql import types as T  # noqa: N812
 from distkeras.cluster.source import Source
 from distkeras.worker.images import HEAD_BYTES
 
+PART_BYTES = 6
+"""Of the first bytes of a row, those in one integer of 64 bits."""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -57,7 +60,7 @@ class Facts:
         faults: faults by kind: "null", "inner null", "not finite", "fraction", "outside".
         lengths: shortest and longest array, by level of nesting.
         low, high: least and greatest number, if one is outside the limits.
-        head: the first bytes of a row, for a column of bytes.
+        head: the first bytes of a row, with zeros after its end, for a column of bytes.
     """
 
     faults: dict[str, Fault]
@@ -154,9 +157,7 @@ def _facts_of(source: Source, prefix: str, row: Row, closer: Row | None, first_r
     levels = range(source.depth)
     known = all(own.get(f"shortest{level}") is not None for level in levels)
     lengths = tuple((own[f"shortest{level}"], own[f"longest{level}"]) for level in levels) if known else ()
-    return Facts(
-        faults, lengths, _number(own.get("low")), _number(own.get("high")), bytes(own.get("head") or b"")
-    )
+    return Facts(faults, lengths, _number(own.get("low")), _number(own.get("high")), _head_of(own))
 
 
 def _together(one: Facts, other: Facts) -> Facts:
@@ -184,14 +185,30 @@ def _sizes(source: Source) -> dict[str, Column]:
         return {}
     array = source.array()
     if source.binary:
-        head = F.first(F.substring(array, 1, HEAD_BYTES), ignorenulls=True)
-        return _extremes(0, F.length(array), F.length(array)) | {"head": head}
+        return _extremes(0, F.length(array), F.length(array)) | _head(array)
     asked = _extremes(0, _size(array), _size(array))
     for level in range(1, source.depth):
         sizes = F.transform(array, _size)
         asked |= _extremes(level, F.array_min(sizes), F.array_max(sizes))
         array = F.flatten(array)
     return asked
+
+
+def _head(array: Column) -> dict[str, Column]:
+    """Return the aggregates of the first bytes of a row, with zeros after its end, as integers.
+
+    With an aggregate of bytes Spark would sort the rows.
+    """
+    asked = {}
+    for start in range(0, HEAD_BYTES, PART_BYTES):
+        digits = F.rpad(F.hex(F.substring(array, start + 1, PART_BYTES)), 2 * PART_BYTES, "0")
+        asked[f"head{start}"] = F.first(F.conv(digits, 16, 10).cast("long"), ignorenulls=True)
+    return asked
+
+
+def _head_of(own: dict[str, Any]) -> bytes:
+    parts = [own.get(f"head{start}") for start in range(0, HEAD_BYTES, PART_BYTES)]
+    return b"".join(part.to_bytes(PART_BYTES, "big") for part in parts if part is not None)
 
 
 def _extremes(level: int, shortest: Column, longest: Column) -> dict[str, Column]:

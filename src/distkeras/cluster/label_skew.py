@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
@@ -34,13 +35,14 @@ def skew_questions(source: Source) -> dict[str, Column]:
     if source.depth == 1:
         array = source.array()
         label = F.array_position(array, F.array_max(array))
-    halves = [F.pmod(F.xxhash64(label, F.lit(number)), F.lit(2)) for number in range(HALVES)]
-    if not (source.depth == 0 and isinstance(source.leaf, T.StringType)):
-        halves.append(label.cast("double"))
-    asked: dict[str, Column] = {}
-    for number, values in enumerate(halves):
-        asked |= {f"mean{number}": F.avg(values), f"variance{number}": F.var_pop(values)}
-    return asked
+    # Few aggregates: planning and compiling them takes longer than to read the rows of a small table.
+    halves = {
+        f"half{number}": F.sum(F.pmod(F.xxhash64(label, F.lit(number)), F.lit(2))) for number in range(HALVES)
+    }
+    if source.depth == 0 and isinstance(source.leaf, T.StringType):
+        return halves
+    size = label.cast("double")
+    return halves | {"mean": F.avg(size), "variance": F.var_pop(size)}
 
 
 def skew_of(rows: Sequence[Row], prefix: str) -> float:
@@ -53,22 +55,36 @@ def skew_of(rows: Sequence[Row], prefix: str) -> float:
     Returns:
         The largest share of all ways to look at the labels; 0 where chance could explain it.
     """
-    total = sum(row["rows"] for row in rows)
+    if f"{prefix}half0" not in rows[0]:
+        return 0.0
     largest = 0.0
-    for number in range(HALVES + 1):
-        if f"{prefix}mean{number}" not in rows[0]:
+    for found in [*(_half(rows, f"{prefix}half{number}") for number in range(HALVES)), _size(rows, prefix)]:
+        if not all(value is not None and math.isfinite(value) for own in found for value in own):
             continue
-        means = [row[f"{prefix}mean{number}"] for row in rows]
-        within = [row[f"{prefix}variance{number}"] for row in rows]
-        if not all(value is not None and math.isfinite(value) for value in (*means, *within)):
-            continue
-        shares = [row["rows"] / total for row in rows]
-        mean = sum(share * own for share, own in zip(shares, means, strict=True))
-        between = sum(share * (own - mean) ** 2 for share, own in zip(shares, means, strict=True))
-        rest = sum(share * own for share, own in zip(shares, within, strict=True))
+        mean = sum(share * own for share, own, _ in found)
+        between = sum(share * (own - mean) ** 2 for share, own, _ in found)
+        within = sum(share * own for share, _, own in found)
         if between > 0:
-            largest = max(largest, between / (between + rest))
-    return largest if largest > CHANCE * (len(rows) - 1) / total else 0.0
+            largest = max(largest, between / (between + within))
+    chance = (len(rows) - 1) / sum(row["rows"] for row in rows)
+    return largest if largest > CHANCE * chance else 0.0
+
+
+def _half(rows: Sequence[Row], name: str) -> list[tuple[float, Any, Any]]:
+    """Return of each partition its share of the rows, and mean and variance of a label's half, 0 or 1."""
+    total = sum(row["rows"] for row in rows)
+    means = [row[name] / row["rows"] for row in rows]
+    return [(row["rows"] / total, mean, mean * (1 - mean)) for row, mean in zip(rows, means, strict=True)]
+
+
+def _size(rows: Sequence[Row], prefix: str) -> list[tuple[float, Any, Any]]:
+    """Return of each partition its share of the rows, and mean and variance of the labels as numbers.
+
+    Mean and variance are `None` if the labels are no numbers, or all null.
+    """
+    total, answers = sum(row["rows"] for row in rows), [row.asDict() for row in rows]
+    names = f"{prefix}mean", f"{prefix}variance"
+    return [(own["rows"] / total, *(own.get(name) for name in names)) for own in answers]
 
 
 def told_of(labels: Mapping[str, Source], rows: Sequence[Row]) -> str | None:
