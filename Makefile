@@ -85,7 +85,8 @@ floors: java
 	$(FLOORS)/bin/pip install --quiet --constraint build/floors.txt --editable '.[jax,tls,dashboard]' \
 		hypothesis httpx psutil pytest pytest-xdist pyyaml regex scipy
 	$(FLOORS)/bin/distkeras train --help > build/floors-help.txt
-	KERAS_BACKEND=jax $(FLOORS)/bin/python -m pytest -q tests/center tests/algorithms tests/spark/test_training.py
+	KERAS_BACKEND=jax $(FLOORS)/bin/python -m pytest -q tests/center tests/algorithms tests/spark/test_training.py \
+		-k 'not tensorflow and not torch'
 
 stubs: $(VENV)/installed-dev
 	$(BIN)/python scripts/stubs.py

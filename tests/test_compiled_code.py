@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from distkeras import compiled_code
 from distkeras.cluster import job, session
 from distkeras.compiled_code import features_of_processor, folder_for_compiled_code
+from distkeras.worker.environment import _keep_compiled
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,21 @@ def test_what_the_user_says_to_jax_has_priority(monkeypatch, cache, name, value)
     monkeypatch.setenv(name, value)
     assert folder_for_compiled_code() is None
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("version", ["0.5.0", "0.6.1", None])
+def test_nothing_is_kept_by_a_jax_that_would_train_wrong_with_it(monkeypatch, cache, tmp_path, version):
+    def told(name):
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(compiled_code.importlib.metadata, "version", told)
+    assert folder_for_compiled_code() is None
+    assert not cache.exists()
+    environment = {"SPARK_LOCAL_DIRS": str(tmp_path)}
+    _keep_compiled(environment)
+    assert "JAX_COMPILATION_CACHE_DIR" not in environment
 
 
 def test_a_processor_without_a_feature_has_a_folder_of_its_own(tmp_path):

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import logging
 import os
 import platform
+import re
 import stat
 from pathlib import Path
 
-__all__ = ["check_private", "features_of_processor", "folder_for_compiled_code", "user_cache"]
+__all__ = [
+    "check_private",
+    "features_of_processor",
+    "folder_for_compiled_code",
+    "jax_keeps_code_right",
+    "user_cache",
+]
 
 LIMIT = 256 * 2**20
 """Bytes of compiled code that are kept for one kind of processor."""
+
+OLDEST_JAX = (0, 6, 2)
+"""On CPUs, code that JAX 0.5.0 or 0.6.0 loads from the folder trains wrong, without an error."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +43,14 @@ def folder_for_compiled_code() -> Path | None:
     """Return the folder, which exists, or None if compiled code is not to be kept there.
 
     That is the case if JAX_COMPILATION_CACHE_DIR names another folder, if JAX_ENABLE_COMPILATION_CACHE is
-    false, or if the folder cannot be one that only this user may write. If it holds more than `LIMIT` bytes,
-    the oldest files are deleted.
+    false, if JAX is too old, or if the folder cannot be one that only this user may write. If it holds more
+    than `LIMIT` bytes, the oldest files are deleted.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return None
     if os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in ("false", "0", "no", "off", "f", "n"):
+        return None
+    if not jax_keeps_code_right():
         return None
     try:
         folder = user_cache() / "compiled" / features_of_processor()
@@ -50,6 +63,16 @@ def folder_for_compiled_code() -> Path | None:
         return None
     _delete_oldest(folder)
     return folder
+
+
+def jax_keeps_code_right() -> bool:
+    """Return whether there is a JAX whose compiled code is right after it was written to a file and read."""
+    try:
+        version = importlib.metadata.version("jax")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return found is not None and tuple(map(int, found.groups())) >= OLDEST_JAX
 
 
 def features_of_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

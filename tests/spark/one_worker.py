@@ -46,7 +46,7 @@ def plain_keras(x, y):
 def one_worker(spark, trainer, **options):
     """Train as one worker of Spark; return the trained weights and the trainer."""
     x, y = make_rows()
-    rows = pd.DataFrame({"features": list(x), "label": y})
+    rows = pd.DataFrame({"features": x.tolist(), "label": y})
     model = make_model()
     before = model.get_weights()
     trainer = trainer(

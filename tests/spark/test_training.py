@@ -268,7 +268,7 @@ def test_a_quorum_of_one_waits_only_for_its_grace(blobs, grace, num_updates):
 def test_several_inputs_and_outputs_by_name(spark):
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(128, 3)), generator.normal(size=128)
-    rows = pd.DataFrame({"left": list(a), "right": b, "total": a.sum(1) + b, "sign": (b > 0).astype(int)})
+    rows = pd.DataFrame({"left": a.tolist(), "right": b, "total": a.sum(1) + b, "sign": (b > 0).astype(int)})
     first, second = keras.Input((3,), name="a"), keras.Input((1,), name="b")
     joined = keras.layers.Concatenate()([first, second])
     model = keras.Model(

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import MutableMapping, Sequence
 
+from distkeras.compiled_code import jax_keeps_code_right
 from distkeras.worker.gpus import ALONE, Sharing, take_gpu
 from distkeras.worker.memory import keep_freed_memory, limit_heaps
 
@@ -132,6 +133,8 @@ def _keep_compiled(environment: MutableMapping[str, str]) -> None:
         environment: of the process; changed in place. JAX reads it at import.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in environment:
+        if not jax_keeps_code_right():
+            return
         local = environment.get("SPARK_LOCAL_DIRS", "").split(",")[0]
         if not local:
             return
