@@ -22,7 +22,7 @@ ALLOWED = {
     "record": {"algorithms", "center", "events"},
     "wire": {"algorithms", "center", "record", "events"},
     "model": {"algorithms", "center"},
-    "worker": {"algorithms", "center", "wire", "model", "events"},
+    "worker": {"algorithms", "center", "wire", "model", "events", "compiled_code"},
     "compiled_code": set(),
     "jvm": {"compiled_code"},
     "cluster": {

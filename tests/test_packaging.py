@@ -84,7 +84,7 @@ def test_extras_pin_nothing_that_a_user_has_and_all_brings_no_backend():
 
 def test_every_requirement_has_an_oldest_version_which_make_floors_tests():
     floors = script("floors").floors(PROJECT)
-    assert {"keras==3.11", "pyspark==4.1", "jax==0.5"} <= set(floors)
+    assert {"keras==3.12", "pyspark==4.1", "jax==0.6.2"} <= set(floors)
     assert {line.partition("==")[0] for line in floors} >= {
         re.match(r"[\w.-]+", each)[0] for each in PROJECT["dependencies"]
     }
