@@ -1,8 +1,8 @@
-# make demo: train on MNIST.  make test: the whole test suite.  make soak: every fault 20 times.
+# make demo: train on MNIST.  make test: the test suite.  make soak: every fault 20 times.
 # make parity: one worker against Keras's `fit`.  make rounding: the numeric tests as other processors round.
 # make notebooks: execute docs/notebooks, and render them for the site.
 # make bench-quick: which of the documented claims of speed hold?
-# make clusters: standalone masters, Spark Connect, firewalls; make clusters-quick: the same without what is slow.
+# make clusters: standalone masters, Spark Connect, firewalls, killed drivers; make clusters-quick: the same without what is slow.
 # make site: the site, into site/; make site-serve: the same, and a server for it at port 8000 of this machine.
 # Each makes .venv first if it is missing.
 
@@ -18,7 +18,7 @@ demo: $(VENV)/installed-demo java
 demo-all: $(VENV)/installed-demo java
 	$(BIN)/python examples/demo.py --all
 
-# Without $(PROCESSES), which waits for executors and deaths for two minutes: `make clusters` and `make soak` run it.
+# These wait two minutes for executors to start and processes to end: `make clusters` and `make soak` run them.
 PROCESSES := tests/spark/test_processes.py
 
 test: $(VENV)/installed-dev java chromium

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import Column, Row
@@ -57,34 +57,31 @@ def skew_of(rows: Sequence[Row], prefix: str) -> float:
     """
     if f"{prefix}half0" not in rows[0]:
         return 0.0
+    total = sum(row["rows"] for row in rows)
+    shares = [row["rows"] / total for row in rows]
     largest = 0.0
-    for found in [*(_half(rows, f"{prefix}half{number}") for number in range(HALVES)), _size(rows, prefix)]:
-        if not all(value is not None and math.isfinite(value) for own in found for value in own):
+    for moments in _moments(rows, prefix):
+        if not all(value is not None and math.isfinite(value) for own in moments for value in own):
             continue
-        mean = sum(share * own for share, own, _ in found)
-        between = sum(share * (own - mean) ** 2 for share, own, _ in found)
-        within = sum(share * own for share, _, own in found)
+        means, variances = zip(*moments, strict=True)
+        mean = sum(share * own for share, own in zip(shares, means, strict=True))
+        between = sum(share * (own - mean) ** 2 for share, own in zip(shares, means, strict=True))
+        within = sum(share * own for share, own in zip(shares, variances, strict=True))
         if between > 0:
             largest = max(largest, between / (between + within))
-    chance = (len(rows) - 1) / sum(row["rows"] for row in rows)
-    return largest if largest > CHANCE * chance else 0.0
+    return largest if largest > CHANCE * (len(rows) - 1) / total else 0.0
 
 
-def _half(rows: Sequence[Row], name: str) -> list[tuple[float, Any, Any]]:
-    """Return of each partition its share of the rows, and mean and variance of a label's half, 0 or 1."""
-    total = sum(row["rows"] for row in rows)
-    means = [row[name] / row["rows"] for row in rows]
-    return [(row["rows"] / total, mean, mean * (1 - mean)) for row, mean in zip(rows, means, strict=True)]
+def _moments(rows: Sequence[Row], prefix: str) -> Iterator[list[tuple[Any, Any]]]:
+    """Yield mean and variance in each partition: of each half, which is 0 or 1, and of the labels as numbers.
 
-
-def _size(rows: Sequence[Row], prefix: str) -> list[tuple[float, Any, Any]]:
-    """Return of each partition its share of the rows, and mean and variance of the labels as numbers.
-
-    Mean and variance are `None` if the labels are no numbers, or all null.
+    The last are `None` where all labels of a partition are null.
     """
-    total, answers = sum(row["rows"] for row in rows), [row.asDict() for row in rows]
-    names = f"{prefix}mean", f"{prefix}variance"
-    return [(own["rows"] / total, *(own.get(name) for name in names)) for own in answers]
+    for number in range(HALVES):
+        means = [row[f"{prefix}half{number}"] / row["rows"] for row in rows]
+        yield [(mean, mean * (1 - mean)) for mean in means]
+    if f"{prefix}mean" in rows[0]:
+        yield [(row[f"{prefix}mean"], row[f"{prefix}variance"]) for row in rows]
 
 
 def told_of(labels: Mapping[str, Source], rows: Sequence[Row]) -> str | None:
