@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import bare_worker
@@ -109,21 +111,30 @@ def run(
     through=lambda address: address,
     clock: Callable[[], float] = time.monotonic,
     resume: int | None = None,
+    ends_before: bool = True,
     **decided,
 ) -> Job:
     """Train to the end while `fault(job)` runs in a thread; return the job.
+
+    A machine with much other work may be slow to run that thread. So that the fault is in time, each worker
+    waits for it in the middle of its last epoch.
 
     Args:
         num_servers: processes that hold the center between them.
         through: gives the address by which workers reach a server, given its own.
         clock: of the driver's patience.
         resume: as in `Servers`.
+        ends_before: the fault ends before the middle of the last epoch. Without it workers do not wait there.
         decided: of the `CenterConfig`.
     """
     algorithm = algorithm or DOWNPOUR(communication_window=2)
     options = options or ServerOptions()
     setup = ServerSetup(CenterConfig(algorithm, num_workers, **decided), options=options)
-    with Servers(num_servers, setup, np.zeros(SIZE, np.float32), resume=resume) as servers:
+    with (
+        Servers(num_servers, setup, np.zeros(SIZE, np.float32), resume=resume) as servers,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        gate = Path(folder, "open")
         addresses = tuple(through(address) for address in servers.addresses)
         work = Work(
             addresses,
@@ -135,6 +146,7 @@ def run(
             options.heartbeat / 3,
             setup.center.overlap,
             setup.center.fragments,
+            str(gate) if ends_before else None,
         )
         job = Job(servers.processes[0], Workers(work, num_workers), servers)
         broken: list[BaseException] = []
@@ -145,6 +157,8 @@ def run(
             except BaseException as error:
                 broken.append(error)
                 servers.stop("The test has failed.")  # Its workers may wait for ever.
+            finally:
+                gate.touch()
 
         thread = threading.Thread(target=do)
         thread.start()
@@ -180,6 +194,7 @@ def main() -> None:
     def tell(job):
         job.wait_for_windows(20)
         print(job.server._process.pid, flush=True)
+        threading.Event().wait(60)  # It is killed while its workers wait for this.
 
     run(tell, options=options)
 

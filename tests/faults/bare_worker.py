@@ -5,9 +5,11 @@ Every minibatch adds one to every weight, so with DOWNPOUR the center counts the
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +40,8 @@ class Work:
     beat: float
     overlap: bool | int = False
     fragments: Fragments | None = None
+    gate: str | None = None
+    """Each worker waits in the middle of its last epoch until this file exists."""
 
 
 class CountingReplica:
@@ -71,13 +75,16 @@ class CountingReplica:
 
 
 class NumberedFeed:
-    """So many minibatches of one row an epoch."""
+    """So many minibatches of one row an epoch; `wait` is called in the middle of each."""
 
-    def __init__(self, num_batches: int) -> None:
+    def __init__(self, num_batches: int, wait: Callable[[int], None] = lambda epoch: None) -> None:
         self.num_batches = num_batches
+        self.wait = wait
 
     def epoch(self, epoch, start=0):
         for step in range(start, self.num_batches):
+            if step == max(start, self.num_batches // 2):
+                self.wait(epoch)
             yield Minibatch(step, None, None, 1)
 
 
@@ -88,10 +95,15 @@ def main() -> None:
         Heartbeat(client, worker, work.beat) as heartbeat,
     ):
         heartbeat.tell("starting")
+
+        def wait(epoch: int) -> None:
+            while work.gate and epoch == work.num_epoch - 1 and not os.path.exists(work.gate):
+                time.sleep(0.01)
+
         replica = CountingReplica(work.pause)
         loop = Loop(
             replica,
-            NumberedFeed(work.num_batches),
+            NumberedFeed(work.num_batches, wait),
             work.algorithm,
             client.call,
             worker=worker,

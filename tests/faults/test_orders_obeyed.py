@@ -73,9 +73,9 @@ def test_a_server_that_forgot_the_orders_gets_them_again():
         job.server._process.kill()  # Without a snapshot: it begins at the start, and so do the workers.
         while len(job.history) > 10:
             job.wait_for_windows(0)
-        job.wait_for_windows(30)
+        job.wait_for_windows(5, 1)
         job.workers.processes[1].kill()
-        job.wait_for_windows(60)
+        job.wait_for_windows(sum(window.worker == 1 for window in job.history) + 5, 1)
         job.watch.order(stop=True)
 
     options = ServerOptions(snapshots=SnapshotOptions())

@@ -100,7 +100,7 @@ def test_a_server_that_is_killed_as_the_last_worker_leaves_has_its_windows():
             pass
         job.server._process.kill()
 
-    job = bare.run(fault)
+    job = bare.run(fault, ends_before=False)
     bare.check(job, 2 * 30 * 2)
 
 

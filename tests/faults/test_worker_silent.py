@@ -70,7 +70,8 @@ def test_a_synchronous_round_goes_on_without_a_worker_that_stands_still():
         job.wait_for_windows(5, worker=1)
         stand_still(job, 1, until=lambda job: lost(job) and job.workers.processes.keys() == {1})
 
-    job = bare.run(fault, options=SOON, algorithm=LocalSGD(communication_window=2), without_lost=True)
+    rule = LocalSGD(communication_window=2)
+    job = bare.run(fault, options=SOON, algorithm=rule, without_lost=True, ends_before=False)
     assert 1 in lost(job)
     assert sum(window.steps for window in job.history) == 120
     for worker in (0, 1):
