@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -320,6 +321,25 @@ def test_the_server_process_imports_neither_keras_nor_pyspark():
         "pandas",
         "pyarrow",
     }
+
+
+def test_a_trainer_and_a_saved_model_do_not_import_tensorflow_beside_another_backend(tmp_path):
+    """Its import takes seconds, and Keras asks for it where it serializes."""
+    code = f"""
+import sys, keras, distkeras
+from distkeras.trainers.fingerprint import describe_model
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+distkeras.DOWNPOUR(model, keras.optimizers.Adam(), "mse", num_workers=2)
+describe_model(model)
+model.save({str(tmp_path / "a.keras")!r})
+print(*sorted(name for name in sys.modules if "." not in name))
+"""
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    assert {"keras", "jax"} <= set(loaded.split())
+    assert "tensorflow" not in loaded.split()
 
 
 def test_modules_import_of_pyspark_what_its_client_without_java_has_too():

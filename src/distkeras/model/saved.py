@@ -32,6 +32,7 @@ from distkeras.model.supplement import (
 )
 from distkeras.model.variables import tree_of
 from distkeras.model.weights import ModelChanged
+from distkeras.model.without_tensorflow import serialize_without_tensorflow
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def save_with(
         configs: configurations that travel with it, with the objects that they name.
         custom_objects: as in `save`.
     """
+    serialize_without_tensorflow()
     custom = dict(custom_objects or {})
     tree, failures = tree_of(model), []
     structure, given = structure_of(tree), weights_in(tree)

@@ -22,6 +22,7 @@ from distkeras.model.saved import SAME_CODE, SavedModel, differences, save_with
 from distkeras.model.supplement import structure_of, weights_in
 from distkeras.model.variables import Array, compact, digest_of_value, tree_of, value_of
 from distkeras.model.weights import AVERAGE, ModelChanged, cells_of, layout_of
+from distkeras.model.without_tensorflow import serialize_without_tensorflow
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def serialize_model(
         ValueError: the model is unbuilt and cannot be built, or has no optimizer or loss, or Keras does not
             know a given name.
     """
+    serialize_without_tensorflow()
     ensure_built(model, input_shape)
     if metrics is not None and not isinstance(metrics, list | tuple | dict):
         raise ValueError(f"Expected a list or dict, such as ['accuracy']. Received: metrics={metrics!r}")
