@@ -324,7 +324,7 @@ def test_the_server_process_imports_neither_keras_nor_pyspark():
 
 
 def test_a_trainer_and_a_saved_model_do_not_import_tensorflow_beside_another_backend(tmp_path):
-    """Its import takes seconds, and Keras asks for it where it serializes."""
+    """Its import takes seconds, and Keras asks for it where it serializes. Its own objects still are."""
     code = f"""
 import sys, keras, distkeras
 from distkeras.trainers.fingerprint import describe_model
@@ -333,13 +333,17 @@ distkeras.DOWNPOUR(model, keras.optimizers.Adam(), "mse", num_workers=2)
 describe_model(model)
 model.save({str(tmp_path / "a.keras")!r})
 print(*sorted(name for name in sys.modules if "." not in name))
+import tensorflow
+print(keras.saving.serialize_keras_object([tensorflow.TensorShape([2, None]), tensorflow.float32]))
 """
     environment = os.environ | {"KERAS_BACKEND": "jax"}
-    loaded = subprocess.run(
+    loaded, serialized = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    ).stdout
+    ).stdout.splitlines()
     assert {"keras", "jax"} <= set(loaded.split())
     assert "tensorflow" not in loaded.split()
+    assert "[2, None]" in serialized
+    assert "float32" in serialized
 
 
 def test_modules_import_of_pyspark_what_its_client_without_java_has_too():

@@ -18,7 +18,6 @@ from distkeras.model.weights import (
     reseed,
     set_vector,
 )
-from distkeras.model.without_tensorflow import serialize_without_tensorflow
 
 
 @pytest.fixture(autouse=True)
@@ -303,14 +302,6 @@ def test_model_without_optimizer_or_loss_is_refused_with_the_way_out():
         serialize_model(plain_model(), "no_such_optimizer", "mse")
     with pytest.raises(ValueError, match="no_such_loss"):
         serialize_model(plain_model(), "sgd", "no_such_loss")
-
-
-def test_objects_of_tensorflow_are_serialized_when_it_is_imported():
-    serialize_without_tensorflow()
-    assert keras.saving.serialize_keras_object(3) == 3
-    tensorflow = pytest.importorskip("tensorflow")
-    assert keras.saving.serialize_keras_object(tensorflow.TensorShape([2, None])) == [2, None]
-    assert keras.saving.serialize_keras_object(tensorflow.float32) == "float32"
 
 
 @pytest.mark.parametrize("metrics", ["accuracy", ["no_such_metric"], {"a": ["no_such_metric"]}])
