@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import subprocess
 import sys
 
 import pytest
@@ -106,6 +107,40 @@ def test_a_new_session_forks_its_workers_and_names_the_folder_to_them(monkeypatc
         "spark.executorEnv.JAX_COMPILATION_CACHE_DIR": str(folder_for_compiled_code()),
     }
     assert "spark.executorEnv.JAX_COMPILATION_CACHE_DIR" not in session._for_workers("torch")
+
+
+KEPT_IN_THE_DRIVER = """
+import os
+from distkeras.cluster.session import local_session
+
+local_session(1, backend="jax").stop()
+import keras
+
+keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
+import jax
+
+print(jax.config.jax_compilation_cache_dir, os.environ.get("JAX_COMPILATION_CACHE_DIR"))
+"""
+
+
+@pytest.mark.parametrize("given", [None, "own"])
+def test_the_driver_s_jax_keeps_its_code_there_too_unless_the_user_says_where(given, cache, tmp_path):
+    environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "KERAS_BACKEND": "jax"}
+    folder = cache / "distkeras" / "compiled" / features_of_processor()
+    if given is not None:
+        folder = tmp_path / given
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    run = subprocess.run(
+        [sys.executable, "-c", KEPT_IN_THE_DRIVER],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [str(folder), str(environment.get("JAX_COMPILATION_CACHE_DIR"))]
+    if given is None:
+        assert list(folder.glob("jit_*"))
 
 
 def test_another_python_may_lack_this_package_and_runs_spark_s_own_daemon(monkeypatch):

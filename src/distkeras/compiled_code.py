@@ -1,8 +1,9 @@
 """The folder in which JAX keeps the compiled code of local sessions from one to the next.
 
-`local_session` names it to the Python workers: the first step of a model that was trained before is then
-loaded instead of compiled. The folder holds code that runs, so it belongs to this user alone, and code of a
-processor with other features is never found.
+`local_session` names it to the Python workers, and to JAX in the driver: the first step of a model that was
+trained before, and its first weights, are then computed by code that is loaded instead of compiled. The folder
+holds code that runs, so it belongs to this user alone, and code of a processor with other features is never
+found.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "features_of_processor",
     "folder_for_compiled_code",
     "jax_keeps_code_right",
+    "keep_compiled_here",
     "user_cache",
 ]
 
@@ -63,6 +65,22 @@ def folder_for_compiled_code() -> Path | None:
         return None
     _delete_oldest(folder)
     return folder
+
+
+def keep_compiled_here(folder: Path) -> None:
+    """Let JAX in this process keep compiled code in `folder`, unless the user has chosen another one.
+
+    It has no effect if JAX has compiled something before. The environment, which other processes inherit,
+    does not change.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # Keras draws the first weights of a small model in milliseconds, but takes a second to compile that.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def jax_keeps_code_right() -> bool:

@@ -16,7 +16,7 @@ from pyspark.sql.utils import is_remote
 from distkeras.cluster.probe import check_executors
 from distkeras.cluster.resources import sharing_of
 from distkeras.cluster.slots import count_slots
-from distkeras.compiled_code import folder_for_compiled_code
+from distkeras.compiled_code import folder_for_compiled_code, keep_compiled_here
 from distkeras.jvm import java_options
 
 GATEWAY_SECONDS = 0.02
@@ -48,7 +48,8 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         cores: task slots of a new session; default: all cores of this machine.
         backend: import Keras with this backend ahead: in this process while the JVM starts, unless
             `KERAS_BACKEND` names another one; and once for the Python workers of all slots, in the
-            background, while the caller reads data and builds a model. Default: import when training starts.
+            background, while the caller reads data and builds a model. JAX then also keeps what it compiles
+            in this process, see docs/backends.md. Default: import when training starts.
         **settings: further Spark settings of a new session, with `_` for `.` in their names.
     """
     # Otherwise Spark starts the first python3 on the PATH, which may not be this environment's.
@@ -114,6 +115,8 @@ def _importing_keras(backend: str | None) -> Iterator[None]:
         while SparkContext._gateway is None and not started.wait(GATEWAY_SECONDS):
             pass
         try:
+            if backend == "jax" and (folder := folder_for_compiled_code()) is not None:
+                keep_compiled_here(folder)
             importlib.import_module("keras")
         except Exception as error:  # The caller's own import raises it again.
             logger.info("Keras could not be imported in advance: %s", error)
@@ -132,7 +135,9 @@ def _import_ahead(session: SparkSession, backend: str) -> None:
     try:
         slots = count_slots(session) or 1
         sharing = sharing_of(session, None, slots)
-        check_executors(session, backend, threads, slots, sharing=sharing)
+        # First one task, in which Keras is imported: the other slots are free for the caller's jobs meanwhile.
+        for num_tasks in (1, slots):
+            check_executors(session, backend, threads, num_tasks, sharing=sharing)
     except Exception as error:
         # Training checks again, and raises: an error in this thread would not be seen.
         logger.info("The Python workers could not be started in advance: %s", error)
