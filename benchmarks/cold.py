@@ -1,7 +1,7 @@
 """From `python script.py` to a trained model, beside `keras.fit`'s own script and Spark alone. JSON out.
 
 python benchmarks/cold.py [--backend jax] [--epochs 5] [--rows 60000] [--turns 3] [--sides fit spark ...]
-                          [--out FILE]
+                          [--unseeded] [--out FILE]
 
 MNIST, MLP 784-500-500-10, SGD 0.05, batch 32. Each side is a new process, by turns:
 
@@ -10,6 +10,8 @@ MNIST, MLP 784-500-500-10, SGD 0.05, batch 32. Each side is a new process, by tu
     first      two workers on Spark; the folder of caches is empty, as on a new machine
     again      the same, with the compiled code that an earlier process has kept
     archived   the same, also with Spark's classes from `python -m distkeras.class_archive`
+
+With --unseeded no script calls `keras.utils.set_random_seed`, which imports TensorFlow on every backend.
 
 Seconds of the clock until the model is there, and of the processor, of all processes together, the JVM's
 included. Medians over the turns, and the ratio to `fit` of the same turn.
@@ -41,7 +43,9 @@ def train_by_fit(options: argparse.Namespace) -> None:
     import contenders
 
     x, y = contenders.mnist("train", options.rows)
-    contenders.keras_model().fit(x, y, batch_size=contenders.BATCH, epochs=options.epochs, verbose=0)
+    contenders.keras_model(None if options.unseeded else 7).fit(
+        x, y, batch_size=contenders.BATCH, epochs=options.epochs, verbose=0
+    )
 
 
 def train_on_spark(options: argparse.Namespace) -> None:
@@ -56,7 +60,7 @@ def train_on_spark(options: argparse.Namespace) -> None:
     frame = spark.read.parquet(str(contenders.DATA / "train.parquet"))
     frame = (frame if options.rows is None else frame.limit(options.rows)).repartition(2).cache()
     trainer = DOWNPOUR(
-        contenders.keras_model(),
+        contenders.keras_model(None if options.unseeded else 7),
         features_col="image",
         num_epoch=options.epochs,
         batch_size=contenders.BATCH,
@@ -116,6 +120,7 @@ def measure(side: str, options: argparse.Namespace, caches: Path) -> dict[str, f
     command = [sys.executable, __file__, "--side", side, "--epochs", str(options.epochs)]
     command += ["--backend", options.backend]
     command += [] if options.rows is None else ["--rows", str(options.rows)]
+    command += ["--unseeded"] if options.unseeded else []
     environment = os.environ | {
         "KERAS_BACKEND": options.backend,
         "PYSPARK_PYTHON": sys.executable,
@@ -170,6 +175,7 @@ def main() -> None:
     parser.add_argument("--backend", default="jax", choices=("jax", "tensorflow", "torch"))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rows", type=int, help="default: all 60,000")
+    parser.add_argument("--unseeded", action="store_true", help="no script sets Keras's seeds")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/cold.json")
@@ -198,6 +204,7 @@ def main() -> None:
             turns.append({side: measure(side, options, place) for side, place in places.items()})
             print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
             settings = {"backend": options.backend, "epochs": options.epochs, "rows": options.rows}
+            settings["seeded"] = not options.unseeded
             record.write({**settings, "medians": summary(turns), "turns": turns}, options.out)
     print(json.dumps(summary(turns), indent=1))
 

@@ -38,11 +38,12 @@ def mnist(part: str, rows: int | None = None) -> tuple[Images, Labels]:
     return images.astype(np.float32), table["label"].to_numpy().astype(np.int64)
 
 
-def keras_model() -> Any:
+def keras_model(seed: int | None = 7) -> Any:
     """Return the MLP, compiled."""
     import keras
 
-    keras.utils.set_random_seed(7)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
     hidden = [keras.layers.Dense(width, activation="relu") for width in WIDTHS[1:-1]]
     last = keras.layers.Dense(WIDTHS[-1], activation="softmax")
     scale = keras.layers.Rescaling(1 / 255)

@@ -1,9 +1,9 @@
 """The folder in which JAX keeps the compiled code of local sessions from one to the next.
 
-`local_session` names it to the Python workers, and to JAX in the driver: the first step of a model that was
-trained before, and its first weights, are then computed by code that is loaded instead of compiled. The folder
-holds code that runs, so it belongs to this user alone, and code of a processor with other features is never
-found.
+`local_session` names it to the Python workers, and to JAX in the driver: the first weights of a model that
+was trained before, and its first step, are then computed by code that is loaded instead of compiled. The
+folder holds code that runs, so it belongs to this user alone, and code of a processor with other features is
+never found.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def _import_ahead(session: SparkSession, backend: str) -> None:
     try:
         slots = count_slots(session) or 1
         sharing = sharing_of(session, None, slots)
-        # First one task, in which Keras is imported: the other slots are free for the caller's jobs meanwhile.
+        # First one task, which imports Keras: the other slots are free for the caller's jobs meanwhile.
         for num_tasks in (1, slots):
             check_executors(session, backend, threads, num_tasks, sharing=sharing)
     except Exception as error:
