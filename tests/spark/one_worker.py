@@ -1,9 +1,6 @@
-"""One worker against plain Keras on the same minibatches; a script, since a backend is chosen at import."""
+"""One worker against plain Keras on the same minibatches."""
 
 from __future__ import annotations
-
-import os
-import sys
 
 import keras
 import numpy as np
@@ -79,16 +76,3 @@ def check(spark):
         assert sum(window.samples for window in history) == ROWS * EPOCHS
         assert sum(window.steps for window in history) == EPOCHS * -(-ROWS // BATCH)
         assert used.num_updates == len(history)
-
-
-def main():
-    from distkeras.cluster.session import local_session
-
-    spark = local_session(1)  # One worker: another would import its backend for nothing.
-    check(spark)
-    print("equal on", keras.backend.backend(), "in", os.getpid())
-    spark.stop()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

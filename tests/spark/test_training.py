@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -26,8 +23,7 @@ from distkeras.cluster import job
 from distkeras.cluster.partitions import copy_to_all
 from distkeras.cluster.slots import NotEnoughSlots
 
-HERE = Path(__file__).parent
-DATA = HERE.parents[1] / "examples" / "data"
+DATA = Path(__file__).parents[2] / "examples" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +60,9 @@ def small_model():
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
 
 
-def test_one_worker_equals_plain_keras_on_jax(spark):
+def test_one_worker_equals_plain_keras(spark):
+    """`make parity` does the same on the other backends."""
     one_worker.check(spark)
-
-
-@pytest.mark.parametrize("backend", ["tensorflow", "torch"])
-def test_one_worker_equals_plain_keras(backend):
-    environment = os.environ | {"KERAS_BACKEND": backend}
-    done = subprocess.run(
-        [sys.executable, HERE / "one_worker.py"], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert f"equal on {backend}" in done.stdout
 
 
 def test_two_workers_learn_mnist_and_the_history_tells_how(mnist):
