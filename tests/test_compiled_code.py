@@ -148,11 +148,45 @@ def test_another_python_may_lack_this_package_and_runs_spark_s_own_daemon(monkey
     assert "spark.python.daemon.module" not in session._for_workers("jax")
 
 
+IMPORTS = """
+import sys, threading
+
+class Noting:
+    found = {}
+
+    def find_spec(self, name, path=None, target=None):
+        if any(thread.name == "distkeras-import" for thread in threading.enumerate()):
+            self.found.setdefault(threading.current_thread().name, set()).add(name.partition(".")[0])
+
+sys.meta_path.insert(0, Noting())
+from distkeras.cluster.session import local_session
+
+local_session(1, backend="jax").stop()
+print(*Noting.found["distkeras-import"])
+print(*Noting.found.get("MainThread", ()))
+"""
+
+
+def test_no_package_is_imported_by_two_threads_at_once():
+    environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "KERAS_BACKEND": "jax"}
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORTS], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    aside, main = (set(line.split()) for line in run.stdout.split("\n")[:2])
+    assert {"keras", "jax"} <= aside
+    assert not aside & main - {"encodings"}
+
+
 @pytest.mark.parametrize(("before", "imported"), [(None, ["keras"]), ("jax", ["keras"]), ("torch", [])])
 def test_keras_is_imported_while_the_jvm_starts_unless_another_backend_is_set(monkeypatch, before, imported):
-    found = []
+    found, really = [], session.importlib.import_module
+
+    def import_module(name, package=None):
+        return found.append(name) if name == "keras" else really(name, package)
+
     monkeypatch.delitem(sys.modules, "keras", raising=False)
-    monkeypatch.setattr(session.importlib, "import_module", found.append)
+    monkeypatch.setattr(session.importlib, "import_module", import_module)
     monkeypatch.setenv("KERAS_BACKEND", "jax" if before is None else before)
     if before is None:
         monkeypatch.delenv("KERAS_BACKEND")

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
@@ -21,6 +21,10 @@ from distkeras.jvm import java_options
 
 GATEWAY_SECONDS = 0.02
 """Seconds between two looks whether the JVM has started."""
+
+IMPORTED_BY_SPARK = ("numpy", "pandas", "pyarrow", "pyspark.testing.utils")
+"""What a new session imports while it starts, and Keras in part too. Where two threads import NumPy at once,
+it may be loaded twice, and then fails."""
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +112,9 @@ def _importing_keras(backend: str | None) -> Iterator[None]:
         return
     from pyspark import SparkContext  # which the client of Spark Connect alone lacks
 
+    for name in IMPORTED_BY_SPARK:
+        with suppress(ImportError):
+            importlib.import_module(name)
     started = threading.Event()
 
     def import_keras() -> None:
