@@ -63,10 +63,13 @@ def distkeras(options: argparse.Namespace) -> Callable[[int], Trained]:
     frame = spark.read.parquet(str(DATA / "train.parquet"))
     frame = (frame if options.rows is None else frame.limit(options.rows)).repartition(2).cache()
     frame.count()
+    given = keras_model()  # Once, as in `fit` and `bound`.
+    first = given.get_weights()
 
     def train(epochs: int) -> Trained:
+        given.set_weights(first)
         trainer = DOWNPOUR(
-            keras_model(),
+            given,
             features_col="image",
             num_epoch=epochs,
             batch_size=BATCH,
