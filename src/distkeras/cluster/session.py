@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from pyspark.sql import SparkSession
@@ -25,6 +25,12 @@ GATEWAY_SECONDS = 0.02
 IMPORTED_BY_SPARK = ("numpy", "pandas", "pyarrow", "pyspark.testing.utils")
 """What a new session imports while it starts, and Keras in part too. Where two threads import NumPy at once,
 it may be loaded twice, and then fails."""
+IMPORTED_BY_JOBS = (
+    "pyspark.sql.classic.dataframe",
+    "pyspark.sql.classic.column",
+    "pyspark.sql.pandas.map_ops",
+)
+"""What the first job of the thread that prepares the workers imports, and the caller's first DataFrame."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +83,10 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         with _importing_keras(backend):
             session = builder.getOrCreate()
     if backend is not None:
-        threading.Thread(target=_import_ahead, args=(session, backend), daemon=True).start()
+        _import_all(IMPORTED_BY_JOBS)
+        threading.Thread(
+            target=_import_ahead, args=(session, backend), name="distkeras-ahead", daemon=True
+        ).start()
     return session
 
 
@@ -112,9 +121,7 @@ def _importing_keras(backend: str | None) -> Iterator[None]:
         return
     from pyspark import SparkContext  # which the client of Spark Connect alone lacks
 
-    for name in IMPORTED_BY_SPARK:
-        with suppress(ImportError):
-            importlib.import_module(name)
+    _import_all(IMPORTED_BY_SPARK)
     started = threading.Event()
 
     def import_keras() -> None:
@@ -135,6 +142,13 @@ def _importing_keras(backend: str | None) -> Iterator[None]:
     finally:
         started.set()
         thread.join()
+
+
+def _import_all(names: Iterable[str]) -> None:
+    """Import those of these modules that there are."""
+    for name in names:
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _import_ahead(session: SparkSession, backend: str) -> None:
