@@ -67,14 +67,14 @@ def test_a_local_session_makes_its_python_workers_ready_ahead(spark, monkeypatch
 
     def note(_, *arguments, sharing):
         asked.append((*arguments, sharing))
-        if len(asked) == 2:
-            done.set()
+        done.set()
 
     monkeypatch.setattr(session, "check_executors", note)
+    monkeypatch.setattr(session, "ask_ready", lambda _, *given: asked.append(("before", *given[:2])))
     assert local_session(backend="jax") is spark
     assert done.wait(20)
-    # One task first, which imports Keras. Two workers, if there is a GPU, share it.
-    assert asked == [("jax", 1, count, Sharing(machine=2)) for count in (1, 2)]
+    # Two workers, if there is a GPU, share it. Before them one task had the daemon started, and took none.
+    assert asked == [("before", "jax", 1), ("jax", 1, 2, Sharing(machine=2))]
 
 
 def test_executors_that_are_ready_are_asked_once(spark, monkeypatch):

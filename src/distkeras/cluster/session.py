@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
-from distkeras.cluster.probe import check_executors
+from distkeras.cluster.probe import ANSWER_SECONDS, ask_ready, check_executors
 from distkeras.cluster.resources import sharing_of
 from distkeras.cluster.slots import count_slots
 from distkeras.compiled_code import folder_for_compiled_code, keep_compiled_here
@@ -156,9 +156,10 @@ def _import_ahead(session: SparkSession, backend: str) -> None:
     try:
         slots = count_slots(session) or 1
         sharing = sharing_of(session, None, slots)
-        # First one task, which imports Keras: the other slots are free for the caller's jobs meanwhile.
-        for num_tasks in (1, slots):
-            check_executors(session, backend, threads, num_tasks, sharing=sharing)
+        # First one task, for which the daemon imports Keras: the other slots are free for the caller's jobs
+        # meanwhile. It takes no GPU: the tasks that do must run at the same time, to take different ones.
+        ask_ready(session, backend, 1, ANSWER_SECONDS)
+        check_executors(session, backend, threads, slots, sharing=sharing)
     except Exception as error:
         # Training checks again, and raises: an error in this thread would not be seen.
         logger.info("The Python workers could not be started in advance: %s", error)
