@@ -215,6 +215,15 @@ def test_unequal_speeds_and_an_unfair_rule_are_told_once(rule, quorum, seconds, 
         assert rule.name in said
 
 
+def test_a_window_that_took_long_once_makes_no_slow_worker():
+    speeds = Speeds(algorithms.DynSGD(), None)
+    for window in windows_of((0.1, 0.1), 12):
+        stood_still = window.worker == 1 and window.iteration == 5
+        timing = Timing(computing=60.0, waiting=0.0) if stood_still else window.timing
+        speeds.take(replace(window, timing=timing))
+    assert speeds.warning() is None
+
+
 def test_windows_without_times_tell_no_speeds():
     speeds = Speeds(algorithms.DynSGD(), None)
     for window in windows_of((0.1, 0.3), 40):

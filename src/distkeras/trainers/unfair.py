@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import statistics
+from collections import defaultdict, deque
 
 from distkeras.algorithms import Algorithm, is_fair
 from distkeras.events import Window
@@ -11,6 +12,9 @@ UNEQUAL = 2.0
 """How much faster than the slowest worker the fastest one must be: below, it may be chance."""
 ENOUGH = 10
 """Windows of each worker from which its speed is known."""
+RECENT = 100
+"""Windows of each worker of which its speed is the median: one in which it compiled, or stood still, does not
+count."""
 
 
 class UnfairWarning(UserWarning):
@@ -30,25 +34,23 @@ class Speeds:
 
     def __init__(self, algorithm: Algorithm, quorum: int | None, fair: bool = False) -> None:
         self._algorithm, self._fair = algorithm, fair or is_fair(algorithm, quorum)
-        self._steps: dict[int, int] = defaultdict(int)
-        self._seconds: dict[int, float] = defaultdict(float)
-        self._windows: dict[int, int] = defaultdict(int)
+        self._recent: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
         self._told = False
 
     def take(self, window: Window) -> None:
         """Count a window. The first one of a worker compiles the step, and does not count."""
         if self._fair or window.timing is None or not window.iteration:
             return
-        self._steps[window.worker] += window.steps
-        self._seconds[window.worker] += window.timing.computing + window.timing.waiting
-        self._windows[window.worker] += 1
+        seconds = window.timing.computing + window.timing.waiting
+        if seconds:
+            self._recent[window.worker].append(window.steps / seconds)
 
     def warning(self) -> str | None:
         """Return what is to be said of the speeds so far, once; `None` for nothing."""
         speeds = {
-            worker: self._steps[worker] / seconds
-            for worker, seconds in self._seconds.items()
-            if seconds and self._windows[worker] >= ENOUGH
+            worker: statistics.median(recent)
+            for worker, recent in self._recent.items()
+            if len(recent) >= ENOUGH
         }
         if self._told or len(speeds) < 2:
             return None
