@@ -2,7 +2,7 @@
 # make parity: one worker against Keras's `fit`.  make rounding: the numeric tests as other processors round.
 # make notebooks: execute docs/notebooks, and render them for the site.
 # make bench-quick: which of the documented claims of speed hold?
-# make clusters: standalone masters, Spark Connect, firewalls, killed drivers; make clusters-quick: the same without what is slow.
+# make clusters: standalone masters, Spark Connect, firewalls, killed drivers; make clusters-quick: without what is slow.
 # make site: the site, into site/; make site-serve: the same, and a server for it at port 8000 of this machine.
 # Each makes .venv first if it is missing.
 
@@ -85,8 +85,7 @@ floors: java
 	$(FLOORS)/bin/pip install --quiet --constraint build/floors.txt --editable '.[jax,tls,dashboard]' \
 		hypothesis httpx psutil pytest pytest-xdist pyyaml regex scipy
 	$(FLOORS)/bin/distkeras train --help > build/floors-help.txt
-	KERAS_BACKEND=jax $(FLOORS)/bin/python -m pytest -q tests/center tests/algorithms tests/spark/test_training.py \
-		-k 'not tensorflow and not torch'
+	KERAS_BACKEND=jax $(FLOORS)/bin/python -m pytest -q tests/center tests/algorithms tests/spark/test_training.py
 
 stubs: $(VENV)/installed-dev
 	$(BIN)/python scripts/stubs.py

@@ -43,7 +43,7 @@ def train_by_fit(options: argparse.Namespace) -> None:
     import contenders
 
     x, y = contenders.mnist("train", options.rows)
-    contenders.keras_model(None if options.unseeded else 7).fit(
+    contenders.keras_model(options.seed).fit(
         x, y, batch_size=contenders.BATCH, epochs=options.epochs, verbose=0
     )
 
@@ -60,7 +60,7 @@ def train_on_spark(options: argparse.Namespace) -> None:
     frame = spark.read.parquet(str(contenders.DATA / "train.parquet"))
     frame = (frame if options.rows is None else frame.limit(options.rows)).repartition(2).cache()
     trainer = DOWNPOUR(
-        contenders.keras_model(None if options.unseeded else 7),
+        contenders.keras_model(options.seed),
         features_col="image",
         num_epoch=options.epochs,
         batch_size=contenders.BATCH,
@@ -120,7 +120,7 @@ def measure(side: str, options: argparse.Namespace, caches: Path) -> dict[str, f
     command = [sys.executable, __file__, "--side", side, "--epochs", str(options.epochs)]
     command += ["--backend", options.backend]
     command += [] if options.rows is None else ["--rows", str(options.rows)]
-    command += ["--unseeded"] if options.unseeded else []
+    command += ["--unseeded"] if options.seed is None else []
     environment = os.environ | {
         "KERAS_BACKEND": options.backend,
         "PYSPARK_PYTHON": sys.executable,
@@ -175,7 +175,9 @@ def main() -> None:
     parser.add_argument("--backend", default="jax", choices=("jax", "tensorflow", "torch"))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rows", type=int, help="default: all 60,000")
-    parser.add_argument("--unseeded", action="store_true", help="no script sets Keras's seeds")
+    parser.add_argument(
+        "--unseeded", action="store_const", dest="seed", const=None, default=7, help="do not seed Keras"
+    )
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/cold.json")
@@ -204,7 +206,7 @@ def main() -> None:
             turns.append({side: measure(side, options, place) for side, place in places.items()})
             print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
             settings = {"backend": options.backend, "epochs": options.epochs, "rows": options.rows}
-            settings["seeded"] = not options.unseeded
+            settings["seeded"] = options.seed is not None
             record.write({**settings, "medians": summary(turns), "turns": turns}, options.out)
     print(json.dumps(summary(turns), indent=1))
 

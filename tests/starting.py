@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from distkeras.compiled_code import KEEP_ALL
+
 # Tiny models: for XLA, compiling takes longer than running.
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 CLASS_ARCHIVE = Path(__file__).parents[1] / ".pytest_cache" / "spark.jsa"
@@ -39,11 +41,8 @@ def start_fast() -> None:
 def _keep_compiled_code() -> None:
     """Let all processes of this run share the code that JAX compiles: the same small models come again."""
     folder, process = tempfile.mkdtemp(prefix="distkeras-tests-"), os.getpid()
-    os.environ |= {
-        "JAX_COMPILATION_CACHE_DIR": folder,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ |= {name.upper(): str(value) for name, value in KEEP_ALL.items()}
 
     def remove() -> None:
         if os.getpid() == process:  # Not in a process that was forked from this one.
@@ -55,7 +54,7 @@ def _keep_compiled_code() -> None:
 def without_tensorflow(folder: Path) -> dict[str, str]:
     """Return the variable of the environment of a process that finds no TensorFlow, since `folder` hides it.
 
-    Keras imports it wherever it is installed, to look at types: seconds in every process.
+    `keras.utils.set_random_seed`, which most scripts of the tests call, imports it: seconds in every process.
     """
     (folder / "tensorflow.py").write_text("raise ImportError('not in this test')")
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}

@@ -109,6 +109,15 @@ def test_a_new_session_forks_its_workers_and_names_the_folder_to_them(monkeypatc
     assert "spark.executorEnv.JAX_COMPILATION_CACHE_DIR" not in session._for_workers("torch")
 
 
+def said_by(script, **environment):
+    """Run `script` on JAX in a process of its own; return its output."""
+    environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "KERAS_BACKEND": "jax"} | environment
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 KEPT_IN_THE_DRIVER = """
 import os
 from distkeras.cluster.session import local_session
@@ -125,20 +134,13 @@ print(jax.config.jax_compilation_cache_dir, os.environ.get("JAX_COMPILATION_CACH
 
 @pytest.mark.parametrize("given", [None, "own"])
 def test_the_driver_s_jax_keeps_its_code_there_too_unless_the_user_says_where(given, cache, tmp_path):
-    environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "KERAS_BACKEND": "jax"}
+    environment = {}
     folder = cache / "distkeras" / "compiled" / features_of_processor()
     if given is not None:
         folder = tmp_path / given
         environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-    run = subprocess.run(
-        [sys.executable, "-c", KEPT_IN_THE_DRIVER],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [str(folder), str(environment.get("JAX_COMPILATION_CACHE_DIR"))]
+    said = said_by(KEPT_IN_THE_DRIVER, **environment)
+    assert said.split() == [str(folder), str(environment.get("JAX_COMPILATION_CACHE_DIR"))]
     if given is None:
         assert list(folder.glob("jit_*"))
 
@@ -175,12 +177,7 @@ spark.stop()
 
 
 def test_no_package_is_imported_by_two_threads_at_once():
-    environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "KERAS_BACKEND": "jax"}
-    run = subprocess.run(
-        [sys.executable, "-c", IMPORTS], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 0, run.stderr
-    aside, main, ahead = (set(line.split()) for line in run.stdout.split("\n")[:3])
+    aside, main, ahead = (set(line.split()) for line in said_by(IMPORTS).split("\n")[:3])
     assert {"keras", "jax"} <= aside
     assert not aside & main - {"encodings"}
     assert not ahead  # The caller imports whatever it likes meanwhile.

@@ -19,6 +19,7 @@ import stat
 from pathlib import Path
 
 __all__ = [
+    "KEEP_ALL",
     "check_private",
     "features_of_processor",
     "folder_for_compiled_code",
@@ -29,6 +30,10 @@ __all__ = [
 
 LIMIT = 256 * 2**20
 """Bytes of compiled code that are kept for one kind of processor."""
+
+KEEP_ALL = {"jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1}
+"""Options by which JAX keeps every function; in capitals, variables of the environment. A small model takes
+as long to compile as to train for an epoch, and a second of compiling to draw its first weights."""
 
 OLDEST_JAX = (0, 6, 2)
 """On CPUs, code that JAX 0.5.0 or 0.6.0 loads from the folder trains wrong, without an error."""
@@ -67,7 +72,7 @@ def folder_for_compiled_code() -> Path | None:
     return folder
 
 
-def keep_compiled_here(folder: Path) -> None:
+def keep_compiled_here(folder: str) -> None:
     """Let JAX in this process keep compiled code in `folder`, unless the user has chosen another one.
 
     It has no effect if JAX has compiled something before. The environment, which other processes inherit,
@@ -77,10 +82,10 @@ def keep_compiled_here(folder: Path) -> None:
 
     if jax.config.jax_compilation_cache_dir is not None:
         return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    # Keras draws the first weights of a small model in milliseconds, but takes a second to compile that.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    for name, value in KEEP_ALL.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
 
 
 def jax_keeps_code_right() -> bool:

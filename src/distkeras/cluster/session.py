@@ -22,6 +22,8 @@ from distkeras.jvm import java_options
 GATEWAY_SECONDS = 0.02
 """Seconds between two looks whether the JVM has started."""
 
+COMPILED = "spark.executorEnv.JAX_COMPILATION_CACHE_DIR"
+"""Names the folder of compiled code to the Python workers."""
 IMPORTED_BY_SPARK = ("numpy", "pandas", "pyarrow", "pyspark.testing.utils")
 """What a new session imports while it starts, and Keras in part too. Where two threads import NumPy at once,
 it may be loaded twice, and then fails."""
@@ -78,9 +80,10 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
     session = present_session()
     if session is None:
         given = {name.replace("_", "."): value for name, value in settings.items()}
-        for name, value in (_for_workers(backend) | given).items():
+        own = _for_workers(backend)
+        for name, value in (own | given).items():
             builder = builder.config(name, value)
-        with _importing_keras(backend):
+        with _importing_keras(backend, own.get(COMPILED)):
             session = builder.getOrCreate()
     if backend is not None:
         _import_all(IMPORTED_BY_JOBS)
@@ -100,7 +103,7 @@ def _for_workers(backend: str | None) -> dict[str, str]:
     if (backend or _loaded_backend()) == "jax":
         folder = folder_for_compiled_code()
         if folder is not None:
-            settings["spark.executorEnv.JAX_COMPILATION_CACHE_DIR"] = str(folder)
+            settings[COMPILED] = str(folder)
     return settings
 
 
@@ -111,8 +114,13 @@ def _loaded_backend() -> str | None:
 
 
 @contextmanager
-def _importing_keras(backend: str | None) -> Iterator[None]:
-    """Import Keras in a thread during the block, which starts the JVM; wait for both at its end."""
+def _importing_keras(backend: str | None, compiled: str | None = None) -> Iterator[None]:
+    """Import Keras in a thread during the block, which starts the JVM; wait for both at its end.
+
+    Args:
+        backend: as in `local_session`.
+        compiled: the folder for what JAX compiles in this process.
+    """
     if backend is None or "keras" in sys.modules:
         yield
         return
@@ -129,8 +137,8 @@ def _importing_keras(backend: str | None) -> Iterator[None]:
         while SparkContext._gateway is None and not started.wait(GATEWAY_SECONDS):
             pass
         try:
-            if backend == "jax" and (folder := folder_for_compiled_code()) is not None:
-                keep_compiled_here(folder)
+            if compiled is not None:
+                keep_compiled_here(compiled)
             importlib.import_module("keras")
         except Exception as error:  # The caller's own import raises it again.
             logger.info("Keras could not be imported in advance: %s", error)

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import MutableMapping, Sequence
 
-from distkeras.compiled_code import jax_keeps_code_right
+from distkeras.compiled_code import KEEP_ALL, jax_keeps_code_right
 from distkeras.worker.gpus import ALONE, Sharing, take_gpu
 from distkeras.worker.memory import keep_freed_memory, limit_heaps
 
@@ -141,6 +141,5 @@ def _keep_compiled(environment: MutableMapping[str, str]) -> None:
         folder = os.path.join(local, "distkeras-compiled")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         environment["JAX_COMPILATION_CACHE_DIR"] = folder
-    # Cache every function: a small model takes as long to compile as to train for an epoch.
-    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    environment.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    for name, value in KEEP_ALL.items():
+        environment.setdefault(name.upper(), str(value))
