@@ -17,6 +17,7 @@ def serving(serve: Callable[[int, Pipe], None], size: int) -> Iterator[int]:
     ours, theirs = _SPAWN.Pipe()
     server = _SPAWN.Process(target=serve, args=(size, theirs), daemon=True)
     server.start()
+    theirs.close()
     try:
         yield ours.recv()
     finally:
@@ -28,22 +29,29 @@ def serving(serve: Callable[[int, Pipe], None], size: int) -> Iterator[int]:
 def clients(act: Callable[..., None], each: Sequence[tuple[Any, ...]]) -> Iterator[Clients]:
     """Run `act(*arguments, pipe)` in one process for each tuple of arguments; yield them when all are ready.
 
-    `act` sends `None` when it is ready. Then it answers what it receives, until that is `None`.
+    `act` sends `None` when it is ready. Then it answers what it receives, until that is `None`. Where one of them
+    fails, the next answer is an `EOFError`.
     """
     pipes, processes = [], []
     for arguments in each:
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(target=act, args=(*arguments, theirs), daemon=True)
         process.start()
+        # Else nobody would notice the end of the process.
+        theirs.close()
         pipes.append(ours)
         processes.append(process)
-    for pipe in pipes:
-        pipe.recv()
-    yield Clients(pipes)
-    for pipe in pipes:
-        pipe.send(None)
-    for process in processes:
-        process.join()
+    try:
+        for pipe in pipes:
+            pipe.recv()
+        yield Clients(pipes)
+        for pipe in pipes:
+            pipe.send(None)
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.kill()
 
 
 class Clients:

@@ -11,7 +11,7 @@ import pytest
 from distkeras.cluster import reach, slots
 from distkeras.cluster.reach import ServerUnreachable, check_reachable
 from distkeras.cluster.slots import NotEnoughSlots, at_once, check_slots, count_slots
-from distkeras.cluster.stage import LOST_BARRIER, Stage
+from distkeras.cluster.stage import LOST_BARRIER, Stage, short_tasks
 from distkeras.cluster.task_status import task_statuses
 
 
@@ -27,6 +27,48 @@ def dying_once(frame, marker, *, barrier):
             os.kill(os.getpid(), 9)
 
     return frame.mapInArrow(through, frame.schema, barrier=barrier)
+
+
+DYING_DAEMON = """
+import os
+from pyspark import daemon
+
+fork = os.fork
+
+def fork_once_to_death():
+    process = fork()
+    if process == 0 and os.path.exists(os.environ["ONCE"]):
+        os.rmdir(os.environ["ONCE"])
+        os.kill(os.getpid(), 9)
+    return process
+
+os.fork = fork_once_to_death
+daemon.manager()
+"""
+
+
+@pytest.fixture
+def dying_daemon(spark, tmp_path):
+    """Give Spark a daemon whose first worker is killed before it says its process id."""
+    (tmp_path / "once").mkdir()
+    (tmp_path / "dying_daemon.py").write_text(DYING_DAEMON)
+    context = spark.sparkContext
+    settings, module = context._jsc.sc().conf(), "spark.python.daemon.module"
+    before = dict(context.environment)
+    settings.set(module, "dying_daemon")
+    context.environment.update(PYTHONPATH=str(tmp_path), ONCE=str(tmp_path / "once"))
+    yield tmp_path / "once"
+    settings.remove(module)
+    context.environment.clear()
+    context.environment.update(before)
+
+
+def test_a_job_runs_again_when_a_worker_dies_before_spark_knows_its_process(spark, dying_daemon):
+    told = []
+    rows = Stage(short_tasks(spark, lambda task: (task,), "task long", 2), "tests", told.append).result(60)
+    assert sorted(row.task for row in rows) == [0, 1]
+    assert told == ["A worker was lost, and all workers restart."]
+    assert not dying_daemon.exists()
 
 
 @pytest.mark.parametrize("barrier", [False, True])

@@ -24,8 +24,11 @@ GROUP = "spark.jobGroup.id"
 LOCAL_RUNS = 4
 """Spark's default number of attempts per task, for the master local[N], which makes only one."""
 
-LOST = ("SourceLost", "Python worker exited unexpectedly")
-"""Parts of Spark's errors for a task that it would retry elsewhere."""
+LOST = ("SourceLost", "Python worker exited unexpectedly", "PythonWorkerFactory.createWorker")
+"""Parts of Spark's errors for a task that it would retry elsewhere.
+
+The last is part of the stack of Java, where a worker died before it had said its process id.
+"""
 
 LOST_BARRIER = "Could not recover from a failed barrier ResultStage"
 """Part of Spark's error for a job whose last stage is a barrier stage that has lost a task.
