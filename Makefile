@@ -69,9 +69,15 @@ types: $(VENV)/installed-dev
 bench-quick: $(VENV)/installed-dev java
 	$(BIN)/python benchmarks/quick.py
 
-.PHONY: stubs package release floors
+.PHONY: stubs package containers release floors
 package: $(VENV)/installed-dev java
 	VENV=$(VENV) scripts/package
+
+# Needs Docker with its compose plugin.
+containers: $(VENV)/installed-dev
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist
+	scripts/try_containers
 
 release: $(VENV)/installed-dev java
 	VENV=$(VENV) scripts/release '$(VERSION)'

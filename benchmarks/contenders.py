@@ -1,15 +1,18 @@
 """The trainings that `train.py` compares, each run in a process of its own: `contenders.py NAME OPTIONS`.
 
-Prints a line of JSON for each training: the first one of the process is cold, the others are warm.
+Reads a number of epochs from a line of its input, trains so many, prints a line of JSON, and reads the next.
+The first training of the process is cold, the others are warm.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,8 +157,9 @@ def bound_process(calls: Any, part: int, rows: int | None) -> None:
         return weights
 
     calls.send(train(1))
-    while True:
-        calls.send(train(calls.recv()))
+    with contextlib.suppress(EOFError):  # The contender has ended.
+        while True:
+            calls.send(train(calls.recv()))
 
 
 def ddp(options: argparse.Namespace) -> Callable[[int], Trained]:
@@ -243,11 +247,10 @@ CONTENDERS = {"distkeras": distkeras, "fit": fit, "bound": bound, "ddp": ddp, "e
 
 
 def main() -> None:
-    """Train, as often as was asked, and print."""
+    """Train as often as is asked, and print."""
     began = time.perf_counter()
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=CONTENDERS)
-    parser.add_argument("--epochs", type=int, nargs="+", required=True, help="of each training")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--mode", help="of elephas")
     options = parser.parse_args()
@@ -255,7 +258,7 @@ def main() -> None:
     train = CONTENDERS[options.name](options)
     images, labels = mnist("test")
     ready = time.perf_counter() - began
-    for turn, epochs in enumerate(options.epochs):
+    for turn, epochs in enumerate(map(int, sys.stdin)):
         began = time.perf_counter()
         predict, training = train(epochs)
         seconds = time.perf_counter() - began

@@ -53,7 +53,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "arrow flight": {},
 }
 SECONDS = 1.0
-ROUNDS = 5
+"""Of one measurement in a round."""
 Call = Callable[[], None]
 
 
@@ -193,7 +193,7 @@ def target_serving(target: str, size: int, num_workers: int) -> Iterator[Any]:
         yield servers.addresses
 
 
-def measure(target: str, megabytes: float, num_workers: int) -> dict[str, Any]:
+def measure(target: str, megabytes: float, num_workers: int, rounds: int) -> dict[str, Any]:
     """Return the figures of one target beside the raw echo."""
     size = int(megabytes * 2**20 / 4)
     with serving(serve_raw, size) as raw_port, target_serving(target, size, num_workers) as where:
@@ -204,7 +204,7 @@ def measure(target: str, megabytes: float, num_workers: int) -> dict[str, Any]:
                 return statistics.fmean(workers.ask((name, count)))
 
             counts = {name: max(1, round(SECONDS / seconds(name, 1))) for name in ("raw", "target")}
-            times = [{name: seconds(name, count) for name, count in counts.items()} for _ in range(ROUNDS)]
+            times = [{name: seconds(name, count) for name, count in counts.items()} for _ in range(rounds)]
     taken = statistics.median(row["target"] for row in times)
     raw = statistics.median(row["raw"] for row in times)
     return {
@@ -255,12 +255,12 @@ class Windows:
             yield Minibatch(None, None, None, 1)
 
 
-def measure_overlap(megabytes: float, count: int = 20) -> dict[str, Any]:
+def measure_overlap(megabytes: float, rounds: int, count: int = 20) -> dict[str, Any]:
     """Return how much of the exchange `overlap` hides where a core is free for it."""
     size = int(megabytes * 2**20 / 4)
     keep_freed_memory(4 * size)
     with target_serving("tcp", size, 1) as where, connect(where) as client:
-        window = 3 * measure("tcp", megabytes, 1)["ms"] / 1e3
+        window = 3 * measure("tcp", megabytes, 1, rounds)["ms"] / 1e3
         base = 0
 
         def seconds(call: Callable[[Any], Any], overlap: bool) -> float:
@@ -291,7 +291,7 @@ def measure_overlap(megabytes: float, count: int = 20) -> dict[str, Any]:
                 reply = Joined(reply.center, 0, 0, 0)
             return reply
 
-        rows = [(seconds(forget, False), seconds(anew, False), seconds(anew, True)) for _ in range(ROUNDS)]
+        rows = [(seconds(forget, False), seconds(anew, False), seconds(anew, True)) for _ in range(rounds)]
     nothing, waits, overlaps = (statistics.median(column) for column in zip(*rows, strict=True))
     return {
         "megabytes": megabytes,
@@ -316,12 +316,13 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, nargs="+", default=[0.5, 2.6, 40, 200, 400])
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5, help="of which a figure is the median")
     parser.add_argument("--overlap", action="store_true", help="measure what overlap hides, too")
     parser.add_argument("--elephas", help="Python of an environment with elephas 7.3")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     run = recording.begin(__file__)
-    results: dict[str, Any] = {"exchanges": []}
+    results: dict[str, Any] = {"rounds": options.rounds, "exchanges": []}
 
     def tell(row: dict[str, Any]) -> dict[str, Any]:
         print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
@@ -330,9 +331,12 @@ def main() -> None:
     for megabytes in options.megabytes:
         for num_workers in options.workers:
             for target in options.targets:
-                results["exchanges"].append(tell(measure(target, megabytes, num_workers)))
+                row = measure(target, megabytes, num_workers, options.rounds)
+                results["exchanges"].append(tell(row))
     if options.overlap:
-        results["overlap"] = [tell(measure_overlap(megabytes)) for megabytes in options.megabytes]
+        results["overlap"] = [
+            tell(measure_overlap(megabytes, options.rounds)) for megabytes in options.megabytes
+        ]
     if options.elephas:
         script = Path(__file__).with_name("exchange_elephas.py")
         lines = subprocess.run([options.elephas, script], check=True, capture_output=True, text=True).stdout

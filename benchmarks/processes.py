@@ -29,8 +29,8 @@ def serving(serve: Callable[[int, Pipe], None], size: int) -> Iterator[int]:
 def clients(act: Callable[..., None], each: Sequence[tuple[Any, ...]]) -> Iterator[Clients]:
     """Run `act(*arguments, pipe)` in one process for each tuple of arguments; yield them when all are ready.
 
-    `act` sends `None` when it is ready. Then it answers what it receives, until that is `None`. Where one of them
-    fails, the next answer is an `EOFError`.
+    `act` sends `None` when it is ready. Then it answers what it receives, until that is `None`. Where a
+    process has failed, its next answer is an `EOFError`.
     """
     pipes, processes = [], []
     for arguments in each:

@@ -47,26 +47,26 @@ def measured(script: str, *arguments: str) -> Record:
 
 
 def jobs() -> Ratios:
-    """Whole jobs by turns: ours, `keras.fit` and the bare steps twice, the others once."""
+    """Whole jobs: ours, `keras.fit` and the bare steps by turns, twice when warm; then the others, once."""
     others, modes = ["ddp"], []
     if (ELEPHAS / "installed").exists():
         others += ["elephas synchronous"]
         modes = ["--elephas", str(ELEPHAS / "bin" / "python"), "--modes", "synchronous"]
-    ours = ["--only", "distkeras", "fit", "bound"]
-    turns = [
-        measured("train.py", *ours, *others, *modes, "--rounds", "1", "--warm", "1"),
-        measured("train.py", *ours, "--rounds", "1", "--warm", "1"),
-    ]
+    ours = ["distkeras", "fit", "bound"]
+    trained: dict[str, list[Record]] = {}
+    for sides, warm in ((ours, 2), (others, 1)):
+        turn = measured("train.py", "--only", *sides, *modes, "--rounds", "1", "--warm", str(warm))
+        trained |= turn["trainings"]
+    if missing := [side for side, runs in trained.items() if not runs]:
+        raise RuntimeError(f"Expected train.py to train each side. Received: nothing of {missing}.")
     found: Ratios = {}
-    for turn in turns:
-        if missing := [side for side, runs in turn["trainings"].items() if not runs]:
-            raise RuntimeError(f"Expected train.py to train each side. Received: nothing of {missing}.")
-        for kind in ("warm", "cold"):
-            seconds = {side: of_kind(runs, kind) for side, runs in turn["trainings"].items()}
-            for side, values in seconds.items():
-                if side != "distkeras":
-                    ratios = [value / own for value, own in zip(values, seconds["distkeras"], strict=True)]
-                    found.setdefault(f"jobs: {side} / distkeras, {kind}", []).extend(ratios)
+    for kind in ("warm", "cold"):
+        seconds = {side: of_kind(runs, kind) for side, runs in trained.items()}
+        for side in trained.keys() - {"distkeras"}:
+            # The others have no turn beside ours.
+            own = seconds["distkeras"] if side in ours else [statistics.median(seconds["distkeras"])]
+            ratios = [value / each for value, each in zip(seconds[side], own, strict=True)]
+            found[f"jobs: {side} / distkeras, {kind}"] = ratios
     return found
 
 
@@ -82,9 +82,9 @@ def exchange() -> Ratios:
     found: Ratios = {}
     sizes, targets = ("0.5", "2.6", "40"), ("tcp", "tls", "checksum")
     for _ in range(2):
-        rows = measured("exchange.py", "--megabytes", *sizes, "--targets", *targets, "--workers", "1")[
-            "exchanges"
-        ]
+        rows = measured(
+            "exchange.py", "--megabytes", *sizes, "--targets", *targets, "--workers", "1", "--rounds", "3"
+        )["exchanges"]
         took = {(row["target"], row["megabytes"]): row["ms"] for row in rows}
         for target, size in itertools.product(targets[1:], sizes):
             ratio = took[target, float(size)] / took["tcp", float(size)]

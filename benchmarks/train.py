@@ -5,19 +5,21 @@ python benchmarks/train.py [--quick] [--goals] [--backend jax] [--elephas PYTHON
 Two workers of one core each against `keras.Model.fit` on the same two cores, two processes that train from
 memory without Spark or an exchange (`bound`: what the step allows), TorchDistributor (DDP over gloo), and
 elephas in three of its modes, if PYTHON is the interpreter of an environment that has it:
-`scripts/elephas-environment` makes one. Each runs in processes of its own, by turns; the first training of a
-process is cold, those after it are warm. Medians over the processes. With --goals each also trains for 1 to 4
-epochs, which tells how soon it gets to 97 %.
+`scripts/elephas-environment` makes one. Each has a process of its own in each round. The first training of a
+process is cold; the warm ones after it are by turns, while the other processes wait. Medians over all of
+them. With --goals each also trains for 1 to 4 epochs, which tells how soon it gets to 97 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +33,54 @@ GOAL = 0.97
 PATIENCE = 900.0
 
 
-def trainings(python: str, name: str, backend: str, options: list[str]) -> list[dict[str, Any]]:
-    """Run a contender in a process of its own; return what it says of each training."""
-    command = [python, str(HERE / "contenders.py"), name, *options]
-    environment = os.environ | {"KERAS_BACKEND": backend, "PYSPARK_PYTHON": python}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    found = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    print(" ".join([name, *options]), *found, sep="\n  ", file=sys.stderr, flush=True)
-    if run.returncode:
-        print(run.stderr[-2000:], file=sys.stderr)
-    return found
+class Contender:
+    """A process of `contenders.py`, which trains when it is told.
+
+    Args:
+        python: its interpreter.
+        name: of the contender.
+        backend: of Keras.
+        options: its further arguments.
+    """
+
+    def __init__(self, python: str, name: str, backend: str, options: list[str]) -> None:
+        self._name = " ".join([name, *options])
+        environment = os.environ | {"KERAS_BACKEND": backend, "PYSPARK_PYTHON": python}
+        self._process = subprocess.Popen(
+            [python, str(HERE / "contenders.py"), name, *options],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def train(self, epochs: int) -> dict[str, Any] | None:
+        """Train so many epochs; return what the process says of it, and `None` where it has failed."""
+        calls, answers = self._process.stdin, self._process.stdout
+        assert calls is not None
+        assert answers is not None
+        ends_all = threading.Timer(PATIENCE, self._process.kill)
+        ends_all.start()
+        try:
+            calls.write(f"{epochs}\n")
+            calls.flush()
+            line = next((line for line in answers if line.startswith("{")), None)
+        except BrokenPipeError:
+            return None
+        finally:
+            ends_all.cancel()
+        print(self._name, line, sep="\n  ", file=sys.stderr, flush=True)
+        return None if line is None else json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(30)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
 
 
 def summary(records: list[dict[str, Any]], epochs: int) -> dict[str, Any]:
@@ -98,10 +138,22 @@ def main() -> None:
     run = recording.begin(__file__)
     trained: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for turn in range(1 if options.quick else options.rounds):
-        # How many epochs the goal takes is asked once.
-        asked = [str(count) for count in (*[epochs] * (1 + options.warm), *([] if turn else goals))]
-        for name, (python, script, backend, arguments) in contenders.items():
-            trained[name] += trainings(python, script, backend, [*arguments, "--epochs", *asked])
+        with contextlib.ExitStack() as stack:
+            running: dict[str, Contender] = {}
+
+            def train(name: str, count: int, running: dict[str, Contender] = running) -> None:
+                if (found := running[name].train(count)) is not None:
+                    trained[name].append(found)
+
+            for name, contender in contenders.items():
+                running[name] = Contender(*contender)
+                stack.callback(running[name].close)
+                # How many epochs the goal takes is asked once.
+                for count in (epochs, *([] if turn else goals)):
+                    train(name, count)
+            for _ in range(options.warm):
+                for name in contenders:
+                    train(name, epochs)
     medians = {name: summary(found, epochs) for name, found in trained.items() if found}
     settings = {"backend": options.backend, "epochs": epochs, "goal": GOAL}
     run.write({**settings, "medians": medians, "trainings": trained}, options.out)
