@@ -6,8 +6,8 @@ Two workers of one core each against `keras.Model.fit` on the same two cores, tw
 memory without Spark or an exchange (`bound`: what the step allows), TorchDistributor (DDP over gloo), and
 elephas in three of its modes, if PYTHON is the interpreter of an environment that has it:
 `scripts/elephas-environment` makes one. Each has a process of its own in each round. The first training of a
-process is cold; the warm ones after it are by turns, while the other processes wait. Medians over all of
-them. With --goals each also trains for 1 to 4 epochs, which tells how soon it gets to 97 %.
+process is cold, the others are warm, and ours, those of `fit` and the bare steps are by turns. Medians over
+all of them. With --goals each also trains for 1 to 4 epochs, which tells how soon it gets to 97 %.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ HERE = Path(__file__).parent
 MODES = ("synchronous", "asynchronous-http", "asynchronous-socket", "hogwild-http", "hogwild-socket")
 USUAL_MODES = ("synchronous", "asynchronous-http", "hogwild-http")
 """The others take twice as long."""
+BY_TURNS = ("distkeras", "fit", "bound")
+"""Contenders of which the warm trainings alternate."""
 GOAL = 0.97
 PATIENCE = 900.0
 
@@ -54,8 +56,8 @@ class Contender:
             stdout=subprocess.PIPE,
         )
 
-    def train(self, epochs: int) -> dict[str, Any] | None:
-        """Train so many epochs; return what the process says of it, and `None` where it has failed."""
+    def train(self, epochs: int) -> list[dict[str, Any]]:
+        """Train so many epochs; return what the process says of it: nothing where it has failed."""
         calls, answers = self._process.stdin, self._process.stdout
         assert calls is not None
         assert answers is not None
@@ -66,11 +68,11 @@ class Contender:
             calls.flush()
             line = next((line for line in answers if line.startswith("{")), None)
         except BrokenPipeError:
-            return None
+            return []
         finally:
             ends_all.cancel()
         print(self._name, line, sep="\n  ", file=sys.stderr, flush=True)
-        return None if line is None else json.loads(line)
+        return [] if line is None else [json.loads(line)]
 
     def close(self) -> None:
         """End the process."""
@@ -137,23 +139,21 @@ def main() -> None:
         contenders = {name: contender for name, contender in contenders.items() if name in options.only}
     run = recording.begin(__file__)
     trained: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    # Spark ends Python workers that were idle for a minute, and the others train for that long.
+    together = [[name for name in BY_TURNS if name in contenders]]
+    together += [[name] for name in contenders if name not in BY_TURNS]
     for turn in range(1 if options.quick else options.rounds):
-        with contextlib.ExitStack() as stack:
-            running: dict[str, Contender] = {}
-
-            def train(name: str, count: int, running: dict[str, Contender] = running) -> None:
-                if (found := running[name].train(count)) is not None:
-                    trained[name].append(found)
-
-            for name, contender in contenders.items():
-                running[name] = Contender(*contender)
-                stack.callback(running[name].close)
-                # How many epochs the goal takes is asked once.
-                for count in (epochs, *([] if turn else goals)):
-                    train(name, count)
-            for _ in range(options.warm):
-                for name in contenders:
-                    train(name, epochs)
+        for names in together:
+            with contextlib.ExitStack() as stack:
+                running = {}
+                for name in names:
+                    running[name] = Contender(*contenders[name])
+                    stack.callback(running[name].close)
+                    # How many epochs the goal takes is asked once.
+                    for count in (epochs, *([] if turn else goals)):
+                        trained[name] += running[name].train(count)
+                for name in names * options.warm:
+                    trained[name] += running[name].train(epochs)
     medians = {name: summary(found, epochs) for name, found in trained.items() if found}
     settings = {"backend": options.backend, "epochs": epochs, "goal": GOAL}
     run.write({**settings, "medians": medians, "trainings": trained}, options.out)
