@@ -4,8 +4,10 @@ Each target is measured beside a raw TCP echo that adds the same bytes to a NumP
 the same run, the two in turn; figures are medians over the rounds. Workers and servers are processes of their
 own on this machine. `--elephas` names the Python of an environment with elephas 7.3.
 
-python benchmarks/exchange.py [--megabytes 0.5 2.6 40 200 400] [--targets ...] [--workers 1 2] [--overlap]
-                              [--elephas PYTHON] [--out FILE]
+python benchmarks/exchange.py [--megabytes 0.5 2.6 40 200] [--targets ...] [--workers 1 2] [--overlap]
+                              [--elephas PYTHON] [--rate 10gbit] [--out FILE]
+
+With `--rate`, which takes root, loopback moves so much, both directions together, until the benchmark ends.
 """
 
 from __future__ import annotations
@@ -310,18 +312,38 @@ def _fill(sock: socket.socket, buffer: Vector) -> None:
         view = view[count:]
 
 
+@contextlib.contextmanager
+def loopback_held_to(rate: str) -> Iterator[None]:
+    """Let loopback move at most `rate` until the block ends, such as "10gbit"."""
+    held = ["root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms"]
+    subprocess.run(["tc", "qdisc", "add", "dev", "lo", *held], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
+
+
 def main() -> None:
-    """Measure every target at every size."""
+    """Measure, and write the record."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--megabytes", type=float, nargs="+", default=[0.5, 2.6, 40, 200, 400])
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[0.5, 2.6, 40, 200])
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5, help="of which a figure is the median")
     parser.add_argument("--overlap", action="store_true", help="measure what overlap hides, too")
     parser.add_argument("--elephas", help="Python of an environment with elephas 7.3")
+    parser.add_argument("--rate", help="hold loopback to so much, as tc(8) takes it, such as 1gbit")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     run = recording.begin(__file__)
+    with contextlib.nullcontext() if options.rate is None else loopback_held_to(options.rate):
+        results = measured(options)
+    if options.out:
+        run.write(results, options.out)
+
+
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of every target at every size."""
     results: dict[str, Any] = {"rounds": options.rounds, "exchanges": []}
 
     def tell(row: dict[str, Any]) -> dict[str, Any]:
@@ -341,8 +363,7 @@ def main() -> None:
         script = Path(__file__).with_name("exchange_elephas.py")
         lines = subprocess.run([options.elephas, script], check=True, capture_output=True, text=True).stdout
         results["elephas"] = [tell(json.loads(line)) for line in lines.splitlines() if line.startswith("{")]
-    if options.out:
-        run.write(results, options.out)
+    return results
 
 
 if __name__ == "__main__":
