@@ -5,20 +5,17 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from pyspark.sql import Column, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.source import Source
 from distkeras.worker.images import HEAD_BYTES
-
-PART_BYTES = 6
-"""Of the first bytes of a row, those in one integer of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +57,14 @@ class Facts:
         faults: faults by kind: "null", "inner null", "not finite", "fraction", "outside".
         lengths: shortest and longest array, by level of nesting.
         low, high: least and greatest number, if one is outside the limits.
-        head: the first bytes of a row, with zeros after its end, for a column of bytes.
+        head: returns the first bytes of a row, for a column of bytes; runs a job of Spark.
     """
 
     faults: dict[str, Fault]
     lengths: tuple[tuple[int, int], ...] = ()
     low: float | None = None
     high: float | None = None
-    head: bytes = b""
+    head: Callable[[], bytes] = bytes
 
     def without(self, fault: str) -> Facts:
         """Return the same facts without this kind of fault."""
@@ -157,7 +154,14 @@ def _facts_of(source: Source, prefix: str, row: Row, closer: Row | None, first_r
     levels = range(source.depth)
     known = all(own.get(f"shortest{level}") is not None for level in levels)
     lengths = tuple((own[f"shortest{level}"], own[f"longest{level}"]) for level in levels) if known else ()
-    return Facts(faults, lengths, _number(own.get("low")), _number(own.get("high")), _head_of(own))
+    return Facts(faults, lengths, _number(own.get("low")), _number(own.get("high")))
+
+
+def head_of(frame: DataFrame, source: Source) -> bytes:
+    """Return the first bytes of a row that has a value; none where no row has one."""
+    head = F.substring(source.array(), 1, HEAD_BYTES).alias("head")
+    row = frame.select(head).where(F.col("head").isNotNull()).first()
+    return b"" if row is None else bytes(row["head"])
 
 
 def _together(one: Facts, other: Facts) -> Facts:
@@ -172,7 +176,7 @@ def _together(one: Facts, other: Facts) -> Facts:
         )
     lows = [low for low in (one.low, other.low) if low is not None]
     highs = [high for high in (one.high, other.high) if high is not None]
-    return Facts(faults, lengths, min(lows, default=None), max(highs, default=None), one.head or other.head)
+    return Facts(faults, lengths, min(lows, default=None), max(highs, default=None))
 
 
 def _number(value: Any) -> float | None:
@@ -185,30 +189,13 @@ def _sizes(source: Source) -> dict[str, Column]:
         return {}
     array = source.array()
     if source.binary:
-        return _extremes(0, F.length(array), F.length(array)) | _head(array)
+        return _extremes(0, F.length(array), F.length(array))
     asked = _extremes(0, _size(array), _size(array))
     for level in range(1, source.depth):
         sizes = F.transform(array, _size)
         asked |= _extremes(level, F.array_min(sizes), F.array_max(sizes))
         array = F.flatten(array)
     return asked
-
-
-def _head(array: Column) -> dict[str, Column]:
-    """Return the aggregates of the first bytes of a row, with zeros after its end, as integers.
-
-    With an aggregate of bytes Spark would sort the rows.
-    """
-    asked = {}
-    for start in range(0, HEAD_BYTES, PART_BYTES):
-        digits = F.rpad(F.hex(F.substring(array, start + 1, PART_BYTES)), 2 * PART_BYTES, "0")
-        asked[f"head{start}"] = F.first(F.conv(digits, 16, 10).cast("long"), ignorenulls=True)
-    return asked
-
-
-def _head_of(own: dict[str, Any]) -> bytes:
-    parts = [own.get(f"head{start}") for start in range(0, HEAD_BYTES, PART_BYTES)]
-    return b"".join(part.to_bytes(PART_BYTES, "big") for part in parts if part is not None)
 
 
 def _extremes(level: int, shortest: Column, longest: Column) -> dict[str, Column]:

@@ -106,7 +106,7 @@ def fit(source: Source, facts: Facts, shape: tuple[int | None, ...] | None, targ
             wanted = "one length" if shape is None or None in shape else f"{_values(shape)} in every row"
             raise ValueError(
                 f"Column {source.name!r} has rows of {shortest} to {longest} values{where}. Expected "
-                f"{wanted} for {target}: pad or cut the rows{image_hint(facts.head)}."
+                f"{wanted} for {target}: pad or cut the rows{image_hint(facts.head())}."
             )
     found = source.shape or tuple(longest for _, longest in facts.lengths)
     if shape is None:
@@ -116,7 +116,7 @@ def fit(source: Source, facts: Facts, shape: tuple[int | None, ...] | None, targ
         held = "a single value" if not source.depth else f"{' x '.join(map(str, found))} value(s)"
         raise ValueError(
             f"Column {source.name!r} has {held} per row. Expected {_values(shape)} for {target}. Change the "
-            f"column, or the model's input shape and output units{image_hint(facts.head)}."
+            f"column, or the model's input shape and output units{image_hint(facts.head())}."
         )
     return filled
 

@@ -16,8 +16,10 @@ SKEWED = 0.05
 """Share of the labels' variance between the workers above which it is told."""
 CHANCE = 10.0
 """How many times larger it must be than chance makes it."""
-HALVES = 6
-"""Ways to divide the labels in two, besides their size: classes of one mean differ in some of them."""
+PAIRS = 3
+"""Of ways to divide the labels in two, besides their size: classes of one mean differ in some of them."""
+SHIFT = 31
+"""Bits between the two counts that one sum has. No partition has 2**31 rows."""
 
 
 class SkewedLabelsWarning(UserWarning):
@@ -36,8 +38,9 @@ def skew_questions(source: Source) -> dict[str, Column]:
         array = source.array()
         label = F.array_position(array, F.array_max(array))
     # Few aggregates: planning and compiling them takes longer than to read the rows of a small table.
+    mixed, two_bits = F.xxhash64(label), F.lit(1 | 1 << SHIFT)
     halves = {
-        f"half{number}": F.sum(F.pmod(F.xxhash64(label, F.lit(number)), F.lit(2))) for number in range(HALVES)
+        f"halves{number}": F.sum(F.shiftright(mixed, number).bitwiseAND(two_bits)) for number in range(PAIRS)
     }
     if source.depth == 0 and isinstance(source.leaf, T.StringType):
         return halves
@@ -55,7 +58,7 @@ def skew_of(rows: Sequence[Row], prefix: str) -> float:
     Returns:
         The largest share of all ways to look at the labels; 0 where chance could explain it.
     """
-    if f"{prefix}half0" not in rows[0]:
+    if f"{prefix}halves0" not in rows[0]:
         return 0.0
     total = sum(row["rows"] for row in rows)
     shares = [row["rows"] / total for row in rows]
@@ -73,13 +76,15 @@ def skew_of(rows: Sequence[Row], prefix: str) -> float:
 
 
 def _moments(rows: Sequence[Row], prefix: str) -> Iterator[list[tuple[Any, Any]]]:
-    """Yield mean and variance in each partition: of each half, which is 0 or 1, and of the labels as numbers.
+    """Yield mean and variance in each partition: of each bit, which is 0 or 1, and of the labels as numbers.
 
     The last are `None` where all labels of a partition are null.
     """
-    for number in range(HALVES):
-        means = [row[f"{prefix}half{number}"] / row["rows"] for row in rows]
-        yield [(mean, mean * (1 - mean)) for mean in means]
+    for number in range(PAIRS):
+        sums = [row[f"{prefix}halves{number}"] for row in rows]
+        for counts in ([each % 2**SHIFT for each in sums], [each >> SHIFT for each in sums]):
+            means = [count / row["rows"] for count, row in zip(counts, rows, strict=True)]
+            yield [(mean, mean * (1 - mean)) for mean in means]
     if f"{prefix}mean" in rows[0]:
         yield [(row[f"{prefix}mean"], row[f"{prefix}variance"]) for row in rows]
 
