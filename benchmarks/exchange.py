@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import socket
 import statistics
@@ -244,6 +245,13 @@ class Sleeper:
         """There are none."""
         return {}
 
+    def metrics_and_states(self) -> tuple[dict[str, float], list[Any]]:
+        """There are none."""
+        return {}, []
+
+    def collect_metrics(self, *_: Any) -> None:
+        """There are none."""
+
 
 class Windows:
     """A feed of so many minibatches."""
@@ -324,7 +332,7 @@ def loopback_held_to(rate: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Measure, and write the record."""
+    """Measure, and write the record after every part."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--megabytes", type=float, nargs="+", default=[0.5, 2.6, 40, 200])
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
@@ -336,34 +344,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     run = recording.begin(__file__)
+    results: dict[str, Any] = {"rounds": options.rounds}
     with contextlib.nullcontext() if options.rate is None else loopback_held_to(options.rate):
-        results = measured(options)
-    if options.out:
-        run.write(results, options.out)
+        for name, measured in parts(options):
+            results[name] = measured
+            if options.out:
+                run.write(results, options.out)
 
 
-def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of every target at every size."""
-    results: dict[str, Any] = {"rounds": options.rounds, "exchanges": []}
+def parts(options: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Measure part by part; yield the name of each, and its figures."""
 
     def tell(row: dict[str, Any]) -> dict[str, Any]:
         print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
         return row
 
-    for megabytes in options.megabytes:
-        for num_workers in options.workers:
-            for target in options.targets:
-                row = measure(target, megabytes, num_workers, options.rounds)
-                results["exchanges"].append(tell(row))
+    each = itertools.product(options.megabytes, options.workers, options.targets)
+    yield (
+        "exchanges",
+        [tell(measure(target, size, workers, options.rounds)) for size, workers, target in each],
+    )
     if options.overlap:
-        results["overlap"] = [
-            tell(measure_overlap(megabytes, options.rounds)) for megabytes in options.megabytes
-        ]
+        yield "overlap", [tell(measure_overlap(size, options.rounds)) for size in options.megabytes]
     if options.elephas:
         script = Path(__file__).with_name("exchange_elephas.py")
         lines = subprocess.run([options.elephas, script], check=True, capture_output=True, text=True).stdout
-        results["elephas"] = [tell(json.loads(line)) for line in lines.splitlines() if line.startswith("{")]
-    return results
+        yield "elephas", [tell(json.loads(line)) for line in lines.splitlines() if line.startswith("{")]
 
 
 if __name__ == "__main__":
