@@ -89,6 +89,7 @@ class NumberedFeed:
 
 
 def main() -> None:
+    driver = os.getppid()
     work, worker, attempt = pickle.load(sys.stdin.buffer)
     with (
         connect(work.addresses, patience=work.patience) as client,
@@ -98,6 +99,8 @@ def main() -> None:
 
         def wait(epoch: int) -> None:
             while work.gate and epoch == work.num_epoch - 1 and not os.path.exists(work.gate):
+                if os.getppid() != driver:  # It was killed, and opens no gate.
+                    return
                 time.sleep(0.01)
 
         replica = CountingReplica(work.pause)

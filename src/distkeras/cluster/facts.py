@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 from pyspark.sql import types as T  # noqa: N812
 
+from distkeras.cluster.description import described
 from distkeras.cluster.source import Source
 from distkeras.worker.images import HEAD_BYTES
 
@@ -160,7 +161,8 @@ def _facts_of(source: Source, prefix: str, row: Row, closer: Row | None, first_r
 def head_of(frame: DataFrame, source: Source) -> bytes:
     """Return the first bytes of a row that has a value; none where no row has one."""
     head = F.substring(source.array(), 1, HEAD_BYTES).alias("head")
-    row = frame.select(head).where(F.col("head").isNotNull()).first()
+    with described(frame.sparkSession, "reads the first bytes of a row"):
+        row = frame.select(head).where(F.col("head").isNotNull()).first()
     return b"" if row is None else bytes(row["head"])
 
 
