@@ -52,6 +52,7 @@ def clients(act: Callable[..., None], each: Sequence[tuple[Any, ...]]) -> Iterat
     finally:
         for process in processes:
             process.kill()
+            process.join()
 
 
 class Clients:

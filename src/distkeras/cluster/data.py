@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Row
@@ -15,7 +14,7 @@ from distkeras.cluster import padded, partitions, validate
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.content import content_of, content_question
 from distkeras.cluster.description import described
-from distkeras.cluster.facts import ROW, Facts, facts, head_of, questions
+from distkeras.cluster.facts import ROW, Facts, facts, questions
 from distkeras.cluster.label_skew import skew_questions, told_of
 from distkeras.cluster.names import Table
 from distkeras.cluster.partitions import LOGGER
@@ -273,10 +272,7 @@ def _examine(
         rows = frame.groupBy(index).agg(*aggregates).collect()
     faulty = [place for place in first if any(row[f"{place}_faulty"] for row in rows)]
     closer = _examine_closely(frame, {place: first[place] for place in faulty}) if faulty else {}
-    found = {place: facts(source, f"{place}_", rows, closer) for place, (source, _) in first.items()}
-    for place, (source, _) in first.items():
-        if source.binary:
-            found[place] = replace(found[place], head=partial(head_of, frame, source))
+    found = {place: facts(frame, source, f"{place}_", rows, closer) for place, (source, _) in first.items()}
     counts = {row["partition"]: row["rows"] for row in rows}
     return (
         counts,

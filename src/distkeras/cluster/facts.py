@@ -128,10 +128,13 @@ ROW = "__distkeras_row"
 """Column of a row's index in its partition, for the close questions."""
 
 
-def facts(source: Source, prefix: str, rows: Iterable[Row], closely: dict[int, Row]) -> Facts:
+def facts(
+    frame: DataFrame, source: Source, prefix: str, rows: Iterable[Row], closely: dict[int, Row]
+) -> Facts:
     """Combine the aggregates of `questions` from all partitions.
 
     Args:
+        frame: the rows.
         source: the column.
         prefix: prefix of the names of its aggregates.
         rows: the aggregates of each partition, with its index and number of rows.
@@ -141,7 +144,7 @@ def facts(source: Source, prefix: str, rows: Iterable[Row], closely: dict[int, R
     for row in sorted(rows, key=lambda row: row["partition"]):
         found = _together(found, _facts_of(source, prefix, row, closely.get(row["partition"]), first_row))
         first_row += row["rows"]
-    return found
+    return replace(found, head=functools.partial(_head_of, frame, source)) if source.binary else found
 
 
 def _facts_of(source: Source, prefix: str, row: Row, closer: Row | None, first_row: int) -> Facts:
@@ -158,7 +161,7 @@ def _facts_of(source: Source, prefix: str, row: Row, closer: Row | None, first_r
     return Facts(faults, lengths, _number(own.get("low")), _number(own.get("high")))
 
 
-def head_of(frame: DataFrame, source: Source) -> bytes:
+def _head_of(frame: DataFrame, source: Source) -> bytes:
     """Return the first bytes of a row that has a value; none where no row has one."""
     head = F.substring(source.array(), 1, HEAD_BYTES).alias("head")
     with described(frame.sparkSession, "reads the first bytes of a row"):
