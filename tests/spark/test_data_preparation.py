@@ -15,6 +15,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from distkeras.cluster import partitions
 from distkeras.cluster.data import Prepared
 from distkeras.worker.class_weight import ClassWeight
 from distkeras.worker.tensor_spec import TensorSpec
@@ -373,6 +374,30 @@ def test_plan_that_spark_may_change_is_dealt_to_as_many_partitions_as_workers(sp
     found = partitions_of(result)
     assert sorted(found) == [0, 1, 2]
     assert sorted(itertools.chain(*found.values())) == list(range(90))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_rows_that_are_cached_above_a_shuffle_are_not_shuffled_again(
+    spark: SparkSession, cached: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    df = numbered(spark, 90, 4).groupBy("y").agg(F.first("x").alias("x"))
+    df = df.cache() if cached else df
+    with caplog.at_level(logging.INFO, "distkeras.cluster"):
+        result = prepared(df.select("y", "x"), num_workers=2, batch_size=90)
+    told = [message for message in caplog.messages if message.startswith("Spark may replan")]
+    assert len(told) == (0 if cached else 1)
+    found = partitions_of(result)
+    assert sorted(itertools.chain(*found.values())) == list(range(90))
+    df.unpersist()
+
+
+def test_a_shuffle_above_a_cache_may_be_replanned(spark: SparkSession) -> None:
+    df = numbered(spark, 90, 4).cache()
+    above = df.groupBy("y").agg(F.first("x").alias("x"))
+    assert partitions._replanned(above)
+    assert not partitions._replanned(df)
+    assert partitions._replanned(df.join(df.groupBy("y").count(), "y"))
+    df.unpersist()
 
 
 def test_shuffle_deals_by_seed_and_every_row_once(spark: SparkSession) -> None:

@@ -10,7 +10,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
 
-from distkeras.cluster import padded, partitions, validate
+from distkeras.cluster import answers, padded, partitions, validate
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.content import content_of, content_question
 from distkeras.cluster.description import described
@@ -103,7 +103,8 @@ def prepare(
 
     One pass over the plan counts the rows of each partition and checks every value that has requirements. If
     a value fails, a second pass finds the fault and its first row. The plan is evaluated again for training:
-    cache it if it is expensive or not deterministic. Partitions are used unchanged or joined, or, if neither
+    cache it if it is expensive or not deterministic. Rows that Spark holds in its cache are not counted and
+    checked again for the same use. Partitions are used unchanged or joined, or, if neither
     gives even ones, repartitioned; without `shuffle` one worker gets the rows in their order. The log
     `distkeras.cluster` reports the result. Columns travel under generated names.
 
@@ -143,7 +144,10 @@ def prepare(
     if may_change is not None:
         _warn_of_rows_that_change(may_change)
     frame = partitions.coalesce(frame, num_workers)
-    counts, found, content, skew_of_labels = _examine(frame, uses, with_content and may_change is None)
+    repeatable = may_change is None
+    counts, found, content, skew_of_labels = _examine(
+        frame, uses, repeatable=repeatable, with_content=with_content and repeatable
+    )
     num_rows = sum(counts.values())
     _check_enough(num_rows, num_workers)
     resolved = [use.resolve(facts_of, feeding) for use, facts_of in zip(uses, found, strict=True)]
@@ -240,12 +244,12 @@ def _warn_of_not_finite(source: Source, own: Facts) -> None:
 
 
 def _examine(
-    frame: DataFrame, uses: list[Use], with_content: bool = False
+    frame: DataFrame, uses: list[Use], *, repeatable: bool, with_content: bool = False
 ) -> tuple[dict[int, int], list[list[Facts]], str | None, str | None]:
     """Count the rows of each nonempty partition, and find the facts about each column of each use.
 
     With `with_content`, also return a digest of the rows. The last item says that the labels of the
-    partitions differ, if they do.
+    partitions differ, if they do. If the rows are `repeatable` and cached, an earlier call's answer is used.
     """
     asked: dict[tuple[str, str], int] = {}
     places = []
@@ -268,8 +272,11 @@ def _examine(
         sources = {source.path: source for use in uses for source in use.sources}
         aggregates.append(content_question(list(sources.values())))
     index = F.spark_partition_id().alias("partition")
-    with described(frame.sparkSession, "counts and checks the rows"):
-        rows = frame.groupBy(index).agg(*aggregates).collect()
+    rows, known = answers.collect(
+        frame.groupBy(index).agg(*aggregates), "counts and checks the rows", repeatable=repeatable
+    )
+    if known:
+        LOGGER.info("The cached rows were counted and checked before.")
     faulty = [place for place in first if any(row[f"{place}_faulty"] for row in rows)]
     closer = _examine_closely(frame, {place: first[place] for place in faulty}) if faulty else {}
     found = {place: facts(frame, source, f"{place}_", rows, closer) for place, (source, _) in first.items()}

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import re
+from collections.abc import Iterable, Iterator
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
@@ -161,8 +162,22 @@ def _partition_keys(frame: DataFrame, num_partitions: int) -> list[int]:
 def _replanned(frame: DataFrame) -> bool:
     """Whether adaptive execution may choose other partitions at the next evaluation.
 
-    It does not change shuffles to a number of partitions that the user set.
+    It does not change shuffles to a number of partitions that the user set, nor those below a cache, which
+    fixes the partitions that it holds.
     """
     # Not by `explain()`, which prints: concurrent trainings would capture each other's standard output.
     plan = frame._explain_string() if is_remote() else frame._jdf.queryExecution().executedPlan().toString()
-    return bool(re.search(r"(?m)^[^A-Za-z]*Exchange (?!.*REPARTITION_BY_NUM)", plan))
+    shuffles = re.compile(r"[^A-Za-z]*Exchange (?!.*REPARTITION_BY_NUM)")
+    return any(shuffles.match(line) for line in _above_caches(plan.splitlines()))
+
+
+def _above_caches(plan: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a plan, without what lies below a cached DataFrame: lines that are further right."""
+    cache = None
+    for line in plan:
+        node = line.lstrip(" :+-")
+        place = len(line) - len(node)
+        if cache is not None and place > cache:
+            continue
+        cache = place if node.startswith("InMemoryRelation") else None
+        yield line

@@ -42,17 +42,17 @@ def _causes(plan: Any) -> Iterator[str]:
     if random and _is_shuffled(plan):
         yield f"{random[0]} above a shuffle"
     if not plan.deterministic():
-        for expression in _each(plan.expressions()):
+        for expression in each(plan.expressions()):
             for name in _functions(expression):
                 yield f"the UDF {name!r}, which is not deterministic"
-    for child in _each(plan.children()):
+    for child in each(plan.children()):
         yield from _causes(child)
 
 
 def _random(plan: Any) -> Iterator[str]:
     if plan.nodeName() == "Sample":
         yield "a sample (sample or randomSplit)"
-    for expression in _each(plan.expressions()):
+    for expression in each(plan.expressions()):
         yield from _random_in(expression)
 
 
@@ -60,7 +60,7 @@ def _random_in(expression: Any) -> Iterator[str]:
     if expression.deterministic():
         return
     kind = expression.getClass().getSimpleName()
-    children = [*_each(expression.children())]
+    children = [*each(expression.children())]
     if kind not in IDS and "UDF" not in kind and all(child.deterministic() for child in children):
         yield f"{expression.prettyName()}()"
     for child in children:
@@ -72,7 +72,7 @@ def _functions(expression: Any) -> Iterator[str]:
     if expression.deterministic():
         return
     kind = expression.getClass().getSimpleName()
-    children = [*_each(expression.children())]
+    children = [*each(expression.children())]
     if "UDF" in kind and all(child.deterministic() for child in children):
         name = str(expression.name() if kind == "PythonUDF" else expression.prettyName())
         if name != OWN_FUNCTION:
@@ -82,7 +82,7 @@ def _functions(expression: Any) -> Iterator[str]:
 
 
 def _is_shuffled(plan: Any) -> bool:
-    children = [*_each(plan.children())]
+    children = [*each(plan.children())]
     return any(child.nodeName() in SHUFFLES or _is_shuffled(child) for child in children)
 
 
@@ -95,7 +95,8 @@ def _in_text(plan: str) -> str | None:
     return f"{name} above a shuffle"
 
 
-def _each(sequence: Any) -> Iterator[Any]:
+def each(sequence: Any) -> Iterator[Any]:
+    """Yield the elements of a sequence of Scala."""
     iterator = sequence.iterator()
     while iterator.hasNext():
         yield iterator.next()
