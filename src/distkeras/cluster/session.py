@@ -66,6 +66,7 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
     """
     # Otherwise Spark starts the first python3 on the PATH, which may not be this environment's.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    given = {name.replace("_", "."): value for name, value in settings.items()}
     builder = (
         SparkSession.builder.master(f"local[{cores or '*'}]")
         .appName("distkeras")
@@ -75,11 +76,10 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.log.level", "ERROR")
         # Not extraJavaOptions: users set those in spark-defaults.conf, and they come after these.
-        .config("spark.driver.defaultJavaOptions", java_options())
+        .config("spark.driver.defaultJavaOptions", java_options(given))
     )
     session = present_session()
     if session is None:
-        given = {name.replace("_", "."): value for name, value in settings.items()}
         own = _for_workers(backend)
         for name, value in (own | given).items():
             builder = builder.config(name, value)
