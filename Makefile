@@ -37,7 +37,13 @@ rounding: $(VENV)/installed-dev java
 # JAX whole, about a tenth of the others, and a dozen of Keras's own tests; `parity-all`: all, and the figures into
 # benchmarks/results/parity.json.
 parity: $(VENV)/installed-dev java
+	$(MAKE) -j2 parity-cases parity-keras
+
+.PHONY: parity-cases parity-keras
+parity-cases: $(VENV)/installed-dev java
 	$(BIN)/python tests/parity/run.py
+
+parity-keras: $(VENV)/installed-dev java
 	$(BIN)/python tests/parity/keras_suite.py -k "TerminateOnNaN or test_evaluate_flow or test_partial_loss"
 
 parity-all: $(VENV)/installed-dev java

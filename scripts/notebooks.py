@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import jupytext
@@ -26,6 +27,8 @@ FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
 RENDERED = FOLDER / "rendered"
 LINK = re.compile(r"\]\((?!https?:|#)")
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
+AT_ONCE = 2
+"""Notebooks that run at the same time: each waits much for its session of Spark to start and to end."""
 SECONDS = 1200
 """Longest time of a cell."""
 SHOWN = ["image/png", "text/markdown", "text/plain"]
@@ -68,8 +71,18 @@ def leave_out_logs(notebook: NotebookNode) -> None:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
 
 
-def main() -> None:
-    """Execute the notebooks that are named, or all; say how long each took."""
+def run(name: str) -> tuple[str, float, str | None]:
+    """Execute a notebook; return its name, the seconds it took, and what went wrong, if anything."""
+    start = time.monotonic()
+    try:
+        execute(name)
+    except (CellExecutionError, CellTimeoutError) as error:
+        return name, time.monotonic() - start, COLORS.sub("", str(error))
+    return name, time.monotonic() - start, None
+
+
+def main() -> int:
+    """Execute the notebooks that are named, or all; say how long each took. Return 1 if one has failed."""
     known = sorted(path.stem for path in FOLDER.glob("*.py"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
@@ -77,16 +90,17 @@ def main() -> None:
     if unknown := set(names) - set(known):
         parser.error(f"no such notebook: {', '.join(sorted(unknown))}. There are: {', '.join(known)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    began = time.monotonic()
-    for name in names:
-        start = time.monotonic()
-        try:
-            execute(name)
-        except (CellExecutionError, CellTimeoutError) as error:
-            sys.exit(f"docs/notebooks/{name}.py: {COLORS.sub('', str(error))}")
-        print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
-    print(f"{len(names)} notebooks in {time.monotonic() - began:.1f} s: {RENDERED}")
+    began, failed = time.monotonic(), 0
+    with ProcessPoolExecutor(AT_ONCE) as pool:
+        for done in as_completed([pool.submit(run, name) for name in names]):
+            name, seconds, error = done.result()
+            print(f"{name}: {seconds:.1f} s", flush=True)
+            if error is not None:
+                failed += 1
+                print(f"docs/notebooks/{name}.py: {error}", file=sys.stderr, flush=True)
+    print(f"{len(names) - failed} of {len(names)} notebooks in {time.monotonic() - began:.1f} s: {RENDERED}")
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Sources of notebooks parse, and say first what a reader gets. `make notebooks` executes them."""
+"""Sources of notebooks parse, and say first what a reader gets; `make notebooks` executes them in CI."""
 
 from __future__ import annotations
 

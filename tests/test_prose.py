@@ -7,10 +7,17 @@ import re
 import string
 from pathlib import Path
 
+import jupytext
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = ROOT / "docs" / "notebooks"
+"""Sources, and in a folder below them what `make notebooks` renders, with outputs that are no prose."""
+DOCUMENTS = [
+    ROOT / "CONTRIBUTING.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if NOTEBOOKS not in path.parents),
+    *sorted(NOTEBOOKS.glob("*.py")),
+]
 MOST_WORDS = 45
 MARKUP = re.compile(
     r"^ *```.*?^ *```$|<!--.*?-->|^---\n.*?^---$|^ {4}[^\n]*$|^\|[^\n]*$", re.MULTILINE | re.DOTALL
@@ -45,6 +52,14 @@ def sentences(text: str) -> list[str]:
     return [part for each in paragraphs for part in re.split(r"(?<=[.?!:;])\**\s+", " ".join(each.split()))]
 
 
+def prose(path: Path) -> str:
+    """Return a page as Markdown: of a notebook the cells of text."""
+    if path.suffix == ".md":
+        return path.read_text()
+    cells = jupytext.read(path, fmt="py:percent").cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
 def faults(text: str) -> list[str]:
     words = f" {' '.join(text.lower().translate(LETTERS).split())} "
     return [f"{bad}: {good}" for good, phrases in INSTEAD.items() for bad in phrases if f" {bad} " in words]
@@ -52,7 +67,7 @@ def faults(text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_pages_have_short_sentences_in_plain_words(path):
-    text = path.read_text()
+    text = prose(path)
     assert [each for each in sentences(text) if len(each.split()) > MOST_WORDS] == []
     assert faults(MARKUP.sub("", text)) == []
     assert [

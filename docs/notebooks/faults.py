@@ -108,7 +108,7 @@ def new_windows(seen):
 
 
 # %% [markdown]
-# The server writes its state, a snapshot, after every 8 windows. When it is started again, it goes on from
+# The server writes its state, a snapshot, after every 8 windows. When it is started again, it continues from
 # the last one.
 
 # %%
@@ -199,11 +199,11 @@ print(f"{counted_rows} rows = 3 epochs of {len(x)}; {again} windows were trained
 print({name: round(value, 3) for name, value in trainer.evaluate(rows).items()})
 
 # %% [markdown]
-# ## Go on
+# ## Next
 #
 # - [What fails, and what then](../faults.md) lists every fault, and what you see of it.
-# - When the driver dies, `train(..., run=address, resume="auto")` in a new one goes on: [watch a training,
-#   stop it, change it, go on](watch_stop_go_on.py).
+# - When the driver dies, `train(..., run=address, resume="auto")` in a new one continues: [watch a training,
+#   stop it, change it, continue](watch_stop_go_on.py).
 # - `distkeras.simulation` has the same faults, for hundreds of workers: [the simulator](../simulator.md).
 
 # %%

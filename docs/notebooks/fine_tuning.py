@@ -143,7 +143,7 @@ print(len(frozen), "frozen tensors are untouched")
 # The result is a task of KerasHub as `fit` would leave it: `trained["LoRA"].save("tuned.keras")` saves it,
 # `ModelPredictor` predicts with it on Spark.
 #
-# ## Go on
+# ## Next
 #
 # - [Models](../models.md): what travels, what moves, what comes back.
 # - [Compression](../algorithms.md#compression): `compression="int8"` makes a message a quarter of its

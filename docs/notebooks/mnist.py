@@ -192,10 +192,10 @@ for number, (rows, right) in seen:
     print(f"batch {number}: {rows} images, {right:.1%} right")
 
 # %% [markdown]
-# The checkpoint remembers which files were read: a query that is started again with the same location goes on
+# The checkpoint remembers which files were read: a query that is started again with the same location continues
 # after them.
 #
-# ## Go on
+# ## Next
 #
 # - [examples/streaming_files.py](../../examples/streaming_files.py) is such a stream as a script;
 #   [examples/streaming_kafka.py](../../examples/streaming_kafka.py) reads a topic of Kafka instead.

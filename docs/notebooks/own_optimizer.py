@@ -12,7 +12,7 @@
 # # Your own optimizer
 #
 # A distributed optimizer is a rule: what a worker sends, what the server does with it, and how the worker
-# goes on. After this notebook you can
+# continues. After this notebook you can
 #
 # - write such a rule in a few lines of NumPy,
 # - check laws that every rule should obey,
@@ -38,7 +38,7 @@ from distkeras.simulation import Exponential, Failures, Quadratic, simulate
 # %% [markdown]
 # ## The rule
 #
-# By default a worker sends what its weights have moved since it last received the center, and goes on from
+# By default a worker sends what its weights have moved since it last received the center, and continues from
 # the answer. The server may do better than to add that to the center. This rule divides a message by its
 # *staleness*, the number of messages that others have brought meanwhile; and where a message points against
 # the recent ones, weight by weight, it believes only a quarter of it.
@@ -224,7 +224,7 @@ test = spark.read.parquet("../../examples/data/test.parquet")
 print({name: round(value, 3) for name, value in trainer.evaluate(test).items()})
 
 # %% [markdown]
-# ## Go on
+# ## Next
 #
 # - [Your own rule](../algorithms.md#your-own-rule): synchronous rules, memory in the worker, rules that
 #   refuse messages.

@@ -176,7 +176,7 @@ loaded = PipelineModel.load(str(folder / "pipeline"))
 print("loaded:", round(evaluator.evaluate(loaded.transform(test)), 3))
 
 # %% [markdown]
-# ## Go on
+# ## Next
 #
 # - [In Spark ML](../ml.md) lists estimators, models and Params.
 # - [examples/search.py](../../examples/search.py) is a search as a script.

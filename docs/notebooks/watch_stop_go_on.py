@@ -9,14 +9,14 @@
 # ---
 
 # %% [markdown]
-# # Watch a training, stop it, change it, go on
+# # Watch a training, stop it, change it, continue
 #
 # A long training is seldom right at the first try. After this notebook you can
 #
 # - watch a training while it runs,
 # - stop it without losing what it has learned,
 # - look at what it left: settings, curves, checkpoints,
-# - change the learning rate, and go on, also in another process or on another machine.
+# - change the learning rate, and continue, also in another process or on another machine.
 
 # %%
 import os
@@ -104,7 +104,7 @@ print("ended by:", trainer.result.reason, "- epochs:", trainer.result.epochs)
 # %% [markdown]
 # ## Look
 #
-# `load_run` reads the folder: here, on another machine, or while the training still goes on, which it does
+# `load_run` reads the folder: here, on another machine, or while the training still runs, which it does
 # not disturb.
 
 # %%
@@ -117,9 +117,9 @@ for name, values in left.history.items():
 # %% [markdown]
 # The loss falls, but slowly. Everything else is as it should be.
 #
-# ## Change, and go on
+# ## Change, and continue
 #
-# A new trainer, as in a new process, with a higher rate. `resume="auto"` goes on with the run at that
+# A new trainer, as in a new process, with a higher rate. `resume="auto"` continues the run at that
 # address, from its newest snapshot; where there is none it begins one, so that the same script serves for
 # both. The learning rate and the number of epochs may change; what would make it another training is refused.
 
@@ -162,7 +162,7 @@ plt.axis("off")
 plt.show()
 
 # %% [markdown]
-# ## Go on
+# ## Next
 #
 # - [Runs](../runs.md): all that is in the folder, and what a resumed training may change.
 # - [Around a training](../training.md): validation, callbacks, and ways to stop.

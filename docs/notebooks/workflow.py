@@ -244,10 +244,10 @@ top = significance.argmax()
 print(f"all events: {significance[0]:.1f}; from score {cuts[enough][top]:.2f} on: {significance[top]:.1f}")
 
 # %% [markdown]
-# ## Go on
+# ## Next
 #
 # - [The algorithms](../algorithms.md), with equations and papers.
-# - [Watch a training, stop it, change it, go on](watch_stop_go_on.py).
+# - [Watch a training, stop it, change it, continue](watch_stop_go_on.py).
 # - `python examples/physics_events.py events.parquet --rows 14900000` makes a table for a cluster.
 
 # %%
