@@ -94,13 +94,19 @@ class BadDay(Monitor):
             joined = [event for event in self.seen if isinstance(event, events.WorkerJoined)]
             self.kill("worker 1", next(event.about.pid for event in joined if event.worker == 1))
         if taken > 5000 and len(self.kills) == 1:
-            children = psutil.Process().children(recursive=True)
-            (server,) = [child for child in children if "distkeras.wire" in " ".join(child.cmdline())]
+            (server,) = filter(is_server, psutil.Process().children(recursive=True))
             self.kill("the server", server.pid)
 
     def kill(self, who, pid):
         os.kill(pid, signal.SIGKILL)
         self.kills.append((time.time(), who))
+
+
+def is_server(process):
+    try:
+        return "distkeras.wire" in process.cmdline()
+    except psutil.NoSuchProcess:  # It has just ended.
+        return False
 
 
 def new_windows(seen):
@@ -127,9 +133,9 @@ trainer = distkeras.DOWNPOUR(
     verbose=0,
 )
 trained = trainer.train(rows, monitor=bad_day)
-print(
-    f"{trainer.result.reason} in {trainer.result.seconds:.0f} s; killed: {[who for _, who in bad_day.kills]}"
-)
+killed = [who for _, who in bad_day.kills]
+print(f"{trainer.result.reason} in {trainer.result.seconds:.0f} s; killed: {killed}")
+assert killed == ["worker 1", "the server"]
 
 # %% [markdown]
 # `train` returned a model as if nothing had happened.

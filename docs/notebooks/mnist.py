@@ -192,8 +192,8 @@ for number, (rows, right) in seen:
     print(f"batch {number}: {rows} images, {right:.1%} right")
 
 # %% [markdown]
-# The checkpoint remembers which files were read: a query that is started again with the same location continues
-# after them.
+# The checkpoint remembers which files were read. A query that is started again with the same location
+# continues after them.
 #
 # ## Next
 #
