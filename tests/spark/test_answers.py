@@ -119,6 +119,12 @@ def test_rows_made_by_a_function_of_python_are_counted_each_time(jobs, cached):
         assert jobs(prepared, df)[0] > 0
 
 
+def test_rows_of_a_time_are_counted_each_time(jobs, cached):
+    df = cached(40).where("timestamp_seconds(x[0]) < current_date()")
+    for _ in range(2):
+        assert jobs(prepared, df)[0] > 0
+
+
 def test_a_random_order_above_cached_rows_is_counted_each_time(jobs, cached):
     df = cached(40).repartition(3).withColumn("y", (F.rand() > 2).cast("int"))
     for _ in range(2):

@@ -311,6 +311,17 @@ def test_plans_that_may_give_other_rows_are_told_by_their_cause(spark):
         prepared(plain.where(chance("y")).cache())
 
 
+@pytest.mark.parametrize("time", ["current_timestamp()", "now()", "localtimestamp()"])
+def test_the_time_of_a_query_may_give_other_rows_and_its_date_not(spark, time):
+    plain = spark.range(10).selectExpr("array(id, 1.0) AS x", "1.0 AS y", "timestamp_seconds(id) AS t")
+    recent = plain.where(f"t < {time} - interval 1 day")
+    assert why_rows_may_change(recent.select("x", "y")) == time
+    assert why_rows_may_change(plain.selectExpr("x", f"unix_timestamp({time}) - y AS y")) == time
+    assert why_rows_may_change(recent.cache().select("x")) is None
+    assert why_rows_may_change(plain.where("t < current_date()")) is None
+    recent.unpersist()
+
+
 def test_rows_that_have_changed_are_said_at_once_with_the_cause_and_the_mend():
     label = Column("y", (), "float32")
     columns = Columns((label,), may_change="the UDF 'chance', which is not deterministic")

@@ -11,15 +11,15 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.description import described
-from distkeras.cluster.repeatable import each
+from distkeras.cluster.repeatable import each, has
 
 MOST_ANSWERS = 32
 """Number of answers that are remembered; the one that was not used for the longest time is dropped."""
 
 _FIXED = {"LocalRelation", "Range", "OneRowRelation"}
 """Sources of rows that a plan holds itself."""
-_FUNCTIONS = ("PYTHON_UDF", "SCALA_UDF")
-"""Functions of the user's, which may read what Spark does not know of."""
+_CHANGING = ("PYTHON_UDF", "SCALA_UDF", "CURRENT_LIKE")
+"""Functions of the user's, which may read what Spark does not know of, and the time of the query."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ def _ask(query: DataFrame, what: str) -> list[Row]:
 
 def _blocks(query: DataFrame, plan: Any) -> frozenset[int]:
     """Return the ids of the cached RDDs that `plan` reads; none if its answer may change while they stay."""
-    patterns = query.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern
-    if any(plan.containsPattern(getattr(patterns, name)()) for name in _FUNCTIONS):
+    if any(has(query.sparkSession, plan, name) for name in _CHANGING):
         return frozenset()
     found = set()
     for leaf in each(plan.collectLeaves()):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.utils import is_remote
 
 OWN_FUNCTION = "distkeras_predict"
@@ -18,6 +19,9 @@ IDS = {"MonotonicallyIncreasingID", "SparkPartitionID", "InputFileName"}
 SHUFFLES = {"Repartition", "RepartitionByExpression", "RebalancePartitions", "Join", "Aggregate", "Window"}
 """Plan nodes above which the order of rows may differ each time."""
 
+TIMES = {"CurrentTimestamp", "Now", "LocalTimestamp"}
+"""Expressions that have another value in each query. A date has one too, but only at midnight."""
+
 
 class RowsMayChange(UserWarning):
     """The plan of a DataFrame may give other rows at each evaluation."""
@@ -26,15 +30,39 @@ class RowsMayChange(UserWarning):
 def why_rows_may_change(frame: DataFrame) -> str | None:
     """Return the part of `frame`'s plan that may give other rows or values at the next evaluation, or None.
 
-    A UDF that its author declared nondeterministic is such a part. A sample, or a random number with the seed
-    that Spark fixes in the plan, repeats if the rows come in the same order, so not above a shuffle. Cached
-    data counts as fixed. Over Spark Connect the plan is only known as text, which does not show whether UDFs
-    are deterministic.
+    A UDF that its author declared nondeterministic is such a part, and so is the time of the query. A sample,
+    or a random number with the seed that Spark fixes in the plan, repeats if the rows come in the same order,
+    so not above a shuffle. Cached data counts as fixed. Over Spark Connect the plan is only known as text,
+    which shows neither whether UDFs are deterministic nor the time.
     """
     if is_remote():
         return _in_text(frame._explain_string())
     plan = frame._jdf.queryExecution().withCachedData()
-    return next(_causes(plan), None)
+    causes = _causes(plan)
+    if has(frame.sparkSession, plan, "CURRENT_LIKE"):
+        causes = itertools.chain(causes, _times(plan))
+    return next(causes, None)
+
+
+def has(spark: SparkSession, plan: Any, pattern: str) -> bool:
+    """Whether `plan` has an expression or a node of this pattern, one of Spark's TreePattern."""
+    patterns = spark._jvm.org.apache.spark.sql.catalyst.trees.TreePattern
+    return bool(plan.containsPattern(getattr(patterns, pattern)()))
+
+
+def _times(plan: Any) -> Iterator[str]:
+    """Yield the expressions of a plan that are the time of the query."""
+    for expression in each(plan.expressions()):
+        yield from _times_in(expression)
+    for child in each(plan.children()):
+        yield from _times(child)
+
+
+def _times_in(expression: Any) -> Iterator[str]:
+    if expression.getClass().getSimpleName() in TIMES:
+        yield f"{expression.prettyName()}()"
+    for child in each(expression.children()):
+        yield from _times_in(child)
 
 
 def _causes(plan: Any) -> Iterator[str]:
