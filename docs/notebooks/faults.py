@@ -90,9 +90,10 @@ class BadDay(Monitor):
     def take(self, new):
         self.seen += new
         taken = sum(event.samples for event in new_windows(self.seen))
-        if taken > 1500 and not self.kills:
-            joined = [event for event in self.seen if isinstance(event, events.WorkerJoined)]
-            self.kill("worker 1", next(event.about.pid for event in joined if event.worker == 1))
+        joined = [event for event in self.seen if isinstance(event, events.WorkerJoined)]
+        victims = [event.about.pid for event in joined if event.worker == 1]
+        if taken > 1500 and victims and not self.kills:
+            self.kill("worker 1", victims[0])
         if taken > 5000 and len(self.kills) == 1:
             (server,) = filter(is_server, psutil.Process().children(recursive=True))
             self.kill("the server", server.pid)
