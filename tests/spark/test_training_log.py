@@ -98,7 +98,8 @@ def test_a_training_tells_its_story_and_no_secret(rows, vault, tmp_path, monkeyp
     assert places[:4] == sorted(places[:4])
     assert places[6:] == sorted(places[6:])
     logged = [record.getMessage() for record in caplog.records]
-    assert [logged.count(text) for text in texts] == [1] * len(texts)
+    # Two snapshots in a row may say the same.
+    assert [logged.count(text) for text in texts] == [texts.count(text) for text in texts]
     exchanges = [text for text in logged if "Exchange of worker" in text]
     assert len(exchanges) == 4  # Of the server's process.
     assert all("20 bytes" in text for text in exchanges)
