@@ -107,10 +107,10 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 # The site, in site/: a folder of files for any web server. Pages that are missing from the navigation and links that
-# lead nowhere end the build.
+# lead nowhere end the build: not with `--quiet`, which would hide them from MkDocs itself.
 site: $(VENV)/installed-dev
 	cd scripts && KERAS_BACKEND=jax ../$(BIN)/python -m website write
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	cd scripts && ../$(BIN)/python -m website check
 
 site-serve: site

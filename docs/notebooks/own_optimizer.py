@@ -226,7 +226,7 @@ print({name: round(value, 3) for name, value in trainer.evaluate(test).items()})
 # %% [markdown]
 # ## Next
 #
-# - [Your own rule](../algorithms.md#your-own-rule): synchronous rules, memory in the worker, rules that
+# - [Your own algorithm](../algorithms.md#your-own-algorithm): synchronous rules, memory in the worker, rules that
 #   refuse messages.
 # - [The simulator](../simulator.md): real Keras models, unequal machines, slow networks.
 # - Every rule of this project obeys [the same laws](../algorithms.md#laws), which tests check.

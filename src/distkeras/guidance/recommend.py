@@ -70,8 +70,8 @@ def recommend(
 ) -> Recommendation:
     """Recommend a rule and its settings, from the measurements of `benchmarks/convergence.py`.
 
-    The measurements are of one task, a small network on MNIST, in the simulator: [the guide to
-    choosing](docs/choosing.md) shows them all. Take the answer as the first rule to try on your own data.
+    The measurements are of one task, a small network on MNIST, in the simulator: docs/choosing.md shows them
+    all. Take the answer as the first rule to try on your own data.
 
     Args:
         num_workers: workers that will train.
