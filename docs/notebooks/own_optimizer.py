@@ -226,8 +226,8 @@ print({name: round(value, 3) for name, value in trainer.evaluate(test).items()})
 # %% [markdown]
 # ## Next
 #
-# - [Your own algorithm](../algorithms.md#your-own-algorithm): synchronous rules, memory in the worker, rules that
-#   refuse messages.
+# - [Your own algorithm](../algorithms.md#your-own-algorithm): synchronous rules, memory in the worker, rules
+#   that refuse messages.
 # - [The simulator](../simulator.md): real Keras models, unequal machines, slow networks.
 # - Every rule of this project obeys [the same laws](../algorithms.md#laws), which tests check.
 
