@@ -99,11 +99,23 @@ def test_the_same_frame_cached_again_is_counted_again(jobs, cached):
 def test_rows_that_spark_has_dropped_from_its_cache_are_counted_again(spark, jobs, cached):
     df = cached(40)
     prepared(df)
-    (number,) = answers._blocks(df, df._jdf.queryExecution().withCachedData())
+    (number,) = answers._blocks(spark, df._jdf.queryExecution().withCachedData())
     spark.sparkContext._jsc.getPersistentRDDs().get(number).unpersist(True)
     ran, result = jobs(prepared, df)
     assert ran > 0
     assert result.num_rows == 40
+
+
+def test_a_cache_that_is_not_filled_is_filled_by_the_question_itself(spark, jobs, cached):
+    written = cached(40)
+    df = written.groupBy("y").agg(F.first("x").alias("x")).repartition(2).cache()
+    plan = df._jdf.queryExecution().withCachedData()
+    assert jobs(answers._blocks, spark, plan) == (0, frozenset())
+    first, one = jobs(prepared, df)
+    second, two = jobs(prepared, df)
+    df.unpersist(blocking=True)
+    assert first > second == 0
+    assert rows_of(one) == rows_of(two)
 
 
 def test_rows_of_files_are_counted_each_time(spark, jobs, cached, tmp_path):

@@ -50,25 +50,28 @@ def collect(query: DataFrame, what: str, *, repeatable: bool) -> tuple[list[Row]
     """
     if is_remote() or not repeatable:
         return _ask(query, what), False
-    plan = query._jdf.queryExecution().withCachedData()
-    blocks = _blocks(query, plan)
-    if not blocks:
-        return _ask(query, what), False
-    spark = query.sparkSession
-    key = (spark.sparkContext.applicationId, blocks, plan.semanticHash())
-    with _lock:
-        known = _answers.pop(key, None)
-        if known is not None:
-            _answers[key] = known
-    if known is not None and known.plan.sameResult(plan) and _are_stored(spark, blocks):
-        return known.rows, True
-    rows = _ask(query, what)
-    if _are_stored(spark, blocks):
+    spark, plan = query.sparkSession, query._jdf.queryExecution().withCachedData()
+    blocks = _blocks(spark, plan)
+    if blocks:
+        key = _key(spark, plan, blocks)
         with _lock:
-            _answers[key] = _Answer(plan, rows)
+            known = _answers.pop(key, None)
+            if known is not None:
+                _answers[key] = known
+        if known is not None and known.plan.sameResult(plan):
+            return known.rows, True
+    rows = _ask(query, what)
+    blocks = _blocks(spark, plan)
+    if blocks:
+        with _lock:
+            _answers[_key(spark, plan, blocks)] = _Answer(plan, rows)
             while len(_answers) > MOST_ANSWERS:
                 _answers.popitem(last=False)
     return rows, False
+
+
+def _key(spark: SparkSession, plan: Any, blocks: frozenset[int]) -> tuple[str, frozenset[int], int]:
+    return spark.sparkContext.applicationId, blocks, plan.semanticHash()
 
 
 def _ask(query: DataFrame, what: str) -> list[Row]:
@@ -77,25 +80,25 @@ def _ask(query: DataFrame, what: str) -> list[Row]:
     return rows
 
 
-def _blocks(query: DataFrame, plan: Any) -> frozenset[int]:
-    """Return the ids of the cached RDDs that `plan` reads; none if its answer may change while they stay."""
-    if any(has(query.sparkSession, plan, name) for name in _CHANGING):
+def _blocks(spark: SparkSession, plan: Any) -> frozenset[int]:
+    """Return the ids of the cached RDDs that `plan` reads, if its answer stays the same while they do.
+
+    There are none if Spark does not hold every partition of each. This runs no job: it does not touch a cache
+    that no job has filled.
+    """
+    if any(has(spark, plan, name) for name in _CHANGING):
         return frozenset()
     found = set()
     for leaf in each(plan.collectLeaves()):
         kind = leaf.getClass().getSimpleName()
-        if kind == "InMemoryRelation":
+        if kind not in _FIXED:
+            if kind != "InMemoryRelation" or not leaf.cacheBuilder().isCachedColumnBuffersLoaded():
+                return frozenset()
             found.add(int(leaf.cacheBuilder().cachedColumnBuffers().id()))
-        elif kind not in _FIXED:
-            return frozenset()
-    return frozenset(found)
-
-
-def _are_stored(spark: SparkSession, blocks: frozenset[int]) -> bool:
-    """Whether Spark holds every partition of these cached RDDs."""
+    # A cache that was filled once may have lost blocks since then.
     stored = {
         int(info.id())
         for info in spark.sparkContext._jsc.sc().getRDDStorageInfo()
         if info.numCachedPartitions() == info.numPartitions()
     }
-    return blocks <= stored
+    return frozenset(found) if found <= stored else frozenset()

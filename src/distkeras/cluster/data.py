@@ -104,9 +104,9 @@ def prepare(
     One pass over the plan counts the rows of each partition and checks every value that has requirements. If
     a value fails, a second pass finds the fault and its first row. The plan is evaluated again for training:
     cache it if it is expensive or not deterministic. Rows that Spark holds in its cache are not counted and
-    checked again for the same use. Partitions are used unchanged or joined, or, if neither
-    gives even ones, repartitioned; without `shuffle` one worker gets the rows in their order. The log
-    `distkeras.cluster` reports the result. Columns travel under generated names.
+    checked again for the same use. Partitions are used unchanged or joined, or, if neither gives even ones,
+    repartitioned; without `shuffle` one worker gets the rows in their order. The log `distkeras.cluster`
+    reports the result. Columns travel under generated names.
 
     Args:
         df: the rows.
