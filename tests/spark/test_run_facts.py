@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import time
 
 import keras
 import numpy as np
@@ -28,7 +29,9 @@ def training(spark, tmp_path_factory):
     model.compile(keras.optimizers.SGD(0.01), "mse", metrics=["mae"])
     trainer = LocalSGD(model, num_workers=2, communication_window=2, batch_size=8, num_epoch=3)
     run = tmp_path_factory.mktemp("facts") / "run"
-    trainer.train((X, Y), run=run, validation_split=0.25)
+    # The server tells once a second how it does, so the training takes longer than that.
+    pause = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: time.sleep(0.6))
+    trainer.train((X, Y), run=run, validation_split=0.25, callbacks=[pause])
     return trainer, load_run(run)
 
 
