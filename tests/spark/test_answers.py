@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 
+import keras
 import numpy as np
 import pytest
 from preparing import PAIR, TEN, prepared, refused
 from pyspark.sql import functions as F  # noqa: N812
 
+from distkeras import DOWNPOUR
 from distkeras.cluster import answers
 
 GROUPS = (f"answers-{number}" for number in itertools.count())
@@ -164,10 +166,6 @@ def test_answers_are_dropped_when_there_are_many(cached, monkeypatch):
 
 
 def test_a_training_in_a_session_with_a_cache_is_the_same_the_second_time(cached):
-    import keras
-
-    from distkeras import DOWNPOUR
-
     df = cached(64)
     found = []
     for _ in range(2):

@@ -86,7 +86,7 @@ def _blocks(spark: SparkSession, plan: Any) -> frozenset[int]:
     There are none if Spark does not hold every partition of each. This runs no job: it does not touch a cache
     that no job has filled.
     """
-    if any(has(spark, plan, name) for name in _CHANGING):
+    if has(spark, plan, *_CHANGING):
         return frozenset()
     found = set()
     for leaf in each(plan.collectLeaves()):

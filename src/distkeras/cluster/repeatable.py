@@ -44,10 +44,10 @@ def why_rows_may_change(frame: DataFrame) -> str | None:
     return next(causes, None)
 
 
-def has(spark: SparkSession, plan: Any, pattern: str) -> bool:
-    """Whether `plan` has an expression or a node of this pattern, one of Spark's TreePattern."""
-    patterns = spark._jvm.org.apache.spark.sql.catalyst.trees.TreePattern
-    return bool(plan.containsPattern(getattr(patterns, pattern)()))
+def has(spark: SparkSession, plan: Any, *patterns: str) -> bool:
+    """Whether `plan` has an expression or a node of one of these patterns of Spark's TreePattern."""
+    known = spark._jvm.org.apache.spark.sql.catalyst.trees.TreePattern  # Each name asks the JVM.
+    return any(plan.containsPattern(getattr(known, pattern)()) for pattern in patterns)
 
 
 def _times(plan: Any) -> Iterator[str]:

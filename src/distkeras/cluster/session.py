@@ -66,7 +66,21 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
     """
     # Otherwise Spark starts the first python3 on the PATH, which may not be this environment's.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    given = {name.replace("_", "."): value for name, value in settings.items()}
+    session = present_session()
+    if session is None:
+        session = _new_session(
+            cores, backend, {name.replace("_", "."): value for name, value in settings.items()}
+        )
+    if backend is not None:
+        _import_all(IMPORTED_BY_JOBS)
+        threading.Thread(
+            target=_import_ahead, args=(session, backend), name="distkeras-ahead", daemon=True
+        ).start()
+    return session
+
+
+def _new_session(cores: int | None, backend: str | None, given: dict[str, str]) -> SparkSession:
+    """Start Spark; the arguments are those of `local_session`, `given` with the names that Spark has."""
     builder = (
         SparkSession.builder.master(f"local[{cores or '*'}]")
         .appName("distkeras")
@@ -78,18 +92,11 @@ def local_session(cores: int | None = None, *, backend: str | None = None, **set
         # Not extraJavaOptions: users set those in spark-defaults.conf, and they come after these.
         .config("spark.driver.defaultJavaOptions", java_options(given))
     )
-    session = present_session()
-    if session is None:
-        own = _for_workers(backend)
-        for name, value in (own | given).items():
-            builder = builder.config(name, value)
-        with _importing_keras(backend, own.get(COMPILED)):
-            session = builder.getOrCreate()
-    if backend is not None:
-        _import_all(IMPORTED_BY_JOBS)
-        threading.Thread(
-            target=_import_ahead, args=(session, backend), name="distkeras-ahead", daemon=True
-        ).start()
+    own = _for_workers(backend)
+    for name, value in (own | given).items():
+        builder = builder.config(name, value)
+    with _importing_keras(backend, own.get(COMPILED)):
+        session: SparkSession = builder.getOrCreate()
     return session
 
 
