@@ -113,6 +113,9 @@ def test_gpus_that_were_asked_for_must_be_there_and_others_are_named():
     assert "no /dev/nvidia" in executors.check_gpus([FACTS], 1)[0].what
     there = replace(FACTS, gpus=(2, 0))
     assert levels(executors.check_gpus([there], 0)) == ["warning"]
+    assert "gives each task 0.5 GPU(s)" in executors.check_gpus([FACTS], 0.5)[0].what
+    # By the trainer's `resources`: the short tasks of the check have none.
+    assert levels(executors.check_gpus([there], 0.5)) == ["ok"]
     given = replace(FACTS, gpus=(2, 1))
     assert levels(executors.check_gpus([given], 1)) == ["ok"]
     assert levels(executors.check_gpus([replace(given, gpus_of_backend=1)], 1)) == ["ok"]

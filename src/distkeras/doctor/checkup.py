@@ -53,7 +53,8 @@ def examine(spark: SparkSession, wanted: Wanted, limit: float = 120.0) -> list[F
     found += executors.check_memory(facts, wanted, memory_settings(spark))
     found += executors.check_server_memory(wanted, memory_of_machine()[1])
     found += executors.check_payload(sum(wanted.worker_bytes.values()), tempfile.gettempdir())
-    found += executors.check_gpus(facts, int(float(setting(spark, "spark.task.resource.gpu.amount", "0"))))
+    asked = wanted.gpus or float(setting(spark, "spark.task.resource.gpu.amount", "0"))
+    found += executors.check_gpus(facts, asked)
     return found
 
 

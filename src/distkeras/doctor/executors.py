@@ -115,25 +115,25 @@ def check_memory(
     return findings or [Finding("ok", "memory", f"a worker needs about {_mib(each)}")]
 
 
-def check_gpus(found: Sequence[ExecutorFacts], asked: int) -> list[Finding]:
+def check_gpus(found: Sequence[ExecutorFacts], asked: float) -> list[Finding]:
     """Compare the GPUs that Spark was asked for with those of the machines.
 
     Args:
         found: what was said.
-        asked: GPUs of a task, by `spark.task.resource.gpu.amount`.
+        asked: GPUs of a task, such as 0.5 where two workers share one; 0 if Spark was asked for none.
     """
     findings = []
     for facts in sorted({facts.host: facts for facts in found}.values(), key=lambda facts: facts.host):
         there, given = facts.gpus
         if asked and not there:
-            what = f"Spark gives each task {asked} GPU(s), and {facts.host} has no /dev/nvidia*."
+            what = f"Spark gives each task {asked:g} GPU(s), and {facts.host} has no /dev/nvidia*."
             mend = "Install the driver there and pass the devices to the container, or request no GPU."
             findings.append(Finding("error", "GPU", what, mend))
         elif there and facts.gpus_of_backend == 0:
             what = f"{facts.host} has {there} GPU(s), and the Keras backend there sees none."
             mend = "Install the backend's build for GPUs, such as jax[cuda12], and a driver that fits it."
             findings.append(Finding("error" if asked else "warning", "GPU", what, mend))
-        elif there and not given:
+        elif there and not given and not asked:
             what = f"{facts.host} has {there} GPU(s), which its workers share without Spark's knowledge."
             mend = "Set spark.task.resource.gpu.amount and spark.executor.resource.gpu.amount to divide them."
             findings.append(Finding("warning", "GPU", what, mend))

@@ -23,6 +23,7 @@ class Wanted:
         server_bytes: most memory of each parameter server, by purpose; empty if no model is known.
         spool_bytes: bytes of rows that a worker keeps on its disk.
         further: packages that the user's own code needs.
+        gpus: GPUs of each worker by the trainer's `resources`; 0 if the application's settings decide.
     """
 
     backend: str
@@ -34,3 +35,4 @@ class Wanted:
     server_bytes: tuple[Mapping[str, int], ...] = ()
     spool_bytes: int = 0
     further: frozenset[str] = frozenset()
+    gpus: float = 0
