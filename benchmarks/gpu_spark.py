@@ -75,8 +75,9 @@ def trainings(place: str, options: argparse.Namespace, folder: Path) -> Iterator
             self.found: dict[int, str] = {}
 
         def take(self, events: Any) -> None:
-            joins = (each for each in events if isinstance(each, WorkerJoined) and each.about is not None)
-            self.found |= {each.worker: each.about.device for each in joins}
+            for each in events:
+                if isinstance(each, WorkerJoined) and each.about is not None:
+                    self.found[each.worker] = each.about.device
 
     rows = spark.read.parquet(str(DATA / "train.parquet")).repartition(2).cache()
     count, (images, labels) = rows.count(), mnist("test")
