@@ -164,7 +164,7 @@ def test_on_cuda_steps_wait_for_copies_and_keep_their_memory(monkeypatch):
         return
     import torch
 
-    from distkeras.worker.backends.torch_replica import TorchDevice
+    from distkeras.worker.backends import torch_replica
 
     done, locked, empty = [], [], torch.empty
     monkeypatch.setattr(Stream, "done", done)
@@ -179,9 +179,13 @@ def test_on_cuda_steps_wait_for_copies_and_keep_their_memory(monkeypatch):
         return empty(*shape, **settings)
 
     monkeypatch.setattr(torch, "empty", lock)
-    device = TorchDevice(torch.device("cuda"))
+    device = torch_replica.TorchDevice(torch.device("cuda"))
     device._device = torch.device("cpu")  # There is no other here.
-    landed = device.put([(np.ones((2, 3), np.float32), np.ones(2, np.int32), None)] * 2)
+    minibatches = [(np.ones((2, 3), np.float32), np.ones(2, np.int32), None)] * 2
+    assert len(device.put(minibatches)()) == 2
+    assert not done  # Small ones come in the stream of the steps.
+    monkeypatch.setattr(torch_replica, "BESIDE_BYTES", sum(each.nbytes for each in minibatches[0][:2]) * 2)
+    landed = device.put(minibatches)
     assert done == [("record", "copies")]
     assert len(landed()) == 2
     assert done[1:] == [("steps", "waits for", "copies"), *["steps"] * 4]
@@ -189,4 +193,4 @@ def test_on_cuda_steps_wait_for_copies_and_keep_their_memory(monkeypatch):
     device.read(torch.ones(3))
     device.write(np.ones(3, np.float32))
     assert done == [("synchronize", "steps")] * 2
-    assert locked == [True] * 5
+    assert locked == [True] * 9

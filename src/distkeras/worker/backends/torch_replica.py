@@ -17,14 +17,18 @@ from distkeras.algorithms import Vector
 from distkeras.worker.compilable import compilable
 from distkeras.worker.metric_states import Sums
 from distkeras.worker.replica import Replica, Steps
-from distkeras.worker.step_buffer import Batch, map_leaves
+from distkeras.worker.step_buffer import Batch, leaves_of, map_leaves
 
 logger = logging.getLogger(__name__)
+
+BESIDE_BYTES = 16 * 2**20
+"""Size of the smallest group of minibatches that is copied beside the steps. The copy of a smaller one takes
+less of the GPU's time, 0.3 ms, than the events that tie two streams together take of the step's: 0.5 ms."""
 
 
 @final
 class TorchDevice:
-    """A device whose copies run beside its steps, from page-locked memory, where it has streams.
+    """A device that copies from page-locked memory; large copies run beside its steps, where it has streams.
 
     Args:
         device: a GPU; in tests a CPU, which copies at once.
@@ -42,9 +46,11 @@ class TorchDevice:
             leaves.append(self._copy(array))
             return leaves[-1]
 
-        with torch.cuda.stream(self._copies):  # `None` stands for no stream.
+        size = sum(array.nbytes for batch in batches for array in leaves_of(batch))
+        beside = self._copies if size >= BESIDE_BYTES else None
+        with torch.cuda.stream(beside):  # `None` stands for the stream of the steps.
             placed: list[Batch] = [map_leaves(copy, batch) for batch in batches]
-            done = None if self._copies is None else self._copies.record_event()
+            done = None if beside is None else beside.record_event()
 
         def landed() -> Sequence[Batch]:
             if done is not None:
