@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy.typing as npt
 
@@ -69,42 +69,39 @@ def receive_for(device: Device | None, layout: Layout, client: Client | Group) -
 class CopiedAhead:
     """The minibatches of `passes`, gathered and copied to the device while earlier ones are trained.
 
-    Two threads do it, since on JAX the start of a copy takes as long as a small model's step, and gathering
-    takes as long again. Small minibatches are copied in groups.
+    A thread does it. A copy takes as long to begin as a small model's step, so small minibatches are copied
+    in groups.
 
     Args:
-        passes: only a thread uses it during an epoch.
+        passes: only the thread uses it during an epoch.
         device: receives the minibatches.
     """
 
     def __init__(self, passes: Passes, device: Device) -> None:
         self._passes = passes
         self._device = device
-        self._running: tuple[Prefetch[Any], ...] = ()
+        self._running: Prefetch[tuple[list[Minibatch], Landed]] | None = None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Minibatch]:
         """Yield the minibatches of an epoch, from number `start` on. Only one epoch is read at a time."""
         self.close()
-        gathered = Prefetch(alike(self._passes.epoch(epoch, start)), 1)
-        copied = Prefetch(map(self._put, gathered), DEPTH)
-        self._running = gathered, copied
+        running = self._running = Prefetch(map(self._put, alike(self._passes.epoch(epoch, start))), DEPTH)
         try:
-            for minibatches, landed in copied:
+            for minibatches, landed in running:
                 for minibatch, batch in zip(minibatches, landed(), strict=True):
                     yield Minibatch(*batch, minibatch.num_samples)
         finally:
-            gathered.stop()
-            copied.stop()
+            running.stop()
 
     def close(self, timeout: float | None = None) -> None:
-        """End the threads, which may be waiting for rows.
+        """End the thread, which may be waiting for rows.
 
         Args:
-            timeout: seconds to wait for each; they block no exit. `None` for no limit.
+            timeout: seconds to wait for it; the thread blocks no exit. `None` for no limit.
         """
-        running, self._running = self._running, ()
-        for each in running:
-            each.close(timeout)
+        running, self._running = self._running, None
+        if running is not None:
+            running.close(timeout)
 
     def _put(self, minibatches: list[Minibatch]) -> tuple[list[Minibatch], Landed]:
         return minibatches, self._device.put([each[:3] for each in minibatches])
