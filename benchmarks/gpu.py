@@ -195,6 +195,11 @@ def workers(backend: str, options: argparse.Namespace) -> Iterator[dict[str, Any
             told = [json.loads([*lines_of(each)][-1]) for each in children]
         began = max(each["ended"][1][0] for each in told)  # The first window compiles the step.
         ended = min(each["ended"][-1][0] for each in told)
+        if began >= ended:
+            raise RuntimeError(
+                "Expected all workers to train at one time. Received: one ended before the last had begun. "
+                "Give a larger --seconds."
+            )
         rows = sum(rows for each in told for when, rows in each["ended"] if began < when <= ended)
         yield {
             "model": name,
