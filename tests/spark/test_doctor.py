@@ -10,7 +10,7 @@ import sys
 import keras
 import pytest
 
-from distkeras import ADAG, EnsembleTrainer, LocalSGD, SingleTrainer
+from distkeras import ADAG, EnsembleTrainer, LocalSGD, Resources, SingleTrainer
 from distkeras.cluster import probe
 from distkeras.doctor import NotReady
 from distkeras.trainers import SkewedLabelsWarning
@@ -79,6 +79,12 @@ def test_an_ensemble_needs_memory_for_a_center_of_each_member():
     (one,) = wanted_by(SingleTrainer(wide, "sgd", "mse"), None).server_bytes
     (five,) = wanted_by(EnsembleTrainer(wide, "sgd", "mse", num_ensembles=5), None).server_bytes
     assert sum(five.values()) > sum(one.values()) + 4 * 1000 * 1001 * 4
+
+
+def test_the_gpus_of_a_trainers_resources_are_looked_for(model):
+    assert wanted_by(ADAG(model, "sgd", "mse"), None).gpus == 0
+    half = ADAG(model, "sgd", "mse", resources=Resources(gpus=0.5))
+    assert wanted_by(half, None).gpus == 0.5
 
 
 def test_the_command_says_what_to_mend_and_ends_with_1(tmp_path):
