@@ -6,8 +6,6 @@ Linux: the hosts are network namespaces. All is one machine, so the seconds say 
 fast a cluster is. JSON out.
 
 python benchmarks/anywhere.py [--epochs 3] [--limit 600] [--only PLACE ...] [--out FILE]
-
-With `--out`, places that are not run keep what the file has of them.
 """
 
 from __future__ import annotations
