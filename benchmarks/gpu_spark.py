@@ -1,6 +1,6 @@
 """Trainings on a GPU that Spark hands out, and the same ones without it. JSON out.
 
-python benchmarks/gpu_spark.py [--backends jax torch] [--epochs 3] [--addresses 0] [--out FILE]
+python benchmarks/gpu_spark.py [--backends jax torch] [--epochs 3] [--address 0] [--out FILE]
 
 For each backend there are two applications, each on a cluster of one executor with two slots. In one of them
 the executor has a GPU by Spark's resource API, and each task takes half of it; in the other no GPU is
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,15 @@ def session(place: str, options: argparse.Namespace, folder: Path) -> Any:
 
     settings = {"spark.executor.memory": "3g", "spark.ui.enabled": "false"}
     if place == "gpu":
-        found = json.dumps({"name": "gpu", "addresses": options.addresses})
+        found = json.dumps({"name": "gpu", "addresses": [options.address]})
         script = folder / "gpus.sh"
         script.write_text(f"#!/bin/sh\necho '{found}'\n")
         script.chmod(0o755)
         settings |= {
-            "spark.worker.resource.gpu.amount": str(len(options.addresses)),
+            "spark.worker.resource.gpu.amount": "1",
             "spark.worker.resource.gpu.discoveryScript": str(script),
-            "spark.executor.resource.gpu.amount": str(len(options.addresses)),
-            "spark.task.resource.gpu.amount": str(len(options.addresses) / 2),
+            "spark.executor.resource.gpu.amount": "1",
+            "spark.task.resource.gpu.amount": "0.5",
             "spark.executorEnv.JAX_PLATFORMS": "",  # Executors inherit the driver's environment.
         }
     else:
@@ -86,9 +87,8 @@ def trainings(place: str, options: argparse.Namespace, folder: Path) -> Iterator
         for warm in (False, True):
             model, devices = keras_model(), Devices()
             model.compile(keras.optimizers.SGD(RATE), "sparse_categorical_crossentropy")
-            trainer: Any = DOWNPOUR(model, num_workers=2, **known)
-            if workers == 1:
-                trainer = SingleTrainer(model, **known)
+            make: Any = SingleTrainer if workers == 1 else partial(DOWNPOUR, num_workers=workers)
+            trainer = make(model, **known)
             checked = {} if warm else {"check": told_by(trainer.check(rows))}
             began = time.perf_counter()
             trained = trainer.train(rows, shuffle=True, monitor=devices)
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     parser.add_argument("--places", nargs="+", choices=PLACES, default=PLACES)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--addresses", nargs="+", default=["0"], help="of the GPUs of the executor")
+    parser.add_argument("--address", default="0", help="of the executor's GPU")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--child", choices=PLACES, help=argparse.SUPPRESS)
     options = parser.parse_args()

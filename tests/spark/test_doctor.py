@@ -12,6 +12,7 @@ import pytest
 
 from distkeras import ADAG, EnsembleTrainer, LocalSGD, Resources, SingleTrainer
 from distkeras.cluster import probe
+from distkeras.cluster.resources import gpus_of_worker
 from distkeras.doctor import NotReady
 from distkeras.trainers import SkewedLabelsWarning
 from distkeras.trainers.checking import wanted_by
@@ -81,10 +82,10 @@ def test_an_ensemble_needs_memory_for_a_center_of_each_member():
     assert sum(five.values()) > sum(one.values()) + 4 * 1000 * 1001 * 4
 
 
-def test_the_gpus_of_a_trainers_resources_are_looked_for(model):
-    assert wanted_by(ADAG(model, "sgd", "mse"), None).gpus == 0
+def test_the_gpus_of_a_trainers_resources_are_looked_for(spark, model):
+    assert gpus_of_worker(spark, wanted_by(ADAG(model, "sgd", "mse"), None).resources) == 0
     half = ADAG(model, "sgd", "mse", resources=Resources(gpus=0.5))
-    assert wanted_by(half, None).gpus == 0.5
+    assert gpus_of_worker(spark, wanted_by(half, None).resources) == 0.5
 
 
 def test_the_command_says_what_to_mend_and_ends_with_1(tmp_path):

@@ -153,12 +153,18 @@ def threads_of(spark: SparkSession, resources: Resources | None) -> int:
     return int(spark.conf.get("spark.task.cpus", "1") or 1) if resources is None else resources.cores
 
 
+def gpus_of_worker(spark: SparkSession, resources: Resources | None) -> float:
+    """Return the GPUs of one worker: 0.5 where two share one, 0 where Spark manages none."""
+    if resources is not None:
+        return resources.gpus
+    return float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
+
+
 def sharing_of(spark: SparkSession, resources: Resources | None, num_workers: int) -> Sharing:
     """Return how many of a training's workers compute on one GPU.
 
     On a cluster where Spark manages no GPUs nobody knows: workers count as alone there.
     """
-    amount = float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
-    amount = amount if resources is None else resources.gpus
+    amount = gpus_of_worker(spark, resources)
     gpu = int(1 / amount) if 0 < amount < 1 else 1
     return Sharing(gpu, min(num_workers, registered_slots(spark)) if is_local(spark) else 1)

@@ -13,7 +13,7 @@ from distkeras.cluster.executor_side import memory_of_machine
 from distkeras.cluster.options import addresses
 from distkeras.cluster.probe import ExecutorsNotReady, ask, ask_ready
 from distkeras.cluster.reach import ServerUnreachable, check_reachable
-from distkeras.cluster.resources import is_dynamic
+from distkeras.cluster.resources import gpus_of_worker, is_dynamic
 from distkeras.cluster.settings import is_local
 from distkeras.cluster.slots import count_slots
 from distkeras.doctor import executors
@@ -54,10 +54,9 @@ def examine(spark: SparkSession, wanted: Wanted, limit: float = 120.0) -> list[F
     found += executors.check_memory(facts, wanted, memory_settings(spark))
     found += executors.check_server_memory(wanted, memory_of_machine()[1])
     found += executors.check_payload(sum(wanted.worker_bytes.values()), tempfile.gettempdir())
-    asked = float(setting(spark, "spark.task.resource.gpu.amount", "0"))
-    if wanted.gpus and not is_dynamic(spark):  # Else Spark starts other executors for the training.
-        asked = wanted.gpus
-    found += executors.check_gpus(facts, asked)
+    # With dynamic allocation Spark starts other executors for a training with resources of its own.
+    resources = None if is_dynamic(spark) else wanted.resources
+    found += executors.check_gpus(facts, gpus_of_worker(spark, resources))
     return found
 
 

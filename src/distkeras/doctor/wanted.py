@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from distkeras.cluster.options import ServerOptions
 from distkeras.cluster.placement import Where
+from distkeras.cluster.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Wanted:
         server_bytes: most memory of each parameter server, by purpose; empty if no model is known.
         spool_bytes: bytes of rows that a worker keeps on its disk.
         further: packages that the user's own code needs.
-        gpus: GPUs of each worker by the trainer's `resources`; 0 if the application's settings decide.
+        resources: those of each worker; `None` if the application's settings decide.
     """
 
     backend: str
@@ -35,4 +36,4 @@ class Wanted:
     server_bytes: tuple[Mapping[str, int], ...] = ()
     spool_bytes: int = 0
     further: frozenset[str] = frozenset()
-    gpus: float = 0
+    resources: Resources | None = None

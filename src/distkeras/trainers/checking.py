@@ -102,5 +102,5 @@ def wanted_by(trainer: Configured, prepared: Prepared | None) -> Wanted:
         # One epoch is read as it comes.
         spool_bytes=0 if trainer.num_epoch == 1 else rows // trainer.num_workers,
         further=frozenset(packages_of_model(spec) | own),
-        gpus=0 if trainer.resources is None else trainer.resources.gpus,
+        resources=trainer.resources,
     )
