@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from pyspark import SparkContext
 
 from distkeras import compiled_code
 from distkeras.cluster import job, session
@@ -158,6 +159,8 @@ class Noting:
 
     def find_spec(self, name, path=None, target=None):
         own = threading.current_thread().name
+        if name == "pandas":
+            Noting.children = open(f"/proc/self/task/{threading.get_native_id()}/children").read().split()
         if own == "distkeras-ahead" or any(t.name == "distkeras-import" for t in threading.enumerate()):
             self.found.setdefault(threading.current_thread().name, set()).add(name.partition(".")[0])
 
@@ -172,12 +175,14 @@ for thread in threading.enumerate():
         thread.join(60)
 # It looks for modules that do not exist.
 print(*[name for name in Noting.found.get("distkeras-ahead", ()) if name in sys.modules])
+print(len(Noting.children))
 spark.stop()
 """
 
 
-def test_no_package_is_imported_by_two_threads_at_once():
-    aside, main, ahead = (set(line.split()) for line in said_by(IMPORTS).split("\n")[:3])
+def test_packages_are_imported_while_the_jvm_starts_and_none_by_two_threads_at_once():
+    aside, main, ahead, children = (set(line.split()) for line in said_by(IMPORTS).split("\n")[:4])
+    assert children == {"1"}  # the JVM
     assert {"keras", "jax"} <= aside
     assert not aside & main - {"encodings"}
     assert not ahead  # The caller imports whatever it likes meanwhile.
@@ -199,6 +204,28 @@ def test_keras_is_imported_while_the_jvm_starts_unless_another_backend_is_set(mo
         pass
     assert found == imported
     assert os.environ["KERAS_BACKEND"] == (before or "jax")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_stops_the_imports_beside_the_jvm_is_raised_once_it_has_started(error, monkeypatch):
+    def stop(names):
+        assert not started
+        raise error("stopped")
+
+    def start_session():
+        with session._importing_keras("jax"):
+            # As PySpark starts the JVM. Python would print an error of the code that runs at a fork.
+            subprocess.run(["true"], preexec_fn=lambda: None, check=True)
+            started.append(True)
+
+    started = []
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(SparkContext, "_gateway", None)
+    monkeypatch.setattr(session, "_import_all", stop)
+    with pytest.raises(error, match="stopped"):
+        start_session()
+    assert started
 
 
 def test_models_of_earlier_trainings_are_freed_once_they_may_fill_much(monkeypatch):

@@ -19,9 +19,6 @@ from distkeras.cluster.slots import count_slots
 from distkeras.compiled_code import folder_for_compiled_code, keep_compiled_here
 from distkeras.jvm import java_options
 
-GATEWAY_SECONDS = 0.02
-"""Seconds between two looks whether the JVM has started."""
-
 COMPILED = "spark.executorEnv.JAX_COMPILATION_CACHE_DIR"
 """Names the folder of compiled code to the Python workers."""
 IMPORTED_BY_SPARK = ("numpy", "pandas", "pyarrow", "pyspark.testing.utils")
@@ -136,13 +133,7 @@ def _importing_keras(backend: str | None, compiled: str | None = None) -> Iterat
         return
     from pyspark import SparkContext  # which the client of Spark Connect alone lacks
 
-    _import_all(IMPORTED_BY_SPARK)
-    started = threading.Event()
-
     def import_keras() -> None:
-        # PySpark forks the JVM's process. A fork in the middle of an import might copy a lock that is held.
-        while SparkContext._gateway is None and not started.wait(GATEWAY_SECONDS):
-            pass
         try:
             if compiled is not None:
                 keep_compiled_here(compiled)
@@ -150,13 +141,34 @@ def _importing_keras(backend: str | None, compiled: str | None = None) -> Iterat
         except Exception as error:  # The caller's own import raises it again.
             logger.info("Keras could not be imported in advance: %s", error)
 
+    def begin() -> None:
+        if begun.is_set() or threading.get_ident() != caller:
+            return
+        begun.set()
+        try:
+            _import_all(IMPORTED_BY_SPARK)
+            thread.start()
+        except BaseException as error:  # At a fork, Python would print it and go on, even after Ctrl-C.
+            stopped.append(error)
+
     thread = threading.Thread(target=import_keras, name="distkeras-import", daemon=True)
-    thread.start()
+    caller, begun = threading.get_ident(), threading.Event()
+    stopped: list[BaseException] = []
+    # PySpark forks the JVM's process. A fork in the middle of an import might copy a lock that is held.
+    # Imports before it would keep the JVM waiting.
+    starts_jvm = SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ
+    if starts_jvm and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_parent=begin)
+    else:
+        begin()
     try:
         yield
     finally:
-        started.set()
-        thread.join()
+        begin()
+        if thread.ident is not None:
+            thread.join()
+    if stopped:
+        raise stopped[0]
 
 
 def _import_all(names: Iterable[str]) -> None:
