@@ -7,11 +7,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from pyspark.sql.types import LongType
 
 from distkeras.cluster import reach, slots
 from distkeras.cluster.reach import ServerUnreachable, check_reachable
 from distkeras.cluster.slots import NotEnoughSlots, at_once, check_slots, count_slots
-from distkeras.cluster.stage import LOST_BARRIER, Stage, short_tasks
+from distkeras.cluster.stage import LOST_BARRIER, Stage, row_type, short_tasks
 from distkeras.cluster.task_status import task_statuses
 
 
@@ -65,7 +66,8 @@ def dying_daemon(spark, tmp_path):
 
 def test_a_job_runs_again_when_a_worker_dies_before_spark_knows_its_process(spark, dying_daemon):
     told = []
-    rows = Stage(short_tasks(spark, lambda task: (task,), "task long", 2), "tests", told.append).result(60)
+    tasks = short_tasks(spark, lambda task: (task,), row_type(task=LongType()), 2)
+    rows = Stage(tasks, "tests", told.append).result(60)
     assert sorted(row.task for row in rows) == [0, 1]
     assert told == ["A worker was lost, and all workers restart."]
     assert not dying_daemon.exists()

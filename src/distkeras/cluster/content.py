@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+from pyspark.sql import types as T  # noqa: N812
 
 from distkeras.cluster.source import Source
 
@@ -51,7 +52,7 @@ def _probes(source: Source) -> list[Column]:
     lengths = []
     for _ in range(1, source.depth):
         lengths.append(F.size(array))
-        array = F.get(array, (F.size(array) / 2).cast("int"))
+        array = F.get(array, (F.size(array) / 2).cast(T.IntegerType()))
     size = F.size(array)
-    places = [F.get(array, (size * place / PLACES).cast("int")) for place in range(PLACES)]
+    places = [F.get(array, (size * place / PLACES).cast(T.IntegerType())) for place in range(PLACES)]
     return [*lengths, size, *places]

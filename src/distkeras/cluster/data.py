@@ -308,7 +308,7 @@ def _travel(frame: DataFrame, uses: list[Use], resolved: list[Column]) -> tuple[
     casts: list[SparkColumn] = []
     named = []
     for use, column in _pairs(uses, resolved):
-        kinds = [f"{source.path} {source.travel_type(column.dtype)}" for source in use.sources]
+        kinds = [f"{source.path} {source.travel_type(column.dtype).json()}" for source in use.sources]
         # The worker decodes a raw column differently from the same column as a label.
         key = (str(column.dtype == RAW), *kinds)
         if key not in names:

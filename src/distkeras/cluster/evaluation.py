@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 from pyspark import TaskContext
+from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.arrays import Roles
 from distkeras.cluster.batches import limited_batches
@@ -16,6 +17,7 @@ from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.delivery import delivered, localized
 from distkeras.cluster.description import described
 from distkeras.cluster.shipping import carried
+from distkeras.cluster.stage import row_type
 from distkeras.model.losses import loss_names
 from distkeras.model.process import backend_name
 from distkeras.model.spec import serialize_model
@@ -115,7 +117,8 @@ def evaluate_prepared(
         delivered(spark, evaluation) as payload,
     ):
         sealed = EvaluationTask(payload, backend_name(), threads)
-        rows = prepared.frame.mapInArrow(carried(_partition_function(sealed)), "states string").collect()
+        evaluate = carried(_partition_function(sealed))
+        rows = prepared.frame.mapInArrow(evaluate, row_type(states=T.StringType())).collect()
     found: list[Evaluated] = [json.loads(row.states) for row in rows]
     further = {name: value for part in found for name, value in part["last"].items()}
     if on_minibatch is None:

@@ -215,7 +215,7 @@ def _size(array: Column) -> Column:
 def _range(source: Source, array: Column) -> tuple[Column, Column]:
     """Return the least and the greatest number of a row."""
     if isinstance(source.leaf, T.BooleanType):
-        array = array.cast("array<int>" if source.depth else "int")
+        array = array.cast(T.ArrayType(T.IntegerType()) if source.depth else T.IntegerType())
     return (F.array_min(array), F.array_max(array)) if source.depth else (array, array)
 
 

@@ -44,7 +44,7 @@ def skew_questions(source: Source) -> dict[str, Column]:
     }
     if source.depth == 0 and isinstance(source.leaf, T.StringType):
         return halves
-    size = label.cast("double")
+    size = label.cast(T.DoubleType())
     return halves | {"mean": F.avg(size), "variance": F.var_pop(size)}
 
 

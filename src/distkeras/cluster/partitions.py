@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+from pyspark.sql import types as T  # noqa: N812
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.description import described
@@ -77,7 +78,8 @@ def repartition(
     dealt = frame.withColumn(_ROW, row)
     if num_workers > 1 or barrier:
         keys = _partition_keys(frame, num_workers)
-        dealt = dealt.withColumn(_WORKER, _pick(keys, worker.cast("int"))).repartition(num_workers, _WORKER)
+        key = _pick(keys, worker.cast(T.IntegerType()))
+        dealt = dealt.withColumn(_WORKER, key).repartition(num_workers, _WORKER)
     dealt = dealt.sortWithinPartitions(order).drop(_ROW, _WORKER)
     share, rest = divmod(num_rows, num_workers)
     return dealt, tuple(share + (index < rest) for index in range(num_workers))
@@ -100,7 +102,7 @@ def copy_to_all(frame: DataFrame, num_workers: int, seed: int | None) -> tuple[D
     if seed is not None:
         chance = F.pmod(F.xxhash64(_ROW, _WORKER, F.lit(seed)), F.lit(10**9)) / 10**9
         below = itertools.accumulate(math.exp(-1) / math.factorial(times) for times in range(10))
-        times = sum(((chance >= F.lit(bound)).cast("int") for bound in below), F.lit(0))
+        times = sum(((chance >= F.lit(bound)).cast(T.IntegerType()) for bound in below), F.lit(0))
         copies = copies.withColumn(_TIMES, F.explode(F.array_repeat(F.lit(0), times))).drop(_TIMES)
     with described(frame.sparkSession, "counts the rows of each worker"):
         counted = copies.groupBy(_WORKER).count().collect()
@@ -147,7 +149,7 @@ def row_in_partition() -> Column:
 
 
 def _pick(values: list[int], index: Column) -> Column:
-    return F.get(F.array(*(F.lit(value).cast("bigint") for value in values)), index)
+    return F.get(F.array(*(F.lit(value).cast(T.LongType()) for value in values)), index)
 
 
 def _partition_keys(frame: DataFrame, num_partitions: int) -> list[int]:

@@ -9,12 +9,14 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
+
 import distkeras
 from distkeras.cluster import executor_side
 from distkeras.cluster.executor_facts import ExecutorFacts, facts_of
 from distkeras.cluster.settings import is_local, python_of_executors
 from distkeras.cluster.shipping import SHIP, may_ship, own_digest, ship
-from distkeras.cluster.stage import Stage, short_tasks
+from distkeras.cluster.stage import Stage, row_type, short_tasks
 from distkeras.worker.gpus import ALONE, Sharing
 
 if TYPE_CHECKING:
@@ -186,7 +188,7 @@ def ask(
         return (answer(question),)
 
     what = "checks the executors' Python" if prepare is None else "imports Keras on the executors"
-    stage = Stage(short_tasks(spark, answered, "facts string", num_tasks), what)
+    stage = Stage(short_tasks(spark, answered, row_type(facts=T.StringType()), num_tasks), what)
     try:
         rows = stage.result(min(limit, threading.TIMEOUT_MAX)) or []
     except Exception as error:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 from pyspark.sql.utils import is_remote
 
 import distkeras.cluster.shipping  # noqa: F401 (it lets functions of `executor_side` travel by value)
 from distkeras.cluster import executor_side
 from distkeras.cluster.settings import is_local
-from distkeras.cluster.stage import Stage, short_tasks
+from distkeras.cluster.stage import Stage, row_type, short_tasks
 from distkeras.wire.reachability import connector
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
-ANSWER = "executor string, host string, faults array<string>"
+ANSWER = row_type(executor=T.StringType(), host=T.StringType(), faults=T.ArrayType(T.StringType()))
 
 logger = logging.getLogger(__name__)
 

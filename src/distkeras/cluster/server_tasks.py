@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark import TaskContext
+from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.delivery import delivered, localized
 from distkeras.cluster.executor_side import executor_id
@@ -21,7 +22,7 @@ from distkeras.cluster.server_parts import ServerParts
 from distkeras.cluster.server_setups import address_of, clear, setups_of
 from distkeras.cluster.server_task import BEGIN, ServerTask, run
 from distkeras.cluster.shared_access import Access
-from distkeras.cluster.stage import GRACE_SECONDS, Stage
+from distkeras.cluster.stage import GRACE_SECONDS, Stage, row_type
 from distkeras.cluster.story import Story
 from distkeras.wire.group import Group
 from distkeras.wire.log import level_of_driver
@@ -107,7 +108,8 @@ class ServerTasks:
                     log_level=level_of_driver(),
                 )
             )
-        frame = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(_serving(tasks), "error string")
+        numbers = spark.range(0, len(tasks), 1, len(tasks))
+        frame = numbers.mapInArrow(_serving(tasks), row_type(error=T.StringType()))
         self._stage = Stage(
             frame,
             "parameter servers",

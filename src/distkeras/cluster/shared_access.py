@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
+from pyspark.sql.types import BinaryType, IntegerType
 
 from distkeras.cluster.delivery import deliver, localized
-from distkeras.cluster.stage import Stage
+from distkeras.cluster.stage import Stage, row_type
 from distkeras.wire import mailbox
 from distkeras.wire.mailbox import Carried, Errand
 from distkeras.wire.mailbox_files import CHUNK_BYTES
@@ -126,7 +127,8 @@ def in_tasks(spark: SparkSession, what: str, function: Callable[[int], Any], cou
     Raises:
         Exception: what it raises in one of them; or Spark's error.
     """
-    frame = spark.range(0, count, 1, count).mapInArrow(_answering(function), "task int, data binary")
+    answers = row_type(task=IntegerType(), data=BinaryType())
+    frame = spark.range(0, count, 1, count).mapInArrow(_answering(function), answers)
     pieces: dict[int, bytearray] = {}
     for row in Stage(frame, what).result(threading.TIMEOUT_MAX) or []:
         pieces.setdefault(row.task, bytearray()).extend(row.data)

@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.settings import allocates_dynamically, is_local
-from distkeras.cluster.stage import Stage, short_tasks
+from distkeras.cluster.stage import Stage, row_type, short_tasks
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -31,7 +32,7 @@ ALLOCATION_HOLD_SECONDS = 5.0
 
 MORE_EXECUTORS = ", or raise `spark.dynamicAllocation.maxExecutors`"
 
-ANSWER = "executor string, begin double, end double"
+ANSWER = row_type(executor=T.StringType(), begin=T.DoubleType(), end=T.DoubleType())
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.ml.functions import vector_to_array
@@ -13,21 +13,21 @@ from pyspark.sql import types as T  # noqa: N812
 from distkeras.cluster.casts import mend
 from distkeras.worker.columns import RAW
 
-SPARK_TYPES = {
-    "float16": "float",
-    "bfloat16": "float",
-    "float32": "float",
-    "float64": "double",
-    "bool": "boolean",
-    "int8": "tinyint",
-    "int16": "smallint",
-    "int32": "int",
-    "int64": "bigint",
-    "uint8": "smallint",
-    "uint16": "int",
-    "uint32": "bigint",
-    "uint64": "bigint",
-    "string": "string",
+SPARK_TYPES: Mapping[str, T.DataType] = {
+    "float16": T.FloatType(),
+    "bfloat16": T.FloatType(),
+    "float32": T.FloatType(),
+    "float64": T.DoubleType(),
+    "bool": T.BooleanType(),
+    "int8": T.ByteType(),
+    "int16": T.ShortType(),
+    "int32": T.IntegerType(),
+    "int64": T.LongType(),
+    "uint8": T.ShortType(),
+    "uint16": T.IntegerType(),
+    "uint32": T.LongType(),
+    "uint64": T.LongType(),
+    "string": T.StringType(),
 }
 """The Spark type in which each type of a model's input travels."""
 
@@ -84,16 +84,17 @@ class Source:
         wide = "float64" if dtype in ("float64", RAW) else "float32"
         return F.when(self.column.isNotNull(), vector_to_array(self.column, wide))
 
-    def travel_type(self, dtype: str) -> str:
+    def travel_type(self, dtype: str) -> T.DataType:
         """Return the Spark type in which the column travels to become `dtype` in the worker."""
         if self.binary:
-            return "binary"
-        leaf = self._own_type() if dtype == RAW else SPARK_TYPES[dtype]
-        return "array<" * self.depth + leaf + ">" * self.depth
+            return T.BinaryType()
+        kind = self._own_type() if dtype == RAW else SPARK_TYPES[dtype]
+        for _ in range(self.depth):
+            kind = T.ArrayType(kind)
+        return kind
 
-    def _own_type(self) -> str:
-        decimal = isinstance(self.leaf, T.DecimalType)
-        return "double" if decimal or self.vector else str(self.leaf.simpleString())
+    def _own_type(self) -> T.DataType:
+        return T.DoubleType() if self.vector or isinstance(self.leaf, T.DecimalType) else self.leaf
 
     def cast(self, dtype: str) -> Column:
         """Return the column as it travels."""

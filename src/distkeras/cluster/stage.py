@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark import InheritableThread
 from pyspark.sql import functions as F  # noqa: N812 (Spark's own custom)
+from pyspark.sql import types as T  # noqa: N812
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.batches import limited_batches
@@ -41,8 +42,16 @@ ends the whole application, seen with Spark 4.3. It refuses a job's last stage w
 logger = logging.getLogger(__name__)
 
 
+def row_type(**columns: T.DataType) -> T.StructType:
+    """Return the type of rows with these columns.
+
+    The first type that Spark reads from text, such as "host string", takes a quarter of a second.
+    """
+    return T.StructType([T.StructField(name, kind) for name, kind in columns.items()])
+
+
 def short_tasks(
-    spark: SparkSession, function: Callable[[int], tuple[Any, ...]], answer: str, num_tasks: int
+    spark: SparkSession, function: Callable[[int], tuple[Any, ...]], answer: T.StructType, num_tasks: int
 ) -> DataFrame:
     """Return what `function` returns for 0 to `num_tasks` - 1, a row each, every one in a task of its own.
 
@@ -51,7 +60,7 @@ def short_tasks(
     Args:
         spark: the session.
         function: one that travels by value runs also where this package is not installed.
-        answer: names and types of what it returns, such as "host string, seconds double".
+        answer: names and types of what it returns.
         num_tasks: number of tasks.
     """
     udf = F.udf(function, answer, useArrow=False).asNondeterministic()

@@ -9,20 +9,31 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark import TaskContext
+from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 
 from distkeras.cluster.delivery import localized
 from distkeras.cluster.elastic import ElasticStage
 from distkeras.cluster.executor_side import executor_id
 from distkeras.cluster.shipping import carried
-from distkeras.cluster.stage import Stage
+from distkeras.cluster.stage import Stage, row_type
 from distkeras.worker import task as worker_task
-from distkeras.worker.final_state import SCHEMA
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame
 
     from distkeras.worker.task import Envelope
+
+STATES = row_type(
+    worker=T.IntegerType(),
+    error=T.StringType(),
+    name=T.StringType(),
+    dtype=T.StringType(),
+    shape=T.ArrayType(T.LongType()),
+    part=T.IntegerType(),
+    data=T.BinaryType(),
+)
+"""The type of the rows of `FinalState.batches`."""
 
 
 def worker_stage(
@@ -51,7 +62,7 @@ def worker_stage(
         A stage that has not started; `worker.final_state` reads its rows.
     """
     function = carried(_partition_function(envelope))
-    trained = frame.mapInArrow(function, SCHEMA, barrier=barrier, profile=profile)
+    trained = frame.mapInArrow(function, STATES, barrier=barrier, profile=profile)
     return Stage(trained, "trains", tell, barrier=barrier, before_again=before_again)
 
 
@@ -77,7 +88,7 @@ def elastic_stage(
 
     def stage_of(epoch: int) -> Stage:
         function = _partition_function(envelope, until=epoch + 1, training=training)
-        trained = frame.mapInArrow(carried(function), SCHEMA, profile=profile)
+        trained = frame.mapInArrow(carried(function), STATES, profile=profile)
         return Stage(trained, f"trains epoch {epoch + 1}", tell)
 
     return ElasticStage(frame.sparkSession, stage_of, num_epoch)

@@ -13,8 +13,6 @@ import pyarrow as pa
 
 Array = npt.NDArray[Any]
 
-SCHEMA = "worker int, error string, name string, dtype string, shape array<bigint>, part int, data binary"
-
 PART_BYTES = 16 * 2**20
 """Size of the parts in which an array travels."""
 
@@ -40,7 +38,7 @@ class FinalState:
     too_large: int = 0
 
     def batches(self, worker: int) -> Iterator[pa.RecordBatch]:
-        """Yield the state as rows of `SCHEMA`, one of them without an array."""
+        """Yield the state as rows, one of them without an array."""
         yield _row(worker, self.error, "", "", [self.too_large], 0, b"")
         for name, array in self._named():
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
