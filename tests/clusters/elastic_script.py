@@ -38,6 +38,7 @@ def make_trainer(pause, folder, rule=distkeras.DOWNPOUR, **options):
         if context is not None:  # Not on the driver.
             gpus = context.resources().get("gpu")
             note = f"{context.cpus()} cores, gpus {[] if gpus is None else gpus.addresses}, {os.getcwd()}"
+            note += f", threads {os.environ['NPROC']}"
             (folder / f"{context.partitionId()}-{context.attemptNumber()}-{os.getpid()}").write_text(note)
             time.sleep(pause(context.partitionId()))
         return columns["id"][:, None], columns["label"][:, None]
@@ -112,6 +113,15 @@ def resources(spark, folder, gpus, rule=distkeras.DOWNPOUR):
     train(spark, make_trainer(lambda worker: 0.0, folder, rule, num_workers=2, resources=own), share)
     for note in folder.glob("?-*"):
         print("note", note.read_text(), flush=True)
+        note.unlink()
+
+
+def different(spark, folder, gpus):
+    """First a training with resources of its own, then one without."""
+    resources(spark, folder, gpus)
+    train(spark, make_trainer(lambda worker: 0.0, folder, num_workers=2), 1)
+    for note in folder.glob("?-*"):
+        print("note", note.read_text(), flush=True)
 
 
 def together(spark, folder, gpus):
@@ -139,7 +149,7 @@ def main():
     spark = SparkSession.builder.getOrCreate()
     folder, *further = sys.argv[2:]
     paths = [Path(each) if os.path.isdir(each) else each for each in further]
-    what = {each.__name__: each for each in (speculation, resources, together, few, elastic)}
+    what = {each.__name__: each for each in (speculation, resources, different, together, few, elastic)}
     what[sys.argv[1]](spark, Path(folder), *paths)
     spark.stop()
 

@@ -45,11 +45,13 @@ def test_a_speculative_copy_waits_and_takes_over_only_what_is_lost(start_standal
 
 @pytest.mark.slow
 @pytest.mark.limit(200)
-def test_a_worker_gets_the_cores_that_are_asked_for_and_no_more_run_at_once(standalone, submit, tmp_path):
+def test_each_training_of_an_application_gets_the_cores_that_it_asks_for(standalone, submit, tmp_path):
     settings = {"spark.executor.cores": "2", "spark.cores.max": "4"}
-    output = submit(SCRIPT, "resources", tmp_path, 0, to=standalone, settings=settings, limit=180)
-    assert "every row once an epoch True" in output
-    assert output.count("note 2 cores, gpus []") == 2
+    output = submit(SCRIPT, "different", tmp_path, 0, to=standalone, settings=settings, limit=180)
+    assert output.count("every row once an epoch True") == 2
+    notes = [line.split(", ") for line in output.splitlines() if line.startswith("note")]
+    asked, unasked = ["note 2 cores", "gpus []", "threads 2"], ["note 1 cores", "gpus []", "threads 1"]
+    assert sorted([*note[:2], note[-1]] for note in notes) == [unasked, unasked, asked, asked]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from distkeras import ADAG, EnsembleTrainer, LocalSGD, Resources, SingleTrainer
 from distkeras.cluster import probe
 from distkeras.cluster.resources import gpus_of_worker
-from distkeras.doctor import NotReady
+from distkeras.doctor import NotReady, checkup
 from distkeras.trainers import SkewedLabelsWarning
 from distkeras.trainers.checking import wanted_by
 
@@ -86,6 +87,20 @@ def test_the_gpus_of_a_trainers_resources_are_looked_for(spark, model):
     assert gpus_of_worker(spark, wanted_by(ADAG(model, "sgd", "mse"), None).resources) == 0
     half = ADAG(model, "sgd", "mse", resources=Resources(gpus=0.5))
     assert gpus_of_worker(spark, wanted_by(half, None).resources) == 0.5
+
+
+def test_where_gpus_are_python_workers_are_prepared_as_the_training_would(spark, model, monkeypatch):
+    prepared = []
+
+    def with_gpu(spark, backend, num_tasks, limit, prepare=None, further=()):
+        prepared.append(prepare)
+        return [replace(each, gpus=(1, 1)) for each in probe.ask_ready(spark, backend, num_tasks, limit)]
+
+    monkeypatch.setattr(checkup, "ask_ready", with_gpu)
+    for resources in (None, Resources(cores=2, gpus=0.5)):
+        ADAG(model, "sgd", "mse", resources=resources).check(rows(spark))
+        # Two workers share the machine's GPU. With resources of its own a training has other Python workers.
+        assert prepared.pop() == (keras.backend.backend(), 1, 1, 2)
 
 
 def test_the_command_says_what_to_mend_and_ends_with_1(tmp_path):

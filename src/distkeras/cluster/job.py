@@ -180,7 +180,8 @@ class Job:
         slots = None if center.elastic is not None else check()
         threads = threads_of(spark, self.resources)
         sharing = sharing_of(spark, self.resources, center.num_workers)
-        started, placed = self._started(spark, threads, sharing)
+        # Spark has other Python workers for tasks with resources of their own.
+        started, placed = self._started(spark, threads if profile is None else None, sharing)
         with (
             started as servers,
             stored(self.frame, self.task) as frame,
@@ -296,7 +297,7 @@ class Job:
             logger.info("The last center is lost with the server: %s", lost)
 
     def _started(
-        self, spark: SparkSession, threads: int, sharing: Sharing
+        self, spark: SparkSession, threads: int | None, sharing: Sharing
     ) -> tuple[Servers | ServerTasks, Placed]:
         """Start the servers, and check whether the executors can train."""
         # Besides its optimizer a worker may send the velocities of its momentum, and its weights.

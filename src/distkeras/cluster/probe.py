@@ -31,7 +31,7 @@ NEEDED = ("pyarrow", "numpy", "cloudpickle", "msgspec", "keras")
 VERSIONS = ("keras", "pyspark", "pyarrow", "numpy")
 """Packages whose versions are compared, besides the backend."""
 
-_ready: dict[tuple[str, str], int] = {}
+_ready: dict[tuple[str, str, bool], int] = {}
 _lock = threading.Lock()
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class ExecutorsNotReady(RuntimeError):
 def check_executors(
     spark: SparkSession,
     backend: str,
-    threads: int,
+    threads: int | None,
     num_workers: int,
     limit: float = 1800.0,
     further: Iterable[str] = (),
@@ -56,10 +56,13 @@ def check_executors(
     its own imports. It runs once for a Spark application, a backend and a number of workers; a second caller
     waits for the first. If distkeras is missing there, or is of another version, it is sent.
 
+    The tasks have the resources of the application's settings. Spark runs those of a training with resources
+    of its own in other Python workers.
+
     Args:
         spark: the session.
         backend: Keras backend, which is also the name of its package.
-        threads: cores of one worker.
+        threads: cores of one worker; `None` for workers with resources of their own: nothing is imported.
         num_workers: tasks to start.
         limit: seconds to wait for them.
         further: modules that the user's own code needs.
@@ -69,13 +72,14 @@ def check_executors(
         ExecutorsNotReady: a package is missing, or their Python has another version, or does not exist; the
             message names both interpreters. Or they did not answer in time.
     """
-    key = (spark.conf.get("spark.app.id", "") or "", " ".join((backend, *sorted(further))))
+    prepare = None if threads is None else (backend, threads, sharing.gpu, sharing.machine)
+    application = spark.conf.get("spark.app.id", "") or ""
+    key = (application, " ".join((backend, *sorted(further))), prepare is not None)
     with _lock:
         if _ready.get(key, 0) < num_workers:
-            prepare = (backend, threads, sharing.gpu, sharing.machine)
             if not ask_ready(spark, backend, num_workers, limit, prepare, further):
                 raise ExecutorsNotReady(
-                    f"Expected {num_workers} short tasks to import Keras on the executors within "
+                    f"Expected {num_workers} short tasks to run on the executors within "
                     f"{limit:.0f} s. Received: no answer. See the Spark UI for the cause; "
                     "ServerOptions(give_up=...) sets this limit."
                 )
@@ -98,9 +102,9 @@ def check_python(spark: SparkSession, backend: str, limit: float | None = None) 
     """
     if _is_own_python(spark):
         return
-    key = (spark.conf.get("spark.app.id", "") or "", backend)
+    key = (spark.conf.get("spark.app.id", "") or "", backend, False)
     with _lock:
-        if key not in _ready:
+        if key not in _ready and (*key[:2], True) not in _ready:
             answered = ask_ready(spark, backend, 1, ANSWER_SECONDS if limit is None else limit)
             if not answered and limit is not None:
                 raise ExecutorsNotReady(

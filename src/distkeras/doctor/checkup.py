@@ -13,7 +13,7 @@ from distkeras.cluster.executor_side import memory_of_machine
 from distkeras.cluster.options import addresses
 from distkeras.cluster.probe import ExecutorsNotReady, ask, ask_ready
 from distkeras.cluster.reach import ServerUnreachable, check_reachable
-from distkeras.cluster.resources import gpus_of_worker, is_dynamic
+from distkeras.cluster.resources import gpus_of_worker, is_dynamic, sharing_of, threads_of
 from distkeras.cluster.settings import is_local
 from distkeras.cluster.slots import count_slots
 from distkeras.doctor import executors
@@ -43,8 +43,11 @@ def examine(spark: SparkSession, wanted: Wanted, limit: float = 120.0) -> list[F
     found += check_network(spark, wanted)
     found += executors.check_versions(facts, wanted.backend)
     if any(each.gpus[0] for each in facts):
-        prepare = (wanted.backend, int(setting(spark, "spark.task.cpus", "1")))
+        # As for a training: a Python worker that has started its backend keeps its cores and its share. One
+        # with resources of its own will have other Python workers.
         number, packages = wanted.num_workers, wanted.further
+        sharing = sharing_of(spark, None, number)
+        prepare = (wanted.backend, threads_of(spark, None), sharing.gpu, sharing.machine)
         facts = ask_ready(spark, wanted.backend, number, limit, prepare, packages) or facts
     # Once more, since the first Python workers took seconds to start.
     before = time.time()
