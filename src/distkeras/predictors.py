@@ -26,6 +26,7 @@ from distkeras.cluster.prediction import (
     travelling,
 )
 from distkeras.cluster.probe import check_python
+from distkeras.cluster.resources import threads_of
 from distkeras.cluster.session import present_session
 from distkeras.cluster.source import check_new
 from distkeras.cluster.validate import Names, check_batch_size
@@ -151,7 +152,7 @@ class ModelPredictor:
         return Prediction(
             models=deliver(spark, self._saved),
             backend=keras.backend.backend(),
-            threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
+            threads=threads_of(spark),
             inputs=self._inputs,
             columns=_apart(names),
             output_columns=self._output_columns,
@@ -214,7 +215,7 @@ def predict_udf(
     prediction = Prediction(
         models=LazyPayload(tuple(save(model, custom_objects) for model in models)),
         backend=keras.backend.backend(),
-        threads=int((spark.conf.get("spark.task.cpus", "1") if spark else None) or 1),
+        threads=1 if spark is None else threads_of(spark),
         inputs=inputs,
         columns=_apart(names),
         output_columns=tuple(output_column(spec, output, spec.key or spec.name) for spec in outputs),

@@ -104,6 +104,13 @@ def kill_the_original(folder, logs, copies, kills):
         print("the original is killed", flush=True)
 
 
+def print_notes(folder):
+    """Print where the workers of a training ran, and delete their notes."""
+    for note in folder.glob("?-*"):
+        print("note", note.read_text(), flush=True)
+        note.unlink()
+
+
 def resources(spark, folder, gpus, rule=distkeras.DOWNPOUR):
     cores, gpus = 2, int(gpus)
     own = (
@@ -111,17 +118,14 @@ def resources(spark, folder, gpus, rule=distkeras.DOWNPOUR):
     )
     share = 1 if rule is distkeras.DOWNPOUR else 0.5  # The mean of two workers, of which one has the row.
     train(spark, make_trainer(lambda worker: 0.0, folder, rule, num_workers=2, resources=own), share)
-    for note in folder.glob("?-*"):
-        print("note", note.read_text(), flush=True)
-        note.unlink()
+    print_notes(folder)
 
 
 def different(spark, folder, gpus):
     """First a training with resources of its own, then one without."""
     resources(spark, folder, gpus)
     train(spark, make_trainer(lambda worker: 0.0, folder, num_workers=2), 1)
-    for note in folder.glob("?-*"):
-        print("note", note.read_text(), flush=True)
+    print_notes(folder)
 
 
 def together(spark, folder, gpus):

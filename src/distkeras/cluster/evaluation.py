@@ -16,6 +16,7 @@ from distkeras.cluster.batches import limited_batches
 from distkeras.cluster.data import Prepared, prepare
 from distkeras.cluster.delivery import delivered, localized
 from distkeras.cluster.description import described
+from distkeras.cluster.resources import threads_of
 from distkeras.cluster.shipping import carried
 from distkeras.cluster.stage import row_type
 from distkeras.model.losses import loss_names
@@ -104,7 +105,6 @@ def evaluate_prepared(
         on_minibatch: as in `evaluate`.
     """
     spark = prepared.frame.sparkSession
-    threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
     evaluation = Evaluation(
         serialize_model(model, custom_objects=custom_objects),
         prepared.columns,
@@ -116,7 +116,7 @@ def evaluate_prepared(
         limited_batches(spark),
         delivered(spark, evaluation) as payload,
     ):
-        sealed = EvaluationTask(payload, backend_name(), threads)
+        sealed = EvaluationTask(payload, backend_name(), threads_of(spark))
         evaluate = carried(_partition_function(sealed))
         rows = prepared.frame.mapInArrow(evaluate, row_type(states=T.StringType())).collect()
     found: list[Evaluated] = [json.loads(row.states) for row in rows]

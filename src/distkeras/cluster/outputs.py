@@ -7,31 +7,12 @@ from typing import Literal, get_args
 
 from pyspark.sql import types as T  # noqa: N812 (Spark's own custom)
 
+from distkeras.cluster.source import NUMBER_TYPES, WIDENED, array_of
 from distkeras.cluster.validate import Names, match
 from distkeras.worker.output_columns import OutputColumn
 from distkeras.worker.tensor_spec import TensorSpec
 
 Output = Literal["array", "vector", "scalar"]
-
-COLUMN_TYPES: dict[str, T.DataType] = {
-    "float32": T.FloatType(),
-    "float64": T.DoubleType(),
-    "bool": T.BooleanType(),
-    "int8": T.ByteType(),
-    "int16": T.ShortType(),
-    "int32": T.IntegerType(),
-    "int64": T.LongType(),
-}
-"""The Spark type of each number type that an output may have."""
-
-WIDENED = {
-    "float16": "float32",
-    "bfloat16": "float32",
-    "uint8": "int16",
-    "uint16": "int32",
-    "uint32": "int64",
-    "uint64": "int64",
-}
 
 
 def output_names(given: Names, outputs: Sequence[TensorSpec]) -> list[str]:
@@ -57,7 +38,7 @@ def output_column(spec: TensorSpec, output: str, name: str) -> OutputColumn:
         TypeError: no column can hold its type.
     """
     dtype = WIDENED.get(spec.dtype, spec.dtype)
-    if dtype not in COLUMN_TYPES:
+    if dtype not in NUMBER_TYPES:
         raise TypeError(f"Output {spec.name!r} of the model is of {spec.dtype}, which no column can hold.")
     known = [length for length in spec.shape or () if length is not None]
     several = spec.shape is not None and (len(known) < len(spec.shape) or any(n != 1 for n in known))
@@ -74,10 +55,8 @@ def output_column(spec: TensorSpec, output: str, name: str) -> OutputColumn:
 
 def type_of(output_columns: Sequence[OutputColumn]) -> T.DataType:
     """Return the Spark type of the predictions."""
-    types = []
-    for column in output_columns:
-        kind = COLUMN_TYPES[column.dtype]
-        for _ in range(column.depth):
-            kind = T.ArrayType(kind)
-        types.append(T.StructField(column.name, kind))
+    types = [
+        T.StructField(column.name, array_of(NUMBER_TYPES[column.dtype], column.depth))
+        for column in output_columns
+    ]
     return types[0].dataType if len(types) == 1 else T.StructType(types)

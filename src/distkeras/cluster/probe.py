@@ -41,6 +41,11 @@ class ExecutorsNotReady(RuntimeError):
     """The executors' Python lacks a package, differs in version from the driver's, or does not exist."""
 
 
+def preparation(backend: str, threads: int, sharing: Sharing) -> tuple[str | int, ...]:
+    """Return the arguments of `executor_side.prepare`, for `ask_ready`."""
+    return backend, threads, sharing.gpu, sharing.machine
+
+
 def check_executors(
     spark: SparkSession,
     backend: str,
@@ -72,7 +77,7 @@ def check_executors(
         ExecutorsNotReady: a package is missing, or their Python has another version, or does not exist; the
             message names both interpreters. Or they did not answer in time.
     """
-    prepare = None if threads is None else (backend, threads, sharing.gpu, sharing.machine)
+    prepare = None if threads is None else preparation(backend, threads, sharing)
     application = spark.conf.get("spark.app.id", "") or ""
     key = (application, " ".join((backend, *sorted(further))), prepare is not None)
     with _lock:

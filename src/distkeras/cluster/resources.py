@@ -148,7 +148,7 @@ def is_dynamic(spark: SparkSession) -> bool:
     return str(spark.conf.get(DYNAMIC, "false")).lower() == "true"
 
 
-def threads_of(spark: SparkSession, resources: Resources | None) -> int:
+def threads_of(spark: SparkSession, resources: Resources | None = None) -> int:
     """Return the cores of one worker."""
     return int(spark.conf.get("spark.task.cpus", "1") or 1) if resources is None else resources.cores
 

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
 from distkeras.cluster.probe import ANSWER_SECONDS, ask_ready, check_executors
-from distkeras.cluster.resources import sharing_of
+from distkeras.cluster.resources import sharing_of, threads_of
 from distkeras.cluster.slots import count_slots
 from distkeras.compiled_code import folder_for_compiled_code, keep_compiled_here
 from distkeras.jvm import java_options
@@ -179,14 +179,13 @@ def _import_all(names: Iterable[str]) -> None:
 
 
 def _import_ahead(session: SparkSession, backend: str) -> None:
-    threads = int(session.conf.get("spark.task.cpus", "1") or 1)
     try:
         slots = count_slots(session) or 1
         sharing = sharing_of(session, None, slots)
         # First one task, for which the daemon imports Keras: the other slots are free for the caller's jobs
         # meanwhile. It takes no GPU: the tasks that do must run at the same time, to take different ones.
         ask_ready(session, backend, 1, ANSWER_SECONDS)
-        check_executors(session, backend, threads, slots, sharing=sharing)
+        check_executors(session, backend, threads_of(session), slots, sharing=sharing)
     except Exception as error:
         # Training checks again, and raises: an error in this thread would not be seen.
         logger.info("The Python workers could not be started in advance: %s", error)

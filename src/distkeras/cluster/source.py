@@ -13,9 +13,7 @@ from pyspark.sql import types as T  # noqa: N812
 from distkeras.cluster.casts import mend
 from distkeras.worker.columns import RAW
 
-SPARK_TYPES: Mapping[str, T.DataType] = {
-    "float16": T.FloatType(),
-    "bfloat16": T.FloatType(),
+NUMBER_TYPES: Mapping[str, T.DataType] = {
     "float32": T.FloatType(),
     "float64": T.DoubleType(),
     "bool": T.BooleanType(),
@@ -23,13 +21,32 @@ SPARK_TYPES: Mapping[str, T.DataType] = {
     "int16": T.ShortType(),
     "int32": T.IntegerType(),
     "int64": T.LongType(),
-    "uint8": T.ShortType(),
-    "uint16": T.IntegerType(),
-    "uint32": T.LongType(),
-    "uint64": T.LongType(),
+}
+"""The Spark type of each number type that a column can hold."""
+
+WIDENED = {
+    "float16": "float32",
+    "bfloat16": "float32",
+    "uint8": "int16",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+}
+"""The type in which a column holds the numbers of another one."""
+
+SPARK_TYPES: Mapping[str, T.DataType] = {
+    **NUMBER_TYPES,
+    **{narrow: NUMBER_TYPES[wide] for narrow, wide in WIDENED.items()},
     "string": T.StringType(),
 }
 """The Spark type in which each type of a model's input travels."""
+
+
+def array_of(kind: T.DataType, depth: int) -> T.DataType:
+    """Return the type of arrays that are nested `depth` times; `kind` itself for 0."""
+    for _ in range(depth):
+        kind = T.ArrayType(kind)
+    return kind
 
 
 @dataclass(frozen=True)
@@ -88,10 +105,7 @@ class Source:
         """Return the Spark type in which the column travels to become `dtype` in the worker."""
         if self.binary:
             return T.BinaryType()
-        kind = self._own_type() if dtype == RAW else SPARK_TYPES[dtype]
-        for _ in range(self.depth):
-            kind = T.ArrayType(kind)
-        return kind
+        return array_of(self._own_type() if dtype == RAW else SPARK_TYPES[dtype], self.depth)
 
     def _own_type(self) -> T.DataType:
         return T.DoubleType() if self.vector or isinstance(self.leaf, T.DecimalType) else self.leaf

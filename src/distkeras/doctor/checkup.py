@@ -11,7 +11,7 @@ from pyspark.sql.utils import is_remote
 from distkeras.cluster.executor_facts import ExecutorFacts
 from distkeras.cluster.executor_side import memory_of_machine
 from distkeras.cluster.options import addresses
-from distkeras.cluster.probe import ExecutorsNotReady, ask, ask_ready
+from distkeras.cluster.probe import ExecutorsNotReady, ask, ask_ready, preparation
 from distkeras.cluster.reach import ServerUnreachable, check_reachable
 from distkeras.cluster.resources import gpus_of_worker, is_dynamic, sharing_of, threads_of
 from distkeras.cluster.settings import is_local
@@ -46,8 +46,7 @@ def examine(spark: SparkSession, wanted: Wanted, limit: float = 120.0) -> list[F
         # As for a training: a Python worker that has started its backend keeps its cores and its share. One
         # with resources of its own will have other Python workers.
         number, packages = wanted.num_workers, wanted.further
-        sharing = sharing_of(spark, None, number)
-        prepare = (wanted.backend, threads_of(spark, None), sharing.gpu, sharing.machine)
+        prepare = preparation(wanted.backend, threads_of(spark), sharing_of(spark, None, number))
         facts = ask_ready(spark, wanted.backend, number, limit, prepare, packages) or facts
     # Once more, since the first Python workers took seconds to start.
     before = time.time()
@@ -135,7 +134,7 @@ def memory_settings(spark: SparkSession) -> dict[str, str]:
     given = setting(spark, "spark.executor.memoryOverhead", "")
     overhead = bytes_of(given, "m") if given else max(384 * 2**20, int(heap * float(factor)))
     cores = setting(spark, "spark.executor.cores", "1")
-    tasks = max(1, int(cores) // int(setting(spark, "spark.task.cpus", "1")))
+    tasks = max(1, int(cores) // threads_of(spark))
     return {"master": master, "overhead": str(overhead), "tasks": str(tasks)}
 
 
