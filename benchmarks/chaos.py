@@ -11,15 +11,18 @@ long as `--calibrate` says. The first start is left out on both sides, up to eve
 later ones are not. When the minutes are over the storm ends, and the training goes on to its end: the center,
 whose every element counts rows, then says whether one is missing or counted twice. JSON out.
 
-python benchmarks/chaos.py [--level 3] [--minutes 30] [--seed 0] [--rule asynchronous synchronous decoupled]
-    [--calibrate 2] [--rate ROWS] [--out FILE]
+python benchmarks/chaos.py [--level 3] [--minutes 30] [--seed 0 1 2]
+    [--rule asynchronous synchronous decoupled] [--calibrate 2] [--rate ROWS] [--side-by-side] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -101,6 +104,26 @@ def in_storm(config: Config, storm: Storm, rate: float) -> dict[str, Any]:
         }
 
 
+def side_by_side(storms: list[list[str]]) -> list[dict[str, Any]]:
+    """Run storms at the same time, each by a process with such arguments; return their records."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.json" for number in range(len(storms))]
+        children: list[subprocess.Popen[bytes]] = []
+        try:
+            for arguments, file in zip(storms, files, strict=True):
+                command = [sys.executable, __file__, *arguments, "--out", str(file)]
+                children.append(subprocess.Popen(command))
+            codes = [child.wait() for child in children]
+        finally:  # Each ends its own processes when it is told to end.
+            for child in children:
+                child.terminate()
+            for child in children:
+                child.wait()
+        if not all(file.exists() for file in files):
+            raise SystemExit(f"Expected a record of each storm. Received exit codes: {codes}.")
+        return [storm for file in files for storm in json.loads(file.read_text())["storms"]]
+
+
 def table(found: list[dict[str, Any]]) -> str:
     """Return the records as two tables of Markdown."""
     runs = [
@@ -132,10 +155,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--level", type=float, default=3.0)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="a storm of each")
     parser.add_argument("--rule", nargs="+", choices=RULES, default=["asynchronous"])
     parser.add_argument("--calibrate", type=float, default=2.0, help="minutes of the undisturbed job")
     parser.add_argument("--rate", type=float, help="rows a second of the undisturbed job, if they are known")
+    parser.add_argument("--side-by-side", action="store_true", help="all storms at the same time")
     parser.add_argument("--no-disk", action="store_true", help="leave out the full disk")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -144,20 +168,32 @@ def main() -> None:
     archive = archive_path()
     if archive is not None and not archive.is_file():  # As docs/backends.md advises for short starts.
         make_class_archive()
-    found = []
+    found: list[dict[str, Any]] = []
+    at_once: list[list[str]] = []
     for rule in options.rule:
         config = Config(folder="", ports=(), rule=rule)
         rate = options.rate or calibrate(config, options.calibrate * MINUTE)
         print(f"{rule}: {rate:.1f} rows a second undisturbed", flush=True)
-        storm = Storm(
-            options.level,
-            options.minutes * MINUTE,
-            options.seed,
-            config.num_workers,
-            config.num_servers,
-            disk=not options.no_disk,
-        )
-        found.append(in_storm(config, storm, rate))
+        for seed in options.seed:
+            if options.side_by_side:
+                settings = {"level": options.level, "minutes": options.minutes, "seed": seed}
+                settings |= {"rule": rule, "rate": rate}
+                words = [f"--{name}={value}" for name, value in settings.items()]
+                at_once.append([*words, *(["--no-disk"] if options.no_disk else [])])
+                continue
+            storm = Storm(
+                options.level,
+                options.minutes * MINUTE,
+                seed,
+                config.num_workers,
+                config.num_servers,
+                disk=not options.no_disk,
+            )
+            found.append(in_storm(config, storm, rate))
+            if options.out is not None:
+                run.write({"storms": found}, options.out)
+    if at_once:
+        found = side_by_side(at_once)
         if options.out is not None:
             run.write({"storms": found}, options.out)
     print(table(found))
