@@ -63,9 +63,7 @@ class Records:
     def lacking(self, name: str) -> list[str]:
         """Return which facts the record lacks: those of before records had one form."""
         record = self.read(name)
-        # Some of these say "x86_64" alone.
-        known = record.get("machine") if isinstance(record.get("machine"), dict) else None
-        return [fact for fact in recording.FACTS if fact not in record or (fact == "machine" and not known)]
+        return [fact for fact in recording.FACTS if fact not in record]
 
     def facts(self, name: str) -> str:
         """Return the line below a table: where its figures are from."""
