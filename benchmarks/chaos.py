@@ -18,14 +18,14 @@ python benchmarks/chaos.py [--level 3] [--minutes 30] [--seed 0 1 2]
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -104,24 +104,21 @@ def in_storm(config: Config, storm: Storm, rate: float) -> dict[str, Any]:
         }
 
 
-def side_by_side(storms: list[list[str]]) -> list[dict[str, Any]]:
-    """Run storms at the same time, each by a process with such arguments; return their records."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{number}.json" for number in range(len(storms))]
-        children: list[subprocess.Popen[bytes]] = []
+def side_by_side(storms: list[tuple[Config, Storm, float]]) -> list[dict[str, Any]]:
+    """Train in storms at the same time, each in a process of its own; return their records."""
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(storms), spawned, initializer=exit_when_terminated) as pool:
         try:
-            for arguments, file in zip(storms, files, strict=True):
-                command = [sys.executable, __file__, *arguments, "--out", str(file)]
-                children.append(subprocess.Popen(command))
-            codes = [child.wait() for child in children]
-        finally:  # Each ends its own processes when it is told to end.
-            for child in children:
+            return list(pool.map(in_storm, *zip(*storms, strict=True)))
+        except BaseException:
+            for child in multiprocessing.active_children():
                 child.terminate()
-            for child in children:
-                child.wait()
-        if not all(file.exists() for file in files):
-            raise SystemExit(f"Expected a record of each storm. Received exit codes: {codes}.")
-        return [storm for file in files for storm in json.loads(file.read_text())["storms"]]
+            raise
+
+
+def exit_when_terminated() -> None:
+    """Let SIGTERM raise SystemExit, so that the processes of a run end with this one."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))
 
 
 def table(found: list[dict[str, Any]]) -> str:
@@ -164,36 +161,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     run = recording.begin(__file__)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))  # The processes of a run end too.
+    exit_when_terminated()
     archive = archive_path()
     if archive is not None and not archive.is_file():  # As docs/backends.md advises for short starts.
         make_class_archive()
-    found: list[dict[str, Any]] = []
-    at_once: list[list[str]] = []
+    storms: list[tuple[Config, Storm, float]] = []
     for rule in options.rule:
         config = Config(folder="", ports=(), rule=rule)
         rate = options.rate or calibrate(config, options.calibrate * MINUTE)
         print(f"{rule}: {rate:.1f} rows a second undisturbed", flush=True)
         for seed in options.seed:
-            if options.side_by_side:
-                settings = {"level": options.level, "minutes": options.minutes, "seed": seed}
-                settings |= {"rule": rule, "rate": rate}
-                words = [f"--{name}={value}" for name, value in settings.items()]
-                at_once.append([*words, *(["--no-disk"] if options.no_disk else [])])
-                continue
-            storm = Storm(
-                options.level,
-                options.minutes * MINUTE,
-                seed,
-                config.num_workers,
-                config.num_servers,
-                disk=not options.no_disk,
-            )
-            found.append(in_storm(config, storm, rate))
-            if options.out is not None:
-                run.write({"storms": found}, options.out)
-    if at_once:
-        found = side_by_side(at_once)
+            seconds, processes = options.minutes * MINUTE, (config.num_workers, config.num_servers)
+            storm = Storm(options.level, seconds, seed, *processes, disk=not options.no_disk)
+            storms.append((config, storm, rate))
+    found: list[dict[str, Any]] = []
+    for record in side_by_side(storms) if options.side_by_side else starmap(in_storm, storms):
+        found.append(record)
         if options.out is not None:
             run.write({"storms": found}, options.out)
     print(table(found))
