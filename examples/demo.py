@@ -128,6 +128,17 @@ def train(name: str, data: DataFrame, rows: int, rate: float, **options: Any) ->
     )
 
 
+def train_all(chosen: dict[str, dict[str, Any]]) -> list[Outcome]:
+    """Train with each of these trainers, one after the other, on a local session with two cores."""
+    spark: SparkSession = local_session(2, backend=keras.backend.backend())
+    # Two equal parts, kept in memory, so that the comparison measures training and not reading.
+    data = spark.read.parquet(str(DATA / "train.parquet")).repartition(2).cache()
+    rows = data.count()
+    outcomes = [train(name, data, rows, **options) for name, options in chosen.items()]
+    spark.stop()
+    return outcomes
+
+
 def show(outcomes: list[Outcome]) -> None:
     """Print the table."""
     table = Table(title="MNIST, 60,000 images, MLP 784-500-500-10, SGD, batch 32")
@@ -184,12 +195,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="run every trainer, not only two")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for plot and model")
     arguments = parser.parse_args()
-    spark: SparkSession = local_session(2, backend=keras.backend.backend())
-    # Two equal parts, kept in memory, so that the comparison measures training and not reading.
-    data = spark.read.parquet(str(DATA / "train.parquet")).repartition(2).cache()
-    rows = data.count()
-    chosen = ALL if arguments.all else COMPARED
-    outcomes = [train(name, data, rows, **options) for name, options in chosen.items()]
+    outcomes = train_all(ALL if arguments.all else COMPARED)
     show(outcomes)
     arguments.output.mkdir(parents=True, exist_ok=True)
     picture, saved = arguments.output / "training.png", arguments.output / "mnist.keras"
@@ -197,7 +203,6 @@ def main() -> None:
     outcomes[-1].model.save(saved)
     print(f"Loss and accuracy against time: {picture.resolve()}")
     print(f"The model that {outcomes[-1].name} trained: {saved.resolve()}")
-    spark.stop()
 
 
 if __name__ == "__main__":
