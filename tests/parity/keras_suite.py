@@ -49,6 +49,9 @@ call falls back to Keras's own method: each call must have run a Spark job.
 
 """
 
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/\"':]+/)+")
+"""Of a machine's paths, which say nothing to a reader elsewhere."""
+
 Case = dict[str, Any]
 
 
@@ -144,7 +147,7 @@ def judge(own: dict[str, Case], ours: dict[str, Case]) -> list[Case]:
                 "case": name,
                 "backend": case["backend"],
                 "passed": passed,
-                "reason": "" if passed else found["reason"],
+                "reason": "" if passed else FOLDERS.sub("", found["reason"]),
                 "earlier": found.get("earlier", False),
             }
         )
@@ -185,16 +188,15 @@ def document(judged: list[Case]) -> str:
             failed.setdefault(case["case"], []).append(case)
     for name, cases in failed.items():
         why = next(
-            (each["reason"] for each in reasons if each["case"] in name), _shortened(cases[0]["reason"])
+            (each["reason"] for each in reasons if each["case"] in name), shortened(cases[0]["reason"])
         )
         backends = ", ".join(case["backend"] for case in cases)
         lines.append(f"| `{name.partition('::')[2]}` | {backends} | {why.replace('|', chr(92) + '|')} |")
     return "\n".join(lines) + "\n"
 
 
-def _shortened(reason: str) -> str:
-    """Return the beginning and the end of a long reason, without this machine's paths."""
-    text = re.sub(r'"[^"]*/([^"/]+\.py)"', r"\1", reason)
+def shortened(text: str) -> str:
+    """Return the beginning and the end of a long text."""
     return text if len(text) <= 300 else f"{text[:100]} ... {text[-200:]}"
 
 
