@@ -18,27 +18,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-os.environ["KERAS_BACKEND"] = "jax"
-
-import keras
 import numpy as np
 import pyarrow as pa
 import recording
 
-from distkeras.worker.backends import make_replica
 from distkeras.worker.columns import RAW, Column, Columns
+from distkeras.worker.environment import prepare_process
 from distkeras.worker.feed import Feed
 from distkeras.worker.preprocess import Preprocess
-from distkeras.worker.replica import Replica
 from distkeras.worker.tensor_spec import TensorSpec
+
+if TYPE_CHECKING:
+    from distkeras.worker.replica import Replica
 
 RESULTS = Path(__file__).parent / "results" / "preprocess.json"
 SHAPE, BATCH_SIZE, WAIT_SECONDS = (64, 64, 3), 32, 0.02
@@ -77,6 +75,10 @@ def feed(function: Any, num_rows: int, ahead: bool) -> Feed:
 
 def replica() -> Replica:
     """Return a model that takes about as long as its pictures."""
+    import keras
+
+    from distkeras.worker.backends import make_replica
+
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
     run = recording.begin(__file__)
+    prepare_process("jax", 1)  # As a worker with one core: JAX computes in the thread that asks it to.
     results: dict[str, Any] = {"rows": arguments.rows}
     for function in (unpacked, waited):
         results[function.__name__] = measure(function, arguments.rows, arguments.repeats)
