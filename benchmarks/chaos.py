@@ -23,6 +23,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import starmap
@@ -104,6 +105,18 @@ def in_storm(config: Config, storm: Storm, rate: float) -> dict[str, Any]:
         }
 
 
+def asked_for(options: argparse.Namespace) -> Iterator[tuple[Config, Storm, float]]:
+    """Yield the storms; the undisturbed job of a rule is measured just before its first one."""
+    for rule in options.rule:
+        config = Config(folder="", ports=(), rule=rule)
+        rate = options.rate or calibrate(config, options.calibrate * MINUTE)
+        print(f"{rule}: {rate:.1f} rows a second undisturbed", flush=True)
+        for seed in options.seed:
+            seconds, processes = options.minutes * MINUTE, (config.num_workers, config.num_servers)
+            storm = Storm(options.level, seconds, seed, *processes, disk=not options.no_disk)
+            yield config, storm, rate
+
+
 def side_by_side(storms: list[tuple[Config, Storm, float]]) -> list[dict[str, Any]]:
     """Train in storms at the same time, each in a process of its own; return their records."""
     spawned = multiprocessing.get_context("spawn")
@@ -165,17 +178,9 @@ def main() -> None:
     archive = archive_path()
     if archive is not None and not archive.is_file():  # As docs/backends.md advises for short starts.
         make_class_archive()
-    storms: list[tuple[Config, Storm, float]] = []
-    for rule in options.rule:
-        config = Config(folder="", ports=(), rule=rule)
-        rate = options.rate or calibrate(config, options.calibrate * MINUTE)
-        print(f"{rule}: {rate:.1f} rows a second undisturbed", flush=True)
-        for seed in options.seed:
-            seconds, processes = options.minutes * MINUTE, (config.num_workers, config.num_servers)
-            storm = Storm(options.level, seconds, seed, *processes, disk=not options.no_disk)
-            storms.append((config, storm, rate))
     found: list[dict[str, Any]] = []
-    for record in side_by_side(storms) if options.side_by_side else starmap(in_storm, storms):
+    storms = asked_for(options)
+    for record in side_by_side([*storms]) if options.side_by_side else starmap(in_storm, storms):
         found.append(record)
         if options.out is not None:
             run.write({"storms": found}, options.out)

@@ -22,7 +22,6 @@ import statistics
 import time
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +37,6 @@ from distkeras.worker.tensor_spec import TensorSpec
 if TYPE_CHECKING:
     from distkeras.worker.replica import Replica
 
-RESULTS = Path(__file__).parent / "results" / "preprocess.json"
 SHAPE, BATCH_SIZE, WAIT_SECONDS = (64, 64, 3), 32, 0.02
 
 

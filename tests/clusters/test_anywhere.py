@@ -19,12 +19,11 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "anywhere.py"
 def test_one_script_reaches_the_same_accuracy_on_five_kinds_of_spark(tmp_path):
     """Of a synchronous rule the same to the last digit; asynchronous workers come in any order."""
     out = tmp_path / "anywhere.json"
-    command = [sys.executable, BENCHMARK, "--epochs", "1", "--limit", "400", "--out", out]
+    command = [sys.executable, BENCHMARK, "--epochs", "3", "--limit", "400", "--out", out]
     subprocess.run(command, check=True, timeout=1800)
     places = json.loads(out.read_text())["places"]
     assert len(places) == 5
     assert len({outcome["LocalSGD"]["accuracy"] for outcome in places.values()}) == 1
     for outcome in places.values():
-        assert outcome["LocalSGD"]["accuracy"] > 0.9
-        # 0.95 where its last updates come one by one; 0.86 was seen where they were made from one center.
-        assert outcome["DOWNPOUR"]["accuracy"] > 0.8
+        # After one epoch DOWNPOUR is now and then at 0.86: its last two updates may be from the same center.
+        assert min(outcome[rule]["accuracy"] for rule in ("LocalSGD", "DOWNPOUR")) > 0.9
