@@ -168,7 +168,7 @@ def test_spark_jobs_carry_the_requests_of_a_driver_that_does_not_reach_the_folde
     ):
         # Nothing the driver writes or reads by itself counts.
         monkeypatch.setattr(SharedFolder, "open", None)
-        assert client.call(Poll(0)).next == 0
+        assert client.call(Poll(0)).num_updates == 0
         assert (client.call(Pull()).center == initial).all()
     monkeypatch.undo()
     assert folder.names() == []
