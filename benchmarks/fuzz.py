@@ -6,7 +6,7 @@ that survives its mutation as a valid commit must be refused. Compared before an
 bit, and the server's memory, threads and open files; at the end a worker trains on as if nothing had been.
 JSON out.
 
-python benchmarks/fuzz.py [--frames 1000000] [--jobs 6] [--out benchmarks/results/fuzz.json]
+python benchmarks/fuzz.py [--frames 1000000] [--jobs 4] [--out benchmarks/results/fuzz.json]
 """
 
 from __future__ import annotations
@@ -306,16 +306,12 @@ def main() -> None:
     logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=1_000_000)
-    parser.add_argument("--jobs", type=int, default=1, help="attacks side by side")
+    parser.add_argument("--jobs", type=int, default=1, help="attacks side by side, of the four")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     run = recording.begin(__file__)
-    attacks = [
-        (by, compression, round(share * options.frames / options.jobs))
-        for by, compression, share in SHARES
-        for _ in range(options.jobs)
-    ]
+    attacks = [(by, compression, round(share * options.frames)) for by, compression, share in SHARES]
     with ProcessPoolExecutor(options.jobs, mp.get_context("spawn")) as pool:
         running = [pool.submit(attack, *one, options.seed + index) for index, one in enumerate(attacks)]
         results = [future.result() for future in running]
