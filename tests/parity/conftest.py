@@ -20,7 +20,7 @@ if backend != "tensorflow":
     paths.append(scratch.name)
     sys.path.insert(0, scratch.name)
 os.environ.update(ENVIRONMENT)
-if os.environ.get("PARITY", "") == "all":  # As users compile. CI has no time for that.
+if os.environ.get("PARITY", "") == "all":  # As users compile: it takes twice as long.
     flags = os.environ.pop("XLA_FLAGS").replace(XLA_FLAGS, "").strip()
     if flags:  # XLA takes a blank for the name of a file.
         os.environ["XLA_FLAGS"] = flags

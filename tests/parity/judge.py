@@ -65,8 +65,8 @@ class Verdict:
             self.faults[name] = f"{furthest:.3g} off"
 
 
-def judge(case: Case, *, still: bool = True) -> Verdict:
-    """Train `case` both ways, once as it is and, if `still`, once at rate 0, and compare all that is left."""
+def judge(case: Case) -> Verdict:
+    """Train `case` both ways, once as it is and once at rate 0, and compare all that is left."""
     verdict = Verdict()
     if case.refused is not None:
         try:
@@ -80,9 +80,8 @@ def judge(case: Case, *, still: bool = True) -> Verdict:
         return verdict
     with verdict.part("trained"):
         _check_trained(case, verdict)
-    if still:
-        with verdict.part("at rate 0"):
-            _check_still(case, verdict)
+    with verdict.part("at rate 0"):
+        _check_still(case, verdict)
     return verdict
 
 

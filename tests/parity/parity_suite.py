@@ -18,10 +18,7 @@ PART, PARTS = map(int, os.environ.get("PARITY_PART", "0/1").split("/"))
 CHOSEN = [
     case for case in all_cases() if BACKEND in case.backends and (ALL or BACKEND == "jax" or case.everywhere)
 ][PART::PARTS]
-"""On JAX all, on the others those that depend on the backend most; other processes have the other parts.
-
-These run at rate 0 as well. The rest does so in `make parity-all` only.
-"""
+"""On JAX all, on the others those that depend on the backend most; other processes have the other parts."""
 
 
 def report(case: Case, verdict: Verdict) -> None:
@@ -34,6 +31,6 @@ def report(case: Case, verdict: Verdict) -> None:
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.name)
 def test_one_worker_equals_fit(spark: Any, case: Case) -> None:
     del spark  # The active session.
-    verdict = judge(case, still=ALL or case.everywhere)
+    verdict = judge(case)
     report(case, verdict)
     assert not verdict.faults, verdict

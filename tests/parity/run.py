@@ -97,7 +97,6 @@ def main() -> int:
     backends = arguments.backend or list(BACKENDS)
     parts = {backend: PARTS if arguments.all or backend == "jax" else 1 for backend in backends}
     runs = [(backend, f"{part}/{count}") for backend, count in parts.items() for part in range(count)]
-    runs.sort(key=lambda run: run[0] == "torch")  # Last what takes least: nothing runs beside the last part.
     with ThreadPoolExecutor(AT_ONCE) as pool:
         done = list(pool.map(lambda which: run(*which, arguments), runs))
     verdicts = [verdict for _, found in done for verdict in found]
