@@ -30,6 +30,7 @@ from distkeras.cluster.server_tasks import ServerTasks
 from distkeras.cluster.shared_access import Courier, Direct, find_access
 from distkeras.cluster.slots import NotEnoughSlots
 from distkeras.cluster.story import Story
+from distkeras.events import ServerStatus
 from distkeras.runs import RunOptions
 from distkeras.wire.shared_folder import SharedFolder
 from distkeras.wire.store import SnapshotOptions
@@ -168,7 +169,9 @@ def test_spark_jobs_carry_the_requests_of_a_driver_that_does_not_reach_the_folde
     ):
         # Nothing the driver writes or reads by itself counts.
         monkeypatch.setattr(SharedFolder, "open", None)
-        assert client.call(Poll(0)).num_updates == 0
+        polled = client.call(Poll(0))
+        assert polled.next == len(polled.events)
+        assert all(isinstance(event, ServerStatus) for event in polled.events)  # One a second.
         assert (client.call(Pull()).center == initial).all()
     monkeypatch.undo()
     assert folder.names() == []
