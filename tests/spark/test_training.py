@@ -187,6 +187,22 @@ def test_batch_normalization_statistics_are_averaged(spark):
     assert mean == pytest.approx(10.0, abs=0.05)
 
 
+def test_weights_that_an_optimizer_overwrites_are_averaged(spark):
+    """With float8 the gradient of a scale is its new value, and changes of a scale do not add up."""
+    rows = spark.createDataFrame(pd.DataFrame({"features": [[10.0]] * 640, "label": [1.0] * 640}))
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.layers[0].quantize("float8")
+    options = {"num_workers": 2, "batch_size": 16, "num_epoch": 2, "communication_window": 1}
+    trainer = distkeras.ADAG(model, keras.optimizers.SGD(1e-3), "mse", **options)
+    layer = trainer.train(rows).layers[0]
+    largest, scale = (
+        float(np.ravel(keras.ops.convert_to_numpy(weight))[0])
+        for weight in (layer.inputs_amax_history, layer.inputs_scale)
+    )
+    assert largest == pytest.approx(10.0, abs=0.05)
+    assert scale == pytest.approx(10.0 / 448, rel=0.05)  # The largest number of float8_e4m3fn is 448.
+
+
 @pytest.mark.parametrize(("data", "rows"), [("share", 128), ("all", 256), ("bootstrap", None)])
 def test_members_of_an_ensemble_are_independent(blobs, data, rows):
     trainer = distkeras.EnsembleTrainer(

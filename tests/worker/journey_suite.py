@@ -107,6 +107,44 @@ def test_quantized_inner_layers_travel():
         np.testing.assert_array_equal(value_of(its.variables[path]), value_of(variable), err_msg=path)
 
 
+def quantized_later():
+    """A layer that is built with float8 makes its weights in another order than one quantized later."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    for layer in model.layers:
+        layer.quantize("float8")
+    return model
+
+
+@keras.saving.register_keras_serializable("journey")
+class TwoLayers(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.one, self.two = keras.layers.Dense(4), keras.layers.Dense(4)
+
+    def call(self, x):
+        return self.two(self.one(x))
+
+
+def replaced_layer():
+    model = TwoLayers()
+    del model.one
+    model.one = keras.layers.Dense(4)  # Now the last, and the first in a copy.
+    model(np.ones((1, 4), np.float32))
+    return model
+
+
+@pytest.mark.parametrize("made", [quantized_later, replaced_layer])
+def test_the_order_of_weights_travels_and_so_does_the_state_of_an_optimizer(made):
+    model = made()
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    model.train_on_batch(np.ones((2, 4), np.float32), np.ones((2, model.layers[-1].units), np.float32))
+    copy = travel(serialize_model(model))
+    for mine, its in ((model.weights, copy.weights), (model.optimizer.variables, copy.optimizer.variables)):
+        assert [tuple(each.shape) for each in mine] == [tuple(each.shape) for each in its]
+        for one, other in zip(mine, its, strict=True):
+            np.testing.assert_array_equal(value_of(one), value_of(other))
+
+
 def test_functions_of_one_name_are_kept_apart_and_keep_it():
     def scaled(factor):
         def activation(x):

@@ -119,6 +119,32 @@ def test_written_weights_are_read_again_and_the_velocity_stays(monkeypatch):
         np.testing.assert_allclose(replica.read(), written, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "wrapped", [lambda each: Nesterov(each, 0.5), lambda each: PrimalAveraging(each, 0.9, 0.5)]
+)
+def test_weights_that_the_optimizer_overwrites_have_no_velocity(wrapped):
+    """The first step with momentum is computed where one without is, so it overwrites with the same."""
+    plain, model = deep_model(), deep_model()
+    x, y = next(minibatches(1))
+    for each, optimizer in (
+        (plain, keras.optimizers.SGD(RATE)),
+        (model, wrapped(keras.optimizers.SGD(RATE))),
+    ):
+        each.layers[0].quantize("float8")
+        each.compile(optimizer, "mse")
+        each.train_on_batch(x, y)
+    overwritten = [
+        (one, other)
+        for one, other in zip(plain.trainable_variables, model.trainable_variables, strict=True)
+        if other.overwrite_with_gradient
+    ]
+    assert len(overwritten) == 6
+    assert len(model.optimizer.velocities) == len(model.trainable_variables) - 6
+    for one, other in overwritten:
+        assert keras.ops.convert_to_numpy(other).any()
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (one, other)))
+
+
 def test_a_constraint_holds_of_the_weights_that_are_sent():
     model = linear_model(kernel_constraint="non_neg")
     replica = looking_ahead(model, keras.optimizers.SGD(0.2))

@@ -73,6 +73,14 @@ def test_one_simulated_worker_equals_keras_own_training(optimizer_name):
     assert np.abs(result.center - flat(reference)).max() == pytest.approx(0, abs=1e-5)
 
 
+def test_weights_that_an_optimizer_overwrites_cannot_be_simulated():
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    network.layers[0].quantize("float8")
+    x = np.ones((4, 1), np.float32)
+    with pytest.raises(ValueError, match="before `quantize`"):
+        KerasProblem(network, x, x, loss="mean_squared_error", batch_size=4)
+
+
 def test_momentum_of_a_rule_is_nesterovs_step_of_the_model():
     """One linear weight by mean squared error against the formula."""
     network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])

@@ -2,7 +2,8 @@
 
 Keras saves the configuration and the weights of the layers that it can reach. It silently loses the
 trainable flags of layers inside other layers and of single weights, LoRA and quantization of inner layers,
-the factors of LoRA, the state of seed generators, and plain attributes that no configuration names.
+the factors of LoRA, the state of seed generators, the order of variables and layers that were replaced or
+quantized after their layer was built, and plain attributes that no configuration names.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from distkeras.model.variables import Array, Plain, Tree, tree_of, value_of
+from distkeras.model.variables import BUCKETS, Array, Plain, Tree, tree_of, value_of
 
 OF_KERAS = frozenset(
     {"name", "built", "compiled", "loss", "run_eagerly", "jit_compile", "steps_per_execution"}
@@ -47,6 +48,8 @@ class Supplement:
         policies: dtype policies of models, which leave theirs out of their configuration.
         layer_flags: `trainable` of every layer.
         variable_flags: `trainable` of every variable.
+        orders: paths of the variables and layers that a layer has itself, in its order. `get_weights` and
+            the state of an optimizer have this order.
         values: values of the variables that would differ without them.
     """
 
@@ -56,6 +59,7 @@ class Supplement:
     policies: dict[str, Any]
     layer_flags: dict[str, bool]
     variable_flags: dict[str, bool]
+    orders: dict[str, tuple[str, ...]]
     values: dict[str, Array]
 
     def apply(self, model: keras.Model) -> Tree:
@@ -73,6 +77,7 @@ class Supplement:
                 setattr(layers[path], name, value)
         if self.quantized or self.lora:
             tree = tree_of(model)
+        parts: dict[str, Any] = {**tree.variables, **tree.layers}
         for path, flag in self.layer_flags.items():  # Outer layers first: a layer also sets its inner layers.
             layer = tree.layers.get(path)
             if layer is not None and layer.trainable != flag:
@@ -81,6 +86,9 @@ class Supplement:
             variable = tree.variables.get(path)
             if isinstance(variable, keras.Variable) and variable.trainable != flag:
                 variable.trainable = flag
+        for path, order in self.orders.items():
+            if path in tree.layers:
+                _sort_parts(tree.layers[path], [parts[each] for each in order if each in parts])
         for path, array in self.values.items():
             if path in tree.variables:
                 tree.variables[path].assign(array)
@@ -114,6 +122,7 @@ def structure_of(tree: Tree) -> Supplement:
         },
         layer_flags={path: bool(layer.trainable) for path, layer in tree.layers.items()},
         variable_flags={path: bool(variable.trainable) for path, variable in tree.variables.items()},
+        orders=_orders_in(tree),
         values={},
     )
 
@@ -140,6 +149,7 @@ def supplement_for(structure: Supplement, copy: Tree) -> Supplement:
         },
         layer_flags=structure.layer_flags,
         variable_flags=structure.variable_flags,
+        orders={path: order for path, order in structure.orders.items() if order != there.orders.get(path)},
         values={},
     )
 
@@ -165,6 +175,26 @@ def same_bits(one: Array, other: Array) -> bool:
         return bool((one == other).all())
     one, other = np.ascontiguousarray(one), np.ascontiguousarray(other)
     return bool(np.array_equal(one.reshape(-1).view(np.uint8), other.reshape(-1).view(np.uint8)))
+
+
+def _orders_in(tree: Tree) -> dict[str, tuple[str, ...]]:
+    paths = tree.paths() | {id(layer): path for path, layer in tree.layers.items()}
+    return {
+        path: tuple(paths[id(part)] for parts in _parts_of(layer) for part in parts)
+        for path, layer in tree.layers.items()
+    }
+
+
+def _sort_parts(layer: keras.layers.Layer, order: list[Any]) -> None:
+    """Give the variables and layers that `layer` has itself the order of `order`."""
+    ranks = {id(part): rank for rank, part in enumerate(order)}
+    for parts in _parts_of(layer):
+        parts.sort(key=lambda part: ranks.get(id(part), len(ranks)))
+
+
+def _parts_of(layer: keras.layers.Layer) -> list[list[Any]]:
+    """Return the lists by which Keras finds the variables of `layer`, in their order."""
+    return [*(getattr(layer, bucket) for bucket in BUCKETS), layer._layers]
 
 
 def _mode_of(layer: keras.layers.Layer) -> Any:

@@ -213,3 +213,8 @@ def digest_of_value(variable: Cell) -> int:
 def is_float(variable: Cell) -> bool:
     """Whether `variable` holds real numbers."""
     return bool(keras.backend.is_float_dtype(str(variable.dtype)))
+
+
+def is_overwritten(variable: Cell) -> bool:
+    """Whether the gradient of `variable` is its new value, not a direction: such are the scales of float8."""
+    return bool(getattr(variable, "overwrite_with_gradient", False))

@@ -8,7 +8,7 @@ import numpy as np
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
 from distkeras.model.optimizer import averages_of
-from distkeras.model.variables import Array, Buffer, Cell, Tree, is_float, tree_of, value_of
+from distkeras.model.variables import Array, Buffer, Cell, Tree, is_float, is_overwritten, tree_of, value_of
 
 AVERAGE = "average of "
 """Prefix of the path of a moving average that the optimizer keeps of a weight."""
@@ -25,15 +25,18 @@ def layout_of(model: keras.Model) -> Layout:
     """Return the place of each weight of a built `model` in the flat vector.
 
     Trainable weights come first, then the statistics: float weights created as not trainable, buffers of
-    PyTorch modules, and moving averages of the optimizer. Frozen weights have no place, nor have the
-    statistics of a frozen batch normalization, which Keras does not change.
+    PyTorch modules, trainable weights that the optimizer overwrites instead of moving them, and moving
+    averages of the optimizer. Frozen weights have no place, nor have the statistics of a frozen batch
+    normalization, which Keras does not change.
     """
     tree = tree_of(model)
     paths = tree.paths()
-    trainable = [(paths[id(variable)], variable) for variable in model.trainable_variables]
-    moving: list[tuple[str, Cell]] = [
-        (path, cell) for path, cell in tree.variables.items() if _is_statistic(path, cell, tree)
-    ]
+    trainable: list[tuple[str, Cell]] = []
+    overwritten: list[tuple[str, Cell]] = []
+    for variable in model.trainable_variables:
+        (overwritten if is_overwritten(variable) else trainable).append((paths[id(variable)], variable))
+    moving = [(path, cell) for path, cell in tree.variables.items() if _is_statistic(path, cell, tree)]
+    moving += overwritten
     moving += [(AVERAGE + paths[id(weight)], cell) for weight, cell in _averages_of(model)]
     wide = any(value_of(cell).dtype == np.float64 for _, cell in (*trainable, *moving))
     return Layout(

@@ -58,7 +58,8 @@ class KerasProblem:
             train one window after another in any case.
 
     Raises:
-        ValueError: the model is not built, arrays have different lengths, or a number is out of range.
+        ValueError: the model is not built or has weights that the optimizer overwrites (float8), arrays have
+            different lengths, or a number is out of range.
 
     Example:
         >>> problem = KerasProblem(model, x, y, loss="sparse_categorical_crossentropy",
@@ -87,6 +88,13 @@ class KerasProblem:
 
         if not model.built:
             raise ValueError(f"Build the model first, for example with `keras.Input`. Received: {model!r}")
+        overwritten = [each.path for each in model.trainable_variables if each.overwrite_with_gradient]
+        if overwritten:
+            raise ValueError(
+                "The simulator moves each trainable weight by its gradient, and the gradients of some "
+                "weights are their new values, as with float8. Simulate the model before `quantize`. "
+                f"Received: {', '.join(overwritten)}"
+            )
         self._x, self._y = _same_length("x", x, y)
         self._validation = _same_length("validation", *(validation or (x, y)))
         self._batch = BatchSize(batch_size, global_batch_size)

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from distkeras.model.variables import is_overwritten
+
 
 class Ahead(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not typed
     """Abstract: a Keras optimizer whose gradients are computed ahead of the weights `x`, at `y = x + k v`.
@@ -22,7 +24,8 @@ class Ahead(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not t
         momentum: `k`.
 
     Attributes:
-        velocities: `v`, one variable for each that the optimizer was built with, in their order.
+        velocities: `v`, one for each variable that the optimizer was built with and moves, in their order.
+            A variable that is overwritten with its gradient has none.
     """
 
     def __init__(self, inner_optimizer: keras.optimizers.Optimizer, momentum: float) -> None:
@@ -40,7 +43,9 @@ class Ahead(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not t
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if not self.inner_optimizer.built:
             self.inner_optimizer.build(variables)
-        self.velocities = [self.add_variable_from_reference(each, name="velocity") for each in variables]
+        moved = [each for each in variables if not is_overwritten(each)]
+        self.velocities = [self.add_variable_from_reference(each, name="velocity") for each in moved]
+        self._indices = {self._var_key(each): index for index, each in enumerate(moved)}
         super().build(variables)
 
     @property
@@ -70,10 +75,11 @@ class Ahead(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not t
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         if not self.built:
             self.build(variables)
-        velocities = [self.velocities[self._get_variable_index(each)] for each in variables]
-        before = [ops.copy(each) for each in variables]
+        moved = [each for each in variables if not is_overwritten(each)]
+        velocities = [self.velocities[self._indices[self._var_key(each)]] for each in moved]
+        before = [ops.copy(each) for each in moved]
         self.inner_optimizer.apply(grads, variables)
-        self.step(variables, before, velocities)
+        self.step(moved, before, velocities)
 
 
 def add_ahead(model: keras.Model, made: Any) -> None:

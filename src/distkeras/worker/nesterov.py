@@ -31,7 +31,7 @@ class Nesterov(Ahead):
         momentum: in (0, 1).
 
     Attributes:
-        velocities: `v`, one variable for each that the optimizer was built with, in their order.
+        velocities: `v`, as in `Ahead`.
 
     Raises:
         ValueError: `momentum` is outside (0, 1).

@@ -82,3 +82,22 @@ def quantized_with_lora() -> Training:
     model.layers[0].enable_lora(2)
     model.layers[0].quantize("int8")
     return Training(model, numbers(6), targets(1), {"optimizer": sgd(), "loss": "mse"})
+
+
+@case(everywhere=True)
+def float8_layers() -> Training:
+    """The gradients of the scales and of the history of the largest numbers are their new values."""
+    model = keras.Sequential(
+        [keras.Input((5, 4)), layers.EinsumDense("abc,cd->abd", (5, 6)), layers.Flatten(), layers.Dense(1)]
+    )
+    model.layers[0].quantize("float8")
+    model.layers[2].quantize("float8")
+    return Training(model, numbers(5, 4), targets(1), {"optimizer": sgd(), "loss": "mse"})
+
+
+@case(backends=("jax", "torch"))  # On TensorFlow `fit` raises a ValueError at its end.
+def float8_with_accumulated_gradients_and_averages() -> Training:
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8, activation="tanh"), layers.Dense(1)])
+    model.layers[0].quantize("float8")
+    optimizer = sgd(gradient_accumulation_steps=3, use_ema=True)
+    return Training(model, numbers(6), targets(1), {"optimizer": optimizer, "loss": "mse"})
