@@ -74,6 +74,18 @@ def test_integer_weights_have_no_place_in_the_layout():
     assert [shape for _, shape in layout.statistics] == [(2,)]
 
 
+def test_weights_that_the_optimizer_overwrites_are_statistics():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    for layer in model.layers:
+        layer.quantize("float8")
+    model.layers[1].trainable = False
+    layout = layout_of(model)
+    assert [path.rpartition("/")[2] for path, _ in layout.trainable] == ["kernel", "bias"]
+    overwritten = [path.rpartition("/")[2] for path, _ in layout.statistics]
+    assert len(overwritten) == 6
+    assert {name.rpartition("_")[2] for name in overwritten} == {"scale", "history"}
+
+
 def test_frozen_layer_of_a_model_has_no_place_in_the_vector():
     model = plain_model()
     model.layers[0].trainable = False
@@ -283,6 +295,47 @@ def test_model_with_its_own_compile_takes_the_optimizer_and_loss_that_are_given(
     copy = travel(serialize_model(model, "adam", "mse", ["mae"]))
     assert copy.doubled == 2
     assert isinstance(copy.optimizer, keras.optimizers.Adam)
+
+
+@keras.saving.register_keras_serializable("model_suite")
+class Sparing(keras.Model):
+    """One layer is called in training alone, and one never."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.body, self.head = keras.layers.Dense(4), keras.layers.Dense(3)
+        self.noisy, self.spare = keras.layers.Dense(4), keras.layers.Dense(7)
+
+    def call(self, x, training=False):
+        x = self.body(x)
+        return self.head(self.noisy(x) if training else x)
+
+
+def called():
+    model = Sparing()
+    model(np.ones((1, 5), np.float32))
+    return model
+
+
+def with_another_head():
+    model = Sparing()
+    model.head = keras.layers.Dense(2)  # Keras keeps the first one too, which is never built.
+    model(np.ones((1, 5), np.float32))
+    return model
+
+
+def inside_another():
+    return keras.Sequential([keras.Input((5,)), Sparing()])
+
+
+@pytest.mark.parametrize("made", [called, with_another_head, inside_another])
+def test_a_layer_that_training_calls_is_built_and_one_that_nothing_calls_is_not_missed(made):
+    model = made()
+    copy = travel(serialize_model(model, "sgd", "mse"))
+    kernels = {tuple(each.shape) for each in copy.weights if len(each.shape) == 2}
+    assert kernels == {(5, 4), (4, 2 if made is with_another_head else 3), (4, 4)}
+    for mine, its in zip(model.weights, copy.weights, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (mine, its)))
 
 
 def test_unbuilt_model_is_refused_with_the_way_out():

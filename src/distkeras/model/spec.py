@@ -11,6 +11,7 @@ from typing import Any
 import cloudpickle
 import keras
 import numpy as np
+from keras.src.backend import compute_output_spec
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
@@ -227,7 +228,7 @@ def _fits(state: OptimizerState, copy: keras.Model) -> bool:
 
 
 def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
-    """Build `model` if it is not.
+    """Build `model` if it is not. A layer that neither inference nor training calls may stay unbuilt.
 
     Args:
         model: the model; only an unbuilt one is changed.
@@ -236,15 +237,32 @@ def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
     Raises:
         ValueError: the model is unbuilt, and `input_shape` is missing or does not build it.
     """
-    if not _is_built(model) and input_shape is not None:
-        model(_symbolic(input_shape))
-    if not _is_built(model):
+    if _is_built(model):
+        return
+    inputs = _inputs_seen_by(model) if input_shape is None else _symbolic(input_shape)
+    if inputs is not None:
+        if not model.built:
+            model(inputs)
+        # Unlike `model(inputs)` this also calls the layers inside the layers of a functional model.
+        for training in (False, True):
+            compute_output_spec(model, inputs, training=training)
+    if inputs is None or not model.built:
         raise ValueError(
             f"Expected a built model: the weights of {model.name!r} do not exist yet, so they cannot be sent "
             "to the workers. Begin it with `keras.Input(shape)`, call it once on a batch, or give "
             "`input_shape` with the batch dimension, such as (None, 784). "
             f"Received: input_shape={input_shape}"
         )
+
+
+def _inputs_seen_by(model: keras.Model) -> Any:
+    """Return inputs without values such as `model` was built with, or None."""
+    if not model.built:
+        return None
+    if getattr(model, "inputs", None):
+        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    shape = (model.get_build_config() or {}).get("input_shape")
+    return None if shape is None else _symbolic(shape)
 
 
 def _is_built(model: keras.Model) -> bool:

@@ -74,6 +74,20 @@ class Penalized(layers.Layer):
         return inputs
 
 
+class Calling(layers.Layer):
+    """One layer is called in training alone, and one never."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.always = layers.Dense(5)
+        self.training_alone = layers.Dense(5)
+        self.never = layers.Dense(7)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        outputs = self.always(inputs)
+        return outputs + self.training_alone(inputs) if training else outputs
+
+
 def regression(*inner: keras.Layer) -> Training:
     """Return the training of a regression through the layers `inner`."""
     model = keras.Sequential([keras.Input((6,)), layers.Dense(5), *inner, layers.Dense(1)])
@@ -175,3 +189,10 @@ class Scale:
 @case()
 def layer_that_keras_cannot_serialize() -> Training:
     return regression(Wrapped(layers.Dense(4), Scale(0.5)))
+
+
+@case(everywhere=True)
+def layers_that_are_not_always_called() -> Training:
+    training = regression(Calling())
+    training.model(keras.ops.zeros((1, 6)), training=True)  # `fit` on JAX makes no weights.
+    return training
