@@ -44,10 +44,15 @@ def pipeline(spark, tmp_path_factory):
     return pipeline, folder
 
 
-def processes_of(driver, file):
-    """Wait until the script has written `file`; return the processes that it names."""
-    deadline = time.monotonic() + 300
+def processes_of(driver, file, out):
+    """Wait until the script has written `file`; return the processes that it names.
+
+    Each of its trainings may take five minutes: it writes to `out` at the end of each.
+    """
+    deadline, written = time.monotonic() + 300, 0
     while not file.exists():
+        if (size := out.stat().st_size) > written:
+            deadline, written = time.monotonic() + 300, size
         assert time.monotonic() < deadline
         assert driver.poll() is None
         time.sleep(0.1)
@@ -77,10 +82,10 @@ def cluster(pipeline, tmp_path_factory):
             command, cwd=folder, env=os.environ | without_tensorflow(hidden), stdout=stdout, stderr=stderr
         )
     try:
-        servers = servers_among(processes_of(driver, folder / "interrupted" / "pids"))
+        servers = servers_among(processes_of(driver, folder / "interrupted" / "pids", out))
         os.kill(driver.pid, signal.SIGINT)
         _, of_the_interrupted = psutil.wait_procs(servers, timeout=60)
-        processes = processes_of(driver, folder / "killed" / "pids")
+        processes = processes_of(driver, folder / "killed" / "pids", out)
         os.kill(driver.pid, signal.SIGKILL)
         _, of_the_killed = psutil.wait_procs(processes, timeout=60)
     except BaseException:
