@@ -63,6 +63,8 @@ class CountingReplica:
     def write(self, vector):
         self.weights = vector.copy()
 
+    adopt = write
+
     def obey(self, orders, epoch, step):
         if orders.learning_rate is not None:
             self.rate = orders.learning_rate

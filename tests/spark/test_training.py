@@ -187,6 +187,18 @@ def test_batch_normalization_statistics_are_averaged(spark):
     assert mean == pytest.approx(10.0, abs=0.05)
 
 
+def test_the_model_of_two_workers_fulfils_its_constraints(spark):
+    """Each worker moves its weights to 0; the sum of their changes brings the center below."""
+    rows = spark.createDataFrame(pd.DataFrame({"features": [[1.0]] * 64, "label": [-5.0] * 64}))
+    dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", kernel_constraint="non_neg")
+    model = keras.Sequential([keras.Input((1,)), dense])
+    options = {"num_workers": 2, "batch_size": 16, "num_epoch": 1, "communication_window": 2}
+    trainer = distkeras.DOWNPOUR(model, keras.optimizers.SGD(0.1), "mse", **options)
+    trained = trainer.train(rows, validation_data=rows)
+    assert keras.ops.convert_to_numpy(trained.layers[0].kernel).tolist() == [[0.0]]
+    assert trainer.get_history().history["val_loss"] == [25.0]
+
+
 def test_weights_that_an_optimizer_overwrites_are_averaged(spark):
     """With float8 the gradient of a scale is its new value, and changes of a scale do not add up."""
     rows = spark.createDataFrame(pd.DataFrame({"features": [[10.0]] * 640, "label": [1.0] * 640}))

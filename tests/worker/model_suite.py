@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from distkeras.model.spec import deserialize_model, ensure_built, serialize_model
+from distkeras.model.variables import value_of
 from distkeras.model.weights import (
     initial_vector,
     layout_of,
@@ -391,3 +392,63 @@ def test_seeds_of_workers_differ_and_are_the_same_every_time():
     assert seeds[0] == [state.tolist() for state in state_of(model) if state.dtype.kind in "iu"]
     assert seeds[1] == seeds[3]
     assert len({str(seed) for seed in seeds}) == 3
+
+
+@keras.saving.register_keras_serializable("model_suite")
+class Clipped(keras.constraints.Constraint):
+    def __call__(self, w):
+        return keras.ops.clip(w, -1, 1)
+
+
+class Halved(keras.constraints.Constraint):
+    """No projection: it changes its own result."""
+
+    def __call__(self, w):
+        return w / 2
+
+
+def constrained_model(constraint):
+    dense = keras.layers.Dense(2, kernel_constraint=constraint)
+    return keras.Sequential([keras.Input((2,)), dense, keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize(
+    ("constraint", "given", "expected"),
+    [
+        (keras.constraints.NonNeg(), [[1, -1e-8], [-2, 3]], [[1, 0], [0, 3]]),
+        (keras.constraints.MaxNorm(1), [[3, 0.3], [4, 0.4]], [[0.6, 0.3], [0.8, 0.4]]),
+        (keras.constraints.UnitNorm(), [[3, 0], [4, 2]], [[0.6, 0], [0.8, 1]]),
+        (keras.constraints.MinMaxNorm(2, 5), [[3, 0.6], [4, 0.8]], [[3, 1.2], [4, 1.6]]),
+        (Clipped(), [[3, 0.6], [-4, 0.8]], [[1, 0.6], [-1, 0.8]]),
+        (Halved(), [[3, 0.6], [-4, 0.8]], [[3, 0.6], [-4, 0.8]]),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_constraints_hold_of_weights_that_a_center_gives(constraint, given, expected):
+    model = constrained_model(constraint)
+    vector = initial_vector(model)
+    vector[:4] = np.ravel(given)
+    before = vector.copy()
+    set_vector(model, vector)
+    kernel = value_of(model.layers[0].kernel)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-6)
+    np.testing.assert_array_equal(initial_vector(model)[4:], before[4:])
+    np.testing.assert_array_equal(vector, before)
+    set_vector(model, initial_vector(model))
+    np.testing.assert_array_equal(value_of(model.layers[0].kernel), kernel)
+
+
+@pytest.mark.parametrize("policy", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("name", ["MaxNorm", "UnitNorm", "MinMaxNorm", "NonNeg"])
+def test_weights_that_fulfil_a_constraint_stay_as_they_are(name, policy):
+    """One worker equals `fit`: its center has fulfilled the constraints already, to rounding."""
+    constraint = getattr(keras.constraints, name)()
+    model = keras.Sequential(
+        [keras.Input((9,)), keras.layers.Dense(7, kernel_constraint=constraint, dtype=policy)]
+    )
+    kernel = model.layers[0].kernel
+    kernel.assign(3 * np.random.default_rng(0).normal(size=(9, 7)))
+    kernel.assign(constraint(kernel))
+    vector = initial_vector(model)
+    set_vector(model, vector)
+    np.testing.assert_array_equal(initial_vector(model), vector)

@@ -340,6 +340,21 @@ def test_a_metric_that_does_not_reset_has_the_states_of_its_own_rows():
     assert [float(each) for each in states[-2:]] == [48, 24]
 
 
+def test_adopted_weights_fulfil_the_constraints():
+    """A step may not be able to compute elsewhere, such as where it takes the root of a weight."""
+    dense = keras.layers.Dense(2, kernel_constraint="non_neg")
+    model = keras.Sequential([keras.Input((3,)), dense])
+    model.compile("sgd", "mse")
+    replica = make_replica(model)
+    given = np.linspace(-1, 1, 8, dtype=np.float32)
+    before = given.copy()
+    replica.write(given)
+    np.testing.assert_array_equal(replica.read(), before)
+    replica.adopt(given)
+    np.testing.assert_array_equal(given, before)
+    np.testing.assert_array_equal(replica.read(), np.concatenate([np.maximum(given[:6], 0), given[6:]]))
+
+
 def test_metrics_are_of_the_steps_since_the_last_call():
     spec = serialize_model(compiled_dense(keras.optimizers.SGD(0.0), metrics=["accuracy"]))
     replica, model = make_replica(deserialize_model(spec)), deserialize_model(spec)

@@ -39,6 +39,8 @@ class CountingReplica:
         self.writes += 1
         self.weights = vector.copy()
 
+    adopt = write
+
     def metrics(self):
         return {"loss": self.loss}
 

@@ -47,6 +47,8 @@ class TimedReplica(CountingReplica):
         self._clock.now += 0.125
         super().write(vector)
 
+    adopt = write
+
 
 class TimedFeed(ListFeed):
     """A minibatch takes 0.25 s to come."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
+from distkeras.model.constraints import constrained
 from distkeras.model.optimizer import averages_of
 from distkeras.model.variables import Array, Buffer, Cell, Tree, is_float, is_overwritten, tree_of, value_of
 
@@ -76,12 +77,15 @@ def initial_vector(model: keras.Model, layout: Layout | None = None) -> Vector:
 def set_vector(model: keras.Model, vector: Vector, layout: Layout | None = None) -> None:
     """Set the weights of `model` from `vector`, shape (size,), in `layout` or in its own.
 
+    The constraints of the weights hold afterwards.
+
     Raises:
         ValueError: `vector` has another size than the layout.
     """
     layout = layout_of(model) if layout is None else layout
-    values = layout.unpack(np.asarray(vector))
-    for cell, value in zip(cells_of(model, layout), values, strict=True):
+    cells = cells_of(model, layout)
+    values = layout.unpack(constrained(np.asarray(vector), layout, cells))
+    for cell, value in zip(cells, values, strict=True):
         cell.assign(_aligned_copy(value))
 
 

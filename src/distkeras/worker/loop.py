@@ -179,7 +179,8 @@ class Loop:
         collected = () if state is None else self._repeated(state, joined)
         self._window = Window(joined.sequence + 1)
         self._place = joined.epoch, joined.epoch, joined.step
-        self._replica.write(joined.center)
+        take = self._replica.adopt if joined.sequence else self._replica.write
+        take(joined.center)
         self._orders, self._exchanges.orders = NO_ORDERS, joined.orders or NO_ORDERS
         self._watch.skip()
         self._obey(joined.epoch, joined.step)
@@ -308,7 +309,7 @@ class Loop:
         anchor = self._exchanges.anchor
         self._on_commit(window, anchor)
         window.timing = self._watch.take()
-        self._replica.write(self._exchanges.exchange(window, anchor))
+        self._replica.adopt(self._exchanges.exchange(window, anchor))
         self._on_exchanged(True)
         self._obey(epoch, step)
         self._window = Window(window.sequence + 1)
@@ -350,7 +351,7 @@ class Loop:
             adopted = self._exchanges.exchange(window, local)
             self._on_exchanged(adopted is not local)
             if adopted is not local or self._exchanges.num_fragments > 1:
-                self._replica.write(adopted)
+                self._replica.adopt(adopted)
             self._obey(next_epoch, next_step)
         elif self._late:
             self._obey(next_epoch, next_step)
@@ -361,7 +362,7 @@ class Loop:
             if self._pending is not None and (change := self._pending.result()) is not None:
                 with np.errstate(invalid="ignore"):  # The center rejects values that are not finite.
                     local += change
-                self._replica.write(local)
+                self._replica.adopt(local)
             self._obey(next_epoch, next_step)
             window.timing = self._watch.take()
             start = self._next_start(local)
@@ -408,5 +409,5 @@ class Loop:
         (request, reply), self._under_way = self._under_way, None
         local = self._replica.read()
         self._watch.computed()
-        self._replica.write(self._exchanges.take_up(request, reply.result(), local))
+        self._replica.adopt(self._exchanges.take_up(request, reply.result(), local))
         self._watch.exchanged()

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from distkeras.algorithms import Vector
+from distkeras.model.constraints import constrained
 from distkeras.model.variables import value_of
 from distkeras.model.weights import cells_of, layout_of, set_vector
 from distkeras.worker.ahead import ahead_of
@@ -199,6 +200,13 @@ class Replica(ABC):
         """
         self._flush()
         self._write(self._checked(vector))
+
+    def adopt(self, vector: Vector) -> None:
+        """Set the weights from what an exchange gave: as `write`, but the constraints of the weights hold.
+
+        `write` is for the beginning: the user's weights need not fulfil them before the first step.
+        """
+        self.write(constrained(self._checked(vector), self.layout, self._cells))
 
     def sync(self) -> None:
         """Copy weights, optimizer state and metrics into `model`; they are valid until the next step."""
