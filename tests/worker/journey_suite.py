@@ -107,6 +107,29 @@ def test_quantized_inner_layers_travel():
         np.testing.assert_array_equal(value_of(its.variables[path]), value_of(variable), err_msg=path)
 
 
+def test_keras_own_paths_travel():
+    """Optimizers choose weights by them, and PyTorch lists its parameters."""
+    inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)], name="inner")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), inner], name="outer")
+    copy = travel(serialize_model(model, "sgd", "mse"))
+    mine, its = tree_of(model), tree_of(copy)
+    assert model.weights[0].path.startswith("outer/")
+    for parts, others in ((mine.variables, its.variables), (mine.layers, its.layers)):
+        assert {path: part.path for path, part in parts.items()} == {
+            path: part.path for path, part in others.items()
+        }
+    if keras.backend.backend() == "torch":
+
+        def assert_same_parameters():
+            for mine, its in ((model, copy), (model.layers[0], copy.layers[0])):
+                assert dict(mine.named_parameters()).keys() == dict(its.named_parameters()).keys()
+
+        assert_same_parameters()
+        for each in (model, copy):
+            each.layers[0].enable_lora(2)
+        assert_same_parameters()
+
+
 def quantized_later():
     """A layer that is built with float8 makes its weights in another order than one quantized later."""
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(2)])

@@ -33,6 +33,8 @@ def constrained(vector: Vector, layout: Layout, cells: Sequence[Cell]) -> Vector
         layout: the place of each weight.
         cells: the variable of each weight, in the layout's order.
     """
+    if all(getattr(cell, "constraint", None) is None for cell in cells):
+        return vector
     changed = vector
     for segment, cell in zip(layout.segments(), cells, strict=True):
         constraint = getattr(cell, "constraint", None)

@@ -3,7 +3,8 @@
 Keras saves the configuration and the weights of the layers that it can reach. It silently loses the
 trainable flags of layers inside other layers and of single weights, LoRA and quantization of inner layers,
 the factors of LoRA, the state of seed generators, the order of variables and layers that were replaced or
-quantized after their layer was built, and plain attributes that no configuration names.
+quantized after their layer was built, the paths by which optimizers and policies choose variables and layers,
+and plain attributes that no configuration names.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Supplement:
         variable_flags: `trainable` of every variable.
         orders: paths of the variables and layers that a layer has itself, in its order. `get_weights` and
             the state of an optimizer have this order.
+        names: `path` of layers and variables, as Keras names them. A copy of a `Sequential` lacks its first
+            part, and an `OptimizerMap`, `Muon(exclude_layers=)` or `DTypePolicyMap` would choose otherwise.
         values: values of the variables that would differ without them.
     """
 
@@ -60,6 +63,7 @@ class Supplement:
     layer_flags: dict[str, bool]
     variable_flags: dict[str, bool]
     orders: dict[str, tuple[str, ...]]
+    names: dict[str, str | None]
     values: dict[str, Array]
 
     def apply(self, model: keras.Model) -> Tree:
@@ -89,6 +93,14 @@ class Supplement:
         for path, order in self.orders.items():
             if path in tree.layers:
                 _sort_parts(tree.layers[path], [parts[each] for each in order if each in parts])
+        for path, named in self.names.items():
+            if path in parts:
+                parts[path]._path = named
+            if path in layers and named is not None:  # Names of the variables that it makes from now on.
+                layers[path]._parent_path = named.rpartition("/")[0]
+        if self.names and keras.backend.backend() == "torch":  # Its parameters are listed by these names.
+            for layer in tree.layers.values():
+                layer._track_variables()
         for path, array in self.values.items():
             if path in tree.variables:
                 tree.variables[path].assign(array)
@@ -123,6 +135,7 @@ def structure_of(tree: Tree) -> Supplement:
         layer_flags={path: bool(layer.trainable) for path, layer in tree.layers.items()},
         variable_flags={path: bool(variable.trainable) for path, variable in tree.variables.items()},
         orders=_orders_in(tree),
+        names=_names_in(tree),
         values={},
     )
 
@@ -150,6 +163,7 @@ def supplement_for(structure: Supplement, copy: Tree) -> Supplement:
         layer_flags=structure.layer_flags,
         variable_flags=structure.variable_flags,
         orders={path: order for path, order in structure.orders.items() if order != there.orders.get(path)},
+        names={path: name for path, name in structure.names.items() if name != there.names.get(path)},
         values={},
     )
 
@@ -183,6 +197,11 @@ def _orders_in(tree: Tree) -> dict[str, tuple[str, ...]]:
         path: tuple(paths[id(part)] for parts in _parts_of(layer) for part in parts)
         for path, layer in tree.layers.items()
     }
+
+
+def _names_in(tree: Tree) -> dict[str, str | None]:
+    variables = {path: cell for path, cell in tree.variables.items() if isinstance(cell, keras.Variable)}
+    return {path: part.path for parts in (variables, tree.layers) for path, part in parts.items()}
 
 
 def _sort_parts(layer: keras.layers.Layer, order: list[Any]) -> None:

@@ -226,3 +226,32 @@ class Sawtooth(optimizers.schedules.LearningRateSchedule):
 @case(still=still_schedule)
 def schedule_of_its_own() -> Training:
     return by(sgd(learning_rate=Sawtooth(0.1, 4)))
+
+
+@case(backends=("jax", "torch"))  # On TensorFlow `fit` loses its first weights, unless it is built before.
+def schedule_free_adamw() -> Training:
+    return by(optimizers.ScheduleFreeAdamW(0.01, epsilon=0.1))
+
+
+@case(everywhere=True, still=still)
+def optimizers_by_the_paths_of_weights() -> Training:
+    training = by("sgd")
+    kernel, bias = training.model.layers[0].weights
+    chosen = optimizers.OptimizerMap(
+        sgd(), {kernel.path: optimizers.Adam(0.01, epsilon=0.1), bias.path: sgd(momentum=0.5)}
+    )
+    return replace(training, settings={**training.settings, "optimizer": optimizers.MultiOptimizer(chosen)})
+
+
+@case(still=still)
+def optimizers_by_a_function_of_weights() -> Training:
+    first, second = sgd(momentum=0.5), optimizers.Adam(0.01, epsilon=0.1)
+    return by(optimizers.MultiOptimizer(lambda weight: first if weight.path.endswith("kernel") else second))
+
+
+@case()
+def muon_without_layers_at_a_path() -> Training:
+    training = by("sgd")
+    excluded = [f"^{training.model.layers[0].path}/"]
+    optimizer = optimizers.Muon(0.01, epsilon=0.1, exclude_layers=excluded)
+    return replace(training, settings={**training.settings, "optimizer": optimizer})

@@ -77,3 +77,13 @@ def float64_policy() -> Training:
 @case(backends=("tensorflow", "torch"), everywhere=True)
 def float64_layer() -> Training:
     return regression(layers.Dense(8, activation="tanh", dtype="float64"))
+
+
+@case(tolerance=HALF * 8)
+def policies_by_the_paths_of_layers() -> Training:
+    policies = keras.dtype_policies.DTypePolicyMap(default_policy="float32")
+    policies["paths/half"] = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
+    inner = [layers.Dense(8, activation="tanh", dtype=policies, name=name) for name in ("half", "whole")]
+    model = keras.Sequential([keras.Input((6,)), *inner, layers.Dense(1)], name="paths")
+    assert [layer.compute_dtype for layer in inner] == ["bfloat16", "float32"]
+    return Training(model, numbers(6), targets(1), {"optimizer": sgd(), "loss": "mse"})
