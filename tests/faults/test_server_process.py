@@ -101,6 +101,7 @@ def test_a_module_of_the_rule_may_print_and_read_when_it_is_imported(tmp_path, m
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.delitem(sys.modules, "chatty_rule", raising=False)  # `make soak` has imported it before.
     from chatty_rule import Rule
 
     with serve(Rule()) as server:
