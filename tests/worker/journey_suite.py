@@ -207,6 +207,17 @@ def test_classes_that_keras_cannot_save_are_copied_by_value():
     copy.train_on_batch(np.ones((2, 3), np.float32), np.ones((2, 2), np.float32))
 
 
+def test_layers_of_preprocessing_are_copied_by_value():
+    layers = [keras.layers.RandomFlip(seed=3), keras.layers.RandomShear(0.2, 0.2, seed=4)]
+    images = [*layers, keras.layers.Normalization(mean=0.5, variance=2.0), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((4, 4, 3)), *images, Applying(lambda x: 2.0 * x)])
+    saved = save(model)
+    assert saved.by_value
+    assert_same(pickle.loads(pickle.dumps(saved)).open(), model)
+    copy = travel(serialize_model(model, "sgd", "mse"))
+    copy.train_on_batch(np.ones((2, 4, 4, 3), np.float32), np.ones((2, 2), np.float32))
+
+
 def test_copies_by_value_train_like_the_model():
     model = keras.Sequential([keras.Input((3,)), Applying(lambda x: 2.0 * x), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.05), "mse")

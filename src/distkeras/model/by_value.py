@@ -14,6 +14,7 @@ from typing import Any
 import cloudpickle
 import keras
 import numpy as np
+from keras.src.utils.backend_utils import DynamicBackend
 
 from distkeras.model.kinds import is_model
 
@@ -80,6 +81,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
         if type(value).__name__ in TRACKED and type(value).__module__.startswith("keras."):
             plain = _plain_type(value)
             return _make_tracked, (type(value), plain), (plain(value), dict(vars(value))), None, None, _fill
+        if isinstance(
+            value, DynamicBackend
+        ):  # Layers of preprocessing have one, which unpickling asks without end.
+            return DynamicBackend, (value.name,)
         if isinstance(value, weakref.ref):
             return _make_dead_reference, ()
         if isinstance(value, weakref.WeakKeyDictionary):
