@@ -332,14 +332,41 @@ def test_changes_of_what_stays_at_home_are_noticed_and_others_are_not():
     assert local_state(model, spec.layout) != before
 
 
+def change_precision():
+    """Change an option of the backend; return the function that reads it."""
+    match keras.backend.backend():
+        case "jax":
+            import jax
+
+            jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+            return lambda: jax.config.jax_default_matmul_precision
+        case "torch":
+            import torch
+
+            torch.set_float32_matmul_precision("medium")
+            return torch.get_float32_matmul_precision
+        case _:
+            import tensorflow as tf
+
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+            return tf.config.experimental.tensor_float_32_execution_enabled
+
+
 def test_settings_of_the_process_travel():
     before = ProcessSettings.current()
     keras.config.set_epsilon(1e-3)
+    keras.config.disable_flash_attention()
+    precision = change_precision()
+    changed = precision()
     settings = pickle.loads(pickle.dumps(ProcessSettings.current()))
     before.apply()
+    assert ProcessSettings.current() == before
     assert keras.config.epsilon() == before.epsilon != 1e-3
+    assert precision() != changed
     settings.apply()
     assert keras.config.epsilon() == 1e-3
+    assert keras.config.is_flash_attention_enabled() is False
+    assert precision() == changed
     before.apply()
 
 

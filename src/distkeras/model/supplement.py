@@ -93,14 +93,8 @@ class Supplement:
         for path, order in self.orders.items():
             if path in tree.layers:
                 _sort_parts(tree.layers[path], [parts[each] for each in order if each in parts])
-        for path, named in self.names.items():
-            if path in parts:
-                parts[path]._path = named
-            if path in layers and named is not None:  # Names of the variables that it makes from now on.
-                layers[path]._parent_path = named.rpartition("/")[0]
-        if self.names and keras.backend.backend() == "torch":  # Its parameters are listed by these names.
-            for layer in tree.layers.values():
-                layer._track_variables()
+        if self.names:
+            _rename(tree, self.names)
         for path, array in self.values.items():
             if path in tree.variables:
                 tree.variables[path].assign(array)
@@ -202,6 +196,20 @@ def _orders_in(tree: Tree) -> dict[str, tuple[str, ...]]:
 def _names_in(tree: Tree) -> dict[str, str | None]:
     variables = {path: cell for path, cell in tree.variables.items() if isinstance(cell, keras.Variable)}
     return {path: part.path for parts in (variables, tree.layers) for path, part in parts.items()}
+
+
+def _rename(tree: Tree, names: dict[str, str | None]) -> None:
+    """Give layers and variables the paths, and variables the names, that Keras has given to others."""
+    for path, name in names.items():
+        if (layer := tree.layers.get(path)) is not None:
+            layer._path = name
+            if name is not None:  # Variables that the layer makes from now on begin with it.
+                layer._parent_path = name.rpartition("/")[0]
+        elif isinstance(variable := tree.variables.get(path), keras.Variable) and name is not None:
+            variable._path, variable._name = name, name.rpartition("/")[2]
+    if keras.backend.backend() == "torch":  # Its parameters are listed by these names.
+        for layer in tree.layers.values():
+            layer._track_variables()
 
 
 def _sort_parts(layer: keras.layers.Layer, order: list[Any]) -> None:
