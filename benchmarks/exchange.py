@@ -241,6 +241,8 @@ class Sleeper:
         """Set them."""
         np.copyto(self._weights, vector)
 
+    adopt = write
+
     def metrics(self) -> dict[str, float]:
         """There are none."""
         return {}
