@@ -81,9 +81,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
         if type(value).__name__ in TRACKED and type(value).__module__.startswith("keras."):
             plain = _plain_type(value)
             return _make_tracked, (type(value), plain), (plain(value), dict(vars(value))), None, None, _fill
-        if isinstance(
-            value, DynamicBackend
-        ):  # Layers of preprocessing have one, which unpickling asks without end.
+        if isinstance(value, DynamicBackend):
+            # Layers of preprocessing have one. It looks up any name, also while it is unpickled, without end.
             return DynamicBackend, (value.name,)
         if isinstance(value, weakref.ref):
             return _make_dead_reference, ()

@@ -243,9 +243,10 @@ def ensure_built(model: keras.Model, input_shape: Any = None) -> None:
     if inputs is not None:
         if not model.built:
             model(inputs)
-        # Unlike `model(inputs)` this also calls the layers inside the layers of a functional model.
-        for training in (False, True):
-            compute_output_spec(model, inputs, training=training)
+        if not _is_built(model):
+            # Unlike `model(inputs)` this also calls the layers inside the layers of a functional model.
+            for training in (False, True):
+                compute_output_spec(model, inputs, training=training)
     if inputs is None or not model.built:
         raise ValueError(
             f"Expected a built model: the weights of {model.name!r} do not exist yet, so they cannot be sent "

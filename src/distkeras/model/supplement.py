@@ -188,7 +188,7 @@ def same_bits(one: Array, other: Array) -> bool:
 def _orders_in(tree: Tree) -> dict[str, tuple[str, ...]]:
     paths = tree.paths() | {id(layer): path for path, layer in tree.layers.items()}
     return {
-        path: tuple(paths[id(part)] for parts in _parts_of(layer) for part in parts)
+        path: tuple(paths[id(part)] for parts in _parts_of(layer) for part in parts if id(part) in paths)
         for path, layer in tree.layers.items()
     }
 
