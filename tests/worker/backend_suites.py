@@ -17,12 +17,12 @@ HERE = Path(__file__).parent
 BACKENDS = ("jax", "tensorflow", "torch")
 SUITES = (
     "device_suite.py",  # First: TensorFlow takes a second device before it computes.
-    *("model_suite.py", "journey_suite.py", "replica_suite.py", "nesterov_suite.py"),
+    *("model_suite.py", "journey_suite.py", "attributes_suite.py", "replica_suite.py", "nesterov_suite.py"),
     *("feed_suite.py", "cached_replica_suite.py", "simulation_suite.py", "predict_suite.py"),
 )
 ON_ONE_BACKEND = "torch"
 """Where the tests of a model's travel, and of one that is kept, all run: it compiles nothing."""
-ALL_ON_ONE = ("model_suite.py", "journey_suite.py", "cached_replica_suite.py")
+ALL_ON_ONE = ("model_suite.py", "journey_suite.py", "attributes_suite.py", "cached_replica_suite.py")
 ON_EVERY_BACKEND = (
     "test_thawed_model_has_every_weight_and_seed_bit_for_bit",
     "test_model_defined_in_main_works_in_another_process",
@@ -37,6 +37,11 @@ ON_EVERY_BACKEND = (
     "test_flags_of_inner_layers_and_of_single_weights_travel",
     "test_double_precision_makes_the_vector_double",
     "test_weights_that_are_left_out_of_weight_decay_stay_out",
+    "test_an_attribute_may_refer_to_layers_and_weights_of_the_model",
+    "test_methods_that_were_replaced_on_one_object_travel",
+    "test_methods_that_were_replaced_on_the_model_travel",
+    "test_a_method_that_the_backend_has_compiled_travels_as_it_was",
+    "test_what_a_call_has_left_in_a_layer_is_no_setting_of_it",
 )
 """Those of them that depend on the backend."""
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"

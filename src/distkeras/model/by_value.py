@@ -28,6 +28,9 @@ COMPILED = frozenset(
 )
 """Attributes that `compile` and `fit` leave in a model. The copy is compiled again."""
 
+SETTINGS = ("_regularizer", "_constraint", "_autocast", "_aggregation", "_overwrite_with_gradient")
+"""Attributes of a variable besides value, name and flag: its layer gives them when it is built."""
+
 SAVEABLE = (
     *(keras.Operation, keras.random.SeedGenerator),
     *(keras.optimizers.Optimizer, keras.metrics.Metric),
@@ -77,7 +80,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
         if isinstance(value, keras.Variable):
             array = np.array(keras.ops.convert_to_numpy(value))
             arguments = array, str(value.dtype), value.trainable, value.name, value.path
-            return _make_variable, arguments
+            settings = {name: vars(value)[name] for name in SETTINGS if name in vars(value)}
+            return _make_variable, arguments, settings, None, None, _set_settings
         if type(value).__name__ in TRACKED and type(value).__module__.startswith("keras."):
             plain = _plain_type(value)
             return _make_tracked, (type(value), plain), (plain(value), dict(vars(value))), None, None, _fill
@@ -88,10 +92,23 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
             return _make_dead_reference, ()
         if isinstance(value, weakref.WeakKeyDictionary):
             return weakref.WeakKeyDictionary, ()
+        if is_constant(value):
+            return tensor_reduced(value)
         if isinstance(value, SAVEABLE):
             kind = type(value), _is_functional(type(value))
             return _make_saveable, kind, _state_of(value), None, None, _set_state
         return super().reducer_override(value)
+
+
+def is_constant(value: Any) -> bool:
+    """Whether `value` is a tensor of the backend, but no variable of it."""
+    return keras.ops.is_tensor(value) and not hasattr(value, "assign")
+
+
+def tensor_reduced(value: Any) -> tuple[Any, tuple[Any, str]]:
+    """Return a tensor of the backend as `pickle` rebuilds it: on the device of the process that loads it."""
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    return keras.ops.convert_to_tensor, (np.asarray(keras.ops.convert_to_numpy(value)), dtype)
 
 
 def _state_of(value: Any) -> dict[str, Any]:
@@ -127,6 +144,10 @@ def _make_variable(array: Any, dtype: str, trainable: bool, name: str, path: str
     variable = keras.Variable(array, dtype=dtype, trainable=trainable, name=name)
     variable._path = path  # PyTorch identifies the parameter by it.
     return variable
+
+
+def _set_settings(variable: keras.Variable, settings: dict[str, Any]) -> None:
+    vars(variable).update(settings)
 
 
 def _plain_type(value: Any) -> type:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import keras
 
 from distkeras.model import by_value
+from distkeras.model.attributes import (
+    Attributes,
+    attributes_of,
+    differences,
+    is_of_library,
+    refuse_methods,
+    set_attributes,
+)
 from distkeras.model.variables import Plain
 
 Route = Literal["keras", "config", "own"]
 
 NAMES = frozenset({"name", "_name", "built", "_built", "_lock", "_dtype"})
 """Attributes in which two objects of one configuration may differ."""
+
+NESTED = (
+    keras.optimizers.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.metrics.Metric,
+)
+"""Classes of objects inside an optimizer or metric that have a configuration of their own."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +38,12 @@ class FromConfig:
 
     Attributes:
         config: the configuration that Keras serializes.
-        attributes: plain attributes that the configuration leaves out, by dotted path.
+        attributes: attributes that the configuration leaves out, by dotted path of the object that has them:
+            "" for the optimizer or metric itself, "inner_optimizer" for one that it wraps.
     """
 
     config: dict[str, Any]
-    attributes: dict[str, Plain] = field(default_factory=dict)
+    attributes: dict[str, Attributes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,8 +118,14 @@ def compile_by(model: keras.Model, compiled: Compiled, custom_objects: dict[str,
 
 def attributes_set_by_compile(model: keras.Model, bare: keras.Model) -> dict[str, Any]:
     """Return the attributes, packed, that the class's own `compile` has set in `model` but not in `bare`."""
-    missing = set(vars(model)) - set(vars(bare)) - by_value.COMPILED
-    return {name: pack(vars(model)[name]) for name in sorted(missing) if not name.startswith("_")}
+    there = vars(bare)
+    names = sorted(set(vars(model)) - by_value.COMPILED)
+    return {
+        name: pack(vars(model)[name])
+        for name in names
+        if name not in there or (there[name] is None and isinstance(vars(model)[name], NESTED))
+        if not (name.startswith("_") and is_of_library(name, type(model)))
+    }
 
 
 def pack(value: Any) -> Any:
@@ -136,12 +157,9 @@ def unpack(value: Any) -> Any:
         case FromConfig(config, attributes):
             # The configuration comes from the driver's own closure, so a lambda in it is the user's own.
             remade = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
-            for path, plain in attributes.items():
-                *way, name = path.split(".")
-                target = remade
-                for step in way:
-                    target = getattr(target, step)
-                vars(target)[name] = plain
+            parts = _parts_of(remade)
+            for path, named in attributes.items():
+                set_attributes(parts[path], named, parts)
             return remade
     return value
 
@@ -170,23 +188,41 @@ def _packed(value: Any) -> FromConfig | Pickled:
                 f"give a new one. Received: {type(error).__name__}: {error}"
             ) from error
         return Pickled(by_value.dump_model(value))
-    there = dict(_plain_attributes(trial))
-    missing = {
-        path: plain
-        for path, plain in _plain_attributes(value)
-        if path not in there or type(there[path]) is not type(plain) or there[path] != plain
-    }
+    missing = differences(_attributes_in(value), _attributes_in(trial))
+    for path, named in missing.items():
+        refuse_methods(named, _parts_of(value)[path], type(value).__name__)
     return FromConfig(config, missing)
 
 
-def _plain_attributes(value: Any, prefix: str = "") -> Iterator[tuple[str, Plain]]:
-    """Yield the plain attributes of an optimizer, metric or schedule, and of nested ones, by dotted path."""
-    schedules = keras.optimizers.schedules.LearningRateSchedule
-    for name, part in vars(value).items():
-        if isinstance(part, Plain) and name not in NAMES and part == part:
-            yield prefix + name, part
-        elif isinstance(part, schedules | keras.optimizers.Optimizer):
-            yield from _plain_attributes(part, f"{prefix}{name}.")
+def _attributes_in(value: Any) -> dict[str, Attributes]:
+    """Return the attributes of an optimizer, metric or schedule, and of nested ones, by dotted path."""
+    parts = _parts_of(value)
+    paths = {id(part): path for path, part in parts.items()}
+    found = {}
+    for path, part in parts.items():
+        plain: Attributes = {
+            name: each for name, each in vars(part).items() if isinstance(each, Plain) and name not in NAMES
+        }
+        found[path] = plain | attributes_of(part, paths)
+    return found
+
+
+def _parts_of(value: Any) -> dict[str, Any]:
+    """Return an optimizer, metric or schedule, and those in its attributes, by dotted path."""
+    found: dict[str, Any] = {}
+
+    def walk(part: Any, path: str) -> None:
+        if any(part is other for other in found.values()):
+            return
+        found[path] = part
+        for name, inner in vars(part).items():
+            several = inner if isinstance(inner, list | tuple) else [inner]
+            for index, each in enumerate(several):
+                if isinstance(each, NESTED):
+                    walk(each, ".".join(filter(None, [path, name, str(index) if each is not inner else ""])))
+
+    walk(value, "")
+    return found
 
 
 def _compile_of_keras(model: keras.Model) -> Any:

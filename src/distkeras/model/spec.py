@@ -282,7 +282,7 @@ def _check_settings(model: keras.Model, compiled: Compiled, custom_objects: dict
             "a name such as 'adam' or a Keras optimizer. Received: worker_optimizer=None"
         )
     own_loss = any(
-        getattr(type(model), name) is not getattr(keras.Model, name)
+        name in vars(model) or getattr(type(model), name) is not getattr(keras.Model, name)
         for name in ("train_step", "compute_loss", "compile")
     )
     # A model compiled without a loss adds one in its layers, by `add_loss`.

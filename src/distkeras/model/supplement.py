@@ -4,24 +4,30 @@ Keras saves the configuration and the weights of the layers that it can reach. I
 trainable flags of layers inside other layers and of single weights, LoRA and quantization of inner layers,
 the factors of LoRA, the state of seed generators, the order of variables and layers that were replaced or
 quantized after their layer was built, the paths by which optimizers and policies choose variables and layers,
-and plain attributes that no configuration names.
+and attributes that no configuration names.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from distkeras.model.variables import BUCKETS, Array, Plain, Tree, tree_of, value_of
-
-OF_KERAS = frozenset(
-    {"name", "built", "compiled", "loss", "run_eagerly", "jit_compile", "steps_per_execution"}
-    | {"stop_training", "optimizer", "lora_enabled", "lora_rank", "lora_alpha", "training"}
+from distkeras.model.attributes import (
+    CANNOT_TRAVEL,
+    Attributes,
+    attributes_of,
+    differences,
+    refuse_methods,
+    set_attributes,
+    settings_of,
 )
-"""Attributes that building, compiling, LoRA or training set; `compile` in the worker sets them again."""
+from distkeras.model.variables import BUCKETS, Array, Tree, tree_of, value_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class Supplement:
     Attributes:
         quantized: quantization mode of layers.
         lora: rank and alpha of layers with LoRA.
-        attributes: plain attributes of layers.
+        attributes: attributes of layers.
+        settings: settings of variables, such as their regularizer.
         policies: dtype policies of models, which leave theirs out of their configuration.
         layer_flags: `trainable` of every layer.
         variable_flags: `trainable` of every variable.
@@ -58,7 +65,8 @@ class Supplement:
 
     quantized: dict[str, str]
     lora: dict[str, tuple[int, float]]
-    attributes: dict[str, dict[str, Plain]]
+    attributes: dict[str, Attributes]
+    settings: dict[str, Attributes]
     policies: dict[str, Any]
     layer_flags: dict[str, bool]
     variable_flags: dict[str, bool]
@@ -76,12 +84,12 @@ class Supplement:
             layers[path].enable_lora(rank, lora_alpha=alpha)
         for path, policy in self.policies.items():
             layers[path].dtype_policy = keras.saving.deserialize_keras_object(policy)
-        for path, attributes in self.attributes.items():
-            for name, value in attributes.items():
-                setattr(layers[path], name, value)
         if self.quantized or self.lora:
             tree = tree_of(model)
         parts: dict[str, Any] = {**tree.variables, **tree.layers}
+        for path, attributes in (*self.attributes.items(), *self.settings.items()):
+            if path in parts:
+                set_attributes(parts[path], attributes, parts)
         for path, flag in self.layer_flags.items():  # Outer layers first: a layer also sets its inner layers.
             layer = tree.layers.get(path)
             if layer is not None and layer.trainable != flag:
@@ -113,6 +121,7 @@ def weights_in(tree: Tree) -> tuple[Weight, ...]:
 def structure_of(tree: Tree) -> Supplement:
     """Return all state of a model that its file may lack, except for values."""
     quantized = {path: _mode_of(layer) for path, layer in tree.layers.items() if _mode_of(layer) is not None}
+    paths = tree.paths() | {id(layer): path for path, layer in tree.layers.items()}
     return Supplement(
         quantized={path: str(mode) for path, mode in quantized.items()},
         lora={
@@ -120,7 +129,8 @@ def structure_of(tree: Tree) -> Supplement:
             for path, layer in tree.layers.items()
             if getattr(layer, "lora_enabled", False)
         },
-        attributes={path: _plain(layer) for path, layer in tree.layers.items()},
+        attributes={path: attributes_of(layer, paths) for path, layer in tree.layers.items()},
+        settings={path: settings_of(variable, paths) for path, variable in _variables_in(tree).items()},
         policies={
             path: keras.saving.serialize_keras_object(layer.dtype_policy)
             for path, layer in tree.layers.items()
@@ -137,18 +147,18 @@ def structure_of(tree: Tree) -> Supplement:
 def supplement_for(structure: Supplement, copy: Tree) -> Supplement:
     """Return the part of `structure` that `copy`, loaded from the file alone, does not have yet."""
     there = structure_of(copy)
-    attributes = {
-        path: {
-            name: value
-            for name, value in named.items()
-            if name in there.attributes.get(path, {}) and not _alike(there.attributes[path][name], value)
-        }
-        for path, named in structure.attributes.items()
-    }
+    attributes = differences(structure.attributes, there.attributes)
+    for path, named in attributes.items():
+        owner = f"the layer {path!r}" if path else "the model"
+        refuse_methods(named, copy.layers.get(path), owner)
+        lost = [name for name in named if named[name] == CANNOT_TRAVEL and name in there.attributes[path]]
+        if lost:
+            logger.warning("Attributes of %s that cannot be pickled are as in a new one: %s", owner, lost)
     return Supplement(
         quantized={p: mode for p, mode in structure.quantized.items() if p not in there.quantized},
         lora={p: lora for p, lora in structure.lora.items() if p not in there.lora},
-        attributes={path: named for path, named in attributes.items() if named},
+        attributes=attributes,
+        settings=differences(structure.settings, there.settings),
         policies={
             path: policy
             for path, policy in structure.policies.items()
@@ -194,8 +204,11 @@ def _orders_in(tree: Tree) -> dict[str, tuple[str, ...]]:
 
 
 def _names_in(tree: Tree) -> dict[str, str | None]:
-    variables = {path: cell for path, cell in tree.variables.items() if isinstance(cell, keras.Variable)}
-    return {path: part.path for parts in (variables, tree.layers) for path, part in parts.items()}
+    return {path: part.path for parts in (_variables_in(tree), tree.layers) for path, part in parts.items()}
+
+
+def _variables_in(tree: Tree) -> dict[str, keras.Variable]:
+    return {path: cell for path, cell in tree.variables.items() if isinstance(cell, keras.Variable)}
 
 
 def _rename(tree: Tree, names: dict[str, str | None]) -> None:
@@ -226,15 +239,3 @@ def _parts_of(layer: keras.layers.Layer) -> list[list[Any]]:
 
 def _mode_of(layer: keras.layers.Layer) -> Any:
     return getattr(layer, "quantization_mode", None)
-
-
-def _plain(layer: keras.layers.Layer) -> dict[str, Plain]:
-    return {
-        name: value
-        for name, value in vars(layer).items()
-        if not name.startswith("_") and name not in OF_KERAS and isinstance(value, Plain)
-    }
-
-
-def _alike(one: Plain, other: Plain) -> bool:
-    return type(one) is type(other) and (one == other or one != one)

@@ -169,9 +169,7 @@ def _parts_of(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
             kind = type(inner).__name__
             yield f"{kind}_{counts[kind]}" if counts[kind] else kind, inner
             counts[kind] += 1
-    attributes = vars(layer)
-    if keras.backend.backend() == "torch":  # Every layer is a module there, and stores layers in `_modules`.
-        attributes = attributes | dict(attributes.get("_modules", {}))
+    attributes = values_in(layer)
     kept_last = (*LAST, *BUCKETS)
     of_torch = ("_modules", "_parameters", "_buffers", "_torch_params")
     for name in sorted(set(attributes) - {*kept_last, *of_torch}):
@@ -180,6 +178,13 @@ def _parts_of(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
     for name in kept_last:
         if name in attributes:
             yield name.lstrip("_"), attributes[name]
+
+
+def values_in(part: Any) -> dict[str, Any]:
+    """Return the values of the attributes of `part`, a layer or another object, by name."""
+    found = dict(vars(part))
+    # On PyTorch every layer is a module, which stores the layers in its attributes apart.
+    return found | dict(found.get("_modules", {})) if keras.backend.backend() == "torch" else found
 
 
 def _torch_state_of(layer: keras.layers.Layer) -> Iterator[tuple[str, Buffer]]:

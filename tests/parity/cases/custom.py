@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 from registry import Training, case
 from samples import numbers, sgd, targets
@@ -195,4 +196,49 @@ def layer_that_keras_cannot_serialize() -> Training:
 def layers_that_are_not_always_called() -> Training:
     training = regression(Calling())
     training.model(keras.ops.zeros((1, 6)), training=True)  # `fit` on JAX makes no weights.
+    return training
+
+
+class Incomplete(layers.Layer):
+    """Its configuration names none of its attributes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factor, self.shifts, self.function = 1.0, [0.0, 0.0], ops.tanh
+        self.table = {"first": np.ones(5, "float32")}
+
+    def call(self, inputs: Any) -> Any:
+        table = ops.convert_to_tensor(self.table["first"])
+        return self.function(inputs * self._factor + self.shifts[1]) * table
+
+    def get_config(self) -> Any:
+        return super().get_config()
+
+
+@case(everywhere=True)
+def attributes_that_no_configuration_names() -> Training:
+    layer = Incomplete()
+    layer._factor, layer.shifts = 0.5, [0.0, 0.25]
+    layer.table["first"][:] = np.linspace(0, 1, 5)
+    layer.function = lambda t: ops.sin(t) * layer._factor
+    return regression(layer)
+
+
+@case()
+def methods_replaced_on_a_layer_and_on_the_model() -> Training:
+    layer = layers.Dense(4)
+    training = regression(layer)
+    call, compute_loss = layer.call, training.model.compute_loss
+    layer.call = lambda *arguments, **named: ops.tanh(call(*arguments, **named))
+    training.model.compute_loss = lambda *arguments, **named: 0.5 * compute_loss(*arguments, **named)
+    return training
+
+
+@case()
+def regularizer_and_constraint_set_on_weights() -> Training:
+    layer = layers.Dense(4, bias_regularizer="l2", bias_constraint="non_neg")
+    training = regression(layer)
+    layer.kernel.regularizer = keras.regularizers.L2(0.1)
+    layer.kernel.constraint = keras.constraints.MaxNorm(0.5)
+    layer.bias.regularizer = layer.bias.constraint = None
     return training

@@ -62,3 +62,11 @@ def metrics_weighted() -> Training:
 def metrics_confusion() -> Training:
     mean_iou = metrics.MeanIoU(3, sparse_y_true=False, sparse_y_pred=False)
     return measured(by=[mean_iou, metrics.TopKCategoricalAccuracy(2)])
+
+
+@case()
+def metrics_with_arguments_outside_their_configuration() -> Training:
+    own = Largest()
+    result = own.result
+    own.result = lambda: result() * 3
+    return measured(by=[metrics.CosineSimilarity(axis=0), own])

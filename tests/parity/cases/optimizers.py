@@ -183,6 +183,23 @@ def optimizer_of_its_own() -> Training:
     return by(Signs(0.05))
 
 
+class Partial(optimizers.SGD):
+    """Its configuration leaves out a list and a function."""
+
+    factors, change = (1.0,), None
+
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
+        gradient = gradient * self.factors[0]
+        super().update_step(self.change(gradient) if self.change else gradient, variable, learning_rate)
+
+
+@case(everywhere=True)
+def optimizer_with_attributes_outside_its_configuration() -> Training:
+    optimizer = Partial(0.1, momentum=0.9)
+    optimizer.factors, optimizer.change = [0.5], keras.ops.tanh
+    return by(optimizer)
+
+
 @case()
 def optimizer_given_to_the_trainer() -> Training:
     training = by(optimizers.Adam(0.01, epsilon=0.1))

@@ -1,0 +1,258 @@
+"""The attributes of a model's parts that no configuration names, in a form that travels.
+
+Keras rebuilds a layer, an optimizer or a metric from the arguments of its constructor. It loses, without an
+error, what was set later and what a `get_config` leaves out: a factor, a table, a list, a method that was
+replaced on one object, the regularizer of one variable.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+import keras
+
+from distkeras.model.by_value import COMPILED, SETTINGS, TRACKED, is_constant, tensor_reduced
+from distkeras.model.variables import Plain, values_in
+
+OF_KERAS = COMPILED | frozenset(
+    {"name", "built", "run_eagerly", "jit_compile", "steps_per_execution", "stop_training", "history"}
+    | {"lora_enabled", "lora_rank", "lora_alpha", "lora_kernel_a", "lora_kernel_b"}
+    | {"lora_embeddings_a", "lora_embeddings_b", "training", "build", "quantize"}
+)
+"""Attributes that creating, building, compiling, LoRA or training set; they are set again in the worker."""
+
+ALWAYS = ("_fn_kwargs",)
+"""Names of Keras's own that one of its metrics (`CosineSimilarity`) leaves out of its configuration."""
+
+LIBRARIES = (
+    *("keras", "keras_hub", "keras_nlp", "keras_cv", "keras_rs"),
+    *("tensorflow", "torch", "jax", "flax", "builtins"),
+)
+"""Packages whose classes keep their state in private attributes, such as the ids of objects."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A value that is not plain.
+
+    Attributes:
+        data: a pickle that refers to layers and variables of the model by their paths; empty for a value
+            that cannot travel, such as a lock.
+    """
+
+    data: bytes
+
+
+Attributes = dict[str, Plain | Packed]
+"""Values by the names of the attributes."""
+
+CANNOT_TRAVEL = Packed(b"")
+
+
+class _Foreign(Exception):
+    """A value refers to an object of Keras that has no path: its variables would be copied unseen."""
+
+
+def attributes_of(part: Any, paths: Mapping[int, str]) -> Attributes:
+    """Return the attributes of `part` that are the user's, or that the user may set.
+
+    Args:
+        part: a layer, optimizer, metric or schedule.
+        paths: of each object to which a value may refer, by `id`.
+    """
+    there = values_in(part)
+    return {name: _packed(there[name], paths) for name in _names_of(part, there) if _matters(there[name])}
+
+
+def settings_of(variable: keras.Variable, paths: Mapping[int, str]) -> Attributes:
+    """Return the settings of `variable`, and the attributes that the user has added to it."""
+    there = vars(variable)
+    names = [*(name for name in SETTINGS if name in there), *_names_of(variable, there)]
+    return {name: _packed(there[name], paths) for name in names}
+
+
+def differences(given: Mapping[str, Attributes], copy: Mapping[str, Attributes]) -> dict[str, Attributes]:
+    """Return the attributes that the parts of a copy lack or have otherwise, by the path of the part."""
+    found = {}
+    for path, attributes in given.items():
+        there = copy.get(path, {})
+        different = {
+            name: value
+            for name, value in attributes.items()
+            if name not in there or not _alike(there[name], value)
+        }
+        if different:
+            found[path] = different
+    return found
+
+
+def refuse_methods(attributes: Attributes, part: Any, owner: str) -> None:
+    """Raise an error for a method that was set on one object and cannot travel.
+
+    Args:
+        attributes: those of `part` that differ from a copy's.
+        part: a layer, optimizer or metric.
+        owner: what the message calls it.
+
+    Raises:
+        ValueError: a method such as `model.train_step = function` cannot be pickled.
+    """
+    for name, value in attributes.items():
+        if value == CANNOT_TRAVEL and callable(getattr(type(part), name, None)):
+            raise ValueError(
+                f"Expected methods that can be pickled. Received: {name!r}, which was set on {owner} and "
+                "refers to something that cannot be pickled. Define a class with this method instead."
+            )
+
+
+def set_attributes(part: Any, attributes: Attributes, objects: Mapping[str, Any]) -> None:
+    """Give `part` the values of `attributes`; `objects` are those of the copy, by path."""
+    for name, value in attributes.items():
+        if value != CANNOT_TRAVEL:
+            setattr(part, name, _unpacked(value, objects) if isinstance(value, Packed) else value)
+
+
+def is_of_library(name: str, cls: type) -> bool:
+    """Whether the code of Keras or its backend in `cls` uses an attribute called `name`."""
+    return any(name in _names_in(base) for base in cls.__mro__)
+
+
+def _names_of(part: Any, values: Mapping[str, Any]) -> list[str]:
+    return sorted(
+        name
+        for name in values
+        if name in ALWAYS
+        or (name not in OF_KERAS and not (name.startswith("_") and is_of_library(name, type(part))))
+    )
+
+
+def _matters(value: Any) -> bool:
+    """Whether a copy's value may have to be replaced by `value`."""
+    if isinstance(value, keras.initializers.Initializer):
+        # The configuration names Keras's own; they are used once, and a copy may have zeros in their place.
+        return _root(type(value)) != "keras"
+    return not _is_symbolic(value)
+
+
+def _is_symbolic(value: Any) -> bool:
+    """Whether `value` is a tensor without elements, which a call of the layer has left behind."""
+    if not is_constant(value):
+        return isinstance(value, keras.KerasTensor)
+    try:
+        keras.ops.convert_to_numpy(value)
+    except Exception:  # The backends have no common one.
+        return True
+    return False
+
+
+def _alike(one: Plain | Packed, other: Plain | Packed) -> bool:
+    return type(one) is type(other) and (one == other or one != one)
+
+
+def _packed(value: Any, paths: Mapping[int, str]) -> Plain | Packed:
+    if isinstance(value, Plain):
+        return value
+    file = io.BytesIO()
+    try:
+        _Pickler(file, paths).dump(value)
+    except Exception:  # Locks, open files, whatever the user's objects raise.
+        return CANNOT_TRAVEL
+    return Packed(file.getvalue())
+
+
+def _unpacked(value: Packed, objects: Mapping[str, Any]) -> Any:
+    return _Unpickler(io.BytesIO(value.data), objects).load()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+    def __init__(self, file: io.BytesIO, paths: Mapping[int, str]) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._paths = paths
+
+    def persistent_id(self, value: Any) -> str | None:
+        return self._paths.get(id(value))
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, _foreign_kinds()):
+            raise _Foreign
+        if is_constant(value):
+            return tensor_reduced(value)
+        kind = type(value)
+        if (function := _uncompiled(value)) is not None:
+            return _same, (function,)
+        if kind.__name__ in TRACKED or (
+            isinstance(value, list | dict | tuple) and _root(kind) == "tensorflow"
+        ):
+            # Keras and TensorFlow wrap the containers of a layer, and wrap them again when they are set.
+            plain = next(each for each in (list, dict, set, tuple) if isinstance(value, each))
+            return plain, (plain(value),)
+        return super().reducer_override(value)
+
+
+def _uncompiled(value: Any) -> Any:
+    """Return the function in what `tf.function` or `jax.jit` has made; a worker compiles the whole step."""
+    name = {"tensorflow": "python_function", "jax": "__wrapped__", "jaxlib": "__wrapped__"}
+    return getattr(value, name.get(_root(type(value)), ""), None)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, objects: Mapping[str, Any]) -> None:
+        super().__init__(file)
+        self._objects = objects
+
+    def persistent_load(self, path: Any) -> Any:
+        return self._objects[path]
+
+
+@functools.cache
+def _foreign_kinds() -> tuple[type, ...]:
+    return (
+        *(keras.Operation, keras.Variable, keras.KerasTensor, keras.random.SeedGenerator),
+        *(keras.optimizers.Optimizer, keras.metrics.Metric),
+    )
+
+
+def _root(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+@functools.cache
+def _names_in_library(cls: type) -> frozenset[str]:
+    return frozenset(name for member in vars(cls).values() for name in _names_in_member(member))
+
+
+def _names_in(cls: type) -> frozenset[str]:
+    return _names_in_library(cls) if _root(cls) in LIBRARIES else frozenset()
+
+
+def _names_in_member(member: Any) -> Iterator[str]:
+    functions: list[Callable[..., Any] | None] = [member]
+    if isinstance(member, property):
+        functions = [member.fget, member.fset, member.fdel]
+    elif isinstance(member, classmethod | staticmethod):
+        functions = [member.__func__]
+    for function in functions:
+        while function is not None:
+            yield from _names_in_code(getattr(function, "__code__", None))
+            function = getattr(function, "__wrapped__", None)
+
+
+def _names_in_code(code: Any) -> Iterator[str]:
+    if not isinstance(code, types.CodeType):
+        return
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, str):
+            yield constant  # The name in a `setattr` or `getattr`.
+        yield from _names_in_code(constant)
