@@ -14,6 +14,7 @@ import pytest
 from keras import layers, ops
 
 from distkeras.model.spec import deserialize_model, local_state, serialize_model
+from distkeras.worker.nesterov import add_momentum
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.normal(size=(8, 6)).astype("f"), DRAW.normal(size=(8, 1)).astype("f")
@@ -412,3 +413,36 @@ def test_private_attributes_that_compile_sets_travel():
     copy = assert_trains_alike(model)
     assert copy.second is not second
     assert copy.second.momentum == 0.25
+
+
+class TwoOptimizers(keras.Model):
+    def compile(self, optimizer, loss, second):
+        super().compile(optimizer, loss)
+        self.first, self.all_of_them = optimizer, [optimizer, second]
+
+
+@pytest.mark.parametrize("loss_scale", [False, True])
+def test_an_attribute_that_is_the_optimizer_of_the_model_is_that_of_the_copy(loss_scale):
+    inputs = keras.Input((6,))
+    model = TwoOptimizers(inputs, layers.Dense(1)(inputs))
+    optimizer, second = keras.optimizers.SGD(0.01), keras.optimizers.Adam()
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer) if loss_scale else optimizer, "mse", second)
+    model.first = optimizer
+    copy = deserialize_model(serialize_model(model))
+    its = copy.optimizer.inner_optimizer if loss_scale else copy.optimizer
+    assert copy.first is its
+    assert copy.all_of_them[0] is copy.optimizer
+    assert isinstance(copy.all_of_them[1], keras.optimizers.Adam)
+    add_momentum(copy, 0.9)
+    its = copy.optimizer.inner_optimizer if loss_scale else copy.optimizer
+    assert copy.first is its
+    assert its.inner_optimizer is not its
+
+
+def test_a_model_with_its_own_compile_travels_after_fit():
+    inputs = keras.Input((6,))
+    model = OwnCompile(inputs, layers.Dense(1)(inputs))
+    second = keras.optimizers.SGD(0.1, momentum=0.25)
+    model.compile(keras.optimizers.SGD(0.01), "mse", second, lambda loss: loss * 3)
+    model.fit(X, Y, verbose=0)
+    assert_trains_alike(model)

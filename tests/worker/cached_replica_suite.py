@@ -116,6 +116,53 @@ def test_local_state_lets_another_process_go_on_bit_for_bit():
             cached.restore(LocalState())
 
 
+class SteppedTwice(keras.Model):
+    """A second optimizer, in an attribute, steps the first weight."""
+
+    def compile(self, optimizer, loss, second):
+        super().compile(optimizer, loss)
+        self.second = second
+
+    def train_step(self, *arguments):
+        logs = super().train_step(*arguments)
+        weight = self.trainable_weights[0]
+        if BACKEND == "torch":
+            import torch
+
+            with torch.no_grad():
+                self.second.apply([keras.ops.ones_like(weight)], [weight])
+        return logs
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_local_state_has_the_state_of_further_optimizers(trained):
+    inputs = keras.Input((5,))
+    model = SteppedTwice(inputs, keras.layers.Dense(1)(inputs))
+    model.compile(keras.optimizers.Adam(0.1), "mse", keras.optimizers.Adam(0.1))
+    if trained:
+        model.fit(*rows_of(9), verbose=0)
+    spec = serialize_model(model)
+    center = initial_vector(model)
+
+    def run(first, cached, weights):
+        cached.replica.write(weights)
+        for step in range(first, first + 3):
+            cached.replica.train(*rows_of(step))
+        return cached.replica.read()
+
+    with replica_from_cache(spec, 1, 0.0) as cached:
+        weights = run(0, cached, center)
+        state = LocalState.of(cached.local_state().packed())
+        assert [name for name in state.variables if "second" in name][-1] == "optimizer second 3"
+        expected = run(3, cached, weights)
+    with replica_from_cache(spec, 1, 0.0) as cached:
+        if not trained:
+            assert np.abs(run(3, cached, weights) - expected).max() > 1e-4
+    with replica_from_cache(spec, 1, 0.0) as cached:
+        cached.restore(state)
+        np.testing.assert_array_equal(run(3, cached, weights), expected)
+
+
 def test_whatever_differs_makes_a_new_replica():
     spec, center = frozen()
     first, *_ = train(spec, center)

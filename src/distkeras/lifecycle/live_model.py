@@ -13,6 +13,7 @@ from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
 from distkeras.model.compiling import optimizers_in
 from distkeras.model.optimizer import finalize, set_values
+from distkeras.model.other_optimizers import assign_local_state
 from distkeras.model.variables import tree_of, value_of
 from distkeras.model.weights import initial_vector, set_vector
 from distkeras.worker.evaluate import set_metric_states
@@ -67,9 +68,7 @@ class LiveModel:
         """
         rate = self.rate()
         if own is not None:
-            cells = tree_of(self.model).variables
-            for path, value in own.variables.items():
-                cells[path].assign(value)
+            assign_local_state(self.model, own.variables)
             if own.optimizer:
                 set_values(self.model.optimizer, tuple(own.optimizer))
                 self.set_rate(rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import keras
 
 from distkeras.model import by_value
 from distkeras.model.attributes import (
+    OF_KERAS,
     Attributes,
     attributes_of,
     differences,
@@ -44,6 +46,17 @@ class FromConfig:
 
     config: dict[str, Any]
     attributes: dict[str, Attributes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OfModel:
+    """An attribute that is the model's optimizer, or one that this wraps.
+
+    Attributes:
+        index: 0 for the optimizer; those inside follow.
+    """
+
+    index: int
 
 
 @dataclass(frozen=True)
@@ -112,28 +125,37 @@ def compile_by(model: keras.Model, compiled: Compiled, custom_objects: dict[str,
             arguments = {name: unpack(value) for name, value in compiled.arguments.items()}
             compile_it = model.compile if compiled.route == "own" else _compile_of_keras(model)
             compile_it(**arguments)
+        chain = _chain_of(model)
         for name, value in compiled.attributes.items():
-            setattr(model, name, unpack(value))
+            setattr(model, name, unpack(value, chain))
 
 
 def attributes_set_by_compile(model: keras.Model, bare: keras.Model) -> dict[str, Any]:
     """Return the attributes, packed, that the class's own `compile` has set in `model` but not in `bare`."""
-    there = vars(bare)
-    names = sorted(set(vars(model)) - by_value.COMPILED)
+    there, chain = vars(bare), _chain_of(model)
+    names = sorted(set(vars(model)) - OF_KERAS)
     return {
-        name: pack(vars(model)[name])
+        name: pack(vars(model)[name], chain)
         for name in names
         if name not in there or (there[name] is None and isinstance(vars(model)[name], NESTED))
         if not (name.startswith("_") and is_of_library(name, type(model)))
     }
 
 
-def pack(value: Any) -> Any:
-    """Return `value`, an argument of `compile`, in a picklable form that shares no object with it."""
+def pack(value: Any, chain: Sequence[Any] = ()) -> Any:
+    """Return `value`, an argument of `compile`, in a picklable form that shares no object with it.
+
+    Args:
+        value: a setting, or a dict or list of them.
+        chain: optimizers of the model, to which `value` may refer.
+    """
+    for index, optimizer in enumerate(chain):
+        if value is optimizer:
+            return OfModel(index)
     if isinstance(value, dict):
-        return {name: pack(part) for name, part in value.items()}
+        return {name: pack(part, chain) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [pack(part) for part in value]
+        return [pack(part, chain) for part in value]
     if isinstance(value, keras.losses.Loss):
         return CopiedByValue(type(value), dict(vars(value)))
     if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
@@ -141,13 +163,15 @@ def pack(value: Any) -> Any:
     return value
 
 
-def unpack(value: Any) -> Any:
-    """Return a new object from the packed `value`."""
+def unpack(value: Any, chain: Sequence[Any] = ()) -> Any:
+    """Return a new object from the packed `value`; `chain` has the optimizers of the new model."""
     match value:
+        case OfModel(index):
+            return chain[index]
         case dict():
-            return {name: unpack(part) for name, part in value.items()}
+            return {name: unpack(part, chain) for name, part in value.items()}
         case list():
-            return [unpack(part) for part in value]
+            return [unpack(part, chain) for part in value]
         case CopiedByValue(cls, attributes):
             loss: Any = object.__new__(cls)
             vars(loss).update(attributes)
@@ -223,6 +247,10 @@ def _parts_of(value: Any) -> dict[str, Any]:
 
     walk(value, "")
     return found
+
+
+def _chain_of(model: keras.Model) -> list[Any]:
+    return [] if model.optimizer is None else [model.optimizer, *optimizers_in(model.optimizer)]
 
 
 def _compile_of_keras(model: keras.Model) -> Any:

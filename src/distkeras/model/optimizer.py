@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -34,10 +34,15 @@ class OptimizerState:
     Attributes:
         exclusions: weights excluded from weight decay.
         values: values of all its variables, in their order; None for an optimizer without a step.
+        trained: paths of the weights that it was built for, if these are others than the trainable ones: a
+            `train_step` of the user's may step some of them.
+        others: the state of further optimizers in attributes of the model, as `other_states` returns it.
     """
 
     exclusions: tuple[Exclusion, ...] = ()
     values: tuple[Array, ...] | None = None
+    trained: tuple[str, ...] = ()
+    others: dict[str, Array] = field(default_factory=dict)
 
 
 def state_of(optimizer: Any, tree: Tree, *, with_values: bool) -> OptimizerState:
@@ -48,10 +53,11 @@ def state_of(optimizer: Any, tree: Tree, *, with_values: bool) -> OptimizerState
         tree: variables of the model that the optimizer was made for.
         with_values: also return the values of its variables, if it has made a step.
     """
-    values = None
-    if with_values and optimizer is not None and optimizer.built and int(value_of(_steps(optimizer))):
-        values = tuple(np.array(value_of(variable)) for variable in optimizer.variables)
-    return OptimizerState(_exclusions_of(optimizer, tree), values)
+    exclusions = _exclusions_of(optimizer, tree)
+    if not with_values or optimizer is None or not optimizer.built or not int(value_of(_steps(optimizer))):
+        return OptimizerState(exclusions)
+    values = tuple(np.array(value_of(variable)) for variable in optimizer.variables)
+    return OptimizerState(exclusions, values, _trained_in(optimizer, tree))
 
 
 def build_optimizer(model: keras.Model, tree: Tree, state: OptimizerState) -> None:
@@ -69,7 +75,8 @@ def build_optimizer(model: keras.Model, tree: Tree, state: OptimizerState) -> No
             None if exclusion.pattern is None else [exclusion.pattern],
         )
     if not optimizer.built:
-        optimizer.build(model.trainable_variables)
+        some = [tree.variables[path] for path in state.trained]
+        optimizer.build(some or model.trainable_variables)
     if state.values is not None:
         set_values(optimizer, state.values)
 
@@ -126,6 +133,20 @@ def finalize(model: keras.Model) -> None:
     for weight, _ in averages_of(model.optimizer):
         # On JAX the two would share a buffer, and the next `fit` would donate it to its step twice.
         weight.assign(np.array(value_of(weight)))
+
+
+def trained_by(optimizer: Any) -> list[keras.Variable]:
+    """Return the variables that `optimizer` was built for, in its order."""
+    return list(getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables)
+
+
+def _trained_in(optimizer: Any, tree: Tree) -> tuple[str, ...]:
+    model, paths = tree.layers[""], tree.paths()
+    own_step = "train_step" in vars(model) or type(model).train_step is not keras.Model.train_step
+    trained = [paths.get(id(variable), "") for variable in trained_by(optimizer)]
+    if not own_step or not all(trained) or trained == [paths[id(each)] for each in model.trainable_variables]:
+        return ()
+    return tuple(trained)
 
 
 def _steps(optimizer: Any) -> keras.Variable:

@@ -18,6 +18,7 @@ from distkeras.center.layout import Layout
 from distkeras.model.compiling import Compiled, attributes_set_by_compile, compile_by, compiled_by, pack
 from distkeras.model.custom_objects import unique_names
 from distkeras.model.optimizer import OptimizerState, build_optimizer, has_settable_rate, state_of
+from distkeras.model.other_optimizers import other_states, set_other_states
 from distkeras.model.process import ProcessSettings
 from distkeras.model.saved import SAME_CODE, SavedModel, differences, save_with
 from distkeras.model.supplement import structure_of, weights_in
@@ -107,6 +108,7 @@ def serialize_model(
         _check_settings(model, compiled, custom)
         optimizer = given.get("optimizer", model.optimizer if model.compiled else None)
         state = state_of(optimizer, tree, with_values="optimizer" not in given)
+        state = replace(state, others=other_states(model, tree))
         saved = save_with(model, objects, [compiled], custom)
         _free_copies(saved)
         if compiled.route == "keras" and type(model).compile is not keras.Model.compile:
@@ -189,7 +191,9 @@ def local_state(model: keras.Model, layout: Layout) -> tuple[Any, ...]:
     moving = {segment.path for segment in layout.segments()}
     digests = {path: digest_of_value(cell) for path, cell in tree.variables.items() if path not in moving}
     state = model.optimizer.variables if model.compiled and model.optimizer is not None else []
-    return weights_in(tree), structure_of(tree), digests, [digest_of_value(variable) for variable in state]
+    values = [digest_of_value(variable) for variable in state]
+    others = {name: value.tobytes() for name, value in other_states(model, tree).items()}
+    return weights_in(tree), structure_of(tree), digests, values, others
 
 
 def _free_copies(saved: SavedModel) -> None:
@@ -206,7 +210,9 @@ def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:
 def _compile(spec: ModelSpec, model: keras.Model) -> None:
     """Compile `model`, opened from `spec.saved`, and restore its optimizer's state from `spec`."""
     compile_by(model, cloudpickle.loads(spec.compiled), cloudpickle.loads(spec.saved.custom_objects))
-    build_optimizer(model, tree_of(model), spec.optimizer)
+    tree = tree_of(model)
+    build_optimizer(model, tree, spec.optimizer)
+    set_other_states(model, tree, spec.optimizer.others)
 
 
 def _with_given(compiled: Compiled, given: Mapping[str, Any]) -> Compiled:

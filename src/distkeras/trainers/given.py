@@ -11,9 +11,9 @@ import keras
 
 from distkeras.algorithms import Vector
 from distkeras.model.optimizer import finalize, set_values
+from distkeras.model.other_optimizers import assign_local_state
 from distkeras.model.spec import first_vector, local_state, serialize_model
 from distkeras.model.trained_copy import copy_of
-from distkeras.model.variables import tree_of
 from distkeras.model.weights import set_vector
 from distkeras.runs.direction import compiled_metrics
 from distkeras.worker.columns import Columns
@@ -103,9 +103,7 @@ class GivenModel:
         """
         own = own or FinalState()
         model = copy_of(self.model, self.spec, self._state)
-        cells = tree_of(model).variables
-        for path, value in own.variables.items():
-            cells[path].assign(value)
+        assign_local_state(model, own.variables)
         if own.too_large:
             logger.warning(
                 "The optimizer's state of %.0f MB stays in the worker, and the trained model has a new one. "

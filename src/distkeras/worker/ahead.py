@@ -85,14 +85,19 @@ class Ahead(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not t
 def add_ahead(model: keras.Model, made: Any) -> None:
     """Put `made(optimizer)`, an `Ahead`, around the optimizer of `model`, which is compiled."""
     optimizer = model.optimizer
+    given = optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        given = optimizer.inner_optimizer
         # Inside the wrapper: a step that it skips for infinite gradients must not change the velocity.
         ahead = made(optimizer.inner_optimizer)
         if optimizer.built:
             ahead.build(model.trainable_variables)
         optimizer.inner_optimizer = ahead
     else:
-        model.optimizer = made(optimizer)
+        model.optimizer = ahead = made(optimizer)
+    for name, value in list(vars(model).items()):
+        if value is given:  # A `train_step` of the user's may step by an attribute of its own.
+            setattr(model, name, ahead)
 
 
 def ahead_of(model: keras.Model) -> Ahead | None:

@@ -18,6 +18,7 @@ from distkeras.model.archive import digest_of_all
 from distkeras.model.compiling import Compiled, CopiedByValue, Pickled
 from distkeras.model.custom_objects import is_of_keras
 from distkeras.model.optimizer import set_learning_rate
+from distkeras.model.other_optimizers import PREFIX, other_states, set_other_states
 from distkeras.model.schedule import Position, ScheduleSteps
 from distkeras.model.spec import ModelSpec, deserialize_model
 from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
@@ -114,6 +115,11 @@ class CachedReplica:
         self.replica.sync()
         return {path: np.array(value_of(cell)) for path, cell in cells.items()}
 
+    def other_states(self) -> dict[str, Array]:
+        """Return the state of further optimizers of the model, by name."""
+        self.replica.sync()
+        return other_states(self.replica.model, tree_of(self.replica.model))
+
     @functools.cached_property
     def changed(self) -> frozenset[str]:
         """Paths of weights that should not change but have changed by the end of the training.
@@ -137,7 +143,7 @@ class CachedReplica:
         """
         optimizer = self.optimizer_state()
         return LocalState(
-            {path: np.array(value_of(cell)) for path, (cell, _) in self.local.items()},
+            {path: np.array(value_of(cell)) for path, (cell, _) in self.local.items()} | self.other_states(),
             optimizer,
             self.replica.collected_metrics(),
             {name: np.array(value_of(cell)) for name, cell in self._further.items()} | _generator_state(),
@@ -156,7 +162,8 @@ class CachedReplica:
         cells |= self._further
         further = dict(state.further)
         generator = further.pop(GENERATOR, None)
-        values = {f"variable {path}": value for path, value in state.variables.items()}
+        others = {name: value for name, value in state.variables.items() if name.startswith(PREFIX)}
+        values = {f"variable {path}": value for path, value in state.variables.items() if path not in others}
         values |= {f"optimizer {index}": value for index, value in enumerate(state.optimizer)} | further
         shapes = {name: tuple(cell.shape) for name, cell in cells.items()}
         if shapes != {name: value.shape for name, value in values.items()}:
@@ -167,6 +174,7 @@ class CachedReplica:
         self.replica.sync()
         for name, cell in cells.items():
             cell.assign(values[name])
+        set_other_states(self.replica.model, tree_of(self.replica.model), others)
         _set_generator(generator)
         self.replica.load()
 
@@ -224,7 +232,7 @@ def replica_from_cache(
 def _digest(spec: ModelSpec) -> str:
     optimizer = spec.optimizer
     texts = (optimizer.exclusions, spec.fingerprint, spec.process)
-    arrays = [array.tobytes() for array in optimizer.values or ()]
+    arrays = [array.tobytes() for array in (*(optimizer.values or ()), *optimizer.others.values())]
     return digest_of_all(spec.saved.digest.encode(), spec.compiled, repr(texts).encode(), *arrays)
 
 

@@ -296,12 +296,12 @@ def _final_state(cached: CachedReplica, task: Task, worker: int) -> FinalState:
     metrics = cached.replica.collected_metrics()
     if worker not in task.state_of:
         return FinalState(metrics=[*metrics])
-    state = cached.optimizer_state()
-    size = sum(array.nbytes for array in state)
-    fits = size <= task.largest_state
-    return FinalState(
-        None, cached.changed_variables(), state if fits else [], [*metrics], 0 if fits else size
-    )
+    state, others = cached.optimizer_state(), cached.other_states()
+    size = sum(array.nbytes for array in (*state, *others.values()))
+    variables = cached.changed_variables()
+    if size > task.largest_state:
+        return FinalState(None, variables, [], [*metrics], size)
+    return FinalState(None, variables | others, state, [*metrics], 0)
 
 
 def _report(client: Client | Group, worker: int, error: str) -> None:

@@ -173,3 +173,72 @@ def several_steps_an_execution() -> Training:
 def run_eagerly() -> Training:
     training = training_of(network(keras.Model))
     return replace(training, settings={**training.settings, "run_eagerly": True})
+
+
+class Adversarial(keras.Model):
+    """A generator and a discriminator, each with an optimizer: the first is also the model's."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.generator = keras.Sequential([keras.Input((6,)), layers.Dense(6)])
+        self.discriminator = keras.Sequential(
+            [keras.Input((6,)), layers.Dense(4, activation="tanh"), layers.Dense(1)]
+        )
+        self.seen = keras.metrics.Mean(name="seen")
+
+    def compile(self, optimizer: Any, second: Any, **options: Any) -> None:
+        super().compile(optimizer, "mse", **options)
+        self.generator_optimizer, self.optimizers = optimizer, {"discriminator": second}
+
+    def call(self, inputs: Any) -> Any:
+        return self.discriminator(self.generator(inputs))
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x = ops.convert_to_tensor(x)
+        found = self.stepped(
+            self.optimizers["discriminator"],
+            self.discriminator.trainable_weights,
+            lambda: ops.mean((self.discriminator(x) - 1) ** 2) + ops.mean(self(x) ** 2),
+        )
+        weights = self.generator.trainable_weights
+        self.stepped(self.generator_optimizer, weights, lambda: ops.mean((self(x) - 1) ** 2))
+        self.seen.update_state(found)
+        return {"seen": self.seen.result()}
+
+    def stepped(self, optimizer: Any, weights: list[keras.Variable], loss_of: Any) -> Any:
+        """Step `weights` along the gradient, and return the loss."""
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                loss = loss_of()
+            optimizer.apply(tape.gradient(loss, weights), weights)
+            return loss
+        import torch
+
+        self.zero_grad()
+        loss = loss_of()
+        loss.backward()
+        with torch.no_grad():
+            optimizer.apply([weight.value.grad for weight in weights], weights)
+        return loss.detach()
+
+
+def adversarial(**options: Any) -> Training:
+    """Return the training of two networks by two optimizers."""
+    model = Adversarial()
+    model(ops.zeros((1, 6)))
+    adam = [keras.optimizers.Adam(rate, epsilon=0.1) for rate in (0.01, 0.02)]
+    return Training(model, numbers(6), targets(1), {"optimizer": adam[0], "second": adam[1]}, **options)
+
+
+@case(backends=("torch",), everywhere=True)
+def two_optimizers() -> Training:
+    """On TensorFlow `fit` makes the first optimizer's state of fewer weights than a worker does."""
+    return adversarial()
+
+
+@case(backends=("tensorflow", "torch"), everywhere=True)
+def two_optimizers_that_have_trained() -> Training:
+    return adversarial(before=2)
