@@ -446,3 +446,77 @@ def test_a_model_with_its_own_compile_travels_after_fit():
     model.compile(keras.optimizers.SGD(0.01), "mse", second, lambda loss: loss * 3)
     model.fit(X, Y, verbose=0)
     assert_trains_alike(model)
+
+
+# What the arguments of `compile` refer to.
+
+
+class WithNorm(keras.losses.Loss):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.square(y_true - y_pred), -1) + ops.sum(ops.square(self.layer.kernel))
+
+    def bound(self, y_true, y_pred):
+        return self.call(y_true, y_pred)
+
+
+class NormOf(keras.metrics.Metric):
+    def __init__(self, layer, name="norm"):
+        super().__init__(name=name)
+        self.layers = [layer]
+        self.norm = self.add_weight(name="norm", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.norm.assign(ops.sum(ops.square(self.layers[0].kernel)))
+
+    def result(self):
+        return ops.convert_to_tensor(self.norm)
+
+
+@pytest.mark.parametrize("name", ["function", "object", "method", "optimizer", "metric", "given"])
+def test_a_compile_setting_may_refer_to_layers_of_the_model(name):
+    layer = layers.Dense(6)
+    loss = {"object": WithNorm(layer), "method": WithNorm(layer).bound}.get(name, "mse")
+    if name in ("function", "given"):
+        loss = lambda y, p: ops.mean(ops.square(y - p)) + ops.sum(ops.square(layer.kernel))  # noqa: E731
+    optimizer = Scaled()
+    if name == "optimizer":
+        optimizer.change = lambda gradient: gradient * ops.mean(ops.square(layer.kernel))
+    # On JAX `fit` itself has no such metrics: outside of the step's scope its weights have no values.
+    some = [NormOf(layer)] if name == "metric" and keras.backend.backend() != "jax" else []
+    model = model_of(layer, layers.Dense(1), optimizer=optimizer, loss=loss, metrics=some)
+    if name == "given":
+        copy = deserialize_model(serialize_model(model, "sgd", loss), blank=True)
+        model.compile("sgd", loss)
+        for each in (model, copy):
+            each.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
+        np.testing.assert_allclose(copy.layers[0].kernel, layer.kernel, rtol=1e-6, atol=1e-7)
+    else:
+        assert_trains_alike(model)
+
+
+HUBER = keras.losses.Huber(delta=0.05)  # Keras leaves `delta` out of its configuration.
+
+
+@pytest.mark.parametrize("name", ["loss", "metric", "layer", "optimizer", "network"])
+def test_objects_of_keras_in_functions_travel_whole(name):
+    layer, optimizer, metrics, loss = Configured(), Scaled(), [], "mse"
+    match name:
+        case "loss":
+            loss = lambda y, p: HUBER(y, p) * 2  # noqa: E731
+        case "metric":
+            metrics = [keras.metrics.MeanMetricWrapper(lambda y, p: HUBER(y, p), name="huber")]
+        case "layer":
+            layer.function = lambda x: x * HUBER(x, x * 2)
+        case "optimizer":
+            schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.5, 0.1])
+            schedule.values = [0.25, 0.1]
+            optimizer.change = lambda gradient: gradient * schedule(optimizer.iterations)
+        case "network":  # It is no part of the model, and is not trained.
+            network = keras.Sequential([keras.Input((6,)), layers.Dense(6, activation="tanh")])
+            layer.function = lambda x: network(x)
+    model = model_of(layer, layers.Dense(1), optimizer=optimizer, loss=loss, metrics=metrics)
+    assert_trains_alike(model)

@@ -38,6 +38,7 @@ ON_EVERY_BACKEND = (
     "test_double_precision_makes_the_vector_double",
     "test_weights_that_are_left_out_of_weight_decay_stay_out",
     "test_an_attribute_may_refer_to_layers_and_weights_of_the_model",
+    "test_a_compile_setting_may_refer_to_layers_of_the_model",
     "test_methods_that_were_replaced_on_one_object_travel",
     "test_methods_that_were_replaced_on_the_model_travel",
     "test_a_method_that_the_backend_has_compiled_travels_as_it_was",

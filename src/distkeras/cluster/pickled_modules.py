@@ -34,7 +34,12 @@ def packages_of(*values: object) -> set[str]:
 
 def packages_of_model(model: ModelSpec) -> set[str]:
     """Return the packages of the user's own code that workers import to open `model`."""
-    return packages_of(cloudpickle.loads(model.compiled), cloudpickle.loads(model.saved.custom_objects))
+    from distkeras.model.attributes import Paths, loads, unpacked  # They import Keras.
+
+    supplement = model.saved.supplement
+    attributes = [*unpacked(supplement.attributes), *unpacked(supplement.settings)]
+    custom = cloudpickle.loads(model.saved.custom_objects)
+    return packages_of(loads(model.compiled, Paths()), custom, *attributes)
 
 
 def packages_of_job(task: Task, model: ModelSpec) -> set[str]:

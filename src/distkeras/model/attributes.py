@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import functools
 import io
-import pickle
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
 import keras
 
-from distkeras.model.by_value import COMPILED, SETTINGS, TRACKED, is_constant, tensor_reduced
+from distkeras.model.by_value import (
+    COMPILED,
+    SETTINGS,
+    TRACKED,
+    Pickler,
+    Unpickler,
+    is_constant,
+    saveable_reduced,
+    tensor_reduced,
+)
 from distkeras.model.variables import Plain, values_in
 
 OF_KERAS = COMPILED | frozenset(
@@ -119,6 +126,33 @@ def set_attributes(part: Any, attributes: Attributes, objects: Mapping[str, Any]
             setattr(part, name, _unpacked(value, objects) if isinstance(value, Packed) else value)
 
 
+def dumps(value: Any, paths: Mapping[int, str]) -> bytes:
+    """Return a pickle of `value` that refers to objects by their paths; other objects of Keras are copied."""
+    file = io.BytesIO()
+    _Pickler(file, paths, ()).dump(value)
+    return file.getvalue()
+
+
+def loads(data: bytes, objects: Mapping[str, Any]) -> Any:
+    """Return the value in `data`, from `dumps`, with the objects of those paths."""
+    return Unpickler(io.BytesIO(data), objects).load()
+
+
+def unpacked(attributes: Mapping[str, Attributes]) -> Iterator[Any]:
+    """Yield the values that are not plain; layers and variables of the model are paths in them."""
+    for named in attributes.values():
+        for value in named.values():
+            if isinstance(value, Packed) and value != CANNOT_TRAVEL:
+                yield loads(value.data, Paths())
+
+
+class Paths(dict[str, str]):
+    """In place of objects: each path stands for itself."""
+
+    def __missing__(self, path: str) -> str:
+        return path
+
+
 def is_of_library(name: str, cls: type) -> bool:
     """Whether the code of Keras or its backend in `cls` uses an attribute called `name`."""
     return any(name in _names_in(base) for base in cls.__mro__)
@@ -161,29 +195,29 @@ def _packed(value: Any, paths: Mapping[int, str]) -> Plain | Packed:
         return value
     file = io.BytesIO()
     try:
-        _Pickler(file, paths).dump(value)
+        _Pickler(file, paths, _foreign_kinds()).dump(value)
     except Exception:  # Locks, open files, whatever the user's objects raise.
         return CANNOT_TRAVEL
     return Packed(file.getvalue())
 
 
 def _unpacked(value: Packed, objects: Mapping[str, Any]) -> Any:
-    return _Unpickler(io.BytesIO(value.data), objects).load()
+    return loads(value.data, objects)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
-    def __init__(self, file: io.BytesIO, paths: Mapping[int, str]) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._paths = paths
-
-    def persistent_id(self, value: Any) -> str | None:
-        return self._paths.get(id(value))
+class _Pickler(Pickler):
+    def __init__(self, file: io.BytesIO, paths: Mapping[int, str], refused: tuple[type, ...]) -> None:
+        super().__init__(file, paths)
+        self._refused = refused
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, _foreign_kinds()):
+        operation = isinstance(value, keras.Operation) and not isinstance(value, keras.layers.Layer)
+        if isinstance(value, self._refused) or (operation and self._refused):
             raise _Foreign
         if is_constant(value):
             return tensor_reduced(value)
+        if isinstance(value, keras.losses.Loss):
+            return saveable_reduced(value)
         kind = type(value)
         if (function := _uncompiled(value)) is not None:
             return _same, (function,)
@@ -206,19 +240,10 @@ def _same(value: Any) -> Any:
     return value
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, objects: Mapping[str, Any]) -> None:
-        super().__init__(file)
-        self._objects = objects
-
-    def persistent_load(self, path: Any) -> Any:
-        return self._objects[path]
-
-
 @functools.cache
 def _foreign_kinds() -> tuple[type, ...]:
     return (
-        *(keras.Operation, keras.Variable, keras.KerasTensor, keras.random.SeedGenerator),
+        *(keras.Variable, keras.KerasTensor, keras.random.SeedGenerator),
         *(keras.optimizers.Optimizer, keras.metrics.Metric),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
@@ -33,32 +34,36 @@ SETTINGS = ("_regularizer", "_constraint", "_autocast", "_aggregation", "_overwr
 
 SAVEABLE = (
     *(keras.Operation, keras.random.SeedGenerator),
-    *(keras.optimizers.Optimizer, keras.metrics.Metric),
+    *(keras.optimizers.Optimizer, keras.metrics.Metric, keras.losses.Loss),
 )
-"""Classes that Keras would pickle by saving them."""
+"""Classes that Keras would pickle by saving them, without what their configuration leaves out."""
 
 
 class CannotCopy(ValueError):
     """Something inside the model can be neither saved by Keras nor pickled."""
 
 
-def dump_model(model: keras.Model) -> bytes:
-    """Return a pickle of `model`, with its variables as arrays.
+def dump_model(model: Any, paths: Mapping[int, str] | None = None) -> bytes:
+    """Return a pickle of `model`, or of another object of Keras, with its variables as arrays.
+
+    Args:
+        model: what to copy.
+        paths: of objects, by `id`, to which the pickle refers and does not copy.
 
     Raises:
         CannotCopy: an object in it cannot be pickled; the message names it.
     """
     file = io.BytesIO()
     try:
-        _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(model)
+        _Pickler(file, paths or {}).dump(model)
     except Exception as error:
         raise CannotCopy(f"{type(error).__name__}: {error}") from error
     return file.getvalue()
 
 
-def load_model(data: bytes) -> keras.Model:
-    """Return the model in `data`, not compiled."""
-    model: keras.Model = cloudpickle.loads(data)
+def load_model(data: bytes, objects: Mapping[str, Any] | None = None) -> Any:
+    """Return the model in `data`, not compiled; `objects` are those it refers to, by path."""
+    model = Unpickler(io.BytesIO(data), objects or {}).load()
     if keras.backend.backend() == "torch" and is_model(model):
         layers = [module for module in model.modules() if isinstance(module, keras.layers.Layer)]
         for layer in layers:
@@ -75,7 +80,41 @@ def _share_parameters(layer: keras.layers.Layer) -> None:
     layer._track_variables()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+    """Pickles references to some objects in place of the objects.
+
+    Args:
+        file: where to write.
+        paths: of those objects, by `id`.
+    """
+
+    def __init__(self, file: io.BytesIO, paths: Mapping[int, str]) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._paths = paths
+
+    def persistent_id(self, value: Any) -> str | None:
+        """Return the path of `value`; `None`: pickle it."""
+        return self._paths.get(id(value))
+
+
+class Unpickler(pickle.Unpickler):
+    """Loads what `Pickler` wrote.
+
+    Args:
+        file: where to read.
+        objects: what the references stand for, by path.
+    """
+
+    def __init__(self, file: io.BytesIO, objects: Mapping[str, Any]) -> None:
+        super().__init__(file)
+        self._objects = objects
+
+    def persistent_load(self, path: Any) -> Any:
+        """Return the object of `path`."""
+        return self._objects[path]
+
+
+class _Pickler(Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, keras.Variable):
             array = np.array(keras.ops.convert_to_numpy(value))
@@ -95,9 +134,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not
         if is_constant(value):
             return tensor_reduced(value)
         if isinstance(value, SAVEABLE):
-            kind = type(value), _is_functional(type(value))
-            return _make_saveable, kind, _state_of(value), None, None, _set_state
+            return saveable_reduced(value)
         return super().reducer_override(value)
+
+
+def saveable_reduced(value: Any) -> tuple[Any, ...]:
+    """Return an object of Keras as `pickle` rebuilds it from its attributes."""
+    kind = type(value), _is_functional(type(value))
+    return _make_saveable, kind, _state_of(value), None, None, _set_state
 
 
 def is_constant(value: Any) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import keras
@@ -19,7 +19,7 @@ from distkeras.model.attributes import (
     refuse_methods,
     set_attributes,
 )
-from distkeras.model.variables import Plain
+from distkeras.model.variables import Plain, Tree
 
 Route = Literal["keras", "config", "own"]
 
@@ -32,6 +32,32 @@ NESTED = (
     keras.metrics.Metric,
 )
 """Classes of objects inside an optimizer or metric that have a configuration of their own."""
+
+
+OWN = "its "
+"""Begins the path of a part of an optimizer or metric, beside the paths of the model's parts."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """The objects of a model to which a compile setting may refer: a loss may add the norm of a kernel.
+
+    Attributes:
+        objects: layers and variables, by path.
+        optimizers: the model's optimizer, and those that it wraps; empty before the model is compiled.
+    """
+
+    objects: Mapping[str, Any]
+    optimizers: Sequence[Any] = ()
+
+    @classmethod
+    def of(cls, tree: Tree) -> Around:
+        """Return the layers and variables of `tree`."""
+        return cls({**tree.variables, **tree.layers})
+
+    def paths(self) -> dict[int, str]:
+        """Return the paths by the `id` of their objects."""
+        return {id(part): path for path, part in self.objects.items()}
 
 
 @dataclass(frozen=True)
@@ -91,7 +117,7 @@ class Compiled:
     route: Route = "keras"
 
 
-def compiled_by(model: keras.Model) -> Compiled:
+def compiled_by(model: keras.Model, around: Around) -> Compiled:
     """Return the compile settings of `model`; without arguments if it is not compiled.
 
     A class with its own `compile_from_config` supplies its `get_compile_config`. For a class with only its
@@ -104,86 +130,89 @@ def compiled_by(model: keras.Model) -> Compiled:
         return Compiled({}, route="config" if own_config else "own" if own else "keras")
     if own_config:
         return Compiled(dict(model.get_compile_config()), route="config")
-    arguments = {name: pack(value) for name, value in model._compile_config.config.items()}
+    arguments = {name: pack(value, around) for name, value in model._compile_config.config.items()}
     # The optimizer with Keras's wrapper around it: a copy of the model may have another default policy.
-    arguments["optimizer"] = pack(model.optimizer)
+    arguments["optimizer"] = pack(model.optimizer, around)
     if own:  # Its `compile` may take other arguments than Keras's; Keras stores those that it received.
-        arguments = _as_keras_has_them(model)
+        arguments = _as_keras_has_them(model, around)
     # Keras does not store `auto_scale_loss`, but the optimizer of a float16 model reveals it.
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     arguments["auto_scale_loss"] = scaled or model.dtype_policy.name != "mixed_float16"
     return Compiled(arguments)
 
 
-def compile_by(model: keras.Model, compiled: Compiled, custom_objects: dict[str, Any]) -> None:
+def compile_by(
+    model: keras.Model, compiled: Compiled, custom_objects: dict[str, Any], around: Around
+) -> None:
     """Compile `model` with a fresh optimizer, loss and metrics."""
     with keras.saving.custom_object_scope(custom_objects):
         if compiled.route == "config":
-            config = {name: _as_config(value) for name, value in compiled.arguments.items()}
+            config = {name: _as_config(value, around) for name, value in compiled.arguments.items()}
             model.compile_from_config(config)
         else:
-            arguments = {name: unpack(value) for name, value in compiled.arguments.items()}
+            arguments = {name: unpack(value, around) for name, value in compiled.arguments.items()}
             compile_it = model.compile if compiled.route == "own" else _compile_of_keras(model)
             compile_it(**arguments)
-        chain = _chain_of(model)
+        around = replace(around, optimizers=_chain_of(model))
         for name, value in compiled.attributes.items():
-            setattr(model, name, unpack(value, chain))
+            setattr(model, name, unpack(value, around))
 
 
-def attributes_set_by_compile(model: keras.Model, bare: keras.Model) -> dict[str, Any]:
+def attributes_set_by_compile(model: keras.Model, bare: keras.Model, around: Around) -> dict[str, Any]:
     """Return the attributes, packed, that the class's own `compile` has set in `model` but not in `bare`."""
-    there, chain = vars(bare), _chain_of(model)
+    there, around = vars(bare), replace(around, optimizers=_chain_of(model))
     names = sorted(set(vars(model)) - OF_KERAS)
     return {
-        name: pack(vars(model)[name], chain)
+        name: pack(vars(model)[name], around)
         for name in names
         if name not in there or (there[name] is None and isinstance(vars(model)[name], NESTED))
         if not (name.startswith("_") and is_of_library(name, type(model)))
     }
 
 
-def pack(value: Any, chain: Sequence[Any] = ()) -> Any:
+def pack(value: Any, around: Around) -> Any:
     """Return `value`, an argument of `compile`, in a picklable form that shares no object with it.
 
     Args:
         value: a setting, or a dict or list of them.
-        chain: optimizers of the model, to which `value` may refer.
+        around: the objects of the model to which it may refer.
     """
-    for index, optimizer in enumerate(chain):
+    for index, optimizer in enumerate(around.optimizers):
         if value is optimizer:
             return OfModel(index)
     if isinstance(value, dict):
-        return {name: pack(part, chain) for name, part in value.items()}
+        return {name: pack(part, around) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [pack(part, chain) for part in value]
+        return [pack(part, around) for part in value]
     if isinstance(value, keras.losses.Loss):
         return CopiedByValue(type(value), dict(vars(value)))
     if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
-        return _packed(value)
+        return _packed(value, around)
     return value
 
 
-def unpack(value: Any, chain: Sequence[Any] = ()) -> Any:
-    """Return a new object from the packed `value`; `chain` has the optimizers of the new model."""
+def unpack(value: Any, around: Around) -> Any:
+    """Return a new object from the packed `value`; `around` has the objects of the new model."""
     match value:
         case OfModel(index):
-            return chain[index]
+            return around.optimizers[index]
         case dict():
-            return {name: unpack(part, chain) for name, part in value.items()}
+            return {name: unpack(part, around) for name, part in value.items()}
         case list():
-            return [unpack(part, chain) for part in value]
+            return [unpack(part, around) for part in value]
         case CopiedByValue(cls, attributes):
             loss: Any = object.__new__(cls)
             vars(loss).update(attributes)
             return loss
         case Pickled(data):
-            return by_value.load_model(data)
+            return by_value.load_model(data, around.objects)
         case FromConfig(config, attributes):
             # The configuration comes from the driver's own closure, so a lambda in it is the user's own.
             remade = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
             parts = _parts_of(remade)
+            objects = {**around.objects, **{OWN + path: part for path, part in parts.items()}}
             for path, named in attributes.items():
-                set_attributes(parts[path], named, parts)
+                set_attributes(parts[path], named, objects)
             return remade
     return value
 
@@ -198,7 +227,7 @@ def optimizers_in(optimizer: Any) -> list[keras.optimizers.Optimizer]:
     return [*own, *(each for part in several for each in optimizers_in(part))]
 
 
-def _packed(value: Any) -> FromConfig | Pickled:
+def _packed(value: Any, around: Around) -> FromConfig | Pickled:
     """Return the configuration of an optimizer or metric if that rebuilds it, else a pickle."""
     try:
         config = keras.saving.serialize_keras_object(value)
@@ -211,17 +240,22 @@ def _packed(value: Any) -> FromConfig | Pickled:
                 "optimizer cannot be copied: define `get_config` with every argument of its constructor, or "
                 f"give a new one. Received: {type(error).__name__}: {error}"
             ) from error
-        return Pickled(by_value.dump_model(value))
-    missing = differences(_attributes_in(value), _attributes_in(trial))
+        return Pickled(by_value.dump_model(value, around.paths()))
+    missing = differences(
+        _attributes_in(value, _parts_of(trial), around), _attributes_in(trial, _parts_of(value), around)
+    )
     for path, named in missing.items():
         refuse_methods(named, _parts_of(value)[path], type(value).__name__)
     return FromConfig(config, missing)
 
 
-def _attributes_in(value: Any) -> dict[str, Attributes]:
-    """Return the attributes of an optimizer, metric or schedule, and of nested ones, by dotted path."""
-    parts = _parts_of(value)
-    paths = {id(part): path for path, part in parts.items()}
+def _attributes_in(value: Any, other: dict[str, Any], around: Around) -> dict[str, Attributes]:
+    """Return the attributes of an optimizer, metric or schedule, and of nested ones, by dotted path.
+
+    Those that are not among the parts of the `other` are values of an attribute like any other.
+    """
+    parts = {path: part for path, part in _parts_of(value).items() if path in other}
+    paths = around.paths() | {id(part): OWN + path for path, part in parts.items()}
     found = {}
     for path, part in parts.items():
         plain: Attributes = {
@@ -257,7 +291,7 @@ def _compile_of_keras(model: keras.Model) -> Any:
     return keras.Model.compile.__get__(model)
 
 
-def _as_keras_has_them(model: keras.Model) -> dict[str, Any]:
+def _as_keras_has_them(model: keras.Model, around: Around) -> dict[str, Any]:
     """Return the arguments that `keras.Model.compile` received from a class with its own `compile`."""
     loss, metrics = getattr(model, "_compile_loss", None), getattr(model, "_compile_metrics", None)
     arguments = {
@@ -270,11 +304,13 @@ def _as_keras_has_them(model: keras.Model) -> dict[str, Any]:
         "steps_per_execution": model.steps_per_execution,
         "jit_compile": model.jit_compile,
     }
-    return {name: pack(value) for name, value in arguments.items()}
+    return {name: pack(value, around) for name, value in arguments.items()}
 
 
-def _as_config(value: Any) -> Any:
+def _as_config(value: Any, around: Around) -> Any:
     """Return the configuration that Keras would make of a packed `value`."""
     return (
-        value.config if isinstance(value, FromConfig) else keras.saving.serialize_keras_object(unpack(value))
+        value.config
+        if isinstance(value, FromConfig)
+        else keras.saving.serialize_keras_object(unpack(value, around))
     )

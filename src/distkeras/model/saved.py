@@ -20,6 +20,7 @@ from distkeras.model.archive import (
     without_initializers,
     write_archive,
 )
+from distkeras.model.attributes import dumps
 from distkeras.model.by_value import dump_model, load_model
 from distkeras.model.custom_objects import named_in, unique_names
 from distkeras.model.supplement import (
@@ -160,7 +161,7 @@ def save_with(
             named = named_in(objects, configs if by_value else [config_of(data), *configs])
             values = values_that_differ(tree, there)
             return SavedModel(
-                data, by_value, replace(supplement, values=values), cloudpickle.dumps(named | custom), given
+                data, by_value, replace(supplement, values=values), dumps(named | custom, {}), given
             )
         except Exception as error:  # Whatever the user's classes raise.
             failures.append(error)

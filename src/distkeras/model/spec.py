@@ -15,7 +15,15 @@ from keras.src.backend import compute_output_spec
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
-from distkeras.model.compiling import Compiled, attributes_set_by_compile, compile_by, compiled_by, pack
+from distkeras.model.attributes import dumps, loads
+from distkeras.model.compiling import (
+    Around,
+    Compiled,
+    attributes_set_by_compile,
+    compile_by,
+    compiled_by,
+    pack,
+)
 from distkeras.model.custom_objects import unique_names
 from distkeras.model.optimizer import OptimizerState, build_optimizer, has_settable_rate, state_of
 from distkeras.model.other_optimizers import other_states, set_other_states
@@ -104,7 +112,8 @@ def serialize_model(
     given = {name: value for name, value in given.items() if value is not None}
     tree = tree_of(model)
     with unique_names([model, given]) as objects, keras.saving.custom_object_scope(objects | custom):
-        compiled = _with_given(compiled_by(model), given)
+        around = Around.of(tree)
+        compiled = _with_given(compiled_by(model, around), given, around)
         _check_settings(model, compiled, custom)
         optimizer = given.get("optimizer", model.optimizer if model.compiled else None)
         state = state_of(optimizer, tree, with_values="optimizer" not in given)
@@ -112,8 +121,8 @@ def serialize_model(
         saved = save_with(model, objects, [compiled], custom)
         _free_copies(saved)
         if compiled.route == "keras" and type(model).compile is not keras.Model.compile:
-            compiled = replace(compiled, attributes=attributes_set_by_compile(model, saved.open()))
-        packed = cloudpickle.dumps(compiled)
+            compiled = replace(compiled, attributes=attributes_set_by_compile(model, saved.open(), around))
+        packed = dumps(compiled, around.paths())
         spec = ModelSpec(saved, packed, state, Layout(()), {}, ProcessSettings.current())
         copy = saved.open()
         _compile(spec, copy)
@@ -209,19 +218,22 @@ def _averages_in(model: keras.Model, layout: Layout) -> dict[str, Array]:
 
 def _compile(spec: ModelSpec, model: keras.Model) -> None:
     """Compile `model`, opened from `spec.saved`, and restore its optimizer's state from `spec`."""
-    compile_by(model, cloudpickle.loads(spec.compiled), cloudpickle.loads(spec.saved.custom_objects))
     tree = tree_of(model)
+    around = Around.of(tree)
+    compile_by(
+        model, loads(spec.compiled, around.objects), cloudpickle.loads(spec.saved.custom_objects), around
+    )
     build_optimizer(model, tree, spec.optimizer)
     set_other_states(model, tree, spec.optimizer.others)
 
 
-def _with_given(compiled: Compiled, given: Mapping[str, Any]) -> Compiled:
+def _with_given(compiled: Compiled, given: Mapping[str, Any], around: Around) -> Compiled:
     """Return the compile settings, with `given` in place of the compiled ones."""
     arguments = dict(compiled.arguments)
     if "loss" in given and arguments:
         # Keras matched weights and metrics to the outputs by the old loss.
         arguments |= {"loss_weights": None, "metrics": None, "weighted_metrics": None}
-    arguments |= {name: pack(value) for name, value in given.items()}
+    arguments |= {name: pack(value, around) for name, value in given.items()}
     return replace(compiled, arguments=arguments)
 
 

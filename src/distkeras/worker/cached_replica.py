@@ -15,6 +15,7 @@ import numpy as np
 
 from distkeras.center.orders import Orders
 from distkeras.model.archive import digest_of_all
+from distkeras.model.attributes import Paths, loads
 from distkeras.model.compiling import Compiled, CopiedByValue, Pickled
 from distkeras.model.custom_objects import is_of_keras
 from distkeras.model.optimizer import set_learning_rate
@@ -224,7 +225,7 @@ def replica_from_cache(
     if training:  # Hidden state of the user's code goes on as well, in this training alone.
         _cache.append(cached)
         return
-    own = cloudpickle.loads(spec.saved.custom_objects) or not _is_of_keras(cloudpickle.loads(spec.compiled))
+    own = cloudpickle.loads(spec.saved.custom_objects) or not _is_of_keras(loads(spec.compiled, Paths()))
     if not own and not cached.changed:
         _cache.append(cached)
 

@@ -59,6 +59,17 @@ def loss_object_of_its_own() -> Training:
     return regression(Asymmetric(3.0, reduction="sum"))
 
 
+@case(everywhere=True)
+def loss_that_refers_to_a_layer() -> Training:
+    training = regression("mse")
+    first = training.model.layers[0]
+
+    def loss(y: Any, predicted: Any) -> Any:
+        return ops.mean((y - predicted) ** 2, axis=-1) + 0.1 * ops.sum(first.kernel**2)
+
+    return replace(training, settings=training.settings | {"loss": loss})
+
+
 @case()
 def loss_label_smoothing() -> Training:
     training = classification()
