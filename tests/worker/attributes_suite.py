@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from distkeras.cluster.pickled_modules import packages_of_model
 from distkeras.model.spec import deserialize_model, local_state, serialize_model
 from distkeras.worker.nesterov import add_momentum
 
@@ -112,6 +113,38 @@ def test_an_attribute_of_a_layer_travels(name):
         case _:
             setattr(layer, name, SET[name])
     assert_trains_alike(model_of(layer, layers.Dense(1)))
+
+
+class Weighted(layers.Layer):
+    """Its attribute has a name that Keras uses in models."""
+
+    loss = 1.0
+
+    def call(self, x):
+        return x * self.loss
+
+
+def test_names_that_models_have_are_free_in_layers():
+    layer = Weighted()
+    layer.loss = 0.5
+    assert_trains_alike(model_of(layer, layers.Dense(1)))
+
+
+class WithLoss(keras.Model):
+    def norm(self, y_true, y_pred):
+        return ops.mean(ops.square(y_true - y_pred)) + ops.sum(ops.square(self.layers[-1].kernel))
+
+    def get_config(self):
+        return {"inputs": self.inputs, "outputs": self.outputs}
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_method_of_the_model_may_be_its_loss(partial):
+    inputs = keras.Input((6,))
+    model = WithLoss(inputs, layers.Dense(1)(inputs))
+    model.compile(keras.optimizers.SGD(0.01), functools.partial(model.norm) if partial else model.norm)
+    packages_of_model(serialize_model(model))
+    assert_trains_alike(model)
 
 
 class Switch(layers.Layer):
@@ -287,6 +320,22 @@ def test_copies_by_value_keep_variables_from_being_cast():
     )
     copy = assert_trains_alike(model)
     assert [weight._autocast for weight in copy.weights] == [weight._autocast for weight in model.weights]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="It wraps a module of PyTorch.")
+def test_copies_by_value_keep_the_parameters_and_buffers_of_modules():
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.BatchNorm1d(4))
+    module[0].bias.requires_grad = False
+    wrapped = layers.TorchModuleWrapper(module)
+    model = model_of(Unsaveable(ops.tanh), wrapped, layers.Dense(1))
+    copy = assert_trains_alike(model)
+    mine, its = dict(module.named_parameters()), dict(copy.layers[1].module.named_parameters())
+    assert {name: (type(each), each.requires_grad) for name, each in its.items()} == {
+        name: (type(each), each.requires_grad) for name, each in mine.items()
+    }
+    torch.testing.assert_close(copy.layers[1].module[1].running_mean, module[1].running_mean)
 
 
 class Limited(keras.constraints.Constraint):
@@ -476,10 +525,12 @@ class NormOf(keras.metrics.Metric):
         return ops.convert_to_tensor(self.norm)
 
 
-@pytest.mark.parametrize("name", ["function", "object", "method", "optimizer", "metric", "given"])
+@pytest.mark.parametrize("name", ["function", "object", "method", "partial", "optimizer", "metric", "given"])
 def test_a_compile_setting_may_refer_to_layers_of_the_model(name):
     layer = layers.Dense(6)
     loss = {"object": WithNorm(layer), "method": WithNorm(layer).bound}.get(name, "mse")
+    if name == "partial":
+        loss = functools.partial(lambda y, p, layer: WithNorm(layer)(y, p), layer=layer)
     if name in ("function", "given"):
         loss = lambda y, p: ops.mean(ops.square(y - p)) + ops.sum(ops.square(layer.kernel))  # noqa: E731
     optimizer = Scaled()
@@ -488,6 +539,7 @@ def test_a_compile_setting_may_refer_to_layers_of_the_model(name):
     # On JAX `fit` itself has no such metrics: outside of the step's scope its weights have no values.
     some = [NormOf(layer)] if name == "metric" and keras.backend.backend() != "jax" else []
     model = model_of(layer, layers.Dense(1), optimizer=optimizer, loss=loss, metrics=some)
+    packages_of_model(serialize_model(model))
     if name == "given":
         copy = deserialize_model(serialize_model(model, "sgd", loss), blank=True)
         model.compile("sgd", loss)

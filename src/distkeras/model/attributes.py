@@ -23,17 +23,21 @@ from distkeras.model.by_value import (
     Pickler,
     Unpickler,
     is_constant,
-    saveable_reduced,
-    tensor_reduced,
 )
+from distkeras.model.kinds import is_model
 from distkeras.model.variables import Plain, values_in
 
-OF_KERAS = COMPILED | frozenset(
-    {"name", "built", "run_eagerly", "jit_compile", "steps_per_execution", "stop_training", "history"}
+OF_KERAS = frozenset(
+    {"name", "built", "training", "build", "quantize"}
     | {"lora_enabled", "lora_rank", "lora_alpha", "lora_kernel_a", "lora_kernel_b"}
-    | {"lora_embeddings_a", "lora_embeddings_b", "training", "build", "quantize"}
+    | {"lora_embeddings_a", "lora_embeddings_b"}
 )
-"""Attributes that creating, building, compiling, LoRA or training set; they are set again in the worker."""
+"""Attributes that creating, building or LoRA set; they are set again in the worker."""
+
+OF_MODELS = COMPILED | frozenset(
+    {"run_eagerly", "jit_compile", "steps_per_execution", "stop_training", "history"}
+)
+"""Attributes that compiling or training sets in a model."""
 
 ALWAYS = ("_fn_kwargs",)
 """Names of Keras's own that one of its metrics (`CosineSimilarity`) leaves out of its configuration."""
@@ -146,11 +150,30 @@ def unpacked(attributes: Mapping[str, Attributes]) -> Iterator[Any]:
                 yield loads(value.data, Paths())
 
 
-class Paths(dict[str, str]):
-    """In place of objects: each path stands for itself."""
+class Paths(dict[str, Any]):
+    """In place of objects: a `Reference` for each path."""
 
-    def __missing__(self, path: str) -> str:
-        return path
+    def __missing__(self, path: str) -> Reference:
+        return Reference(path)
+
+
+class Reference:
+    """Stands for a layer or variable where there is no model.
+
+    Args:
+        path: of the object.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __getattr__(self, name: str) -> Reference:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Reference(f"{self.path}.{name}")  # A method: `pickle` takes it from its object.
+
+    def __call__(self) -> None:
+        """Let `functools.partial` take it for a function."""
 
 
 def is_of_library(name: str, cls: type) -> bool:
@@ -159,11 +182,12 @@ def is_of_library(name: str, cls: type) -> bool:
 
 
 def _names_of(part: Any, values: Mapping[str, Any]) -> list[str]:
+    others = OF_KERAS | OF_MODELS if is_model(part) else OF_KERAS
     return sorted(
         name
         for name in values
         if name in ALWAYS
-        or (name not in OF_KERAS and not (name.startswith("_") and is_of_library(name, type(part))))
+        or (name not in others and not (name.startswith("_") and is_of_library(name, type(part))))
     )
 
 
@@ -214,10 +238,6 @@ class _Pickler(Pickler):
         operation = isinstance(value, keras.Operation) and not isinstance(value, keras.layers.Layer)
         if isinstance(value, self._refused) or (operation and self._refused):
             raise _Foreign
-        if is_constant(value):
-            return tensor_reduced(value)
-        if isinstance(value, keras.losses.Loss):
-            return saveable_reduced(value)
         kind = type(value)
         if (function := _uncompiled(value)) is not None:
             return _same, (function,)
@@ -232,8 +252,9 @@ class _Pickler(Pickler):
 
 def _uncompiled(value: Any) -> Any:
     """Return the function in what `tf.function` or `jax.jit` has made; a worker compiles the whole step."""
-    name = {"tensorflow": "python_function", "jax": "__wrapped__", "jaxlib": "__wrapped__"}
-    return getattr(value, name.get(_root(type(value)), ""), None)
+    names = {"tensorflow": "python_function", "jax": "__wrapped__", "jaxlib": "__wrapped__"}
+    name = names.get(_root(type(value)))
+    return None if name is None else getattr(value, name, None)
 
 
 def _same(value: Any) -> Any:

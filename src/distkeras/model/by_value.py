@@ -32,9 +32,12 @@ COMPILED = frozenset(
 SETTINGS = ("_regularizer", "_constraint", "_autocast", "_aggregation", "_overwrite_with_gradient")
 """Attributes of a variable besides value, name and flag: its layer gives them when it is built."""
 
+PARAMETERS = "_names_of_parameters"
+"""Attribute of a pickled `TorchModuleWrapper`: the parameter that each of its variables is."""
+
 SAVEABLE = (
     *(keras.Operation, keras.random.SeedGenerator),
-    *(keras.optimizers.Optimizer, keras.metrics.Metric, keras.losses.Loss),
+    *(keras.optimizers.Optimizer, keras.metrics.Metric),
 )
 """Classes that Keras would pickle by saving them, without what their configuration leaves out."""
 
@@ -65,8 +68,9 @@ def load_model(data: bytes, objects: Mapping[str, Any] | None = None) -> Any:
     """Return the model in `data`, not compiled; `objects` are those it refers to, by path."""
     model = Unpickler(io.BytesIO(data), objects or {}).load()
     if keras.backend.backend() == "torch" and is_model(model):
-        layers = [module for module in model.modules() if isinstance(module, keras.layers.Layer)]
-        for layer in layers:
+        for (
+            layer
+        ) in model._flatten_layers():  # `model.modules()` lacks the layers of a list, as of a Sequential.
             _share_parameters(layer)
     return model
 
@@ -75,13 +79,15 @@ def _share_parameters(layer: keras.layers.Layer) -> None:
     """Let a layer, which is a PyTorch module, have its variables themselves as parameters, not copies."""
     vars(layer).get("_modules", {}).pop("_torch_params", None)
     if isinstance(layer, keras.layers.TorchModuleWrapper):
-        for variable, parameter in zip(layer.variables, layer.module.parameters(), strict=True):
-            variable._value = parameter
+        parameters = dict(layer.module.named_parameters())
+        for variable, name in zip(layer.variables, vars(layer).pop(PARAMETERS), strict=True):
+            if name is not None:
+                variable._value = parameters[name]
     layer._track_variables()
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
-    """Pickles references to some objects in place of the objects.
+    """Pickles references to some objects in place of the objects, and losses by their attributes.
 
     Args:
         file: where to write.
@@ -95,6 +101,19 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
     def persistent_id(self, value: Any) -> str | None:
         """Return the path of `value`; `None`: pickle it."""
         return self._paths.get(id(value))
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return how `pickle` rebuilds `value`."""
+        if is_constant(value):
+            # On the device of the process that loads it.
+            dtype = keras.backend.standardize_dtype(value.dtype)
+            return keras.ops.convert_to_tensor, (np.asarray(keras.ops.convert_to_numpy(value)), dtype)
+        if isinstance(value, DynamicBackend):
+            # Layers of preprocessing have one. It looks up any name, also while it is unpickled, without end.
+            return DynamicBackend, (value.name,)
+        if isinstance(value, keras.losses.Loss):
+            return _saveable_reduced(value)
+        return super().reducer_override(value)
 
 
 class Unpickler(pickle.Unpickler):
@@ -124,35 +143,25 @@ class _Pickler(Pickler):
         if type(value).__name__ in TRACKED and type(value).__module__.startswith("keras."):
             plain = _plain_type(value)
             return _make_tracked, (type(value), plain), (plain(value), dict(vars(value))), None, None, _fill
-        if isinstance(value, DynamicBackend):
-            # Layers of preprocessing have one. It looks up any name, also while it is unpickled, without end.
-            return DynamicBackend, (value.name,)
         if isinstance(value, weakref.ref):
             return _make_dead_reference, ()
         if isinstance(value, weakref.WeakKeyDictionary):
             return weakref.WeakKeyDictionary, ()
-        if is_constant(value):
-            return tensor_reduced(value)
         if isinstance(value, SAVEABLE):
-            return saveable_reduced(value)
+            return _saveable_reduced(value)
         return super().reducer_override(value)
 
 
-def saveable_reduced(value: Any) -> tuple[Any, ...]:
+def _saveable_reduced(value: Any) -> tuple[Any, ...]:
     """Return an object of Keras as `pickle` rebuilds it from its attributes."""
     kind = type(value), _is_functional(type(value))
     return _make_saveable, kind, _state_of(value), None, None, _set_state
 
 
 def is_constant(value: Any) -> bool:
-    """Whether `value` is a tensor of the backend, but no variable of it."""
-    return keras.ops.is_tensor(value) and not hasattr(value, "assign")
-
-
-def tensor_reduced(value: Any) -> tuple[Any, tuple[Any, str]]:
-    """Return a tensor of the backend as `pickle` rebuilds it: on the device of the process that loads it."""
-    dtype = keras.backend.standardize_dtype(value.dtype)
-    return keras.ops.convert_to_tensor, (np.asarray(keras.ops.convert_to_numpy(value)), dtype)
+    """Whether `value` is a tensor of the backend, no variable of TensorFlow and no parameter of PyTorch."""
+    parameter = any(base.__name__ == "Parameter" for base in type(value).__mro__)
+    return keras.ops.is_tensor(value) and not hasattr(value, "assign") and not parameter
 
 
 def _state_of(value: Any) -> dict[str, Any]:
@@ -160,6 +169,9 @@ def _state_of(value: Any) -> dict[str, Any]:
     state = {name: part for name, part in vars(value).items() if not name.startswith("_self_")}
     if is_model(value):
         state = {name: part for name, part in state.items() if name not in COMPILED}
+    if keras.backend.backend() == "torch" and isinstance(value, keras.layers.TorchModuleWrapper):
+        names = {id(parameter): name for name, parameter in value.module.named_parameters()}
+        state[PARAMETERS] = [names.get(id(variable._value)) for variable in value.variables]
     return state
 
 

@@ -12,6 +12,7 @@ import keras
 from distkeras.model import by_value
 from distkeras.model.attributes import (
     OF_KERAS,
+    OF_MODELS,
     Attributes,
     attributes_of,
     differences,
@@ -161,7 +162,7 @@ def compile_by(
 def attributes_set_by_compile(model: keras.Model, bare: keras.Model, around: Around) -> dict[str, Any]:
     """Return the attributes, packed, that the class's own `compile` has set in `model` but not in `bare`."""
     there, around = vars(bare), replace(around, optimizers=_chain_of(model))
-    names = sorted(set(vars(model)) - OF_KERAS)
+    names = sorted(set(vars(model)) - OF_KERAS - OF_MODELS)
     return {
         name: pack(vars(model)[name], around)
         for name in names
