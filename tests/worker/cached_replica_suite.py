@@ -199,6 +199,24 @@ def test_code_of_the_user_is_always_made_anew():
             assert second is not first
 
 
+@pytest.mark.parametrize("owner", ["layer", "optimizer"])
+def test_code_that_was_set_on_objects_of_keras_is_made_anew_too(owner):
+    dense, optimizer = keras.layers.Dense(1), keras.optimizers.SGD(0.1)
+    model = keras.Sequential([keras.Input((5,)), dense])
+    model.compile(optimizer, "mse")
+    if owner == "layer":
+        call = dense.call
+        dense.call = lambda *arguments, **named: call(*arguments, **named) * 2
+    else:
+        step = optimizer.update_step
+        optimizer.update_step = lambda gradient, variable, rate: step(gradient * 2, variable, rate)
+    spec = serialize_model(model)
+    with replica_from_cache(spec, 0, 0.0) as first:
+        pass
+    with replica_from_cache(spec, 0, 0.0) as second:
+        assert second is not first
+
+
 def test_nothing_of_one_training_leaks_into_the_next():
     first, *_ = train(*frozen(units=4))
     weights = [part for weight in first.model.weights for part in (weight, weight.value)]

@@ -150,6 +150,11 @@ def unpacked(attributes: Mapping[str, Attributes]) -> Iterator[Any]:
                 yield loads(value.data, Paths())
 
 
+def has_packed(attributes: Attributes) -> bool:
+    """Whether some of the values are not plain, and so may be the user's code."""
+    return any(isinstance(value, Packed) for value in attributes.values())
+
+
 class Paths(dict[str, Any]):
     """In place of objects: a `Reference` for each path."""
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from distkeras.center.orders import Orders
 from distkeras.model.archive import digest_of_all
-from distkeras.model.attributes import Paths, loads
-from distkeras.model.compiling import Compiled, CopiedByValue, Pickled
+from distkeras.model.attributes import Paths, has_packed, loads
+from distkeras.model.compiling import Compiled, CopiedByValue, FromConfig, Pickled
 from distkeras.model.custom_objects import is_of_keras
 from distkeras.model.optimizer import set_learning_rate
 from distkeras.model.other_optimizers import PREFIX, other_states, set_other_states
@@ -225,9 +225,17 @@ def replica_from_cache(
     if training:  # Hidden state of the user's code goes on as well, in this training alone.
         _cache.append(cached)
         return
-    own = cloudpickle.loads(spec.saved.custom_objects) or not _is_of_keras(loads(spec.compiled, Paths()))
-    if not own and not cached.changed:
+    if not _has_own_code(spec) and not cached.changed:
         _cache.append(cached)
+
+
+def _has_own_code(spec: ModelSpec) -> bool:
+    """Whether the model or its compile settings may contain code of the user's."""
+    supplement = spec.saved.supplement
+    named = [*supplement.attributes.values(), *supplement.settings.values()]
+    if cloudpickle.loads(spec.saved.custom_objects) or any(map(has_packed, named)):
+        return True
+    return not _is_of_keras(loads(spec.compiled, Paths()))
 
 
 def _digest(spec: ModelSpec) -> str:
@@ -300,6 +308,8 @@ def _is_of_keras(setting: Any) -> bool:
             return all(_is_of_keras(part) for part in setting)
         case CopiedByValue(cls, attributes):
             return is_of_keras(cls) and _is_of_keras(attributes)
+        case FromConfig(_, attributes):
+            return not any(map(has_packed, attributes.values()))
         case Pickled():
             return False
         case types.FunctionType():
