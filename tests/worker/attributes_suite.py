@@ -115,6 +115,24 @@ def test_an_attribute_of_a_layer_travels(name):
     assert_trains_alike(model_of(layer, layers.Dense(1)))
 
 
+class Projected(layers.Layer):
+    """Draws one table when it is made, and another one when it is built; neither is a weight."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.signs = np.random.normal(size=6).astype("f")
+
+    def build(self, shape):
+        self.projection = keras.random.normal((6, 4))
+
+    def call(self, x):
+        return (x * ops.convert_to_tensor(self.signs)) @ self.projection
+
+
+def test_tables_that_a_layer_has_drawn_travel():
+    assert_trains_alike(model_of(Projected(), layers.Dense(1)))
+
+
 class Weighted(layers.Layer):
     """Its attribute has a name that Keras uses in models."""
 
@@ -411,6 +429,14 @@ def test_an_attribute_of_an_optimizer_travels(name):
             model.compile(keras.optimizers.LossScaleOptimizer(Scaled(factors=[0.5])), "mse")
         case "variable":
             dense.kernel.factor = 0.25
+    assert_trains_alike(model)
+
+
+def test_the_averages_of_an_optimizer_travel_though_its_count_of_steps_was_set_back():
+    optimizer = keras.optimizers.Adam(0.05, epsilon=0.1)
+    model = model_of(layers.Dense(1), optimizer=optimizer)
+    model.fit(X, Y, verbose=0)
+    optimizer.iterations.assign(0)
     assert_trains_alike(model)
 
 

@@ -54,7 +54,7 @@ def state_of(optimizer: Any, tree: Tree, *, with_values: bool) -> OptimizerState
         with_values: also return the values of its variables, if it has made a step.
     """
     exclusions = _exclusions_of(optimizer, tree)
-    if not with_values or optimizer is None or not optimizer.built or not int(value_of(_steps(optimizer))):
+    if not with_values or optimizer is None or not optimizer.built or _is_new(optimizer):
         return OptimizerState(exclusions)
     values = tuple(np.array(value_of(variable)) for variable in optimizer.variables)
     return OptimizerState(exclusions, values, _trained_in(optimizer, tree))
@@ -149,8 +149,14 @@ def _trained_in(optimizer: Any, tree: Tree) -> tuple[str, ...]:
     return tuple(trained)
 
 
-def _steps(optimizer: Any) -> keras.Variable:
-    return optimizers_in(optimizer)[0]._iterations
+def _is_new(optimizer: Any) -> bool:
+    """Whether a built `optimizer` has made no step: its count may have been set back, its averages not."""
+    counts = [id(each._iterations) for each in optimizers_in(optimizer)]
+    rates = [id(each._learning_rate) for each in optimizers_in(optimizer)]
+    if any(int(value_of(each._iterations)) for each in optimizers_in(optimizer)):
+        return False
+    others = [each for each in optimizer.variables if id(each) not in (*counts, *rates)]
+    return not any(value_of(each).any() for each in others)
 
 
 def _exclusions_of(optimizer: Any, tree: Tree) -> tuple[Exclusion, ...]:
