@@ -188,6 +188,37 @@ def test_an_attribute_may_refer_to_layers_and_weights_of_the_model():
     assert all(layer in copy._flatten_layers() for layer in copy.layers[1]._layers)
 
 
+class Table:
+    """No layer: Keras does not know of its variable."""
+
+    def __init__(self):
+        self.factors = keras.Variable(np.ones(6, "f"), trainable=False)
+
+    def __call__(self, x):
+        return x * ops.convert_to_tensor(self.factors)
+
+
+class WithTable(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.table = Table()
+        self.generator = keras.random.SeedGenerator(3)
+        self.noise = lambda shape: keras.random.normal(shape, seed=self.generator)
+        generator = self.generator
+        self.more = lambda shape: keras.random.normal(shape, seed=generator)
+
+    def call(self, x):
+        return self.table(x) + self.noise((6,)) + self.more((6,))
+
+
+def test_variables_that_keras_does_not_track_travel_and_tracked_generators_stay_the_layer_s():
+    layer = WithTable()
+    layer.table.factors.assign(np.arange(6, dtype="f"))
+    copy = assert_trains_alike(model_of(layer, layers.Dense(1)))
+    (closure,) = copy.layers[0].more.__closure__
+    assert closure.cell_contents is copy.layers[0].generator
+
+
 def test_what_a_call_has_left_in_a_layer_is_no_setting_of_it(caplog):
     class Keeping(layers.Layer):
         kept = None
@@ -438,6 +469,48 @@ def test_the_averages_of_an_optimizer_travel_though_its_count_of_steps_was_set_b
     model.fit(X, Y, verbose=0)
     optimizer.iterations.assign(0)
     assert_trains_alike(model)
+
+
+def test_the_count_of_steps_that_a_new_optimizer_was_given_travels():
+    optimizer = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5))
+    optimizer.iterations.assign(4)
+    assert_trains_alike(model_of(layers.Dense(1), optimizer=optimizer))
+
+
+def test_slots_that_were_set_before_the_first_step_travel():
+    optimizer, dense = keras.optimizers.SGD(0.01, momentum=0.9), layers.Dense(1)
+    model = model_of(dense, optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    for slot in optimizer.momentums:
+        slot.assign(np.full(slot.shape, 0.5, "f"))
+    assert_trains_alike(model)
+
+
+class Factor(keras.metrics.Metric):
+    """A variable that `reset_state` leaves alone."""
+
+    def __init__(self, name="factor", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.factor = self.add_weight(name="factor", initializer="ones")
+        self.total = self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.total.assign_add(self.factor * ops.sum(y_true))
+
+    def result(self):
+        return ops.convert_to_tensor(self.total)
+
+    def reset_state(self):
+        self.total.assign(0.0)
+
+
+def test_a_variable_of_a_metric_that_no_reset_changes_travels():
+    metric = Factor()
+    model = model_of(layers.Dense(1), metrics=[metric])
+    metric.factor.assign(3.0)
+    metric.total.assign(9.0)
+    copy = assert_trains_alike(model)
+    assert float(copy.metrics[1].metrics[0].factor) == 3.0
 
 
 class Counted(keras.metrics.Metric):

@@ -20,8 +20,8 @@ from distkeras.model.by_value import (
     COMPILED,
     SETTINGS,
     TRACKED,
-    Pickler,
     Unpickler,
+    WholePickler,
     is_constant,
 )
 from distkeras.model.kinds import is_model
@@ -49,6 +49,13 @@ LIBRARIES = (
 """Packages whose classes keep their state in private attributes, such as the ids of objects."""
 
 
+PARTS = (
+    *(keras.Variable, keras.random.SeedGenerator),
+    *(keras.optimizers.Optimizer, keras.metrics.Metric),
+)
+"""Classes of objects in attributes that Keras tracks: each copy makes its own."""
+
+
 @dataclass(frozen=True)
 class Packed:
     """A value that is not plain.
@@ -68,7 +75,7 @@ CANNOT_TRAVEL = Packed(b"")
 
 
 class _Foreign(Exception):
-    """A value refers to an object of Keras that has no path: its variables would be copied unseen."""
+    """A value refers to a part of the model that has no path: a copy of it would be another one."""
 
 
 def attributes_of(part: Any, paths: Mapping[int, str]) -> Attributes:
@@ -200,7 +207,7 @@ def _matters(value: Any) -> bool:
     """Whether a copy's value may have to be replaced by `value`."""
     if isinstance(value, keras.initializers.Initializer):
         # The configuration names Keras's own; they are used once, and a copy may have zeros in their place.
-        return _root(type(value)) != "keras"
+        return root_of(type(value)) != "keras"
     return not _is_symbolic(value)
 
 
@@ -222,6 +229,8 @@ def _alike(one: Plain | Packed, other: Plain | Packed) -> bool:
 def _packed(value: Any, paths: Mapping[int, str]) -> Plain | Packed:
     if isinstance(value, Plain):
         return value
+    if _has_parts(value, paths):
+        return CANNOT_TRAVEL
     file = io.BytesIO()
     try:
         _Pickler(file, paths, _foreign_kinds()).dump(value)
@@ -230,24 +239,34 @@ def _packed(value: Any, paths: Mapping[int, str]) -> Plain | Packed:
     return Packed(file.getvalue())
 
 
+def _has_parts(value: Any, paths: Mapping[int, str]) -> bool:
+    """Whether `value` is or contains a part without a path, such as the momentum of a variable."""
+    if isinstance(value, Mapping):
+        return any(_has_parts(each, paths) for each in value.values())
+    if isinstance(value, list | tuple | set):
+        return any(_has_parts(each, paths) for each in value)
+    return isinstance(value, PARTS) and id(value) not in paths
+
+
 def _unpacked(value: Packed, objects: Mapping[str, Any]) -> Any:
     return loads(value.data, objects)
 
 
-class _Pickler(Pickler):
+class _Pickler(WholePickler):
     def __init__(self, file: io.BytesIO, paths: Mapping[int, str], refused: tuple[type, ...]) -> None:
         super().__init__(file, paths)
         self._refused = refused
 
     def reducer_override(self, value: Any) -> Any:
-        operation = isinstance(value, keras.Operation) and not isinstance(value, keras.layers.Layer)
-        if isinstance(value, self._refused) or (operation and self._refused):
+        kind, is_layer = type(value), isinstance(value, keras.layers.Layer)
+        if isinstance(value, self._refused) and not is_layer:
             raise _Foreign
-        kind = type(value)
+        if is_layer:
+            return NotImplemented  # As Keras pickles it: a network that is no part of the model.
         if (function := _uncompiled(value)) is not None:
             return _same, (function,)
         if kind.__name__ in TRACKED or (
-            isinstance(value, list | dict | tuple) and _root(kind) == "tensorflow"
+            isinstance(value, list | dict | tuple) and root_of(kind) == "tensorflow"
         ):
             # Keras and TensorFlow wrap the containers of a layer, and wrap them again when they are set.
             plain = next(each for each in (list, dict, set, tuple) if isinstance(value, each))
@@ -258,7 +277,7 @@ class _Pickler(Pickler):
 def _uncompiled(value: Any) -> Any:
     """Return the function in what `tf.function` or `jax.jit` has made; a worker compiles the whole step."""
     names = {"tensorflow": "python_function", "jax": "__wrapped__", "jaxlib": "__wrapped__"}
-    name = names.get(_root(type(value)))
+    name = names.get(root_of(type(value)))
     return None if name is None else getattr(value, name, None)
 
 
@@ -268,13 +287,11 @@ def _same(value: Any) -> Any:
 
 @functools.cache
 def _foreign_kinds() -> tuple[type, ...]:
-    return (
-        *(keras.Variable, keras.KerasTensor, keras.random.SeedGenerator),
-        *(keras.optimizers.Optimizer, keras.metrics.Metric),
-    )
+    return keras.KerasTensor, keras.Operation, keras.optimizers.Optimizer
 
 
-def _root(cls: type) -> str:
+def root_of(cls: type) -> str:
+    """Return the package of `cls`."""
     return cls.__module__.partition(".")[0]
 
 
@@ -284,7 +301,7 @@ def _names_in_library(cls: type) -> frozenset[str]:
 
 
 def _names_in(cls: type) -> frozenset[str]:
-    return _names_in_library(cls) if _root(cls) in LIBRARIES else frozenset()
+    return _names_in_library(cls) if root_of(cls) in LIBRARIES else frozenset()
 
 
 def _names_in_member(member: Any) -> Iterator[str]:

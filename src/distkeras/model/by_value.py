@@ -58,7 +58,7 @@ def dump_model(model: Any, paths: Mapping[int, str] | None = None) -> bytes:
     """
     file = io.BytesIO()
     try:
-        _Pickler(file, paths or {}).dump(model)
+        WholePickler(file, paths or {}).dump(model)
     except Exception as error:
         raise CannotCopy(f"{type(error).__name__}: {error}") from error
     return file.getvalue()
@@ -133,8 +133,11 @@ class Unpickler(pickle.Unpickler):
         return self._objects[path]
 
 
-class _Pickler(Pickler):
+class WholePickler(Pickler):
+    """Pickles objects of Keras, such as a model, by their attributes."""
+
     def reducer_override(self, value: Any) -> Any:
+        """Return how `pickle` rebuilds `value`."""
         if isinstance(value, keras.Variable):
             array = np.array(keras.ops.convert_to_numpy(value))
             arguments = array, str(value.dtype), value.trainable, value.name, value.path

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from distkeras.model import by_value
 from distkeras.model.attributes import (
@@ -18,9 +19,11 @@ from distkeras.model.attributes import (
     differences,
     is_of_library,
     refuse_methods,
+    root_of,
     set_attributes,
 )
-from distkeras.model.variables import Plain, Tree
+from distkeras.model.supplement import same_bits
+from distkeras.model.variables import Array, Plain, Tree, value_of
 
 Route = Literal["keras", "config", "own"]
 
@@ -44,7 +47,7 @@ class Around:
     """The objects of a model to which a compile setting may refer: a loss may add the norm of a kernel.
 
     Attributes:
-        objects: layers and variables, by path.
+        objects: what Keras tracks in the model, by path.
         optimizers: the model's optimizer, and those that it wraps; empty before the model is compiled.
     """
 
@@ -53,8 +56,8 @@ class Around:
 
     @classmethod
     def of(cls, tree: Tree) -> Around:
-        """Return the layers and variables of `tree`."""
-        return cls({**tree.variables, **tree.layers})
+        """Return the objects of `tree`."""
+        return cls(tree.objects())
 
     def paths(self) -> dict[int, str]:
         """Return the paths by the `id` of their objects."""
@@ -69,10 +72,13 @@ class FromConfig:
         config: the configuration that Keras serializes.
         attributes: attributes that the configuration leaves out, by dotted path of the object that has them:
             "" for the optimizer or metric itself, "inner_optimizer" for one that it wraps.
+        values: values of its variables, if a new one begins with others: the user may have set the count of
+            steps, or a variable of a metric that `reset_state` leaves alone.
     """
 
     config: dict[str, Any]
     attributes: dict[str, Attributes] = field(default_factory=dict)
+    values: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,13 +213,15 @@ def unpack(value: Any, around: Around) -> Any:
             return loss
         case Pickled(data):
             return by_value.load_model(data, around.objects)
-        case FromConfig(config, attributes):
+        case FromConfig(config, attributes, values):
             # The configuration comes from the driver's own closure, so a lambda in it is the user's own.
             remade = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=False)
             parts = _parts_of(remade)
             objects = {**around.objects, **{OWN + path: part for path, part in parts.items()}}
             for path, named in attributes.items():
                 set_attributes(parts[path], named, objects)
+            for variable, array in zip(remade.variables if values else (), values, strict=True):
+                variable.assign(array)
             return remade
     return value
 
@@ -247,7 +255,29 @@ def _packed(value: Any, around: Around) -> FromConfig | Pickled:
     )
     for path, named in missing.items():
         refuse_methods(named, _parts_of(value)[path], type(value).__name__)
-    return FromConfig(config, missing)
+    return FromConfig(config, missing, _values_set_in(value, trial))
+
+
+def _values_set_in(value: Any, trial: Any) -> tuple[Array, ...]:
+    """Return the values of the variables of `value` that `trial`, a new one, begins with otherwise."""
+    is_metric = isinstance(value, keras.metrics.Metric)
+    built = not is_metric and value.built  # Then its state travels apart.
+    if (
+        built
+        or (is_metric and root_of(type(value)) == "keras")
+        or len(value.variables) != len(trial.variables)
+    ):
+        return ()
+    new = [np.array(value_of(variable)) for variable in trial.variables]
+    found = [np.array(value_of(variable)) for variable in value.variables]
+    if [each.shape for each in found] != [each.shape for each in new]:
+        return ()
+    if is_metric:  # As a training begins.
+        for variable, array in zip(trial.variables, found, strict=True):
+            variable.assign(array)
+        trial.reset_state()
+        found = [np.array(value_of(variable)) for variable in trial.variables]
+    return () if all(map(same_bits, found, new)) else tuple(found)
 
 
 def _attributes_in(value: Any, other: dict[str, Any], around: Around) -> dict[str, Attributes]:

@@ -86,7 +86,7 @@ class Supplement:
             layers[path].dtype_policy = keras.saving.deserialize_keras_object(policy)
         if self.quantized or self.lora:
             tree = tree_of(model)
-        parts: dict[str, Any] = {**tree.variables, **tree.layers}
+        parts = tree.objects()
         for path, attributes in (*self.attributes.items(), *self.settings.items()):
             if path in parts:
                 set_attributes(parts[path], attributes, parts)
@@ -121,7 +121,7 @@ def weights_in(tree: Tree) -> tuple[Weight, ...]:
 def structure_of(tree: Tree) -> Supplement:
     """Return all state of a model that its file may lack, except for values."""
     quantized = {path: _mode_of(layer) for path, layer in tree.layers.items() if _mode_of(layer) is not None}
-    paths = tree.paths() | {id(layer): path for path, layer in tree.layers.items()}
+    paths = {id(part): path for path, part in tree.objects().items()}
     return Supplement(
         quantized={path: str(mode) for path, mode in quantized.items()},
         lora={

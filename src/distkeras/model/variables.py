@@ -103,6 +103,15 @@ class Tree:
         """Return the paths by the `id` of their variables."""
         return {id(variable): path for path, variable in self.variables.items()}
 
+    def objects(self) -> dict[str, Any]:
+        """Return all that Keras tracks in the model, by path: variables, layers, seed generators, metrics."""
+        found: dict[str, Any] = {}
+        for path, layer in self.layers.items():
+            for kind in ("_seed_generators", "_metrics"):
+                for index, part in enumerate(getattr(layer, kind, ())):
+                    found[f"{path} {kind} {index}"] = part
+        return {**found, **self.variables, **self.layers}
+
 
 def tree_of(model: keras.Model) -> Tree:
     """Return the layers and variables that the attributes of a built `model` lead to.
