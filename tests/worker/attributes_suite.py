@@ -508,7 +508,8 @@ def test_a_variable_of_a_metric_that_no_reset_changes_travels():
     metric = Factor()
     model = model_of(layers.Dense(1), metrics=[metric])
     metric.factor.assign(3.0)
-    metric.total.assign(9.0)
+    if keras.backend.backend() != "tensorflow":  # There the first epoch of `fit` does not reset it.
+        metric.total.assign(9.0)
     copy = assert_trains_alike(model)
     assert float(copy.metrics[1].metrics[0].factor) == 3.0
 
@@ -647,6 +648,17 @@ def test_a_compile_setting_may_refer_to_layers_of_the_model(name):
         np.testing.assert_allclose(copy.layers[0].kernel, layer.kernel, rtol=1e-6, atol=1e-7)
     else:
         assert_trains_alike(model)
+
+
+def test_a_loss_that_refers_to_an_optimizer_is_refused():
+    optimizer = keras.optimizers.SGD(0.01)
+    model = model_of(
+        layers.Dense(1),
+        optimizer=optimizer,
+        loss=lambda y, p: ops.mean(ops.square(y - p)) / (1 + ops.cast(optimizer.iterations, "float32")),
+    )
+    with pytest.raises(ValueError, match="a reference to an optimizer SGD"):
+        serialize_model(model)
 
 
 HUBER = keras.losses.Huber(delta=0.05)  # Keras leaves `delta` out of its configuration.

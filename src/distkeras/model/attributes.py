@@ -138,9 +138,20 @@ def set_attributes(part: Any, attributes: Attributes, objects: Mapping[str, Any]
 
 
 def dumps(value: Any, paths: Mapping[int, str]) -> bytes:
-    """Return a pickle of `value` that refers to objects by their paths; other objects of Keras are copied."""
+    """Return a pickle of `value` that refers to objects by their paths; other objects of Keras are copied.
+
+    Raises:
+        ValueError: it refers to an optimizer: the copy of one that no training steps would stand still.
+    """
     file = io.BytesIO()
-    _Pickler(file, paths, ()).dump(value)
+    try:
+        _Pickler(file, paths, (keras.optimizers.Optimizer,)).dump(value)
+    except _Foreign as error:
+        raise ValueError(
+            "Expected losses, metrics and functions that refer to no optimizer: in a worker it would be one "
+            f"that no training steps. Received: a reference to an optimizer {error}. Count the steps in a "
+            "variable of a layer instead."
+        ) from error
     return file.getvalue()
 
 
@@ -260,7 +271,7 @@ class _Pickler(WholePickler):
     def reducer_override(self, value: Any) -> Any:
         kind, is_layer = type(value), isinstance(value, keras.layers.Layer)
         if isinstance(value, self._refused) and not is_layer:
-            raise _Foreign
+            raise _Foreign(type(value).__name__)
         if is_layer:
             return NotImplemented  # As Keras pickles it: a network that is no part of the model.
         if (function := _uncompiled(value)) is not None:
