@@ -138,20 +138,29 @@ def set_attributes(part: Any, attributes: Attributes, objects: Mapping[str, Any]
 
 
 def dumps(value: Any, paths: Mapping[int, str]) -> bytes:
-    """Return a pickle of `value` that refers to objects by their paths; other objects of Keras are copied.
+    """Return a pickle of `value` that refers to objects by their paths; other objects of Keras are copied."""
+    return _dumped(value, paths, ())
+
+
+def dumps_settings(value: Any, paths: Mapping[int, str]) -> bytes:
+    """Return a pickle of compile settings, as `dumps` does.
 
     Raises:
-        ValueError: it refers to an optimizer: the copy of one that no training steps would stand still.
+        ValueError: a function refers to an optimizer: a copy of one that no training steps would stand still.
     """
-    file = io.BytesIO()
     try:
-        _Pickler(file, paths, (keras.optimizers.Optimizer,)).dump(value)
+        return _dumped(value, paths, (keras.optimizers.Optimizer,))
     except _Foreign as error:
         raise ValueError(
             "Expected losses, metrics and functions that refer to no optimizer: in a worker it would be one "
             f"that no training steps. Received: a reference to an optimizer {error}. Count the steps in a "
             "variable of a layer instead."
         ) from error
+
+
+def _dumped(value: Any, paths: Mapping[int, str], refused: tuple[type, ...]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, paths, refused).dump(value)
     return file.getvalue()
 
 

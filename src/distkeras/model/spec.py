@@ -15,7 +15,7 @@ from keras.src.backend import compute_output_spec
 
 from distkeras.algorithms import Vector
 from distkeras.center.layout import Layout
-from distkeras.model.attributes import dumps, loads
+from distkeras.model.attributes import dumps_settings, loads
 from distkeras.model.compiling import (
     Around,
     Compiled,
@@ -122,7 +122,7 @@ def serialize_model(
         _free_copies(saved)
         if compiled.route == "keras" and type(model).compile is not keras.Model.compile:
             compiled = replace(compiled, attributes=attributes_set_by_compile(model, saved.open(), around))
-        packed = dumps(compiled, around.paths())
+        packed = dumps_settings(compiled, around.paths())
         spec = ModelSpec(saved, packed, state, Layout(()), {}, ProcessSettings.current())
         copy = saved.open()
         _compile(spec, copy)
