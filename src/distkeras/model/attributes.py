@@ -23,8 +23,9 @@ from distkeras.model.by_value import (
     Unpickler,
     WholePickler,
     is_constant,
+    plain_type,
 )
-from distkeras.model.kinds import is_model
+from distkeras.model.kinds import is_model, is_of_keras
 from distkeras.model.variables import Plain, values_in
 
 OF_KERAS = frozenset(
@@ -54,6 +55,10 @@ PARTS = (
     *(keras.optimizers.Optimizer, keras.metrics.Metric),
 )
 """Classes of objects in attributes that Keras tracks: each copy makes its own."""
+
+
+FOREIGN = (keras.KerasTensor, keras.Operation, keras.optimizers.Optimizer)
+"""Classes of objects that an attribute cannot take along, even inside another object."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,13 @@ def attributes_of(part: Any, paths: Mapping[int, str]) -> Attributes:
         paths: of each object to which a value may refer, by `id`.
     """
     there = values_in(part)
-    return {name: _packed(there[name], paths) for name in _names_of(part, there) if _matters(there[name])}
+    return {name: _packed(there[name], paths) for name in names_of(part, there) if _matters(there[name])}
 
 
 def settings_of(variable: keras.Variable, paths: Mapping[int, str]) -> Attributes:
     """Return the settings of `variable`, and the attributes that the user has added to it."""
     there = vars(variable)
-    names = [*(name for name in SETTINGS if name in there), *_names_of(variable, there)]
+    names = [*(name for name in SETTINGS if name in there), *names_of(variable, there)]
     return {name: _packed(there[name], paths) for name in names}
 
 
@@ -134,7 +139,7 @@ def set_attributes(part: Any, attributes: Attributes, objects: Mapping[str, Any]
     """Give `part` the values of `attributes`; `objects` are those of the copy, by path."""
     for name, value in attributes.items():
         if value != CANNOT_TRAVEL:
-            setattr(part, name, _unpacked(value, objects) if isinstance(value, Packed) else value)
+            setattr(part, name, loads(value.data, objects) if isinstance(value, Packed) else value)
 
 
 def dumps(value: Any, paths: Mapping[int, str]) -> bytes:
@@ -156,12 +161,6 @@ def dumps_settings(value: Any, paths: Mapping[int, str]) -> bytes:
             f"that no training steps. Received: a reference to an optimizer {error}. Count the steps in a "
             "variable of a layer instead."
         ) from error
-
-
-def _dumped(value: Any, paths: Mapping[int, str], refused: tuple[type, ...]) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file, paths, refused).dump(value)
-    return file.getvalue()
 
 
 def loads(data: bytes, objects: Mapping[str, Any]) -> Any:
@@ -208,18 +207,14 @@ class Reference:
         """Let `functools.partial` take it for a function."""
 
 
-def is_of_library(name: str, cls: type) -> bool:
-    """Whether the code of Keras or its backend in `cls` uses an attribute called `name`."""
-    return any(name in _names_in(base) for base in cls.__mro__)
-
-
-def _names_of(part: Any, values: Mapping[str, Any]) -> list[str]:
+def names_of(part: Any, values: Mapping[str, Any]) -> list[str]:
+    """Return the names of the attributes of `part`, among `values`, that are not those of Keras itself."""
     others = OF_KERAS | OF_MODELS if is_model(part) else OF_KERAS
     return sorted(
         name
         for name in values
         if name in ALWAYS
-        or (name not in others and not (name.startswith("_") and is_of_library(name, type(part))))
+        or (name not in others and not (name.startswith("_") and _is_of_library(name, type(part))))
     )
 
 
@@ -227,7 +222,7 @@ def _matters(value: Any) -> bool:
     """Whether a copy's value may have to be replaced by `value`."""
     if isinstance(value, keras.initializers.Initializer):
         # The configuration names Keras's own; they are used once, and a copy may have zeros in their place.
-        return root_of(type(value)) != "keras"
+        return not is_of_keras(type(value))
     return not _is_symbolic(value)
 
 
@@ -251,12 +246,16 @@ def _packed(value: Any, paths: Mapping[int, str]) -> Plain | Packed:
         return value
     if _has_parts(value, paths):
         return CANNOT_TRAVEL
-    file = io.BytesIO()
     try:
-        _Pickler(file, paths, _foreign_kinds()).dump(value)
+        return Packed(_dumped(value, paths, FOREIGN))
     except Exception:  # Locks, open files, whatever the user's objects raise.
         return CANNOT_TRAVEL
-    return Packed(file.getvalue())
+
+
+def _dumped(value: Any, paths: Mapping[int, str], refused: tuple[type, ...]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, paths, refused).dump(value)
+    return file.getvalue()
 
 
 def _has_parts(value: Any, paths: Mapping[int, str]) -> bool:
@@ -268,28 +267,24 @@ def _has_parts(value: Any, paths: Mapping[int, str]) -> bool:
     return isinstance(value, PARTS) and id(value) not in paths
 
 
-def _unpacked(value: Packed, objects: Mapping[str, Any]) -> Any:
-    return loads(value.data, objects)
-
-
 class _Pickler(WholePickler):
     def __init__(self, file: io.BytesIO, paths: Mapping[int, str], refused: tuple[type, ...]) -> None:
         super().__init__(file, paths)
         self._refused = refused
 
     def reducer_override(self, value: Any) -> Any:
-        kind, is_layer = type(value), isinstance(value, keras.layers.Layer)
-        if isinstance(value, self._refused) and not is_layer:
-            raise _Foreign(type(value).__name__)
-        if is_layer:
+        kind = type(value)
+        if isinstance(value, keras.layers.Layer):
             return NotImplemented  # As Keras pickles it: a network that is no part of the model.
+        if isinstance(value, self._refused):
+            raise _Foreign(kind.__name__)
         if (function := _uncompiled(value)) is not None:
             return _same, (function,)
         if kind.__name__ in TRACKED or (
-            isinstance(value, list | dict | tuple) and root_of(kind) == "tensorflow"
+            isinstance(value, list | dict | tuple) and _root(kind) == "tensorflow"
         ):
             # Keras and TensorFlow wrap the containers of a layer, and wrap them again when they are set.
-            plain = next(each for each in (list, dict, set, tuple) if isinstance(value, each))
+            plain = plain_type(value)
             return plain, (plain(value),)
         return super().reducer_override(value)
 
@@ -297,7 +292,7 @@ class _Pickler(WholePickler):
 def _uncompiled(value: Any) -> Any:
     """Return the function in what `tf.function` or `jax.jit` has made; a worker compiles the whole step."""
     names = {"tensorflow": "python_function", "jax": "__wrapped__", "jaxlib": "__wrapped__"}
-    name = names.get(root_of(type(value)))
+    name = names.get(_root(type(value)))
     return None if name is None else getattr(value, name, None)
 
 
@@ -305,13 +300,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-@functools.cache
-def _foreign_kinds() -> tuple[type, ...]:
-    return keras.KerasTensor, keras.Operation, keras.optimizers.Optimizer
-
-
-def root_of(cls: type) -> str:
-    """Return the package of `cls`."""
+def _root(cls: type) -> str:
     return cls.__module__.partition(".")[0]
 
 
@@ -320,8 +309,13 @@ def _names_in_library(cls: type) -> frozenset[str]:
     return frozenset(name for member in vars(cls).values() for name in _names_in_member(member))
 
 
+def _is_of_library(name: str, cls: type) -> bool:
+    """Whether the code of Keras or its backend in `cls` uses an attribute called `name`."""
+    return any(name in _names_in(base) for base in cls.__mro__)
+
+
 def _names_in(cls: type) -> frozenset[str]:
-    return _names_in_library(cls) if root_of(cls) in LIBRARIES else frozenset()
+    return _names_in_library(cls) if _root(cls) in LIBRARIES else frozenset()
 
 
 def _names_in_member(member: Any) -> Iterator[str]:

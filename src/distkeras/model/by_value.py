@@ -144,7 +144,7 @@ class WholePickler(Pickler):
             settings = {name: vars(value)[name] for name in SETTINGS if name in vars(value)}
             return _make_variable, arguments, settings, None, None, _set_settings
         if type(value).__name__ in TRACKED and type(value).__module__.startswith("keras."):
-            plain = _plain_type(value)
+            plain = plain_type(value)
             return _make_tracked, (type(value), plain), (plain(value), dict(vars(value))), None, None, _fill
         if isinstance(value, weakref.ref):
             return _make_dead_reference, ()
@@ -209,8 +209,9 @@ def _set_settings(variable: keras.Variable, settings: dict[str, Any]) -> None:
     vars(variable).update(settings)
 
 
-def _plain_type(value: Any) -> type:
-    return next(kind for kind in (list, dict, set) if isinstance(value, kind))
+def plain_type(value: Any) -> type:
+    """Return Python's own type of a container."""
+    return next(kind for kind in (list, dict, set, tuple) if isinstance(value, kind))
 
 
 def _make_tracked(kind: type, plain: type) -> Any:

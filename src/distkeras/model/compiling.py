@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -12,16 +13,14 @@ import numpy as np
 
 from distkeras.model import by_value
 from distkeras.model.attributes import (
-    OF_KERAS,
-    OF_MODELS,
     Attributes,
     attributes_of,
     differences,
-    is_of_library,
+    names_of,
     refuse_methods,
-    root_of,
     set_attributes,
 )
+from distkeras.model.kinds import is_of_keras
 from distkeras.model.supplement import same_bits
 from distkeras.model.variables import Array, Plain, Tree, value_of
 
@@ -59,8 +58,9 @@ class Around:
         """Return the objects of `tree`."""
         return cls(tree.objects())
 
+    @functools.cached_property
     def paths(self) -> dict[int, str]:
-        """Return the paths by the `id` of their objects."""
+        """The paths by the `id` of their objects."""
         return {id(part): path for path, part in self.objects.items()}
 
 
@@ -160,20 +160,18 @@ def compile_by(
             arguments = {name: unpack(value, around) for name, value in compiled.arguments.items()}
             compile_it = model.compile if compiled.route == "own" else _compile_of_keras(model)
             compile_it(**arguments)
-        around = replace(around, optimizers=_chain_of(model))
+        around = replace(around, optimizers=chain_of(model))
         for name, value in compiled.attributes.items():
             setattr(model, name, unpack(value, around))
 
 
 def attributes_set_by_compile(model: keras.Model, bare: keras.Model, around: Around) -> dict[str, Any]:
     """Return the attributes, packed, that the class's own `compile` has set in `model` but not in `bare`."""
-    there, around = vars(bare), replace(around, optimizers=_chain_of(model))
-    names = sorted(set(vars(model)) - OF_KERAS - OF_MODELS)
+    given, there, around = vars(model), vars(bare), replace(around, optimizers=chain_of(model))
     return {
-        name: pack(vars(model)[name], around)
-        for name in names
-        if name not in there or (there[name] is None and isinstance(vars(model)[name], NESTED))
-        if not (name.startswith("_") and is_of_library(name, type(model)))
+        name: pack(given[name], around)
+        for name in names_of(model, given)
+        if name not in there or (there[name] is None and isinstance(given[name], NESTED))
     }
 
 
@@ -249,24 +247,24 @@ def _packed(value: Any, around: Around) -> FromConfig | Pickled:
                 "optimizer cannot be copied: define `get_config` with every argument of its constructor, or "
                 f"give a new one. Received: {type(error).__name__}: {error}"
             ) from error
-        return Pickled(by_value.dump_model(value, around.paths()))
+        return Pickled(by_value.dump_model(value, around.paths))
+    parts, new = _parts_of(value), _parts_of(trial)
+    # A part that the other lacks is the value of an attribute like any other.
     missing = differences(
-        _attributes_in(value, _parts_of(trial), around), _attributes_in(trial, _parts_of(value), around)
+        _attributes_in({path: part for path, part in parts.items() if path in new}, around),
+        _attributes_in({path: part for path, part in new.items() if path in parts}, around),
     )
     for path, named in missing.items():
-        refuse_methods(named, _parts_of(value)[path], type(value).__name__)
+        refuse_methods(named, parts[path], type(value).__name__)
     return FromConfig(config, missing, _values_set_in(value, trial))
 
 
 def _values_set_in(value: Any, trial: Any) -> tuple[Array, ...]:
     """Return the values of the variables of `value` that `trial`, a new one, begins with otherwise."""
     is_metric = isinstance(value, keras.metrics.Metric)
-    built = not is_metric and value.built  # Then its state travels apart.
-    if (
-        built
-        or (is_metric and root_of(type(value)) == "keras")
-        or len(value.variables) != len(trial.variables)
-    ):
+    # Keras's metrics begin with zeros; the state of an optimizer that is built travels apart.
+    begins = is_of_keras(type(value)) if is_metric else value.built
+    if begins or len(value.variables) != len(trial.variables):
         return ()
     new = [np.array(value_of(variable)) for variable in trial.variables]
     found = [np.array(value_of(variable)) for variable in value.variables]
@@ -280,13 +278,9 @@ def _values_set_in(value: Any, trial: Any) -> tuple[Array, ...]:
     return () if all(map(same_bits, found, new)) else tuple(found)
 
 
-def _attributes_in(value: Any, other: dict[str, Any], around: Around) -> dict[str, Attributes]:
-    """Return the attributes of an optimizer, metric or schedule, and of nested ones, by dotted path.
-
-    Those that are not among the parts of the `other` are values of an attribute like any other.
-    """
-    parts = {path: part for path, part in _parts_of(value).items() if path in other}
-    paths = around.paths() | {id(part): OWN + path for path, part in parts.items()}
+def _attributes_in(parts: dict[str, Any], around: Around) -> dict[str, Attributes]:
+    """Return the attributes of an optimizer, metric or schedule, and of nested ones, by dotted path."""
+    paths = around.paths | {id(part): OWN + path for path, part in parts.items()}
     found = {}
     for path, part in parts.items():
         plain: Attributes = {
@@ -314,7 +308,8 @@ def _parts_of(value: Any) -> dict[str, Any]:
     return found
 
 
-def _chain_of(model: keras.Model) -> list[Any]:
+def chain_of(model: keras.Model) -> list[Any]:
+    """Return the optimizer of `model` and those that it wraps; none if it is not compiled."""
     return [] if model.optimizer is None else [model.optimizer, *optimizers_in(model.optimizer)]
 
 

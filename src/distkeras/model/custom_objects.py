@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from distkeras.model.compiling import Compiled, FromConfig
+from distkeras.model.kinds import is_of_keras
 from distkeras.model.process import ONE_AT_A_TIME
 
 
@@ -104,8 +105,3 @@ def _names(config: Any) -> Iterator[str]:
             yield config.get("registered_name") or class_name
         for value in config.values():
             yield from _names(value)
-
-
-def is_of_keras(found: Any) -> bool:
-    """Whether a class or function is Keras's own."""
-    return str(getattr(found, "__module__", "")).partition(".")[0] == "keras"

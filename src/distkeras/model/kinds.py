@@ -13,3 +13,8 @@ TRAINER = next(base for base in keras.Model.__mro__ if base.__name__ == "Trainer
 def is_model(value: Any) -> bool:
     """Whether `value` is a `keras.Model`, or another layer with the methods of Keras's trainer."""
     return isinstance(value, keras.Layer) and isinstance(value, TRAINER)
+
+
+def is_of_keras(found: Any) -> bool:
+    """Whether a class or function is Keras's own."""
+    return str(getattr(found, "__module__", "")).partition(".")[0] == "keras"

@@ -151,12 +151,8 @@ def _trained_in(optimizer: Any, tree: Tree) -> tuple[str, ...]:
 
 def _is_new(optimizer: Any) -> bool:
     """Whether a built `optimizer` has made no step: its count may have been set back, its averages not."""
-    counts = [id(each._iterations) for each in optimizers_in(optimizer)]
-    rates = [id(each._learning_rate) for each in optimizers_in(optimizer)]
-    if any(int(value_of(each._iterations)) for each in optimizers_in(optimizer)):
-        return False
-    others = [each for each in optimizer.variables if id(each) not in (*counts, *rates)]
-    return not any(value_of(each).any() for each in others)
+    rates = {id(each._learning_rate) for each in optimizers_in(optimizer)}
+    return not any(value_of(each).any() for each in optimizer.variables if id(each) not in rates)
 
 
 def _exclusions_of(optimizer: Any, tree: Tree) -> tuple[Exclusion, ...]:

@@ -117,12 +117,12 @@ def serialize_model(
         _check_settings(model, compiled, custom)
         optimizer = given.get("optimizer", model.optimizer if model.compiled else None)
         state = state_of(optimizer, tree, with_values="optimizer" not in given)
-        state = replace(state, others=other_states(model, tree))
+        state = replace(state, others=other_states(model))
         saved = save_with(model, objects, [compiled], custom)
         _free_copies(saved)
         if compiled.route == "keras" and type(model).compile is not keras.Model.compile:
             compiled = replace(compiled, attributes=attributes_set_by_compile(model, saved.open(), around))
-        packed = dumps_settings(compiled, around.paths())
+        packed = dumps_settings(compiled, around.paths)
         spec = ModelSpec(saved, packed, state, Layout(()), {}, ProcessSettings.current())
         copy = saved.open()
         _compile(spec, copy)
@@ -201,7 +201,7 @@ def local_state(model: keras.Model, layout: Layout) -> tuple[Any, ...]:
     digests = {path: digest_of_value(cell) for path, cell in tree.variables.items() if path not in moving}
     state = model.optimizer.variables if model.compiled and model.optimizer is not None else []
     values = [digest_of_value(variable) for variable in state]
-    others = {name: value.tobytes() for name, value in other_states(model, tree).items()}
+    others = {name: value.tobytes() for name, value in other_states(model).items()}
     return weights_in(tree), structure_of(tree), digests, values, others
 
 
@@ -224,7 +224,7 @@ def _compile(spec: ModelSpec, model: keras.Model) -> None:
         model, loads(spec.compiled, around.objects), cloudpickle.loads(spec.saved.custom_objects), around
     )
     build_optimizer(model, tree, spec.optimizer)
-    set_other_states(model, tree, spec.optimizer.others)
+    set_other_states(model, spec.optimizer.others)
 
 
 def _with_given(compiled: Compiled, given: Mapping[str, Any], around: Around) -> Compiled:

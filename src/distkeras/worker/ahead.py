@@ -84,12 +84,11 @@ class Ahead(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras is not t
 
 def add_ahead(model: keras.Model, made: Any) -> None:
     """Put `made(optimizer)`, an `Ahead`, around the optimizer of `model`, which is compiled."""
-    optimizer = model.optimizer
-    given = optimizer
+    optimizer = given = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        given = optimizer.inner_optimizer
         # Inside the wrapper: a step that it skips for infinite gradients must not change the velocity.
-        ahead = made(optimizer.inner_optimizer)
+        given = optimizer.inner_optimizer
+        ahead = made(given)
         if optimizer.built:
             ahead.build(model.trainable_variables)
         optimizer.inner_optimizer = ahead

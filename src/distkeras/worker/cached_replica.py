@@ -17,9 +17,9 @@ from distkeras.center.orders import Orders
 from distkeras.model.archive import digest_of_all
 from distkeras.model.attributes import Paths, has_packed, loads
 from distkeras.model.compiling import Compiled, CopiedByValue, FromConfig, Pickled
-from distkeras.model.custom_objects import is_of_keras
+from distkeras.model.kinds import is_of_keras
 from distkeras.model.optimizer import set_learning_rate
-from distkeras.model.other_optimizers import PREFIX, other_states, set_other_states
+from distkeras.model.other_optimizers import other_states, set_other_states, split
 from distkeras.model.schedule import Position, ScheduleSteps
 from distkeras.model.spec import ModelSpec, deserialize_model
 from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
@@ -119,7 +119,7 @@ class CachedReplica:
     def other_states(self) -> dict[str, Array]:
         """Return the state of further optimizers of the model, by name."""
         self.replica.sync()
-        return other_states(self.replica.model, tree_of(self.replica.model))
+        return other_states(self.replica.model)
 
     @functools.cached_property
     def changed(self) -> frozenset[str]:
@@ -163,8 +163,8 @@ class CachedReplica:
         cells |= self._further
         further = dict(state.further)
         generator = further.pop(GENERATOR, None)
-        others = {name: value for name, value in state.variables.items() if name.startswith(PREFIX)}
-        values = {f"variable {path}": value for path, value in state.variables.items() if path not in others}
+        variables, others = split(state.variables)
+        values = {f"variable {path}": value for path, value in variables.items()}
         values |= {f"optimizer {index}": value for index, value in enumerate(state.optimizer)} | further
         shapes = {name: tuple(cell.shape) for name, cell in cells.items()}
         if shapes != {name: value.shape for name, value in values.items()}:
@@ -175,7 +175,7 @@ class CachedReplica:
         self.replica.sync()
         for name, cell in cells.items():
             cell.assign(values[name])
-        set_other_states(self.replica.model, tree_of(self.replica.model), others)
+        set_other_states(self.replica.model, others)
         _set_generator(generator)
         self.replica.load()
 
