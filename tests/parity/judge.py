@@ -15,6 +15,8 @@ from registry import Case, Training
 from distkeras import SingleTrainer
 
 STILL_ROWS = 16
+SEED = 8
+"""Where the process's generators of random numbers are when a training begins."""
 
 
 @dataclass
@@ -102,6 +104,7 @@ def fit(training: Training) -> keras.Model:
     """Train by Keras."""
     if not training.model.compiled:
         training.model.compile(**training.settings)
+    keras.utils.set_random_seed(SEED)
     # Not the model's own: KerasHub's puts a pipeline before it, of TensorFlow or Grain, for a preprocessor.
     keras.Model.fit(
         training.model,
@@ -132,6 +135,7 @@ def train(training: Training) -> keras.Model:
         **training.options,
     )
     weights = () if training.sample_weight is None else (training.sample_weight,)
+    keras.utils.set_random_seed(SEED)
     return trainer.train((training.x, training.y, *weights))
 
 

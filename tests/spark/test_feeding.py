@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import random
 import sys
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -23,7 +26,7 @@ from distkeras.cluster.evaluation import evaluate
 from distkeras.cluster.stage import Stage
 from distkeras.ml import KerasClassificationModel, KerasClassifier
 from distkeras.predictors import ModelPredictor, predict_udf
-from distkeras.trainers import SingleTrainer
+from distkeras.trainers import DOWNPOUR, SingleTrainer
 from distkeras.worker.feed import Feed
 from distkeras.worker.feeding import Feeding
 from distkeras.worker.padding import Padding
@@ -104,6 +107,44 @@ def test_pictures_are_decoded_and_augmented_in_the_worker_and_train_like_fit(spa
     for ours, keras_own in zip(trained.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(ours, keras_own, rtol=2e-5, atol=2e-6)
     assert sum(window.samples for window in trainer.get_history()) == 2 * 16
+
+
+def test_workers_draw_other_numbers_a_seed_repeats_them_and_the_next_training_goes_on(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    def noisy(columns: dict[str, Any]) -> Any:
+        x, folder = np.stack([[*map(float, row)] for row in columns["x"]]), str(tmp_path)
+        drawn = np.random.rand(), random.random(), float(keras.random.uniform(()))
+        with open(f"{folder}/{os.getpid()}", "a") as file:
+            print(*drawn, file=file)
+        return x + drawn[0]
+
+    def numbers() -> list[list[str]]:
+        """What each worker has drawn."""
+        found = []
+        for file in tmp_path.iterdir():
+            if file.name != str(os.getpid()):  # The driver tries the function, and goes on from there.
+                found.append(file.read_text().split())
+            file.unlink()
+        return sorted(found)
+
+    rows = [([float(row), 1.0], 0.0) for row in range(16)]
+    frame = spark.createDataFrame(rows, "x array<double>, y double")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    options: dict[str, Any] = {"features_col": "x", "label_col": "y", "batch_size": 4, "preprocess": noisy}
+    trainer = DOWNPOUR(model, "sgd", "mse", num_workers=2, communication_window=1, **options)
+    found = []
+    for seed in (3, 3, None):
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
+        trainer.train(frame)
+        found.append(numbers())
+    assert found[0] == found[1]
+    first, second = found[0]
+    assert len(first) == len(second) == 2 * 3
+    for workers in (found[0], found[2], found[0] + found[2]):
+        every = [number for numbers_of_one in workers for number in numbers_of_one]
+        assert len({*every}) == len(every)
 
 
 def test_what_a_function_leaves_out_comes_from_the_columns(spark: SparkSession) -> None:

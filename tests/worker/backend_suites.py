@@ -18,15 +18,21 @@ BACKENDS = ("jax", "tensorflow", "torch")
 SUITES = (
     "device_suite.py",  # First: TensorFlow takes a second device before it computes.
     *("model_suite.py", "journey_suite.py", "attributes_suite.py", "replica_suite.py", "nesterov_suite.py"),
-    *("feed_suite.py", "cached_replica_suite.py", "simulation_suite.py", "predict_suite.py"),
+    *("feed_suite.py", "cached_replica_suite.py", "randomness_suite.py", "simulation_suite.py"),
+    "predict_suite.py",
 )
 ON_ONE_BACKEND = "torch"
 """Where the tests of a model's travel, and of one that is kept, all run: it compiles nothing."""
-ALL_ON_ONE = ("model_suite.py", "journey_suite.py", "attributes_suite.py", "cached_replica_suite.py")
+ALL_ON_ONE = (
+    *("model_suite.py", "journey_suite.py", "attributes_suite.py", "cached_replica_suite.py"),
+    "randomness_suite.py",
+)
 ON_EVERY_BACKEND = (
     "test_thawed_model_has_every_weight_and_seed_bit_for_bit",
     "test_model_defined_in_main_works_in_another_process",
     "test_seeds_of_workers_differ_and_are_the_same_every_time",
+    "test_every_worker_has_numbers_of_its_own_and_has_them_again",
+    "test_worker_zero_draws_what_fit_draws_and_others_draw_other_numbers",
     "test_kept_replica_trains_bit_for_bit_like_a_new_one",
     "test_nothing_of_one_training_leaks_into_the_next",
     "test_local_state_lets_another_process_go_on_bit_for_bit",

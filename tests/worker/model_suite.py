@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import pytest
 
+from distkeras.model.randomness import reseed
 from distkeras.model.spec import deserialize_model, ensure_built, serialize_model
 from distkeras.model.variables import value_of
 from distkeras.model.weights import (
     initial_vector,
     layout_of,
-    reseed,
     set_vector,
 )
 

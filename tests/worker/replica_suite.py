@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from distkeras.model.randomness import generator_states, reseed, set_generators
 from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.model.variables import tree_of, value_of
-from distkeras.model.weights import initial_vector, reseed, set_vector
+from distkeras.model.weights import initial_vector, set_vector
 from distkeras.worker.backends import make_replica
 from distkeras.worker.metric_states import add_states, assign_states, packed
 from distkeras.worker.minibatch import Minibatch
@@ -631,14 +632,15 @@ def test_workers_draw_other_masks_and_worker_zero_those_of_keras(seed):
     x, y = np.ones((4, 20), np.float32), np.ones((4, 1), np.float32)
 
     def trained(worker):
-        keras.utils.set_random_seed(5)  # what a fresh process has
         copy = deserialize_model(spec)
         reseed(copy, worker)
+        set_generators(states, worker)
         replica = make_replica(copy)
         replica.train(x, y)
         return replica.read()
 
     keras.utils.set_random_seed(5)
+    states = generator_states()
     plain = deserialize_model(spec)
     plain.train_on_batch(x, y)
     np.testing.assert_allclose(trained(0), initial_vector(plain), rtol=1e-5, atol=1e-7)

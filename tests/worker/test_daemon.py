@@ -87,6 +87,22 @@ def test_nothing_is_forked_from_a_process_with_threads(monkeypatch):
         thread.join()
 
 
+def test_forked_processes_draw_numbers_of_their_own():
+    code = """
+import os, random
+from distkeras.worker.daemon import import_all
+import_all("jax", 1)
+import numpy as np
+for _ in range(2):
+    if os.fork() == 0:
+        print(np.random.rand(), random.random(), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert len({*run.stdout.split()}) == 4, run
+
+
 def test_a_process_that_was_forked_starts_the_backend_by_itself():
     code = """
 import os, sys

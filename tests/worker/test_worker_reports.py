@@ -49,7 +49,7 @@ class CachedReplica:
     def restore(self, state):
         self.before = int(state.variables["count"]) - len(self.replica.trained)
 
-    def reset(self, worker):
+    def reset(self):
         self.resets += 1
         self.before = -len(self.replica.trained)
 

@@ -23,6 +23,7 @@ from distkeras.model.archive import (
 from distkeras.model.attributes import dumps
 from distkeras.model.by_value import dump_model, load_model
 from distkeras.model.custom_objects import named_in, unique_names
+from distkeras.model.randomness import undisturbed
 from distkeras.model.supplement import (
     Supplement,
     Weight,
@@ -88,7 +89,8 @@ class SavedModel:
             ModelChanged: as `open`.
         """
         custom = cloudpickle.loads(self.custom_objects)
-        model = load_without_weights(without_initializers(self.archive), custom)
+        with undisturbed():
+            model = load_without_weights(without_initializers(self.archive), custom)
         found = weights_in(self.supplement.apply(model))
         if found != self.weights:
             raise ModelChanged(f"{differences(self.weights, found)} {SAME_CODE}")
@@ -175,10 +177,11 @@ def save_with(
 
 def _loaded(data: Stored, objects: dict[str, Any], by_value: bool, blank: bool) -> keras.Model:
     """Return the model in an archive or a pickle, without the supplement."""
-    if by_value:
-        with data.open() as file:
-            return load_model(file.read())
-    return load_archive(without_initializers(data) if blank else data, objects)
+    with undisturbed():
+        if by_value:
+            with data.open() as file:
+                return load_model(file.read())
+        return load_archive(without_initializers(data) if blank else data, objects)
 
 
 def differences(given: Sequence[Weight], found: Sequence[Weight]) -> str:

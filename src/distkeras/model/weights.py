@@ -1,4 +1,4 @@
-"""Select the weights that a training shares, place them in one flat vector, and seed each worker."""
+"""Select the weights that a training shares, and place them in one flat vector."""
 
 from __future__ import annotations
 
@@ -116,44 +116,3 @@ def _is_statistic(path: str, cell: Cell, tree: Tree) -> bool:
     if isinstance(owner, keras.layers.BatchNormalization) and not owner.trainable:
         return False
     return any(cell is variable for variable in owner._non_trainable_variables)
-
-
-def reseed(model: keras.Model, worker: int) -> None:
-    """Give the seed generators of `model` a state that no other worker has.
-
-    Worker 0 keeps the model's own state, so that one worker alone equals plain Keras. The same worker gets
-    the same state every time.
-
-    Args:
-        model: a deserialized model; its seed generators are changed in place.
-        worker: index of the worker.
-    """
-    if worker == 0:
-        return
-    for variable in _seed_states(model):
-        seed, *rest = (int(value) for value in keras.ops.convert_to_numpy(variable))
-        variable.assign(np.array([_mixed(seed, worker), *rest], variable.dtype))
-    if keras.backend.backend() == "torch":
-        import torch
-
-        # A Dropout without a seed uses PyTorch's own generator, whose state is the same in each new process.
-        torch.manual_seed(_mixed(torch.initial_seed(), worker))
-
-
-def advance_seeds(model: keras.Model, steps: int) -> None:
-    """Move the seed generators of `model` on, as if each had drawn once in each of `steps` minibatches."""
-    for variable in _seed_states(model):
-        seed, drawn = keras.ops.convert_to_numpy(variable)
-        variable.assign(np.array([seed, drawn + steps], variable.dtype))
-
-
-def _mixed(seed: int, worker: int) -> int:
-    """Return 31 bits of `seed` and `worker`: seed states are uint32, int32 or int64, by backend."""
-    return int(np.random.SeedSequence([seed % 2**32, worker]).generate_state(1)[0]) >> 1
-
-
-def _seed_states(model: keras.Model) -> list[keras.Variable]:
-    """Return the variables of `model` that are not weights: the states of its seed generators."""
-    weights = {id(weight) for weight in model.weights}
-    states = {id(variable): variable for variable in model.variables if id(variable) not in weights}
-    return list(states.values())

@@ -12,7 +12,7 @@ import numpy as np
 from distkeras.algorithms import Sequential, Vector
 from distkeras.cluster.partitions import copy_to_all
 from distkeras.lifecycle.around import around_of
-from distkeras.model.process import ONE_AT_A_TIME
+from distkeras.model.randomness import undisturbed
 from distkeras.model.variables import tree_of, value_of
 from distkeras.monitor.monitors import Given, monitors_of
 from distkeras.removed_names import named_arguments
@@ -237,15 +237,10 @@ def _vote(outputs: list[Any]) -> Any:
 
 def _initialized(model: keras.Model, seed: int, custom_objects: Mapping[str, Any] | None) -> keras.Model:
     """Return a copy of `model` with new weights, drawn by its initializers with `seed`."""
-    # Keras draws the seeds of unseeded initializers from Python's generator, so restore its state afterwards.
-    with ONE_AT_A_TIME:
-        state = random.getstate()
+    # Keras draws the seeds of unseeded initializers from Python's generator.
+    with undisturbed(), keras.saving.custom_object_scope(dict(custom_objects or {})):
         random.seed(seed)
-        try:
-            with keras.saving.custom_object_scope(dict(custom_objects or {})):
-                fresh = type(model).from_config(model.get_config())
-            if not fresh.built:
-                fresh.build_from_config(model.get_build_config())
-            return fresh
-        finally:
-            random.setstate(state)
+        fresh = type(model).from_config(model.get_config())
+        if not fresh.built:
+            fresh.build_from_config(model.get_build_config())
+        return fresh

@@ -12,6 +12,7 @@ from distkeras.algorithms import Vector
 from distkeras.center import CenterConfig
 from distkeras.cluster.job import Job
 from distkeras.cluster.settings import result_limit
+from distkeras.model.randomness import generator_states
 from distkeras.worker.epochs import EpochPlan, StateAt
 from distkeras.worker.task import Task
 
@@ -132,6 +133,7 @@ class JobPlan:
             drop_remainder=trainer.feeding.drop_remainder,
             epochs=self._epochs(),
             validation=data.validation,
+            generators=generator_states(),
         )
 
     def center(self, initial: Vector) -> CenterConfig:

@@ -15,7 +15,7 @@ from distkeras.cluster.description import about, described
 from distkeras.cluster.evaluation import evaluate as evaluate_frame
 from distkeras.cluster.tables import as_frame
 from distkeras.cluster.validate import Names, Weights
-from distkeras.model.weights import advance_seeds
+from distkeras.model.randomness import advance_seeds
 from distkeras.predictors import ModelPredictor
 from distkeras.trainers.checks import check_model, check_positive_integer
 from distkeras.trainers.data_of_fit import Data, build, data_of, folders, limited, symbolic, whole_executions

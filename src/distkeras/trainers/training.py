@@ -35,6 +35,7 @@ from distkeras.lifecycle.plan import Plan, Stop
 from distkeras.lifecycle.requests import Requests
 from distkeras.lifecycle.result import TrainingResult
 from distkeras.lifecycle.validation import SideProcess, launched_side
+from distkeras.model.randomness import take_back
 from distkeras.model.variables import value_of
 from distkeras.monitor.progress import ProgressBar
 from distkeras.monitor.progress_state import Aim
@@ -164,6 +165,8 @@ class Training:
                 job = plan.job(initial, settings, launched=processes, last=self.last, **servers)
                 outcome = self._train(job)
                 self._placed = outcome.placed
+                if (own := outcome.final_states.get(0)) is not None:
+                    take_back(own.generators, job.task.generators)
             self._end(outcome, prepared)
             self.is_complete = True
             self._keeping.finish(self.result(time.monotonic() - started), self.models)

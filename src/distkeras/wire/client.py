@@ -63,6 +63,8 @@ LONGEST_PAUSE = 1.0
 
 logger = logging.getLogger(__name__)
 
+_system_random = random.SystemRandom()  # The process's own generator is the user's.
+
 
 class ServerLost(ConnectionError):
     """The client could not reach the parameter server for its whole `patience`."""
@@ -249,7 +251,7 @@ class Client:
                         f"reached for {self._patience:.0f} s: {error}. Check that the executors may open TCP "
                         "connections to that address; `ServerOptions(host=..., ports=...)` sets another."
                     ) from error
-                self._sleep(pause * random.uniform(0.5, 1.0))
+                self._sleep(pause * _system_random.uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if deadline is not None:

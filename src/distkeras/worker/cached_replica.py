@@ -6,7 +6,8 @@ import functools
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import cloudpickle
@@ -20,10 +21,11 @@ from distkeras.model.compiling import Compiled, CopiedByValue, FromConfig, Pickl
 from distkeras.model.kinds import is_of_keras
 from distkeras.model.optimizer import set_learning_rate
 from distkeras.model.other_optimizers import other_states, set_other_states, split
+from distkeras.model.randomness import States, generator_states, reseed, set_generators
 from distkeras.model.schedule import Position, ScheduleSteps
 from distkeras.model.spec import ModelSpec, deserialize_model
 from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
-from distkeras.model.weights import cells_of, reseed
+from distkeras.model.weights import cells_of
 from distkeras.worker.backends import make_replica
 from distkeras.worker.local_state import LocalState
 from distkeras.worker.memory import release_freed_memory
@@ -36,8 +38,8 @@ Inner = float | tuple[float, float]
 
 Key = tuple[str, Inner, ScheduleSteps]
 
-GENERATOR = "generator"
-"""Name of the state of PyTorch's own generator of random numbers."""
+GENERATOR = "generator "
+"""Begins the names of the states of the process's generators of random numbers."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class CachedReplica:
             each with its initial value.
         state: the optimizer's variables, including those that the training adds, with their initial values.
         fixed: weights that should not change, with their initial checksums.
+        worker: index of the worker.
+        generators: where the driver's generators of random numbers are. This process's begin there in worker
+            0, and elsewhere in each other one; those without a state here go on as they are.
         training: name of the only training that uses it, task after task; "" for any.
     """
 
@@ -63,6 +68,8 @@ class CachedReplica:
     local: dict[str, tuple[Cell, Array]]
     state: list[tuple[Cell, Array]]
     fixed: dict[str, tuple[Cell, int]]
+    worker: int
+    generators: States
     training: str = ""
 
     def go_on(self) -> None:
@@ -72,13 +79,14 @@ class CachedReplica:
         self.replica.model.reset_metrics()
         self.replica.load()
 
-    def reset(self, worker: int) -> None:
+    def reset(self) -> None:
         """Reset everything except the center's weights to the state of a new replica."""
         vars(self).pop("changed", None)
         self.replica.sync()
         for cell, value in (*self.local.values(), *self.state):
             cell.assign(np.broadcast_to(value, cell.shape))
-        _reseed(self.replica.model, worker)
+        reseed(self.replica.model, self.worker)
+        set_generators(self.generators, self.worker)
         self.position.begin()
         self.replica.empty_metrics()
         self.replica.load()
@@ -147,7 +155,8 @@ class CachedReplica:
             {path: np.array(value_of(cell)) for path, (cell, _) in self.local.items()} | self.other_states(),
             optimizer,
             self.replica.collected_metrics(),
-            {name: np.array(value_of(cell)) for name, cell in self._further.items()} | _generator_state(),
+            {name: np.array(value_of(cell)) for name, cell in self._further.items()}
+            | {f"{GENERATOR}{name}": state for name, state in generator_states().items()},
         )
 
     def restore(self, state: LocalState) -> None:
@@ -161,8 +170,8 @@ class CachedReplica:
         cells: dict[str, Cell] = {f"variable {path}": cell for path, (cell, _) in self.local.items()}
         cells |= {f"optimizer {index}": cell for index, cell in enumerate(self.optimizer)}
         cells |= self._further
-        further = dict(state.further)
-        generator = further.pop(GENERATOR, None)
+        further = {name: value for name, value in state.further.items() if not name.startswith(GENERATOR)}
+        generators = {name: value for name, value in state.further.items() if name not in further}
         variables, others = split(state.variables)
         values = {f"variable {path}": value for path, value in variables.items()}
         values |= {f"optimizer {index}": value for index, value in enumerate(state.optimizer)} | further
@@ -176,7 +185,7 @@ class CachedReplica:
         for name, cell in cells.items():
             cell.assign(values[name])
         set_other_states(self.replica.model, others)
-        _set_generator(generator)
+        set_generators({name.removeprefix(GENERATOR): value for name, value in generators.items()})
         self.replica.load()
 
     @property
@@ -188,12 +197,17 @@ class CachedReplica:
 
 _cache: list[CachedReplica] = []  # At most one: a second would double the memory.
 _keys_made: list[Key] = []
-_torch_seed: list[int] = []
 
 
 @contextmanager
 def replica_from_cache(
-    spec: ModelSpec, worker: int, inner: Inner, steps: ScheduleSteps | None = None, *, training: str = ""
+    spec: ModelSpec,
+    worker: int,
+    inner: Inner,
+    steps: ScheduleSteps | None = None,
+    *,
+    generators: States = MappingProxyType({}),
+    training: str = "",
 ) -> Iterator[CachedReplica]:
     """Yield a replica in the state of a new process; its weights are zero or old and come from the center.
 
@@ -206,6 +220,7 @@ def replica_from_cache(
         worker: index of the worker, which determines its seeds.
         inner: what the algorithm adds to the optimizer.
         steps: how a step counts for the schedules.
+        generators: as in `CachedReplica`.
         training: name of the training. If the cached replica is of the same one, it goes on with its
             optimizer; "" for a new optimizer.
     """
@@ -214,13 +229,15 @@ def replica_from_cache(
     cached = _cache.pop() if _cache else None
     if cached is not None and (cached.key, cached.training) == (key, training):
         spec.process.apply()
+        cached = replace(cached, worker=worker, generators=generators)
         if training:
             cached.go_on()
         else:
-            cached.reset(worker)
+            cached.reset()
     else:
         cached = None  # Free its memory before the next replica allocates its own.
-        cached = _make(key, spec, worker, inner, training)
+        cached = _make(key, spec, worker, inner, generators, training)
+        set_generators(generators, worker)
     yield cached
     if training:  # Hidden state of the user's code goes on as well, in this training alone.
         _cache.append(cached)
@@ -245,7 +262,9 @@ def _digest(spec: ModelSpec) -> str:
     return digest_of_all(spec.saved.digest.encode(), spec.compiled, repr(texts).encode(), *arrays)
 
 
-def _make(key: Key, spec: ModelSpec, worker: int, inner: Inner, training: str) -> CachedReplica:
+def _make(
+    key: Key, spec: ModelSpec, worker: int, inner: Inner, generators: States, training: str
+) -> CachedReplica:
     if _keys_made:
         keras.utils.clear_session()  # It takes 0.25 s, and is not needed in a new process.
         release_freed_memory()
@@ -264,37 +283,10 @@ def _make(key: Key, spec: ModelSpec, worker: int, inner: Inner, training: str) -
     local = {path: (cell, compact(cell)) for path, cell in others.items() if path not in frozen}
     of_optimizer = model.optimizer.variables if model.optimizer is not None else []
     state = [(cell, compact(cell)) for cell in of_optimizer if id(cell) not in moving]
-    _reseed(model, worker)
+    reseed(model, worker)
     replica.load()
     fixed = {path: (others[path], digest_of_value(others[path])) for path in sorted(frozen)}
-    return CachedReplica(key, replica, position, optimizer, local, state, fixed, training)
-
-
-def _reseed(model: keras.Model, worker: int) -> None:
-    if keras.backend.backend() == "torch":
-        import torch
-
-        # PyTorch's generator continues from one training to the next; in each new process it starts alike.
-        if not _torch_seed:
-            _torch_seed.append(torch.initial_seed())
-        torch.manual_seed(_torch_seed[0])
-    reseed(model, worker)
-
-
-def _generator_state() -> dict[str, Array]:
-    """Return the state of the generator that a dropout without a seed uses on PyTorch."""
-    if keras.backend.backend() != "torch":
-        return {}
-    import torch
-
-    return {GENERATOR: torch.get_rng_state().numpy()}
-
-
-def _set_generator(state: Array | None) -> None:
-    if state is not None:
-        import torch
-
-        torch.set_rng_state(torch.tensor(state))
+    return CachedReplica(key, replica, position, optimizer, local, state, fixed, worker, generators, training)
 
 
 def _is_of_keras(setting: Any) -> bool:

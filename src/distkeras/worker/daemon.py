@@ -46,11 +46,15 @@ def import_all(backend: str, threads: int) -> None:
             is never released.
     """
     import_ahead(backend, threads)
+    import numpy as np
+
     for name in MODULES:
         importlib.import_module(name)
     others = [name for name in threads_of_process() if name not in HARMLESS]
     if others:
         raise RuntimeError(f"Expected no threads after the imports. Received: {', '.join(others)}")
+    # Forked processes would all draw the same numbers. Python does this for its own generator.
+    os.register_at_fork(after_in_child=np.random.seed)
 
 
 def threads_of_process() -> list[str]:

@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 PART_BYTES = 16 * 2**20
 """Size of the parts in which an array travels."""
 
-VARIABLE, OPTIMIZER, METRIC = "variable ", "optimizer ", "metric "
+VARIABLE, OPTIMIZER, METRIC, GENERATOR = "variable ", "optimizer ", "metric ", "generator "
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class FinalState:
         variables: worker 0 only, by path: variables of the model that changed and are not in the center.
         optimizer: worker 0 only: values of the optimizer's variables, in their order.
         metrics: values of the variables of the metrics after the last epoch, in their order.
+        generators: worker 0 only, by name: where the process's generators of random numbers are.
         too_large: bytes of an optimizer state that the worker did not send.
     """
 
@@ -35,6 +36,7 @@ class FinalState:
     variables: dict[str, Array] = field(default_factory=dict)
     optimizer: list[Array] = field(default_factory=list)
     metrics: list[Array] = field(default_factory=list)
+    generators: dict[str, Array] = field(default_factory=dict)
     too_large: int = 0
 
     def batches(self, worker: int) -> Iterator[pa.RecordBatch]:
@@ -50,6 +52,7 @@ class FinalState:
         yield from ((VARIABLE + path, array) for path, array in self.variables.items())
         yield from ((f"{OPTIMIZER}{index}", array) for index, array in enumerate(self.optimizer))
         yield from ((f"{METRIC}{index}", array) for index, array in enumerate(self.metrics))
+        yield from ((GENERATOR + name, array) for name, array in self.generators.items())
 
 
 def failures_in(rows: Iterable[Any]) -> list[tuple[int, str]]:
@@ -74,13 +77,10 @@ def final_states_of(rows: Iterable[Any]) -> dict[int, FinalState]:
         arrays = {name: _joined(pieces) for name, pieces in parts[worker].items()}
         final_states[worker] = FinalState(
             error,
-            {
-                name.removeprefix(VARIABLE): array
-                for name, array in arrays.items()
-                if name.startswith(VARIABLE)
-            },
+            _named(arrays, VARIABLE),
             _numbered(arrays, OPTIMIZER),
             _numbered(arrays, METRIC),
+            _named(arrays, GENERATOR),
             too_large[worker],
         )
     return final_states
@@ -107,6 +107,10 @@ def _joined(pieces: list[Any]) -> Array:
     data = b"".join(bytes(row.data) for row in pieces)
     array: Array = np.frombuffer(data, np.dtype(pieces[0].dtype)).reshape(pieces[0].shape)
     return array
+
+
+def _named(arrays: dict[str, Array], kind: str) -> dict[str, Array]:
+    return {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
 
 
 def _numbered(arrays: dict[str, Array], kind: str) -> list[Array]:

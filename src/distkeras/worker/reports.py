@@ -103,7 +103,7 @@ class Reports:
         if joined.sequence:
             return self._restore(joined.sequence)
         if begun:
-            self._cached.reset(self._worker)
+            self._cached.reset()
         return None
 
     def _restore(self, sequence: int) -> LocalState | None:

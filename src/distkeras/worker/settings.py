@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from distkeras.center import CenterConfig
 from distkeras.worker.epochs import EpochPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
 
     from distkeras.worker.columns import Columns
     from distkeras.worker.validation_share import ValidationShare
@@ -33,6 +35,7 @@ class Task:
         drop_remainder: skip the last minibatch of an epoch if it is not full.
         epochs: what the driver needs at the ends of epochs.
         validation: the validation rows among those of each worker; `None` for none.
+        generators: where the driver's generators of random numbers are: `generator_states()`.
 
     Raises:
         ValueError: the plan of the epochs does not fit the center's settings.
@@ -51,6 +54,7 @@ class Task:
     drop_remainder: bool = False
     epochs: EpochPlan = EpochPlan()  # noqa: RUF009 (frozen)
     validation: ValidationShare | None = None
+    generators: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         alone = self.center.num_workers == 1 or self.center.independent

@@ -219,6 +219,7 @@ def _train(
             worker,
             algorithm.inner_averaging or algorithm.inner_momentum,
             steps,
+            generators=task.generators,
             training=start.training,
         ) as cached,
         copied_ahead(feed, cached.replica.device) as passes,
@@ -293,6 +294,8 @@ def _feed(task: Task, worker: int, batches: Iterator[pa.RecordBatch]) -> Feed:
 
 def _final_state(cached: CachedReplica, task: Task, worker: int) -> FinalState:
     """Return the final state of a worker that has trained to the end."""
+    from distkeras.model.randomness import generator_states
+
     metrics = cached.replica.collected_metrics()
     if worker not in task.state_of:
         return FinalState(metrics=[*metrics])
@@ -300,8 +303,8 @@ def _final_state(cached: CachedReplica, task: Task, worker: int) -> FinalState:
     size = sum(array.nbytes for array in (*state, *others.values()))
     variables = cached.changed_variables()
     if size > task.largest_state:
-        return FinalState(None, variables, [], [*metrics], size)
-    return FinalState(None, variables | others, state, [*metrics], 0)
+        return FinalState(None, variables, [], [*metrics], generator_states(), size)
+    return FinalState(None, variables | others, state, [*metrics], generator_states())
 
 
 def _report(client: Client | Group, worker: int, error: str) -> None:

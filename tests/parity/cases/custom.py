@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import keras
@@ -213,6 +214,22 @@ class Incomplete(layers.Layer):
 
     def get_config(self) -> Any:
         return super().get_config()
+
+
+class Shaking(layers.Layer):
+    """Draws from the process's generators: Keras's, NumPy's and Python's."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return inputs
+        scale = np.random.rand() + random.random()
+        return inputs + 0.1 * scale * keras.random.normal(ops.shape(inputs))
+
+
+@case(backends=("torch",), everywhere=True)
+def numbers_drawn_without_a_seed() -> Training:
+    """Compiled code would draw once, or on JAX refuse to."""
+    return regression(Shaking())
 
 
 @case(everywhere=True)
