@@ -332,42 +332,54 @@ def test_changes_of_what_stays_at_home_are_noticed_and_others_are_not():
     assert local_state(model, spec.layout) != before
 
 
-def change_precision():
-    """Change an option of the backend; return the function that reads it."""
-    match keras.backend.backend():
+def other_options():
+    """Options of the backend with other values than the usual ones."""
+    match BACKEND:
         case "jax":
-            import jax
-
-            jax.config.update("jax_default_matmul_precision", "tensorfloat32")
-            return lambda: jax.config.jax_default_matmul_precision
+            return {
+                "jax_default_matmul_precision": "tensorfloat32",
+                "jax_threefry_partitionable": False,
+                "jax_random_seed_offset": 3,
+                "jax_numpy_dtype_promotion": "strict",
+                "jax_debug_nans": True,
+            }
         case "torch":
             import torch
 
-            torch.set_float32_matmul_precision("medium")
-            return torch.get_float32_matmul_precision
+            return {
+                "float32_matmul_precision": "medium",
+                "default_dtype": torch.float64,
+                "deterministic": 1,
+                "detect_anomaly": True,
+                "cudnn.benchmark": True,
+            }
         case _:
-            import tensorflow as tf
-
-            tf.config.experimental.enable_tensor_float_32_execution(False)
-            return tf.config.experimental.tensor_float_32_execution_enabled
+            return {
+                "tensor_float_32": False,
+                "functions_run_eagerly": True,
+                "op_determinism": True,
+                "jit": "autoclustering",
+            }
 
 
 def test_settings_of_the_process_travel():
     before = ProcessSettings.current()
+    options = dict(before.backend) | other_options()
+    assert len(options) == len(before.backend)
+    replace(before, backend=tuple(options.items())).apply()
     keras.config.set_epsilon(1e-3)
     keras.config.disable_flash_attention()
-    precision = change_precision()
-    changed = precision()
     settings = pickle.loads(pickle.dumps(ProcessSettings.current()))
     before.apply()
     assert ProcessSettings.current() == before
     assert keras.config.epsilon() == before.epsilon != 1e-3
-    assert precision() != changed
     settings.apply()
+    assert ProcessSettings.current() == settings
     assert keras.config.epsilon() == 1e-3
     assert keras.config.is_flash_attention_enabled() is False
-    assert precision() == changed
+    assert dict(settings.backend) == options
     before.apply()
+    assert ProcessSettings.current() == before
 
 
 def test_a_schedule_follows_the_whole_training_and_the_optimizer_its_own_steps():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -75,41 +76,85 @@ class ProcessSettings:
         keras.config.set_dtype_policy(keras.saving.deserialize_keras_object(self.dtype_policy))
         # Keras's own functions cannot set it back to None.
         global_state.set_global_attribute("flash_attention", self.flash_attention)
-        if self.backend != _backend_options():
-            _set_backend_options(self.backend)
+        _set_backend_options(self.backend)
+
+
+@dataclass(frozen=True)
+class _Option:
+    value: Callable[[], Any]
+    set: Callable[[Any], object]
 
 
 def _backend_options() -> tuple[tuple[str, Any], ...]:
-    """Return the options of the backend that change what a step computes."""
-    match backend_name():
-        case "jax":
-            import jax
-
-            names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl")
-            return tuple((name, getattr(jax.config, name)) for name in names)
-        case "torch":
-            import torch
-
-            return (("float32_matmul_precision", torch.get_float32_matmul_precision()),)
-        case "tensorflow":
-            import tensorflow as tf
-
-            return (("tensor_float_32", tf.config.experimental.tensor_float_32_execution_enabled()),)
-    return ()
+    return tuple((name, option.value()) for name, option in _options().items())
 
 
 def _set_backend_options(options: tuple[tuple[str, Any], ...]) -> None:
+    known = _options()
     for name, value in options:
-        match backend_name():
-            case "jax":
-                import jax
+        # The versions of a backend differ in what they have, and some options are slow to set.
+        if name in known and known[name].value() != value:
+            known[name].set(value)
 
-                jax.config.update(name, value)
-            case "torch":
-                import torch
 
-                torch.set_float32_matmul_precision(value)
-            case _:
-                import tensorflow as tf
+def _options() -> dict[str, _Option]:
+    """Return the options of the backend that change what a step computes, or which errors it raises."""
+    match backend_name():
+        case "jax":
+            return _options_of_jax()
+        case "torch":
+            return _options_of_torch()
+        case "tensorflow":
+            return _options_of_tensorflow()
+    return {}
 
-                tf.config.experimental.enable_tensor_float_32_execution(value)
+
+def _options_of_jax() -> dict[str, _Option]:
+    import jax
+
+    names = (
+        *("jax_enable_x64", "jax_default_matmul_precision", "jax_softmax_custom_jvp"),
+        *("jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset"),
+        *("jax_high_dynamic_range_gumbel", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion"),
+        *("jax_debug_nans", "jax_debug_infs"),
+    )
+    return {
+        name: _Option(partial(getattr, jax.config, name), partial(jax.config.update, name))
+        for name in names
+        if hasattr(jax.config, name)
+    }
+
+
+def _options_of_torch() -> dict[str, _Option]:
+    import torch
+
+    cudnn = torch.backends.cudnn
+    return {
+        "float32_matmul_precision": _Option(
+            torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+        ),
+        "default_dtype": _Option(torch.get_default_dtype, torch.set_default_dtype),
+        "deterministic": _Option(torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+        "detect_anomaly": _Option(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        **{
+            f"cudnn.{name}": _Option(partial(getattr, cudnn, name), partial(setattr, cudnn, name))
+            for name in ("deterministic", "benchmark", "allow_tf32")
+        },
+    }
+
+
+def _options_of_tensorflow() -> dict[str, _Option]:
+    import tensorflow as tf
+    from tensorflow.python.framework import config
+
+    def set_determinism(is_on: bool) -> None:
+        (config.enable_op_determinism if is_on else config.disable_op_determinism)()
+
+    return {
+        "tensor_float_32": _Option(
+            config.tensor_float_32_execution_enabled, config.enable_tensor_float_32_execution
+        ),
+        "functions_run_eagerly": _Option(tf.config.functions_run_eagerly, tf.config.run_functions_eagerly),
+        "op_determinism": _Option(config.is_op_determinism_enabled, set_determinism),
+        "jit": _Option(tf.config.optimizer.get_jit, lambda jit: tf.config.optimizer.set_jit(jit or False)),
+    }
