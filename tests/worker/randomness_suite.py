@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 import keras
@@ -187,3 +188,89 @@ def test_another_process_goes_on_with_the_same_numbers():
         cached.restore(LocalState.of(sent))
         cached.replica.write(weights)
         np.testing.assert_array_equal(steps(cached), expected)
+
+
+class OwnNoise:
+    """A seed generator in an object that Keras does not look into."""
+
+    def __init__(self, seed):
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def __call__(self, weights):
+        return keras.ops.sum(weights * keras.random.normal(weights.shape, seed=self.generator))
+
+
+class NoisyDescent(keras.optimizers.SGD):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.noise = [keras.random.SeedGenerator(4)]
+
+    def update_step(self, gradient, variable, learning_rate):
+        noise = keras.random.normal(variable.shape, seed=self.noise[0])
+        super().update_step(gradient + noise, variable, learning_rate)
+
+
+class NoisyTargets(keras.losses.Loss):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.noise = {"targets": OwnNoise(5)}
+
+    def call(self, y_true, y_pred):
+        noise = keras.random.normal((4, 1), seed=self.noise["targets"].generator)
+        return keras.ops.mean((y_pred - y_true + noise) ** 2, axis=-1)
+
+
+GLOBAL_NOISE = keras.random.SeedGenerator(6)
+
+
+def noisy_loss(y_true, y_pred):
+    def noise():
+        return keras.random.normal((4, 1), seed=GLOBAL_NOISE)
+
+    return keras.ops.mean((y_pred - y_true + noise()) ** 2, axis=-1)
+
+
+def noise_of_a_closure():
+    generator, never = keras.random.SeedGenerator(7), None
+
+    def loss(y_true, y_pred):
+        noise = keras.random.normal((4, 1), seed=generator)
+        return keras.ops.mean((y_pred - y_true + noise) ** 2, axis=-1) if never is None else never
+
+    return loss
+
+
+class NoisyLayer(keras.layers.Layer):
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        return inputs + keras.random.normal((4, 5), seed=GLOBAL_NOISE)
+
+
+@pytest.mark.parametrize(
+    ("layers", "settings"),
+    [
+        ([], {"optimizer": NoisyDescent(0.1)}),
+        ([], {"loss": NoisyTargets()}),
+        ([], {"loss": noisy_loss}),
+        ([], {"loss": noise_of_a_closure()}),
+        ([], {"loss": functools.partial(noisy_loss)}),
+        ([keras.layers.Dense(5, kernel_regularizer=OwnNoise(8), name="hidden")], {}),
+        ([NoisyLayer()], {}),
+    ],
+    ids=["optimizer", "loss", "function", "closure", "partial", "regularizer", "method"],
+)
+def test_seed_generators_that_keras_does_not_know_differ_among_the_workers_too(layers, settings):
+    made = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(1)])
+    made.compile(**{"optimizer": keras.optimizers.SGD(0.1), "loss": "mse", **settings})
+    spec, center = serialize_model(made), initial_vector(made)
+    found = []
+    for worker in (0, 1, 2):
+        GLOBAL_NOISE.state.assign(np.array([6, 0], GLOBAL_NOISE.state.dtype))
+        found.append(trained(spec, center, worker, {}))
+    GLOBAL_NOISE.state.assign(np.array([6, 0], GLOBAL_NOISE.state.dtype))
+    for _ in range(3):
+        made.train_on_batch(ROWS, ROWS[:, :1])
+    np.testing.assert_allclose(found[0], initial_vector(made), rtol=1e-5, atol=1e-6)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(found[one] - found[other]).max() > 1e-4

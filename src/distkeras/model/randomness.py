@@ -9,10 +9,13 @@ every backend code of the user's that calls `keras.random.normal(shape)`, `np.ra
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import random
+import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,9 +30,12 @@ States = Mapping[str, Array]
 
 NONE = np.empty(0, np.uint8)
 
+LIBRARIES = ("builtins", "jax", "jaxlib", "numpy", "tensorflow", "torch")
+"""Packages whose objects refer to no seed generator of Keras."""
+
 
 def reseed(model: keras.Model, worker: int) -> None:
-    """Give the seed generators of `model` a state that no other worker has.
+    """Give the seed generators of `model` and of its compile settings a state that no other worker has.
 
     Worker 0 keeps the model's own state, so that one worker alone equals plain Keras. The same worker gets
     the same state every time.
@@ -40,7 +46,9 @@ def reseed(model: keras.Model, worker: int) -> None:
     """
     if worker == 0:
         return
-    for variable in _seed_states(model):
+    # Keras counts those in attributes of layers alone, and not those of losses, optimizers and functions.
+    states = (*_seed_states(model), *(generator.state for generator in _seed_generators_in(model)))
+    for variable in {id(variable): variable for variable in states}.values():
         seed, *rest = (int(value) for value in keras.ops.convert_to_numpy(variable))
         variable.assign(np.array([_mixed(seed, worker), *rest], variable.dtype))
 
@@ -225,3 +233,58 @@ def _seed_states(model: keras.Model) -> list[keras.Variable]:
     weights = {id(weight) for weight in model.weights}
     states = {id(variable): variable for variable in model.variables if id(variable) not in weights}
     return list(states.values())
+
+
+def _seed_generators_in(model: keras.Model) -> list[keras.random.SeedGenerator]:
+    """Return the seed generators that `model`, its compile settings and their code refer to."""
+    found: list[keras.random.SeedGenerator] = []
+    seen: dict[int, Any] = {}
+    waiting: list[Any] = [model]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in seen:
+            seen[id(part)] = part
+            if isinstance(part, keras.random.SeedGenerator):
+                found.append(part)
+            else:
+                waiting += _parts_of(part)
+    return found
+
+
+def _parts_of(value: Any) -> list[Any]:
+    """Return what a container, a function, or an object of Keras or of a class of the user's refers to."""
+    match value:
+        case dict():
+            return list(value.values())
+        case list() | tuple() | set() | frozenset():
+            return list(value)
+        case types.FunctionType():
+            names = [] if _is_of(("keras", *LIBRARIES), value) else _names_in(value.__code__)
+            variables = [value.__globals__[name] for name in names if name in value.__globals__]
+            return [*(value.__closure__ or ()), *variables, value.__defaults__, value.__kwdefaults__]
+        case types.CellType():
+            return [] if value == types.CellType() else [value.cell_contents]  # An empty one has no contents.
+        case types.MethodType():
+            return [value.__self__, value.__func__]
+        case functools.partial():
+            return [value.func, value.args, value.keywords]
+        case type() | types.ModuleType():
+            return []
+    if _is_of(LIBRARIES, type(value)):
+        return []
+    own = [each for each in type(value).__mro__ if not _is_of(("keras", *LIBRARIES), each)]
+    methods = [part for each in own for part in vars(each).values() if isinstance(part, types.FunctionType)]
+    return [*getattr(value, "__dict__", {}).values(), *methods]
+
+
+def _is_of(packages: tuple[str, ...], value: Any) -> bool:
+    """Whether a class or function belongs to one of `packages`."""
+    return (value.__module__ or "").partition(".")[0] in packages
+
+
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    """Yield the names that a function may look up among the variables of its module."""
+    yield from code.co_names
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            yield from _names_in(each)
