@@ -113,6 +113,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
             return DynamicBackend, (value.name,)
         if isinstance(value, keras.losses.Loss):
             return _saveable_reduced(value)
+        if (strategy_of := _strategy_of_the_process(value)) is not None:
+            return strategy_of, ()
         return super().reducer_override(value)
 
 
@@ -159,6 +161,18 @@ def _saveable_reduced(value: Any) -> tuple[Any, ...]:
     """Return an object of Keras as `pickle` rebuilds it from its attributes."""
     kind = type(value), _is_functional(type(value))
     return _make_saveable, kind, _state_of(value), None, None, _set_state
+
+
+def _strategy_of_the_process(value: Any) -> Any:
+    """Return the function that finds TensorFlow's strategy, if `value` is one, as each optimizer has.
+
+    A strategy belongs to its process: a copy knows no devices.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy if isinstance(value, tf.distribute.Strategy) else None
 
 
 def is_constant(value: Any) -> bool:

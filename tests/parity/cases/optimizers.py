@@ -260,7 +260,7 @@ def optimizers_by_the_paths_of_weights() -> Training:
     return replace(training, settings={**training.settings, "optimizer": optimizers.MultiOptimizer(chosen)})
 
 
-@case(still=still)
+@case(still=still, everywhere=True)
 def optimizers_by_a_function_of_weights() -> Training:
     first, second = sgd(momentum=0.5), optimizers.Adam(0.01, epsilon=0.1)
     return by(optimizers.MultiOptimizer(lambda weight: first if weight.path.endswith("kernel") else second))
