@@ -112,11 +112,13 @@ def test_pictures_are_decoded_and_augmented_in_the_worker_and_train_like_fit(spa
 def test_workers_draw_other_numbers_a_seed_repeats_them_and_the_next_training_goes_on(
     spark: SparkSession, tmp_path: Path
 ) -> None:
+    own = np.random.default_rng(0)
+
     def noisy(columns: dict[str, Any]) -> Any:
         x, folder = np.stack([[*map(float, row)] for row in columns["x"]]), str(tmp_path)
         drawn = np.random.rand(), random.random(), float(keras.random.uniform(()))
         with open(f"{folder}/{os.getpid()}", "a") as file:
-            print(*drawn, file=file)
+            print(*drawn, own.random(), file=file)
         return x + drawn[0]
 
     def numbers() -> list[list[str]]:
@@ -141,10 +143,10 @@ def test_workers_draw_other_numbers_a_seed_repeats_them_and_the_next_training_go
         found.append(numbers())
     assert found[0] == found[1]
     first, second = found[0]
-    assert len(first) == len(second) == 2 * 3
-    for workers in (found[0], found[2], found[0] + found[2]):
-        every = [number for numbers_of_one in workers for number in numbers_of_one]
-        assert len({*every}) == len(every)
+    assert len(first) == len(second) == 2 * 4
+    every = first + second + [number for numbers_of_one in found[2] for number in numbers_of_one]
+    # The function has travelled again, with its own generator as it was.
+    assert len({*every}) == len(every) - 2 * 2
 
 
 def test_what_a_function_leaves_out_comes_from_the_columns(spark: SparkSession) -> None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from distkeras.model.randomness import generator_states, set_generators, take_back, undisturbed
+from distkeras.model.randomness import generator_states, reseed, set_generators, take_back, undisturbed
 from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.model.weights import initial_vector
 from distkeras.worker import cached_replica
@@ -274,3 +274,50 @@ def test_seed_generators_that_keras_does_not_know_differ_among_the_workers_too(l
     np.testing.assert_allclose(found[0], initial_vector(made), rtol=1e-5, atol=1e-6)
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert np.abs(found[one] - found[other]).max() > 1e-4
+
+
+def other_generators():
+    """Generators that a user's function may have, each with a function that draws from it."""
+    found = {
+        "numpy": (np.random.default_rng(1), lambda generator: generator.random()),
+        "numpy with other bits": (np.random.Generator(np.random.MT19937(1)), lambda each: each.random()),
+        "numpy's old one": (np.random.RandomState(1), lambda generator: generator.rand()),
+        "python": (random.Random(1), lambda generator: generator.random()),
+    }
+    if BACKEND == "torch":
+        import torch
+
+        generator = torch.Generator().manual_seed(1)
+        found["torch"] = generator, lambda each: float(torch.rand((), generator=each))
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        found["tensorflow"] = tf.random.Generator.from_seed(1), lambda each: float(each.uniform(()))
+    return found
+
+
+@pytest.mark.parametrize("name", other_generators())
+def test_generators_of_the_user_s_function_differ_among_the_workers(name):
+    def numbers_of(worker):
+        generator, draw = other_generators()[name]
+
+        class Holder:
+            def __init__(self):
+                self.generators = [generator]
+                self.vocabulary = dict.fromkeys(range(20_000))
+
+            def draw(self):
+                return draw(self.generators[0])
+
+        holder = Holder()
+
+        def function(columns):
+            return holder.draw() + len(columns)
+
+        reseed(function, worker)
+        return [function({}) for _ in range(2)]
+
+    generator, draw = other_generators()[name]
+    assert numbers_of(0) == [draw(generator), draw(generator)]
+    assert len({*numbers_of(0), *numbers_of(1), *numbers_of(2)}) == 6
+    assert numbers_of(1) == numbers_of(1)

@@ -30,24 +30,33 @@ States = Mapping[str, Array]
 
 NONE = np.empty(0, np.uint8)
 
+MOST = 10_000
+"""Parts of a container above which it holds data, such as a vocabulary, and no generators."""
+
 LIBRARIES = ("builtins", "jax", "jaxlib", "numpy", "tensorflow", "torch")
-"""Packages whose objects refer to no seed generator of Keras."""
+"""Packages whose objects refer to no generator of the user's."""
 
 
-def reseed(model: keras.Model, worker: int) -> None:
-    """Give the seed generators of `model` and of its compile settings a state that no other worker has.
+def reseed(root: Any, worker: int) -> None:
+    """Give the generators of random numbers in `root` a state that no other worker has.
 
-    Worker 0 keeps the model's own state, so that one worker alone equals plain Keras. The same worker gets
-    the same state every time.
+    Worker 0 keeps the state that has travelled, so that one worker alone equals plain Keras. The same worker
+    gets the same state every time.
 
     Args:
-        model: a deserialized model; its seed generators are changed in place.
+        root: a deserialized model, with all that it is compiled with, or a function of the user's. Its seed
+            generators, and generators of NumPy, Python and the backend, are changed in place.
         worker: index of the worker.
     """
     if worker == 0:
         return
-    # Keras counts those in attributes of layers alone, and not those of losses, optimizers and functions.
-    states = (*_seed_states(model), *(generator.state for generator in _seed_generators_in(model)))
+    states = _seed_states(root) if isinstance(root, keras.Model) else []
+    for generator in _generators_in(root):
+        # Keras counts those in attributes of layers alone, and not those of losses, optimizers and functions.
+        if isinstance(generator, keras.random.SeedGenerator):
+            states.append(generator.state)
+        else:
+            _reseed(generator, worker)
     for variable in {id(variable): variable for variable in states}.values():
         seed, *rest = (int(value) for value in keras.ops.convert_to_numpy(variable))
         variable.assign(np.array([_mixed(seed, worker), *rest], variable.dtype))
@@ -235,25 +244,52 @@ def _seed_states(model: keras.Model) -> list[keras.Variable]:
     return list(states.values())
 
 
-def _seed_generators_in(model: keras.Model) -> list[keras.random.SeedGenerator]:
-    """Return the seed generators that `model`, its compile settings and their code refer to."""
-    found: list[keras.random.SeedGenerator] = []
+def _generators_in(root: Any) -> list[Any]:
+    """Return the generators that `root` refers to, as do its parts and their code."""
+    found: list[Any] = []
     seen: dict[int, Any] = {}
-    waiting: list[Any] = [model]
+    waiting: list[Any] = [root]
     while waiting:
         part = waiting.pop()
         if id(part) not in seen:
             seen[id(part)] = part
-            if isinstance(part, keras.random.SeedGenerator):
+            if _is_generator(part):
                 found.append(part)
             else:
                 waiting += _parts_of(part)
     return found
 
 
+def _is_generator(value: Any) -> bool:
+    known = keras.random.SeedGenerator | np.random.Generator | np.random.RandomState | random.Random
+    own = type(value).__name__ == "Generator" and _is_of(("tensorflow", "torch"), type(value))
+    return own or isinstance(value, known)
+
+
+def _reseed(generator: Any, worker: int) -> None:
+    """Seed a generator of another library than Keras by its own numbers and `worker`."""
+    match generator:
+        case np.random.Generator():
+            bits = type(generator.bit_generator)(_mixed(int(generator.integers(2**32)), worker))
+            generator.bit_generator.state = bits.state
+        case np.random.RandomState():
+            seed = _mixed(int(generator.randint(2**32, dtype=np.uint32)), worker)
+            generator.set_state(
+                np.random.RandomState(type(generator._bit_generator)(seed)).get_state(legacy=False)
+            )
+        case random.Random():
+            generator.seed(_mixed(generator.getrandbits(32), worker))
+        case _ if _is_of(("torch",), type(generator)):
+            generator.manual_seed(_mixed(_digest(generator.get_state().numpy()), worker))
+        case _:
+            generator.reset_from_seed(_mixed(int(generator.uniform_full_int((), "uint32")), worker))
+
+
 def _parts_of(value: Any) -> list[Any]:
     """Return what a container, a function, or an object of Keras or of a class of the user's refers to."""
     match value:
+        case dict() | list() | tuple() | set() | frozenset() if len(value) > MOST:
+            return []
         case dict():
             return list(value.values())
         case list() | tuple() | set() | frozenset():

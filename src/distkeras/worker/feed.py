@@ -114,7 +114,7 @@ class Feed:
         self._block = self._whole_minibatches(CHUNK_BYTES // max(1, row_bytes))
         window = self._whole_minibatches(window_bytes // max(1, row_bytes))
         self._shuffle = Shuffle(seed or 0, partition, window) if shuffle else None
-        self._batcher = Batcher(columns, batch_size)
+        self._batcher = Batcher(columns, batch_size, 0 if seed is None else partition)
         # Rows may be much larger after padding or decoding than on arrival.
         self._chunk = batch_size if self._batcher.by_minibatch else self._block
         self._spool = None if num_epoch == 1 else Spool(spool_dir, num_rows)

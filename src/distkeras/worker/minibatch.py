@@ -56,15 +56,16 @@ class Batcher:
     Args:
         columns: the columns for inputs, labels and weights.
         batch_size: rows per minibatch; the last of an epoch may have fewer.
+        worker: index of the worker that trains on them; generators that `preprocess` refers to differ by it.
 
     Attributes:
         by_minibatch: whether each minibatch is made separately, which may take long.
     """
 
-    def __init__(self, columns: Columns, batch_size: int) -> None:
+    def __init__(self, columns: Columns, batch_size: int, worker: int = 0) -> None:
         self._columns = columns
         self._batch_size = batch_size
-        self._preprocessor = None if columns.preprocess is None else Preprocessor(columns.preprocess)
+        self._preprocessor = None if columns.preprocess is None else Preprocessor(columns.preprocess, worker)
         self.by_minibatch = self._preprocessor is not None or any(column.padding for column in columns.all)
 
     @property

@@ -46,13 +46,14 @@ class Preprocessor:
 
     Args:
         preprocess: the function.
+        worker: index of the worker that trains; the generators that the function refers to differ by it.
 
     Attributes:
         names: the user's names of the columns that the function receives.
         seconds: total seconds of all calls.
     """
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    def __init__(self, preprocess: Preprocess, worker: int = 0) -> None:
         self._inputs = preprocess.inputs
         self.names = preprocess.names
         try:
@@ -65,6 +66,10 @@ class Preprocessor:
                 "`--py-files`, or an installed package."
             )
             raise
+        if worker:
+            from distkeras.model.randomness import reseed
+
+            reseed(self._function, worker)
         self._takes_rng = takes_rng(self._function)
         self.seconds = 0.0
 
