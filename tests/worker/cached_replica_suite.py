@@ -18,16 +18,10 @@ from distkeras.worker import cached_replica
 from distkeras.worker.cached_replica import replica_from_cache
 from distkeras.worker.local_state import LocalState
 
+pytestmark = pytest.mark.usefixtures("fresh_process")
+
 BACKEND = keras.backend.backend()
 GENERATORS = generator_states()
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process():
-    cached_replica._cache.clear()
-    keras.utils.set_random_seed(7)
-    yield
-    cached_replica._cache.clear()
 
 
 def frozen(units=4, optimizer=None):

@@ -16,16 +16,10 @@ from distkeras.worker import cached_replica
 from distkeras.worker.cached_replica import replica_from_cache
 from distkeras.worker.local_state import LocalState
 
+pytestmark = pytest.mark.usefixtures("fresh_process")
+
 BACKEND = keras.backend.backend()
 ROWS = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process():
-    cached_replica._cache.clear()
-    keras.utils.set_random_seed(7)
-    yield
-    cached_replica._cache.clear()
 
 
 def drawn():

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from distkeras.model.kinds import is_of_keras
 from distkeras.runs.packing import NotPlain, pack
 
 _BATCHES = ("_batches_seen_since_last_saving", "_last_batch_seen")
@@ -120,7 +121,7 @@ class CallbackStates:
         stock = {
             name: getattr(callback, name)
             for cls in type(callback).__mro__
-            if _is_stock(cls)
+            if is_of_keras(cls)
             for name in _STATES.get(cls.__name__, ())
             if hasattr(callback, name)
         }
@@ -133,15 +134,11 @@ def _more(names: list[str], others: list[str]) -> list[str]:
     return [name for name in names if name not in left or left.remove(name)]  # type: ignore[func-returns-value]
 
 
-def _is_stock(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == "keras"
-
-
 def _own_attributes(callback: Any) -> dict[str, Any]:
     """Return the plain attributes of a callback that Keras's classes do not define."""
     keras_own = {"params", "_model"}
     for cls in type(callback).__mro__:
-        if _is_stock(cls):
+        if is_of_keras(cls):
             for method in vars(cls).values():
                 if isinstance(method, FunctionType):
                     keras_own |= set(method.__code__.co_names)

@@ -25,7 +25,7 @@ from distkeras.model.by_value import (
     is_constant,
     plain_type,
 )
-from distkeras.model.kinds import is_model, is_of_keras
+from distkeras.model.kinds import is_model, is_of_keras, package_of
 from distkeras.model.variables import Plain, values_in
 
 OF_KERAS = frozenset(
@@ -281,7 +281,7 @@ class _Pickler(WholePickler):
         if (function := _uncompiled(value)) is not None:
             return _same, (function,)
         if kind.__name__ in TRACKED or (
-            isinstance(value, list | dict | tuple) and _root(kind) == "tensorflow"
+            isinstance(value, list | dict | tuple) and package_of(kind) == "tensorflow"
         ):
             # Keras and TensorFlow wrap the containers of a layer, and wrap them again when they are set.
             plain = plain_type(value)
@@ -292,16 +292,12 @@ class _Pickler(WholePickler):
 def _uncompiled(value: Any) -> Any:
     """Return the function in what `tf.function` or `jax.jit` has made; a worker compiles the whole step."""
     names = {"tensorflow": "python_function", "jax": "__wrapped__", "jaxlib": "__wrapped__"}
-    name = names.get(_root(type(value)))
+    name = names.get(package_of(type(value)))
     return None if name is None else getattr(value, name, None)
 
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _root(cls: type) -> str:
-    return cls.__module__.partition(".")[0]
 
 
 @functools.cache
@@ -315,7 +311,7 @@ def _is_of_library(name: str, cls: type) -> bool:
 
 
 def _names_in(cls: type) -> frozenset[str]:
-    return _names_in_library(cls) if _root(cls) in LIBRARIES else frozenset()
+    return _names_in_library(cls) if package_of(cls) in LIBRARIES else frozenset()
 
 
 def _names_in_member(member: Any) -> Iterator[str]:

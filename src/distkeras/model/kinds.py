@@ -17,4 +17,9 @@ def is_model(value: Any) -> bool:
 
 def is_of_keras(found: Any) -> bool:
     """Whether a class or function is Keras's own."""
-    return str(getattr(found, "__module__", "")).partition(".")[0] == "keras"
+    return package_of(found) == "keras"
+
+
+def package_of(found: Any) -> str:
+    """Return the package that a class or function belongs to; "" if it does not say."""
+    return str(getattr(found, "__module__", None) or "").partition(".")[0]

@@ -22,6 +22,8 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
+from distkeras.model.functions import is_filled, names_in
+from distkeras.model.kinds import package_of
 from distkeras.model.process import ONE_AT_A_TIME, backend_name
 from distkeras.model.variables import Array, value_of
 
@@ -262,7 +264,7 @@ def _generators_in(root: Any) -> list[Any]:
 
 def _is_generator(value: Any) -> bool:
     known = keras.random.SeedGenerator | np.random.Generator | np.random.RandomState | random.Random
-    own = type(value).__name__ == "Generator" and _is_of(("tensorflow", "torch"), type(value))
+    own = type(value).__name__ == "Generator" and package_of(type(value)) in ("tensorflow", "torch")
     return own or isinstance(value, known)
 
 
@@ -279,7 +281,7 @@ def _reseed(generator: Any, worker: int) -> None:
             )
         case random.Random():
             generator.seed(_mixed(generator.getrandbits(32), worker))
-        case _ if _is_of(("torch",), type(generator)):
+        case _ if package_of(type(generator)) == "torch":
             generator.manual_seed(_mixed(_digest(generator.get_state().numpy()), worker))
         case _:
             generator.reset_from_seed(_mixed(int(generator.uniform_full_int((), "uint32")), worker))
@@ -295,32 +297,24 @@ def _parts_of(value: Any) -> list[Any]:
         case list() | tuple() | set() | frozenset():
             return list(value)
         case types.FunctionType():
-            names = [] if _is_of(("keras", *LIBRARIES), value) else _names_in(value.__code__)
+            names = [] if _is_of_library(value) else sorted(names_in(value.__code__))
             variables = [value.__globals__[name] for name in names if name in value.__globals__]
             return [*(value.__closure__ or ()), *variables, value.__defaults__, value.__kwdefaults__]
         case types.CellType():
-            return [] if value == types.CellType() else [value.cell_contents]  # An empty one has no contents.
+            return [value.cell_contents] if is_filled(value) else []
         case types.MethodType():
             return [value.__self__, value.__func__]
         case functools.partial():
             return [value.func, value.args, value.keywords]
         case type() | types.ModuleType():
             return []
-    if _is_of(LIBRARIES, type(value)):
+    if package_of(type(value)) in LIBRARIES:
         return []
-    own = [each for each in type(value).__mro__ if not _is_of(("keras", *LIBRARIES), each)]
+    own = [each for each in type(value).__mro__ if not _is_of_library(each)]
     methods = [part for each in own for part in vars(each).values() if isinstance(part, types.FunctionType)]
     return [*getattr(value, "__dict__", {}).values(), *methods]
 
 
-def _is_of(packages: tuple[str, ...], value: Any) -> bool:
-    """Whether a class or function belongs to one of `packages`."""
-    return (value.__module__ or "").partition(".")[0] in packages
-
-
-def _names_in(code: types.CodeType) -> Iterator[str]:
-    """Yield the names that a function may look up among the variables of its module."""
-    yield from code.co_names
-    for each in code.co_consts:
-        if isinstance(each, types.CodeType):
-            yield from _names_in(each)
+def _is_of_library(found: Any) -> bool:
+    """Whether a class or function is no code of the user's."""
+    return package_of(found) in ("keras", *LIBRARIES)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from distkeras.model.functions import is_filled, names_in
+
 
 def code_of(**functions: Callable[..., Any] | None) -> dict[str, str]:
     """Return the digest of each of `functions` that is not None, by name.
@@ -83,8 +85,8 @@ def _of_function(function: types.FunctionType, seen: dict[int, Any]) -> Iterator
     yield _described(function.__kwdefaults__, seen)
     for cell in function.__closure__ or ():
         # A cell is empty if its name is bound later, as in a recursive function.
-        yield _described(cell.cell_contents, seen) if _is_filled(cell) else "empty"
-    for name in sorted(_names_in(function.__code__)):
+        yield _described(cell.cell_contents, seen) if is_filled(cell) else "empty"
+    for name in sorted(names_in(function.__code__)):
         if name in function.__globals__:
             yield name, _of_global(function.__globals__[name], function.__module__, seen)
 
@@ -114,19 +116,6 @@ def _of_code(code: types.CodeType, seen: dict[int, Any]) -> Any:
     """Describe the code without file, line numbers and function names, which differ after a redefinition."""
     constants = [_described(part, seen) for part in code.co_consts]
     return (code.co_code, code.co_exceptiontable, constants, code.co_names, code.co_varnames, code.co_flags)
-
-
-def _names_in(code: types.CodeType) -> set[str]:
-    inner = [part for part in code.co_consts if isinstance(part, types.CodeType)]
-    return {*code.co_names}.union(*(_names_in(part) for part in inner))
-
-
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 (reading an empty cell raises)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_plain(value: Any) -> bool:

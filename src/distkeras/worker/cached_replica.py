@@ -27,6 +27,7 @@ from distkeras.model.spec import ModelSpec, deserialize_model
 from distkeras.model.variables import Array, Cell, compact, digest_of_value, is_float, tree_of, value_of
 from distkeras.model.weights import cells_of
 from distkeras.worker.backends import make_replica
+from distkeras.worker.final_state import GENERATOR, named
 from distkeras.worker.local_state import LocalState
 from distkeras.worker.memory import release_freed_memory
 from distkeras.worker.nesterov import add_momentum
@@ -37,9 +38,6 @@ Inner = float | tuple[float, float]
 """What an algorithm adds to the optimizer: Nesterov momentum, 0 for none; or `mu_x, mu_y` of averaging."""
 
 Key = tuple[str, Inner, ScheduleSteps]
-
-GENERATOR = "generator "
-"""Begins the names of the states of the process's generators of random numbers."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,6 @@ class CachedReplica:
         cells |= {f"optimizer {index}": cell for index, cell in enumerate(self.optimizer)}
         cells |= self._further
         further = {name: value for name, value in state.further.items() if not name.startswith(GENERATOR)}
-        generators = {name: value for name, value in state.further.items() if name not in further}
         variables, others = split(state.variables)
         values = {f"variable {path}": value for path, value in variables.items()}
         values |= {f"optimizer {index}": value for index, value in enumerate(state.optimizer)} | further
@@ -185,7 +182,7 @@ class CachedReplica:
         for name, cell in cells.items():
             cell.assign(values[name])
         set_other_states(self.replica.model, others)
-        set_generators({name.removeprefix(GENERATOR): value for name, value in generators.items()})
+        set_generators(named(state.further, GENERATOR))
         self.replica.load()
 
     @property
@@ -237,7 +234,6 @@ def replica_from_cache(
     else:
         cached = None  # Free its memory before the next replica allocates its own.
         cached = _make(key, spec, worker, inner, generators, training)
-        set_generators(generators, worker)
     yield cached
     if training:  # Hidden state of the user's code goes on as well, in this training alone.
         _cache.append(cached)
@@ -284,6 +280,7 @@ def _make(
     of_optimizer = model.optimizer.variables if model.optimizer is not None else []
     state = [(cell, compact(cell)) for cell in of_optimizer if id(cell) not in moving]
     reseed(model, worker)
+    set_generators(generators, worker)
     replica.load()
     fixed = {path: (others[path], digest_of_value(others[path])) for path in sorted(frozen)}
     return CachedReplica(key, replica, position, optimizer, local, state, fixed, worker, generators, training)

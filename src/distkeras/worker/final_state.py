@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +77,10 @@ def final_states_of(rows: Iterable[Any]) -> dict[int, FinalState]:
         arrays = {name: _joined(pieces) for name, pieces in parts[worker].items()}
         final_states[worker] = FinalState(
             error,
-            _named(arrays, VARIABLE),
+            named(arrays, VARIABLE),
             _numbered(arrays, OPTIMIZER),
             _numbered(arrays, METRIC),
-            _named(arrays, GENERATOR),
+            named(arrays, GENERATOR),
             too_large[worker],
         )
     return final_states
@@ -109,7 +109,8 @@ def _joined(pieces: list[Any]) -> Array:
     return array
 
 
-def _named(arrays: dict[str, Array], kind: str) -> dict[str, Array]:
+def named(arrays: Mapping[str, Array], kind: str) -> dict[str, Array]:
+    """Return those of `arrays` whose names begin with `kind`, by the rest of their names."""
     return {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
 
 
