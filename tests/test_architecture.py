@@ -361,6 +361,33 @@ def test_modules_import_of_pyspark_what_its_client_without_java_has_too():
     assert {each for each in found if each[1] not in of_client} == set()
 
 
+OF_KERAS_ITSELF = {
+    "keras.src.backend": {"compute_output_spec"},
+    "keras.src.backend.common": {"global_state"},
+    "keras.src.models.model": {"inject_functional_model_class"},
+    "keras.src.saving": {"serialization_lib"},
+    "keras.src.trainers.data_adapters": {
+        *("get_data_adapter", "is_grain_dataset", "is_tf_dataset", "is_torch_dataloader"),
+    },
+    "keras.src.trainers.data_adapters.array_data_adapter": {"can_convert_arrays"},
+    "keras.src.trainers.data_adapters.array_slicing": {"convert_to_sliceable"},
+    "keras.src.trainers.data_adapters.data_adapter_utils": {"is_tensorflow_ragged"},
+    "keras.src.utils": {"module_utils"},
+    "keras.src.utils.backend_utils": {"DynamicBackend"},
+}
+"""Private names that the oldest allowed Keras has too: `make floors` has imported each of them."""
+
+
+def test_no_private_name_of_keras_is_imported_that_the_oldest_version_may_lack():
+    found = {}
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras.src"):
+                found.setdefault(node.module, set()).update(alias.name for alias in node.names)
+    new = {module: names - OF_KERAS_ITSELF.get(module, set()) for module, names in found.items()}
+    assert not any(new.values()), f"Run `make floors`, and list them in OF_KERAS_ITSELF: {new}"
+
+
 def test_a_job_without_spark_needs_no_pyspark():
     code = "import sys, distkeras.cluster.servers, distkeras.cluster.watch, distkeras.worker.loop; "
     code += "print(*sorted(name for name in sys.modules if '.' not in name))"

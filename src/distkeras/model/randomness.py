@@ -20,7 +20,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 from distkeras.model.functions import is_filled, names_in
 from distkeras.model.kinds import package_of
@@ -29,6 +28,9 @@ from distkeras.model.variables import Array, value_of
 
 States = Mapping[str, Array]
 """The states of a process's generators, by name, as bytes; without bytes for one that nobody has made yet."""
+
+GLOBAL_SEED_GENERATOR = "global_seed_generator"
+"""Keras's own name of it, which the oldest Keras that is allowed has not given a name."""
 
 NONE = np.empty(0, np.uint8)
 
