@@ -45,9 +45,10 @@ def _nudging(train: Callable[..., Any]) -> Callable[..., Any]:
     def nudged(data: Any) -> Any:
         if isinstance(data, dict):
             return {name: nudged(part) for name, part in data.items()}
-        if isinstance(data, np.ndarray) and data.dtype == np.float32:
+        if isinstance(data, np.ndarray) and data.dtype == np.float32 and data.size:
             ends = np.array([-np.inf, np.inf], np.float32)
-            return np.nextafter(data, np.random.default_rng(9).choice(ends, data.shape))
+            moved = np.nextafter(data, np.random.default_rng(9).choice(ends, data.shape))
+            return np.clip(moved, data.min(), data.max())  # A probability stays one.
         return data
 
     def training(model: Any, *data: Any, **options: Any) -> Any:
