@@ -19,13 +19,13 @@ SUITES = (
     "device_suite.py",  # First: TensorFlow takes a second device before it computes.
     *("model_suite.py", "journey_suite.py", "attributes_suite.py", "replica_suite.py", "nesterov_suite.py"),
     *("feed_suite.py", "cached_replica_suite.py", "randomness_suite.py", "simulation_suite.py"),
-    "predict_suite.py",
+    *("predict_suite.py", "pytorch_suite.py"),
 )
 ON_ONE_BACKEND = "torch"
 """Where the tests of a model's travel, and of one that is kept, all run: it compiles nothing."""
 ALL_ON_ONE = (
     *("model_suite.py", "journey_suite.py", "attributes_suite.py", "cached_replica_suite.py"),
-    "randomness_suite.py",
+    *("randomness_suite.py", "pytorch_suite.py"),
 )
 ON_EVERY_BACKEND = (
     "test_thawed_model_has_every_weight_and_seed_bit_for_bit",

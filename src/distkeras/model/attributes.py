@@ -26,6 +26,7 @@ from distkeras.model.by_value import (
     plain_type,
 )
 from distkeras.model.kinds import is_model, is_of_keras, package_of
+from distkeras.model.pytorch import is_wrapped_module, set_module
 from distkeras.model.variables import Plain, values_in
 
 OF_KERAS = frozenset(
@@ -138,8 +139,13 @@ def refuse_methods(attributes: Attributes, part: Any, owner: str) -> None:
 def set_attributes(part: Any, attributes: Attributes, objects: Mapping[str, Any]) -> None:
     """Give `part` the values of `attributes`; `objects` are those of the copy, by path."""
     for name, value in attributes.items():
-        if value != CANNOT_TRAVEL:
-            setattr(part, name, loads(value.data, objects) if isinstance(value, Packed) else value)
+        if value == CANNOT_TRAVEL:
+            continue
+        loaded = loads(value.data, objects) if isinstance(value, Packed) else value
+        if name == "module" and is_wrapped_module(part):
+            set_module(part, loaded)
+        else:
+            setattr(part, name, loaded)
 
 
 def dumps(value: Any, paths: Mapping[int, str]) -> bytes:

@@ -18,6 +18,7 @@ import numpy as np
 from keras.src.utils.backend_utils import DynamicBackend
 
 from distkeras.model.kinds import is_model
+from distkeras.model.pytorch import is_wrapped_module, parameters_of, share_parameters
 
 TRACKED = ("TrackedList", "TrackedDict", "TrackedSet")
 """Keras's own containers: they report each item to the layer, and cannot be unpickled directly."""
@@ -78,11 +79,8 @@ def load_model(data: bytes, objects: Mapping[str, Any] | None = None) -> Any:
 def _share_parameters(layer: keras.layers.Layer) -> None:
     """Let a layer, which is a PyTorch module, have its variables themselves as parameters, not copies."""
     vars(layer).get("_modules", {}).pop("_torch_params", None)
-    if isinstance(layer, keras.layers.TorchModuleWrapper):
-        parameters = dict(layer.module.named_parameters())
-        for variable, name in zip(layer.variables, vars(layer).pop(PARAMETERS), strict=True):
-            if name is not None:
-                variable._value = parameters[name]
+    if is_wrapped_module(layer):
+        share_parameters(layer, vars(layer).pop(PARAMETERS))
     layer._track_variables()
 
 
@@ -186,9 +184,8 @@ def _state_of(value: Any) -> dict[str, Any]:
     state = {name: part for name, part in vars(value).items() if not name.startswith("_self_")}
     if is_model(value):
         state = {name: part for name, part in state.items() if name not in COMPILED}
-    if keras.backend.backend() == "torch" and isinstance(value, keras.layers.TorchModuleWrapper):
-        names = {id(parameter): name for name, parameter in value.module.named_parameters()}
-        state[PARAMETERS] = [names.get(id(variable._value)) for variable in value.variables]
+    if is_wrapped_module(value):
+        state[PARAMETERS] = parameters_of(value)
     return state
 
 

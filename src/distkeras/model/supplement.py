@@ -4,7 +4,7 @@ Keras saves the configuration and the weights of the layers that it can reach. I
 trainable flags of layers inside other layers and of single weights, LoRA and quantization of inner layers,
 the factors of LoRA, the state of seed generators, the order of variables and layers that were replaced or
 quantized after their layer was built, the paths by which optimizers and policies choose variables and layers,
-and attributes that no configuration names.
+what PyTorch knows of weights and layers and Keras does not, and attributes that no configuration names.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from distkeras.model.attributes import (
     Attributes,
     attributes_of,
     differences,
+    dumps,
+    loads,
     refuse_methods,
     set_attributes,
     settings_of,
 )
+from distkeras.model.pytorch import TensorState, hooks_of, set_hooks, set_tensor_state, tensor_state_of
 from distkeras.model.variables import BUCKETS, Array, Tree, tree_of, value_of
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ class Supplement:
         policies: dtype policies of models, which leave theirs out of their configuration.
         layer_flags: `trainable` of every layer.
         variable_flags: `trainable` of every variable.
+        tensors: on PyTorch, strides and flags of the tensor of every variable.
+        hooks: on PyTorch, a pickle of the hooks of layers and tensors by path; empty if there are none.
         orders: paths of the variables and layers that a layer has itself, in its order. `get_weights` and
             the state of an optimizer have this order.
         names: `path` of layers and variables, as Keras names them. A copy of a `Sequential` lacks its first
@@ -70,6 +75,8 @@ class Supplement:
     policies: dict[str, Any]
     layer_flags: dict[str, bool]
     variable_flags: dict[str, bool]
+    tensors: dict[str, TensorState]
+    hooks: bytes
     orders: dict[str, tuple[str, ...]]
     names: dict[str, str | None]
     values: dict[str, Array]
@@ -90,6 +97,9 @@ class Supplement:
         for path, attributes in (*self.attributes.items(), *self.settings.items()):
             if path in parts:
                 set_attributes(parts[path], attributes, parts)
+        if self.attributes:  # A module of PyTorch has its own buffers.
+            tree = tree_of(model)
+            parts = tree.objects()
         for path, flag in self.layer_flags.items():  # Outer layers first: a layer also sets its inner layers.
             layer = tree.layers.get(path)
             if layer is not None and layer.trainable != flag:
@@ -98,6 +108,12 @@ class Supplement:
             variable = tree.variables.get(path)
             if isinstance(variable, keras.Variable) and variable.trainable != flag:
                 variable.trainable = flag
+        for path, state in self.tensors.items():
+            if path in tree.variables:
+                set_tensor_state(tree.variables[path].value, state)
+        hooks = loads(self.hooks, parts) if self.hooks else {}
+        for path, part in _hooked_in(tree).items():
+            set_hooks(part, hooks.get(path, {}))
         for path, order in self.orders.items():
             if path in tree.layers:
                 _sort_parts(tree.layers[path], [parts[each] for each in order if each in parts])
@@ -138,6 +154,12 @@ def structure_of(tree: Tree) -> Supplement:
         },
         layer_flags={path: bool(layer.trainable) for path, layer in tree.layers.items()},
         variable_flags={path: bool(variable.trainable) for path, variable in tree.variables.items()},
+        tensors={
+            path: state
+            for path, variable in tree.variables.items()
+            if (state := tensor_state_of(variable.value)) is not None
+        },
+        hooks=_packed_hooks_in(tree, paths),
         orders=_orders_in(tree),
         names=_names_in(tree),
         values={},
@@ -166,6 +188,8 @@ def supplement_for(structure: Supplement, copy: Tree) -> Supplement:
         },
         layer_flags=structure.layer_flags,
         variable_flags=structure.variable_flags,
+        tensors=structure.tensors,
+        hooks=structure.hooks,
         orders={path: order for path, order in structure.orders.items() if order != there.orders.get(path)},
         names={path: name for path, name in structure.names.items() if name != there.names.get(path)},
         values={},
@@ -193,6 +217,22 @@ def same_bits(one: Array, other: Array) -> bool:
         return bool((one == other).all())
     one, other = np.ascontiguousarray(one), np.ascontiguousarray(other)
     return bool(np.array_equal(one.reshape(-1).view(np.uint8), other.reshape(-1).view(np.uint8)))
+
+
+def _hooked_in(tree: Tree) -> dict[str, Any]:
+    """Return the layers, and the tensors of the variables."""
+    return {**tree.layers, **{path: variable.value for path, variable in _variables_in(tree).items()}}
+
+
+def _packed_hooks_in(tree: Tree, paths: dict[int, str]) -> bytes:
+    hooks = {path: found for path, part in _hooked_in(tree).items() if (found := hooks_of(part))}
+    try:
+        return dumps(hooks, paths) if hooks else b""
+    except Exception as error:
+        raise ValueError(
+            f"Expected hooks of PyTorch that can be pickled. Received: those of {', '.join(hooks)}, and "
+            f"{type(error).__name__}: {error}. Remove them, or let them refer to layers and arrays alone."
+        ) from error
 
 
 def _orders_in(tree: Tree) -> dict[str, tuple[str, ...]]:

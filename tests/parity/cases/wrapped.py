@@ -50,3 +50,71 @@ def torch_module_beside_a_class_that_keras_cannot_save() -> Training:
     model = keras.Sequential([inputs, Scaled(lambda: 0.5), again, last])
     model(training.x[:4], training=False)
     return Training(model, training.x, training.y, training.settings)
+
+
+@case(backends=("torch",), everywhere=True)
+def torch_module_of_a_class_of_the_script() -> Training:
+    """PyTorch cannot save such a module by the name of its class. Two layers share a weight."""
+    import torch
+
+    torch.manual_seed(0)
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = torch.nn.Linear(3, 4), torch.nn.Linear(3, 4)
+            self.other.weight = self.one.weight
+            self.normalized = torch.nn.BatchNorm1d(4)
+
+        def forward(self, x: Any) -> Any:
+            return self.normalized(torch.tanh(self.one(x) + self.other(2 * x)))
+
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.TorchModuleWrapper(Net(), output_shape=(None, 4)),
+            layers.Dense(2, activation="softmax"),
+        ]
+    )
+    x = numbers(3)
+    model(x[:4], training=False)
+    return Training(model, x, classes(2), {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy"})
+
+
+def halved(gradient: Any) -> Any:
+    return gradient / 2
+
+
+def convolutions() -> Training:
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            layers.Conv2D(4, 3, activation="tanh"),
+            layers.Conv2D(3, 2),
+            layers.Flatten(),
+            layers.Dense(2, activation="softmax"),
+        ]
+    )
+    settings = {"optimizer": sgd(), "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+    return Training(model, numbers(6, 6, 3), classes(2), settings)
+
+
+@case(backends=("torch",), everywhere=True)
+def hooks_of_torch_on_layers_and_weights() -> Training:
+    training = convolutions()
+    first, second, _, last = training.model.layers
+    first.register_forward_hook(lambda layer, given, output: output / 2)
+    second.register_forward_pre_hook(lambda layer, given: tuple(2 * each for each in given))
+    last.register_full_backward_hook(lambda layer, given, output: tuple(map(halved, given)))
+    second.kernel.value.register_hook(halved)
+    return training
+
+
+@case(backends=("torch",), everywhere=True)
+def weights_of_torch_in_another_layout_and_without_gradients() -> Training:
+    import torch
+
+    training = convolutions()
+    training.model.to(memory_format=torch.channels_last)
+    training.model.layers[0].bias.value.requires_grad_(False)
+    return training
