@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from distkeras.cluster.pickled_modules import packages_of_model
 from distkeras.model.spec import deserialize_model, serialize_model
 from distkeras.trainers.fingerprint import describe_model
 
@@ -109,3 +111,38 @@ def test_a_wrapped_module_is_described_without_its_weights():
         return describe_model(model)
 
     assert described(2) == described(2) != described(4)
+
+
+def test_a_module_of_a_class_of_the_script_opens_where_the_script_is_not(monkeypatch):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.inner(x)
+
+    Net.__module__, Net.__qualname__ = "__main__", "Net"
+    model = keras.Sequential([keras.Input((3,)), keras.layers.TorchModuleWrapper(Net())])
+    model(np.zeros((4, 3), np.float32))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["__main__"], "Net", Net, raising=False)
+        data = pickle.dumps(serialize_model(model, "sgd", "mse"))
+    layer = deserialize_model(pickle.loads(data)).layers[0]
+    assert list(map(id, layer.module.parameters())) == [id(variable.value) for variable in layer.variables]
+    for weight, other in zip(model.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(other, weight)
+
+
+def test_packages_of_modules_and_hooks_are_known_to_the_driver(tmp_path, monkeypatch):
+    text = "import torch\n\nclass Net(torch.nn.Linear):\n    pass\n\ndef hook(*given):\n    pass\n"
+    for name in ("own_modules", "own_hooks"):
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    import own_hooks
+    import own_modules
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.TorchModuleWrapper(own_modules.Net(3, 2))])
+    model(np.zeros((4, 3), np.float32))
+    model.layers[0].register_forward_hook(own_hooks.hook)
+    assert {"own_modules", "own_hooks"} <= packages_of_model(serialize_model(model, "sgd", "mse"))

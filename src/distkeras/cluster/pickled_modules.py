@@ -39,7 +39,8 @@ def packages_of_model(model: ModelSpec) -> set[str]:
     supplement = model.saved.supplement
     attributes = [*unpacked(supplement.attributes), *unpacked(supplement.settings)]
     custom = cloudpickle.loads(model.saved.custom_objects)
-    return packages_of(loads(model.compiled, Paths()), custom, *attributes)
+    hooks = loads(supplement.hooks, Paths()) if supplement.hooks else {}
+    return packages_of(loads(model.compiled, Paths()), custom, hooks, *attributes)
 
 
 def packages_of_job(task: Task, model: ModelSpec) -> set[str]:

@@ -6,12 +6,17 @@ offers. On another backend there is nothing to find.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
+import cloudpickle
 import keras
+
+from distkeras.model.kinds import package_of
 
 HOOKS_OF_MODULES = (
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
@@ -139,3 +144,42 @@ def set_module(layer: Any, module: Any) -> None:
     layer.module = module
     share_parameters(layer, names)
     layer._track_variables()
+
+
+def classes_of_modules(layers: Iterable[Any]) -> dict[str, type]:
+    """Return the user's own classes of modules inside the layers, by name: a worker needs their packages."""
+    modules = (module for layer in layers if is_wrapped_module(layer) for module in layer.module.modules())
+    classes = {type(module) for module in modules}
+    return {f"{each.__module__}.{each.__qualname__}": each for each in classes if package_of(each) != "torch"}
+
+
+def check_is_saved_by_name(layer: Any) -> None:
+    """Check that another process can open the module of a layer from the file that PyTorch would write.
+
+    Raises:
+        ValueError: a class or function in it is one of a script or notebook, which no other process imports.
+    """
+    with open(os.devnull, "wb") as nowhere:
+        pickler = _Names(nowhere)
+        pickler.dump(layer.module)
+    if pickler.own:
+        raise ValueError(f"PyTorch saves by their names: {', '.join(sorted(pickler.own))}")
+
+
+class _Names(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+    """Notes the classes and functions that it does not pickle by name."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.own: set[str] = set()
+
+    def reducer_override(self, value: Any) -> Any:
+        import torch
+
+        if isinstance(value, torch.Tensor):
+            return int, ()  # Its elements do not matter.
+        reduced = super().reducer_override(value)
+        is_named = isinstance(value, type | FunctionType) and value.__module__ != "builtins"
+        if is_named and reduced is not NotImplemented:
+            self.own.add(value.__qualname__)
+        return reduced

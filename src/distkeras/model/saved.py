@@ -23,6 +23,7 @@ from distkeras.model.archive import (
 from distkeras.model.attributes import dumps
 from distkeras.model.by_value import dump_model, load_model
 from distkeras.model.custom_objects import named_in, unique_names
+from distkeras.model.pytorch import check_is_saved_by_name, classes_of_modules, is_wrapped_module
 from distkeras.model.randomness import undisturbed
 from distkeras.model.supplement import (
     Supplement,
@@ -153,6 +154,9 @@ def save_with(
     structure, given = structure_of(tree), weights_in(tree)
     for by_value in (False, True):
         try:
+            if not by_value:
+                for layer in filter(is_wrapped_module, tree.layers.values()):
+                    check_is_saved_by_name(layer)
             data = Stored.of(dump_model(model)) if by_value else write_archive(model)
             copy = _loaded(data, objects | custom, by_value, True)
             supplement = supplement_for(structure, tree_of(copy))
@@ -161,6 +165,7 @@ def save_with(
                 raise ModelChanged(differences(given, found))
             # A pickled model carries the objects of its own configuration.
             named = named_in(objects, configs if by_value else [config_of(data), *configs])
+            named |= classes_of_modules(tree.layers.values())
             values = values_that_differ(tree, there)
             return SavedModel(
                 data, by_value, replace(supplement, values=values), dumps(named | custom, {}), given
