@@ -113,6 +113,16 @@ def test_a_wrapped_module_is_described_without_its_weights():
     assert described(2) == described(2) != described(4)
 
 
+def test_a_wrapped_module_in_an_inner_model_is_described_without_its_weights():
+    def described():
+        inner = keras.Sequential([keras.Input((3,)), keras.layers.TorchModuleWrapper(torch.nn.Linear(3, 2))])
+        model = keras.Sequential([keras.Input((3,)), inner])
+        model(np.zeros((4, 3), np.float32))
+        return describe_model(model)
+
+    assert described() == described()
+
+
 def test_a_module_of_a_class_of_the_script_opens_where_the_script_is_not(monkeypatch):
     class Net(torch.nn.Module):
         def __init__(self):

@@ -72,16 +72,8 @@ def load_model(data: bytes, objects: Mapping[str, Any] | None = None) -> Any:
         for (
             layer
         ) in model._flatten_layers():  # `model.modules()` lacks the layers of a list, as of a Sequential.
-            _share_parameters(layer)
+            share_parameters(layer, vars(layer).pop(PARAMETERS, ()))
     return model
-
-
-def _share_parameters(layer: keras.layers.Layer) -> None:
-    """Let a layer, which is a PyTorch module, have its variables themselves as parameters, not copies."""
-    vars(layer).get("_modules", {}).pop("_torch_params", None)
-    if is_wrapped_module(layer):
-        share_parameters(layer, vars(layer).pop(PARAMETERS))
-    layer._track_variables()
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed

@@ -128,22 +128,23 @@ def share_parameters(layer: Any, names: Sequence[str | None]) -> None:
     """Let the variables of a layer be the parameters of its module, not copies that no call of it sees.
 
     Args:
-        layer: a layer around a module.
-        names: of `parameters_of`.
+        layer: any layer, which is a module itself, or has another around which it was made.
+        names: of `parameters_of`, if it is around a module.
     """
-    parameters = dict(layer.module.named_parameters())
-    for variable, name in zip(layer.variables, names, strict=True):
-        if name is not None:
-            variable._value = parameters[name]
+    vars(layer).get("_modules", {}).pop("_torch_params", None)
+    if is_wrapped_module(layer):
+        parameters = dict(layer.module.named_parameters())
+        for variable, name in zip(layer.variables, names, strict=True):
+            if name is not None:
+                variable._value = parameters[name]
+    layer._track_variables()
 
 
 def set_module(layer: Any, module: Any) -> None:
     """Put a copy of its module in the place of that of a layer."""
     names = parameters_of(layer)
-    vars(layer).get("_modules", {}).pop("_torch_params", None)
     layer.module = module
     share_parameters(layer, names)
-    layer._track_variables()
 
 
 def classes_of_modules(layers: Iterable[Any]) -> dict[str, type]:

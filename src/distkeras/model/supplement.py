@@ -27,7 +27,14 @@ from distkeras.model.attributes import (
     set_attributes,
     settings_of,
 )
-from distkeras.model.pytorch import TensorState, hooks_of, set_hooks, set_tensor_state, tensor_state_of
+from distkeras.model.pytorch import (
+    TensorState,
+    hooks_of,
+    is_wrapped_module,
+    set_hooks,
+    set_tensor_state,
+    tensor_state_of,
+)
 from distkeras.model.variables import BUCKETS, Array, Tree, tree_of, value_of
 
 logger = logging.getLogger(__name__)
@@ -97,7 +104,7 @@ class Supplement:
         for path, attributes in (*self.attributes.items(), *self.settings.items()):
             if path in parts:
                 set_attributes(parts[path], attributes, parts)
-        if self.attributes:  # A module of PyTorch has its own buffers.
+        if any(map(is_wrapped_module, tree.layers.values())):  # Another module has other buffers.
             tree = tree_of(model)
             parts = tree.objects()
         for path, flag in self.layer_flags.items():  # Outer layers first: a layer also sets its inner layers.

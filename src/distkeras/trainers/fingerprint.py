@@ -18,6 +18,7 @@ import numpy as np
 from distkeras.algorithms import Algorithm
 from distkeras.center import RegionServers
 from distkeras.center.layout import Layout
+from distkeras.model.kinds import is_model
 from distkeras.model.pytorch import is_wrapped_module
 from distkeras.trainers.code import code_of
 from distkeras.wire.codecs import Codec
@@ -97,8 +98,7 @@ def describe_model(model: keras.Model) -> Json:
     """Return the configuration of a built `model` without its weights. Layers are named by position."""
     layers = list(model._flatten_layers())
     places = {layer.name: f"layer {index}" for index, layer in enumerate(layers)}
-    # The configuration of a wrapped module would have its weights in it.
-    config = {} if any(map(is_wrapped_module, layers)) else _config_of(model)
+    config = _config_of(model)
     if "layers" not in config:
         own = [layer for layer in layers if layer is not model]
         config = config | {"layers": [[type(layer).__name__, _config_of(layer)] for layer in own]}
@@ -109,6 +109,8 @@ def _config_of(layer: keras.layers.Layer) -> dict[str, Any]:
     """Return the configuration of `layer`; empty if it has none. Its weights are still compared."""
     if is_wrapped_module(layer):
         return {"module": repr(layer.module)}
+    if is_model(layer) and any(map(is_wrapped_module, layer._flatten_layers())):
+        return {}  # It would have the weights of the module in it. The inner layers are described themselves.
     try:
         config: dict[str, Any] = layer.get_config()
     except Exception:  # Whatever a user's class raises. Keras cannot save it, and it travels by value.
